@@ -1,0 +1,65 @@
+"""The command line: a command's name leads to its verb; the verb's signature and docstring are its flags and help."""
+
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "demo": ("demo", "the whole chain on synthetic data, ends in report.html"),
+    "synthesize": ("prepare", "write the official on-disk layout of a source, with synthetic radiographs"),
+    "prepare": ("prepare", "turn a raw archive into a prepared folder"),
+    "doctor": ("doctor", "check a raw tree, a prepared folder, a run or the installation"),
+    "pretrain": ("pretrain", "pre-train from a recipe; the same command again continues"),
+    "import-reference": ("pretrain", "read a checkpoint of the published code into a run"),
+    "evaluate": ("evaluate", "measure an encoder on a task"),
+    "compare": ("evaluate", "paired test between results files"),
+    "report": ("report", "one HTML page from results files"),
+}
+
+
+def usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(["usage: imitate COMMAND [options]     (imitate COMMAND --help for its options)", "", *lines])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, or 2 for a mistake of the user, told in one line."""
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in {"-h", "--help"}:
+        sys.stdout.write(usage() + "\n")
+        return 0
+    if name == "--version":
+        from importlib.metadata import version
+
+        sys.stdout.write(f"imitate {version('imitate-cxr')}\n")
+        return 0
+    if name not in COMMANDS:
+        sys.stderr.write(f"imitate: unknown command {name!r}\n{usage()}\n")
+        return 2
+    return _run(name, rest)
+
+
+def _run(name: str, rest: list[str]) -> int:
+    import logging
+
+    import tyro
+
+    from imitate.types import UserError
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    verb = getattr(import_module(f"imitate.{COMMANDS[name][0]}"), name.replace("-", "_"))
+    try:
+        tyro.cli(
+            verb, args=rest, prog=f"imitate {name}", config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
+        )
+    except UserError as error:
+        sys.stderr.write(f"imitate {name}: {' '.join(str(error).split())}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write(f"imitate {name}: interrupted\n")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""Every setting of a run, as frozen models that reject unknown keys; ``load_recipe`` reads them from YAML."""
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from imitate.types import UserError
+
+Kernel = Literal["exp", "gaussian", "laplacian", "sigmoid", "none"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+class Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImitateConfig(Config):
+    """The architecture; saved as ``config.json`` beside the weights."""
+
+    backbone: str = "resnet50"  # any timm name, CNN or ViT
+    backbone_options: dict[str, Any] = {}  # passed on to timm.create_model
+    prepared_size: int = 256  # side of the prepared images
+    image_size: int = 224  # side of the crop that the encoder sees
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    levels: tuple[int, ...] = (1, 2, 3, 4)  # pyramid levels that the findings branch reads, 1 shallow, 4 deep
+    keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # share of channels drawn at each of these levels
+    grid: int = Field(16, ge=1)  # a channel becomes a token of grid x grid features
+    slots: int = 512  # tokens after zero-padding
+    heads: int = 4
+    joint_width: int = 512
+    text_width: int = 768
+
+    @model_validator(mode="after")
+    def _levels_have_shares(self) -> "ImitateConfig":
+        if len(self.levels) != len(self.keep):
+            raise ValueError(f"levels {self.levels} and keep {self.keep} must have one entry each a level")
+        if not self.levels or not set(self.levels) <= {1, 2, 3, 4}:
+            raise ValueError(f"levels are among 1, 2, 3, 4, not {self.levels}")
+        if not all(0 < share <= 1 for share in self.keep):
+            raise ValueError(f"keep holds shares in (0, 1], not {self.keep}")
+        if self.image_size > self.prepared_size:
+            raise ValueError(f"image_size {self.image_size} exceeds prepared_size {self.prepared_size}")
+        return self
+
+
+class ObjectiveConfig(Config):
+    """The loss of REFERENCE section 3 and 4: clinical-informed contrast, two views."""
+
+    kernel: Kernel = "exp"
+    kernel_lambda: float = 0.2
+    temperature_text: float = Field(0.07, gt=0)  # image with text
+    temperature_views: float = Field(0.2, gt=0)  # view with view
+    views: Literal[1, 2] = 2
+    visual_visual: bool = True  # the two view-with-view terms; they need two views
+    negatives: Literal["global", "rank"] = "global"
+
+
+class ViewsConfig(Config):
+    """Random views, drawn on the device as one warp a batch."""
+
+    horizontal_flip: float = 0.5
+    vertical_flip: float = 0.5
+    rotation: float = 30.0  # degrees, uniform in +-
+    scale: float = 0.0  # zoom uniform in 1 +- scale
+    perspective: float = 0.5  # distortion scale
+    perspective_probability: float = 0.5
+    autocontrast: float = 0.5
+
+
+class TrainingConfig(Config):
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(128, ge=2)  # global: over all processes
+    learning_rate: float = Field(2e-4, gt=0)
+    final_learning_rate: float = 1e-8
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = 0.05
+    decay_everything: bool = False  # True: also normalisation, biases, embeddings, as published
+    clip_gradient: float | None = None
+    precision: Precision = "bf16-mixed"
+    sync_batchnorm: bool = False
+    seed: int = 0
+    log_every: int = 10  # steps
+    checkpoint_every: int = 500  # steps; every epoch's end too
+    devices: int | str = "auto"  # processes on this machine
+    nodes: int = 1
+
+
+class Recipe(Config):
+    """One pre-training run."""
+
+    model: ImitateConfig = ImitateConfig()
+    pretrained: bool = True  # start from timm's ImageNet weights
+    text: str = "lsa"  # lsa, lsa-<width>, or hf:<id>@<revision>[:mean]
+    objective: ObjectiveConfig = ObjectiveConfig()
+    views: ViewsConfig = ViewsConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+
+
+def load_config(kind: type[AnyConfig], path: Path, overrides: dict[str, Any] | None = None) -> AnyConfig:
+    """Read a YAML file into ``kind``; ``overrides`` maps dotted keys to values. Raises UserError in one line."""
+    if not path.is_file():
+        raise UserError(f"no recipe at {path}: give the path of a YAML file such as recipes/tiny.yaml")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold keys and values, not {type(values).__name__}")
+    for key, value in (overrides or {}).items():
+        target, *rest = key.split(".")
+        node = values
+        while rest:
+            node = node.setdefault(target, {})
+            target, *rest = rest
+        node[target] = value
+    return validate(kind, values, where=str(path))
+
+
+def validate(kind: type[AnyConfig], values: dict[str, Any], *, where: str) -> AnyConfig:
+    """``kind(**values)`` with the first error told in one line."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "(root)"
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"{where}: unknown key {key!r}; known: {', '.join(_known(kind, first['loc']))}") from error
+        raise UserError(f"{where}: {key} = {first['input']!r}: {first['msg']}") from error
+
+
+def _known(kind: type[Config], location: tuple[int | str, ...]) -> list[str]:
+    model: Any = kind
+    for part in location[:-1]:
+        model = model.model_fields[part].annotation
+    return sorted(model.model_fields)

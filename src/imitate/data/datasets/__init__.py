@@ -1,0 +1,62 @@
+"""The sources that ``imitate prepare`` reads: one file each, turning a raw tree into records."""
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from imitate.config import Config
+from imitate.data.prepared import Dropped, Record
+
+Mode = Literal["clean", "paper"]
+SourceName = Literal[
+    "synthetic", "open-i", "mimic-cxr", "table", "chexpert", "rsna", "covidx", "chestxray14", "siim", "object-cxr"
+]
+
+
+class TableColumns(Config):
+    """Where the ``table`` source finds things; the defaults are the names that it looks for."""
+
+    image_path: str = "image_path"
+    patient: str = "patient"
+    study: str = "study"
+    split: str = "split"
+    view: str = "view"
+    report: str = "report"
+    findings: str = "findings"
+    impression: str = "impression"
+    labels: tuple[str, ...] = ()  # label columns, 0/1/blank
+
+
+class SourceOptions(Config):
+    """What the user says of a raw tree."""
+
+    raw: Path = Path()
+    mode: Mode = "clean"
+    reports: Path | None = None  # mimic-cxr: mimic-cxr-reports.zip or the folder it unpacks to; default: below raw
+    columns: TableColumns = TableColumns()  # table
+    sections: Path | None = None  # table: YAML that maps a house style's section headers
+    n: int = 200  # synthetic: number of images
+    seed: int = 0  # synthetic
+
+
+class Expectation(NamedTuple):
+    """A known property of the published data set, for ``imitate doctor``: a mismatch warns, it never fails."""
+
+    what: str
+    expected: int
+    source: str
+
+
+class Dataset(NamedTuple):
+    """``records`` yields every usable image, and a Dropped for each one that is not; UserError for a wrong tree."""
+
+    records: Callable[[SourceOptions], Iterator[Record | Dropped]]
+    classes: tuple[str, ...] = ()  # the order of the label vector; () where there are none or they come with the data
+
+
+def dataset(name: str) -> Dataset:
+    """The source of this name; each module of this package ends in ``DATASET = Dataset(...)``."""
+    module = import_module(f"{__name__}.{name.replace('-', '_')}")
+    found: Dataset = module.DATASET
+    return found

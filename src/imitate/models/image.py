@@ -1,0 +1,71 @@
+"""The one door to timm: any of its networks as a pyramid encoder."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from imitate.types import ImageFeatures, Images, UserError
+
+DEPTH = 4
+
+
+class ImageEncoder(nn.Module):
+    """A timm network, CNN or ViT, that returns its four deepest pyramid levels and the pooled feature.
+
+    A CNN's levels are its last four strides (C1..C4 of a ResNet: strides 4 to 32). A network whose blocks share one
+    stride (ViT) gives four blocks spread evenly over its depth. ``pooled`` is the network's own pooled feature; for a
+    ResNet that is the global average of C4. ``network`` keeps timm's parameter names.
+    """
+
+    def __init__(self, name: str, *, pretrained: bool = False, options: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.name = name
+        self.network: Any = _create(name, pretrained, dict(options or {}))
+        info = self.network.feature_info
+        self._indices, self._stem = _choose([stage["reduction"] for stage in info])
+        self.channels: list[int] = [info[i]["num_chs"] for i in self._indices]
+        self.strides: list[int] = [info[i]["reduction"] for i in self._indices]
+        self.stem_channels: int | None = None if self._stem is None else info[self._stem]["num_chs"]
+        self.width: int = self.network.num_features
+
+    def forward(self, images: Images) -> ImageFeatures:
+        final, levels = self.network.forward_intermediates(images, indices=self._indices)
+        return ImageFeatures(levels, self.network.forward_head(final, pre_logits=True))
+
+    def pyramid(self, images: Images) -> list[torch.Tensor]:
+        """The four levels with the stem's map (stride 2) in front where the network has one, for dense decoders."""
+        indices = self._indices if self._stem is None else [self._stem, *self._indices]
+        levels: list[torch.Tensor] = self.network.forward_intermediates(
+            images, indices=indices, intermediates_only=True
+        )
+        return levels
+
+
+def _create(name: str, pretrained: bool, options: dict[str, Any]) -> Any:
+    try:
+        network = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+    except RuntimeError as error:
+        if "nknown model" not in str(error):
+            raise
+        near = timm.list_models(f"*{name[:5]}*")[:5]
+        raise UserError(f"timm has no network {name!r}; it has for instance {', '.join(near) or 'resnet50'}") from error
+    except TypeError as error:
+        raise UserError(f"timm's {name} does not take these options {options}: {error}") from error
+    if not hasattr(network, "forward_intermediates"):
+        raise UserError(f"timm's {name} gives no intermediate features: choose another network, e.g. resnet50")
+    return network
+
+
+def _choose(reductions: list[int]) -> tuple[list[int], int | None]:
+    """Indices of the four levels among a network's stages, and the stride-2 stem's if there is one."""
+    count = len(reductions)
+    if count < DEPTH:
+        raise UserError(f"the network has {count} feature levels, {DEPTH} are needed: choose another")
+    if reductions[0] == reductions[-1]:
+        return [round((i + 1) * count / DEPTH) - 1 for i in range(DEPTH)], None
+    first = count - DEPTH
+    stem = first - 1 if first and reductions[first - 1] == reductions[first] // 2 else None
+    return list(range(first, count)), stem

@@ -1,0 +1,1 @@
+"""The downstream tasks behind one contract: ``TASKS[name](**settings).run(...) -> Results``."""

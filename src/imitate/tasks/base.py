@@ -1,0 +1,87 @@
+"""What every task has in common: its subject, its contract, its results."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from torch import nn
+
+from imitate.config import Config, ImitateConfig
+from imitate.data.prepared import Prepared
+from imitate.models.image import ImageEncoder
+from imitate.types import TextEncoder
+
+Mode = Literal["clean", "paper"]
+Predictions = dict[str, np.ndarray]
+"""Everything a metric needs, one row a test image (first axis), e.g. ``target``, ``score``, ``patient``."""
+
+
+class Subject(NamedTuple):
+    """The encoder under test."""
+
+    name: str  # as shown in tables
+    encoder: ImageEncoder
+    config: ImitateConfig  # prepared_size, image_size, mean, std say how it wants its images
+    model: nn.Module | None = None  # an Imitate, for the tasks that need text
+    text: TextEncoder | None = None
+
+
+class Budget(NamedTuple):
+    """What a task may use: the share of training patients, the seed, the device, the mode."""
+
+    fraction: float = 1.0
+    seed: int = 0
+    mode: Mode = "clean"
+    device: str = "cpu"
+    cache: Path | None = None  # folder for cached features and subset lists; None: keep nothing
+
+
+class Estimate(Config):
+    """A figure with its interval and the levels to read it against; ``value`` None means undefined, ``note`` why."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    chance: float | None = None
+    note: str = ""
+
+
+class Task(Config, ABC):
+    """Fit on the training part, predict the test part, measure any subset of the predictions."""
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[str]]  # among labels, masks, boxes, text
+
+    @abstractmethod
+    def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
+        """Train what the task trains, with this seed and share of patients; predictions of the test images."""
+
+    @abstractmethod
+    def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
+        """Named figures over ``rows`` (indices, repeats allowed: a bootstrap sample); NaN where undefined.
+
+        A per-class figure is named ``auroc/Edema``; the main one comes first.
+        """
+
+    def chance(self, predictions: Predictions) -> dict[str, float]:
+        """The exact chance level of those figures that have one."""
+        return {}
+
+
+class Results(Config):
+    """One row of a table, as ``imitate evaluate`` writes it: a task, a model, a data set, a share of the patients."""
+
+    format_version: int = 1
+    task: str
+    model: str
+    data: dict[str, Any]  # name, fingerprint, split, images, patients
+    mode: Mode
+    fraction: float
+    seeds: list[int]
+    settings: dict[str, Any]
+    metrics: dict[str, Estimate]  # intervals over seeds and patients together; per-class ones are named metric/class
+    per_seed: list[dict[str, float]]
+    predictions: str | None = None  # .npz beside the JSON: arrays named <seed>/<field>
+    versions: dict[str, str]
+    seconds: float

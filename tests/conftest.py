@@ -1,0 +1,22 @@
+"""Shapes are checked at run time; the real data is found beside the checkout, where there is any."""
+
+import os
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+install_import_hook("imitate", "beartype.beartype")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real radiographs that is never committed; IMITATE_REAL_DATA or ../shared/data."""
+    folder = Path(os.environ.get("IMITATE_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"real data is not at {folder}: set IMITATE_REAL_DATA to run this test")
+    return folder
