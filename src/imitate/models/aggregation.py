@@ -1,0 +1,94 @@
+"""Hierarchical aggregation: one query attends over channels of all pyramid levels (REFERENCE section 1)."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imitate.config import ImitateConfig
+from imitate.types import UserError
+
+ChannelDraw = Sequence[Tensor]
+"""Indices of the channels kept, one LongTensor a level; the same for all samples of a batch."""
+
+
+def draw_channels(channels: Sequence[int], keep: Sequence[int], generator: torch.Generator) -> list[Tensor]:
+    """``keep[i]`` of ``channels[i]`` indices, uniform and with replacement, from a generator on the CPU."""
+    return [torch.randint(c, (k,), generator=generator) for c, k in zip(channels, keep, strict=True)]
+
+
+class HierarchicalAggregation(nn.Module):
+    r"""A token is a channel: its map, average-pooled to ``grid`` x ``grid`` and flattened.
+
+    Only the CLS output of the published self-attention is used and its query does not depend on the sample. Per head
+    h the attention is therefore exactly
+
+    .. math:: o_h = W_{v,h} \sum_j a_j x_j + b_{v,h}, \quad a = \mathrm{softmax}_j(x_j^\top W_{k,h}^\top q_h/\sqrt d)
+
+    over tokens x_j (drawn channels, zero padding and CLS, each with its positional embedding): no key or value is ever
+    projected. The key bias shifts all logits alike and cancels.
+
+    Without a draw (inference) all channels take part. The slots of a level are exchangeable, so each channel carries
+    the mean positional embedding of its level's slots, and log(kept / channels) is added to its logit: the level keeps
+    its expected share of the softmax, and the result is the published draw's expectation up to the curvature of the
+    softmax (a ratio of expectations instead of an expectation of ratios).
+    """
+
+    def __init__(self, config: ImitateConfig, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.grid = config.grid
+        self.heads = config.heads
+        self.levels = [level - 1 for level in config.levels]
+        self.channels = [channels[level] for level in self.levels]
+        self.keep = [max(1, int(share * c)) for share, c in zip(config.keep, self.channels, strict=True)]
+        width = config.grid**2
+        if sum(self.keep) > config.slots:
+            raise UserError(
+                f"{sum(self.keep)} channels are kept but slots is {config.slots}: raise slots or lower keep"
+            )
+        self.cls_token = nn.Parameter(torch.randn(1, 1, width) * width**-0.5)
+        self.positional_embedding = nn.Parameter(torch.zeros(1, config.slots + 1, width))
+        self.attention = nn.MultiheadAttention(width, config.heads, batch_first=True)  # holds the parameters
+
+    def forward(self, levels: Sequence[Tensor], draw: ChannelDraw | None = None) -> Float[Tensor, "batch width"]:
+        chosen = [levels[level] for level in self.levels]
+        slots = self.positional_embedding[0, 1:].split(
+            [*self.keep, self.positional_embedding.shape[1] - 1 - sum(self.keep)]
+        )
+        shift: Tensor | float = 0.0
+        if draw is None:
+            position = torch.cat([s.mean(0).expand(c, -1) for s, c in zip(slots, self.channels, strict=False)])
+            shares = [math.log(k / c) for k, c in zip(self.keep, self.channels, strict=True)]
+            shift = position.new_tensor(shares).repeat_interleave(torch.tensor(self.channels, device=position.device))
+        else:
+            chosen = [level[:, index] for level, index in zip(chosen, draw, strict=True)]
+            position = torch.cat(slots[:-1])
+        tokens = torch.cat([F.adaptive_avg_pool2d(level, self.grid).flatten(2) for level in chosen], dim=1)
+        return self._attend(tokens.to(position.dtype) + position, padding=slots[-1], shift=shift)
+
+    def _attend(
+        self, tokens: Float[Tensor, "batch tokens width"], *, padding: Float[Tensor, "pad width"], shift: Tensor | float
+    ) -> Float[Tensor, "batch width"]:
+        batch, count, width = tokens.shape
+        size = width // self.heads
+        attention = self.attention
+        query_matrix, key_matrix, value_matrix = attention.in_proj_weight.view(3, self.heads, size, width)
+        query_bias, _, value_bias = attention.in_proj_bias.view(3, self.heads, size)
+        cls = self.cls_token[0, 0] + self.positional_embedding[0, 0]
+        probe = torch.einsum("hdw,hd->hw", key_matrix, query_matrix @ cls + query_bias) * size**-0.5
+        constant = torch.cat([padding, cls.unsqueeze(0)])  # the same for every sample
+        logits = torch.cat(
+            [
+                tokens @ probe.T + torch.as_tensor(shift).to(tokens).view(-1, 1),
+                (constant @ probe.T).expand(batch, -1, -1),
+            ],
+            dim=1,
+        )
+        weights = logits.softmax(dim=1)
+        mixed = weights[:, :count].transpose(1, 2) @ tokens + weights[:, count:].transpose(1, 2) @ constant
+        heads = torch.einsum("hdw,bhw->bhd", value_matrix, mixed) + value_bias
+        out: Tensor = attention.out_proj(heads.flatten(1)) + cls
+        return out

@@ -1,0 +1,93 @@
+"""The IMITATE model: one backbone, a findings branch over its levels, an impression branch over its pooled feature."""
+
+import json
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from imitate.config import ImitateConfig, validate
+from imitate.models.aggregation import ChannelDraw, HierarchicalAggregation
+from imitate.models.heads import Projection
+from imitate.models.image import ImageEncoder
+from imitate.types import ImageEmbedding, ImageFeatures, Images, UserError
+
+WEIGHTS = "model.safetensors"
+
+
+class Imitate(nn.Module):
+    """Images and text embeddings into one joint space, twice: descriptive (findings) and conclusive (impression).
+
+    Embeddings are not L2-normalised; losses and tasks do that. In eval mode everything is deterministic: all channels
+    take part in the aggregation (see HierarchicalAggregation).
+    """
+
+    def __init__(self, config: ImitateConfig, *, pretrained: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.image = ImageEncoder(config.backbone, pretrained=pretrained, options=config.backbone_options)
+        self.aggregation = HierarchicalAggregation(config, self.image.channels)
+        tokens = config.grid**2
+        self.findings_head = Projection(tokens, tokens, config.joint_width)
+        self.impression_head = Projection(self.image.width, self.image.width, config.joint_width)
+        self.text_head = Projection(config.text_width, 1024, config.joint_width)
+
+    def encode_image(self, images: Images, draw: ChannelDraw | None = None) -> ImageEmbedding:
+        features = self.image(images)
+        return ImageEmbedding(self.embed_findings(features, draw), self.embed_impression(features), features)
+
+    def embed_findings(self, features: ImageFeatures, draw: ChannelDraw | None = None) -> Float[Tensor, "batch joint"]:
+        projected: Tensor = self.findings_head(self.aggregation(features.levels, draw))
+        return projected
+
+    def embed_impression(self, features: ImageFeatures) -> Float[Tensor, "batch joint"]:
+        projected: Tensor = self.impression_head(features.pooled)
+        return projected
+
+    def encode_text(
+        self, text: Float[Tensor, "texts width"], present: Bool[Tensor, " texts"] | None = None
+    ) -> Float[Tensor, "texts joint"]:
+        """Project embeddings of the frozen text encoder; rows that are not ``present`` give rows to be ignored."""
+        projected: Tensor = self.text_head(text, present)
+        return projected
+
+    def save(self, folder: Path) -> None:
+        """``model.safetensors`` and ``config.json``, each written whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        save_file(state, folder / f"{WEIGHTS}.part")
+        (folder / "config.json.part").write_text(self.config.model_dump_json(indent=1), encoding="utf-8")
+        for name in (WEIGHTS, "config.json"):
+            (folder / f"{name}.part").replace(folder / name)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str) -> "Imitate":
+        """Read what ``save`` wrote, in eval mode. UserError where there is no model or one that does not fit."""
+        folder = Path(folder)
+        if not (folder / "config.json").is_file() or not (folder / WEIGHTS).is_file():
+            raise UserError(f"no model at {folder}: it must hold config.json and {WEIGHTS}")
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        model = cls(validate(ImitateConfig, values, where=str(folder / "config.json")))
+        try:
+            model.load_state_dict(load_file(folder / WEIGHTS))
+        except RuntimeError as error:
+            raise UserError(f"{folder / WEIGHTS} does not fit its config.json: {str(error)[:300]}") from error
+        return model.eval()
+
+
+def freeze_all(module: nn.Module) -> nn.Module:
+    """Eval mode, no gradients."""
+    return module.eval().requires_grad_(False)
+
+
+def parameter_count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def seeded_model(config: ImitateConfig, *, pretrained: bool, seed: int) -> Imitate:
+    """A fresh model whose random weights depend on the seed alone; the caller's random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Imitate(config, pretrained=pretrained)

@@ -1,0 +1,132 @@
+"""The verb ``pretrain``: a recipe and a prepared folder in, a run folder with a model out."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from imitate.config import Recipe, load_config
+from imitate.data.prepared import Prepared
+from imitate.data.sampling import Order, Reader, training_rows
+from imitate.data.texts import corpus, text_embeddings
+from imitate.models.imitate import Imitate, parameter_count, seeded_model
+from imitate.models.reference import import_published
+from imitate.models.text import fit_or_load, load_text_encoder, save_text_encoder
+from imitate.tasks.base import Budget, Subject
+from imitate.tasks.retrieval import Retrieval
+from imitate.training.engine import launch
+from imitate.training.loop import Job, Validate, fit
+from imitate.training.run_folder import claimed, settle
+from imitate.types import TextEncoder, UserError
+
+log = logging.getLogger(__name__)
+
+
+def pretrain(recipe: Path, /, *, data: Path, out: Path, set: tuple[str, ...] = (), threads: int | None = None) -> None:
+    """Pre-train on a prepared folder.
+
+    The same command again continues an interrupted run, bit for bit where it was. The run folder holds config.yaml,
+    metrics.jsonl, tensorboard/, last.ckpt, model/ (the last weights; loads without the network) and best/ (the epoch
+    that retrieves best on the validation split).
+
+    Args:
+        recipe: YAML file, such as recipes/tiny.yaml.
+        data: prepared folder.
+        out: run folder.
+        set: settings over the recipe's, as key=value, such as training.epochs=3.
+        threads: compute threads; with another job on the machine, fewer than cores is faster.
+    """
+    settings = load_config(Recipe, recipe, overrides(set))
+    prepared = Prepared.open(data, size=settings.model.prepared_size)
+    fabric = launch(settings.training, threads=threads)
+    if fabric.is_global_zero:
+        with claimed(out):
+            settings, encoder = _settle(settings, prepared, out)
+            fabric.barrier()
+            finished = _train(fabric, settings, prepared, encoder, out)
+    else:
+        fabric.barrier()
+        settings = _settled(out)
+        finished = _train(fabric, settings, prepared, load_text_encoder(out / "text"), out)
+    if not finished:
+        log.info("stopped and saved; the same command continues")
+        raise KeyboardInterrupt
+    log.info("finished: %s", out / "model")
+
+
+def overrides(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """``("training.epochs=3",)`` -> {"training.epochs": 3}; values are YAML."""
+    found = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise UserError(f"--set takes key=value, not {pair!r}")
+        found[key] = yaml.safe_load(value)
+    return found
+
+
+def _settle(recipe: Recipe, data: Prepared, out: Path) -> tuple[Recipe, TextEncoder]:
+    """Fit or load the text encoder, embed all reports, and make the run folder this run's."""
+    folder = out / "text"
+    if (folder / "text.json").is_file():
+        encoder = load_text_encoder(folder)
+    else:
+        encoder = fit_or_load(recipe.text, corpus(data))
+        save_text_encoder(encoder, folder)
+    text_embeddings(data, encoder)
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"text_width": encoder.width})})
+    settle(out, recipe, {"path": str(data.root), "fingerprint": data.meta["fingerprint"]})
+    return recipe, encoder
+
+
+def _settled(out: Path) -> Recipe:
+    values = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
+    values.pop("data")
+    return Recipe.model_validate(values)
+
+
+def _train(fabric: Any, recipe: Recipe, data: Prepared, encoder: TextEncoder, out: Path) -> bool:
+    model = seeded_model(recipe.model, pretrained=recipe.pretrained, seed=recipe.training.seed)
+    order = Order(training_rows(data), batch_size=recipe.training.batch_size, seed=recipe.training.seed)
+    log.info("%.1f M trainable parameters, %d samples, %d steps an epoch", parameter_count(model) / 1e6,
+             len(order.rows), order.steps_per_epoch)  # fmt: skip
+    reader = Reader(data, text_embeddings(data, encoder), pin=fabric.device.type == "cuda")
+    validate = _validation(data, encoder, recipe, str(fabric.device))
+    return fit(Job(fabric, recipe, model, order, reader, out, validate))
+
+
+def _validation(data: Prepared, encoder: TextEncoder, recipe: Recipe, device: str) -> Validate | None:
+    """Retrieval on the validation split, where there is one."""
+    if not (data.table["split"] == "val").any():
+        log.warning("no validation split: the run is not validated")
+        return None
+    task = Retrieval()
+
+    def validate(model: Imitate) -> dict[str, float]:
+        subject = Subject("validation", model.image, recipe.model, model=model, text=encoder)
+        return task.measure(task.predict(subject, data, Budget(device=device)))
+
+    return validate
+
+
+def import_reference(checkpoint: Path, /, *, out: Path, text: str | None = None) -> None:
+    """Read a checkpoint of the published code into a run folder that every other command takes.
+
+    Args:
+        checkpoint: the published model's state dict, or an encoder-only file with torchvision's ResNet-50 names.
+        out: run folder to create.
+        text: its text encoder, hf:<id>@<revision>; needed for retrieval and zero-shot, left out otherwise.
+    """
+    if (out / "model").exists():
+        raise UserError(f"{out} already holds a model: choose another --out")
+    model = import_published(checkpoint)
+    if text is not None:
+        encoder = fit_or_load(text, [])
+        if encoder.width != model.config.text_width:
+            raise UserError(
+                f"{text} is {encoder.width} wide, the checkpoint's text head takes {model.config.text_width}"
+            )
+        save_text_encoder(encoder, out / "text")
+    model.save(out / "model")
+    log.info("imported to %s", out)

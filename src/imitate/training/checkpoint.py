@@ -1,0 +1,58 @@
+"""Checkpoints that survive: complete before they replace, checked before they are used, the one before kept."""
+
+import logging
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from imitate.types import UserError
+
+log = logging.getLogger(__name__)
+
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+
+
+def save_checkpoint(state: dict[str, Any], folder: Path) -> None:
+    """Write and sync ``last.ckpt`` beside the old one, then rename; the old one stays as ``previous.ckpt``."""
+    part = folder / f"{LAST}.part"
+    try:
+        with part.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:
+        part.unlink(missing_ok=True)
+        raise UserError(f"cannot write a checkpoint to {folder}: {error}; the one before it is untouched") from error
+    if (folder / LAST).is_file():
+        (folder / LAST).replace(folder / PREVIOUS)
+    part.replace(folder / LAST)
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The newest intact checkpoint, on the CPU; None if there is none. A damaged one is passed over, with a warning."""
+    damaged: list[str] = []
+    for name in (LAST, PREVIOUS):
+        path = folder / name
+        if not path.is_file():
+            continue
+        if _intact(path):
+            if damaged:
+                log.warning("%s is damaged; continuing from %s", ", ".join(damaged), name)
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            return state
+        damaged.append(name)
+    if damaged:
+        raise UserError(f"{folder}: {' and '.join(damaged)} damaged, no intact checkpoint left: start in a new folder")
+    return None
+
+
+def _intact(path: Path) -> bool:
+    """torch's format is a zip file: every member carries a CRC-32, which torch itself does not insist on."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError, EOFError):
+        return False

@@ -1,0 +1,121 @@
+"""One pre-training step: two views, two branches, four terms. The model's and the loss's meeting place."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from imitate.config import ObjectiveConfig, Recipe
+from imitate.data.views import ViewDraw, draw_views, warp
+from imitate.distributed import gather
+from imitate.losses.contrastive import cicl, clinical_prior, soften
+from imitate.models.aggregation import draw_channels
+from imitate.models.imitate import Imitate
+from imitate.types import PretrainBatch
+
+
+class StepDraw(NamedTuple):
+    """All randomness of one step, drawn beforehand so that it can be recorded and replayed."""
+
+    views: list[ViewDraw]
+    channels_text: list[list[Tensor]]  # m1 of each view: channels for image with text
+    channels_views: list[list[Tensor]]  # m2 of each view: channels for view with view
+
+
+class Branch(NamedTuple):
+    """One section's embeddings over the (global) batch."""
+
+    views: list[Tensor]  # image embeddings of each view, for image with text
+    pairs: list[Tensor]  # the same for view with view
+    text: Tensor
+    softened: Tensor  # k(P)
+    present: Tensor
+
+
+class Pretraining(nn.Module):
+    """L = L_imp + L_find + L_vv_imp + L_vv_find (REFERENCE section 4), as named terms; the loop sums them.
+
+    Every backbone and head pass covers one view, or one section, at a time, so that BatchNorm statistics are those of
+    the published step. A sample without a section has none of that section's terms. Under several processes the loss
+    is that of the global batch unless ``negatives`` is ``rank``.
+    """
+
+    def __init__(self, model: Imitate, objective: ObjectiveConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, batch: PretrainBatch, draw: StepDraw) -> dict[str, Float[Tensor, ""]]:
+        findings = self._section(batch["findings"], batch["has_findings"])
+        impression = self._section(batch["impression"], batch["has_impression"])
+        for view, text_draw, view_draw in zip(draw.views, draw.channels_text, draw.channels_views, strict=True):
+            features = self.model.image(warp(batch["images"], view, self.model.config).to(_dtype(self.model)))
+            findings.views.append(self._share(self.model.embed_findings(features, text_draw)))
+            impression.views.append(self._share(self.model.embed_impression(features)))
+            if self._compares_views:
+                findings.pairs.append(self._share(self.model.embed_findings(features, view_draw)))
+        impression.pairs.extend(impression.views)
+        with torch.autocast(batch["images"].device.type, enabled=False):
+            return self._terms(findings, impression)
+
+    @property
+    def _compares_views(self) -> bool:
+        return self.objective.visual_visual and self.objective.views == 2
+
+    def _section(self, text: Tensor, present: Tensor) -> Branch:
+        text = text.to(_dtype(self.model))
+        projected = self._share(self.model.encode_text(text, present))
+        text, present = self._share(text), self._share(present)
+        softened = soften(clinical_prior(text), self.objective.kernel, kernel_lambda=self.objective.kernel_lambda)
+        return Branch([], [], projected, softened, present)
+
+    def _share(self, rows: Tensor) -> Tensor:
+        rows = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
+        return gather(rows) if self.objective.negatives == "global" else rows
+
+    def _terms(self, findings: Branch, impression: Branch) -> dict[str, Tensor]:
+        terms = {}
+        for name, branch in (("findings", findings), ("impression", impression)):
+            tau = self.objective.temperature_text
+            losses = [cicl(view, branch.text, branch.softened, tau, branch.present) for view in branch.views]
+            terms[name] = torch.stack(losses).sum()
+        if self._compares_views:
+            tau = self.objective.temperature_views
+            for name, branch, prior in (("findings", findings, None), ("impression", impression, impression.softened)):
+                terms[f"views_{name}"] = 2 * cicl(branch.pairs[0], branch.pairs[1], prior, tau, branch.present)
+        return terms
+
+
+def draw_step(model: Imitate, recipe: Recipe, *, step: int, part: slice = slice(None)) -> StepDraw:
+    """A step's randomness, from (seed, step) alone; views are drawn for the global batch, ``part`` is this rank's."""
+    generator = torch.Generator().manual_seed(recipe.training.seed * 1_000_003 + step)
+    count, aggregation = recipe.objective.views, model.aggregation
+    views = [
+        ViewDraw(
+            *(value[part] for value in draw_views(recipe.training.batch_size, recipe.views, recipe.model, generator))
+        )
+        for _ in range(count)
+    ]
+
+    def channels() -> list[list[Tensor]]:
+        return [draw_channels(aggregation.channels, aggregation.keep, generator) for _ in range(count)]
+
+    return StepDraw(views, channels(), channels())
+
+
+def _dtype(model: nn.Module) -> torch.dtype:
+    return next(model.parameters()).dtype
+
+
+def move(draw: StepDraw, device: torch.device) -> StepDraw:
+    """The draw on the model's device, copied without waiting for it."""
+
+    def sent(tensors: Sequence[Tensor]) -> list[Tensor]:
+        return [tensor.to(device, non_blocking=True) for tensor in tensors]
+
+    views = [ViewDraw(*sent(view)) for view in draw.views]
+    return StepDraw(
+        views, [sent(level) for level in draw.channels_text], [sent(level) for level in draw.channels_views]
+    )

@@ -1,0 +1,98 @@
+"""CLS-only attention against the published module, which computes all of it."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from imitate.config import ImitateConfig
+from imitate.models.aggregation import HierarchicalAggregation, draw_channels
+from imitate.types import UserError
+
+CHANNELS = [16, 32, 64, 128]
+SIZES = [28, 14, 7, 4]
+
+
+def build(**settings) -> HierarchicalAggregation:
+    torch.manual_seed(0)
+    config = ImitateConfig(**{"grid": 4, "slots": 48, "heads": 4, **settings})
+    module = HierarchicalAggregation(config, CHANNELS).double()
+    nn.init.normal_(module.positional_embedding, std=0.5)
+    nn.init.normal_(module.attention.in_proj_bias)
+    return module
+
+
+def pyramid(batch: int = 3) -> list[torch.Tensor]:
+    return [torch.randn(batch, c, s, s, dtype=torch.float64) for c, s in zip(CHANNELS, SIZES, strict=True)]
+
+
+def published(module: HierarchicalAggregation, levels, draw) -> torch.Tensor:
+    """REFERENCE section 1 to the letter: pad to all slots, CLS last with position 0, full self-attention, residual."""
+    tokens = torch.cat(
+        [F.adaptive_avg_pool2d(x[:, i], module.grid).flatten(2) for x, i in zip(levels, draw, strict=True)], 1
+    )
+    slots = module.positional_embedding.shape[1] - 1
+    tokens = F.pad(tokens, (0, 0, 0, slots - tokens.shape[1])) + module.positional_embedding[:, 1:]
+    cls = (module.cls_token + module.positional_embedding[:, :1]).expand(len(tokens), -1, -1)
+    sequence = torch.cat([tokens, cls], dim=1)
+    out, _ = module.attention(sequence, sequence, sequence)
+    return (out + sequence)[:, -1]
+
+
+def test_equals_the_published_attention_in_value_and_gradient():
+    module, levels = build(), pyramid()
+    draw = draw_channels(CHANNELS, module.keep, torch.Generator().manual_seed(1))
+    weight = torch.randn(3, 16, dtype=torch.float64)
+    gradients = []
+    for run in (lambda: module(levels, draw), lambda: published(module, levels, draw)):
+        module.zero_grad()
+        inputs = [level.requires_grad_() for level in levels]
+        out = run()
+        (out * weight).sum().backward()
+        gradients.append([out, *(p.grad.clone() for p in module.parameters()), *(x.grad.clone() for x in inputs)])
+        for level in levels:
+            level.grad = None
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_the_published_network_keeps_446_of_512_slots():
+    module = HierarchicalAggregation(ImitateConfig(), [256, 512, 1024, 2048])
+    assert module.keep == [64, 76, 102, 204]
+    assert module.positional_embedding.shape == (1, 513, 256)
+
+
+def test_draws_are_with_replacement_in_range_and_replayable():
+    first, second = (draw_channels(CHANNELS, [8, 8, 8, 100], torch.Generator().manual_seed(5)) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert all(int(index.max()) < c for index, c in zip(first, CHANNELS, strict=True))
+    assert len(first[3].unique()) < 100
+
+
+def test_inference_is_the_expectation_of_the_draws():
+    """2,000 draws average to what all channels give, up to the softmax's curvature, which shrinks with the slots."""
+    torch.manual_seed(0)
+    bias = []
+    for keep in (0.1, 0.8):
+        module, levels = build(keep=(keep,) * 4, slots=256).eval(), pyramid(2)
+        module.positional_embedding.data *= 0.2
+        generator = torch.Generator().manual_seed(2)
+        with torch.no_grad():
+            whole = module(levels)
+            draws = torch.stack([module(levels, draw_channels(CHANNELS, module.keep, generator)) for _ in range(2000)])
+        bias.append(float(((draws.mean(0) - whole).norm(dim=1) / draws.std(0).norm(dim=1)).max()))
+    assert bias[0] < 0.4 and bias[1] < 0.1, bias
+    assert torch.equal(module(levels), module(levels))
+
+
+def test_fewer_levels_read_only_those():
+    module, levels = build(levels=(3, 4), keep=(0.1, 0.1)), pyramid()
+    before = module(levels)
+    levels[0] += 1
+    levels[1] += 1
+    assert torch.equal(module(levels), before)
+
+
+def test_too_many_channels_for_the_slots_is_told():
+    with pytest.raises(UserError, match="slots is 8"):
+        build(slots=8)

@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+from imitate.config import ImitateConfig
+from imitate.models.imitate import Imitate, parameter_count, seeded_model
+from imitate.types import UserError
+
+TINY = ImitateConfig(
+    backbone="resnet18", backbone_options={"channels": [8, 16, 32, 64]}, prepared_size=36, image_size=32,
+    grid=4, slots=64, joint_width=16, text_width=12,
+)  # fmt: skip
+
+
+def test_published_size():
+    """About 30.7 M trainable parameters (REFERENCE section 1)."""
+    assert parameter_count(Imitate(ImitateConfig())) == pytest.approx(30.7e6, rel=0.01)
+
+
+def test_save_and_load_are_exact_and_deterministic(tmp_path):
+    model = seeded_model(TINY, pretrained=False, seed=1)
+    model.encode_image(torch.randn(8, 3, 32, 32))  # move the running statistics
+    model.save(tmp_path)
+    again, images = Imitate.from_pretrained(tmp_path), torch.randn(2, 3, 32, 32)
+    model.eval()
+    for ours, theirs in zip(model.encode_image(images)[:2], again.encode_image(images)[:2], strict=True):
+        assert torch.equal(ours, theirs)
+    assert again.config == TINY and not again.training
+
+
+def test_seeded_weights_depend_on_the_seed_alone():
+    torch.manual_seed(5)
+    a = seeded_model(TINY, pretrained=False, seed=1)
+    state = torch.get_rng_state()
+    b = seeded_model(TINY, pretrained=False, seed=1)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_runs_in_float64():
+    model = seeded_model(TINY, pretrained=False, seed=0).double()
+    embedding = model.encode_image(torch.randn(3, 3, 32, 32, dtype=torch.float64))
+    assert embedding.findings.dtype == embedding.impression.dtype == torch.float64
+
+
+def test_a_folder_without_a_model_or_of_another_shape_is_told(tmp_path):
+    with pytest.raises(UserError, match="no model at"):
+        Imitate.from_pretrained(tmp_path)
+    seeded_model(TINY, pretrained=False, seed=0).save(tmp_path)
+    (tmp_path / "config.json").write_text(TINY.model_copy(update={"joint_width": 8}).model_dump_json())
+    with pytest.raises(UserError, match="does not fit"):
+        Imitate.from_pretrained(tmp_path)

@@ -1,0 +1,84 @@
+"""Checkpoints of the published code, imitated by their names and shapes."""
+
+import pytest
+import timm
+import torch
+
+from imitate.config import ImitateConfig
+from imitate.models.image import ImageEncoder
+from imitate.models.imitate import seeded_model
+from imitate.models.reference import import_published, load_encoder, read_state
+from imitate.types import UserError
+
+HEADS = {"read_proj": "findings_head", "diag_proj": "impression_head", "text_proj": "text_head"}
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A file with exactly the names of REFERENCE section 7, under the data-parallel prefix, and the model it came from."""
+    model = seeded_model(ImitateConfig(text_width=768), pretrained=False, seed=3)
+    state = {f"module.encoder.{n}": t for n, t in model.image.network.state_dict().items()}
+    aggregation = model.aggregation
+    state |= {
+        "module.cls_token": aggregation.cls_token,
+        "module.positional_embedding": aggregation.positional_embedding,
+    }
+    state |= {f"module.multi_attent.{n}": t for n, t in aggregation.attention.state_dict().items()}
+    for theirs, ours in HEADS.items():
+        state |= {f"module.{theirs}.{n}": t for n, t in getattr(model, ours).state_dict().items()}
+    state["module.lm_model.embeddings.word_embeddings.weight"] = torch.zeros(3, 3)
+    path = tmp_path_factory.mktemp("published") / "imitate.pth"
+    torch.save({"state_dict": state}, path)
+    return path, model
+
+
+def test_full_checkpoint_gives_the_same_model(published):
+    path, model = published
+    again = import_published(path)
+    ours, theirs = again.state_dict(), model.state_dict()
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert again.config.text_width == 768
+
+
+def test_encoder_only_file_fills_the_backbone(tmp_path):
+    network = timm.create_model("resnet50", num_classes=0)
+    torch.save(network.state_dict(), tmp_path / "encoder.pth")
+    model = import_published(tmp_path / "encoder.pth")
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(model.image.network.state_dict()[name], tensor)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "module.encoder.", "model.image_encoder."])
+def test_prefixes_and_foreign_heads_do_not_matter(prefix):
+    options = {"channels": (4, 8, 16, 32)}
+    donor, encoder = (ImageEncoder("resnet18", options=options) for _ in range(2))
+    state = {prefix + name: tensor for name, tensor in donor.network.state_dict().items()}
+    load_encoder(encoder, {**state, "fc.weight": torch.zeros(3, 32)}, where="x")
+    assert all(torch.equal(a, b) for a, b in zip(donor.parameters(), encoder.parameters(), strict=True))
+
+
+def test_what_is_no_checkpoint_is_told(tmp_path):
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(UserError, match="not a checkpoint of plain tensors"):
+        read_state(tmp_path / "text.pth")
+    with pytest.raises(UserError, match="no checkpoint at"):
+        read_state(tmp_path / "absent.pth")
+    torch.save(
+        {"cls_token": torch.zeros(1, 1, 256), "text_proj.0.weight": torch.zeros(1024, 768)}, tmp_path / "part.pth"
+    )
+    with pytest.raises(UserError, match="missing"):
+        import_published(tmp_path / "part.pth")
+    with pytest.raises(UserError, match="does not fill a resnet18"):
+        load_encoder(ImageEncoder("resnet18"), {"conv1.weight": torch.zeros(64, 3, 7, 7)}, where="x")
+
+
+def test_code_in_a_pickle_is_not_run(tmp_path):
+    import pickle
+
+    class Bomb:
+        def __reduce__(self):
+            return (exec, ("raise SystemExit('ran')",))
+
+    (tmp_path / "bomb.pth").write_bytes(pickle.dumps({"w": Bomb()}))
+    with pytest.raises(UserError, match="not a checkpoint"):
+        read_state(tmp_path / "bomb.pth")

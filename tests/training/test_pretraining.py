@@ -1,0 +1,156 @@
+"""The total loss against a loop, and two processes against one."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+from torch.nn import functional as F
+
+from imitate.config import ImitateConfig, ObjectiveConfig, Recipe, TrainingConfig
+from imitate.data.views import warp
+from imitate.models.imitate import seeded_model
+from imitate.training.pretraining import Pretraining, draw_step
+
+MODEL = ImitateConfig(
+    backbone="resnet18", backbone_options={"channels": [4, 8, 16, 32]}, prepared_size=36, image_size=32,
+    grid=4, slots=64, joint_width=16, text_width=12,
+)  # fmt: skip
+
+
+def recipe(batch: int = 8, **objective) -> Recipe:
+    training = TrainingConfig(batch_size=batch, precision="32-true", epochs=1)
+    return Recipe(model=MODEL, objective=ObjectiveConfig(**objective), training=training, pretrained=False)
+
+
+def batch(size: int = 8, *, findings=(), impression=()):
+    """``findings`` and ``impression``: which samples lack the section."""
+    torch.manual_seed(1)
+    flags = [torch.tensor([i not in missing for i in range(size)]) for missing in (findings, impression)]
+    texts = [torch.randn(size, 12) * flag.unsqueeze(1) for flag in flags]
+    images = torch.randint(0, 256, (size, 36, 36), dtype=torch.uint8)
+    return dict(images=images, findings=texts[0], impression=texts[1], has_findings=flags[0], has_impression=flags[1])
+
+
+def naive_terms(module: Pretraining, sample, draw) -> dict[str, float]:
+    """REFERENCE section 4 as written: one sample pair at a time; only the sample's own section decides its presence."""
+    model, settings = module.model, module.objective
+    embedded = {"findings": [], "impression": [], "m2": []}
+    for v in range(settings.views):
+        features = model.image(warp(sample["images"], draw.views[v], model.config).double())
+        embedded["findings"].append(model.findings_head(model.aggregation(features.levels, draw.channels_text[v])))
+        embedded["m2"].append(model.findings_head(model.aggregation(features.levels, draw.channels_views[v])))
+        embedded["impression"].append(model.impression_head(features.pooled))
+
+    def contrast(x, y, text, tau, keep, prior=True):
+        x, y = F.normalize(x, dim=1).detach().numpy(), F.normalize(y, dim=1).detach().numpy()
+        loss = 0.0
+        for a, b in ((x, y), (y, x)):
+            for i in keep:
+                logits = np.array([a[i] @ b[j] / tau for j in keep])
+                log_p = logits - np.log(np.exp(logits).sum())
+                for j, value in zip(keep, log_p, strict=True):
+                    p = max(0.0, np.corrcoef(text[i], text[j])[0, 1]) if i != j else 0.0
+                    loss -= ((i == j) + (tau * (1 - np.exp(-0.2 * p)) if prior else 0.0)) * value
+        return loss / len(keep)
+
+    terms = {}
+    for name in ("findings", "impression"):
+        keep = np.flatnonzero(sample[f"has_{name}"].numpy())
+        text = sample[name].double()
+        projected = torch.zeros(len(text), 16, dtype=torch.float64)
+        projected[keep] = model.text_head(text[keep])  # statistics of the present texts
+        text = text.numpy()
+        terms[name] = sum(contrast(view, projected, text, 0.07, keep) for view in embedded[name])
+        if settings.views == 2 and settings.visual_visual:
+            pairs = embedded["m2" if name == "findings" else name]
+            terms[f"views_{name}"] = 2 * contrast(*pairs, text, 0.2, keep, prior=name == "impression")
+    return terms
+
+
+@pytest.mark.parametrize(
+    "missing_findings, missing_impression, views", list(itertools.product([(), (0, 3)], [(), (5,)], [1, 2]))
+)
+def test_total_loss_equals_a_loop_in_float64(missing_findings, missing_impression, views):
+    settings = recipe(views=views)
+    module = Pretraining(seeded_model(MODEL, pretrained=False, seed=0).double(), settings.objective)
+    sample = batch(findings=missing_findings, impression=missing_impression)
+    draw = draw_step(module.model, settings, step=4)
+    ours = module(sample, draw)
+    theirs = naive_terms(module, sample, draw)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("missing", [dict(findings=range(8)), dict(impression=range(8))])
+def test_a_batch_without_a_section_trains_the_other(missing):
+    settings = recipe()
+    module = Pretraining(seeded_model(MODEL, pretrained=False, seed=0), settings.objective)
+    terms = module(batch(**missing), draw_step(module.model, settings, step=0))
+    torch.stack(list(terms.values())).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in module.parameters() if p.grad is not None)
+    absent = next(iter(missing))
+    assert float(terms[absent]) == 0 and float(terms[f"views_{absent}"]) == 0
+
+
+def test_the_draw_depends_on_seed_and_step_alone_and_replays():
+    settings = recipe()
+    module = Pretraining(seeded_model(MODEL, pretrained=False, seed=0), settings.objective)
+    first, second, other = (draw_step(module.model, settings, step=step) for step in (3, 3, 4))
+    assert torch.equal(first.views[1].homography, second.views[1].homography)
+    assert not torch.equal(first.views[1].homography, other.views[1].homography)
+    assert not torch.equal(first.channels_text[0][3], first.channels_views[0][3])
+    a, b = (module(batch(), draw) for draw in (first, second))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def _frozen_norms(model: nn.Module) -> nn.Module:
+    """Normalisation in eval mode: gloo has no synchronised BatchNorm for the backbone."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    return model
+
+
+def _gradients(rank: int, world: int, settings: Recipe) -> dict[str, torch.Tensor]:
+    module = Pretraining(_frozen_norms(seeded_model(MODEL, pretrained=False, seed=0).double()), settings.objective)
+    share = settings.training.batch_size // world
+    part = slice(rank * share, (rank + 1) * share)
+    wrapped = nn.parallel.DistributedDataParallel(module) if world > 1 else module
+    sample = batch(settings.training.batch_size, findings=(1, 6), impression=(2,))
+    draw = draw_step(module.model, settings, step=2, part=part)
+    terms = wrapped({name: value[part] for name, value in sample.items()}, draw)
+    loss = torch.stack(list(terms.values())).sum()
+    loss.backward()
+    return {"loss": loss.detach(), **{name: p.grad for name, p in module.named_parameters() if p.grad is not None}}
+
+
+def _worker(rank: int, world: int, settings: Recipe, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+    torch.save(_gradients(rank, world, settings), folder / f"rank{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def test_two_processes_have_the_loss_and_gradient_of_one(tmp_path):
+    settings = recipe()
+    mp.start_processes(_worker, (2, settings, tmp_path), nprocs=2, start_method="fork")
+    alone = _gradients(0, 1, settings)
+    for rank in range(2):
+        shared = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
+        assert shared.keys() == alone.keys()
+        for name, value in alone.items():
+            torch.testing.assert_close(shared[name], value, rtol=1e-9, atol=1e-10, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_per_rank_negatives_differ_from_global_ones(tmp_path):
+    settings = recipe(negatives="rank")
+    mp.start_processes(_worker, (2, settings, tmp_path), nprocs=2, start_method="fork")
+    losses = [float(torch.load(tmp_path / f"rank{r}.pt", weights_only=True)["loss"]) for r in range(2)]
+    assert float(_gradients(0, 1, settings)["loss"]) > max(losses)
