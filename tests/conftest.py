@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jaxtyping import install_import_hook
 
-install_import_hook("imitate", "beartype.beartype")
+install_import_hook("imitate", "typecheck.check")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

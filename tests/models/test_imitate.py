@@ -1,14 +1,10 @@
 import pytest
 import torch
+from recipes import TINY_MODEL as TINY
 
 from imitate.config import ImitateConfig
 from imitate.models.imitate import Imitate, parameter_count, seeded_model
 from imitate.types import UserError
-
-TINY = ImitateConfig(
-    backbone="resnet18", backbone_options={"channels": [8, 16, 32, 64]}, prepared_size=36, image_size=32,
-    grid=4, slots=64, joint_width=16, text_width=12,
-)  # fmt: skip
 
 
 def test_published_size():

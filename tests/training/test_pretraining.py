@@ -8,23 +8,19 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from recipes import TINY_MODEL as MODEL
+from recipes import tiny_recipe
 from torch import nn
 from torch.nn import functional as F
 
-from imitate.config import ImitateConfig, ObjectiveConfig, Recipe, TrainingConfig
+from imitate.config import ObjectiveConfig, Recipe
 from imitate.data.views import warp
 from imitate.models.imitate import seeded_model
 from imitate.training.pretraining import Pretraining, draw_step
 
-MODEL = ImitateConfig(
-    backbone="resnet18", backbone_options={"channels": [4, 8, 16, 32]}, prepared_size=36, image_size=32,
-    grid=4, slots=64, joint_width=16, text_width=12,
-)  # fmt: skip
-
 
 def recipe(batch: int = 8, **objective) -> Recipe:
-    training = TrainingConfig(batch_size=batch, precision="32-true", epochs=1)
-    return Recipe(model=MODEL, objective=ObjectiveConfig(**objective), training=training, pretrained=False)
+    return tiny_recipe(batch_size=batch).model_copy(update={"objective": ObjectiveConfig(**objective)})
 
 
 def batch(size: int = 8, *, findings=(), impression=()):
@@ -84,7 +80,7 @@ def test_total_loss_equals_a_loop_in_float64(missing_findings, missing_impressio
     theirs = naive_terms(module, sample, draw)
     assert ours.keys() == theirs.keys()
     for name in ours:
-        assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-9, abs=1e-9)
+        assert ours[name].item() == pytest.approx(float(theirs[name]), rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize("missing", [dict(findings=range(8)), dict(impression=range(8))])
@@ -95,7 +91,7 @@ def test_a_batch_without_a_section_trains_the_other(missing):
     torch.stack(list(terms.values())).sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in module.parameters() if p.grad is not None)
     absent = next(iter(missing))
-    assert float(terms[absent]) == 0 and float(terms[f"views_{absent}"]) == 0
+    assert terms[absent].item() == 0 and terms[f"views_{absent}"].item() == 0
 
 
 def test_the_draw_depends_on_seed_and_step_alone_and_replays():

@@ -1,0 +1,45 @@
+import pytest
+
+from imitate.config import ImitateConfig, Recipe, load_config
+from imitate.types import UserError
+
+
+def write(tmp_path, text: str):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("training: {epoch: 3}", r"unknown key 'training.epoch'; known: batch_size, checkpoint_every, .*epochs"),
+        ("training: {epochs: many}", r"training.epochs = 'many': .*integer"),
+        ("training: {epochs: 0}", r"training.epochs = 0: .*greater than or equal to 1"),
+        ("objective: {kernel: cosine}", r"objective.kernel = 'cosine': .*'exp'"),
+        ("model: {levels: [4], keep: [0.1, 0.2]}", r"one entry each a level"),
+        ("model: {image_size: 512}", r"image_size 512 exceeds prepared_size 256"),
+        ("- a list", r"must hold keys and values"),
+        ("a: [", r"not valid YAML"),
+    ],
+)
+def test_each_mistake_is_told_in_one_line(tmp_path, text, message):
+    with pytest.raises(UserError, match=message) as error:
+        load_config(Recipe, write(tmp_path, text))
+    assert "\n" not in str(error.value)
+
+
+def test_absent_recipe(tmp_path):
+    with pytest.raises(UserError, match="no recipe at"):
+        load_config(Recipe, tmp_path / "absent.yaml")
+
+
+def test_overrides_win_over_the_file(tmp_path):
+    path = write(tmp_path, "training: {epochs: 3}\nmodel: {backbone: resnet18}")
+    recipe = load_config(Recipe, path, {"training.epochs": 5, "objective.views": 1})
+    assert (recipe.training.epochs, recipe.objective.views, recipe.model.backbone) == (5, 1, "resnet18")
+
+
+def test_an_empty_file_is_the_published_setting(tmp_path):
+    recipe = load_config(Recipe, write(tmp_path, ""))
+    assert recipe.model == ImitateConfig() and recipe.training.batch_size == 128

@@ -1,0 +1,50 @@
+import logging
+
+import pytest
+import torch
+
+from imitate.training.checkpoint import LAST, PREVIOUS, load_checkpoint, save_checkpoint
+from imitate.types import UserError
+
+
+def state(step: int) -> dict:
+    return {"step": step, "w": torch.full((1000,), float(step))}
+
+
+def test_the_newest_is_loaded_and_the_one_before_kept(tmp_path):
+    assert load_checkpoint(tmp_path) is None
+    for step in (1, 2):
+        save_checkpoint(state(step), tmp_path)
+    assert load_checkpoint(tmp_path)["step"] == 2
+    assert {p.name for p in tmp_path.iterdir()} == {LAST, PREVIOUS}
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
+def test_a_damaged_one_is_passed_over_with_a_warning(tmp_path, caplog, damage):
+    for step in (1, 2):
+        save_checkpoint(state(step), tmp_path)
+    content = bytearray((tmp_path / LAST).read_bytes())
+    if damage == "flipped":
+        at = content.find(torch.tensor([2.0]).numpy().tobytes() * 8)
+        content[at + 2] ^= 0x40
+    (tmp_path / LAST).write_bytes({"truncated": content[:900], "flipped": content, "empty": b""}[damage])
+    with caplog.at_level(logging.WARNING):
+        assert load_checkpoint(tmp_path)["step"] == 1
+    assert "last.ckpt is damaged" in caplog.text
+    (tmp_path / PREVIOUS).write_bytes(b"x")
+    with pytest.raises(UserError, match="no intact checkpoint"):
+        load_checkpoint(tmp_path)
+
+
+def test_no_space_leaves_the_last_one_untouched(tmp_path, monkeypatch):
+    save_checkpoint(state(1), tmp_path)
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match="No space left"):
+        save_checkpoint(state(2), tmp_path)
+    monkeypatch.undo()
+    assert load_checkpoint(tmp_path)["step"] == 1
+    assert {p.name for p in tmp_path.iterdir()} == {LAST}

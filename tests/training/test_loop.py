@@ -1,0 +1,143 @@
+"""Whatever interrupts a run, the weights are those of an uninterrupted one."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from folders import write_folder
+from recipes import tiny_recipe
+
+from imitate.config import Recipe
+from imitate.data.prepared import Prepared
+from imitate.data.sampling import Order, Reader, training_rows
+from imitate.data.texts import corpus, text_embeddings
+from imitate.models.imitate import Imitate, seeded_model
+from imitate.models.text import fit_or_load
+from imitate.training import loop
+from imitate.training.engine import launch
+from imitate.training.loop import Job, fit
+from imitate.types import UserError
+
+
+def start(folder: Path, data: Path, recipe: Recipe, validate=None) -> Job:
+    prepared = Prepared.open(data)
+    encoder = fit_or_load(recipe.text, corpus(prepared))
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"text_width": encoder.width})})
+    model = seeded_model(recipe.model, pretrained=False, seed=recipe.training.seed)
+    order = Order(training_rows(prepared), batch_size=recipe.training.batch_size, seed=recipe.training.seed)
+    folder.mkdir(exist_ok=True)
+    reader = Reader(prepared, text_embeddings(prepared, encoder))
+    return Job(launch(recipe.training), recipe, model, order, reader, folder, validate)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("loop") / "data", n=60)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return Imitate.from_pretrained(folder / "model").state_dict()
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_training_lowers_the_loss(tmp_path, data):
+    assert fit(start(tmp_path / "run", data, tiny_recipe(epochs=12)))
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_killed_in_any_step_it_continues_bit_for_bit(tmp_path, data, monkeypatch, precision):
+    recipe = tiny_recipe(checkpoint_every=1, precision=precision)
+    whole = start(tmp_path / "whole", data, recipe)
+    assert fit(whole) and whole.total == 8
+
+    original, kill_at = loop._record, {1, 3, 6}
+
+    def killed(job, *args):
+        original(job, *args)
+        if job.step in kill_at:
+            kill_at.remove(job.step)
+            raise SystemError("killed before this step is saved")
+
+    monkeypatch.setattr(loop, "_record", killed)
+    for _ in range(3):
+        with pytest.raises(SystemError):
+            fit(start(tmp_path / "broken", data, recipe))
+    assert fit(start(tmp_path / "broken", data, recipe))
+    assert same(weights(tmp_path / "broken"), weights(tmp_path / "whole"))
+    logs = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "broken")]
+    assert logs[0] == logs[1]
+
+
+def test_a_signal_saves_and_the_same_command_continues(tmp_path, data, monkeypatch):
+    recipe = tiny_recipe(checkpoint_every=100)
+    original = loop._step
+
+    def interrupted(job, *args):
+        if job.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(job, *args)
+
+    fit(start(tmp_path / "whole", data, recipe))
+    monkeypatch.setattr(loop, "_step", interrupted)
+    job = start(tmp_path / "stopped", data, recipe)
+    assert not fit(job) and job.step == 3
+    monkeypatch.undo()
+    assert fit(start(tmp_path / "stopped", data, recipe))
+    assert same(weights(tmp_path / "stopped"), weights(tmp_path / "whole"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_path, data, monkeypatch):
+    recipe, original = tiny_recipe(checkpoint_every=1), loop.draw_step
+
+    def poisoned(model, recipe, *, step, part):
+        draw = original(model, recipe, step=step, part=part)
+        if step == 5:
+            draw.views[0].homography.mul_(float("nan"))
+        return draw
+
+    monkeypatch.setattr(loop, "draw_step", poisoned)
+    with pytest.raises(UserError, match=r"not finite at step 5; rows of table.parquet in its batch: \[\d+"):
+        fit(start(tmp_path / "run", data, recipe))
+    monkeypatch.undo()
+    job = start(tmp_path / "run", data, recipe)
+    assert fit(job) and job.step == job.total
+
+
+def test_best_is_the_epoch_with_the_highest_figure(tmp_path, data):
+    figures = iter([0.1, 0.9, 0.5])
+    kept = []
+
+    def validate(model: Imitate) -> dict[str, float]:
+        assert not model.training
+        kept.append({n: t.clone() for n, t in model.state_dict().items()})
+        return {"recall": next(figures), "other": 9.0}
+
+    job = start(tmp_path / "run", data, tiny_recipe(epochs=3), validate)
+    fit(job)
+    assert job.best == 0.9 and same(Imitate.from_pretrained(tmp_path / "run/best").state_dict(), kept[1])
+    assert same(weights(tmp_path / "run"), kept[2])
+
+
+def test_batch_size_must_divide_by_processes(monkeypatch):
+    from imitate.training import engine
+
+    class TwoProcesses:
+        world_size = 2
+
+        def __init__(self, **settings: object) -> None:
+            pass
+
+        def launch(self) -> None:
+            pass
+
+    monkeypatch.setattr(engine, "Fabric", TwoProcesses)
+    with pytest.raises(UserError, match="batch_size 9 is global and must divide by 2 processes"):
+        launch(tiny_recipe(batch_size=9).training)
