@@ -4,8 +4,9 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Sequence
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -119,11 +120,16 @@ def _decode_csv(
         found = pd.read_csv(file, sep=delimiter, nrows=0, skipinitialspace=True, **options)
         columns = _wanted(path, [str(name) for name in found.columns], required, optional)
         file.seek(0)
-        return pd.read_csv(file, sep=delimiter, usecols=columns, skipinitialspace=True, **options)
+        table = pd.read_csv(file, sep=delimiter, skipinitialspace=True, **options)
+    if not isinstance(table.index, pd.RangeIndex):
+        raise UserError(
+            f"{path}: the rows have more fields than the header: quote the fields that hold a {delimiter!r}"
+        )
+    return table[columns]
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: Path) -> BufferedIOBase:
     """The uncompressed bytes; some browsers unpack a ``.csv.gz`` and keep its name, so the first bytes decide."""
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
-    return cast(BinaryIO, gzip.open(path)) if zipped else path.open("rb")
+    return gzip.open(path) if zipped else path.open("rb")

@@ -154,7 +154,7 @@ def _images(raw: Path, mode: Mode) -> pd.DataFrame:
         images["split"] = images["split"].replace("test", "val")
     for column in ("subject_id", "study_id"):  # some tables write p10000001 and s50000001
         images[column] = images[column].str.extract(r"(\d+)", expand=False)
-    return images.sort_values(ids, ignore_index=True)
+    return images.sort_values(["subject_id", "study_id", "dicom_id"], ignore_index=True)
 
 
 def _views(metadata: pd.DataFrame, mode: Mode) -> pd.Series:
