@@ -61,7 +61,7 @@ def test_parquet_as_text(tmp_path: Path) -> None:
         ("a.csv", "text\n", "has a header but no rows"),
         ("a.csv", "", "is not a readable table"),
         ("a.csv", "text\n1\n1,2,3\n", "is not a readable table"),
-        ("a.csv", "text,id\n1,2,3\n1,2,3\n", "the rows have more fields than the header"),
+        ("a.csv", "text,id\n1,2,3\n1,2,3\n", "its rows have more fields than its header"),
         ("a.csv.gz", gzip.compress(b"text\n" + bytes(range(256)) * 999)[:-20], "cannot be read .*again"),
         ("a.parquet", "text", "is not a readable table"),
         ("a.parquet", b"", "is not a readable table"),

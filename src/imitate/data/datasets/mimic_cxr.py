@@ -197,23 +197,25 @@ def _table(raw: Path, kind: str) -> Path:
 @contextmanager
 def _reports(place: Path) -> Iterator[Read]:
     """A reader of single reports from the zip or the unpacked tree at or below ``place``."""
-    unpacked = (place, place / "files", place / ZIP[:-4] / "files", place / ZIP[:-4])
-    archive = next((path for path in (place, place / ZIP) if path.is_file()), None)
-    folder = next((path for path in unpacked if _has_reports(path)), None)
-    if archive is not None:
-        with _open_zip(archive) as reports:
-            yield partial(_read_member, reports, _prefix(reports, archive))
-    elif folder is not None:
-        yield lambda name: (folder / name).read_bytes()
-    else:
-        raise UserError(
-            f"no reports at {place}: give --reports the path of {ZIP}; it belongs to MIMIC-CXR, not to -JPG"
-        )
+    for path in (place, place / ZIP):
+        if path.is_file():
+            with _open_zip(path) as archive:
+                yield partial(_read_member, archive, _prefix(archive, path))
+            return
+    for folder in (place, place / "files", place / ZIP[:-4] / "files", place / ZIP[:-4]):
+        if _has_reports(folder):
+            yield partial(_read_file, folder)
+            return
+    raise UserError(f"no reports at {place}: give --reports the path of {ZIP}, which is part of MIMIC-CXR, not of -JPG")
 
 
 def _has_reports(folder: Path) -> bool:
-    """Looks into the first patients only: a tree of 65,000 images folders has none in any."""
+    """Looks at the first patients only: in a tree without reports there are 65,000."""
     return any(any(patient.glob("s*.txt")) for patient in islice(folder.glob("p1?/p*"), 100))
+
+
+def _read_file(folder: Path, name: str) -> bytes:
+    return (folder / name).read_bytes()
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:
@@ -223,19 +225,19 @@ def _open_zip(path: Path) -> zipfile.ZipFile:
         raise UserError(f"{path} is not a readable zip ({error}): copy or download it again") from error
 
 
-def _prefix(reports: zipfile.ZipFile, path: Path) -> str:
+def _prefix(archive: zipfile.ZipFile, path: Path) -> str:
     """What stands before p10/..., usually ``files/``."""
-    for name in reports.namelist():
+    for name in archive.namelist():
         if found := MEMBER.search(name):
             return name[: found.start(1)]
     raise UserError(f"{path} holds no files/pNN/pNNNNNNNN/sNNNNNNNN.txt: give --reports the path of {ZIP}")
 
 
-def _read_member(reports: zipfile.ZipFile, prefix: str, name: str) -> bytes:
-    member = reports.getinfo(prefix + name)
+def _read_member(archive: zipfile.ZipFile, prefix: str, name: str) -> bytes:
+    member = archive.getinfo(prefix + name)
     if member.file_size > REPORT_LIMIT:
         raise zipfile.BadZipFile(f"{name} is oversized")
-    return reports.read(member)
+    return archive.read(member)
 
 
 DATASET = Dataset(records, CLASSES)
