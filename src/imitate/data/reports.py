@@ -1,0 +1,171 @@
+"""FINDINGS and IMPRESSION of a free-text report, by MIMIC-CXR's published rules or by a house style's headers."""
+
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import yaml
+
+from imitate.types import UserError
+
+Target = Literal["findings", "impression", "other"]
+HEADER = re.compile(r"\n ([A-Z ()/,-]+):\s")  # the run holds no newline, so that searching is linear
+PARAGRAPH = "\n \n"  # MIMIC-CXR starts every line with a space, also an empty one
+
+
+class Sections(NamedTuple):
+    """The sections of one report, whitespace normalised; None where missing, never blank."""
+
+    findings: str | None = None
+    impression: str | None = None
+    last_paragraph: str | None = None  # the last resort of the published parser; pre-training does not use it
+
+
+class Rules(NamedTuple):
+    """The published facts about MIMIC-CXR's section names (``section_rules.json``, with its licence notice)."""
+
+    names: dict[str, str]  # spelling -> section
+    parts: list[str]  # a name that contains one of these is that section, first match
+    views: list[str]  # a name that contains one of these, such as "portable", heads the findings
+    custom_section: dict[str, str]  # study -> the misnamed section that holds its text
+    custom_range: dict[str, tuple[int, int]]  # study -> characters that hold its text
+
+
+@cache
+def mimic_rules() -> Rules:
+    facts = json.loads(files("imitate.data").joinpath("section_rules.json").read_text(encoding="utf-8"))
+    return Rules(
+        names=facts["exact_name_map"],
+        parts=facts["substring_order"],
+        views=facts["findings_like_substrings"],
+        custom_section=facts["custom_section_by_study"],
+        custom_range={study: (first, last) for study, (first, last) in facts["custom_char_range_by_study"].items()},
+    )
+
+
+def split_report(text: str, *, study: str | None = None, mode: Literal["clean", "paper"] = "clean") -> Sections:
+    """Split a report in MIMIC-CXR's format by the published rules; linear in the length of the text.
+
+    A header is a newline, a space, capitals, a colon and white space; the last section of a name counts. For 54
+    ``study`` ids the publishers chose the text by hand: ``clean`` gives it as the impression, ``paper`` gives nothing,
+    because the published table of sections lacks these studies. Neither reads a header on the very first line.
+    """
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    rules, key = mimic_rules(), "s" + (study or "").removeprefix("s")
+    custom = key in rules.custom_section or key in rules.custom_range
+    if custom and mode == "paper":
+        return Sections()
+    if key in rules.custom_range:
+        return Sections(impression=clean_text(text[slice(*rules.custom_range[key])]))
+    found = dict(_sections(text, rules))
+    if custom:
+        return Sections(impression=clean_text(found.get(rules.custom_section[key])))
+    return Sections(*(clean_text(found.get(name)) for name in Sections._fields))
+
+
+def split_by_headers(text: str, headers: Mapping[str, Target]) -> Sections:
+    """Split a report at the lines that begin with one of ``headers`` (see ``read_headers``), in any case or indent.
+
+    A header ends in a colon or stands alone on its line. Parts that lead to one section are joined in their order;
+    what precedes the first header belongs to none.
+    """
+    parts: dict[Target, list[str]] = {"findings": [], "impression": [], "other": []}
+    current = parts["other"]
+    for line in text.splitlines():
+        head, *rest = re.split("[:：]", line, maxsplit=1)
+        target = headers.get(_header_key(head))
+        if target and (rest or not head.strip()[0].islower()):
+            current, line = parts[target], rest[0] if rest else ""
+        current.append(line)
+    return Sections(clean_text(" ".join(parts["findings"])), clean_text(" ".join(parts["impression"])))
+
+
+def read_headers(path: Path | None = None) -> dict[str, Target]:
+    """The headers of a house style, from YAML such as ``Befund: findings``; without a path, the English ones.
+
+    Values are ``findings``, ``impression`` or ``other`` (a header that ends a section). UserError for another value.
+    """
+    if path is None:
+        return {name: _target(section) for name, section in mimic_rules().names.items()}
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"cannot read the section headers {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold lines such as 'Befund: findings', not {type(values).__name__}")
+    for header, target in values.items():
+        if not isinstance(header, str) or not _header_key(header):
+            raise UserError(f"{path}: header {header!r} is not text: put it in quotes")
+        if target not in ("findings", "impression", "other"):
+            raise UserError(f"{path}: {header!r} leads to {target!r}: choose findings, impression or other")
+    if not {"findings", "impression"} & set(values.values()):
+        raise UserError(f"{path}: no header leads to findings or impression")
+    return {_header_key(header): target for header, target in values.items()}
+
+
+def clean_text(value: Any) -> str | None:
+    """Text with single spaces; None for whatever holds none: a blank, a missing value, the word nan."""
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    return text if text and text.lower() != "nan" else None
+
+
+def decode_report(data: bytes) -> str:
+    """UTF-8 with or without a mark, UTF-16 with one, else Windows-1252; never raises."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", errors="replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
+
+
+def _sections(text: str, rules: Rules) -> list[tuple[str, str]]:
+    """Every section as (name, text), in order, empty findings and impressions left out."""
+    sections = [
+        (name, body)
+        for header, body in _cut(text)
+        if (name := _name(header, rules)) not in ("findings", "impression") or body.strip()
+    ]
+    if not {"findings", "impression"} & {name for name, _ in sections}:
+        name, body = sections.pop()
+        first, mark, rest = body.partition(PARAGRAPH)
+        sections += [(name, first), ("last_paragraph", rest)] if mark else [(name, body)]
+    return sections
+
+
+def _cut(text: str) -> list[tuple[str, str]]:
+    """The raw headers with their texts. A header takes the rest of its line: the next can only start at its end."""
+    header = HEADER.search(text)
+    if header is None:
+        return [("full report", text)]
+    found = [("preamble", text[: header.start(1)])]
+    while header is not None:
+        start = header.end()
+        following = HEADER.search(text, max(start, text.find("\n", start)))
+        found.append((header[1], text[start : following.start() if following else len(text)]))
+        header = following
+    return found
+
+
+def _name(header: str, rules: Rules) -> str:
+    name = header.strip().lower()
+    if name in rules.names:
+        return rules.names[name]
+    for part in rules.parts:
+        if part in name:
+            return part
+    return "findings" if any(view in name for view in rules.views) else name
+
+
+def _target(section: str) -> Target:
+    return "findings" if section == "findings" else "impression" if section == "impression" else "other"
+
+
+def _header_key(header: str) -> str:
+    return " ".join(header.strip().rstrip(":：").split()).casefold()

@@ -1,0 +1,230 @@
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imitate.data.reports import (
+    Sections,
+    clean_text,
+    decode_report,
+    mimic_rules,
+    read_headers,
+    split_by_headers,
+    split_report,
+)
+from imitate.types import UserError
+
+LINES = """\
+FINAL REPORT
+EXAMINATION:  CHEST (PA AND LAT)
+
+INDICATION:  Cough for ___ days.
+
+COMPARISON:  None.
+
+FINDINGS:
+
+The heart is not enlarged.  A nodule of 2.5 cm
+lies in the left base.
+
+IMPRESSION:
+
+1.  Left nodule.
+2.  Follow-up is advised.
+"""
+REPORT = "".join(f" {line}\n" for line in LINES.splitlines())  # every line begins with a space, also an empty one
+FINDINGS = "The heart is not enlarged. A nodule of 2.5 cm lies in the left base."
+IMPRESSION = "1. Left nodule. 2. Follow-up is advised."
+
+
+def test_both_sections_of_an_ordinary_report() -> None:
+    assert split_report(REPORT) == Sections(FINDINGS, IMPRESSION, None)
+
+
+def test_windows_and_old_mac_line_ends_read_the_same() -> None:
+    assert (
+        split_report(REPORT.replace("\n", "\r\n")) == split_report(REPORT.replace("\n", "\r")) == split_report(REPORT)
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " FINDINGS: on the first line",  # rule 1: a header follows a newline
+        "a\nFINDINGS: without the space",
+        "a\n FINDINGS:without white space after the colon",
+        "a\n Findings: in lower case",
+        "a\n FINDINGS 2: with a digit",
+        "a\n \tFINDINGS: behind a tab",
+    ],
+)
+def test_what_is_not_a_header(text: str) -> None:
+    assert split_report(text) == Sections()
+
+
+def test_a_header_may_hold_spaces_brackets_slash_comma_and_dash() -> None:
+    assert split_report("x\n   CHEST (PA/AP, SEMI-UPRIGHT): clear").findings == "clear"
+
+
+def test_a_header_ends_the_search_up_to_its_line_end() -> None:
+    one_line = split_report("x\n FINDINGS: clear. IMPRESSION: normal.\n IMPRESSION: none")
+    assert one_line == Sections("clear. IMPRESSION: normal.", "none")
+    next_line = split_report("x\n FINDINGS:\n IMPRESSION: normal.\n RECOMMENDATION: none.")
+    assert next_line == Sections("IMPRESSION: normal.", None)
+    assert split_report("x\n FINDINGS: clear.\n IMPRESSION: normal.") == Sections("clear.", "normal.")
+
+
+@pytest.mark.parametrize(
+    ("header", "section"),
+    [
+        ("CONCLUSION", "impression"),  # exact map
+        ("FINDINGS AND IMPRESSION", "impression"),
+        ("FINDINGS/IMPRESSION", "impression"),
+        ("IMPRESSOIN", "impression"),
+        ("NDICATION", "impression"),
+        ("FINIDNGS", "findings"),
+        ("CHEST, TWO VIEWS", "findings"),
+        ("FINAL IMPRESSION", "impression"),  # substring
+        ("IMPRESSION OF FINDINGS", "impression"),  # the first of the parts counts
+        ("ABDOMINAL FINDINGS", "findings"),
+        ("PORTABLE FILM", "findings"),  # view-like
+        ("LEFT RIBS", "findings"),
+        ("CHEST COMPARISON", None),  # a part goes before a view
+        ("REASON FOR EXAM", None),
+        ("TECHNIQUE", None),
+    ],
+)
+def test_names_of_sections(header: str, section: str | None) -> None:
+    found = split_report(f"x\n {header}: Some text.")
+    assert {name for name in ("findings", "impression") if getattr(found, name)} == ({section} if section else set())
+
+
+def test_the_published_map_is_whole() -> None:
+    rules = mimic_rules()
+    assert (len(rules.names), len(rules.views)) == (58, 18)
+    assert (len(rules.custom_section), len(rules.custom_range)) == (23, 31)
+    assert sum(span == (0, 0) for span in rules.custom_range.values()) == 8
+
+
+def test_the_last_section_of_a_name_counts_and_empty_ones_do_not() -> None:
+    assert split_report("x\n FINDINGS: first\n FINDINGS: second\n FINDINGS: \n \n").findings == "second"
+    titled = split_report("x\n CHEST, PA LATERAL:\n \n INDICATION: cough\n \n IMPRESSION: clear")
+    assert titled == Sections(None, "clear")
+
+
+def test_only_a_trailing_paragraph() -> None:
+    text = "x\n INDICATION: Cough.\n \n The lungs are clear.\n \n No effusion."
+    assert split_report(text) == Sections(None, None, "The lungs are clear. No effusion.")
+    assert split_report("No header.\n \n The lungs are clear.").last_paragraph == "The lungs are clear."
+    assert split_report(text.replace("\n \n", "\n\n")) == Sections()  # the blank line holds one space
+    assert split_report(text + "\n IMPRESSION: Clear.").last_paragraph is None
+
+
+@pytest.mark.parametrize("study", ["s50913680", "50913680"])
+def test_a_custom_section_becomes_the_impression_or_vanishes(study: str) -> None:
+    text = "x\n INDICATION: cough\n RECOMMENDATION(S): The lungs are clear.\n"
+    assert split_report(text, study=study) == Sections(None, "The lungs are clear.")
+    assert split_report(text, study=study, mode="paper") == Sections()
+    assert split_report(text, study="50000000") == Sections()
+
+
+def test_a_custom_section_keeps_its_first_paragraph_only() -> None:
+    text = "x\n INDICATION: The lungs are clear.\n \n Dictated by ___."
+    assert split_report(text, study="57936451").impression == "The lungs are clear."
+
+
+def test_a_custom_range_counts_characters_of_the_raw_text() -> None:
+    text = "." * 59 + "x" * (218 - 59) + "." * 40
+    assert split_report(text, study="56579911").impression == "x" * (218 - 59)
+    assert split_report(REPORT, study="58235663") == Sections()  # the range 0..0: no usable text
+    assert split_report(REPORT, study="56579911", mode="paper") == Sections()
+
+
+def test_missing_text_is_none() -> None:
+    assert [clean_text(value) for value in ("", " \n", "nan", "NaN", None, float("nan"))] == [None] * 6
+    assert clean_text(" two\n  words ") == "two words"
+    assert split_report("") == Sections()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_encodings(encoding: str) -> None:
+    assert decode_report("Lungenödem – unverändert".encode(encoding)) == "Lungenödem – unverändert"
+
+
+def test_english_headers_without_the_format_of_mimic() -> None:
+    text = "Clinical history: cough\nFindings: Clear lungs: both.\n  more\nCONCLUSION\nNormal."
+    assert split_by_headers(text, read_headers()) == Sections("Clear lungs: both. more", "Normal.")
+    assert split_by_headers("we compared the\nfindings\nof both", read_headers()) == Sections()
+
+
+def test_a_house_style(tmp_path: Path) -> None:
+    path = tmp_path / "headers.yaml"
+    path.write_text("Lunge: findings\nHerz: findings\n'Beurteilung:': impression\n检查所见: findings\nTechnik: other\n")
+    headers = read_headers(path)
+    text = "Vorspann\nLUNGE: frei.\nTechnik: liegend\nHerz : schmal.\nbeurteilung: Normal.\n"
+    assert split_by_headers(text, headers) == Sections("frei. schmal.", "Normal.")
+    assert split_by_headers("检查所见：两肺清晰", headers).findings == "两肺清晰"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("Befund: finding\n", "'Befund' leads to 'finding': choose findings, impression or other"),
+        ("No: findings\n", "header False is not text: put it in quotes"),
+        ("Befund: other\n", "no header leads to findings or impression"),
+        ("- Befund\n", "not list"),
+        ("", "not NoneType"),
+        ("a: [\n", "is not valid YAML"),
+        ("Befund: [findings]\n", r"leads to \['findings'\]"),
+    ],
+)
+def test_a_wrong_house_style_is_told_in_one_line(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "headers.yaml"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message) as caught:
+        read_headers(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_absent_house_style(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot read the section headers"):
+        read_headers(tmp_path / "absent.yaml")
+
+
+PIECES = st.sampled_from(
+    ["\n", " ", "\n ", "FINDINGS", "IMPRESSION", ":", ": ", "CHEST", "x", "2.5 cm", "\r\n", "\n \n"]
+)
+TEXTS = st.one_of(st.text(), st.lists(PIECES, max_size=60).map("".join))
+STUDIES = st.sampled_from([None, "50000000", *mimic_rules().custom_section, *mimic_rules().custom_range])
+
+
+@settings(deadline=None)
+@given(text=TEXTS, study=STUDIES, mode=st.sampled_from(["clean", "paper"]))
+def test_a_section_is_a_part_of_its_report(text: str, study: str | None, mode: str) -> None:
+    for section in split_report(text, study=study, mode=mode):
+        assert section is None or (section and section in " ".join(text.split()))
+
+
+@settings(deadline=None)
+@given(text=TEXTS)
+def test_house_style_sections_hold_words_of_the_report_in_order(text: str) -> None:
+    words = iter("".join(text.split()))
+    for section in split_by_headers(text, {"findings": "findings"}):
+        assert section is None or all(character in words for character in "".join(section.split()))
+
+
+@settings(deadline=None)
+@given(data=st.binary())
+def test_any_bytes_decode(data: bytes) -> None:
+    assert isinstance(split_report(decode_report(data)), Sections)
+
+
+@pytest.mark.parametrize("piece", ["\n ", "A", "\n A", "\n FINDINGS: ", "\n \n", " ", ":", "\n FINDINGS:\n", "1"])
+def test_time_is_linear(piece: str) -> None:
+    text = "x\n " + piece * (200_000 // len(piece))
+    start = time.process_time()
+    split_report(text)
+    split_by_headers(text, read_headers())
+    assert time.process_time() - start < 5  # quadratic would be many minutes
