@@ -77,15 +77,11 @@ def write_rsna(out: Path, *, n: int, seed: int, size: int = 256) -> None:
 def write_covidx(out: Path, *, n: int, seed: int, size: int = 256) -> None:
     """The three-class lists 9A: patient, file, class, source; the class goes with the patient."""
     begin(out, n=n, size=size)
-    kinds: tuple[tuple[str, str, Mapping[str, float]], ...] = (
-        ("normal", "rsna", {}),
-        ("pneumonia", "rsna", {"Pneumonia": 1.0}),
-        ("COVID-19", "", {"COVID-19": 1.0}),
-    )
+    chances: tuple[Mapping[str, float], ...] = ({}, {"Pneumonia": 1.0}, {"COVID-19": 1.0})
     lists: dict[str, list[str]] = {"train": [], "test": []}
-    for number, case in enumerate(frontal_cases(seed, n, lambda patient: kinds[patient % 3][2])):
-        label, source, _ = kinds[case.patient % 3]
-        source = source or ("stonybrook", "sirm", "ricord", "cohen")[case.patient % 4]
+    for number, case in enumerate(frontal_cases(seed, n, lambda patient: chances[patient % 3])):
+        label = ("normal", "pneumonia", "COVID-19")[case.patient % 3]
+        source = ("stonybrook", "sirm", "ricord")[case.patient // 3 % 3] if label == "COVID-19" else "rsna"
         part = "test" if case.split == "test" else "train"
         patient = f"{source}-{case.patient:05d}"
         name = f"{patient}-{case.study}.{'png' if number % 2 else 'jpg'}"

@@ -42,8 +42,8 @@ def spot(anatomy: Anatomy, lung: Map, side: str, depth: float, out: float) -> Po
     rows = np.flatnonzero((lung > 0.5).any(axis=1))
     row = rows[round(depth * (rows.size - 1))]
     columns = np.flatnonzero(lung[row] > 0.5)[:: anatomy.outward[side]]
-    start, end = anatomy.x[0, columns[0]], anatomy.x[0, columns[-1]]
-    return float(start + out * (end - start)), float(anatomy.y[row, 0])
+    column = columns[round(out * (columns.size - 1))]
+    return float(anatomy.x[0, column]), float(anatomy.y[row, 0])
 
 
 def zone_spot(anatomy: Anatomy, finding: Finding, random: np.random.Generator, out: Point) -> Point:
@@ -95,7 +95,7 @@ def lung_lesion(anatomy: Anatomy, finding: Finding, random: np.random.Generator)
     """A nodule, round and sharp; severe: a mass with a wavy outline."""
     size = graded(finding, 0.035, 0.055, 0.12) * random.uniform(0.9, 1.15)
     centre = zone_spot(anatomy, finding, random, (0.35, 0.75))
-    inside = blob(anatomy, random, centre, (size, size), graded(finding, 0, 0.1, 0.35))
+    inside = blob(anatomy, random, centre, (size, size), graded(finding, 0.0, 0.1, 0.35))
     shape = soft(inside, 0.3) * aerated(anatomy, finding.place.side)
     blend(anatomy.density, shape * 0.85, 0.66)
     yield finding.place.side, shape
@@ -132,9 +132,8 @@ def effusion(anatomy: Anatomy, finding: Finding, random: np.random.Generator) ->
     """Fluid up to a level that climbs at the chest wall; a little of it only blunts the angle."""
     for side in sides(finding):
         lung = anatomy.lungs[side]
-        level = spot(anatomy, aerated(anatomy, side), side, 1.0, 0.0)[1] - graded(
-            finding, 0.06, 0.26, 0.48
-        ) * random.uniform(0.9, 1.1)
+        depth = graded(finding, 0.06, 0.26, 0.48) * random.uniform(0.9, 1.1)
+        level = spot(anatomy, aerated(anatomy, side), side, 1.0, 0.0)[1] - depth
         inner, outer = (spot(anatomy, lung, side, 0.6, out)[0] for out in (0.0, 1.0))
         climb = np.clip((anatomy.x - inner) / (outer - inner), 0, 1.2) ** 3
         fluid = soft(anatomy.y - level + 0.16 * climb, 0.05) * lung
@@ -169,7 +168,7 @@ def fracture(anatomy: Anatomy, finding: Finding, random: np.random.Generator) ->
     row = int(np.argmin(np.abs(anatomy.y[:, 0] - y)))
     column = int(np.argmin(np.abs(anatomy.x[0] - x)))
     slope = float(anatomy.ribs[row, column] - anatomy.ribs[row - 1, column]) / anatomy.pixel
-    y += (np.floor(anatomy.ribs[row, column]) + 0.5 - float(anatomy.ribs[row, column])) / slope
+    y += (0.5 - float(anatomy.ribs[row, column]) % 1) / slope
     window = soft(1 - radius(anatomy, (x, y), (0.10, 0.09)), 0.4)
     along = (anatomy.x - x) * anatomy.outward[side]
     gap = soft(max(0.014, 1.2 * anatomy.pixel) - np.abs(along + 0.4 * (anatomy.y - y)), anatomy.pixel)

@@ -117,7 +117,7 @@ def _phrase(finding: Finding, random: np.random.Generator) -> str:
 
 def _section(header: str, text: str) -> str:
     items = re.split(r" (?=\d\. [A-Z])", f"{header}:  {text}" if header else text)
-    return "\n".join(f" {line}" for item in items for line in textwrap.wrap(item, width=78))
+    return "\n".join(f" {line}" for item in items for line in textwrap.wrap(item, width=78, break_on_hyphens=False))
 
 
 def _pick(random: np.random.Generator, choices: tuple[str, ...]) -> str:
