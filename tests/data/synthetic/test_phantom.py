@@ -8,9 +8,7 @@ from imitate.data.synthetic.phantom import Phantom, boxes, render
 
 
 def with_findings(*findings: Finding, patient: int = 2) -> Case:
-    return Case(
-        seed=0, patient=patient, study=0, image=0, age=50, sex="F", view="PA", findings=tuple(findings)
-    )
+    return Case(seed=0, patient=patient, study=0, image=0, age=50, sex="F", view="PA", findings=tuple(findings))
 
 
 def one(name: str, severity: str = "moderate", *, side: str = "", zone: str = "", kind: str = "") -> Phantom:
@@ -57,8 +55,9 @@ def test_zones_follow_each_other_downwards() -> None:
 @pytest.mark.parametrize("name", ["Pleural Effusion", "Pneumothorax", "Consolidation", "Pneumonia", "Lung Lesion"])
 def test_the_more_severe_the_larger(name: str) -> None:
     zone = "middle" if name in {"Consolidation", "Pneumonia", "Lung Lesion"} else ""
-    areas = [one(name, grade, side="right", zone=zone).regions[0].mask.sum() for grade in ("mild", "moderate", "severe")]
-    assert areas[0] < areas[1] < areas[2]
+    drawings = [one(name, grade, side="right", zone=zone) for grade in ("mild", "moderate", "severe")]
+    mild, moderate, severe = (phantom.regions[0].mask.sum() for phantom in drawings)
+    assert mild < moderate < severe
 
 
 def test_the_heart_is_wider_than_half_the_chest_only_in_cardiomegaly() -> None:
@@ -121,5 +120,5 @@ def test_patients_differ_and_studies_of_one_look_alike() -> None:
 def test_the_smallest_size_still_shows_every_finding() -> None:
     for case in frontal_cases(8, 60, lambda _: dict.fromkeys(CLASSES, 0.5)):
         assert all(region.mask.any() for region in render(case, 64).regions)
-    with pytest.raises(AssertionError, match="too small"):
+    with pytest.raises(AssertionError, match="32 px are too few"):
         render(with_findings(), 32)

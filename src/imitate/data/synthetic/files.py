@@ -13,9 +13,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 from imitate.data.synthetic.cases import Case
+from imitate.data.synthetic.phantom import SMALLEST
 from imitate.types import UserError
 
-FEWEST, SMALLEST = 20, 64
+FEWEST = 20
 Row = dict[str, Any]
 
 

@@ -12,7 +12,7 @@ from imitate.data.synthetic.devices import foreign_object, support_devices
 from imitate.data.synthetic.lesions import SOFT_PAINTERS, Painter, Region
 
 HARD_PAINTERS: dict[str, Painter] = {"Support Devices": support_devices, "Foreign Object": foreign_object}
-SMALLEST = 64  # px a side: below, small findings have no pixel
+SMALLEST = 64  # px of height: below, small findings have no pixel
 
 
 class Phantom(NamedTuple):
@@ -21,9 +21,9 @@ class Phantom(NamedTuple):
 
 
 def render(case: Case, height: int, width: int | None = None) -> Phantom:
-    """A pure function of its arguments; the chest fits ``width`` from 0.8 to 1.3 times ``height``."""
+    """A pure function of its arguments. The chest needs a ``width`` of 0.8 times ``height``; None: a square."""
     width = width or height
-    assert min(height, width) >= SMALLEST, f"{width} x {height} px is too small for the findings to be seen"
+    assert height >= SMALLEST, f"{height} px are too few for the findings to be seen"
     anatomy = build(case, height, width)
     regions = _paint(case, anatomy, SOFT_PAINTERS)
     air = np.maximum(*anatomy.lungs.values()) * (1 - anatomy.heart)
