@@ -6,9 +6,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from imitate.data.prepared import Box
-from imitate.data.synthetic.anatomy import Anatomy, build, smooth_noise, soft
-from imitate.data.synthetic.cases import Case
+from imitate.data.synthetic.anatomy import Anatomy, plane, smooth_noise, soft
+from imitate.data.synthetic.cases import Case, generator
 from imitate.data.synthetic.devices import foreign_object, support_devices
+from imitate.data.synthetic.frontal import frontal
+from imitate.data.synthetic.lateral import lateral
 from imitate.data.synthetic.lesions import SOFT_PAINTERS, Painter, Region
 
 HARD_PAINTERS: dict[str, Painter] = {"Support Devices": support_devices, "Foreign Object": foreign_object}
@@ -24,7 +26,9 @@ def render(case: Case, height: int, width: int | None = None) -> Phantom:
     """A pure function of its arguments. The chest needs a ``width`` of 0.8 times ``height``; None: a square."""
     width = width or height
     assert height >= SMALLEST, f"{height} px are too few for the findings to be seen"
-    anatomy = build(case, height, width)
+    person = generator(case.seed, case.patient, purpose="anatomy")
+    view = lateral if case.view == "LATERAL" else frontal
+    anatomy = view(case, *plane(case, height, width), person)
     regions = _paint(case, anatomy, SOFT_PAINTERS)
     air = np.maximum(*anatomy.lungs.values()) * (1 - anatomy.heart)
     anatomy.density += 0.16 * np.clip(anatomy.vessels, 0, 1.5) * air
