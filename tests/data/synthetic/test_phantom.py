@@ -1,5 +1,7 @@
 """What is drawn agrees with the case: place, side, size; boxes and masks agree with each other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -104,6 +106,12 @@ def test_the_same_case_gives_the_same_pixels() -> None:
     first, second = render(case, 128), render(case, 128)
     assert (first.image == second.image).all()
     assert all((a.mask == b.mask).all() for a, b in zip(first.regions, second.regions, strict=True))
+
+
+def test_a_chronic_finding_stays_where_it_was() -> None:
+    case = with_findings(Finding("Lung Lesion", Place("left", "upper"), "moderate"))
+    first, second = (boxes(render(replace(case, study=study), 256).regions)[0] for study in (0, 1))
+    assert np.allclose(first[1:], second[1:], atol=12) and first != second
 
 
 def test_resolution_does_not_move_a_finding() -> None:

@@ -15,10 +15,8 @@ def support_devices(anatomy: Anatomy, finding: Finding, random: np.random.Genera
     if finding.place.kind == "pacemaker":
         x, y = marks["generator"]
         box = soft(1 - _superellipse(anatomy, (x, y), (0.10, 0.085)), 0.1)
-        lead = _stroke(
-            anatomy, [(x - 0.05, y - 0.07), (0.1, y - 0.12), (-0.08, -0.3), (-0.1, 0.15), marks["apex"]], 0.011
-        )
-        shape = np.maximum(box, lead)
+        path = [(x - 0.05, y - 0.07), (0.1, y - 0.12), (-0.08, -0.3), (-0.1, 0.15), marks["apex"]]
+        shape = np.maximum(box, _stroke(anatomy, path, 0.011))
     else:
         path = {
             "endotracheal tube": [marks["throat"], (marks["carina"][0], -0.7), (marks["carina"][0], -0.32 + wobble)],

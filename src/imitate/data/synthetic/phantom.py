@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 
 from imitate.data.prepared import Box
 from imitate.data.synthetic.anatomy import Anatomy, plane, smooth_noise, soft
-from imitate.data.synthetic.cases import Case, generator
+from imitate.data.synthetic.cases import TRAITS, Case, generator
 from imitate.data.synthetic.devices import foreign_object, support_devices
 from imitate.data.synthetic.frontal import frontal
 from imitate.data.synthetic.lateral import lateral
@@ -50,11 +50,13 @@ def bounds(mask: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def _paint(case: Case, anatomy: Anatomy, painters: dict[str, Painter]) -> list[Region]:
+    """What is chronic looks the same in every study."""
     regions = []
     for name, painter in painters.items():
         if finding := case.find(name):
-            for side, shape in painter(anatomy, finding, case.generator(f"{name} painted")):
-                regions.append(Region(finding, side, shape > 0.5))
+            study = 0 if TRAITS[name].chronic else case.study
+            random = generator(case.seed, case.patient, study, purpose=f"{name} painted")
+            regions += [Region(finding, side, shape > 0.5) for side, shape in painter(anatomy, finding, random)]
     return regions
 
 
