@@ -28,8 +28,9 @@ class Geometry(NamedTuple):
         ``frame`` is the (width, height) that the box counts in, by default the original image's own.
         """
         wide, high = frame or (self.width, self.height)
-        left, right = self._along(0, self.width / wide, box.x, box.x + box.width)
-        top, bottom = self._along(1, self.height / high, box.y, box.y + box.height)
+        x, y, width, height = map(float, box[1:])
+        left, right = self._along(0, self.width / wide, x, x + width)
+        top, bottom = self._along(1, self.height / high, y, y + height)
         if not (right > left and bottom > top):
             return None
         return Box(box.label, left, top, right - left, bottom - top)

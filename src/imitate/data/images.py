@@ -8,8 +8,9 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import pydicom
@@ -43,7 +44,7 @@ class ImageError(UserError):
         self.reason = reason
 
 
-def read_gray(source: Path | IO[bytes]) -> Gray:
+def read_gray(source: Path | BufferedIOBase) -> Gray:
     """The gray values as a viewer shows them, 0 the darkest: uint8 or uint16 as stored, float32 of a DICOM.
 
     The content decides the format, not the name. Colour becomes luminance (ITU-R 601), except in DICOM, where it is
@@ -102,7 +103,7 @@ def _resize(gray: Gray, shape: tuple[int, int]) -> UInt8[np.ndarray, "high wide"
     return ((small - low) * (255 / (high - low))).clip(0, 255).round().astype(np.uint8)
 
 
-def _decode(file: IO[bytes]) -> Gray:
+def _decode(file: BufferedIOBase) -> Gray:
     head = file.read(132)
     file.seek(0)
     if not head:
@@ -142,8 +143,8 @@ def _check_size(width: int, height: int) -> None:
         raise ImageError("too many pixels")
 
 
-def _read_picture(file: IO[bytes]) -> Gray:
-    with Image.open(file, formats=("PNG", "JPEG")) as image:
+def _read_picture(file: BufferedIOBase) -> Gray:
+    with Image.open(cast(IO[bytes], file), formats=("PNG", "JPEG")) as image:
         _check_size(*image.size)
         image.draft("L", image.size)
         ImageOps.exif_transpose(image, in_place=True)
@@ -152,7 +153,7 @@ def _read_picture(file: IO[bytes]) -> Gray:
         return np.asarray(image if image.mode == "L" else image.convert("L"))
 
 
-def _read_dicom(file: IO[bytes]) -> Gray:
+def _read_dicom(file: BufferedIOBase) -> Gray:
     header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
     if "Rows" not in header or "Columns" not in header:
         raise ImageError("DICOM without an image")
