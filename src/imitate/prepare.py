@@ -12,6 +12,7 @@ from imitate.config import validate
 from imitate.data.chunks import Preparation
 from imitate.data.datasets import SourceName, SourceOptions, dataset
 from imitate.data.prepared import Dropped, Fit, Record
+from imitate.data.unfinished import META
 from imitate.data.writing import write_prepared
 from imitate.types import UserError
 
@@ -50,9 +51,10 @@ def prepare(
     chosen = dataset(source)
     settings = {"source": source, "size": size, "fit": fit, "mode": archive.mode}
     more = {"classes": chosen.classes or archive.columns.labels, "options": _told(source, archive)}
-    preparation = validate(Preparation, {**settings, **more}, where="imitate prepare")
-    preparation = validate(Preparation, settings, where="imitate prepare")
-    total = archive.n if source == "synthetic" else sum(1 for _ in chosen.records(archive))
+    preparation = validate(Preparation, {**settings, **more}, where=source)
+    total = archive.n
+    if source != "synthetic" and not (out / META).is_file():
+        total = sum(1 for _ in chosen.records(archive))  # only for the time left, but that of hours
     meta = write_prepared(chosen.records(archive), out, preparation, total=total, workers=workers or _cores())
     log.info("%s: %d images of %d patients", out, meta["images"], meta["patients"])
     _summarise("split", meta["splits"])

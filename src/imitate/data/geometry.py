@@ -49,5 +49,5 @@ class Geometry(NamedTuple):
     def _along(self, axis: int, scale: float, *ends: float) -> list[float]:
         """Positions along an axis (0 across, 1 down), times ``scale`` in original pixels, in prepared ones."""
         start, stop = self.crop[axis], self.crop[axis + 2]
-        low, high = self.content[axis], self.content[axis + 2]
+        low, high = float(self.content[axis]), float(self.content[axis + 2])
         return [min(max(low + (end * scale - start) * (high - low) / (stop - start), low), high) for end in ends]
