@@ -60,7 +60,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) ->
         ),
         (
             ["--raw", "x", "--workers", "0"],
-            "imitate prepare: --workers 0: give 1 or more, or leave it out for all cores",
+            "imitate prepare: --workers 0: give 1 or more, or leave it out",
         ),
         (
             ["--raw", "x", "--size", "8"],

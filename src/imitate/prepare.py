@@ -18,6 +18,7 @@ from imitate.types import UserError
 
 log = logging.getLogger(__name__)
 DEFAULTS = SourceOptions()
+SMALL = 250  # images that one process has done by the time that another one is up
 
 
 def prepare(
@@ -37,11 +38,11 @@ def prepare(
         out: The prepared folder to write.
         size: Side of the prepared images, in pixels.
         fit: squash gives up the aspect ratio, pad keeps it and fills up with black.
-        workers: Processes that decode; all cores by default.
+        workers: Processes that decode; by default one a core, fewer for a small archive, where they do not pay.
         archive: Where the raw archive lies and how to read it.
     """
     if workers is not None and workers < 1:
-        raise UserError(f"--workers {workers}: give 1 or more, or leave it out for all cores")
+        raise UserError(f"--workers {workers}: give 1 or more, or leave it out")
     if source == "synthetic" and archive.raw == Path():
         with TemporaryDirectory() as raw:
             drawn = archive.model_copy(update={"raw": Path(raw)})
@@ -55,11 +56,10 @@ def prepare(
     total = archive.n
     if source != "synthetic" and not (out / META).is_file():
         total = sum(1 for _ in chosen.records(archive))  # only for the time left, but that of hours
-    meta = write_prepared(chosen.records(archive), out, preparation, total=total, workers=workers or _cores())
+    workers = workers or min(_cores(), 1 + total // SMALL)
+    meta = write_prepared(chosen.records(archive), out, preparation, total=total, workers=workers)
     log.info("%s: %d images of %d patients", out, meta["images"], meta["patients"])
-    _summarise("split", meta["splits"])
-    _summarise("dropped", meta["dropped"])
-    _summarise("boxes dropped", meta["boxes_dropped"])
+    _summarise(split=meta["splits"], dropped=meta["dropped"], box_dropped=meta["boxes_dropped"])
     return meta
 
 
@@ -81,8 +81,10 @@ def synthesize(source: SourceName, /, *, out: Path, n: int = 200, seed: int = 0)
     LAYOUTS[source](out, n=n, seed=seed)
     found = list(dataset(source).records(SourceOptions(raw=out)))
     log.info("%s: %d records", out, len(found))
-    _summarise("split", Counter(record.split for record in found if isinstance(record, Record)))
-    _summarise("dropped", Counter(record.reason for record in found if isinstance(record, Dropped)))
+    _summarise(
+        split=Counter(record.split for record in found if isinstance(record, Record)),
+        dropped=Counter(record.reason for record in found if isinstance(record, Dropped)),
+    )
 
 
 def _told(source: SourceName, archive: SourceOptions) -> dict[str, Any]:
@@ -93,9 +95,10 @@ def _told(source: SourceName, archive: SourceOptions) -> dict[str, Any]:
     return told | {"raw": str(archive.raw.resolve())}
 
 
-def _summarise(what: str, counts: Mapping[str, int]) -> None:
-    for name, count in sorted(counts.items(), key=lambda item: -item[1]):
-        log.info("%9d  %s: %s", count, what, name)
+def _summarise(**counts: Mapping[str, int]) -> None:
+    for what, each in counts.items():
+        for name, count in sorted(each.items(), key=lambda item: -item[1]):
+            log.info("%9d  %s: %s", count, what.replace("_", " "), name)
 
 
 def _cores() -> int:

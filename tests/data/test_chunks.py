@@ -71,10 +71,12 @@ def test_unusable_records_are_told_with_their_place(image: Path, tmp_path: Path)
     assert chunk.masks is not None and not chunk.masks.any()
 
 
-def test_a_chunk_without_usable_records_is_empty() -> None:
-    (task,) = tasks(iter([Dropped("x", "no text")]))
+@pytest.mark.parametrize("mask", [None, partial(left_half, value=True)])
+def test_a_chunk_without_usable_records_is_empty(mask: partial | None) -> None:
+    (task,) = tasks(iter([Dropped("x", "no text"), Record("a", Path("absent.png"), "p", "s", mask=mask)]))
     chunk = prepare(task, SETTINGS)
-    assert chunk.images.shape == (0, 32, 32) and chunk.masks is None and not chunk.rows
+    assert chunk.images.shape == (0, 32, 32) and len(chunk.dropped) == 2 and not chunk.rows
+    assert (chunk.masks is None) if mask is None else (chunk.masks.shape == (0, 32, 32))
 
 
 def test_an_unknown_label_is_a_mistake_of_the_source(image: Path) -> None:

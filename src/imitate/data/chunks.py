@@ -120,9 +120,10 @@ def prepare(task: Task, preparation: Preparation) -> Chunk:
         rows.append(row)
         masks.append(_mask(record, geometry))
         content.update(masks[-1].tobytes() if record.mask else b"")
+    has_masks = any(isinstance(record, Record) and record.mask for record in task.records)
     return Chunk(
         images=np.array(images, np.uint8).reshape(-1, size, size),
-        masks=np.stack(masks) if any(isinstance(record, Record) and record.mask for record in task.records) else None,
+        masks=np.array(masks, np.uint8).reshape(-1, size, size) if has_masks else None,
         rows=rows,
         dropped=dropped,
         boxes_dropped=dict(+boxes_dropped),

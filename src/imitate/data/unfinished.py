@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
@@ -41,14 +40,19 @@ class Unfinished:
             self.journal = (out / JOURNAL).open("a+b")
         except OSError as error:
             raise UserError(f"cannot write into {out} ({error.strerror}): choose another --out") from error
-        self._resume()
+        try:
+            self._resume()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> "Unfinished":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         for file in (self.journal, *self.files.values()):
             with suppress(OSError):  # bytes that a full disk refused; the next run cuts them off
                 file.close()
@@ -125,11 +129,13 @@ class Unfinished:
         """The whole lines of the journal with their lengths; a torn end is left out."""
         self.journal.seek(0)
         for line in self.journal:
-            try:
-                assert line.endswith(b"\n")
-                yield json.loads(line), len(line)
-            except (AssertionError, ValueError):
+            if not line.endswith(b"\n"):
                 return
+            try:
+                entry = json.loads(line)
+            except ValueError:  # a lost block of the disk
+                return
+            yield entry, len(line)
 
     def _count(self, entry: dict[str, Any]) -> None:
         self.chunks += 1
