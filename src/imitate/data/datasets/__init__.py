@@ -1,6 +1,6 @@
 """The sources that ``imitate prepare`` reads: one file each, turning a raw tree into records."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -33,6 +33,7 @@ class SourceOptions(Config):
 
     raw: Path = Path()
     mode: Mode = "clean"
+    split: Literal["official", "patient"] = "official"  # chestxray14: its own lists, or 70/10/20 by patient
     reports: Path | None = None  # mimic-cxr: mimic-cxr-reports.zip or the folder it unpacks to; default: below raw
     columns: TableColumns = TableColumns()  # table
     sections: Path | None = None  # table: YAML that maps a house style's section headers
@@ -40,19 +41,12 @@ class SourceOptions(Config):
     seed: int = 0  # synthetic
 
 
-class Expectation(NamedTuple):
-    """A known property of the published data set, for ``imitate doctor``: a mismatch warns, it never fails."""
-
-    what: str
-    expected: int
-    source: str
-
-
 class Dataset(NamedTuple):
     """``records`` yields every usable image, and a Dropped for each one that is not; UserError for a wrong tree."""
 
     records: Callable[[SourceOptions], Iterator[Record | Dropped]]
     classes: tuple[str, ...] = ()  # the order of the label vector; () where there are none or they come with the data
+    expectations: Mapping[str, int] = {}  # counts of the published data (clean mode), for `imitate doctor` to compare
 
 
 def dataset(name: str) -> Dataset:
