@@ -1,0 +1,79 @@
+"""RSNA Pneumonia Detection Challenge, stage 2: DICOM files, boxes of lung opacity.
+
+clean: one split for classification, segmentation and detection, 16,010/5,337/5,337: the published draw of the dense
+tasks. paper: the published draw for classification, 18,678/4,003/4,003; a published dense task uses the clean folder.
+A ``patientId`` names an image here; the tables do not say which images share a patient.
+"""
+
+import math
+from collections.abc import Iterator
+from functools import partial
+
+import pandas as pd
+
+from imitate.data.datasets import Dataset, SourceOptions
+from imitate.data.masks import box_fault, boxes_mask
+from imitate.data.prepared import Box, Dropped, Record
+from imitate.data.raw import find, numbers, present, require_filled
+from imitate.data.splits import published_three
+from imitate.data.tables import read_table
+
+CLASSES = ("Pneumonia",)
+FRAME = (1024, 1024)
+COORDINATES = ["x", "y", "width", "height"]
+
+
+def records(options: SourceOptions) -> Iterator[Record | Dropped]:
+    path = find(options.raw, "stage_2_train_labels.csv")
+    folder = find(options.raw, "stage_2_train_images")
+    table = read_table(path, ["patientId", *COORDINATES, "Target"], text=True)
+    for column in COORDINATES:
+        table[column] = numbers(table, column, path=path)
+    table["Target"] = numbers(table, "Target", path=path, allowed=(0, 1))
+    require_filled(table, ["patientId", "Target"], path=path)
+    rows = {str(name): group for name, group in table.groupby("patientId")}
+    names = sorted(rows)
+    held_out = math.ceil(0.3 * len(names)) if options.mode == "paper" else 2 * round(0.2 * len(names))
+    for name, split in zip(names, published_three(len(names), held_out=held_out), strict=True):
+        targets, boxes = rows[name]["Target"], _boxes(rows[name])
+        fault = next(filter(None, (box_fault(box, frame=FRAME) for box in boxes)), None)
+        if targets.nunique() > 1 or bool(targets.iloc[0]) != bool(boxes):
+            fault = "Target and boxes disagree"
+        if fault:
+            yield Dropped(name, fault)
+            continue
+        yield present(
+            Record(
+                image_id=name,
+                image=folder / f"{name}.dcm",
+                patient=name,
+                study=name,
+                split=str(split),
+                labels={CLASSES[0]: float(targets.iloc[0])},
+                boxes=boxes,
+                frame=FRAME,
+                mask=partial(boxes_mask, boxes=boxes, frame=FRAME),
+            )
+        )
+
+
+def _boxes(rows: pd.DataFrame) -> tuple[Box, ...]:
+    drawn = rows[COORDINATES].dropna(how="all")
+    return tuple(Box(CLASSES[0], *map(float, row)) for row in drawn.itertuples(index=False))
+
+
+DATASET = Dataset(
+    records,
+    CLASSES,
+    {
+        "images": 26_684,
+        "boxes": 9_555,
+        "images in train": 16_010,
+        "images in val": 5_337,
+        "images in test": 5_337,
+        "Pneumonia": 6_012,
+        "Pneumonia in train": 3_579,
+        "Pneumonia in val": 1_182,
+        "Pneumonia in test": 1_251,
+    },
+)
