@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from imitate.data.prepared import Box
 
 Mask = Bool[np.ndarray, "height width"]
+Kind = Literal["rectangle", "ellipse", "polygon"]
 Size = tuple[int, int]
 """(width, height)."""
 
@@ -20,7 +21,7 @@ Size = tuple[int, int]
 class Shape(NamedTuple):
     """A rectangle or an ellipse by two opposite corners, or a polygon by its vertices; (x, y) in pixels."""
 
-    kind: Literal["rectangle", "ellipse", "polygon"]
+    kind: Kind
     points: tuple[tuple[float, float], ...]
 
 

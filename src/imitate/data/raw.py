@@ -17,14 +17,14 @@ def find(raw: Path, *names: str) -> Path:
     raise UserError(f"{raw} has no {' or '.join(names)}: --raw is the folder that holds it")
 
 
-def numbers(table: pd.DataFrame, column: str, *, path: Path, allowed: Collection[float] = ()) -> pd.Series:
+def numbers(table: pd.DataFrame, column: str, *, path: Path, allowed: Collection[int] = ()) -> pd.Series:
     """A column as floats, NaN where blank; UserError for other text and for a number that is not ``allowed``."""
     cells = table[column].astype("string").str.strip()
     cells = cells.mask(cells == "")
     values = pd.to_numeric(cells, errors="coerce").astype("float64")
     wrong = cells.notna() & (values.isna() | (~values.isin(list(allowed)) if allowed else False))
     if wrong.any():
-        wanted = f"{', '.join(f'{value:g}' for value in allowed)} or blank" if allowed else "a number or blank"
+        wanted = f"{', '.join(map(str, allowed))} or blank" if allowed else "a number or blank"
         raise UserError(
             f"{path}: column {column!r} holds {cells[wrong].iloc[0]!r} in {int(wrong.sum())} rows: expected {wanted}"
         )

@@ -7,14 +7,13 @@ The tables name no patients: an image counts as one.
 
 from collections.abc import Iterator
 from functools import partial
-from typing import get_args
 
 import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import distance_transform_edt
 
 from imitate.data.datasets import Dataset, Mode, SourceOptions
-from imitate.data.masks import Shape, box_fault, shapes_mask
+from imitate.data.masks import Kind, Shape, box_fault, shapes_mask
 from imitate.data.prepared import Box, Dropped, Record
 from imitate.data.raw import find, present, require_filled, require_unique
 from imitate.data.splits import published_two
@@ -22,7 +21,7 @@ from imitate.data.tables import read_table
 from imitate.types import UserError
 
 CLASSES = ("Foreign object",)
-KINDS = get_args(Shape.__annotations__["kind"])  # by their number
+KINDS: dict[str, Kind] = {"0": "rectangle", "1": "ellipse", "2": "polygon"}
 REACH = 100  # pixels around a polygon's line, in the published search for its centre
 
 
@@ -66,8 +65,8 @@ def parse_shapes(text: str) -> tuple[Shape, ...]:
     for item in filter(None, (part.split() for part in text.split(";"))):
         try:
             values = [float(value) for value in item[1:]]
-            kind = KINDS[int(item[0])]
-        except (ValueError, IndexError):
+            kind = KINDS[item[0]]
+        except (ValueError, KeyError):
             raise ValueError("malformed annotation") from None
         points = tuple(zip(values[::2], values[1::2], strict=False))
         if len(values) % 2 or len(points) < 2 or (kind != "polygon" and len(points) != 2):

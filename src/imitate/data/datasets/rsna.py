@@ -6,6 +6,7 @@ A ``patientId`` names an image here; the tables do not say which images share a 
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 
@@ -31,13 +32,13 @@ def records(options: SourceOptions) -> Iterator[Record | Dropped]:
         table[column] = numbers(table, column, path=path)
     table["Target"] = numbers(table, "Target", path=path, allowed=(0, 1))
     require_filled(table, ["patientId", "Target"], path=path)
-    rows = {str(name): group for name, group in table.groupby("patientId")}
-    names = sorted(rows)
+    targets, boxes = _by_image(table)
+    names = sorted(targets)
     held_out = math.ceil(0.3 * len(names)) if options.mode == "paper" else 2 * round(0.2 * len(names))
     for name, split in zip(names, published_three(len(names), held_out=held_out), strict=True):
-        targets, boxes = rows[name]["Target"], _boxes(rows[name])
-        fault = next(filter(None, (box_fault(box, frame=FRAME) for box in boxes)), None)
-        if targets.nunique() > 1 or bool(targets.iloc[0]) != bool(boxes):
+        drawn = tuple(boxes[name])
+        fault = next(filter(None, (box_fault(box, frame=FRAME) for box in drawn)), None)
+        if targets[name] != {float(bool(drawn))}:
             fault = "Target and boxes disagree"
         if fault:
             yield Dropped(name, fault)
@@ -49,17 +50,22 @@ def records(options: SourceOptions) -> Iterator[Record | Dropped]:
                 patient=name,
                 study=name,
                 split=str(split),
-                labels={CLASSES[0]: float(targets.iloc[0])},
-                boxes=boxes,
+                labels={CLASSES[0]: float(bool(drawn))},
+                boxes=drawn,
                 frame=FRAME,
-                mask=partial(boxes_mask, boxes=boxes, frame=FRAME),
+                mask=partial(boxes_mask, boxes=drawn, frame=FRAME),
             )
         )
 
 
-def _boxes(rows: pd.DataFrame) -> tuple[Box, ...]:
-    drawn = rows[COORDINATES].dropna(how="all")
-    return tuple(Box(CLASSES[0], *map(float, row)) for row in drawn.itertuples(index=False))
+def _by_image(table: pd.DataFrame) -> tuple[dict[str, set[float]], dict[str, list[Box]]]:
+    targets: dict[str, set[float]] = defaultdict(set)
+    boxes: dict[str, list[Box]] = defaultdict(list)
+    for name, target, *corners in table[["patientId", "Target", *COORDINATES]].itertuples(index=False, name=None):
+        targets[name].add(target)
+        if not all(map(math.isnan, corners)):
+            boxes[name].append(Box(CLASSES[0], *corners))
+    return targets, boxes
 
 
 DATASET = Dataset(
