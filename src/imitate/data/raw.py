@@ -17,7 +17,7 @@ def find(raw: Path, *names: str) -> Path:
     raise UserError(f"{raw} has no {' or '.join(names)}: --raw is the folder that holds it")
 
 
-def numbers(table: pd.DataFrame, column: str, *, path: Path, allowed: Collection[int] = ()) -> pd.Series:
+def column_values(table: pd.DataFrame, column: str, *, path: Path, allowed: Collection[int] = ()) -> pd.Series:
     """A column as floats, NaN where blank; UserError for other text and for a number that is not ``allowed``."""
     cells = table[column].astype("string").str.strip()
     cells = cells.mask(cells == "")
@@ -47,4 +47,4 @@ def require_unique(ids: pd.Series, *, path: Path) -> None:
 
 def present(record: Record) -> Record | Dropped:
     """The record, or why it is left out where its image file is not there."""
-    return record if record.image.is_file() else Dropped(str(record.image), "file missing")
+    return record if record.image.is_file() else Dropped(str(record.image), "missing file")

@@ -1,25 +1,135 @@
-"""Tables that come with an archive: csv, csv.gz or parquet."""
+"""Tables as archives and hospitals ship them: CSV, gzipped CSV, Parquet; and a patient split for those without one."""
 
+import gzip
+import hashlib
+import zlib
 from collections.abc import Sequence
+from io import BufferedIOBase
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from imitate.types import UserError
 
+SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
+    ("val", "valid", "validate", "validation", "dev"), "val"
+)
 
-def read_table(path: Path, required: Sequence[str], *, text: bool = False) -> pd.DataFrame:
-    """``text`` reads every cell as text, so that ids keep their zeros; UserError names the file and absent columns."""
+
+def read_table(
+    path: Path, required: Sequence[str], *, optional: Sequence[str] | None = None, text: bool = False
+) -> pd.DataFrame:
+    """The ``required`` columns and those of ``optional`` that exist (None: all columns).
+
+    ``text`` reads every value as text, so that an id such as 007 survives, and only a blank is missing. The content
+    decides on compression, the header line on the delimiter (comma, semicolon or tab); the encoding is UTF-8, or
+    Windows-1252 where it is not. Raises UserError for an absent, unreadable or empty table and for absent columns.
+    """
     if not path.is_file():
-        raise UserError(f"no table at {path}")
+        raise UserError(f"no table {path.name} in {path.parent}: {_neighbours(path.parent)}")
+    read = _read_parquet if path.suffix == ".parquet" else _read_csv
     try:
-        if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-        else:
-            table = pd.read_csv(path, dtype="string" if text else None, skipinitialspace=True, encoding="utf-8-sig")
-    except (ValueError, OSError) as error:
+        table = read(path, required, optional, text)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, pa.ArrowException) as error:
         raise UserError(f"{path} is not a readable table: {' '.join(str(error).split())}") from error
-    missing = [column for column in required if column not in table]
-    if missing:
-        raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}")
+    except (EOFError, OSError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read ({error}): copy or download it again") from error
+    if table.empty:
+        raise UserError(f"{path} has a header but no rows: copy or download it again")
     return table
+
+
+def numbers(table: pd.DataFrame, columns: Sequence[str], path: Path) -> np.ndarray:
+    """(rows, columns) float32, NaN where blank; UserError where a value is no number."""
+    try:
+        return table[list(columns)].to_numpy(np.float32)
+    except ValueError as error:
+        raise UserError(f"{path}: not every label is a number ({error}): copy or download it again") from error
+
+
+def newest_table(folder: Path, stem: str) -> Path | None:
+    """The last by name of the CSV tables whose stem matches this glob pattern: the newest version, gzipped if both."""
+    return max((path for suffix in (".csv", ".csv.gz") for path in folder.glob(stem + suffix)), default=None)
+
+
+def split_name(spelling: object) -> str | None:
+    """``train``, ``val`` or ``test`` for any usual spelling; None for a blank; UserError for another word."""
+    if not isinstance(spelling, str) or not spelling.strip():
+        return None
+    name = SPLITS.get(spelling.strip().lower())
+    if name is None:
+        raise UserError(f"unknown split {spelling!r}: write one of {', '.join(SPLITS)}")
+    return name
+
+
+def hashed_split(patient: str) -> str:
+    """80% train, 10% val, 10% test by the SHA-256 of the patient's id: the same whatever else the table holds."""
+    place = int.from_bytes(hashlib.sha256(patient.encode()).digest()[:8]) / 2**64
+    return "train" if place < 0.8 else "val" if place < 0.9 else "test"
+
+
+def _neighbours(folder: Path) -> str:
+    if not folder.is_dir():
+        return f"the folder {folder} does not exist"
+    names = sorted(entry.name for entry in folder.iterdir())
+    shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+    return f"the folder holds {shown}" if names else "the folder is empty"
+
+
+def _wanted(path: Path, found: Sequence[str], required: Sequence[str], optional: Sequence[str] | None) -> list[str]:
+    missing = [column for column in required if column not in found]
+    if missing:
+        raise UserError(f"{path} lacks column {', '.join(map(repr, missing))}; its columns are {', '.join(found)}")
+    if optional is None:
+        return list(found)
+    return list(dict.fromkeys([*required, *(column for column in optional if column in found)]))
+
+
+def _read_parquet(path: Path, required: Sequence[str], optional: Sequence[str] | None, text: bool) -> pd.DataFrame:
+    columns = _wanted(path, pq.read_schema(path).names, required, optional)
+    table = pq.read_table(path, columns=columns)
+    if text:
+        table = table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
+    return table.to_pandas()
+
+
+def _read_csv(path: Path, required: Sequence[str], optional: Sequence[str] | None, text: bool) -> pd.DataFrame:
+    try:
+        return _decode_csv(path, required, optional, {"encoding": "utf-8-sig"} | _as_text(text))
+    except UnicodeDecodeError:
+        return _decode_csv(
+            path, required, optional, {"encoding": "cp1252", "encoding_errors": "replace"} | _as_text(text)
+        )
+
+
+def _as_text(text: bool) -> dict[str, Any]:
+    return {"dtype": str, "keep_default_na": False, "na_values": [""]} if text else {}
+
+
+def _decode_csv(
+    path: Path, required: Sequence[str], optional: Sequence[str] | None, options: dict[str, Any]
+) -> pd.DataFrame:
+    with _open(path) as file:
+        header = file.readline()
+        delimiter = max(",;\t", key=lambda character: header.count(character.encode()))
+        file.seek(0)
+        found = pd.read_csv(file, sep=delimiter, nrows=0, skipinitialspace=True, **options)
+        columns = _wanted(path, [str(name) for name in found.columns], required, optional)
+        file.seek(0)
+        table = pd.read_csv(file, sep=delimiter, skipinitialspace=True, **options)
+    if not isinstance(table.index, pd.RangeIndex):
+        raise UserError(
+            f"{path}: the rows have more fields than the header: quote the fields that hold a {delimiter!r}"
+        )
+    return table[columns]
+
+
+def _open(path: Path) -> BufferedIOBase:
+    """The uncompressed bytes; some browsers unpack a ``.csv.gz`` and keep its name, so the first bytes decide."""
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if zipped else path.open("rb")

@@ -64,7 +64,7 @@ def test_missing_repeated_and_shared_rows_are_dropped_and_counted(tmp_path: Path
     (tmp_path / "train" / "a.7.png").unlink()
     found = list(DATASET.records(options))
     reasons = Counter(item.reason for item in found if isinstance(item, Dropped))
-    assert reasons == {"file missing": 1, "listed again": 1, "patient of the test list": 1}
+    assert reasons == {"missing file": 1, "listed again": 1, "patient of the test list": 1}
     assert len(found) == len(train) + 9
 
 

@@ -88,7 +88,7 @@ def test_one_bad_record_is_dropped_with_its_reason(tmp_path: Path, row: str, rea
 
 def test_a_missing_file_is_dropped(tmp_path: Path) -> None:
     found = list(DATASET.records(tree(tmp_path, ["a,,,,,0", *negatives(5)], missing=("a",))))
-    assert [item.reason for item in found if isinstance(item, Dropped)] == ["file missing"]
+    assert [item.reason for item in found if isinstance(item, Dropped)] == ["missing file"]
 
 
 def test_a_wrong_tree_is_told_in_one_line(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_missing_file_is_dropped_and_a_missing_archive_told(tmp_path: Path) ->
     first = next(tmp_path.glob("*/*/*/*00000.dcm"))
     first.unlink()
     found = list(DATASET.records(options))
-    assert [item for item in found if isinstance(item, Dropped)] == [Dropped("1.2.276.00000", "file missing")]
+    assert [item for item in found if isinstance(item, Dropped)] == [Dropped("1.2.276.00000", "missing file")]
     for file in tmp_path.glob("*/*/*/*.dcm"):
         file.unlink()
     with pytest.raises(UserError, match=r"no \.dcm files"):

@@ -15,7 +15,7 @@ import pandas as pd
 from imitate.data.datasets import Dataset, SourceOptions
 from imitate.data.masks import box_fault
 from imitate.data.prepared import Box, Dropped, Record
-from imitate.data.raw import find, numbers, require_filled, require_unique
+from imitate.data.raw import column_values, find, require_filled, require_unique
 from imitate.data.splits import draw_patients, require_splits
 from imitate.data.tables import read_table
 from imitate.types import UserError
@@ -33,11 +33,11 @@ COUNTS = {
     "Edema": 2_303,
     "Emphysema": 2_516,
     "Fibrosis": 1_686,
-    "Pleural Thickening": 3_385,
+    "Pleural_Thickening": 3_385,
     "Hernia": 227,
 }
 CLASSES = tuple(COUNTS)
-SPELLINGS = {"Infiltrate": "Infiltration", "Pleural_Thickening": "Pleural Thickening"}
+SPELLINGS = {"Infiltrate": "Infiltration"}  # in the table of boxes
 FRAME = (1024, 1024)  # the published size, in which the boxes count even where the files are smaller
 IMAGES = ("images/*.png", "images_*/*.png", "images_*/images/*.png")
 COLUMNS = {"Image Index": "name", "Finding Labels": "findings", "Patient ID": "patient", "View Position": "view"}
@@ -94,7 +94,7 @@ def _boxes(path: Path) -> Boxes:
     if table.shape[1] < 6:
         raise UserError(f"{path} has {table.shape[1]} columns, not image, finding, x, y, w, h: download it again")
     for column in table.columns[2:6]:
-        table[column] = numbers(table, column, path=path)
+        table[column] = column_values(table, column, path=path)
     for name, finding, *corners in table.iloc[:, :6].itertuples(index=False):
         boxes[name].append(Box(_class(finding, path), *map(float, corners)))
     return boxes
@@ -113,7 +113,7 @@ def _record(row: tuple[str, ...], file: Path | None, boxes: Boxes, path: Path) -
     drawn = tuple(boxes.get(name, ()))
     fault = next(filter(None, (box_fault(box, frame=FRAME) for box in drawn)), None)
     if file is None or not split or fault:
-        return Dropped(name, fault or ("in neither list" if file else "file missing"))
+        return Dropped(name, fault or ("in neither list" if file else "missing file"))
     return Record(
         image_id=name,
         image=file,

@@ -18,7 +18,7 @@ import pandas as pd
 
 from imitate.data.datasets import Dataset, Mode, SourceOptions
 from imitate.data.prepared import Dropped, Record
-from imitate.data.raw import find, numbers, present, require_unique
+from imitate.data.raw import column_values, find, present, require_unique
 from imitate.data.splits import draw_patients, require_splits
 from imitate.data.tables import read_table
 from imitate.types import UserError
@@ -52,7 +52,7 @@ def records(options: SourceOptions) -> Iterator[Record | Dropped]:
 def _table(path: Path) -> pd.DataFrame:
     table = read_table(path, ["Path", "Frontal/Lateral", "AP/PA", *CLASSES, *OTHERS], text=True)
     for column in (*CLASSES, *OTHERS):
-        table[column] = numbers(table, column, path=path, allowed=(1, 0, -1))
+        table[column] = column_values(table, column, path=path, allowed=(1, 0, -1))
     table["Path"] = _below_root(table["Path"])
     require_unique(table["Path"], path=path)
     table["patient"] = table["Path"].str.extract(r"/(patient\d+)/study\d+/", expand=False)

@@ -15,7 +15,7 @@ import pandas as pd
 from imitate.data.datasets import Dataset, SourceOptions
 from imitate.data.masks import box_fault, boxes_mask
 from imitate.data.prepared import Box, Dropped, Record
-from imitate.data.raw import find, numbers, present, require_filled
+from imitate.data.raw import column_values, find, present, require_filled
 from imitate.data.splits import published_three
 from imitate.data.tables import read_table
 
@@ -29,8 +29,8 @@ def records(options: SourceOptions) -> Iterator[Record | Dropped]:
     folder = find(options.raw, "stage_2_train_images")
     table = read_table(path, ["patientId", *COORDINATES, "Target"], text=True)
     for column in COORDINATES:
-        table[column] = numbers(table, column, path=path)
-    table["Target"] = numbers(table, "Target", path=path, allowed=(0, 1))
+        table[column] = column_values(table, column, path=path)
+    table["Target"] = column_values(table, "Target", path=path, allowed=(0, 1))
     require_filled(table, ["patientId", "Target"], path=path)
     targets, boxes = _by_image(table)
     names = sorted(targets)

@@ -57,7 +57,7 @@ def _table(path: Path) -> pd.DataFrame:
 def _record(image: str, split: str, runs: tuple[str, ...], file: Path | None, suffix: str) -> Record | Dropped:
     drawn = tuple(text for text in runs if text)
     if file is None:
-        return Dropped(image, "file missing")
+        return Dropped(image, "missing file")
     if drawn and len(drawn) < len(runs):
         return Dropped(image, "both negative and drawn")
     try:
