@@ -33,12 +33,12 @@ class SourceOptions(Config):
 
     raw: Path = Path()
     mode: Mode = "clean"
-    split: Literal["official", "patient"] = "official"  # chestxray14: its own lists, or 70/10/20 by patient
     reports: Path | None = None  # mimic-cxr: mimic-cxr-reports.zip or the folder it unpacks to; default: below raw
     columns: TableColumns = TableColumns()  # table
     sections: Path | None = None  # table: YAML that maps a house style's section headers
     n: int = 200  # synthetic: number of images
     seed: int = 0  # synthetic
+    split: Literal["official", "patient"] = "official"  # chestxray14: its own lists, or 70/10/20 by patient
 
 
 class Dataset(NamedTuple):
