@@ -90,42 +90,31 @@ def _wanted(path: Path, found: Sequence[str], required: Sequence[str], optional:
 
 
 def _read_parquet(path: Path, required: Sequence[str], optional: Sequence[str] | None, text: bool) -> pd.DataFrame:
-    columns = _wanted(path, pq.read_schema(path).names, required, optional)
-    table = pq.read_table(path, columns=columns)
+    table = pq.read_table(path, columns=_wanted(path, pq.read_schema(path).names, required, optional))
     if text:
         table = table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
     return table.to_pandas()
 
 
 def _read_csv(path: Path, required: Sequence[str], optional: Sequence[str] | None, text: bool) -> pd.DataFrame:
+    as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""]} if text else {}
     try:
-        return _decode_csv(path, required, optional, {"encoding": "utf-8-sig"} | _as_text(text))
+        table = _decode_csv(path, encoding="utf-8-sig", **as_text)
     except UnicodeDecodeError:
-        return _decode_csv(
-            path, required, optional, {"encoding": "cp1252", "encoding_errors": "replace"} | _as_text(text)
-        )
+        table = _decode_csv(path, encoding="cp1252", encoding_errors="replace", **as_text)
+    return table[_wanted(path, list(table.columns), required, optional)]
 
 
-def _as_text(text: bool) -> dict[str, Any]:
-    return {"dtype": str, "keep_default_na": False, "na_values": [""]} if text else {}
-
-
-def _decode_csv(
-    path: Path, required: Sequence[str], optional: Sequence[str] | None, options: dict[str, Any]
-) -> pd.DataFrame:
+def _decode_csv(path: Path, **options: Any) -> pd.DataFrame:
+    """All columns: told to read only some, pandas no longer notices rows that are too long."""
     with _open(path) as file:
         header = file.readline()
         delimiter = max(",;\t", key=lambda character: header.count(character.encode()))
         file.seek(0)
-        found = pd.read_csv(file, sep=delimiter, nrows=0, skipinitialspace=True, **options)
-        columns = _wanted(path, [str(name) for name in found.columns], required, optional)
-        file.seek(0)
         table = pd.read_csv(file, sep=delimiter, skipinitialspace=True, **options)
     if not isinstance(table.index, pd.RangeIndex):
-        raise UserError(
-            f"{path}: the rows have more fields than the header: quote the fields that hold a {delimiter!r}"
-        )
-    return table[columns]
+        raise UserError(f"{path}: its rows have more fields than its header: quote fields that hold a {delimiter!r}")
+    return table
 
 
 def _open(path: Path) -> BufferedIOBase:

@@ -59,9 +59,9 @@ def test_official_lists_with_val_by_patient(tmp_path: Path) -> None:
 def test_patients_are_divided_where_the_lists_do_not_fit(tmp_path: Path) -> None:
     options = tree(tmp_path)
     (tmp_path / "test_list.txt").unlink()
-    with pytest.raises(UserError, match=r"no list .*test_list\.txt: download it, or .*--split patient"):
+    with pytest.raises(UserError, match=r"no list .*test_list\.txt: download it, or .*--split-by patient"):
         list(DATASET.records(options))
-    records = kept(options.model_copy(update={"split": "patient"})).values()
+    records = kept(options.model_copy(update={"split_by": "patient"})).values()
     assert Counter(r.split for r in records) == {"train": 56, "val": 8, "test": 16}
     assert len({(r.patient, r.split) for r in records}) == 40
 
@@ -122,7 +122,7 @@ def test_the_real_sample(real_data: Path) -> None:
     assert sum(len(r.boxes) for r in records.values()) == 30
     assert {box.label for r in records.values() for box in r.boxes} <= set(CLASSES)
     assert Counter(r.split == "test" for r in records.values()) == {True: 106, False: 680}
-    divided = kept(SourceOptions(raw=raw, split="patient")).values()
+    divided = kept(SourceOptions(raw=raw, split_by="patient")).values()
     sizes = Counter(r.split for r in divided)
     assert sizes["test"] == pytest.approx(157, abs=5)
     assert sizes["val"] == pytest.approx(79, abs=5)

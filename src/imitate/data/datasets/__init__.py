@@ -38,7 +38,7 @@ class SourceOptions(Config):
     sections: Path | None = None  # table: YAML that maps a house style's section headers
     n: int = 200  # synthetic: number of images
     seed: int = 0  # synthetic
-    split: Literal["official", "patient"] = "official"  # chestxray14: its own lists, or 70/10/20 by patient
+    split_by: Literal["official", "patient"] = "official"  # chestxray14: its own lists, or 70/10/20 by patient
 
 
 class Dataset(NamedTuple):

@@ -1,6 +1,6 @@
 """NIH ChestX-ray14: PNG files, fourteen findings, boxes on 880 images of the official test list.
 
-``split`` official: the published lists, a tenth of train_val being val, drawn by patient. ``split`` patient:
+``split_by`` official: the published lists, a tenth of train_val being val, drawn by patient. ``split_by`` patient:
 70/10/20 of all images by patient, for parts of the archive whose official test is missing or skewed. The mode plays
 no part.
 """
@@ -62,7 +62,7 @@ def records(options: SourceOptions) -> Iterator[Record | Dropped]:
 def _splits(table: pd.DataFrame, options: SourceOptions) -> pd.Series:
     """The split of each row; "" for an image in neither list."""
     splits = pd.Series("", index=table.index, dtype=object)
-    if options.split == "patient":
+    if options.split_by == "patient":
         pool = np.full(len(table), True)
         test = draw_patients(table["patient"].to_list(), images=max(1, round(0.2 * len(table))))
         val_images = round(0.1 * len(table))
@@ -81,7 +81,7 @@ def _splits(table: pd.DataFrame, options: SourceOptions) -> pd.Series:
 
 def _listed(names: pd.Series, path: Path) -> np.ndarray:
     if not path.is_file():
-        raise UserError(f"no list {path}: download it, or divide the images with --split patient")
+        raise UserError(f"no list {path}: download it, or divide the images with --split-by patient")
     return names.isin(path.read_text(encoding="utf-8").split()).to_numpy(dtype=bool)
 
 
