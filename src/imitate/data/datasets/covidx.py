@@ -5,8 +5,6 @@ paper: 9A divided 80/20 by image. The class follows almost entirely from the hos
 that a high accuracy says little about disease.
 """
 
-import logging
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +17,6 @@ from imitate.types import UserError
 
 CLASSES = ("normal", "pneumonia", "COVID-19")
 LISTS = {"clean": ("COVIDx_CXR-3A.txt", "COVIDx9A.txt"), "paper": ("COVIDx9A.txt",)}
-log = logging.getLogger(__name__)
 
 
 class Row(NamedTuple):
@@ -77,7 +74,6 @@ def _read(path: Path) -> tuple[list[Row], list[Row]]:
             again.append(row)
         else:
             rows[row.file] = row
-    log.info("%s: %s", path.name, dict(Counter(row.label for row in rows.values())))
     return list(rows.values()), again
 
 

@@ -1,0 +1,49 @@
+import json
+from pathlib import Path
+
+import yaml
+
+from imitate.config import Recipe
+from imitate.doctor.findings import Finding
+from imitate.doctor.run import examine_run
+
+
+def run(root: Path, *entries: dict[str, float]) -> Path:
+    (root / "model").mkdir()
+    (root / "config.yaml").write_text(yaml.safe_dump(Recipe().model_dump(mode="json")))
+    (root / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    (root / "last.ckpt").write_bytes(b"0")
+    (root / "model" / "config.json").write_text("{}")
+    (root / "model" / "model.safetensors").write_bytes(b"0")
+    return root
+
+
+def examined(path: Path) -> dict[str, Finding]:
+    return {finding.what: finding for finding in examine_run(path)}
+
+
+def test_a_sound_run(tmp_path: Path) -> None:
+    found = examined(run(tmp_path, {"step": 1, "loss": 9.0}, {"step": 2, "loss": 8.5}))
+    assert {finding.state for finding in found.values()} == {"ok"}
+    assert found["config.yaml"].told == "resnet50, 20 epochs"
+    assert found["metrics.jsonl"].told == "2 entries"
+
+
+def test_what_is_not_there_yet_is_a_warning(tmp_path: Path) -> None:
+    found = examined(tmp_path)
+    assert {what: finding.state for what, finding in found.items()} == dict.fromkeys(
+        ("config.yaml", "metrics.jsonl", "last.ckpt", "model"), "warn"
+    )
+
+
+def test_a_loss_that_is_not_finite_is_broken_and_a_torn_line_is_not(tmp_path: Path) -> None:
+    run(tmp_path, {"step": 1, "loss": 9.0}, {"step": 2, "loss": float("nan")})
+    assert examined(tmp_path)["metrics.jsonl"].state == "broken"
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 9.0}\n{"step": 2, "lo')
+    assert examined(tmp_path)["metrics.jsonl"].state == "warn"
+
+
+def test_settings_of_another_version_are_broken(tmp_path: Path) -> None:
+    (run(tmp_path) / "config.yaml").write_text("flux: 3\n")
+    assert examined(tmp_path)["config.yaml"].state == "broken"
+    assert "unknown key 'flux'" in examined(tmp_path)["config.yaml"].told
