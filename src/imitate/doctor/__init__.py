@@ -45,7 +45,8 @@ def doctor(paths: tuple[Path, ...] = (), /, *, source: SourceName | None = None)
     console = Console()
     broken = []
     for title, findings in [_recognised(path, source) for path in paths] or [("installation", examine_installation())]:
-        table = Table(title=Text(title), title_justify="left")
+        console.print(Text(title, "bold"), soft_wrap=True)
+        table = Table()
         for column in ("", "check", "found"):
             table.add_column(column, overflow="fold")
         for finding in findings:
