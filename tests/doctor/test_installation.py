@@ -1,4 +1,5 @@
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,6 +26,6 @@ def test_absent_and_old_packages_are_broken(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_full_disk_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 99, 1 << 30))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 30))
     disk = next(finding for finding in examine_installation() if finding.what == "disk")
     assert (disk.state, disk.told) == ("warn", "1 GiB free here; MIMIC-CXR at 256 px takes 14")

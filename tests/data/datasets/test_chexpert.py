@@ -100,6 +100,7 @@ def test_validation_has_the_published_size() -> None:
     assert module._validation(191_027) == 5_000
     assert module._validation(1_000) == 100
     assert module._validation(3) == 1
+    assert module._validation(0) == 0
 
 
 def test_5x200_is_drawn_by_the_published_rule(tmp_path: Path) -> None:

@@ -94,7 +94,19 @@ def test_paper_changes_polygons_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["3 1 2 3 4", "0 1 2 3", "1 1 2 3 4 5 6", "2 1 2", "0 a b c d", "0", "-1 1 2 3 4", "x"]
+    "text",
+    [
+        "3 1 2 3 4",
+        "0 1 2 3",
+        "1 1 2 3 4 5 6",
+        "2 1 2",
+        "0 a b c d",
+        "0",
+        "-1 1 2 3 4",
+        "x",
+        "2 1 2 nan 4",
+        "0 1 2 inf 4",
+    ],
 )
 def test_malformed_annotations_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="malformed annotation"):

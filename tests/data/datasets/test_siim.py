@@ -44,7 +44,6 @@ def test_rows_of_an_image_are_united_and_lie_as_published(tmp_path: Path) -> Non
 
 def test_clean_divides_images_and_paper_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """12,047 images in 12,954 rows, rows an image as counted; the files are taken as given."""
-    monkeypatch.setattr(module, "present", lambda record: record)
     repeats = {2: 447, 3: 112, 4: 40, 5: 18, 6: 3, 7: 1, 8: 2, 10: 1}
     rows = [
         f"{i:05},{j} 1"

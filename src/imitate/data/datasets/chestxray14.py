@@ -118,7 +118,7 @@ def _record(row: tuple[str, ...], file: Path | None, boxes: Boxes, path: Path) -
         image_id=name,
         image=file,
         patient=patient,
-        study=name.split("_")[0] + "/" + name.split("_")[-1].removesuffix(".png"),
+        study=file.stem,  # each image is a follow-up of its own
         split=split,
         view=view,
         labels={name: float(name in found) for name in CLASSES},

@@ -118,7 +118,7 @@ def _splits(train: pd.DataFrame, sets: dict[str, pd.DataFrame], mode: Mode) -> p
 
 
 def _validation(images: int) -> int:
-    return min(5_000, max(1, images // 10))
+    return min(5_000, max(1, images // 10), images)
 
 
 def _records(raw: Path, rows: pd.DataFrame, *, prefix: str = "") -> Iterator[Record | Dropped]:

@@ -69,7 +69,8 @@ def parse_shapes(text: str) -> tuple[Shape, ...]:
         except (ValueError, KeyError):
             raise ValueError("malformed annotation") from None
         points = tuple(zip(values[::2], values[1::2], strict=False))
-        if len(values) % 2 or len(points) < 2 or (kind != "polygon" and len(points) != 2):
+        odd = len(values) % 2 or len(points) < 2 or (kind != "polygon" and len(points) > 2)
+        if odd or not np.isfinite(values).all():
             raise ValueError("malformed annotation")
         shapes.append(Shape(kind, points))
     return tuple(shapes)

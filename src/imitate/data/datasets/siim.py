@@ -15,7 +15,7 @@ import pandas as pd
 from imitate.data.datasets import Dataset, SourceOptions
 from imitate.data.masks import parse_runs, runs_mask
 from imitate.data.prepared import Dropped, Record
-from imitate.data.raw import find, present, require_filled
+from imitate.data.raw import find, require_filled
 from imitate.data.splits import published_three
 from imitate.data.tables import read_table
 from imitate.types import UserError
@@ -65,16 +65,14 @@ def _record(image: str, split: str, runs: tuple[str, ...], file: Path | None, su
             parse_runs(text, pixels=FRAME[0] * FRAME[1])
     except ValueError as error:
         return Dropped(image, str(error))
-    return present(
-        Record(
-            image_id=image + suffix,
-            image=file,
-            patient=image,
-            study=image,
-            split=split,
-            labels={CLASSES[0]: float(bool(drawn))},
-            mask=partial(runs_mask, runs=drawn, frame=FRAME),
-        )
+    return Record(
+        image_id=image + suffix,
+        image=file,
+        patient=image,
+        study=image,
+        split=split,
+        labels={CLASSES[0]: float(bool(drawn))},
+        mask=partial(runs_mask, runs=drawn, frame=FRAME),
     )
 
 
