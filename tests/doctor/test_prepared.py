@@ -41,6 +41,7 @@ def embed(root: Path, *, name: str = "lsa-8", zero: bool = True, rows: int = IMA
         findings[::2] = 0
     np.save(root / "text" / name / "findings.npy", findings)
     np.save(root / "text" / name / "impression.npy", np.ones((rows, 4), np.float16))
+    (root / "text" / name / "meta.json").touch()
 
 
 def examined(path: Path) -> dict[str, Finding]:
@@ -59,6 +60,12 @@ def test_a_sound_folder(tmp_path: Path) -> None:
 def test_text_is_looked_at_where_there_is_any(tmp_path: Path) -> None:
     assert "text" not in examined(prepared(tmp_path / "a", text=False))
     assert examined(prepared(tmp_path / "b"))["embeddings"].state == "ok"
+
+
+def test_unfinished_embeddings_are_no_fault(tmp_path: Path) -> None:
+    embed(prepared(tmp_path), rows=5)
+    (tmp_path / "text" / "lsa-8" / "meta.json").unlink()
+    assert examined(tmp_path)["embeddings lsa-8"].state == "ok"
 
 
 def test_an_unfinished_folder_is_broken(tmp_path: Path) -> None:

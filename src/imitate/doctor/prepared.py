@@ -53,6 +53,9 @@ def _examine_text(data: Prepared) -> Iterator[Finding]:
     if not encoders:
         yield Finding("ok", "embeddings", "none yet: the first pre-training computes them")
     for encoder in encoders:
+        if not (encoder / "meta.json").is_file():  # written last
+            yield Finding("ok", f"embeddings {encoder.name}", "unfinished: the next pre-training computes them again")
+            continue
         faults = [fault for section, rows in present.items() if (fault := _fault(encoder / f"{section}.npy", rows))]
         state: State = "broken" if faults else "ok"
         told = f"{', '.join(faults)}: delete {encoder}" if faults else "fit the table"
