@@ -1,6 +1,6 @@
 """The sources that ``imitate prepare`` reads: one file each, turning a raw tree into records."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -38,14 +38,7 @@ class SourceOptions(Config):
     sections: Path | None = None  # table: YAML that maps a house style's section headers
     n: int = 200  # synthetic: number of images
     seed: int = 0  # synthetic
-
-
-class Expectation(NamedTuple):
-    """A known property of the published data set, for ``imitate doctor``: a mismatch warns, it never fails."""
-
-    what: str
-    expected: int
-    source: str
+    split_by: Literal["official", "patient"] = "official"  # chestxray14: its own lists, or 70/10/20 by patient
 
 
 class Dataset(NamedTuple):
@@ -53,6 +46,7 @@ class Dataset(NamedTuple):
 
     records: Callable[[SourceOptions], Iterator[Record | Dropped]]
     classes: tuple[str, ...] = ()  # the order of the label vector; () where there are none or they come with the data
+    expectations: Mapping[str, int] = {}  # counts of the published data (clean mode), for `imitate doctor` to compare
 
 
 def dataset(name: str) -> Dataset:

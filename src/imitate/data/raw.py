@@ -1,0 +1,50 @@
+"""Looking into a raw tree: its files, its label columns, its images."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import pandas as pd
+
+from imitate.data.prepared import Dropped, Record
+from imitate.types import UserError
+
+
+def find(raw: Path, *names: str) -> Path:
+    """The first of ``names`` (files or folders) below ``raw``; UserError where there is none."""
+    for name in names:
+        if (raw / name).exists():
+            return raw / name
+    raise UserError(f"{raw} has no {' or '.join(names)}: --raw is the folder that holds it")
+
+
+def column_values(table: pd.DataFrame, column: str, *, path: Path, allowed: Collection[int] = ()) -> pd.Series:
+    """A column as floats, NaN where blank; UserError for other text and for a number that is not ``allowed``."""
+    cells = table[column].astype("string").str.strip()
+    cells = cells.mask(cells == "")
+    values = pd.to_numeric(cells, errors="coerce").astype("float64")
+    wrong = cells.notna() & (values.isna() | (~values.isin(list(allowed)) if allowed else False))
+    if wrong.any():
+        wanted = f"{', '.join(map(str, allowed))} or blank" if allowed else "a number or blank"
+        raise UserError(
+            f"{path}: column {column!r} holds {cells[wrong].iloc[0]!r} in {int(wrong.sum())} rows: expected {wanted}"
+        )
+    return values
+
+
+def require_filled(table: pd.DataFrame, columns: Collection[str], *, path: Path) -> None:
+    """UserError where one of the columns has a blank."""
+    for column in columns:
+        if blanks := int(table[column].isna().sum()):
+            raise UserError(f"{path}: column {column!r} is blank in {blanks} of {len(table)} rows: download it again")
+
+
+def require_unique(ids: pd.Series, *, path: Path) -> None:
+    """UserError where an id occurs twice: its rows could land in different splits."""
+    again = ids[ids.duplicated()]
+    if len(again):
+        raise UserError(f"{path} lists {len(again)} ids again, {again.iloc[0]!r} first: remove the duplicate rows")
+
+
+def present(record: Record) -> Record | Dropped:
+    """The record, or why it is left out where its image file is not there."""
+    return record if record.image.is_file() else Dropped(str(record.image), "missing file")

@@ -1,0 +1,75 @@
+"""A prepared folder: complete, unchanged since it was written, and fit for use."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from imitate.data.prepared import SECTIONS, Prepared
+from imitate.doctor.findings import Census, Finding, State, examine_labels, examine_splits
+from imitate.types import UserError
+
+
+def examine_prepared(path: Path) -> Iterator[Finding]:
+    """Shapes, fingerprint, splits, labels, text."""
+    try:
+        data = Prepared.open(path)
+    except UserError as error:
+        yield Finding("broken", "folder", str(error))
+        return
+    size, mode = data.meta["size"], data.meta["mode"]
+    yield Finding("ok", "folder", f"{len(data):,} images of {size} px from {data.meta['source']}, mode {mode}")
+    for name, pixels in (("images", data.images), ("masks", data.masks)):
+        if pixels is not None and (pixels.shape != (len(data), size, size) or pixels.dtype != np.uint8):
+            found = " x ".join(map(str, pixels.shape))
+            yield Finding("broken", name, f"{pixels.dtype} {found}, not uint8 {len(data)} x {size} x {size}")
+    yield _compare_fingerprint(data)
+    census = Census(
+        splits=data.table["split"].tolist(),
+        patients=data.table["patient"].tolist(),
+        labels=data.labels if data.classes else np.empty((len(data), 0), np.float32),
+        classes=data.classes,
+        boxes=int(data.table["boxes"].map(len).sum()),
+    )
+    yield from examine_splits(census, overlap="broken" if mode == "clean" else "warn")
+    yield from examine_labels(census)
+    yield from _examine_text(data)
+
+
+def _compare_fingerprint(data: Prepared) -> Finding:
+    from imitate.data.writing import fingerprint
+
+    if fingerprint(data.root) == data.meta["fingerprint"]:
+        return Finding("ok", "fingerprint", "as written")
+    return Finding("broken", "fingerprint", f"{data.root} changed since it was written: prepare it again")
+
+
+def _examine_text(data: Prepared) -> Iterator[Finding]:
+    present = {section: data.has(section) for section in SECTIONS}
+    if not any(rows.any() for rows in present.values()):
+        return
+    yield Finding("ok", "text", ", ".join(f"{rows.mean():.0%} have {section}" for section, rows in present.items()))
+    encoders = [folder for folder in sorted((data.root / "text").glob("*")) if folder.is_dir()]
+    if not encoders:
+        yield Finding("ok", "embeddings", "none yet: the first pre-training computes them")
+    for encoder in encoders:
+        if not (encoder / "meta.json").is_file():  # written last
+            yield Finding("ok", f"embeddings {encoder.name}", "unfinished: the next pre-training computes them again")
+            continue
+        faults = [fault for section, rows in present.items() if (fault := _fault(encoder / f"{section}.npy", rows))]
+        state: State = "broken" if faults else "ok"
+        told = f"{', '.join(faults)}: delete {encoder}" if faults else "fit the table"
+        yield Finding(state, f"embeddings {encoder.name}", told)
+
+
+def _fault(path: Path, present: np.ndarray) -> str | None:
+    if not path.is_file():
+        return f"no {path.name}"
+    vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    if len(vectors) != len(present):
+        return f"{len(vectors)} rows in {path.name}, not {len(present)}"
+    if not np.isfinite(vectors).all():
+        return f"{path.name} is not finite"
+    if vectors[~present].any():
+        return f"{path.name} has vectors where the section is missing"
+    return None

@@ -1,0 +1,70 @@
+"""A run folder: settings, data, progress, checkpoint, weights."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from imitate.config import Recipe, validate
+from imitate.data.prepared import Prepared
+from imitate.doctor.findings import Finding
+from imitate.types import UserError
+
+
+def examine_run(path: Path) -> Iterator[Finding]:
+    yield from _settings(path / "config.yaml")
+    yield _progress(path / "metrics.jsonl")
+    if (path / "last.ckpt").is_file():
+        yield Finding("ok", "last.ckpt", "is there")
+    else:
+        yield Finding("warn", "last.ckpt", "absent: this run cannot be continued")
+    model = path / "model"
+    if (model / "config.json").is_file() and any(model.glob("*.safetensors")):
+        yield Finding("ok", "model", "is there")
+    else:
+        yield Finding("warn", "model", "incomplete: the end of each epoch writes it")
+
+
+def _settings(path: Path) -> Iterator[Finding]:
+    """The recipe, and the prepared folder that it was trained on."""
+    if not path.is_file():
+        yield Finding("warn", "config.yaml", "absent: this run cannot be continued")
+        return
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise UserError(f"{path} must hold keys and values")
+        data = values.pop("data", {})
+        recipe = validate(Recipe, values, where=str(path))
+    except (UserError, yaml.YAMLError) as error:
+        yield Finding("broken", "config.yaml", " ".join(str(error).split()))
+        return
+    yield Finding("ok", "config.yaml", f"{recipe.model.backbone}, {recipe.training.epochs} epochs")
+    yield _data(data)
+
+
+def _data(data: dict[str, Any]) -> Finding:
+    path = Path(data.get("path", ""))
+    try:
+        found = Prepared.open(path).meta["fingerprint"]
+    except UserError as error:
+        return Finding("warn", "data", str(error))
+    if found != data.get("fingerprint"):
+        return Finding("warn", "data", f"{path} is no longer what this run was trained on")
+    return Finding("ok", "data", str(path))
+
+
+def _progress(path: Path) -> Finding:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    try:
+        entries = [json.loads(line) for line in lines]
+    except ValueError:
+        return Finding("warn", "metrics.jsonl", "a line is torn: the run was stopped while it wrote")
+    if not entries:
+        return Finding("warn", "metrics.jsonl", "no step is logged yet")
+    if not all(math.isfinite(entry.get("loss", 0.0)) for entry in entries):
+        return Finding("broken", "metrics.jsonl", "a loss is not finite: lower the learning rate")
+    return Finding("ok", "metrics.jsonl", f"{len(entries):,} entries, up to step {entries[-1]['step']:,}")

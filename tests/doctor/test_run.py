@@ -1,0 +1,73 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from imitate.config import Recipe
+from imitate.doctor.findings import Finding
+from imitate.doctor.run import examine_run
+
+
+def run(root: Path, *entries: dict[str, float]) -> Path:
+    """A run and, beside its files, the data it was trained on."""
+    for folder in ("model", "data"):
+        (root / folder).mkdir()
+    np.save(root / "data" / "images.npy", np.zeros((1, 8, 8), np.uint8))
+    pd.DataFrame({"split": ["train"]}).to_parquet(root / "data" / "table.parquet")
+    (root / "data" / "meta.json").write_text(json.dumps({"format_version": 1, "size": 8, "fingerprint": "ab"}))
+    settings = Recipe().model_dump(mode="json") | {"data": {"path": str(root / "data"), "fingerprint": "ab"}}
+    (root / "config.yaml").write_text(yaml.safe_dump(settings))
+    (root / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    (root / "last.ckpt").write_bytes(b"0")
+    (root / "model" / "config.json").write_text("{}")
+    (root / "model" / "model.safetensors").write_bytes(b"0")
+    return root
+
+
+def examined(path: Path) -> dict[str, Finding]:
+    return {finding.what: finding for finding in examine_run(path)}
+
+
+def test_a_sound_run(tmp_path: Path) -> None:
+    found = examined(run(tmp_path, {"step": 1, "loss": 9.0}, {"step": 2000, "val/auroc": float("nan")}))
+    assert {finding.state for finding in found.values()} == {"ok"}
+    assert found["config.yaml"].told == "resnet50, 20 epochs"
+    assert found["metrics.jsonl"].told == "2 entries, up to step 2,000"
+    assert found["data"].told == str(tmp_path / "data")
+
+
+def test_what_is_not_there_yet_is_a_warning(tmp_path: Path) -> None:
+    found = examined(tmp_path)
+    assert {what: finding.state for what, finding in found.items()} == dict.fromkeys(
+        ("config.yaml", "metrics.jsonl", "last.ckpt", "model"), "warn"
+    )
+
+
+def test_data_that_moved_or_changed_is_a_warning(tmp_path: Path) -> None:
+    meta = run(tmp_path) / "data" / "meta.json"
+    meta.write_text(meta.read_text().replace("ab", "cd"))
+    assert examined(tmp_path)["data"].state == "warn"
+    assert "no longer what this run was trained on" in examined(tmp_path)["data"].told
+    meta.unlink()
+    assert examined(tmp_path)["data"].state == "warn"
+
+
+def test_a_loss_that_is_not_finite_is_broken_and_a_torn_line_is_not(tmp_path: Path) -> None:
+    run(tmp_path, {"step": 1, "loss": 9.0}, {"step": 2, "loss": float("nan")})
+    assert examined(tmp_path)["metrics.jsonl"].state == "broken"
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 9.0}\n{"step": 2, "lo')
+    assert examined(tmp_path)["metrics.jsonl"].state == "warn"
+
+
+def test_settings_of_another_version_are_broken(tmp_path: Path) -> None:
+    run(tmp_path)
+    for text, told in (
+        ("flux: 3\n", "unknown key 'flux'"),
+        ("a: [", "while parsing"),
+        ("just words\n", "must hold keys"),
+    ):
+        (tmp_path / "config.yaml").write_text(text)
+        assert examined(tmp_path)["config.yaml"].state == "broken"
+        assert told in examined(tmp_path)["config.yaml"].told
