@@ -92,7 +92,7 @@ class LinearClassification(Classification):
     name: ClassVar[str] = "linear-classification"
 
     path: Literal["cached", "augmented"] = "cached"
-    decays: tuple[PositiveFloat, ...] = Field((1.0, 0.1, 0.01, 0.001, 0.0001), min_length=1)  # of the weights
+    decays: tuple[PositiveFloat, ...] = Field((10.0, 1.0, 0.1, 0.01, 0.001, 0.0001), min_length=1)  # of the weights
 
     def logits(self, subject: Subject, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
         if self.path == "augmented" or budget.mode == "paper":

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.linalg import solve_triangular
 
 PIECE = 1024  # rows of features at a time, so that both products of a step find them in the processor's cache
-GRAM_ROWS = 4  # images a column that estimate the curvature
+GRAM_ROWS = 8  # images a column that estimate the curvature
 ROUNDING = 1e-6  # of the curvature's trace, lest float32 makes an eigenvalue negative
 ITERATIONS = 100
 TOLERANCE = 3e-4  # of the largest entry of the preconditioned gradient
