@@ -95,11 +95,11 @@ def hit_probability(hits: Rows, pool: Rows, k: Rows | int) -> Float[np.ndarray, 
 def _known(target: Rows, other: Rows, counts: Counts | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     target, other = np.asarray(target, dtype=np.float64), np.asarray(other, dtype=np.float64)
     counts = np.ones((1, len(target))) if counts is None else np.asarray(counts, dtype=np.float64)
-    assert not np.isnan(other).any(), "a score is NaN"
     known = ~np.isnan(target)
-    if known.all():
-        return target, other, counts
-    return target[known], other[known], counts[:, known]
+    if not known.all():
+        target, other, counts = target[known], other[known], counts[:, known]
+    assert not np.isnan(other).any(), "a score is NaN"
+    return target, other, counts
 
 
 def _retrieved(target: Rows, score: Rows, counts: Counts | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -31,7 +31,7 @@ def bootstrap(
     """How the mean over the runs of each figure varies: in every resample both runs and patients are drawn again.
 
     A patient comes with all of their images. NaN where a resample leaves the figure undefined. Calls with one seed
-    draw the same patients, so that differences between them are paired.
+    draw the same patients, and of as many runs the same ones, so that differences between them are paired.
     """
     names, owner = np.unique(patients, return_inverse=True)
     generator = np.random.default_rng(seed)
