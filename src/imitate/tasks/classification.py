@@ -116,6 +116,7 @@ class LinearClassification(Classification):
     def _augmented(self, subject: Subject, problem: Problem, budget: Budget) -> Tensor:
         data, rows, exclusive = problem.data, problem.rows, problem.exclusive
         target = problem.target.to(budget.device)
+        encoder = subject.encoder.to(budget.device)
         view = distorted_view if data.meta["source"] == "chexpert" else cropped_view
         checked = rows.validation
         if budget.mode == "paper" and len(checked) >= self.batch_size:
@@ -129,13 +130,13 @@ class LinearClassification(Classification):
         def step(chosen: np.ndarray, generator: torch.Generator) -> Tensor:
             with torch.no_grad():
                 images = view(pixels(data, chosen, budget.device), subject.config, generator)
-                features = subject.encoder(images).pooled
+                features = encoder(images).pooled
             return loss(head(features), target[chosen], exclusive)
 
         def validate() -> float:
             return float(loss(head(validation), target[checked], exclusive))
 
-        with frozen(subject.encoder):
+        with frozen(encoder):
             fit(head, settings=self, budget=budget, rows=rows.train, step=step, validate=validate)
         with torch.no_grad():
             return head(test)
@@ -196,14 +197,14 @@ class Classifier(nn.Module):
 def labelled(data: Prepared, budget: Budget, *, split: str) -> Problem:
     """The parts of the folder without the images that have no label at all.
 
-    UserError where one part has none left, or the training images hold every class with one label only.
+    UserError where none validates or tests, or the training images hold every class with one label only.
     """
     target = data.labels
     has_any = ~np.isnan(target).all(1)
     rows = Parts(*(part[has_any[part]] for part in parts(data, budget, test=split)))
-    for name, part in rows._asdict().items():
+    for name, part in (("validation", rows.validation), ("test", rows.test)):
         if not len(part):
-            raise UserError(f"{data.root} has no labelled {name} image at fraction {budget.fraction}: raise --fraction")
+            raise UserError(f"{data.root} has no labelled {name} image: prepare it with labels or choose another split")
     train = target[rows.train]
     if not ((train == 1).any(0) & (train == 0).any(0)).any():
         raise UserError(f"the {len(train)} training images hold no class with both labels: raise --fraction")

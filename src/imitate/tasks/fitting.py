@@ -165,12 +165,7 @@ def fit(
     An epoch takes full batches only, in an order of its own. Deterministic by the budget's seed, with the model's
     initial state. Raises UserError where there is no full batch and where no validation figure is finite.
     """
-    steps = len(rows) // settings.batch_size
-    if not steps:
-        raise UserError(
-            f"{len(rows)} training images make no batch of {settings.batch_size}: raise --fraction or lower batch_size"
-        )
-    total = steps * settings.epochs
+    total = _full_batches(rows, settings) * settings.epochs
     optimizer = torch.optim.AdamW(parameter_groups(model, settings), weight_decay=settings.weight_decay)
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: _rate((done + 1) / total, settings))
     generator = torch.Generator(budget.device).manual_seed(budget.seed)
@@ -181,11 +176,7 @@ def fit(
         for epoch in progress(range(settings.epochs), "fitting"):
             model.train()
             for chosen in batches(orders.permutation(rows), settings.batch_size, drop_last=True):
-                optimizer.zero_grad()
-                with autocast(budget.device):
-                    loss = step(chosen, generator)
-                loss.backward()
-                optimizer.step()
+                _descend(step, chosen, optimizer, generator)
                 rates.step()
             model.eval()
             with torch.no_grad(), autocast(budget.device):
@@ -199,6 +190,23 @@ def fit(
     model.load_state_dict(state)
     log.info("best of %d epochs: %d, validation figure %.4f", len(history), best + 1, history[best])
     return Fit(history, best)
+
+
+def _full_batches(rows: np.ndarray, settings: Fitting) -> int:
+    count = len(rows) // settings.batch_size
+    if not count:
+        raise UserError(
+            f"{len(rows)} training images make no batch of {settings.batch_size}: raise --fraction or lower batch_size"
+        )
+    return count
+
+
+def _descend(step: Step, chosen: np.ndarray, optimizer: torch.optim.Optimizer, generator: torch.Generator) -> None:
+    optimizer.zero_grad()
+    with autocast(generator.device.type):
+        loss = step(chosen, generator)
+    loss.backward()
+    optimizer.step()
 
 
 def parameter_groups(model: nn.Module, settings: Fitting) -> list[dict[str, object]]:
