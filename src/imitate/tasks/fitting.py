@@ -1,0 +1,227 @@
+"""Fit a head, or a whole network, on rows of a prepared folder: the one loop of every task that trains.
+
+A task inherits its settings (``class Segmentation(Fitting, Task)``) and gives ``fit`` two functions::
+
+    rows = parts(data, budget, test=self.split)
+    with frozen(subject.encoder), seeded(budget.seed):
+        head = Head(...).to(budget.device)
+        fit(head, settings=self, budget=budget, rows=rows.train, step=step, validate=validate)
+
+``step(rows, generator)`` is the loss of these images; it reads them with ``pixels`` and may augment them with the
+generator, which lives on the budget's device. ``validate()`` is the figure to make small (give minus the mAP).
+"""
+
+import copy
+import logging
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from pydantic import Field
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor, nn
+
+from imitate.config import Config
+from imitate.data.prepared import Prepared
+from imitate.statistics import stored_subset, subset
+from imitate.tasks.base import Budget
+from imitate.types import UserError
+
+log = logging.getLogger(__name__)
+HELD_OUT = 0.2  # share of the training patients that validate where the val split is the test, or there is none
+PAPER_SEED = 42  # of the peers' draw of a share of the images
+DEPTHS = 12  # steps of layer-wise decay between the first parameter and the last
+
+Item = TypeVar("Item")
+Step = Callable[[np.ndarray, torch.Generator], Float[Tensor, ""]]
+
+
+class Fitting(Config):
+    """How to fit: the fields that a task which trains inherits, with defaults of its own."""
+
+    learning_rate: float = Field(5e-4, gt=0)
+    weight_decay: float = Field(1e-6, ge=0)
+    batch_size: int = Field(48, ge=1)
+    epochs: int = Field(50, ge=1)
+    patience: int = Field(10, ge=1)  # epochs without a better validation figure
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: float = Field(0.0, ge=0, lt=1)  # share of all steps with a rising learning rate
+    layer_decay: float = Field(1.0, gt=0, le=1)  # learning rate of a depth relative to the next deeper one, of twelve
+
+
+class Fit(NamedTuple):
+    """``history`` holds the validation figure of each epoch; the model has the state of ``epoch``, the best."""
+
+    history: list[float]
+    epoch: int
+
+
+class Parts(NamedTuple):
+    """Row indices of a prepared folder."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def parts(data: Prepared, budget: Budget, *, test: str = "test") -> Parts:
+    """Which images train (the budget's share of the patients), validate (all of ``val``) and test.
+
+    Where ``val`` is the test or absent, a fifth of the training patients validates instead.
+    """
+    train, tested = training_rows(data, budget), data.rows(test)
+    if test != "val" and (data.table["split"] == "val").any():
+        return Parts(train, data.rows("val"), tested)
+    patients = data.table["patient"].to_numpy(dtype=str)[train]
+    names = np.unique(patients)
+    if len(names) < 2:
+        raise UserError(f"{len(names)} training patient cannot be split for validation: raise --fraction")
+    count = max(1, round(HELD_OUT * len(names)))
+    held = np.isin(patients, np.random.default_rng(budget.seed).permutation(names)[:count])
+    return Parts(train[~held], train[held], tested)
+
+
+def training_rows(data: Prepared, budget: Budget) -> np.ndarray:
+    """The budget's share of the training images: by patient; in mode ``paper`` by image, as the peers draw it."""
+    rows = data.rows("train")
+    if budget.fraction >= 1:
+        return rows
+    if budget.mode == "paper":
+        drawn = data.table.iloc[rows].assign(row=rows).sample(frac=budget.fraction, random_state=PAPER_SEED)
+        return drawn["row"].to_numpy()
+    patients = data.table["patient"].to_numpy(dtype=str)[rows]
+    labels = data.labels[rows] if data.classes else None
+    if budget.cache is None:
+        chosen = subset(patients, labels, budget.fraction, budget.seed)
+    else:
+        name = f"{data.meta['fingerprint'][:16]}-{budget.fraction:g}-{budget.seed}.json"
+        chosen = stored_subset(
+            budget.cache / "subsets" / name, patients, labels, fraction=budget.fraction, seed=budget.seed
+        )
+    return rows[np.isin(patients, chosen)]
+
+
+def batches(rows: np.ndarray, size: int, *, drop_last: bool = False) -> list[np.ndarray]:
+    """Consecutive pieces of ``rows``."""
+    stop = len(rows) - len(rows) % size if drop_last else len(rows)
+    return [rows[start : start + size] for start in range(0, stop, size)]
+
+
+def pixels(data: Prepared, rows: np.ndarray, device: str) -> UInt8[Tensor, "batch size size"]:
+    return torch.from_numpy(np.array(data.images[rows])).to(device)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's own generators start from ``seed`` inside, and go on as if nothing had happened after."""
+    with torch.random.fork_rng(range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def frozen(encoder: nn.Module) -> Iterator[None]:
+    """In evaluation mode and without gradients inside; each module and parameter as it was after."""
+    modes = [(module, module.training) for module in encoder.modules()]
+    gradients = [(parameter, parameter.requires_grad) for parameter in encoder.parameters()]
+    encoder.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, wanted in gradients:
+            parameter.requires_grad_(wanted)
+
+
+def progress(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """The items, with a bar on a terminal that goes when it is full."""
+    return iter(track(items, what, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()))
+
+
+def autocast(device: str) -> torch.autocast:
+    """bfloat16 on a GPU, nothing on the CPU."""
+    kind = torch.device(device).type
+    return torch.autocast(kind, dtype=torch.bfloat16, enabled=kind == "cuda")
+
+
+def fit(
+    model: nn.Module,
+    *,
+    settings: Fitting,
+    budget: Budget,
+    rows: np.ndarray,
+    step: Step,
+    validate: Callable[[], float],
+) -> Fit:
+    """AdamW until ``validate`` no longer falls; the best epoch's state is restored.
+
+    An epoch takes full batches only, in an order of its own. Deterministic by the budget's seed, with the model's
+    initial state. Raises UserError where there is no full batch and where no validation figure is finite.
+    """
+    total = _full_batches(rows, settings) * settings.epochs
+    optimizer = torch.optim.AdamW(parameter_groups(model, settings), weight_decay=settings.weight_decay)
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: _rate((done + 1) / total, settings))
+    generator = torch.Generator(budget.device).manual_seed(budget.seed)
+    orders = np.random.default_rng(budget.seed)
+    history: list[float] = []
+    best, state = -1, copy.deepcopy(model.state_dict())
+    with seeded(budget.seed):
+        for epoch in progress(range(settings.epochs), "fitting"):
+            model.train()
+            for chosen in batches(orders.permutation(rows), settings.batch_size, drop_last=True):
+                _descend(step, chosen, optimizer, generator)
+                rates.step()
+            model.eval()
+            with torch.no_grad(), autocast(budget.device):
+                history.append(validate())
+            if math.isfinite(history[-1]) and (best < 0 or history[-1] < history[best]):
+                best, state = epoch, copy.deepcopy(model.state_dict())
+            if epoch - max(best, 0) >= settings.patience:
+                break
+    if best < 0:
+        raise UserError(f"no validation figure was finite in {len(history)} epochs: lower learning_rate")
+    model.load_state_dict(state)
+    log.info("best of %d epochs: %d, validation figure %.4f", len(history), best + 1, history[best])
+    return Fit(history, best)
+
+
+def _full_batches(rows: np.ndarray, settings: Fitting) -> int:
+    count = len(rows) // settings.batch_size
+    if not count:
+        raise UserError(
+            f"{len(rows)} training images make no batch of {settings.batch_size}: raise --fraction or lower batch_size"
+        )
+    return count
+
+
+def _descend(step: Step, chosen: np.ndarray, optimizer: torch.optim.Optimizer, generator: torch.Generator) -> None:
+    optimizer.zero_grad()
+    with autocast(generator.device.type):
+        loss = step(chosen, generator)
+    loss.backward()
+    optimizer.step()
+
+
+def parameter_groups(model: nn.Module, settings: Fitting) -> list[dict[str, object]]:
+    """Parameters by depth, the order of registration in twelve steps; the last has the full learning rate."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups: dict[int, list[nn.Parameter]] = {}
+    for i, parameter in enumerate(trained):
+        groups.setdefault(DEPTHS - math.ceil(DEPTHS * (i + 1) / len(trained)), []).append(parameter)
+    rate, decay = settings.learning_rate, settings.layer_decay
+    return [{"params": group, "lr": rate * decay**height} for height, group in groups.items()]
+
+
+def _rate(progress: float, settings: Fitting) -> float:
+    if progress < settings.warmup:
+        return progress / settings.warmup
+    if settings.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (progress - settings.warmup) / (1 - settings.warmup)))
