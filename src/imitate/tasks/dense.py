@@ -1,0 +1,80 @@
+"""What segmentation and detection share: an encoder's pyramid to train on, and whole images as its input."""
+
+import copy
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from imitate.config import ImitateConfig
+from imitate.data.prepared import Prepared
+from imitate.data.views import normalise
+from imitate.models.pyramid import Adaptation, Pyramid
+from imitate.tasks.base import Budget, Predictions, Subject
+from imitate.tasks.fitting import Fitting, pixels
+from imitate.types import Images
+
+Gray = Float[Tensor, "batch size size"]
+
+
+class Dense(Fitting):
+    """The settings of a task whose answer is laid out in the image."""
+
+    split: str = "test"
+    freeze: bool = True  # False: train the encoder as well
+    image_size: int | None = Field(None, ge=32)  # side of the network's input; None: the encoder's own
+
+
+class WholeImages(NamedTuple):
+    """Prepared images squashed to a network's input, without the crop of other tasks: the border counts too."""
+
+    data: Prepared
+    config: ImitateConfig
+    size: int
+    device: str
+
+    def gray(self, rows: np.ndarray) -> Gray:
+        """Gray values in [0, 1]."""
+        return _squash(pixels(self.data, rows, self.device).to(torch.float32) / 255, self.size)
+
+    def images(self, rows: np.ndarray) -> Images:
+        return normalise(self.gray(rows), self.config)
+
+    def masks(self, rows: np.ndarray) -> Gray:
+        """The share of each pixel that is masked."""
+        assert self.data.masks is not None
+        masks = torch.from_numpy(np.array(self.data.masks[rows])).to(self.device)
+        return _squash(masks.to(torch.float32), self.size)
+
+
+def _squash(values: Tensor, size: int) -> Gray:
+    if values.shape[-1] == size:
+        return values
+    squashed = functional.interpolate(values.unsqueeze(1), (size, size), mode="bilinear", antialias=True)
+    return squashed.squeeze(1).clamp(0, 1)
+
+
+def whole_images(subject: Subject, data: Prepared, budget: Budget, settings: Dense) -> WholeImages:
+    return WholeImages(data, subject.config, settings.image_size or subject.config.image_size, budget.device)
+
+
+def pyramid(subject: Subject, budget: Budget, settings: Dense) -> Pyramid:
+    """A copy, so that the subject stays as it is; in mode ``paper`` a frozen encoder's BatchNorm statistics drift."""
+    adaptation: Adaptation = "trained"
+    if settings.freeze:
+        adaptation = "drifting" if budget.mode == "paper" else "frozen"
+    return Pyramid(copy.deepcopy(subject.encoder), adaptation)
+
+
+def identity(data: Prepared, rows: np.ndarray, budget: Budget) -> Predictions:
+    """The fields that all dense predictions have."""
+    table = data.table.iloc[rows]
+    return {
+        "patient": table["patient"].to_numpy(dtype=str),
+        "image_id": table["image_id"].to_numpy(dtype=str),
+        "paper": np.full(len(rows), budget.mode == "paper"),
+    }
