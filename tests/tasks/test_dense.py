@@ -10,6 +10,7 @@ from imitate.data.prepared import Prepared
 from imitate.models.image import ImageEncoder
 from imitate.tasks.base import Budget, Subject
 from imitate.tasks.dense import Dense, identity, pyramid, whole_images
+from imitate.types import UserError
 
 CONFIG = ImitateConfig(backbone="resnet10t", prepared_size=80, image_size=64)
 
@@ -54,6 +55,12 @@ def test_the_mode_says_what_moves_and_the_subject_is_copied(subject: Subject) ->
     assert trained.adaptation == "trained"
     next(trained.parameters()).data.fill_(7)
     assert not (next(subject.encoder.parameters()) == 7).all()
+
+
+def test_a_size_that_the_network_does_not_take_is_told() -> None:
+    encoder = ImageEncoder("vit_tiny_patch16_224", options={"img_size": 64})
+    with pytest.raises(UserError, match="vit_tiny_patch16_224 takes no images of 96 px"):
+        pyramid(Subject("vit", encoder, CONFIG), Budget(), Dense(image_size=96))
 
 
 def test_identity_can_be_saved_without_pickle(data: Prepared, tmp_path: Path) -> None:

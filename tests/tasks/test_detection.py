@@ -67,7 +67,7 @@ def test_frozen_moves_nothing_in_clean_and_batchnorm_statistics_alone_in_paper(
     budget = Budget(mode=mode)
     after = (
         Detection(epochs=1, batch_size=8, width=16)
-        .fit(subject, data, budget, parts(data, budget))
+        .train(subject, data, budget, parts(data, budget))
         .pyramid.encoder.state_dict()
     )
     moved = {name for name, tensor in subject.encoder.state_dict().items() if not torch.equal(tensor, after[name])}

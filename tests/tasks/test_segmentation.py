@@ -60,7 +60,7 @@ def test_frozen_moves_nothing_in_clean_and_batchnorm_statistics_alone_in_paper(
     mode: str, subject: Subject, data: Prepared
 ) -> None:
     task, budget = Segmentation(epochs=1, batch_size=8, width=32), Budget(mode=mode)
-    after = task.fit(subject, data, budget, parts(data, budget)).pyramid.encoder.state_dict()
+    after = task.train(subject, data, budget, parts(data, budget)).pyramid.encoder.state_dict()
     moved = {name for name, tensor in subject.encoder.state_dict().items() if not torch.equal(tensor, after[name])}
     statistics = {name for name in after if "running" in name or "num_batches" in name}
     assert moved == (set() if mode == "clean" else statistics)
@@ -115,6 +115,7 @@ def test_constant_predictors() -> None:
     assert nothing["dice"] == 0.75
     assert nothing["dice_positives"] == nothing["dice_micro"] == 0
     assert task.chance(predictions(actual, actual, actual)) == nothing
+    assert "dice_positives" not in task.chance(predictions([0], [0], [0]))
 
 
 def test_undefined_is_nan() -> None:

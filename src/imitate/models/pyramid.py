@@ -13,8 +13,8 @@ Adaptation = Literal["frozen", "drifting", "trained"]
 
 
 class Pyramid(nn.Module):
-    """``frozen``: neither weights nor BatchNorm statistics move. ``drifting``: the weights do not, but BatchNorm stays
-    in training mode, as in the published protocols. ``trained``: everything moves.
+    """Takes the encoder over. ``frozen``: neither its weights nor its BatchNorm statistics move. ``drifting``: the
+    weights do not, but BatchNorm stays in training mode, as in the published protocols. ``trained``: everything moves.
     """
 
     def __init__(self, encoder: ImageEncoder, adaptation: Adaptation = "frozen") -> None:

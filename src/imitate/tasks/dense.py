@@ -16,7 +16,7 @@ from imitate.data.views import normalise
 from imitate.models.pyramid import Adaptation, Pyramid
 from imitate.tasks.base import Budget, Predictions, Subject
 from imitate.tasks.fitting import Fitting, pixels
-from imitate.types import Images
+from imitate.types import Images, UserError
 
 Gray = Float[Tensor, "batch size size"]
 
@@ -63,11 +63,19 @@ def whole_images(subject: Subject, data: Prepared, budget: Budget, settings: Den
 
 
 def pyramid(subject: Subject, budget: Budget, settings: Dense) -> Pyramid:
-    """A copy, so that the subject stays as it is; in mode ``paper`` a frozen encoder's BatchNorm statistics drift."""
+    """Of a copy, so that the subject stays as it is; in mode ``paper`` a frozen encoder's BatchNorm drifts."""
     adaptation: Adaptation = "trained"
     if settings.freeze:
         adaptation = "drifting" if budget.mode == "paper" else "frozen"
-    return Pyramid(copy.deepcopy(subject.encoder), adaptation)
+    levels = Pyramid(copy.deepcopy(subject.encoder), adaptation)
+    if size := settings.image_size:
+        try:
+            levels(torch.zeros((1, 3, size, size), device=next(levels.parameters()).device))
+        except AssertionError as error:  # timm's, of a ViT with embeddings for one size
+            raise UserError(
+                f"{subject.encoder.name} takes no images of {size} px ({error}): unset image_size"
+            ) from error
+    return levels
 
 
 def identity(data: Prepared, rows: np.ndarray, budget: Budget) -> Predictions:

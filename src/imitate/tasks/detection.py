@@ -47,6 +47,8 @@ class Detection(Dense, Task):
     name: ClassVar[str] = "detection"
     needs: ClassVar[frozenset[str]] = frozenset({"boxes"})
 
+    learning_rate: float = Field(5e-4, gt=0)
+    weight_decay: float = Field(1e-6, ge=0)
     batch_size: int = Field(16, ge=1)
     width: int = Field(512, ge=4)  # channels of the coarse head
     confidence: float | None = Field(None, gt=0, lt=1)  # lowest score of a detection; None: .05, in mode paper .5
@@ -54,18 +56,21 @@ class Detection(Dense, Task):
     def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
         """Boxes are corners in prepared pixels, by falling score, padded to 100 with score 0."""
         rows = parts(data, budget, test=self.split)
-        network = self.fit(subject, data, budget, rows)
+        network = self.train(subject, data, budget, rows)
         boxes, scores = self._detect(network, whole_images(subject, data, budget, self), rows.test, budget)
         masked = None if data.masks is None else on_masks(data.masks, rows.test, boxes)
         return identity(data, rows.test, budget) | tabulate(boxes, scores, objects_of(data, rows.test), masked)
 
-    def fit(self, subject: Subject, data: Prepared, budget: Budget, rows: Parts) -> YOLO:
+    def train(self, subject: Subject, data: Prepared, budget: Budget, rows: Parts) -> YOLO:
         """The network of the best mean average precision on the validation images."""
         view = whole_images(subject, data, budget, self)
         objects = objects_of(data, np.arange(len(data)))
         for part, some in (("training", rows.train), ("validation", rows.validation)):
             if not objects.counts[some].any():
-                raise UserError(f"none of the {len(some)} {part} images of {data.root} has a box: take more patients")
+                raise UserError(
+                    f"none of the {len(some)} {part} images of {data.root} has a box: "
+                    "raise --fraction, or prepare a source that has, e.g. rsna"
+                )
         with seeded(budget.seed):
             network = YOLO(pyramid(subject, budget, self), width=self.width).to(budget.device)
         sides = anchors(view.size).to(budget.device)

@@ -49,13 +49,13 @@ class Segmentation(Dense, Task):
         if data.masks is None:
             raise UserError(f"{data.root} has no masks: prepare a source that has, e.g. siim or rsna")
         rows = parts(data, budget, test=self.split)
-        network = self.fit(subject, data, budget, rows)
+        network = self.train(subject, data, budget, rows)
         view = whole_images(subject, data, budget, self)
         counts = [_count(network, view, piece) for piece in batches(rows.test, self.batch_size)]
         joined = {name: np.concatenate([part[name] for part in counts]) for name in counts[0]}
         return identity(data, rows.test, budget) | joined
 
-    def fit(self, subject: Subject, data: Prepared, budget: Budget, rows: Parts) -> UNet:
+    def train(self, subject: Subject, data: Prepared, budget: Budget, rows: Parts) -> UNet:
         """The network of the best validation loss."""
         view = whole_images(subject, data, budget, self)
         with seeded(budget.seed):
@@ -93,7 +93,8 @@ class Segmentation(Dense, Task):
     def chance(self, predictions: Predictions) -> dict[str, float]:
         """Of the predictor that never finds anything."""
         nothing = np.zeros_like(predictions["predicted"])
-        return self.measure(predictions | {"predicted": nothing, "intersection": nothing})
+        figures = self.measure(predictions | {"predicted": nothing, "intersection": nothing})
+        return {name: value for name, value in figures.items() if not np.isnan(value)}
 
     def _training(self, data: Prepared, rows: np.ndarray, budget: Budget) -> np.ndarray:
         """The rows to train on: all, or the positive ones and as many empty ones, drawn by the seed."""
