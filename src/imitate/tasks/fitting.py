@@ -15,9 +15,9 @@ import copy
 import logging
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from imitate.config import Config
 from imitate.data.prepared import Prepared
+from imitate.statistics import stored_subset, subset
 from imitate.tasks.base import Budget
 from imitate.types import UserError
 
@@ -37,6 +38,7 @@ HELD_OUT = 0.2  # share of the training patients that validate where the val spl
 PAPER_SEED = 42  # of the peers' draw of a share of the images
 DEPTHS = 12  # steps of layer-wise decay between the first parameter and the last
 
+Item = TypeVar("Item")
 Step = Callable[[np.ndarray, torch.Generator], Float[Tensor, ""]]
 
 
@@ -76,7 +78,7 @@ def parts(data: Prepared, budget: Budget, *, test: str = "test") -> Parts:
     train, tested = training_rows(data, budget), data.rows(test)
     if test != "val" and (data.table["split"] == "val").any():
         return Parts(train, data.rows("val"), tested)
-    patients = data.table["patient"].to_numpy()[train]
+    patients = data.table["patient"].to_numpy(dtype=str)[train]
     names = np.unique(patients)
     if len(names) < 2:
         raise UserError(f"{len(names)} training patient cannot be split for validation: raise --fraction")
@@ -93,15 +95,22 @@ def training_rows(data: Prepared, budget: Budget) -> np.ndarray:
     if budget.mode == "paper":
         drawn = data.table.iloc[rows].assign(row=rows).sample(frac=budget.fraction, random_state=PAPER_SEED)
         return drawn["row"].to_numpy()
-    patients = data.table["patient"].to_numpy()[rows]
-    names = np.random.default_rng(budget.seed).permutation(np.unique(patients))
-    return rows[np.isin(patients, names[: math.ceil(budget.fraction * len(names))])]
+    patients = data.table["patient"].to_numpy(dtype=str)[rows]
+    labels = data.labels[rows] if data.classes else None
+    if budget.cache is None:
+        chosen = subset(patients, labels, budget.fraction, budget.seed)
+    else:
+        name = f"{data.meta['fingerprint'][:16]}-{budget.fraction:g}-{budget.seed}.json"
+        chosen = stored_subset(
+            budget.cache / "subsets" / name, patients, labels, fraction=budget.fraction, seed=budget.seed
+        )
+    return rows[np.isin(patients, chosen)]
 
 
-def batches(rows: np.ndarray, size: int, *, drop_last: bool = False) -> Iterator[np.ndarray]:
+def batches(rows: np.ndarray, size: int, *, drop_last: bool = False) -> list[np.ndarray]:
     """Consecutive pieces of ``rows``."""
     stop = len(rows) - len(rows) % size if drop_last else len(rows)
-    return (rows[start : start + size] for start in range(0, stop, size))
+    return [rows[start : start + size] for start in range(0, stop, size)]
 
 
 def pixels(data: Prepared, rows: np.ndarray, device: str) -> UInt8[Tensor, "batch size size"]:
@@ -129,6 +138,11 @@ def frozen(encoder: nn.Module) -> Iterator[None]:
             module.training = mode
         for parameter, wanted in gradients:
             parameter.requires_grad_(wanted)
+
+
+def progress(items: Sequence[Item], what: str) -> Iterator[Item]:
+    """The items, with a bar on a terminal that goes when it is full."""
+    return iter(track(items, what, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()))
 
 
 def autocast(device: str) -> torch.autocast:
@@ -164,7 +178,7 @@ def fit(
     history: list[float] = []
     best, state = -1, copy.deepcopy(model.state_dict())
     with seeded(budget.seed):
-        for epoch in _progress(settings.epochs):
+        for epoch in progress(range(settings.epochs), "fitting"):
             model.train()
             for chosen in batches(orders.permutation(rows), settings.batch_size, drop_last=True):
                 optimizer.zero_grad()
@@ -203,8 +217,3 @@ def _rate(progress: float, settings: Fitting) -> float:
     if settings.schedule == "constant":
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (progress - settings.warmup) / (1 - settings.warmup)))
-
-
-def _progress(epochs: int) -> Iterator[int]:
-    console = Console(stderr=True)
-    return iter(track(range(epochs), "fitting", console=console, transient=True, disable=not sys.stderr.isatty()))

@@ -1,0 +1,227 @@
+"""Supervised classification: a linear probe of the frozen encoder, and fine-tuning of all of it."""
+
+import copy
+import logging
+import math
+from abc import abstractmethod
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field, PositiveFloat
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from imitate import metrics
+from imitate.data.prepared import Prepared
+from imitate.data.views import evaluation_view
+from imitate.tasks.augmentation import cropped_view, distorted_view, jittered_view
+from imitate.tasks.base import Budget, Predictions, Subject, Task
+from imitate.tasks.features import pooled_features
+from imitate.tasks.fitting import Fitting, Parts, autocast, batches, fit, frozen, parts, pixels, seeded
+from imitate.tasks.logistic import logistic_path, standardise
+from imitate.types import Images, UserError
+
+log = logging.getLogger(__name__)
+
+
+class Problem(NamedTuple):
+    """The labelled images of a prepared folder."""
+
+    data: Prepared
+    rows: Parts
+    target: Float[Tensor, "images classes"]  # of the whole folder; NaN where unknown
+    exclusive: bool  # every labelled image has exactly one class
+
+
+class Classification(Fitting, Task):
+    """What the probe and fine-tuning share: where the labels are, and how scores are measured.
+
+    A class that the test images hold with one label only is NaN and leaves the macro figures. Classes that exclude
+    each other are fitted by softmax cross-entropy, and the accuracy of the highest score comes with the rest.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"labels"})
+
+    split: str = "test"
+
+    @abstractmethod
+    def logits(self, subject: Subject, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
+        """Of the test images, after fitting on the training ones."""
+
+    def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
+        """``score`` holds logits, or log-probabilities of exclusive classes: neither saturates into ties."""
+        problem = labelled(data, budget, split=self.split)
+        logits = self.logits(subject, problem, budget).float().cpu()
+        table = data.table.iloc[problem.rows.test]
+        return {
+            "target": problem.target[problem.rows.test].numpy(),
+            "score": (logits.log_softmax(1) if problem.exclusive else logits).numpy(),
+            "classes": np.array(data.classes),
+            **{key: table[key].to_numpy().astype(np.str_) for key in ("image_id", "patient")},
+        }
+
+    def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
+        counts = metrics.one_sample(rows, len(predictions["target"]))
+        return {name: float(figure[0]) for name, figure in self.resample(predictions, counts).items()}
+
+    def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
+        target, score, classes = (predictions[key] for key in ("target", "score", "classes"))
+        figures: dict[str, np.ndarray] = {}
+        for name, metric in (("auroc", metrics.auroc), ("average-precision", metrics.average_precision)):
+            figures |= metrics.per_class(name, metric, target, score, classes.tolist(), counts)
+        if is_exclusive(target):
+            highest = score == score.max(1, keepdims=True)
+            figures["accuracy"] = metrics.mean((highest & (target > 0)).sum(1) / highest.sum(1), counts)
+        return figures
+
+    def chance(self, predictions: Predictions) -> dict[str, float]:
+        """Of a constant score."""
+        return self.measure({**predictions, "score": np.zeros_like(predictions["score"])})
+
+
+class LinearClassification(Classification):
+    """One linear layer on the pooled features of the frozen encoder.
+
+    ``cached`` takes each image's features once and solves the regression to its minimum, for each of ``decays``; the
+    one with the least validation loss counts. ``augmented`` is the peers' recipe, AdamW on random views that are
+    encoded anew in each epoch; mode ``paper`` always takes it, with the tail of the validation images left out.
+    """
+
+    name: ClassVar[str] = "linear-classification"
+
+    path: Literal["cached", "augmented"] = "cached"
+    decays: tuple[PositiveFloat, ...] = Field((10.0, 1.0, 0.1, 0.01, 0.001, 0.0001), min_length=1)  # of the weights
+
+    def logits(self, subject: Subject, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
+        if self.path == "augmented" or budget.mode == "paper":
+            return self._augmented(subject, problem, budget)
+        target = problem.target.to(budget.device)
+        train, validation, test = (
+            pooled_features(subject, problem.data, rows, budget).to(budget.device) for rows in problem.rows
+        )
+        standardise(train, validation, test)
+        best, logits = math.inf, torch.empty(0, 0)
+        for decay, linear in logistic_path(
+            train, target[problem.rows.train], decays=self.decays, exclusive=problem.exclusive
+        ):
+            figure = float(loss(linear(validation), target[problem.rows.validation], problem.exclusive))
+            log.info("weight decay %g: validation loss %.4f", decay, figure)
+            if figure >= best:
+                break
+            best, logits = figure, linear(test)
+        return logits
+
+    def _augmented(self, subject: Subject, problem: Problem, budget: Budget) -> Tensor:
+        data, rows, exclusive = problem.data, problem.rows, problem.exclusive
+        target = problem.target.to(budget.device)
+        view = distorted_view if data.meta["source"] == "chexpert" else cropped_view
+        checked = rows.validation
+        if budget.mode == "paper" and len(checked) >= self.batch_size:
+            checked = np.concatenate(batches(checked, self.batch_size, drop_last=True))
+        validation, test = (
+            pooled_features(subject, data, part, budget).to(budget.device) for part in (checked, rows.test)
+        )
+        with seeded(budget.seed):
+            head = nn.Linear(test.shape[1], target.shape[1]).to(budget.device)
+
+        def step(chosen: np.ndarray, generator: torch.Generator) -> Tensor:
+            with torch.no_grad():
+                images = view(pixels(data, chosen, budget.device), subject.config, generator)
+                features = subject.encoder(images).pooled
+            return loss(head(features), target[chosen], exclusive)
+
+        def validate() -> float:
+            return float(loss(head(validation), target[checked], exclusive))
+
+        with frozen(subject.encoder):
+            fit(head, settings=self, budget=budget, rows=rows.train, step=step, validate=validate)
+        with torch.no_grad():
+            return head(test)
+
+
+class FinetuneClassification(Classification):
+    """All weights of a copy of the encoder, deeper layers faster than shallow ones, by validation loss."""
+
+    name: ClassVar[str] = "finetune-classification"
+
+    learning_rate: float = Field(3e-4, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup: float = Field(0.05, ge=0, lt=1)
+    layer_decay: float = Field(0.85, gt=0, le=1)
+
+    def logits(self, subject: Subject, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
+        data, rows = problem.data, problem.rows
+        target = problem.target.to(budget.device)
+        with seeded(budget.seed):
+            model = Classifier(copy.deepcopy(subject.encoder), subject.encoder.width, target.shape[1]).to(budget.device)
+        model.requires_grad_(True)
+
+        def read(part: np.ndarray) -> Tensor:
+            views = (
+                evaluation_view(pixels(data, chosen, budget.device), subject.config)
+                for chosen in batches(part, self.batch_size)
+            )
+            return torch.cat([model(images) for images in views])
+
+        def step(chosen: np.ndarray, generator: torch.Generator) -> Tensor:
+            images = jittered_view(pixels(data, chosen, budget.device), subject.config, generator)
+            return loss(model(images), target[chosen], problem.exclusive)
+
+        def validate() -> float:
+            return float(loss(read(rows.validation), target[rows.validation], problem.exclusive))
+
+        fit(model, settings=self, budget=budget, rows=rows.train, step=step, validate=validate)
+        with torch.no_grad(), autocast(budget.device):
+            return read(rows.test)
+
+
+class Classifier(nn.Module):
+    """Pooled features, normalised a sample, to logits; the head starts near zero."""
+
+    def __init__(self, encoder: nn.Module, width: int, classes: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, classes)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, images: Images) -> Float[Tensor, "batch classes"]:
+        return self.head(self.norm(self.encoder(images).pooled))
+
+
+def labelled(data: Prepared, budget: Budget, *, split: str) -> Problem:
+    """The parts of the folder without the images that have no label at all.
+
+    UserError where one part has none left, or the training images hold every class with one label only.
+    """
+    target = data.labels
+    has_any = ~np.isnan(target).all(1)
+    rows = Parts(*(part[has_any[part]] for part in parts(data, budget, test=split)))
+    for name, part in rows._asdict().items():
+        if not len(part):
+            raise UserError(f"{data.root} has no labelled {name} image at fraction {budget.fraction}: raise --fraction")
+    train = target[rows.train]
+    if not ((train == 1).any(0) & (train == 0).any(0)).any():
+        raise UserError(f"the {len(train)} training images hold no class with both labels: raise --fraction")
+    if data.meta["source"] == "covidx":
+        log.warning("COVIDx: the images' origin all but determines their class, so a high accuracy says little")
+    return Problem(data, rows, torch.from_numpy(target), is_exclusive(target[has_any]))
+
+
+def is_exclusive(target: Float[np.ndarray, "images classes"]) -> bool:
+    """Whether each image has exactly one of several classes, and no label is unknown."""
+    return target.shape[1] > 1 and bool((target.sum(1) == 1).all())
+
+
+def loss(
+    logits: Float[Tensor, "rows classes"], target: Float[Tensor, "rows classes"], exclusive: bool
+) -> Float[Tensor, ""]:
+    """Cross-entropy over the known labels; softmax over exclusive classes, else binary. NaN where none is known."""
+    if exclusive:
+        return cross_entropy(logits.float(), target)
+    known = ~target.isnan()
+    return binary_cross_entropy_with_logits(logits.float()[known], target[known])

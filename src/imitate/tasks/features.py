@@ -1,0 +1,65 @@
+"""The pooled features of a frozen encoder on the evaluation view, computed once."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from imitate.data.prepared import Prepared
+from imitate.data.views import evaluation_view
+from imitate.tasks.base import Budget, Subject
+from imitate.tasks.fitting import autocast, batches, frozen, pixels, progress
+from imitate.types import UserError
+
+BATCH = 128
+
+
+def pooled_features(subject: Subject, data: Prepared, rows: np.ndarray, budget: Budget) -> Float[Tensor, "rows width"]:
+    """``subject.encoder(images).pooled`` in float32 on the CPU; read from the budget's cache folder where it is there.
+
+    The cache knows an encoder by its weights and structure, so that another checkpoint never finds these features.
+    """
+    if budget.cache is None:
+        return _encode(subject, data, rows, budget.device)
+    path = budget.cache / "features" / f"{_key(subject, data, rows, budget.device)}.npy"
+    if path.is_file():
+        return torch.from_numpy(np.load(path, allow_pickle=False))
+    features = _encode(subject, data, rows, budget.device)
+    _save(path, features.numpy())
+    return features
+
+
+def _encode(subject: Subject, data: Prepared, rows: np.ndarray, device: str) -> Tensor:
+    features = torch.empty(0, 0)
+    encoder = subject.encoder.to(device)
+    with frozen(encoder), torch.no_grad(), autocast(device):
+        for i, chosen in enumerate(progress(batches(rows, BATCH), "encoding")):
+            pooled = encoder(evaluation_view(pixels(data, chosen, device), subject.config)).pooled
+            if not i:
+                features = torch.empty(len(rows), pooled.shape[1])
+            if not pooled.isfinite().all():
+                raise UserError(f"{subject.name} gives features that are not finite: take an earlier checkpoint")
+            features[i * BATCH : i * BATCH + len(chosen)] = pooled
+    return features
+
+
+def _key(subject: Subject, data: Prepared, rows: np.ndarray, device: str) -> str:
+    config = subject.config
+    view = (config.image_size, config.mean, config.std, torch.device(device).type)
+    digest = hashlib.sha256(f"{data.meta['fingerprint']} {view} {subject.encoder!r}".encode())
+    digest.update(rows.astype(np.int64).tobytes())
+    for name, tensor in subject.encoder.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]
+
+
+def _save(path: Path, features: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.save(file, features, allow_pickle=False)
+    partial.replace(path)

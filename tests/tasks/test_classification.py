@@ -1,0 +1,251 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from imitate.config import ImitateConfig
+from imitate.data.prepared import Prepared
+from imitate.models.image import ImageEncoder
+from imitate.tasks.base import Budget, Subject
+from imitate.tasks.classification import (
+    Classification,
+    FinetuneClassification,
+    LinearClassification,
+    labelled,
+    loss,
+)
+from imitate.types import ImageFeatures, UserError
+
+CONFIG = ImitateConfig(prepared_size=40, image_size=32)
+SPLITS = {"train": 120, "val": 40, "test": 60}
+NAMES = ("Edema", "Mass", "Hernia")
+
+
+class Blocks(nn.Module):
+    """The mean gray of each cell of a 4 x 4 grid."""
+
+    width = 16
+
+    def forward(self, images: Tensor) -> ImageFeatures:
+        return ImageFeatures([], adaptive_avg_pool2d(images[:, :1], 4).flatten(1))
+
+
+BLOCKS = Subject("blocks", Blocks(), CONFIG)  # type: ignore[arg-type]
+
+
+def prepared(labels: np.ndarray, *, contrast: float = 200, source: str = "table", size: int = 40) -> Prepared:
+    """Noise, with a bright square of its own for each class that an image has; NaN shows as no square."""
+    images = np.random.default_rng(0).normal(20, 4, (len(labels), size, size))
+    cell, margin = size // 5, size // 10
+    for i in range(labels.shape[1]):
+        place = slice(margin + i * cell, margin + (i + 1) * cell)
+        images[:, place, place] += contrast * np.nan_to_num(labels[:, i, None, None])
+    table = pd.DataFrame(
+        {
+            "image_id": [f"i{i}" for i in range(len(labels))],
+            "patient": [f"p{i // 2}" for i in range(len(labels))],
+            "split": np.repeat(list(SPLITS), list(SPLITS.values()))[: len(labels)],
+            "labels": list(labels.astype(np.float32)),
+        }
+    )
+    meta: dict[str, Any] = {"classes": list(NAMES[: labels.shape[1]]), "fingerprint": "f" * 64, "source": source}
+    return Prepared(Path("folder"), meta, table, images.clip(0, 255).astype(np.uint8), None)
+
+
+def independent(classes: int = 3) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 2, (sum(SPLITS.values()), classes)).astype(float)
+
+
+def one_of_three() -> np.ndarray:
+    return np.eye(3)[np.random.default_rng(2).integers(0, 3, sum(SPLITS.values()))]
+
+
+def resnet() -> Subject:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Subject("tiny", ImageEncoder("test_resnet"), CONFIG)
+
+
+def state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def figures(task: Classification, data: Prepared, subject: Subject = BLOCKS) -> dict[str, float]:
+    return task.measure(task.predict(subject, data, Budget()))
+
+
+AUGMENTED = LinearClassification(path="augmented", epochs=12, batch_size=24, learning_rate=0.1)
+
+
+@pytest.mark.parametrize("task", [LinearClassification(), AUGMENTED])
+def test_labels_in_the_features_are_read_perfectly(task: Classification) -> None:
+    found = figures(task, prepared(independent()))
+    assert list(found)[:4] == ["auroc", "auroc/Edema", "auroc/Mass", "auroc/Hernia"]
+    assert all(value > 0.999 for value in found.values())
+    assert "accuracy" not in found
+
+
+@pytest.mark.parametrize("task", [LinearClassification(), AUGMENTED])
+def test_constant_features_are_at_chance(task: Classification) -> None:
+    data = prepared(independent())
+    data.images[:] = 7
+    predictions = task.predict(BLOCKS, data, Budget())
+    assert task.measure(predictions)["auroc"] == 0.5
+    assert task.measure(predictions) == task.chance(predictions)
+    assert task.chance(predictions)["average-precision/Mass"] == pytest.approx(predictions["target"][:, 1].mean())
+
+
+def test_predictions_are_of_the_chosen_split() -> None:
+    data = prepared(independent())
+    found = LinearClassification(split="val").predict(BLOCKS, data, Budget())
+    assert found["image_id"].tolist() == [f"i{i}" for i in range(120, 160)]
+    assert found["patient"].tolist() == [f"p{i // 2}" for i in range(120, 160)]
+    assert found["target"].shape == found["score"].shape == (40, 3)
+    assert found["classes"].tolist() == list(NAMES)
+    assert {found[key].dtype.kind for key in ("image_id", "patient", "classes")} == {"U"}
+
+
+@pytest.mark.parametrize("task", [LinearClassification(), AUGMENTED])
+def test_exclusive_classes_have_an_accuracy(task: Classification) -> None:
+    data = prepared(one_of_three(), source="covidx")
+    predictions = task.predict(BLOCKS, data, Budget())
+    np.testing.assert_allclose(np.exp(predictions["score"]).sum(1), 1, rtol=1e-5)
+    assert task.measure(predictions)["accuracy"] > 0.98
+    assert task.chance(predictions)["accuracy"] == pytest.approx(1 / 3)
+    wrong = {**predictions, "score": np.roll(predictions["target"], 1, axis=1)}
+    assert task.measure(wrong)["accuracy"] == 0
+
+
+def test_unknown_labels_take_no_part() -> None:
+    labels = independent()
+    masked = labels.copy()
+    hidden = np.random.default_rng(3).random(labels.shape) < 0.3
+    masked[hidden] = np.nan
+    data = prepared(labels)
+    data.table["labels"] = list(masked.astype(np.float32))
+    found = LinearClassification().predict(BLOCKS, data, Budget())
+    rows = np.flatnonzero(~np.isnan(masked[160:]).all(1))
+    np.testing.assert_array_equal(found["target"], masked[160:][rows])
+    assert found["image_id"].tolist() == [f"i{160 + i}" for i in rows]
+    assert LinearClassification().measure(found)["auroc"] > 0.999
+
+
+def test_a_class_with_one_label_only_leaves_the_macro_figure() -> None:
+    labels = independent()
+    labels[160:, 1] = 0
+    found = figures(LinearClassification(), prepared(labels, contrast=2))
+    assert math.isnan(found["auroc/Mass"])
+    assert found["auroc"] == pytest.approx((found["auroc/Edema"] + found["auroc/Hernia"]) / 2)
+
+
+def test_resampled_figures_are_those_of_the_repeated_rows() -> None:
+    task = LinearClassification()
+    predictions = task.predict(BLOCKS, prepared(independent(), contrast=0), Budget())
+    rows = np.random.default_rng(4).integers(0, 60, 60)
+    repeated = {key: value if key == "classes" else value[rows] for key, value in predictions.items()}
+    assert task.measure(predictions, rows) == pytest.approx(task.measure(repeated))
+    assert task.measure(predictions, rows) != task.measure(predictions)
+
+
+@pytest.mark.parametrize("task", [LinearClassification(), LinearClassification(path="augmented", epochs=2)])
+def test_frozen_means_frozen(task: Classification) -> None:
+    subject = resnet()
+    before = state(subject.encoder)
+    task.predict(subject, prepared(independent()), Budget())
+    assert same(before, state(subject.encoder))
+    assert all(parameter.grad is None for parameter in subject.encoder.parameters())
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_one_seed_one_result(seed: int) -> None:
+    data = prepared(independent(), contrast=3)
+    task = AUGMENTED.model_copy(update={"epochs": 2})
+    first, second = (task.predict(BLOCKS, data, Budget(seed=seed))["score"] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, task.predict(BLOCKS, data, Budget(seed=seed + 1))["score"])
+
+
+def test_paper_takes_the_augmented_path_and_leaves_the_validation_tail_out() -> None:
+    labels = independent()
+    data, other = prepared(labels), prepared(labels)
+    other.images[144:160] = prepared(1 - labels).images[144:160]  # the 16 that make no full batch of 24
+    task = LinearClassification(epochs=6, batch_size=24, learning_rate=0.3)
+    paper, unmoved = (task.predict(BLOCKS, each, Budget(mode="paper"))["score"] for each in (data, other))
+    np.testing.assert_array_equal(paper, unmoved)
+    augmented = task.model_copy(update={"path": "augmented"})
+    clean, moved = (augmented.predict(BLOCKS, each, Budget())["score"] for each in (data, other))
+    assert not np.array_equal(clean, moved)
+
+
+def test_chexpert_is_distorted_and_other_sources_are_cropped() -> None:
+    labels = independent()
+    task = AUGMENTED.model_copy(update={"epochs": 1})
+    plain, other, chexpert = (
+        task.predict(BLOCKS, prepared(labels, source=source), Budget())["score"]
+        for source in ("rsna", "covidx", "chexpert")
+    )
+    np.testing.assert_array_equal(plain, other)
+    assert not np.array_equal(plain, chexpert)
+
+
+def test_the_weight_decay_is_chosen_on_validation(caplog: pytest.LogCaptureFixture) -> None:
+    data = prepared(independent(), contrast=3)
+    data.images[120:160] = np.random.default_rng(5).integers(0, 40, (40, 40, 40))
+    with caplog.at_level("INFO", logger="imitate"):
+        chosen = LinearClassification(decays=(0.01, 10.0)).predict(BLOCKS, data, Budget())["score"]
+    strong = LinearClassification(decays=(10.0,)).predict(BLOCKS, data, Budget())["score"]
+    np.testing.assert_array_equal(chosen, strong)
+    assert [record.message.split(":")[0] for record in caplog.records] == ["weight decay 10", "weight decay 0.01"]
+
+
+def test_fine_tuning_beats_the_probe_and_leaves_the_subject_alone() -> None:
+    subject, data = resnet(), prepared(independent(2), contrast=8)
+    before = state(subject.encoder)
+    subject.encoder.requires_grad_(False)
+    task = FinetuneClassification(learning_rate=0.01, batch_size=20, epochs=10)
+    tuned = figures(task, data, subject=subject)["auroc"]
+    assert tuned > 0.95
+    assert tuned > figures(LinearClassification(), data, subject=subject)["auroc"] + 0.03
+    assert same(before, state(subject.encoder))
+    assert not any(parameter.requires_grad for parameter in subject.encoder.parameters())
+
+
+def test_fine_tuning_is_deterministic_by_seed() -> None:
+    task, data = FinetuneClassification(batch_size=40, epochs=1), prepared(independent(2))
+    first, second, other = (task.predict(resnet(), data, Budget(seed=seed))["score"] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_too_few_images_are_errors_of_the_user() -> None:
+    data = prepared(independent())
+    with pytest.raises(UserError, match="12 training images make no batch of 48: raise --fraction or lower batch_size"):
+        LinearClassification(path="augmented").predict(BLOCKS, data, Budget(fraction=0.1))
+    one_sided = independent()
+    one_sided[:120] = 1
+    with pytest.raises(UserError, match="the 120 training images hold no class with both labels"):
+        labelled(prepared(one_sided), Budget(), split="test")
+    unknown = independent()
+    unknown[120:160] = np.nan
+    with pytest.raises(UserError, match="no labelled validation image"):
+        labelled(prepared(unknown), Budget(), split="test")
+
+
+def test_loss_ignores_unknown_labels() -> None:
+    logits = torch.tensor([[0.0, 5.0], [2.0, -1.0]])
+    target = torch.tensor([[1.0, math.nan], [0.0, math.nan]])
+    expected = (math.log(2) + math.log1p(math.exp(2))) / 2
+    assert loss(logits, target, False).item() == pytest.approx(expected)
+    assert loss(logits, torch.tensor([[1.0, 0.0], [1.0, 0.0]]), True).item() == pytest.approx(
+        (math.log1p(math.exp(5)) + math.log1p(math.exp(-3))) / 2
+    )

@@ -1,0 +1,82 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from imitate.config import ImitateConfig
+from imitate.data.prepared import Prepared
+from imitate.data.views import evaluation_view
+from imitate.tasks.base import Budget, Subject
+from imitate.tasks.features import pooled_features
+from imitate.types import ImageFeatures, UserError
+
+CONFIG = ImitateConfig(prepared_size=10, image_size=8)
+ROWS = np.arange(260)[::-2].copy()
+
+
+class Small(nn.Module):
+    """A normalised linear map of the pixels that counts the images it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = nn.Linear(3 * 64, 6)
+        self.norm = nn.BatchNorm1d(6)
+        self.seen = 0
+
+    def forward(self, images: Tensor) -> ImageFeatures:
+        self.seen += len(images)
+        return ImageFeatures([], self.norm(self.map(images.flatten(1))))
+
+
+def subject(encoder: Small, config: ImitateConfig = CONFIG) -> Subject:
+    return Subject("small", encoder, config)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def data() -> Prepared:
+    images = np.random.default_rng(0).integers(0, 256, (260, 10, 10), dtype=np.uint8)
+    meta: dict[str, Any] = {"fingerprint": "a"}
+    return Prepared(Path("folder"), meta, pd.DataFrame({"split": ["train"] * 260}), images, None)
+
+
+def test_features_are_those_of_the_encoder_in_evaluation_mode(data: Prepared) -> None:
+    encoder = Small()
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    found = pooled_features(subject(encoder), data, ROWS, Budget())
+    assert all(torch.equal(before[name], tensor) for name, tensor in encoder.state_dict().items())
+    assert encoder.training
+    encoder.eval()
+    with torch.no_grad():
+        expected = encoder(evaluation_view(torch.from_numpy(data.images[ROWS]), CONFIG)).pooled
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_cache_serves_the_same_question_only(data: Prepared, tmp_path: Path) -> None:
+    encoder, budget = Small(), Budget(cache=tmp_path)
+    first = pooled_features(subject(encoder), data, ROWS, budget)
+    assert torch.equal(first, pooled_features(subject(encoder), data, ROWS, budget))
+    assert encoder.seen == len(ROWS)
+    pooled_features(subject(encoder), data, ROWS[:9], budget)
+    assert encoder.seen == len(ROWS) + 9
+    pooled_features(
+        subject(encoder, CONFIG.model_copy(update={"image_size": 8, "mean": (0.5,) * 3})), data, ROWS, budget
+    )
+    assert encoder.seen == 2 * len(ROWS) + 9
+    data.meta["fingerprint"] = "b"
+    pooled_features(subject(encoder), data, ROWS, budget)
+    assert encoder.seen == 3 * len(ROWS) + 9
+    nn.init.ones_(encoder.norm.running_var).mul_(2)
+    changed = pooled_features(subject(encoder), data, ROWS, budget)
+    assert encoder.seen == 4 * len(ROWS) + 9
+    assert not torch.equal(first, changed)
+
+
+def test_damaged_weights_are_an_error_of_the_user(data: Prepared) -> None:
+    encoder = Small()
+    nn.init.constant_(encoder.map.bias, float("nan"))
+    with pytest.raises(UserError, match="small gives features that are not finite"):
+        pooled_features(subject(encoder), data, ROWS, Budget())
