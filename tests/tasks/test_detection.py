@@ -126,6 +126,12 @@ def test_rows_are_a_sample(objects: Objects) -> None:
     table = tables(objects.corners, scores, objects)
     assert Detection().measure(table, np.arange(48))["map"] == 1
     assert Detection().measure(table, np.arange(48, 96))["map"] == 0
+    counts = np.stack([np.arange(96) < 48, np.arange(96) >= 48, np.arange(96) % 3]).astype(int)
+    figures = Detection().resample(table, counts)
+    assert figures["map"].tolist()[:2] == [1, 0]
+    assert {name: each[2] for name, each in figures.items()} == Detection().measure(
+        table, np.arange(96).repeat(counts[2])
+    )
 
 
 @pytest.mark.parametrize(

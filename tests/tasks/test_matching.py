@@ -66,7 +66,7 @@ def test_average_precision_equals_pycocotools(seed: int, chosen: np.ndarray) -> 
     tables = random_tables(seed)
     boxes, scores, objects, counts = tables
     matched = match(overlaps(boxes, objects), scores, counts, chosen)
-    ours = average_precision(matched, scores, counts, np.ones_like(counts)).mean()
+    ours = average_precision(matched, scores, counts, np.ones((1, len(counts)))).mean()
     assert ours == pytest.approx(reference(tables, np.arange(len(counts)), chosen), abs=1e-12)
     assert 0.05 < ours < 0.95
 
@@ -76,13 +76,14 @@ def test_a_weight_is_a_repetition() -> None:
     boxes, scores, objects, counts = tables
     rows = np.random.default_rng(0).integers(0, len(counts), len(counts))
     matched = match(overlaps(boxes, objects), scores, counts, THRESHOLDS)
-    ours = average_precision(matched, scores, counts, np.bincount(rows, minlength=len(counts))).mean()
-    assert ours == pytest.approx(reference(tables, rows, THRESHOLDS), abs=1e-12)
+    weights = np.stack([np.ones(len(counts)), np.bincount(rows, minlength=len(counts))])
+    ours = average_precision(matched, scores, counts, weights).mean(axis=1)
+    assert ours[1] == pytest.approx(reference(tables, rows, THRESHOLDS), abs=1e-12)
 
 
 def test_a_floor_is_as_if_weaker_detections_were_not_there() -> None:
     boxes, scores, objects, counts = random_tables(3)
-    weights = np.ones_like(counts)
+    weights = np.ones((1, len(counts)))
     matched = match(overlaps(boxes, objects), scores, counts, THRESHOLDS)
     cut = np.where(scores >= 0.5, scores, 0)
     expected = average_precision(match(overlaps(boxes, objects), cut, counts, THRESHOLDS), cut, counts, weights)
@@ -99,7 +100,7 @@ def test_an_empty_image_with_a_detection_lowers_precision_and_a_missed_image_low
     matched = match(overlaps(boxes, objects), scores, counts, np.array([0.5]))
 
     def precision(*weights: int) -> float:
-        return float(average_precision(matched, scores, counts, np.array(weights))[0])
+        return float(average_precision(matched, scores, counts, np.array([weights]))[0, 0])
 
     assert precision(1, 0, 0) == 1
     assert precision(1, 1, 0) == pytest.approx(0.5)
@@ -139,7 +140,7 @@ def test_froc_equals_a_loop_over_thresholds(seed: int) -> None:
     rows = np.random.default_rng(seed).integers(0, len(counts), len(counts))
     weights = np.bincount(rows, minlength=len(counts))
     found, false_alarm = locate(boxes, scores, objects)
-    ours = sensitivities(found, false_alarm, scores, counts, weights)
+    ours = sensitivities(found, false_alarm, scores, counts, weights[None])[0]
     np.testing.assert_allclose(ours, [naive_sensitivity(tables, rows, rate) for rate in RATES])
     assert ours[0] < ours[-1]
 

@@ -118,6 +118,18 @@ def test_constant_predictors() -> None:
     assert "dice_positives" not in task.chance(predictions([0], [0], [0]))
 
 
+@pytest.mark.parametrize("paper", [False, True])
+def test_many_samples_at_once_are_each_measured_as_rows(paper: bool) -> None:
+    table = predictions([0, 0, 0, 4, 9], [0, 3, 0, 8, 9], [0, 0, 5, 8, 9], paper=paper)
+    task, counts = Segmentation(batch_size=2), np.array([[1, 1, 1, 1, 1], [0, 3, 0, 1, 1], [2, 3, 0, 0, 0]])
+    figures = task.resample(table, counts)
+    for i, drawn in enumerate(counts):
+        alone = task.measure(table, np.repeat(np.arange(5), drawn))
+        assert list(alone) == list(figures)
+        assert {name: each[i] for name, each in figures.items()} == pytest.approx(alone, nan_ok=True)
+    assert figures["dice_batched"][1] == pytest.approx((0 + 0.25 + 1) / 3)
+
+
 def test_undefined_is_nan() -> None:
     figures = Segmentation().measure(predictions([0], [3], [0]))
     assert np.isnan(figures["dice_positives"])

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 from torchvision.ops import nms
 
+from imitate import metrics
 from imitate.data.prepared import Prepared
 from imitate.losses.detection import detection_loss
 from imitate.models.yolo import YOLO, anchors, decode
@@ -92,19 +93,22 @@ class Detection(Dense, Task):
         return network.eval()
 
     def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
-        scores, counts, matched = predictions["scores"], predictions["objects"], predictions["matched"]
-        weights = np.bincount(np.arange(len(counts)) if rows is None else rows, minlength=len(counts))
-        precision = average_precision(matched, scores, counts, weights)
-        counted = weights * (counts > 0) * (scores >= PAPER_CONFIDENCE).any(axis=1)
-        paper = average_precision(matched[..., CHEST], scores, counts, counted, floor=PAPER_CONFIDENCE)
-        found = sensitivities(predictions["found"], predictions["false_alarm"], scores, counts, weights)
+        drawn = metrics.one_sample(rows, len(predictions["objects"]))
+        return {name: float(figure[0]) for name, figure in self.resample(predictions, drawn).items()}
+
+    def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
+        scores, objects, matched = predictions["scores"], predictions["objects"], predictions["matched"]
+        precision = average_precision(matched, scores, objects, counts)
+        counted = counts * ((objects > 0) & (scores >= PAPER_CONFIDENCE).any(axis=1))
+        paper = average_precision(matched[..., CHEST], scores, objects, counted, floor=PAPER_CONFIDENCE)
+        found = sensitivities(predictions["found"], predictions["false_alarm"], scores, objects, counts)
         figures = {
-            "map": float(precision[CHEST].mean()),
-            "map_coco": float(precision[COCO].mean()),
-            "ap50": float(precision[COCO][0]),
-            "froc": float(found.mean()),
-            **{f"froc/{rate:g}": float(value) for rate, value in zip(RATES, found, strict=True)},
-            "map_paper": float(paper.mean()),
+            "map": precision[:, CHEST].mean(axis=1),
+            "map_coco": precision[:, COCO].mean(axis=1),
+            "ap50": precision[:, COCO][:, 0],
+            "froc": found.mean(axis=1),
+            **{f"froc/{rate:g}": each for rate, each in zip(RATES, found.T, strict=True)},
+            "map_paper": paper.mean(axis=1),
         }
         if predictions["paper"].all():
             return {"map_paper": figures["map_paper"]} | figures

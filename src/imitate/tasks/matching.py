@@ -1,10 +1,11 @@
-"""Boxes against boxes, one row an image: overlaps, matches, and the figures of any weighting of the images.
+"""Boxes against boxes, one row an image: overlaps, matches, and the figures of many bootstrap samples of the images.
 
 Detections stand in order of falling score, padded with score 0; objects are padded beyond their count.
+``weights[s, i]`` says how often sample s draws image i.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float, Integer, Num
 
 RECALLS = np.linspace(0, 1, 101)
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -12,6 +13,7 @@ RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 Scores = Float[np.ndarray, "images detections"]
 Counts = Integer[np.ndarray, " images"]
+Weights = Num[np.ndarray, "samples images"]
 
 
 def overlaps(
@@ -50,26 +52,32 @@ def average_precision(
     matched: Bool[np.ndarray, "images detections thresholds"],
     scores: Scores,
     counts: Counts,
-    weights: Counts,
+    weights: Weights,
     *,
     floor: float = 0.0,
-) -> Float[np.ndarray, " thresholds"]:
+) -> Float[np.ndarray, "samples thresholds"]:
     """COCO's 101-point average precision at each threshold, over the detections with ``score >= floor``.
 
-    ``weights`` says how often an image counts. NaN without an object. Equal scores stand in the order of the images.
+    NaN without an object. Equal scores stand in the order of the images.
     """
-    total = int((weights * counts).sum())
-    if not total:
-        return np.full(matched.shape[-1], np.nan)
-    image, rank = np.nonzero((scores > 0) & (scores >= floor) & (weights > 0)[:, None])
+    totals = weights @ counts
+    image, rank = _falling((scores > 0) & (scores >= floor), scores)
+    ordered = np.ascontiguousarray(matched[image, rank].T)
+    figures = np.full((len(weights), matched.shape[-1]), np.nan)
+    for sample in np.flatnonzero(totals):
+        drawn = weights[sample, image]
+        hits = np.cumsum(ordered * drawn, axis=1)
+        precision = hits / np.maximum(np.cumsum(drawn), 1)
+        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        figures[sample] = [_interpolate(h / totals[sample], e) for h, e in zip(hits, envelope, strict=True)]
+    return figures
+
+
+def _falling(chosen: Bool[np.ndarray, "images detections"], scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+    """Image and rank of the chosen detections of all images, by falling score."""
+    image, rank = np.nonzero(chosen)
     order = np.argsort(-scores[image, rank], kind="stable")
-    image, rank = image[order], rank[order]
-    if not len(image):
-        return np.zeros(matched.shape[-1])
-    hits = np.cumsum(matched[image, rank] * weights[image, None], axis=0)
-    precision = hits / np.cumsum(weights[image])[:, None]
-    envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    return np.array([_interpolate(hits[:, t] / total, envelope[:, t]) for t in range(hits.shape[1])])
+    return image[order], rank[order]
 
 
 def _interpolate(recall: Float[np.ndarray, " steps"], envelope: Float[np.ndarray, " steps"]) -> float:
@@ -105,18 +113,21 @@ def sensitivities(
     false_alarm: Bool[np.ndarray, "images detections"],
     scores: Scores,
     counts: Counts,
-    weights: Counts,
-) -> Float[np.ndarray, " rates"]:
+    weights: Weights,
+) -> Float[np.ndarray, "samples rates"]:
     """FROC: the share of objects found at the lowest score that keeps each of ``RATES`` false positives an image.
 
     A rate that is never reached gives the sensitivity of all detections. NaN without an object.
     """
-    total = int((weights * counts).sum())
-    if not total:
-        return np.full(len(RATES), np.nan)
-    image, rank = np.nonzero(false_alarm & (weights > 0)[:, None])
-    order = np.argsort(-scores[image, rank], kind="stable")
-    alarms = np.append(scores[image, rank][order], 0.0)
-    above = np.searchsorted(np.cumsum(weights[image][order]), np.array(RATES) * weights.sum(), side="right")
-    limits = alarms[above]  # the first score that is one false positive too many
-    return np.array([float((weights[:, None] * (found > limit)).sum() / total) for limit in limits])
+    totals = weights @ counts
+    image, rank = _falling(false_alarm, scores)
+    alarms = np.append(scores[image, rank], 0.0)
+    owner, place = _falling(found > 0, found)
+    best = -found[owner, place]
+    figures = np.full((len(weights), len(RATES)), np.nan)
+    for sample in np.flatnonzero(totals):
+        allowed = np.array(RATES) * weights[sample].sum()
+        limits = alarms[np.searchsorted(np.cumsum(weights[sample, image]), allowed, side="right")]
+        hits = np.append(0, np.cumsum(weights[sample, owner]))[np.searchsorted(best, -limits, side="left")]
+        figures[sample] = hits / totals[sample]  # at a score above the first false positive too many
+    return figures

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from imitate import metrics
 from imitate.data.prepared import Prepared
 from imitate.data.views import normalise
 from imitate.losses.segmentation import segmentation_loss
@@ -67,7 +68,7 @@ class Segmentation(Dense, Task):
 
         def validate() -> float:
             short = budget.mode == "paper" and len(rows.validation) >= self.batch_size
-            pieces = list(batches(rows.validation, self.batch_size, drop_last=short))
+            pieces = batches(rows.validation, self.batch_size, drop_last=short)
             losses = [segmentation_loss(network(view.images(piece)), view.masks(piece)).item() for piece in pieces]
             return float(np.average(losses, weights=[len(piece) for piece in pieces]))
 
@@ -76,19 +77,25 @@ class Segmentation(Dense, Task):
         return network.eval()
 
     def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
-        chosen = np.arange(len(predictions["actual"])) if rows is None else rows
-        both, predicted, actual = (predictions[name][chosen] for name in ("intersection", "predicted", "actual"))
+        drawn = metrics.one_sample(rows, len(predictions["actual"]))
+        return {name: float(figure[0]) for name, figure in self.resample(predictions, drawn).items()}
+
+    def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
+        both, predicted, actual = (predictions[name] for name in ("intersection", "predicted", "actual"))
         dice = _dice(both, predicted, actual)
         figures = {
-            "dice": _mean(dice),
-            "dice_positives": _mean(dice[actual > 0]),
-            "dice_micro": _dice(*(pixels.sum(keepdims=True) for pixels in (both, predicted, actual))).item(),
-            "false_positive_rate": _mean(predicted[actual == 0] > 0),
-            "dice_batched": _mean(np.array([piece.mean() for piece in batches(dice, self.batch_size)])),
+            "dice": metrics.mean(dice, counts),
+            "dice_positives": metrics.mean(np.where(actual > 0, dice, np.nan), counts),
+            "dice_micro": _dice(counts @ both, counts @ predicted, counts @ actual),
+            "false_positive_rate": metrics.mean(np.where(actual == 0, predicted > 0, np.nan), counts),
+            "dice_batched": np.array([self._batched(np.repeat(dice, drawn.astype(int))) for drawn in counts]),
         }
         if predictions["paper"].all():
             return {"dice_batched": figures["dice_batched"]} | figures
         return figures
+
+    def _batched(self, dice: np.ndarray) -> float:
+        return float(np.mean([piece.mean() for piece in batches(dice, self.batch_size)]))
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
         """Of the predictor that never finds anything."""
@@ -135,7 +142,3 @@ def _count(network: UNet, view: WholeImages, rows: np.ndarray) -> Predictions:
 def _dice(both: np.ndarray, predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
     total = predicted + actual
     return np.where(total == 0, 1.0, 2 * both / np.maximum(total, 1))
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else float("nan")
