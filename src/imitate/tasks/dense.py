@@ -1,0 +1,88 @@
+"""What segmentation and detection share: an encoder's pyramid to train on, and whole images as its input."""
+
+import copy
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from imitate.config import ImitateConfig
+from imitate.data.prepared import Prepared
+from imitate.data.views import normalise
+from imitate.models.pyramid import Adaptation, Pyramid
+from imitate.tasks.base import Budget, Predictions, Subject
+from imitate.tasks.fitting import Fitting, pixels
+from imitate.types import Images, UserError
+
+Gray = Float[Tensor, "batch size size"]
+
+
+class Dense(Fitting):
+    """The settings of a task whose answer is laid out in the image."""
+
+    split: str = "test"
+    freeze: bool = True  # False: train the encoder as well
+    image_size: int | None = Field(None, ge=32)  # side of the network's input; None: the encoder's own
+
+
+class WholeImages(NamedTuple):
+    """Prepared images squashed to a network's input, without the crop of other tasks: the border counts too."""
+
+    data: Prepared
+    config: ImitateConfig
+    size: int
+    device: str
+
+    def gray(self, rows: np.ndarray) -> Gray:
+        """Gray values in [0, 1]."""
+        return _squash(pixels(self.data, rows, self.device).to(torch.float32) / 255, self.size)
+
+    def images(self, rows: np.ndarray) -> Images:
+        return normalise(self.gray(rows), self.config)
+
+    def masks(self, rows: np.ndarray) -> Gray:
+        """The share of each pixel that is masked."""
+        assert self.data.masks is not None
+        masks = torch.from_numpy(np.array(self.data.masks[rows])).to(self.device)
+        return _squash(masks.to(torch.float32), self.size)
+
+
+def _squash(values: Tensor, size: int) -> Gray:
+    if values.shape[-1] == size:
+        return values
+    squashed = functional.interpolate(values.unsqueeze(1), (size, size), mode="bilinear", antialias=True)
+    return squashed.squeeze(1).clamp(0, 1)
+
+
+def whole_images(subject: Subject, data: Prepared, budget: Budget, settings: Dense) -> WholeImages:
+    return WholeImages(data, subject.config, settings.image_size or subject.config.image_size, budget.device)
+
+
+def pyramid(subject: Subject, budget: Budget, settings: Dense) -> Pyramid:
+    """Of a copy, so that the subject stays as it is; in mode ``paper`` a frozen encoder's BatchNorm drifts."""
+    adaptation: Adaptation = "trained"
+    if settings.freeze:
+        adaptation = "drifting" if budget.mode == "paper" else "frozen"
+    levels = Pyramid(copy.deepcopy(subject.encoder), adaptation)
+    if size := settings.image_size:
+        try:
+            levels(torch.zeros((1, 3, size, size), device=next(levels.parameters()).device))
+        except AssertionError as error:  # timm's, of a ViT with embeddings for one size
+            raise UserError(
+                f"{subject.encoder.name} takes no images of {size} px ({error}): unset image_size"
+            ) from error
+    return levels
+
+
+def identity(data: Prepared, rows: np.ndarray, budget: Budget) -> Predictions:
+    """The fields that all dense predictions have."""
+    table = data.table.iloc[rows]
+    return {
+        "patient": table["patient"].to_numpy(dtype=str),
+        "image_id": table["image_id"].to_numpy(dtype=str),
+        "paper": np.full(len(rows), budget.mode == "paper"),
+    }

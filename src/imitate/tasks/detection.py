@@ -1,0 +1,164 @@
+"""Detection with YOLOv3 heads over the encoder's pyramid: mean average precision under each convention, and FROC."""
+
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Integer
+from pydantic import Field
+from torch import Tensor
+from torchvision.ops import nms
+
+from imitate import metrics
+from imitate.data.prepared import Prepared
+from imitate.losses.detection import detection_loss
+from imitate.models.yolo import YOLO, anchors, decode
+from imitate.tasks.base import Budget, Predictions, Subject, Task
+from imitate.tasks.dense import Dense, WholeImages, identity, pyramid, whole_images
+from imitate.tasks.fitting import Parts, autocast, batches, fit, parts, seeded
+from imitate.tasks.matching import RATES, average_precision, centres, locate, match, overlaps, sensitivities
+from imitate.types import UserError
+
+THRESHOLDS = np.arange(8, 20) / 20  # IoU .40, .45, ... .95
+CHEST = THRESHOLDS <= 0.75
+COCO = THRESHOLDS >= 0.5
+MOST = 100  # detections of an image
+PAPER_CONFIDENCE = 0.5
+OVERLAP = 0.5  # IoU above which the weaker of two detections goes
+
+
+class Objects(NamedTuple):
+    """The boxes of images, padded with zeros to the most of one image."""
+
+    corners: Float[np.ndarray, "images objects 4"]
+    counts: Integer[np.ndarray, " images"]
+
+
+class Detection(Dense, Task):
+    """YOLOv3 heads over the encoder, one class: a box of whatever label is an object. Figures:
+
+    - ``map``: average precision, mean over IoU .40 to .75 in steps of .05; every image of the split counts.
+    - ``map_coco``, ``ap50``: the same over IoU .50 to .95, and at .50.
+    - ``froc``: mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4, 8 false positives an image, each in ``froc/<rate>``; an
+      object is found by the centre of a detection in its box and, where the data has masks, on its mask.
+    - ``map_paper``: as ``map``, of the detections scored .5 and more, without the images that have no such detection
+      or no object, as published; the main figure in mode ``paper``.
+    """
+
+    name: ClassVar[str] = "detection"
+    needs: ClassVar[frozenset[str]] = frozenset({"boxes"})
+
+    learning_rate: float = Field(5e-4, gt=0)
+    weight_decay: float = Field(1e-6, ge=0)
+    batch_size: int = Field(16, ge=1)
+    width: int = Field(512, ge=4)  # channels of the coarse head
+    confidence: float | None = Field(None, gt=0, lt=1)  # lowest score of a detection; None: .05, in mode paper .5
+
+    def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
+        """Boxes are corners in prepared pixels, by falling score, padded to 100 with score 0."""
+        rows = parts(data, budget, test=self.split)
+        network = self.train(subject, data, budget, rows)
+        boxes, scores = self._detect(network, whole_images(subject, data, budget, self), rows.test, budget)
+        masked = None if data.masks is None else on_masks(data.masks, rows.test, boxes)
+        return identity(data, rows.test, budget) | tabulate(boxes, scores, objects_of(data, rows.test), masked)
+
+    def train(self, subject: Subject, data: Prepared, budget: Budget, rows: Parts) -> YOLO:
+        """The network of the best mean average precision on the validation images."""
+        view = whole_images(subject, data, budget, self)
+        objects = objects_of(data, np.arange(len(data)))
+        for part, some in (("training", rows.train), ("validation", rows.validation)):
+            if not objects.counts[some].any():
+                raise UserError(
+                    f"none of the {len(some)} {part} images of {data.root} has a box: "
+                    "raise --fraction, or prepare a source that has, e.g. rsna"
+                )
+        with seeded(budget.seed):
+            network = YOLO(pyramid(subject, budget, self), width=self.width).to(budget.device)
+        sides = anchors(view.size).to(budget.device)
+        scale = view.size / data.images.shape[-1]
+
+        def step(piece: np.ndarray, generator: torch.Generator) -> Tensor:
+            corners = objects.corners[piece, : max(1, objects.counts[piece].max())] * scale
+            boxes = torch.from_numpy(corners).to(budget.device, torch.float32)
+            return detection_loss(network(view.images(piece)), boxes, anchors=sides, size=view.size)
+
+        validated = Objects(objects.corners[rows.validation], objects.counts[rows.validation])
+
+        def validate() -> float:
+            table = tabulate(*self._detect(network, view, rows.validation, budget), validated)
+            main = next(iter(self.measure(identity(data, rows.validation, budget) | table).values()))
+            return -float(np.nan_to_num(main))
+
+        fit(network, settings=self, budget=budget, rows=rows.train, step=step, validate=validate)
+        return network.eval()
+
+    def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
+        drawn = metrics.one_sample(rows, len(predictions["objects"]))
+        return {name: float(figure[0]) for name, figure in self.resample(predictions, drawn).items()}
+
+    def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
+        scores, objects, matched = predictions["scores"], predictions["objects"], predictions["matched"]
+        precision = average_precision(matched, scores, objects, counts)
+        counted = counts * ((objects > 0) & (scores >= PAPER_CONFIDENCE).any(axis=1))
+        paper = average_precision(matched[..., CHEST], scores, objects, counted, floor=PAPER_CONFIDENCE)
+        found = sensitivities(predictions["found"], predictions["false_alarm"], scores, objects, counts)
+        figures = {
+            "map": precision[:, CHEST].mean(axis=1),
+            "map_coco": precision[:, COCO].mean(axis=1),
+            "ap50": precision[:, COCO][:, 0],
+            "froc": found.mean(axis=1),
+            **{f"froc/{rate:g}": each for rate, each in zip(RATES, found.T, strict=True)},
+            "map_paper": paper.mean(axis=1),
+        }
+        if predictions["paper"].all():
+            return {"map_paper": figures["map_paper"]} | figures
+        return figures
+
+    @torch.no_grad()
+    def _detect(
+        self, network: YOLO, view: WholeImages, rows: np.ndarray, budget: Budget
+    ) -> tuple[np.ndarray, np.ndarray]:
+        floor = self.confidence or (PAPER_CONFIDENCE if budget.mode == "paper" else 0.05)
+        boxes, scores = np.zeros((len(rows), MOST, 4), np.float32), np.zeros((len(rows), MOST), np.float32)
+        image = 0
+        for piece in batches(rows, self.batch_size):
+            with autocast(view.device):
+                raw = network(view.images(piece))
+            for corners, confidence in zip(*decode(raw, view.size), strict=True):
+                sure = confidence >= floor
+                kept = nms(corners[sure], confidence[sure], OVERLAP)[:MOST]
+                boxes[image, : len(kept)] = corners[sure][kept].cpu().numpy()
+                scores[image, : len(kept)] = confidence[sure][kept].cpu().numpy()
+                image += 1
+        return boxes * (view.data.images.shape[-1] / view.size), scores
+
+
+def objects_of(data: Prepared, rows: np.ndarray) -> Objects:
+    """Corners in prepared pixels; boxes without area are left out."""
+    found = [[box for box in data.boxes(int(row)) if box.width > 0 and box.height > 0] for row in rows]
+    counts = np.array([len(boxes) for boxes in found])
+    corners = np.zeros((len(rows), max(1, counts.max()), 4))
+    for i, boxes in enumerate(found):
+        for j, box in enumerate(boxes):
+            corners[i, j] = box.x, box.y, box.x + box.width, box.y + box.height
+    return Objects(corners, counts)
+
+
+def on_masks(masks: np.ndarray, rows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Whether each box's centre is on its image's mask."""
+    x, y = np.moveaxis(centres(boxes).astype(np.int64).clip(0, masks.shape[-1] - 1), -1, 0)
+    return masks[rows[:, None], y, x] > 0
+
+
+def tabulate(boxes: np.ndarray, scores: np.ndarray, objects: Objects, masked: np.ndarray | None = None) -> Predictions:
+    """Detections beside the objects, with all that ``measure`` needs to know of each image."""
+    found, false_alarm = locate(boxes, scores, objects.corners, masked)
+    return {
+        "boxes": boxes,
+        "scores": scores,
+        "targets": objects.corners,
+        "objects": objects.counts,
+        "matched": match(overlaps(boxes, objects.corners), scores, objects.counts, THRESHOLDS),
+        "found": found,
+        "false_alarm": false_alarm,
+    }

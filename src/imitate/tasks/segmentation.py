@@ -1,0 +1,144 @@
+"""Segmentation with a U-Net decoder over the encoder's pyramid: Dice under each of the conventions in use."""
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from imitate import metrics
+from imitate.data.prepared import Prepared
+from imitate.data.views import normalise
+from imitate.losses.segmentation import segmentation_loss
+from imitate.models.unet import UNet
+from imitate.tasks.base import Budget, Predictions, Subject, Task
+from imitate.tasks.dense import Dense, Gray, WholeImages, identity, pyramid, whole_images
+from imitate.tasks.fitting import Parts, autocast, batches, fit, parts, seeded
+from imitate.types import UserError
+
+BALANCED_SOURCES = ("siim",)  # of which the peers train on as many empty images as others
+READ_AT_ONCE = 256  # masks
+
+
+class Segmentation(Dense, Task):
+    """Figures:
+
+    - ``dice``: mean over images of 2|P and T| / (|P| + |T|), 1 where both are empty. Where most images are empty it
+      rewards empty predictions: read it beside its chance level, the always-empty predictor, and the next three.
+    - ``dice_positives``: the same over the images that have a target.
+    - ``dice_micro``: one Dice over all pixels together.
+    - ``false_positive_rate``: share of the images without a target that get a prediction.
+    - ``dice_batched``: mean over batches of their mean Dice, as published; the main figure in mode ``paper``.
+    """
+
+    name: ClassVar[str] = "segmentation"
+    needs: ClassVar[frozenset[str]] = frozenset({"masks"})
+
+    learning_rate: float = Field(2e-4, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    batch_size: int = Field(16, ge=1)
+    width: int = Field(256, ge=16)  # channels of the decoder's deepest block
+    balanced: bool | None = None  # train on as many empty images as others; None: where the source is siim
+    augment: float = Field(0.5, ge=0, le=1)  # probability of a random scale and rotation
+    scale: float = Field(0.1, ge=0, lt=1)
+    rotation: float = 10.0  # degrees
+
+    def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
+        """Pixel counts, and the predicted masks: the network's pixels row by row, eight a byte (np.packbits)."""
+        if data.masks is None:
+            raise UserError(f"{data.root} has no masks: prepare a source that has, e.g. siim or rsna")
+        rows = parts(data, budget, test=self.split)
+        network = self.train(subject, data, budget, rows)
+        view = whole_images(subject, data, budget, self)
+        counts = [_count(network, view, piece) for piece in batches(rows.test, self.batch_size)]
+        joined = {name: np.concatenate([part[name] for part in counts]) for name in counts[0]}
+        return identity(data, rows.test, budget) | joined
+
+    def train(self, subject: Subject, data: Prepared, budget: Budget, rows: Parts) -> UNet:
+        """The network of the best validation loss."""
+        view = whole_images(subject, data, budget, self)
+        with seeded(budget.seed):
+            network = UNet(pyramid(subject, budget, self), width=self.width).to(budget.device)
+
+        def step(piece: np.ndarray, generator: torch.Generator) -> Tensor:
+            gray, masks = self._scale_and_rotate(view.gray(piece), view.masks(piece), generator)
+            return segmentation_loss(network(normalise(gray, view.config)), masks)
+
+        def validate() -> float:
+            short = budget.mode == "paper" and len(rows.validation) >= self.batch_size
+            pieces = batches(rows.validation, self.batch_size, drop_last=short)
+            losses = [segmentation_loss(network(view.images(piece)), view.masks(piece)).item() for piece in pieces]
+            return float(np.average(losses, weights=[len(piece) for piece in pieces]))
+
+        chosen = self._training(data, rows.train, budget)
+        fit(network, settings=self, budget=budget, rows=chosen, step=step, validate=validate)
+        return network.eval()
+
+    def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
+        drawn = metrics.one_sample(rows, len(predictions["actual"]))
+        return {name: float(figure[0]) for name, figure in self.resample(predictions, drawn).items()}
+
+    def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
+        both, predicted, actual = (predictions[name] for name in ("intersection", "predicted", "actual"))
+        dice = _dice(both, predicted, actual)
+        figures = {
+            "dice": metrics.mean(dice, counts),
+            "dice_positives": metrics.mean(np.where(actual > 0, dice, np.nan), counts),
+            "dice_micro": _dice(counts @ both, counts @ predicted, counts @ actual),
+            "false_positive_rate": metrics.mean(np.where(actual == 0, predicted > 0, np.nan), counts),
+            "dice_batched": np.array([self._batched(np.repeat(dice, drawn.astype(int))) for drawn in counts]),
+        }
+        if predictions["paper"].all():
+            return {"dice_batched": figures["dice_batched"]} | figures
+        return figures
+
+    def _batched(self, dice: np.ndarray) -> float:
+        return float(np.mean([piece.mean() for piece in batches(dice, self.batch_size)]))
+
+    def chance(self, predictions: Predictions) -> dict[str, float]:
+        """Of the predictor that never finds anything."""
+        nothing = np.zeros_like(predictions["predicted"])
+        figures = self.measure(predictions | {"predicted": nothing, "intersection": nothing})
+        return {name: value for name, value in figures.items() if not np.isnan(value)}
+
+    def _training(self, data: Prepared, rows: np.ndarray, budget: Budget) -> np.ndarray:
+        """The rows to train on: all, or the positive ones and as many empty ones, drawn by the seed."""
+        assert data.masks is not None
+        positive = np.concatenate([data.masks[piece].any(axis=(1, 2)) for piece in batches(rows, READ_AT_ONCE)])
+        if not positive.any():
+            raise UserError(f"none of the {len(rows)} training images has a mask: raise --fraction")
+        balanced = data.meta.get("source") in BALANCED_SOURCES if self.balanced is None else self.balanced
+        if not balanced:
+            return rows
+        empty = np.random.default_rng(budget.seed).permutation(rows[~positive])
+        return np.sort(np.concatenate([rows[positive], empty[: positive.sum()]]))
+
+    def _scale_and_rotate(self, gray: Gray, masks: Gray, generator: torch.Generator) -> tuple[Gray, Gray]:
+        """One random warp an image about its centre, with probability ``augment``; black comes in at the border."""
+        draws = torch.rand((3, len(gray)), generator=generator, device=gray.device)
+        used = draws[0] < self.augment
+        zoom = 1 + used * self.scale * (2 * draws[1] - 1)
+        angle = used * self.rotation * (2 * draws[2] - 1) * (torch.pi / 180)
+        cosine, sine, none = angle.cos() / zoom, angle.sin() / zoom, torch.zeros_like(angle)
+        inverse = torch.stack([cosine, -sine, none, sine, cosine, none], dim=1).view(-1, 2, 3)
+        both = torch.stack([gray, masks], dim=1)
+        grid = functional.affine_grid(inverse, list(both.shape), align_corners=False)
+        warped = functional.grid_sample(both, grid, align_corners=False).clamp(0, 1)
+        return warped[:, 0], warped[:, 1]
+
+
+@torch.no_grad()
+def _count(network: UNet, view: WholeImages, rows: np.ndarray) -> Predictions:
+    with autocast(view.device):
+        predicted = (network(view.images(rows)) > 0).flatten(1)
+    actual = (view.masks(rows) > 0.5).flatten(1)
+    counts = {"intersection": predicted & actual, "predicted": predicted, "actual": actual}
+    masks = np.packbits(predicted.cpu().numpy(), axis=-1)
+    return {name: pixels.sum(dim=1).cpu().numpy() for name, pixels in counts.items()} | {"masks": masks}
+
+
+def _dice(both: np.ndarray, predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
+    total = predicted + actual
+    return np.where(total == 0, 1.0, 2 * both / np.maximum(total, 1))

@@ -1,0 +1,175 @@
+import copy
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from imitate.config import ImitateConfig
+from imitate.data.prepared import Box, Prepared
+from imitate.models.image import ImageEncoder
+from imitate.models.yolo import YOLO
+from imitate.tasks.base import Budget, Predictions, Subject
+from imitate.tasks.dense import pyramid, whole_images
+from imitate.tasks.detection import Detection, Objects, objects_of, on_masks, tabulate
+from imitate.tasks.fitting import parts
+from imitate.types import UserError
+
+SIZE = 80
+TASK = Detection(epochs=12, batch_size=8, learning_rate=5e-3, width=32)
+
+
+def prepared(images: np.ndarray, boxes: list[list[Box]], split: np.ndarray) -> Prepared:
+    names = [f"i{i}" for i in range(len(images))]
+    table = pd.DataFrame({"image_id": names, "patient": [f"p{name}" for name in names], "split": split})
+    table["boxes"] = [[box._asdict() for box in some] for some in boxes]
+    return Prepared(Path("memory"), {"size": images.shape[-1]}, table, images, None)
+
+
+@pytest.fixture(scope="module")
+def data() -> Prepared:
+    """A bright rectangle on noise; every fourth image has none. Prepared at 80, seen at 64."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 60, (96, SIZE, SIZE), dtype=np.uint8)
+    boxes: list[list[Box]] = [[] for _ in images]
+    for i in np.flatnonzero(np.arange(96) % 4):
+        width, height = generator.integers(20, 36, 2)
+        x, y = generator.integers(0, SIZE - 36, 2)
+        images[i, y : y + height, x : x + width] += 150
+        boxes[i].append(Box("square", float(x), float(y), float(width), float(height)))
+    return prepared(images, boxes, np.repeat(["train", "val", "test"], [64, 16, 16]))
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    torch.manual_seed(0)
+    config = ImitateConfig(backbone="resnet10t", prepared_size=SIZE, image_size=64)
+    return Subject("tiny", ImageEncoder("resnet10t").eval(), config)
+
+
+def test_it_learns_in_prepared_pixels_and_leaves_the_subject_bit_identical(subject: Subject, data: Prepared) -> None:
+    before = copy.deepcopy(subject.encoder.state_dict())
+    predictions = TASK.predict(subject, data, Budget())
+    figures = TASK.measure(predictions)
+    assert figures["map"] > 0.3
+    assert figures["froc"] > 0.9
+    assert all(torch.equal(before[name], tensor) for name, tensor in subject.encoder.state_dict().items())
+    assert predictions["image_id"].tolist() == [f"i{i}" for i in range(80, 96)]
+    assert (np.diff(predictions["scores"], axis=1) <= 0).all()
+    assert predictions["scores"][predictions["scores"] > 0].min() >= 0.05
+
+
+@pytest.mark.parametrize("mode", ["clean", "paper"])
+def test_frozen_moves_nothing_in_clean_and_batchnorm_statistics_alone_in_paper(
+    mode: str, subject: Subject, data: Prepared
+) -> None:
+    budget = Budget(mode=mode)
+    after = (
+        Detection(epochs=1, batch_size=8, width=16)
+        .train(subject, data, budget, parts(data, budget))
+        .pyramid.encoder.state_dict()
+    )
+    moved = {name for name, tensor in subject.encoder.state_dict().items() if not torch.equal(tensor, after[name])}
+    statistics = {name for name in after if "running" in name or "num_batches" in name}
+    assert moved == (set() if mode == "clean" else statistics)
+
+
+def tables(boxes: np.ndarray, scores: np.ndarray, objects: Objects, *, paper: bool = False) -> Predictions:
+    return tabulate(boxes, scores, objects) | {"paper": np.full(len(scores), paper)}
+
+
+@pytest.fixture
+def objects(data: Prepared) -> Objects:
+    return objects_of(data, np.arange(len(data)))
+
+
+def test_the_oracle_is_perfect(objects: Objects) -> None:
+    figures = Detection().measure(tables(objects.corners, 0.9 * (objects.counts[:, None] > 0), objects))
+    assert set(figures.values()) == {1.0}
+    assert list(figures)[:4] == ["map", "map_coco", "ap50", "froc"]
+
+
+def test_finding_nothing_is_nil_and_without_objects_all_is_undefined(objects: Objects) -> None:
+    nothing = np.zeros((96, 1, 4)), np.zeros((96, 1))
+    figures = Detection().measure(tables(*nothing, objects))
+    assert np.isnan(figures.pop("map_paper"))  # no image is left to count
+    assert set(figures.values()) == {0.0}
+    empty = np.flatnonzero(objects.counts == 0)
+    assert np.isnan(list(Detection().measure(tables(*nothing, objects), empty).values())).all()
+
+
+def test_random_boxes_are_worth_little(objects: Objects) -> None:
+    generator = np.random.default_rng(0)
+    low = generator.uniform(0, 60, (96, 5, 2))
+    boxes = np.concatenate([low, low + generator.uniform(5, 20, (96, 5, 2))], axis=-1)
+    scores = -np.sort(-generator.uniform(0.1, 1, (96, 5)), axis=1)
+    assert 0 <= Detection().measure(tables(boxes, scores, objects))["map"] < 0.05
+
+
+def test_the_published_convention_skips_what_the_clean_one_counts(objects: Objects) -> None:
+    """Right where there is an object and sure; sure of one on each empty image; silent on every third image."""
+    boxes, scores = objects.corners.copy(), np.full((96, 1), 0.8)
+    boxes[objects.counts == 0] = [5, 5, 30, 30]
+    scores[::3] = 0.2
+    clean = Detection().measure(tables(boxes, scores, objects))
+    paper = Detection().measure(tables(boxes, scores, objects, paper=True))
+    assert clean["map_paper"] == paper["map_paper"] == 1
+    assert clean["map"] < 0.9
+    assert next(iter(clean)) == "map"
+    assert next(iter(paper)) == "map_paper"
+    assert clean == paper
+
+
+def test_rows_are_a_sample(objects: Objects) -> None:
+    scores = 0.9 * ((np.arange(96) < 48) & (objects.counts > 0))[:, None]
+    table = tables(objects.corners, scores, objects)
+    assert Detection().measure(table, np.arange(48))["map"] == 1
+    assert Detection().measure(table, np.arange(48, 96))["map"] == 0
+    counts = np.stack([np.arange(96) < 48, np.arange(96) >= 48, np.arange(96) % 3]).astype(int)
+    figures = Detection().resample(table, counts)
+    assert figures["map"].tolist()[:2] == [1, 0]
+    assert {name: each[2] for name, each in figures.items()} == Detection().measure(
+        table, np.arange(96).repeat(counts[2])
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "confidence", "kept"), [("clean", None, True), ("paper", None, False), ("clean", 0.3, False)]
+)
+def test_confidence_decides_what_is_kept(
+    mode: str, confidence: float | None, kept: bool, subject: Subject, data: Prepared
+) -> None:
+    task, budget = Detection(confidence=confidence), Budget(mode=mode)
+    network = YOLO(pyramid(subject, budget, task), width=4).eval()
+    for out in network.outputs:
+        out[-1].weight.data.zero_()
+        out[-1].bias.data.view(3, 6)[:, 4] = torch.tensor(0.2).logit()
+    boxes, scores = task._detect(network, whole_images(subject, data, budget, task), np.arange(3), budget)
+    assert boxes.shape == (3, 100, 4)
+    np.testing.assert_allclose(scores[:, 0], 0.2 if kept else 0, rtol=1e-6)
+
+
+def test_objects_are_corners_padded_to_the_most() -> None:
+    boxes = [[Box("a", 1, 2, 3, 4), Box("b", 5, 5, 0, 9)], [], [Box("a", 0, 0, 1, 1), Box("a", 2, 2, 2, 2)]]
+    found = objects_of(prepared(np.zeros((3, 8, 8), np.uint8), boxes, np.array(["test"] * 3)), np.array([2, 1, 0]))
+    assert found.counts.tolist() == [2, 0, 1]
+    assert found.corners.tolist() == [[[0, 0, 1, 1], [2, 2, 4, 4]], [[0] * 4] * 2, [[1, 2, 4, 6], [0] * 4]]
+
+
+def test_the_centre_must_lie_on_the_mask_where_there_is_one(objects: Objects) -> None:
+    masks = np.zeros((96, SIZE, SIZE), np.uint8)
+    masks[:60] = 1
+    rows, scores = np.arange(96), 0.9 * (objects.counts[:, None] > 0)
+    found = tabulate(objects.corners, scores, objects, on_masks(masks, rows, objects.corners))["found"]
+    np.testing.assert_array_equal(found[:60], scores[:60])
+    assert not found[60:].any()
+
+
+def test_mistakes_are_told(subject: Subject, data: Prepared) -> None:
+    for part, count in (("train", 64), ("val", 16)):
+        boxes = [[] if split == part else data.boxes(i) for i, split in enumerate(data.table["split"])]
+        bare = prepared(data.images, boxes, data.table["split"].to_numpy())
+        name = {"train": "training", "val": "validation"}[part]
+        with pytest.raises(UserError, match=f"none of the {count} {name} images of memory has a box"):
+            Detection().predict(subject, bare, Budget())

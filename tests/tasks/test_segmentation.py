@@ -1,0 +1,173 @@
+import copy
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from imitate.config import ImitateConfig
+from imitate.data.prepared import Prepared
+from imitate.models.image import ImageEncoder
+from imitate.tasks.base import Budget, Predictions, Subject
+from imitate.tasks.fitting import parts
+from imitate.tasks.segmentation import Segmentation
+from imitate.types import UserError
+
+SIZE = 64
+TASK = Segmentation(epochs=8, batch_size=8, learning_rate=2e-2, width=32)
+
+
+@pytest.fixture(scope="module")
+def data() -> Prepared:
+    """Bright squares on noise; every third image has none."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 60, (72, SIZE, SIZE), dtype=np.uint8)
+    masks = np.zeros_like(images)
+    for i in np.flatnonzero(np.arange(72) % 3):
+        x, y, side = *generator.integers(0, SIZE - 24, 2), generator.integers(12, 24)
+        images[i, y : y + side, x : x + side] += 150
+        masks[i, y : y + side, x : x + side] = 1
+    split = np.repeat(["train", "val", "test"], [40, 16, 16])
+    table = pd.DataFrame({"image_id": [f"i{i}" for i in range(72)], "patient": [f"p{i}" for i in range(72)]})
+    return Prepared(Path("memory"), {"size": SIZE, "source": "squares"}, table.assign(split=split), images, masks)
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    torch.manual_seed(0)
+    config = ImitateConfig(backbone="resnet10t", prepared_size=SIZE, image_size=SIZE)
+    return Subject("tiny", ImageEncoder("resnet10t").eval(), config)
+
+
+def test_it_learns_and_leaves_the_subject_bit_identical(subject: Subject, data: Prepared) -> None:
+    before = copy.deepcopy(subject.encoder.state_dict())
+    predictions = TASK.predict(subject, data, Budget())
+    figures = TASK.measure(predictions)
+    assert figures["dice_positives"] > 0.8
+    assert figures["dice_micro"] > 0.8
+    assert all(torch.equal(before[name], tensor) for name, tensor in subject.encoder.state_dict().items())
+    assert predictions["image_id"].tolist() == [f"i{i}" for i in range(56, 72)]
+    masks = np.unpackbits(predictions["masks"], axis=-1, count=SIZE * SIZE).astype(bool)
+    truth = data.masks[56:].reshape(16, -1) > 0
+    np.testing.assert_array_equal(masks.sum(axis=1), predictions["predicted"])
+    np.testing.assert_array_equal(truth.sum(axis=1), predictions["actual"])
+    np.testing.assert_array_equal((masks & truth).sum(axis=1), predictions["intersection"])
+
+
+@pytest.mark.parametrize("mode", ["clean", "paper"])
+def test_frozen_moves_nothing_in_clean_and_batchnorm_statistics_alone_in_paper(
+    mode: str, subject: Subject, data: Prepared
+) -> None:
+    task, budget = Segmentation(epochs=1, batch_size=8, width=32), Budget(mode=mode)
+    after = task.train(subject, data, budget, parts(data, budget)).pyramid.encoder.state_dict()
+    moved = {name for name, tensor in subject.encoder.state_dict().items() if not torch.equal(tensor, after[name])}
+    statistics = {name for name in after if "running" in name or "num_batches" in name}
+    assert moved == (set() if mode == "clean" else statistics)
+
+
+def test_the_seed_decides(subject: Subject, data: Prepared) -> None:
+    task = Segmentation(epochs=1, batch_size=8, width=32)
+    first, again, other = (task.predict(subject, data, Budget(seed=seed))["masks"] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def predictions(both: list[int], predicted: list[int], actual: list[int], *, paper: bool = False) -> Predictions:
+    counts = {"intersection": both, "predicted": predicted, "actual": actual, "paper": [paper] * len(both)}
+    return {name: np.array(values) for name, values in counts.items()}
+
+
+def test_figures_in_closed_form() -> None:
+    #                  empty, false alarm, missed, half, perfect
+    table = predictions([0, 0, 0, 4, 9], [0, 3, 0, 8, 9], [0, 0, 5, 8, 9])
+    figures = Segmentation(batch_size=3).measure(table)
+    assert figures == pytest.approx(
+        {
+            "dice": (1 + 0 + 0 + 0.5 + 1) / 5,
+            "dice_positives": 1.5 / 3,
+            "dice_micro": 2 * 13 / (20 + 22),
+            "false_positive_rate": 0.5,
+            "dice_batched": (1 / 3 + 0.75) / 2,
+        }
+    )
+    assert next(iter(figures)) == "dice"
+    assert Segmentation(batch_size=3).measure(table, np.array([4, 4, 1]))["dice"] == pytest.approx(2 / 3)
+
+
+def test_paper_puts_the_mean_of_batch_means_first() -> None:
+    figures = Segmentation(batch_size=2).measure(predictions([0, 0, 9], [0, 3, 9], [0, 0, 9], paper=True))
+    assert next(iter(figures)) == "dice_batched"
+    assert figures["dice_batched"] == pytest.approx((0.5 + 1) / 2)
+    assert figures["dice"] == pytest.approx(2 / 3)
+
+
+def test_constant_predictors() -> None:
+    actual, area = [0, 0, 0, 6], 100
+    task = Segmentation()
+    full = task.measure(predictions(actual, [area] * 4, actual))
+    assert full["dice"] == pytest.approx(2 * 6 / 106 / 4)
+    assert full["false_positive_rate"] == 1
+    perfect = task.measure(predictions(actual, actual, actual))
+    assert perfect["dice"] == perfect["dice_micro"] == perfect["dice_positives"] == 1
+    assert perfect["false_positive_rate"] == 0
+    nothing = task.measure(predictions([0] * 4, [0] * 4, actual))
+    assert nothing["dice"] == 0.75
+    assert nothing["dice_positives"] == nothing["dice_micro"] == 0
+    assert task.chance(predictions(actual, actual, actual)) == nothing
+    assert "dice_positives" not in task.chance(predictions([0], [0], [0]))
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_many_samples_at_once_are_each_measured_as_rows(paper: bool) -> None:
+    table = predictions([0, 0, 0, 4, 9], [0, 3, 0, 8, 9], [0, 0, 5, 8, 9], paper=paper)
+    task, counts = Segmentation(batch_size=2), np.array([[1, 1, 1, 1, 1], [0, 3, 0, 1, 1], [2, 3, 0, 0, 0]])
+    figures = task.resample(table, counts)
+    for i, drawn in enumerate(counts):
+        alone = task.measure(table, np.repeat(np.arange(5), drawn))
+        assert list(alone) == list(figures)
+        assert {name: each[i] for name, each in figures.items()} == pytest.approx(alone, nan_ok=True)
+    assert figures["dice_batched"][1] == pytest.approx((0 + 0.25 + 1) / 3)
+
+
+def test_undefined_is_nan() -> None:
+    figures = Segmentation().measure(predictions([0], [3], [0]))
+    assert np.isnan(figures["dice_positives"])
+    assert figures["dice"] == figures["dice_micro"] == 0
+    assert np.isnan(Segmentation().measure(predictions([3], [3], [3]))["false_positive_rate"])
+
+
+def test_siim_trains_on_as_many_empty_images_as_others(data: Prepared) -> None:
+    positive = data.masks.any(axis=(1, 2))
+    siim = Prepared(data.root, data.meta | {"source": "siim"}, data.table, data.images, data.masks)
+    rows = np.concatenate([np.flatnonzero(positive)[:10], np.flatnonzero(~positive)])
+    chosen = Segmentation()._training(siim, rows, Budget())
+    assert set(np.flatnonzero(positive)[:10]) <= set(chosen.tolist())
+    assert (~positive[chosen]).sum() == 10
+    assert set(chosen.tolist()) != set(Segmentation()._training(siim, rows, Budget(seed=1)).tolist())
+    np.testing.assert_array_equal(Segmentation()._training(data, rows, Budget()), rows)
+    np.testing.assert_array_equal(Segmentation(balanced=True)._training(data, rows, Budget()), chosen)
+
+
+def test_augmentation_moves_image_and_mask_together_by_at_most_what_is_set() -> None:
+    square = torch.zeros(200, 40, 40)
+    square[:, 10:30, 10:30] = 1
+    gray, masks = Segmentation()._scale_and_rotate(square, square.clone(), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(gray, masks)
+    areas = masks.sum(dim=(1, 2)) / 400
+    same = (masks - square).abs().amax(dim=(1, 2)) < 1e-3
+    assert 70 < same.sum() < 130  # of 200, with probability one half
+    assert 0.79 < areas.min() < 0.9
+    assert 1.1 < areas.max() < 1.22
+    turned, _ = Segmentation(augment=1, scale=0)._scale_and_rotate(square, square, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(turned.sum(dim=(1, 2)), torch.full((200,), 400.0), rtol=0.01, atol=0)
+    assert (turned - square).abs().amax(dim=(1, 2)).max() > 0.5
+
+
+def test_mistakes_are_told(subject: Subject, data: Prepared) -> None:
+    unmasked = Prepared(data.root, data.meta, data.table, data.images, None)
+    with pytest.raises(UserError, match="has no masks: prepare a source"):
+        Segmentation().predict(subject, unmasked, Budget())
+    empty = Prepared(data.root, data.meta, data.table, data.images, np.zeros_like(data.masks))
+    with pytest.raises(UserError, match="none of the 40 training images has a mask"):
+        Segmentation().predict(subject, empty, Budget())
