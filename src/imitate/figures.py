@@ -1,9 +1,9 @@
 """Drawings on white, each as a data URI: the same bytes for the same numbers, whoever draws them and when."""
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib.style
 import numpy as np
@@ -17,26 +17,26 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#4
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 GRAY, TRUTH, FOUND = "#777777", "#2fe07f", "#ff9d2e"
-LONGEST_NAME = 34
+LONGEST_NAME = 36
+PANEL = (3.2, 2.9)
 BINS = 10  # of a calibration curve
 SETTINGS: dict[str, Any] = {
     "font.size": 9,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
-    "axes.titlesize": 9,
     "axes.edgecolor": GRAY,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": "#e6e6e6",
-    "xtick.color": "#333333",
-    "ytick.color": "#333333",
     "legend.frameon": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "imitate",
     "text.parse_math": False,
 }
+
+_styled = matplotlib.style.context(["default", SETTINGS])  # whatever the user's own settings are
 
 
 class Style(NamedTuple):
@@ -47,8 +47,8 @@ class Style(NamedTuple):
 
 class Point(NamedTuple):
     value: float
-    low: float | None = None
-    high: float | None = None
+    low: float
+    high: float
 
 
 class Scored(NamedTuple):
@@ -60,7 +60,6 @@ class Scored(NamedTuple):
 
 Styles = Mapping[str, Style]
 Runs = Mapping[str, Sequence[Scored]]
-Corners = Num[np.ndarray, "boxes 4"]
 
 
 def styles(names: Sequence[str]) -> dict[str, Style]:
@@ -71,6 +70,7 @@ def styles(names: Sequence[str]) -> dict[str, Style]:
     }
 
 
+@_styled
 def roc(runs: Runs, look: Styles) -> str:
     """One line a run."""
 
@@ -81,9 +81,10 @@ def roc(runs: Runs, look: Styles) -> str:
             axes.plot(100 * false / false[-1], 100 * true / true[-1], **_line(look[name], width))
         _square(axes, "false-positive rate, %", "sensitivity, %")
 
-    return _svg(paint, (3.0, 3.0), _methods(runs, look))
+    return _svg(paint, PANEL, _methods(runs, look))
 
 
+@_styled
 def precision_recall(runs: Runs, look: Styles) -> str:
     """One line a run, in steps; dotted: the share of positives, which is the precision of chance."""
 
@@ -96,9 +97,10 @@ def precision_recall(runs: Runs, look: Styles) -> str:
             axes.plot(*line, drawstyle="steps-pre", **_line(look[name], width))
         _square(axes, "recall, %", "precision, %")
 
-    return _svg(paint, (3.0, 3.0), _methods(runs, look))
+    return _svg(paint, PANEL, _methods(runs, look))
 
 
+@_styled
 def reliability(runs: Runs, look: Styles) -> str:
     """Scores are probabilities. Share of positives against mean score, in bins of as many images each."""
 
@@ -111,10 +113,11 @@ def reliability(runs: Runs, look: Styles) -> str:
             axes.plot(*zip(*points, strict=True), **_line(look[name], 1.2), marker=look[name].marker, markersize=4)
         _square(axes, "predicted probability, %", "share of positives, %")
 
-    return _svg(paint, (3.0, 3.0), _methods(runs, look, marked=True))
+    return _svg(paint, PANEL, _methods(runs, look, marked=True))
 
 
-def efficiency(methods: Mapping[str, Mapping[float, Point]], look: Styles, *, figure: str, chance: Point | None) -> str:
+@_styled
+def efficiency(methods: Mapping[str, Mapping[float, Point]], look: Styles, *, figure: str, chance: float | None) -> str:
     """A figure over the share of training patients, with a band for its interval."""
 
     def paint(axes: Axes) -> None:
@@ -122,19 +125,20 @@ def efficiency(methods: Mapping[str, Mapping[float, Point]], look: Styles, *, fi
         for name, points in methods.items():
             x = sorted(points)
             axes.plot(x, [points[share].value for share in x], **_line(look[name], 1.6), marker=look[name].marker)
-            low, high = ([_or(points[share], end) for share in x] for end in ("low", "high"))
+            low, high = zip(*((points[share].low, points[share].high) for share in x), strict=True)
             axes.fill_between(x, low, high, color=look[name].colour, alpha=0.13, linewidth=0)
-        if chance:
-            axes.axhline(chance.value, color=GRAY, linewidth=0.8, linestyle=":")
-        axes.set_xscale("log")
+        if chance is not None:
+            axes.axhline(chance, color=GRAY, linewidth=0.8, linestyle=":")
+        axes.set(xscale="log", xlabel="training patients", ylabel=figure)
         axes.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
         axes.set_xticks([], minor=True)
-        axes.set_xlabel("training patients")
-        axes.set_ylabel(figure)
 
-    return _svg(paint, (4.8, 3.2), [*_methods(methods, look, marked=True), *_level("chance" if chance else "")])
+    return _svg(
+        paint, (3.5, 2.7), [*_methods(methods, look, marked=True), *([] if chance is None else [_dotted("chance")])]
+    )
 
 
+@_styled
 def forest(rows: Mapping[str, Mapping[str, Point]], look: Styles, *, chance: Mapping[str, float]) -> str:
     """A row a figure, a point with its interval a method; a dotted tick where chance is."""
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
@@ -144,26 +148,24 @@ def forest(rows: Mapping[str, Mapping[str, Point]], look: Styles, *, chance: Map
         for y, (label, row) in enumerate(rows.items()):
             for name, point in row.items():
                 at = y + (names.index(name) - (len(names) - 1) / 2) * step
-                axes.plot([_or(point, "low"), _or(point, "high")], [at, at], color=look[name].colour, linewidth=1.6)
+                axes.plot(point[1:], [at, at], **_line(look[name], 1.6))
                 axes.plot([point.value], [at], look[name].marker, color=look[name].colour, markersize=5)
             if label in chance:
                 axes.plot([chance[label]] * 2, [y - 0.45, y + 0.45], color=GRAY, linestyle=":")
         axes.set_yticks(range(len(rows)), [_short(label) for label in rows])
-        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="%")
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("%")
 
-    legend = [
-        *(Line2D([], [], color=look[name].colour, marker=look[name].marker, label=_short(name)) for name in names),
-        *_level("chance" if chance else ""),
-    ]
-    return _svg(paint, (6.4, 0.9 + len(rows) * max(0.26, 0.13 * len(names))), legend)
+    legend = [*_methods(names, look, marked=True), *([_dotted("chance")] if chance else [])]
+    return _svg(paint, (5.4, 0.9 + len(rows) * max(0.26, 0.13 * len(names))), legend)
 
 
+@_styled
 def bars(
     groups: Mapping[str, Mapping[str, Point]],
     look: Styles,
     *,
+    axis: str,
     chance: Mapping[str, float],
     shuffled: Mapping[str, Mapping[str, float]],
 ) -> str:
@@ -178,23 +180,24 @@ def bars(
             for name, point in group.items():
                 at = left + (1 + names.index(name)) * width
                 axes.bar(at, point.value, 0.9 * width, color=look[name].colour)
-                axes.plot([at, at], [_or(point, "low"), _or(point, "high")], color="#222222", linewidth=1)
+                axes.plot([at, at], point[1:], color="#222222", linewidth=1)
                 level = shuffled.get(label, {}).get(name)
                 if level is not None:
                     axes.plot([at - width / 2, at + width / 2], [level, level], color="#222222", linestyle=":")
         axes.set_xticks(range(len(groups)), list(groups))
         axes.grid(visible=False, axis="x")
-        axes.set_ylabel("%")
+        axes.set_ylabel(f"{axis}, %")
 
     methods = [Rectangle((0, 0), 1, 1, color=look[name].colour, label=_short(name)) for name in names]
-    levels = [Rectangle((0, 0), 1, 1, color="#bbbbbb", label="chance"), *_level("images exchanged", "#222222")]
-    return _svg(paint, (4.2, 2.8), [*methods, *levels])
+    levels = [Rectangle((0, 0), 1, 1, color="#bbbbbb", label="chance"), _dotted("images exchanged", "#222222")]
+    return _svg(paint, (3.5, 2.6), [*methods, *levels])
 
 
+@_styled
 def contours(
     image: UInt8[np.ndarray, "size size"],
-    truth: Bool[np.ndarray, "rows columns"],
-    predicted: Bool[np.ndarray, "rows columns"],
+    truth: Bool[np.ndarray, "size size"],
+    predicted: Bool[np.ndarray, "side side"],
 ) -> str:
     """The outline of the truth and of a prediction, each mask laid over the whole image."""
 
@@ -209,20 +212,26 @@ def contours(
     return _png(image, paint)
 
 
-def boxes(image: UInt8[np.ndarray, "size size"], truth: Corners, found: Corners, scores: Sequence[float]) -> str:
+@_styled
+def boxes(
+    image: UInt8[np.ndarray, "size size"],
+    truth: Num[np.ndarray, "objects 4"],
+    found: Num[np.ndarray, "boxes 4"],
+    scores: Float[np.ndarray, " boxes"],
+) -> str:
     """Boxes by their corners in image pixels, the found ones with their scores."""
 
     def paint(axes: Axes) -> None:
         for box, colour, dash in [*((b, TRUTH, "-") for b in truth), *((b, FOUND, "--") for b in found)]:
-            left, top, right, bottom = (float(side) for side in box)
-            rectangle = Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, linestyle=dash)
-            axes.add_patch(rectangle)
+            width, height = box[2:] - box[:2]
+            axes.add_patch(Rectangle(box[:2], width, height, fill=False, edgecolor=colour, linestyle=dash))
         for box, score in zip(found, scores, strict=True):
             axes.text(float(box[0]), float(box[1]) - 2, f"{score:.2f}", color=FOUND, size=8, clip_on=True)
 
     return _png(image, paint)
 
 
+@_styled
 def radiograph(image: UInt8[np.ndarray, "size size"]) -> str:
     return _png(image, lambda axes: None)
 
@@ -240,55 +249,50 @@ def _counts(run: Scored) -> tuple[np.ndarray, np.ndarray]:
     return true, false
 
 
-def _or(point: Point, end: Literal["low", "high"]) -> float:
-    value: float | None = getattr(point, end)
-    return point.value if value is None else value
-
-
 def _line(style: Style, width: float) -> dict[str, Any]:
     return {"color": style.colour, "linestyle": style.dash, "linewidth": width}
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    """The end counts as well: it tells runs apart."""
+    half = LONGEST_NAME // 2
+    return name if len(name) <= LONGEST_NAME else f"{name[:half]}…{name[1 - half :]}"
 
 
-def _methods(names: Mapping[str, Any], look: Styles, *, marked: bool = False) -> list[Any]:
+def _methods(names: Iterable[str], look: Styles, *, marked: bool = False) -> list[Any]:
     return [
         Line2D([], [], **_line(look[name], 1.5), marker=look[name].marker if marked else "", label=_short(name))
         for name in names
     ]
 
 
-def _level(label: str, colour: str = GRAY) -> list[Any]:
-    return [Line2D([], [], color=colour, linestyle=":", label=label)] if label else []
+def _dotted(label: str, colour: str = GRAY) -> Line2D:
+    return Line2D([], [], color=colour, linestyle=":", label=label)
 
 
 def _square(axes: Axes, x: str, y: str) -> None:
-    axes.set(xlim=(-2, 102), ylim=(-2, 102), xlabel=x, ylabel=y, aspect="equal")
+    axes.set(xlim=(-2, 102), ylim=(-2, 102), xlabel=x, ylabel=y)
 
 
 def _svg(paint: Callable[[Axes], None], size: tuple[float, float], legend: Sequence[Any]) -> str:
     """``size`` in inches, without the legend, which goes below."""
-    with matplotlib.style.context(["default", SETTINGS]):
-        figure = Figure((size[0], size[1] + 0.18 * len(legend)), layout="constrained")
-        paint(figure.subplots())
-        figure.legend(handles=legend, loc="outside lower center", fontsize=8, labelspacing=0.2, borderpad=0)
-        file = BytesIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    figure = Figure((size[0], size[1] + 0.18 * len(legend)), layout="constrained")
+    paint(figure.subplots())
+    figure.legend(handles=legend, loc="outside lower center", fontsize=8, labelspacing=0.2, borderpad=0)
+    file = BytesIO()
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return _uri("image/svg+xml", file.getvalue())
 
 
 def _png(image: np.ndarray, paint: Callable[[Axes], None]) -> str:
-    with matplotlib.style.context(["default", SETTINGS]):
-        figure = Figure((3.2, 3.2), dpi=100)
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-        paint(axes)
-        axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
-        axes.set_axis_off()
-        file = BytesIO()
-        figure.savefig(file, format="png", metadata={"Software": None})
+    figure = Figure((3.2, 3.2), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+    paint(axes)
+    axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+    axes.set_axis_off()
+    file = BytesIO()
+    figure.savefig(file, format="png", metadata={"Software": None})
     return _uri("image/png", file.getvalue())
 
 

@@ -26,7 +26,12 @@ HOW = (
 
 
 def report(
-    *results: Path, out: Path = Path("report.html"), data: tuple[Path, ...] = (), show_reports: bool = False
+    results: tuple[Path, ...],
+    /,
+    *,
+    out: Path = Path("report.html"),
+    data: tuple[Path, ...] = (),
+    show_reports: bool = False,
 ) -> Path:
     """Write one HTML page from results files: tables, curves and examples, readable without a network.
 

@@ -7,11 +7,11 @@ import numpy as np
 from imitate import figures
 from imitate.figures import Point, Scored, Styles
 from imitate.report.groups import Group
-from imitate.report.page import Html, details, figure, note
+from imitate.report.page import Html, details, element, figure, note
 from imitate.report.tables import WAYS, at_share, headlines, label, trained
 from imitate.tasks.base import Estimate, Predictions
 
-UNFOLDED = 3  # classes whose curves are shown at once
+UNFOLDED = 1  # classes whose curves are shown at once
 Runs = Mapping[str, list[Predictions]]
 
 
@@ -24,8 +24,8 @@ def summary(group: Group, look: Styles) -> list[Html]:
         for name in headlines(group):
             alt = f"{label(name)} over the share of training patients, with 95% intervals; the table has the numbers"
             drawn[alt] = _efficiency(group, name, look)
-    efficiency = [figure(f"{group.title}: what more training patients bring", drawn)] if drawn else []
-    return [*efficiency, *_forest(group, look)]
+    efficiency = [figure("What more training patients bring", drawn)] if drawn else []
+    return [element("div", *efficiency, *_forest(group, look), class_="row")]
 
 
 def classes(group: Group, runs: Runs, look: Styles) -> list[Html]:
@@ -51,11 +51,11 @@ def classes(group: Group, runs: Runs, look: Styles) -> list[Html]:
 
 
 def _point(estimate: Estimate | None) -> Point | None:
-    """In percent."""
+    """In percent; without an interval a point."""
     if estimate is None or estimate.value is None:
         return None
-    low, high = (None if end is None else 100 * end for end in (estimate.low, estimate.high))
-    return Point(100 * estimate.value, low, high)
+    low, high = (estimate.value if end is None else end for end in (estimate.low, estimate.high))
+    return Point(100 * estimate.value, 100 * low, 100 * high)
 
 
 def _points(group: Group, name: str, share: float) -> dict[str, Point]:
@@ -69,7 +69,7 @@ def _efficiency(group: Group, name: str, look: Styles) -> str:
         for method, point in _points(group, name, share).items():
             methods.setdefault(method, {})[share] = point
     chance = group.chance(name)
-    level = None if chance is None else Point(100 * chance)
+    level = None if chance is None else 100 * chance
     return figures.efficiency(methods, look, figure=f"{label(name)}, %", chance=level)
 
 
@@ -84,7 +84,7 @@ def _forest(group: Group, look: Styles) -> list[Html]:
     levels = {label(name): 100 * level for name in names if (level := group.chance(name)) is not None}
     drawn = figures.forest(rows, look, chance=levels)
     alt = f"Methods with 95% intervals: {', '.join(rows)}; the table of all figures has the numbers"
-    return [figure(f"{group.title}: methods with their 95% intervals{at_share(group, share)}", {alt: drawn})]
+    return [figure(f"Methods with their 95% intervals{at_share(group, share)}", {alt: drawn})]
 
 
 def _retrieval(group: Group, look: Styles) -> list[Html]:
@@ -104,7 +104,9 @@ def _retrieval(group: Group, look: Styles) -> list[Html]:
             }
             chance = {_at(name): 100 * level for name in names if (level := group.chance(name)) is not None}
             bars = {_at(name): _points(group, name, share) for name in names}
-            images[f"Recall at k, {told}, by {branch}"] = figures.bars(bars, look, chance=chance, shuffled=shuffled)
+            images[f"Recall at k, {told}, by {branch}"] = figures.bars(
+                bars, look, axis=told, chance=chance, shuffled=shuffled
+            )
         by = "both sections" if branch == "both" else f"the {branch} section"
         found.append(figure(f"Recall by {by}: image → text, then text → image", images))
     return [*found[:1], *([details("Recall by each section alone", *found[1:])] if found[1:] else [])]
@@ -136,7 +138,7 @@ def _probabilities(score: np.ndarray) -> np.ndarray:
     exponential = np.exp(np.minimum(score, 0))
     if score.shape[1] > 1 and (score <= 0).all() and np.allclose(exponential.sum(1), 1, atol=1e-3):
         return exponential
-    return 1 / (1 + np.exp(-score))
+    return (1 + np.tanh(score / 2)) / 2
 
 
 def missing(group: Group, runs: Runs) -> list[Html]:

@@ -13,6 +13,7 @@ from imitate.report.groups import Group
 from imitate.report.page import Html, details, element, figure, note
 from imitate.tasks.base import Predictions
 
+COLOURS = "green: the truth; orange, dashed: the model"
 MOST_BOXES = 5
 FADED = 0.25  # a box scored below this share of the image's best is left out
 
@@ -45,15 +46,13 @@ def examples(
     kind, fingerprint = KINDS[group.task], str(group.data["fingerprint"])
     if fingerprint not in folders:
         return [note(f"To see {kind.what}, give --data the prepared folder of fingerprint {fingerprint[:8]}.")]
-    data, found = folders[fingerprint], []
-    index = {str(image): i for i, image in enumerate(data.table["image_id"])}
+    data, drawn = folders[fingerprint], []
+    places = {str(image): i for i, image in enumerate(data.table["image_id"])}
     for method, (run, *_) in runs.items():
-        each = [
-            kind.draw(Example(data, run, row, index[str(run["image_id"][row])], title, show_reports))
-            for title, row in _chosen(kind.quality(run)).items()
-        ]
-        found.append(details(f"{method}: {kind.what}", element("div", *each, class_="examples"), open_=len(runs) == 1))
-    return found
+        for title, row in _chosen(kind.quality(run)).items():
+            place = places[str(run["image_id"][row])]
+            drawn.append(kind.draw(Example(data, run, row, place, f"{method}, {title}", show_reports)))
+    return [details(f"Examples: {kind.what}", element("div", *drawn, class_="row"), open_=len(runs) == 1)]
 
 
 def _chosen(quality: np.ndarray) -> dict[str, int]:
@@ -75,7 +74,7 @@ def _overlay(example: Example) -> Html:
     predicted = np.unpackbits(packed, count=side * side).reshape(side, side) > 0
     told = f"{example.title}: Dice {100 * _dice(example.run)[example.row]:.1f}"
     drawn = figures.contours(example.image, truth, predicted)
-    return figure(told, {f"Radiograph, {told}; solid green the truth, dashed orange the prediction": drawn})
+    return figure(told, {f"Radiograph, {told}; {COLOURS}": drawn})
 
 
 def _found(run: Predictions) -> np.ndarray:
@@ -89,9 +88,9 @@ def _boxed(example: Example) -> Html:
     run, row = example.run, example.row
     truth, scores = run["targets"][row, : run["objects"][row]], run["scores"][row, :MOST_BOXES]
     shown = (scores > 0) & (scores >= FADED * scores.max(initial=0))
-    drawn = figures.boxes(example.image, truth, run["boxes"][row, :MOST_BOXES][shown], scores[shown].tolist())
-    told = f"{example.title}: {len(truth)} objects, {int((run['found'][row] > 0).sum())} found"
-    return figure(told, {f"Radiograph, {told}; solid green the truth, dashed orange the detections": drawn})
+    drawn = figures.boxes(example.image, truth, run["boxes"][row, :MOST_BOXES][shown], scores[shown])
+    told = f"{example.title}: {int((run['found'][row] > 0).sum())} of {len(truth)} found"
+    return figure(told, {f"Radiograph, {told}; {COLOURS}": drawn})
 
 
 def _percentile(run: Predictions) -> np.ndarray:
@@ -118,7 +117,9 @@ def _words(report: Mapping[Hashable, str]) -> list[Html]:
 
 
 KINDS = {
-    "segmentation": Kind("outlines on the best, median and worst positive image", _dice, _overlay),
-    "detection": Kind("boxes on the best, median and worst positive image", _found, _boxed),
-    "retrieval": Kind("the reports nearest to the best, median and worst image", _percentile, _ranked),
+    "segmentation": Kind(
+        f"outlines on each method's best, median and worst positive image ({COLOURS})", _dice, _overlay
+    ),
+    "detection": Kind(f"boxes on each method's best, median and worst positive image ({COLOURS})", _found, _boxed),
+    "retrieval": Kind("the reports nearest to each method's best, median and worst image", _percentile, _ranked),
 }

@@ -11,6 +11,14 @@ from imitate.tasks.results import read_predictions, read_results
 from imitate.types import UserError
 
 FORMAT_VERSION = 1
+TITLES = {
+    "linear-classification": "Linear classification",
+    "finetune-classification": "Fine-tuned classification",
+    "segmentation": "Segmentation",
+    "detection": "Detection",
+    "retrieval": "Retrieval",
+    "zero-shot": "Zero-shot classification",
+}
 DATA = ("name", "fingerprint", "split", "images", "patients")
 
 
@@ -51,7 +59,7 @@ class Group(NamedTuple):
 
     @property
     def title(self) -> str:
-        return f"{self.task} on {self.data['name']}"
+        return f"{TITLES[self.task]} on {self.data['name']}"
 
     def at(self, share: float) -> dict[str, Entry]:
         return {name: shares[share] for name, shares in self.methods.items() if share in shares}

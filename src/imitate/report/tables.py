@@ -84,9 +84,13 @@ def sources(groups: Sequence[Group]) -> Html:
 def main_table(group: Group, look: Styles) -> Html:
     """Methods against shares of the training patients, for each headline figure; below them the levels of chance."""
     chosen, shares = headlines(group), group.shares
-    columns = {
-        label(figure): [f"{100 * share:g} %" for share in shares] if len(shares) > 1 else [] for figure in chosen
-    }
+    columns: dict[str, list[str]] = {}
+    for figure in chosen:
+        if group.task == "retrieval":
+            name, *parts = label(figure).split(" · ")
+            columns.setdefault(parts[-1] if parts else name, []).extend([name] if parts else [])
+        else:
+            columns[label(figure)] = [f"{100 * share:g} %" for share in shares] if len(shares) > 1 else []
     cells = [_cells(group, figure, share, list(group.methods)) for figure in chosen for share in shares]
     rows: list[tuple[str, Sequence[str]]] = [
         (key(name, look[name]), row) for name, row in zip(group.methods, zip(*cells, strict=True), strict=True)
@@ -94,7 +98,7 @@ def main_table(group: Group, look: Styles) -> Html:
     for name, levels in _levels(group, chosen):
         rows.append((element("em", name), [element("em", level) for level in levels for _ in shares]))
     share = "" if len(shares) > 1 else at_share(group, shares[0])
-    return table(f"{group.title}: % with 95% interval{share}", columns, rows, corner="method")
+    return table(f"Main figures, % with 95% intervals{share}", columns, rows, corner="method")
 
 
 def all_figures(group: Group, look: Styles) -> Html:
@@ -106,9 +110,9 @@ def all_figures(group: Group, look: Styles) -> Html:
             (label(figure), [_percent(group.chance(figure)), *_cells(group, figure, share, list(found))])
             for figure in group.figures
         ]
-        caption = f"{group.title}: all figures{at_share(group, share)}"
+        caption = f"All figures{at_share(group, share)}"
         tables.append(table(caption, _beside_chance(list(found), look), rows, corner="figure, %"))
-    return details("All figures, with those of each class", *tables)
+    return details("All figures", *tables)
 
 
 def notes(group: Group) -> list[Html]:
@@ -118,17 +122,14 @@ def notes(group: Group) -> list[Html]:
         written.append(note(CHANCE[group.task]))
     if group.mode == "paper":
         written.append(note(PAPER))
-    undefined: dict[str, list[str]] = {}
+    told: dict[str, list[str]] = {}
     for name, shares in group.methods.items():
         for share, entry in shares.items():
-            for figure, estimate in entry.results.metrics.items():
-                if estimate.note:
-                    told = f"{label(figure)}: {estimate.note}"
-                    undefined.setdefault(told, []).append(f"{name} at {100 * share:g} %")
-    every = len(group.entries)
-    written += [
-        note(told if len(where) == every else f"{told} ({', '.join(where)})") for told, where in undefined.items()
-    ]
+            for words in {estimate.note for estimate in entry.results.metrics.values() if estimate.note}:
+                told.setdefault(words, []).append(f"{name}{at_share(group, share)}")
+    for words, where in sorted(told.items()):
+        everywhere = len(where) == len(group.entries)
+        written.append(note(words[:1].upper() + words[1:] if everywhere else f"{'; '.join(where)}: {words}"))
     return written
 
 
@@ -142,13 +143,13 @@ def runs(group: Group) -> Html:
             settings = "; ".join(f"{key} {_setting(value)}" for key, value in results.settings.items())
             versions = "; ".join(f"{package} {version}" for package, version in results.versions.items())
             rows.append((path.name, [*cells, settings, versions]))
-    return details("Runs and settings", table(f"{group.title}: runs", columns, rows, corner="file", class_="runs"))
+    return details("Runs and settings", table("Runs and settings", columns, rows, corner="file", class_="runs"))
 
 
 def key(name: str, style: Style) -> Html:
     """A method's name beside its mark in the figures."""
     mark = element("span", "●", class_="mark", style=f"color: {style.colour}", aria_hidden="true")
-    return join([mark, f" {name}"])
+    return join([mark, f"\N{NO-BREAK SPACE}{name}"])
 
 
 def trained(group: Group) -> bool:
