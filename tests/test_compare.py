@@ -82,6 +82,7 @@ def test_the_order_of_the_images_does_not_matter(tmp_path: Path) -> None:
 def test_results_equal_to_the_first_have_no_difference(tmp_path: Path) -> None:
     a = _write(tmp_path / "a.json", [_run(0.8, 0)])
     (only,) = compare(a, a, resamples=50)
+    assert only.a == only.b == str(a)
     assert (only.metric, only.difference, only.p, only.p_holm) == ("auroc", 0.0, 1.0, 1.0)
 
 

@@ -120,6 +120,17 @@ def test_an_undefined_class_is_left_out_and_named(data: Path, tmp_path: Path) ->
     assert read_results(out) == results
 
 
+def test_resamples_without_a_rare_class_are_told(data: Path, tmp_path: Path) -> None:
+    table = pd.read_parquet(data / "table.parquet")
+    table["labels"] = [np.array([label[0], float(i == 50)]) for i, label in enumerate(table["labels"])]
+    table.to_parquet(data / "table.parquet")
+    found = evaluate("linear-classification", model=("0.5",), data=data, out=tmp_path / "r.json", resamples=500).metrics
+    share = float(found["auroc/Mass"].note.removeprefix("undefined in ").removesuffix("% of the resamples"))
+    assert share == pytest.approx(100 * (1 - 1 / 50) ** 50, abs=7)
+    assert found["auroc"].note == f"some class undefined in {share}% of the resamples"
+    assert found["auroc/Edema"].note == ""
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -32,6 +32,7 @@ class Difference(Config):
 
 
 class Measured(NamedTuple):
+    name: str
     path: Path
     results: Results
     task: Task
@@ -60,11 +61,10 @@ def compare(
     """
     if out is not None:
         check_out(out)
-    first = _read(a)
+    first, *others = _told_apart([_read(path) for path in (a, b, *more)])
     names = metric or (next(iter(first.results.metrics)),)
     found = []
-    for path in (b, *more):
-        other = _read(path)
+    for other in others:
         _require_same_test(first, other)
         found += differences(first, other, names, resamples)
     adjusted = statistics.holm([each.p for each in found])
@@ -95,8 +95,8 @@ def differences(a: Measured, b: Measured, names: tuple[str, ...], resamples: int
         found.append(
             Difference(
                 metric=name,
-                a=a.results.model,
-                b=b.results.model,
+                a=a.name,
+                b=b.name,
                 difference=value_b - value_a,
                 low=low,
                 high=high,
@@ -113,7 +113,14 @@ def _read(path: Path) -> Measured:
     if results.task not in TASKS:
         raise UserError(f"{path} is of the unknown task {results.task!r}; known: {', '.join(TASKS)}")
     task = validate(task_class(results.task), results.settings, where=f"settings in {path}")
-    return Measured(path, results, task, read_predictions(results, path))
+    return Measured(results.model, path, results, task, read_predictions(results, path))
+
+
+def _told_apart(all_measured: list[Measured]) -> list[Measured]:
+    """By the models' names, or by the files' where two models share one."""
+    if len({each.name for each in all_measured}) == len(all_measured):
+        return all_measured
+    return [each._replace(name=str(each.path)) for each in all_measured]
 
 
 def _require_same_test(a: Measured, b: Measured) -> None:

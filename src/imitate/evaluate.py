@@ -83,7 +83,7 @@ def evaluate(
         fraction=fraction,
         seeds=list(range(len(runs))),
         settings=chosen.model_dump(mode="json"),
-        metrics=estimates(chosen, runs, resamples),
+        metrics=estimates(chosen, runs, per_seed, resamples),
         per_seed=[{key: value for key, value in each.items() if not math.isnan(value)} for each in per_seed],
         versions={package: version(package) for package in VERSIONS},
         seconds=round(time.perf_counter() - started, 1),
@@ -93,25 +93,41 @@ def evaluate(
     return results
 
 
-def estimates(task: Task, runs: list[Predictions], resamples: int) -> dict[str, Estimate]:
+def estimates(
+    task: Task, runs: list[Predictions], per_seed: list[dict[str, float]], resamples: int
+) -> dict[str, Estimate]:
     """The mean over the runs of every figure, its 95% interval over runs and patients, and the levels beside it."""
-    each = [task.measure(run) for run in runs]
+    assert all(np.array_equal(run["image_id"], runs[0]["image_id"]) for run in runs), "the runs differ in their images"
     drawn = statistics.bootstrap([partial(task.resample, run) for run in runs], runs[0]["patient"], resamples=resamples)
     chance, shuffled = task.chance(runs[0]), [task.shuffled(run) for run in runs]
     found = {}
-    for name in each[0]:
-        value = float(np.mean([figures[name] for figures in each]))
+    for name in per_seed[0]:
         low, high = statistics.interval(drawn[name]) or (None, None)
-        undefined = [key.split("/")[1] for key in each[0] if key.startswith(f"{name}/") and math.isnan(each[0][key])]
         found[name] = Estimate(
-            value=None if math.isnan(value) else value,
+            value=_defined(np.mean([figures[name] for figures in per_seed])),
             low=low,
             high=high,
-            chance=chance.get(name),
-            shuffled=float(np.mean([level[name] for level in shuffled])) if name in shuffled[0] else None,
-            note=f"undefined and left out: {', '.join(undefined)}" if undefined else "",
+            chance=_defined(chance.get(name, math.nan)),
+            shuffled=_defined(np.mean([level.get(name, math.nan) for level in shuffled])),
+            note=_note(name, per_seed[0], drawn),
         )
     return found
+
+
+def _defined(value: float | np.floating) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _note(name: str, figures: dict[str, float], drawn: dict[str, np.ndarray]) -> str:
+    """Which classes a macro figure leaves out, and how often resamples leave out something more."""
+    classes = [key for key in figures if key.startswith(f"{name}/")]
+    absent = [key for key in classes if math.isnan(figures[key])]
+    notes = [f"undefined and left out: {', '.join(key.split('/')[1] for key in absent)}"] if absent else []
+    watched = [key for key in classes or [name] if not math.isnan(figures[key])]
+    lost = np.any([np.isnan(drawn[key]) for key in watched], axis=0).mean() if watched else 0.0
+    if lost > 0:
+        notes.append(f"{'some class ' if classes else ''}undefined in {lost:.1%} of the resamples")
+    return "; ".join(notes)
 
 
 def _parsed(settings: tuple[str, ...]) -> dict[str, Any]:
