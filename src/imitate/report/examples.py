@@ -94,7 +94,10 @@ def _boxed(example: Example) -> Html:
 
 
 def _percentile(run: Predictions) -> np.ndarray:
-    return run.get("figure:percentile/both/image-to-text", np.full(len(run["image_id"]), np.nan))
+    """Of the own report; NaN of images, or runs, that have no nearest reports."""
+    if "top" not in run:
+        return np.full(len(run["image_id"]), np.nan)
+    return run["figure:percentile/both/image-to-text"]
 
 
 def _ranked(example: Example) -> Html:
