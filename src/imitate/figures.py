@@ -130,7 +130,7 @@ def efficiency(methods: Mapping[str, Mapping[float, Point]], look: Styles, *, fi
         if chance is not None:
             axes.axhline(chance, color=GRAY, linewidth=0.8, linestyle=":")
         axes.set(xscale="log", xlabel="training patients", ylabel=figure)
-        axes.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
+        axes.set_xticks(shares, [f"{100 * share:g}%" for share in shares])
         axes.set_xticks([], minor=True)
 
     return _svg(

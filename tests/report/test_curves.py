@@ -86,11 +86,3 @@ def test_probabilities_of_logits_and_of_exclusive_classes() -> None:
 @pytest.mark.filterwarnings("error")
 def test_probabilities_do_not_overflow() -> None:
     assert curves._probabilities(np.array([[-1e4], [1e4]])).tolist() == [[0.0], [1.0]]
-
-
-def test_lost_predictions_are_said(tmp_path: Path) -> None:
-    path = results_files.classification(tmp_path / "a.json", n=60)
-    path.with_suffix(".npz").unlink()
-    (group,) = read_groups([path])
-    assert "IMITATE" in curves.missing(group, {})[0]
-    assert curves.missing(group, {"IMITATE": []}) == []

@@ -64,7 +64,7 @@ def test_settings_may_change_with_the_share(tmp_path: Path) -> None:
 
 def test_two_results_for_one_cell_are_an_error(tmp_path: Path) -> None:
     paths = [results_files.detection(tmp_path / f"{name}.json") for name in "ab"]
-    with pytest.raises(UserError, match=r"a\.json and .*b\.json are both detection of IMITATE on folder at 100 %"):
+    with pytest.raises(UserError, match=r"a\.json and .*b\.json are both detection of IMITATE on folder at 100%"):
         read_groups(paths)
 
 

@@ -8,7 +8,7 @@ from results_files import estimated
 from imitate import figures
 from imitate.report import tables
 from imitate.report.groups import Group, read_groups
-from imitate.report.page import Html
+from imitate.report.page import Html, note
 
 
 def group_of(tmp_path: Path, main: str, values: dict[str, float | None]) -> Group:
@@ -42,7 +42,7 @@ def test_methods_are_rows_and_shares_are_columns(tmp_path: Path) -> None:
     (group,) = read_groups(paths)
     head, shares, imitate, random, chance = rows(tables.main_table(group, figures.styles(list(group.methods))))
     assert head == ["method", "Dice", "Dice, positives only", "false-positive rate"]
-    assert shares == ["1 %", "100 %"] * 3
+    assert shares == ["1%", "100%"] * 3
     assert imitate[:3] == ["● IMITATE", "65.0 62.0–68.0", "75.0 72.0–78.0"]
     assert random[:3] == ["● random", "–", "50.0 47.0–53.0"]
     assert chance == ["chance", "78.0", "78.0", "0.0", "0.0", "0.0", "0.0"]
@@ -95,10 +95,9 @@ def test_all_figures_hold_every_class(tmp_path: Path) -> None:
 def test_notes_name_undefined_classes_once(tmp_path: Path) -> None:
     paths = [results_files.classification(tmp_path / f"{name}.json", model=name, n=60, mode="paper") for name in "ab"]
     (group,) = read_groups(paths)
-    assert [str(each) for each in tables.notes(group)] == [
-        f'<p class="note">{tables.PAPER}</p>',
-        '<p class="note">Undefined and left out: Fracture</p>',
-    ]
+    told = "undefined and left out: Fracture"
+    assert tables.notes(group) == [note(tables.PAPER), note(f"AUROC: {told}")]
+    assert note(f"average precision: {told}") in tables.all_figures(group, figures.styles(list("ab")))
 
 
 def test_a_note_on_some_results_says_on_which(tmp_path: Path) -> None:
@@ -107,7 +106,8 @@ def test_a_note_on_some_results_says_on_which(tmp_path: Path) -> None:
         results_files.detection(tmp_path / "b.json", model="b", fraction=0.1),
     ]
     (group,) = read_groups(paths)
-    assert "a at 100 % of the training patients: half of it" in tables.notes(group)[0]
+    (told,) = tables.notes(group)
+    assert "mAP, IoU .40 to .75: half of it (a at 100% of the training patients)" in told
 
 
 def test_runs_tell_settings_without_folders(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_runs_tell_settings_without_folders(tmp_path: Path) -> None:
     told = tables.runs(group)
     assert "prompts prompts.yaml; branch both" in told
     assert "someone" not in told and str(tmp_path) not in told
-    assert rows(told)[1][:6] == ["a.json", "IMITATE", "100 %", "2", "clean", "82"]
+    assert rows(told)[1][:6] == ["a.json", "IMITATE", "100%", "2", "clean", "82"]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_the_overview_leads_to_every_section(tmp_path: Path) -> None:
     )
     _, detection, retrieval = rows(tables.overview(groups, figures.styles(["random", "IMITATE"])))
     assert detection == [
-        "Detection on folder mAP, IoU .40 to .75 at 100 % of the training patients",
+        "Detection on folder mAP, IoU .40 to .75 at 100% of the training patients",
         "–",
         "20.0 17.0–23.0",
         "–",

@@ -11,14 +11,15 @@ from imitate.data.prepared import Prepared
 from imitate.report import curves, tables
 from imitate.report.examples import examples
 from imitate.report.groups import Group, read_groups
-from imitate.report.page import Html, document, element
+from imitate.report.page import Html, document, element, note
 from imitate.tasks.results import write_text
 from imitate.types import UserError
 
 log = logging.getLogger(__name__)
+TITLE = "Evaluation of chest radiograph encoders"
 CURVES = frozenset({"linear-classification", "finetune-classification", "zero-shot"})
 HOW = (
-    "Intervals are 95 % percentile intervals of a bootstrap over seeds and patients together; with one seed they do "
+    "Intervals are 95% percentile intervals of a bootstrap over seeds and patients together; with one seed they do "
     "not hold the variation of training. A value is bold where its interval leaves out the value of the next best; "
     "for a paired test on the same images run imitate compare. Where several shares of the training patients were "
     "measured, curves and examples are of the largest."
@@ -52,9 +53,10 @@ def report(
             log.warning("%s: no results are of this folder, it shows nothing", folder.root)
     look = figures.styles(list(dict.fromkeys(name for group in groups for name in group.methods)))
     sections = [_section(group, look, folders, show_reports=show_reports) for group in groups]
+    page = document(TITLE, _head(groups, look), *sections, _foot())
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_text(out, document("Evaluation of chest radiograph encoders", _head(groups, look), *sections, _foot()))
+        write_text(out, page)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}") from error
     log.info("%s: %d results in %d tables", out, len(results), len(groups))
@@ -71,7 +73,7 @@ def _head(groups: Sequence[Group], look: figures.Styles) -> Html:
     links = [element("a", group.title, href=f"#{tables.anchor_of(group)}") for group in groups]
     return element(
         "header",
-        element("h1", "Evaluation of chest radiograph encoders"),
+        element("h1", TITLE),
         element("p", written, class_="lead"),
         element("nav", *links, aria_label="Sections"),
         tables.overview(groups, look),
@@ -95,12 +97,17 @@ def _section(group: Group, look: figures.Styles, folders: Mapping[str, Prepared]
         *tables.notes(group),
         *curves.summary(group, look),
         *(curves.classes(group, runs, look) if group.task in CURVES else []),
-        *(curves.missing(group, runs) if group.task in CURVES else []),
         *examples(group, runs, folders, show_reports=show_reports),
+        *_lost([name for name in read if name not in runs]),
         tables.all_figures(group, look),
         tables.runs(group),
         id=tables.anchor_of(group),
     )
+
+
+def _lost(names: Sequence[str]) -> list[Html]:
+    told = f"The predictions (.npz) of {', '.join(names)} are not beside their results: no curves, no examples."
+    return [note(told)] if names else []
 
 
 def _foot() -> Html:

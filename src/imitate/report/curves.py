@@ -7,7 +7,7 @@ import numpy as np
 from imitate import figures
 from imitate.figures import Point, Scored, Styles
 from imitate.report.groups import Group
-from imitate.report.page import Html, details, element, figure, note
+from imitate.report.page import Html, details, element, figure
 from imitate.report.tables import WAYS, at_share, headlines, label, trained
 from imitate.tasks.base import Estimate, Predictions
 
@@ -22,6 +22,8 @@ def summary(group: Group, look: Styles) -> list[Html]:
     drawn = {}
     if len(group.shares) > 1:
         for name in headlines(group):
+            if not any(_points(group, name, share) for share in group.shares):
+                continue
             alt = f"{label(name)} over the share of training patients, with 95% intervals; the table has the numbers"
             drawn[alt] = _efficiency(group, name, look)
     efficiency = [figure("What more training patients bring", drawn)] if drawn else []
@@ -93,12 +95,11 @@ def _retrieval(group: Group, look: Styles) -> list[Html]:
         images = {}
         for way, told in WAYS.items():
             names = [name for name in group.figures if name.startswith("recall@") and name.endswith(f"/{branch}/{way}")]
-            entries = group.at(share).items()
             shuffled = {
                 _at(name): {
-                    method: 100 * level
-                    for method, entry in entries
-                    if (level := entry.results.metrics[name].shuffled) is not None
+                    method: 100 * estimate.shuffled
+                    for method, estimate in group.estimates(name, share).items()
+                    if estimate.shuffled is not None
                 }
                 for name in names
             }
@@ -139,10 +140,3 @@ def _probabilities(score: np.ndarray) -> np.ndarray:
     if score.shape[1] > 1 and (score <= 0).all() and np.allclose(exponential.sum(1), 1, atol=1e-3):
         return exponential
     return (1 + np.tanh(score / 2)) / 2
-
-
-def missing(group: Group, runs: Runs) -> list[Html]:
-    lost = [name for name in group.at(group.shares[-1]) if name not in runs]
-    return (
-        [note(f"The predictions (.npz) of {', '.join(lost)} are not beside their results: no curves.")] if lost else []
-    )

@@ -52,6 +52,8 @@ def examples(
         for title, row in _chosen(kind.quality(run)).items():
             place = places[str(run["image_id"][row])]
             drawn.append(kind.draw(Example(data, run, row, place, f"{method}, {title}", show_reports)))
+    if not drawn:
+        return []
     return [details(f"Examples: {kind.what}", element("div", *drawn, class_="row"), open_=len(runs) == 1)]
 
 
@@ -109,7 +111,7 @@ def _ranked(example: Example) -> Html:
     for report in first:
         told = "its own report" if report == own else "another report"
         items.append(element("li", element("em", told), *(_words(report) if example.show_reports else [])))
-    percentile = f"its report stands before {100 * _percentile(example.run)[example.row]:.1f} % of the others"
+    percentile = f"its report stands before {100 * _percentile(example.run)[example.row]:.1f}% of the others"
     query = figure(f"{example.title}: {percentile}", {"Query radiograph": figures.radiograph(example.image)})
     words = [element("p", element("em", "The report of this image"), *_words(own))] if example.show_reports else []
     return element("div", query, *words, element("ol", *items), class_="query")

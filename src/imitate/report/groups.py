@@ -59,7 +59,7 @@ class Group(NamedTuple):
 
     @property
     def title(self) -> str:
-        return f"{TITLES[self.task]} on {self.data['name']}"
+        return f"{TITLES[self.task]} on {self.data['name']}{', mode paper' if self.mode == 'paper' else ''}"
 
     def at(self, share: float) -> dict[str, Entry]:
         return {name: shares[share] for name, shares in self.methods.items() if share in shares}
@@ -113,7 +113,7 @@ def _group(entries: list[Entry]) -> Group:
         if share in shares:
             raise UserError(
                 f"{shares[share].path} and {entry.path} are both {first.task} of {name} on {first.data['name']} at "
-                f"{100 * share:g} %: leave one out, or evaluate it with another --name"
+                f"{100 * share:g}%: leave one out, or evaluate it with another --name"
             )
         shares[share] = entry
     return Group(first.task, first.mode, first.data, methods)

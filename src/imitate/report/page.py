@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 STYLE = Path(__file__).with_name("page.css")
-VOID = frozenset({"img", "meta", "br", "path", "circle"})
+VOID = frozenset({"img", "meta"})
 
 
 class Html(str):
@@ -33,7 +33,7 @@ def table(
     rows: Iterable[tuple[str, Sequence[str]]],
     *,
     corner: str = "",
-    class_: str = "figures",
+    class_: str = "",
 ) -> Html:
     """``columns`` maps a heading to those below it, () where there are none; each row is its heading and its cells."""
     deep = any(columns.values())
@@ -51,7 +51,7 @@ def table(
         for heading, cells in rows
     ]
     whole = element("table", element("caption", caption), element("thead", *head), element("tbody", *body))
-    return element("div", whole, class_=f"scroll {class_}", role="region", tabindex="0", aria_label=plain(caption))
+    return element("div", whole, class_=f"scroll {class_}".strip(), role="region", tabindex="0", aria_label=caption)
 
 
 def figure(caption: str, images: Mapping[str, str]) -> Html:
@@ -87,8 +87,3 @@ def document(title: str, *content: str) -> Html:
 def anchor(text: str) -> str:
     """An id made of the text's letters and digits."""
     return re.sub(r"\W+", "-", text.lower()).strip("-")
-
-
-def plain(text: str) -> str:
-    """Markup without its tags."""
-    return html.unescape(re.sub(r"<[^>]*>", "", text)) if isinstance(text, Html) else text

@@ -90,7 +90,7 @@ def main_table(group: Group, look: Styles) -> Html:
             name, *parts = label(figure).split(" · ")
             columns.setdefault(parts[-1] if parts else name, []).extend([name] if parts else [])
         else:
-            columns[label(figure)] = [f"{100 * share:g} %" for share in shares] if len(shares) > 1 else []
+            columns[label(figure)] = [f"{100 * share:g}%" for share in shares] if len(shares) > 1 else []
     cells = [_cells(group, figure, share, list(group.methods)) for figure in chosen for share in shares]
     rows: list[tuple[str, Sequence[str]]] = [
         (key(name, look[name]), row) for name, row in zip(group.methods, zip(*cells, strict=True), strict=True)
@@ -112,7 +112,8 @@ def all_figures(group: Group, look: Styles) -> Html:
         ]
         caption = f"All figures{at_share(group, share)}"
         tables.append(table(caption, _beside_chance(list(found), look), rows, corner="figure, %"))
-    return details("All figures", *tables)
+    others = [figure for figure in group.figures if figure not in headlines(group)]
+    return details("All figures", *tables, *_told(group, others))
 
 
 def notes(group: Group) -> list[Html]:
@@ -122,15 +123,7 @@ def notes(group: Group) -> list[Html]:
         written.append(note(CHANCE[group.task]))
     if group.mode == "paper":
         written.append(note(PAPER))
-    told: dict[str, list[str]] = {}
-    for name, shares in group.methods.items():
-        for share, entry in shares.items():
-            for words in {estimate.note for estimate in entry.results.metrics.values() if estimate.note}:
-                told.setdefault(words, []).append(f"{name}{at_share(group, share)}")
-    for words, where in sorted(told.items()):
-        everywhere = len(where) == len(group.entries)
-        written.append(note(words[:1].upper() + words[1:] if everywhere else f"{'; '.join(where)}: {words}"))
-    return written
+    return [*written, *_told(group, headlines(group))]
 
 
 def runs(group: Group) -> Html:
@@ -139,7 +132,7 @@ def runs(group: Group) -> Html:
     rows = []
     for name, shares in group.methods.items():
         for share, (path, results) in sorted(shares.items()):
-            cells = [name, f"{100 * share:g} %", str(len(results.seeds)), results.mode, f"{results.seconds:,.0f}"]
+            cells = [name, f"{100 * share:g}%", str(len(results.seeds)), results.mode, f"{results.seconds:,.0f}"]
             settings = "; ".join(f"{key} {_setting(value)}" for key, value in results.settings.items())
             versions = "; ".join(f"{package} {version}" for package, version in results.versions.items())
             rows.append((path.name, [*cells, settings, versions]))
@@ -158,16 +151,31 @@ def trained(group: Group) -> bool:
 
 def at_share(group: Group, share: float) -> str:
     """Nothing for a task that trains nothing."""
-    return f" at {100 * share:g} % of the training patients" if trained(group) else ""
+    return f" at {100 * share:g}% of the training patients" if trained(group) else ""
 
 
 def anchor_of(group: Group) -> str:
     data = group.data
-    return anchor(f"{group.title} {data['split']} {data['fingerprint']} {data['images']} {group.mode}")
+    return anchor(
+        f"{group.title} {data['split']} {data['fingerprint']} {data['images']} {data['patients']} {group.mode}"
+    )
 
 
 def _beside_chance(names: Sequence[str], look: Styles) -> dict[str, Sequence[str]]:
     return dict.fromkeys(["chance", *(key(name, look[name]) for name in names)], ())
+
+
+def _told(group: Group, figures: Sequence[str]) -> list[Html]:
+    """The notes on these figures, each once, with the methods that it concerns if that isn't all of them."""
+    told: dict[str, list[str]] = {}
+    for figure in figures:
+        for name, shares in group.methods.items():
+            for share, (_, results) in shares.items():
+                if figure in results.metrics and results.metrics[figure].note:
+                    words = f"{label(figure)}: {results.metrics[figure].note}"
+                    told.setdefault(words, []).append(f"{name}{at_share(group, share)}")
+    every = len(group.entries)
+    return [note(words if len(on) == every else f"{words} ({'; '.join(on)})") for words, on in told.items()]
 
 
 def _cells(group: Group, figure: str, share: float, names: Sequence[str]) -> list[Html]:
