@@ -129,3 +129,10 @@ def test_boxes_are_where_they_are_said_to_be() -> None:
     for found in (rows, columns):
         assert found.min() == pytest.approx(9.5 * scale, abs=2)
         assert found.max() == pytest.approx(27.5 * scale, abs=2)
+
+
+def test_thinning_cannot_be_seen() -> None:
+    x = np.linspace(0, 100, 50_000)
+    kept_x, kept_y = figures._thinned(x, np.sqrt(x) * 10)
+    assert len(kept_x) < 500 and kept_x[0] == 0 and kept_x[-1] == 100
+    assert np.abs(np.interp(x, kept_x, kept_y) - np.sqrt(x) * 10).max() < 0.5

@@ -22,18 +22,13 @@ PANEL = (3.2, 2.9)
 BINS = 10  # of a calibration curve
 SETTINGS: dict[str, Any] = {
     "font.size": 9,
-    "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
     "axes.edgecolor": GRAY,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
     "grid.color": "#e6e6e6",
-    "legend.frameon": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "imitate",
-    "text.parse_math": False,
+    **dict.fromkeys(("axes.grid", "axes.axisbelow"), True),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon", "text.parse_math"), False),
 }
 
 _styled = matplotlib.style.context(["default", SETTINGS])  # whatever the user's own settings are
@@ -78,7 +73,7 @@ def roc(runs: Runs, look: Styles) -> str:
         axes.plot([0, 100], [0, 100], color=GRAY, linewidth=0.8, linestyle=":")
         for name, run, width in _each(runs):
             true, false = _counts(run)
-            axes.plot(100 * false / false[-1], 100 * true / true[-1], **_line(look[name], width))
+            axes.plot(*_thinned(100 * false / false[-1], 100 * true / true[-1]), **_line(look[name], width))
         _square(axes, "false-positive rate, %", "sensitivity, %")
 
     return _svg(paint, PANEL, _methods(runs, look))
@@ -93,7 +88,7 @@ def precision_recall(runs: Runs, look: Styles) -> str:
             true, false = (counts[1:] for counts in _counts(run))
             recall, precision = 100 * true / true[-1], 100 * true / (true + false)
             axes.axhline(precision[-1], color=GRAY, linewidth=0.8, linestyle=":")
-            line = np.append(0, recall), np.append(precision[0], precision)
+            line = _thinned(np.append(0, recall), np.append(precision[0], precision))
             axes.plot(*line, drawstyle="steps-pre", **_line(look[name], width))
         _square(axes, "recall, %", "precision, %")
 
@@ -133,9 +128,8 @@ def efficiency(methods: Mapping[str, Mapping[float, Point]], look: Styles, *, fi
         axes.set_xticks(shares, [f"{100 * share:g}%" for share in shares])
         axes.set_xticks([], minor=True)
 
-    return _svg(
-        paint, (3.5, 2.7), [*_methods(methods, look, marked=True), *([] if chance is None else [_dotted("chance")])]
-    )
+    legend = [*_methods(methods, look, marked=True), *([] if chance is None else [_dotted("chance")])]
+    return _svg(paint, (3.5, 2.7), legend)
 
 
 @_styled
@@ -188,9 +182,9 @@ def bars(
         axes.grid(visible=False, axis="x")
         axes.set_ylabel(f"{axis}, %")
 
-    methods = [Rectangle((0, 0), 1, 1, color=look[name].colour, label=_short(name)) for name in names]
-    levels = [Rectangle((0, 0), 1, 1, color="#bbbbbb", label="chance"), _dotted("images exchanged", "#222222")]
-    return _svg(paint, (3.5, 2.6), [*methods, *levels])
+    marks = [(look[name].colour, _short(name)) for name in names] + [("#bbbbbb", "chance")]
+    legend = [Rectangle((0, 0), 1, 1, color=colour, label=label) for colour, label in marks]
+    return _svg(paint, (3.5, 2.6), [*legend, _dotted("images exchanged", "#222222")])
 
 
 @_styled
@@ -203,8 +197,7 @@ def contours(
 
     def paint(axes: Axes) -> None:
         for mask, colour, dash in ((truth, TRUTH, "-"), (predicted, FOUND, "--")):
-            # A rim of nothing closes the outline of what touches the border
-            rimmed = np.pad(mask, 1).astype(float)
+            rimmed = np.pad(mask, 1).astype(float)  # so that the outline of what touches the border closes
             at = (np.arange(len(rimmed)) - 0.5) * len(image) / len(mask) - 0.5
             if mask.any():
                 axes.contour(at, at, rimmed, [0.5], colors=[colour], linestyles=[dash], linewidths=1.4)
@@ -247,6 +240,13 @@ def _counts(run: Scored) -> tuple[np.ndarray, np.ndarray]:
     last = np.append(np.flatnonzero(np.diff(run.score[order])), len(order) - 1)
     true, false = (np.append(0, np.cumsum(hits)[last]) for hits in (positive, ~positive))
     return true, false
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Without the points that lie within half a percent of the one before: a screen cannot show them."""
+    moved = np.diff(np.round(2 * np.stack([x, y])), axis=1).any(0)
+    kept = np.flatnonzero(np.append(True, moved) | (np.arange(len(x)) == len(x) - 1))
+    return x[kept], y[kept]
 
 
 def _line(style: Style, width: float) -> dict[str, Any]:
