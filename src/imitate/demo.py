@@ -53,7 +53,7 @@ def demo(*, out: Path = Path("demo"), threads: int | None = None) -> None:
             _measure(out, task, name=name, model=str(model), like=like, epochs=short)
     log.info("5/5  the report")
     page = out / "report.html"
-    report(*sorted((out / "results").glob("*.json")), out=page, data=(out / "labelled", out / "mimic-cxr"))
+    report(tuple(sorted((out / "results").glob("*.json"))), out=page, data=(out / "labelled", out / "mimic-cxr"))
     log.info("done in %.0f s: open %s", time.monotonic() - started, page)
 
 

@@ -154,6 +154,15 @@ def test_both_is_the_mean_cosine_of_what_a_report_has(tmp_path: Path, encoder: I
     assert Retrieval().measure(mixed)["recall@1/findings/image-to-text"] == 0.0
 
 
+def test_the_nearest_reports_are_named_by_their_first_images(tmp_path: Path, encoder: ImageEncoder) -> None:
+    """Eight images, four distinct reports, one image without any: the own report comes first, each report once."""
+    texts: list[str | None] = [*[f"report {i % 4}" for i in range(8)], None]
+    top = Retrieval().predict(_subject(encoder), _data(tmp_path, texts, texts), Budget())["top"]
+    assert top[:8, 0].tolist() == [f"i{i % 4}" for i in range(8)]
+    assert [sorted(row) for row in top[:8].tolist()] == [["i0", "i1", "i2", "i3"]] * 8
+    assert top[8].tolist() == [""] * 4
+
+
 def _resampled(task: Retrieval, predictions: Predictions, rows: np.ndarray) -> dict[str, np.ndarray]:
     return task.resample(predictions, np.bincount(rows, minlength=24)[None])
 

@@ -14,7 +14,7 @@ from imitate import metrics
 from imitate.data.prepared import Prepared
 from imitate.tasks.base import Budget, Predictions, Subject, Task
 from imitate.tasks.embeddings import Section, embed_images, embed_reports
-from imitate.tasks.ranking import Ranks, Side, at_random, figures, rank
+from imitate.tasks.ranking import CELLS, Ranks, Side, at_random, figures, rank
 from imitate.types import UserError
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ BRANCHES: dict[str, tuple[Section, ...]] = {
     "impression": ("impression",),
 }
 PERMUTATIONS = 5
+NEAREST = 5
 
 
 class Pairs(NamedTuple):
@@ -54,7 +55,10 @@ class Retrieval(Task):
     split: str = "val"
 
     def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
-        """Columns ``<level>:<figure>/<branch>/<direction>`` of level figure, chance, shuffled or weight."""
+        """Columns ``<level>:<figure>/<branch>/<direction>`` of level figure, chance, shuffled or weight.
+
+        ``top`` names the reports nearest to each image, by both sections, as the images that they belong to.
+        """
         rows = data.rows(self.split)
         table = data.table.iloc[rows]
         out: Predictions = {key: table[key].to_numpy().astype(np.str_) for key in ("image_id", "patient")}
@@ -63,6 +67,8 @@ class Retrieval(Task):
                 whole = np.full(len(rows), np.nan, dtype=np.float32)
                 whole[pairs.present] = column
                 out[name] = whole
+            if pairs.branch == "both":
+                out["top"] = _nearest(pairs, out["image_id"])
         if len(out) == 2:
             raise UserError(
                 f"{data.root} has fewer than two distinct reports in split {self.split!r}: "
@@ -83,6 +89,17 @@ class Retrieval(Task):
     def shuffled(self, predictions: Predictions) -> dict[str, float]:
         """The mean over a few permutations of the images against their reports."""
         return {name: float(figure[0]) for name, figure in _means(predictions, "shuffled").items()}
+
+
+def _nearest(pairs: Pairs, image_id: np.ndarray) -> np.ndarray:
+    """(rows, k) image ids, the nearest report first: each report by its first image; empty where there is none."""
+    images, texts = pairs.images, pairs.texts
+    k, size = min(NEAREST, len(texts.text)), max(1, CELLS // len(texts.text))
+    top = torch.cat([(part @ texts.vectors.T).topk(k).indices for part in images.vectors.split(size)]).cpu().numpy()
+    first = np.unique(images.text.cpu().numpy(), return_index=True)[1]
+    nearest = np.full((len(image_id), k), "", dtype=image_id.dtype)
+    nearest[pairs.present] = image_id[pairs.present][first][top]
+    return nearest
 
 
 def _means(predictions: Predictions, level: str, counts: np.ndarray | None = None) -> dict[str, np.ndarray]:

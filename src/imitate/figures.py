@@ -1,0 +1,300 @@
+"""Drawings on white, each as a data URI: the same bytes for the same numbers, whoever draws them and when."""
+
+import base64
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import BytesIO
+from typing import Any, NamedTuple
+
+import matplotlib.style
+import numpy as np
+from jaxtyping import Bool, Float, Num, UInt8
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444")  # told apart by all eyes
+DASHES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+GRAY, TRUTH, FOUND = "#777777", "#2fe07f", "#ff9d2e"
+LONGEST_NAME = 36
+PANEL = (3.2, 2.9)
+BINS = 10  # of a calibration curve
+SETTINGS: dict[str, Any] = {
+    "font.size": 9,
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
+    "axes.edgecolor": GRAY,
+    "grid.color": "#e6e6e6",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "imitate",
+    **dict.fromkeys(("axes.grid", "axes.axisbelow"), True),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon", "text.parse_math"), False),
+}
+
+_styled = matplotlib.style.context(["default", SETTINGS])  # whatever the user's own settings are
+
+
+class Style(NamedTuple):
+    colour: str
+    dash: str
+    marker: str
+
+
+class Point(NamedTuple):
+    value: float
+    low: float
+    high: float
+
+
+class Scored(NamedTuple):
+    """One run's test images of a class, none of unknown target."""
+
+    target: Num[np.ndarray, " images"]
+    score: Float[np.ndarray, " images"]
+
+
+Styles = Mapping[str, Style]
+Runs = Mapping[str, Sequence[Scored]]
+
+
+def styles(names: Sequence[str]) -> dict[str, Style]:
+    """A colour, a dash and a marker for each name, so that a method looks the same in every drawing."""
+    return {
+        name: Style(COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)], MARKERS[i % len(MARKERS)])
+        for i, name in enumerate(names)
+    }
+
+
+@_styled
+def roc(runs: Runs, look: Styles) -> str:
+    """One line a run."""
+
+    def paint(axes: Axes) -> None:
+        axes.plot([0, 100], [0, 100], color=GRAY, linewidth=0.8, linestyle=":")
+        for name, run, width in _each(runs):
+            true, false = _counts(run)
+            axes.plot(*_thinned(100 * false / false[-1], 100 * true / true[-1]), **_line(look[name], width))
+        _square(axes, "false-positive rate, %", "sensitivity, %")
+
+    return _svg(paint, PANEL, _methods(runs, look))
+
+
+@_styled
+def precision_recall(runs: Runs, look: Styles) -> str:
+    """One line a run, in steps; dotted: the share of positives, which is the precision of chance."""
+
+    def paint(axes: Axes) -> None:
+        for name, run, width in _each(runs):
+            true, false = (counts[1:] for counts in _counts(run))
+            recall, precision = 100 * true / true[-1], 100 * true / (true + false)
+            axes.axhline(precision[-1], color=GRAY, linewidth=0.8, linestyle=":")
+            line = _thinned(np.append(0, recall), np.append(precision[0], precision))
+            axes.plot(*line, drawstyle="steps-pre", **_line(look[name], width))
+        _square(axes, "recall, %", "precision, %")
+
+    return _svg(paint, PANEL, _methods(runs, look))
+
+
+@_styled
+def reliability(runs: Runs, look: Styles) -> str:
+    """Scores are probabilities. Share of positives against mean score, in bins of as many images each."""
+
+    def paint(axes: Axes) -> None:
+        axes.plot([0, 100], [0, 100], color=GRAY, linewidth=0.8, linestyle=":")
+        for name, scored in runs.items():
+            target, score = (np.concatenate([run[i] for run in scored]) for i in (0, 1))
+            bins = [part for part in np.array_split(np.argsort(score, kind="stable"), BINS) if len(part)]
+            points = [(100 * score[part].mean(), 100 * (target[part] > 0).mean()) for part in bins]
+            axes.plot(*zip(*points, strict=True), **_line(look[name], 1.2), marker=look[name].marker, markersize=4)
+        _square(axes, "predicted probability, %", "share of positives, %")
+
+    return _svg(paint, PANEL, _methods(runs, look, marked=True))
+
+
+@_styled
+def efficiency(methods: Mapping[str, Mapping[float, Point]], look: Styles, *, figure: str, chance: float | None) -> str:
+    """A figure over the share of training patients, with a band for its interval."""
+
+    def paint(axes: Axes) -> None:
+        shares = sorted({share for points in methods.values() for share in points})
+        for name, points in methods.items():
+            x = sorted(points)
+            axes.plot(x, [points[share].value for share in x], **_line(look[name], 1.6), marker=look[name].marker)
+            low, high = zip(*((points[share].low, points[share].high) for share in x), strict=True)
+            axes.fill_between(x, low, high, color=look[name].colour, alpha=0.13, linewidth=0)
+        if chance is not None:
+            axes.axhline(chance, color=GRAY, linewidth=0.8, linestyle=":")
+        axes.set(xscale="log", xlabel="training patients", ylabel=figure)
+        axes.set_xticks(shares, [f"{100 * share:g}%" for share in shares])
+        axes.set_xticks([], minor=True)
+
+    legend = [*_methods(methods, look, marked=True), *([] if chance is None else [_dotted("chance")])]
+    return _svg(paint, (3.5, 2.7), legend)
+
+
+@_styled
+def forest(rows: Mapping[str, Mapping[str, Point]], look: Styles, *, chance: Mapping[str, float]) -> str:
+    """A row a figure, a point with its interval a method; a dotted tick where chance is."""
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    step = 0.8 / len(names)
+
+    def paint(axes: Axes) -> None:
+        for y, (label, row) in enumerate(rows.items()):
+            for name, point in row.items():
+                at = y + (names.index(name) - (len(names) - 1) / 2) * step
+                axes.plot(point[1:], [at, at], **_line(look[name], 1.6))
+                axes.plot([point.value], [at], look[name].marker, color=look[name].colour, markersize=5)
+            if label in chance:
+                axes.plot([chance[label]] * 2, [y - 0.45, y + 0.45], color=GRAY, linestyle=":")
+        axes.set_yticks(range(len(rows)), [_short(label) for label in rows])
+        axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="%")
+        axes.grid(visible=False, axis="y")
+
+    legend = [*_methods(names, look, marked=True), *([_dotted("chance")] if chance else [])]
+    return _svg(paint, (5.4, 0.9 + len(rows) * max(0.26, 0.13 * len(names))), legend)
+
+
+@_styled
+def bars(
+    groups: Mapping[str, Mapping[str, Point]],
+    look: Styles,
+    *,
+    axis: str,
+    chance: Mapping[str, float],
+    shuffled: Mapping[str, Mapping[str, float]],
+) -> str:
+    """A group of bars a figure: chance, then each method, crossed by a line where its exchanged images stand."""
+    names = list(dict.fromkeys(name for group in groups.values() for name in group))
+    width = 0.84 / (1 + len(names))
+
+    def paint(axes: Axes) -> None:
+        for x, (label, group) in enumerate(groups.items()):
+            left = x - 0.42 + width / 2
+            axes.bar(left, chance.get(label, 0), 0.9 * width, color="#bbbbbb")
+            for name, point in group.items():
+                at = left + (1 + names.index(name)) * width
+                axes.bar(at, point.value, 0.9 * width, color=look[name].colour)
+                axes.plot([at, at], point[1:], color="#222222", linewidth=1)
+                level = shuffled.get(label, {}).get(name)
+                if level is not None:
+                    axes.plot([at - width / 2, at + width / 2], [level, level], color="#222222", linestyle=":")
+        axes.set_xticks(range(len(groups)), list(groups))
+        axes.grid(visible=False, axis="x")
+        axes.set_ylabel(f"{axis}, %")
+
+    marks = [(look[name].colour, _short(name)) for name in names] + [("#bbbbbb", "chance")]
+    legend = [Rectangle((0, 0), 1, 1, color=colour, label=label) for colour, label in marks]
+    return _svg(paint, (3.5, 2.6), [*legend, _dotted("images exchanged", "#222222")])
+
+
+@_styled
+def contours(
+    image: UInt8[np.ndarray, "size size"],
+    truth: Bool[np.ndarray, "size size"],
+    predicted: Bool[np.ndarray, "side side"],
+) -> str:
+    """The outline of the truth and of a prediction, each mask laid over the whole image."""
+
+    def paint(axes: Axes) -> None:
+        for mask, colour, dash in ((truth, TRUTH, "-"), (predicted, FOUND, "--")):
+            rimmed = np.pad(mask, 1).astype(float)  # so that the outline of what touches the border closes
+            at = (np.arange(len(rimmed)) - 0.5) * len(image) / len(mask) - 0.5
+            if mask.any():
+                axes.contour(at, at, rimmed, [0.5], colors=[colour], linestyles=[dash], linewidths=1.4)
+
+    return _png(image, paint)
+
+
+@_styled
+def boxes(
+    image: UInt8[np.ndarray, "size size"],
+    truth: Num[np.ndarray, "objects 4"],
+    found: Num[np.ndarray, "boxes 4"],
+    scores: Float[np.ndarray, " boxes"],
+) -> str:
+    """Boxes by their corners in image pixels, the found ones with their scores."""
+
+    def paint(axes: Axes) -> None:
+        for box, colour, dash in [*((b, TRUTH, "-") for b in truth), *((b, FOUND, "--") for b in found)]:
+            width, height = box[2:] - box[:2]
+            axes.add_patch(Rectangle(box[:2], width, height, fill=False, edgecolor=colour, linestyle=dash))
+        for box, score in zip(found, scores, strict=True):
+            axes.text(float(box[0]), float(box[1]) - 2, f"{score:.2f}", color=FOUND, size=8, clip_on=True)
+
+    return _png(image, paint)
+
+
+@_styled
+def radiograph(image: UInt8[np.ndarray, "size size"]) -> str:
+    return _png(image, lambda axes: None)
+
+
+def _each(runs: Runs) -> list[tuple[str, Scored, float]]:
+    return [(name, run, 1.5 if len(scored) == 1 else 0.8) for name, scored in runs.items() for run in scored]
+
+
+def _counts(run: Scored) -> tuple[np.ndarray, np.ndarray]:
+    """True and false positives at each distinct threshold, from none called positive to all."""
+    order = np.argsort(-run.score, kind="stable")
+    positive = run.target[order] > 0
+    last = np.append(np.flatnonzero(np.diff(run.score[order])), len(order) - 1)
+    true, false = (np.append(0, np.cumsum(hits)[last]) for hits in (positive, ~positive))
+    return true, false
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Without the points that lie within half a percent of the one before: a screen cannot show them."""
+    moved = np.diff(np.round(2 * np.stack([x, y])), axis=1).any(0)
+    kept = np.flatnonzero(np.append(True, moved) | (np.arange(len(x)) == len(x) - 1))
+    return x[kept], y[kept]
+
+
+def _line(style: Style, width: float) -> dict[str, Any]:
+    return {"color": style.colour, "linestyle": style.dash, "linewidth": width}
+
+
+def _short(name: str) -> str:
+    """The end counts as well: it tells runs apart."""
+    half = LONGEST_NAME // 2
+    return name if len(name) <= LONGEST_NAME else f"{name[:half]}…{name[1 - half :]}"
+
+
+def _methods(names: Iterable[str], look: Styles, *, marked: bool = False) -> list[Any]:
+    return [
+        Line2D([], [], **_line(look[name], 1.5), marker=look[name].marker if marked else "", label=_short(name))
+        for name in names
+    ]
+
+
+def _dotted(label: str, colour: str = GRAY) -> Line2D:
+    return Line2D([], [], color=colour, linestyle=":", label=label)
+
+
+def _square(axes: Axes, x: str, y: str) -> None:
+    axes.set(xlim=(-2, 102), ylim=(-2, 102), xlabel=x, ylabel=y)
+
+
+def _svg(paint: Callable[[Axes], None], size: tuple[float, float], legend: Sequence[Any]) -> str:
+    """``size`` in inches, without the legend, which goes below."""
+    figure = Figure((size[0], size[1] + 0.18 * len(legend)), layout="constrained")
+    paint(figure.subplots())
+    figure.legend(handles=legend, loc="outside lower center", fontsize=8, labelspacing=0.2, borderpad=0)
+    file = BytesIO()
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return _uri("image/svg+xml", file.getvalue())
+
+
+def _png(image: np.ndarray, paint: Callable[[Axes], None]) -> str:
+    figure = Figure((3.2, 3.2), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+    paint(axes)
+    axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+    axes.set_axis_off()
+    file = BytesIO()
+    figure.savefig(file, format="png", metadata={"Software": None})
+    return _uri("image/png", file.getvalue())
+
+
+def _uri(media: str, data: bytes) -> str:
+    return f"data:{media};base64,{base64.b64encode(data).decode()}"

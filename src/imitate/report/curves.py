@@ -1,0 +1,142 @@
+"""A group of results drawn: intervals, label efficiency, curves of every class, retrieval beside its levels."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from imitate import figures
+from imitate.figures import Point, Scored, Styles
+from imitate.report.groups import Group
+from imitate.report.page import Html, details, element, figure
+from imitate.report.tables import WAYS, at_share, headlines, label, trained
+from imitate.tasks.base import Estimate, Predictions
+
+UNFOLDED = 1  # classes whose curves are shown at once
+Runs = Mapping[str, list[Predictions]]
+
+
+def summary(group: Group, look: Styles) -> list[Html]:
+    """The curves of label efficiency, and the intervals side by side; retrieval has bars."""
+    if group.task == "retrieval":
+        return _retrieval(group, look)
+    drawn = {}
+    if len(group.shares) > 1:
+        for name in headlines(group):
+            if not any(_points(group, name, share) for share in group.shares):
+                continue
+            alt = f"{label(name)} over the share of training patients, with 95% intervals; the table has the numbers"
+            drawn[alt] = _efficiency(group, name, look)
+    efficiency = [figure("What more training patients bring", drawn)] if drawn else []
+    return [element("div", *efficiency, *_forest(group, look), class_="row")]
+
+
+def classes(group: Group, runs: Runs, look: Styles) -> list[Html]:
+    """ROC and precision-recall curves of each class, and calibration where the scores stand for probabilities."""
+    drawn = []
+    for name in dict.fromkeys(str(name) for run in runs.values() for name in run[0]["classes"]):
+        scored = _of_class(runs, name)
+        if not scored:
+            continue
+        images = {
+            f"ROC curves of {name}": figures.roc(scored, look),
+            f"Precision-recall curves of {name}": figures.precision_recall(scored, look),
+        }
+        if trained(group):
+            images[f"Calibration of {name}"] = figures.reliability(_of_class(runs, name, probable=True), look)
+        target = next(iter(scored.values()))[0].target
+        drawn.append(figure(f"{name}: {int((target > 0).sum()):,} of {len(target):,} images are positive", images))
+    if not drawn:
+        return []
+    share = at_share(group, group.shares[-1])
+    several = ", a thin line a seed" if any(len(each) > 1 for each in runs.values()) else ""
+    return [details(f"Curves of each class{share}{several}", *drawn, open_=len(drawn) <= UNFOLDED)]
+
+
+def _point(estimate: Estimate | None) -> Point | None:
+    """In percent; without an interval a point."""
+    if estimate is None or estimate.value is None:
+        return None
+    low, high = (estimate.value if end is None else end for end in (estimate.low, estimate.high))
+    return Point(100 * estimate.value, 100 * low, 100 * high)
+
+
+def _points(group: Group, name: str, share: float) -> dict[str, Point]:
+    found = ((method, _point(estimate)) for method, estimate in group.estimates(name, share).items())
+    return {method: point for method, point in found if point}
+
+
+def _efficiency(group: Group, name: str, look: Styles) -> str:
+    methods: dict[str, dict[float, Point]] = {}
+    for share in group.shares:
+        for method, point in _points(group, name, share).items():
+            methods.setdefault(method, {})[share] = point
+    chance = group.chance(name)
+    level = None if chance is None else 100 * chance
+    return figures.efficiency(methods, look, figure=f"{label(name)}, %", chance=level)
+
+
+def _forest(group: Group, look: Styles) -> list[Html]:
+    """The top figures, and the classes of the main one."""
+    share, main = group.shares[-1], group.figures[0]
+    names = [name for name in group.figures if "/" not in name or name.startswith(f"{main}/")]
+    names.sort(key=lambda name: not name.startswith(main))
+    rows = {label(name): points for name in names if (points := _points(group, name, share))}
+    if not rows:
+        return []
+    levels = {label(name): 100 * level for name in names if (level := group.chance(name)) is not None}
+    drawn = figures.forest(rows, look, chance=levels)
+    alt = f"Methods with 95% intervals: {', '.join(rows)}; the table of all figures has the numbers"
+    return [figure(f"Methods with their 95% intervals{at_share(group, share)}", {alt: drawn})]
+
+
+def _retrieval(group: Group, look: Styles) -> list[Html]:
+    share, found = group.shares[-1], []
+    for branch in dict.fromkeys(name.split("/")[1] for name in group.figures if name.count("/") == 2):
+        images = {}
+        for way, told in WAYS.items():
+            names = [name for name in group.figures if name.startswith("recall@") and name.endswith(f"/{branch}/{way}")]
+            shuffled = {
+                _at(name): {
+                    method: 100 * estimate.shuffled
+                    for method, estimate in group.estimates(name, share).items()
+                    if estimate.shuffled is not None
+                }
+                for name in names
+            }
+            chance = {_at(name): 100 * level for name in names if (level := group.chance(name)) is not None}
+            bars = {_at(name): _points(group, name, share) for name in names}
+            images[f"Recall at k, {told}, by {branch}"] = figures.bars(
+                bars, look, axis=told, chance=chance, shuffled=shuffled
+            )
+        by = "both sections" if branch == "both" else f"the {branch} section"
+        found.append(figure(f"Recall by {by}: image → text, then text → image", images))
+    return [*found[:1], *([details("Recall by each section alone", *found[1:])] if found[1:] else [])]
+
+
+def _at(name: str) -> str:
+    return label(name).split(" · ")[0]
+
+
+def _of_class(runs: Runs, name: str, *, probable: bool = False) -> dict[str, list[Scored]]:
+    """The known targets and scores of one class, by method; nothing where they have one label only."""
+    found: dict[str, list[Scored]] = {}
+    for method, each in runs.items():
+        for run in each:
+            labels = [str(label) for label in run["classes"]]
+            if name not in labels:
+                continue
+            column = labels.index(name)
+            target, score = run["target"][:, column], run["score"].astype(np.float64)
+            score = (_probabilities(score) if probable else score)[:, column]
+            known = ~np.isnan(target)
+            if len(np.unique(target[known] > 0)) == 2:
+                found.setdefault(method, []).append(Scored(target[known], score[known]))
+    return found
+
+
+def _probabilities(score: np.ndarray) -> np.ndarray:
+    """Of logits, or of log-probabilities of exclusive classes."""
+    exponential = np.exp(np.minimum(score, 0))
+    if score.shape[1] > 1 and (score <= 0).all() and np.allclose(exponential.sum(1), 1, atol=1e-3):
+        return exponential
+    return (1 + np.tanh(score / 2)) / 2

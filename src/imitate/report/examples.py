@@ -1,0 +1,130 @@
+"""Single test images with what a model made of them, for those who bring the prepared folder."""
+
+from collections.abc import Callable, Hashable, Mapping
+from math import isqrt
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from imitate import figures
+from imitate.data.prepared import SECTIONS, Prepared
+from imitate.report.groups import Group
+from imitate.report.page import Html, details, element, figure, note
+from imitate.tasks.base import Predictions
+
+COLOURS = "green: the truth; orange, dashed: the model"
+MOST_BOXES = 5
+FADED = 0.25  # a box scored below this share of the image's best is left out
+
+
+class Example(NamedTuple):
+    data: Prepared
+    run: Predictions
+    row: int  # in the run
+    place: int  # in the folder
+    title: str
+    show_reports: bool
+
+    @property
+    def image(self) -> np.ndarray:
+        return np.array(self.data.images[self.place])
+
+
+class Kind(NamedTuple):
+    what: str
+    quality: Callable[[Predictions], np.ndarray]  # of each image; NaN where it is no example
+    draw: Callable[[Example], Html]
+
+
+def examples(
+    group: Group, runs: Mapping[str, list[Predictions]], folders: Mapping[str, Prepared], *, show_reports: bool
+) -> list[Html]:
+    """Best, median and worst test image of each method's first seed; without their folder a line that says so."""
+    if group.task not in KINDS:
+        return []
+    kind, fingerprint = KINDS[group.task], str(group.data["fingerprint"])
+    if fingerprint not in folders:
+        return [note(f"To see {kind.what}, give --data the prepared folder of fingerprint {fingerprint[:8]}.")]
+    data, drawn = folders[fingerprint], []
+    places = {str(image): i for i, image in enumerate(data.table["image_id"])}
+    for method, (run, *_) in runs.items():
+        for title, row in _chosen(kind.quality(run)).items():
+            place = places[str(run["image_id"][row])]
+            drawn.append(kind.draw(Example(data, run, row, place, f"{method}, {title}", show_reports)))
+    if not drawn:
+        return []
+    return [details(f"Examples: {kind.what}", element("div", *drawn, class_="row"), open_=len(runs) == 1)]
+
+
+def _chosen(quality: np.ndarray) -> dict[str, int]:
+    """Rows of the best, the median and the worst defined quality."""
+    order = np.argsort(-quality, kind="stable")[: int((~np.isnan(quality)).sum())]
+    places = {len(order) // 2: "median", len(order) - 1: "worst", 0: "best"} if len(order) else {}
+    return {title: int(order[place]) for place, title in sorted(places.items())}
+
+
+def _dice(run: Predictions) -> np.ndarray:
+    both, predicted, actual = (run[name].astype(float) for name in ("intersection", "predicted", "actual"))
+    return np.where(actual > 0, 2 * both / np.maximum(predicted + actual, 1), np.nan)
+
+
+def _overlay(example: Example) -> Html:
+    assert example.data.masks is not None
+    truth, packed = np.array(example.data.masks[example.place]) > 0, example.run["masks"][example.row]
+    side = isqrt(8 * len(packed))
+    predicted = np.unpackbits(packed, count=side * side).reshape(side, side) > 0
+    told = f"{example.title}: Dice {100 * _dice(example.run)[example.row]:.1f}"
+    drawn = figures.contours(example.image, truth, predicted)
+    return figure(told, {f"Radiograph, {told}; {COLOURS}": drawn})
+
+
+def _found(run: Predictions) -> np.ndarray:
+    """The mean score with which an image's objects were found, less the score of its worst false alarm."""
+    objects = run["objects"]
+    alarm = np.where(run["false_alarm"], run["scores"], 0).max(axis=1, initial=0)
+    return np.where(objects > 0, run["found"].sum(axis=1) / np.maximum(objects, 1) - alarm, np.nan)
+
+
+def _boxed(example: Example) -> Html:
+    run, row = example.run, example.row
+    truth, scores = run["targets"][row, : run["objects"][row]], run["scores"][row, :MOST_BOXES]
+    shown = (scores > 0) & (scores >= FADED * scores.max(initial=0))
+    drawn = figures.boxes(example.image, truth, run["boxes"][row, :MOST_BOXES][shown], scores[shown])
+    told = f"{example.title}: {int((run['found'][row] > 0).sum())} of {len(truth)} found"
+    return figure(told, {f"Radiograph, {told}; {COLOURS}": drawn})
+
+
+def _percentile(run: Predictions) -> np.ndarray:
+    """Of the own report; NaN of images, or runs, that have no nearest reports."""
+    if "top" not in run:
+        return np.full(len(run["image_id"]), np.nan)
+    return run["figure:percentile/both/image-to-text"]
+
+
+def _ranked(example: Example) -> Html:
+    """The query beside the reports that stand first; their words only if they may be shown."""
+    reports = example.data.table.set_index("image_id")[list(SECTIONS)].to_dict("index")
+    ids = [example.run["image_id"][example.row], *example.run["top"][example.row]]
+    own, *first = ({section: text for section, text in reports[str(image)].items() if pd.notna(text)} for image in ids)
+    items = []
+    for report in first:
+        told = "its own report" if report == own else "another report"
+        items.append(element("li", element("em", told), *(_words(report) if example.show_reports else [])))
+    percentile = f"its report stands before {100 * _percentile(example.run)[example.row]:.1f}% of the others"
+    query = figure(f"{example.title}: {percentile}", {"Query radiograph": figures.radiograph(example.image)})
+    words = [element("p", element("em", "The report of this image"), *_words(own))] if example.show_reports else []
+    return element("div", query, *words, element("ol", *items), class_="query")
+
+
+def _words(report: Mapping[Hashable, str]) -> list[Html]:
+    return [element("span", element("b", f"{section}: "), text, class_="words") for section, text in report.items()]
+
+
+KINDS = {
+    "segmentation": Kind(
+        f"outlines on each method's best, median and worst positive image ({COLOURS})", _dice, _overlay
+    ),
+    "detection": Kind(f"boxes on each method's best, median and worst positive image ({COLOURS})", _found, _boxed),
+    "retrieval": Kind("the reports nearest to each method's best, median and worst image", _percentile, _ranked),
+}

@@ -1,0 +1,136 @@
+"""Results files, read and put together where they may stand in one table."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from imitate.tasks import TASKS
+from imitate.tasks.base import Estimate, Mode, Predictions, Results
+from imitate.tasks.results import read_predictions, read_results
+from imitate.types import UserError
+
+FORMAT_VERSION = 1
+TITLES = {
+    "linear-classification": "Linear classification",
+    "finetune-classification": "Fine-tuned classification",
+    "segmentation": "Segmentation",
+    "detection": "Detection",
+    "retrieval": "Retrieval",
+    "zero-shot": "Zero-shot classification",
+}
+DATA = ("name", "fingerprint", "split", "images", "patients")
+
+
+class Entry(NamedTuple):
+    path: Path
+    results: Results
+
+    def predictions(self) -> list[Predictions]:
+        """One a seed; none where the file that should lie beside the results is gone."""
+        if not self.results.predictions or not (self.path.parent / self.results.predictions).is_file():
+            return []
+        try:
+            return read_predictions(self.results, self.path)
+        except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+            raise UserError(f"the predictions of {self.path} cannot be read ({error}): evaluate again") from error
+
+
+class Group(NamedTuple):
+    """One task in one mode on the same test images: method -> share of the training patients -> results."""
+
+    task: str
+    mode: Mode
+    data: dict[str, Any]
+    methods: dict[str, dict[float, Entry]]
+
+    @property
+    def entries(self) -> list[Entry]:
+        return [entry for shares in self.methods.values() for entry in shares.values()]
+
+    @property
+    def shares(self) -> list[float]:
+        return sorted({share for shares in self.methods.values() for share in shares})
+
+    @property
+    def figures(self) -> list[str]:
+        """Every figure that any of the results has, the main one first."""
+        return list(dict.fromkeys(figure for entry in self.entries for figure in entry.results.metrics))
+
+    @property
+    def title(self) -> str:
+        return f"{TITLES[self.task]} on {self.data['name']}{', mode paper' if self.mode == 'paper' else ''}"
+
+    def at(self, share: float) -> dict[str, Entry]:
+        return {name: shares[share] for name, shares in self.methods.items() if share in shares}
+
+    def estimates(self, figure: str, share: float) -> dict[str, Estimate]:
+        """Of the methods that were measured in this figure at this share."""
+        found = {name: entry.results.metrics.get(figure) for name, entry in self.at(share).items()}
+        return {name: estimate for name, estimate in found.items() if estimate}
+
+    def chance(self, figure: str) -> float | None:
+        """It depends on the test images alone."""
+        found = (entry.results.metrics.get(figure) for entry in self.entries)
+        return next((each.chance for each in found if each and each.chance is not None), None)
+
+
+def read_groups(paths: Sequence[Path]) -> list[Group]:
+    """In the order of the tasks, then of the paths. UserError where two results would share a cell."""
+    together: dict[tuple[Any, ...], list[Entry]] = {}
+    for path in paths:
+        entry = Entry(path, _read(path))
+        data = entry.results.data
+        key = (entry.results.task, *(data[name] for name in DATA[1:]), entry.results.mode)
+        together.setdefault(key, []).append(entry)
+    order = list(TASKS)
+    keys = sorted(together, key=lambda key: order.index(key[0]))
+    return [_group(together[key]) for key in keys]
+
+
+def _read(path: Path) -> Results:
+    results = read_results(path)
+    if results.format_version != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has format version {results.format_version}, this program reads {FORMAT_VERSION}: evaluate again"
+        )
+    if results.task not in TASKS:
+        raise UserError(f"{path} is of the unknown task {results.task!r}; known: {', '.join(TASKS)}")
+    missing = [name for name in DATA if name not in results.data]
+    if missing:
+        raise UserError(f"{path} does not say the {missing[0]} of its data: evaluate again")
+    if not results.metrics:
+        raise UserError(f"{path} holds no figures: evaluate again")
+    return results
+
+
+def _group(entries: list[Entry]) -> Group:
+    first = entries[0].results
+    methods: dict[str, dict[float, Entry]] = {}
+    for entry, name in zip(entries, _names(entries), strict=True):
+        shares = methods.setdefault(name, {})
+        share = entry.results.fraction
+        if share in shares:
+            raise UserError(
+                f"{shares[share].path} and {entry.path} are both {first.task} of {name} on {first.data['name']} at "
+                f"{100 * share:g}%: leave one out, or evaluate it with another --name"
+            )
+        shares[share] = entry
+    return Group(first.task, first.mode, first.data, methods)
+
+
+def _names(entries: list[Entry]) -> list[str]:
+    """The models' names, told apart by those settings that differ where everything else agrees."""
+    alike: dict[tuple[str, float], list[Results]] = {}
+    for entry in entries:
+        alike.setdefault((entry.results.model, entry.results.fraction), []).append(entry.results)
+    differing: dict[str, list[str]] = {}
+    for (model, _), same in alike.items():
+        keys = dict.fromkeys(key for results in same for key in results.settings)
+        found = [key for key in keys if len({repr(results.settings.get(key)) for results in same}) > 1]
+        differing[model] = list(dict.fromkeys([*differing.get(model, []), *found]))
+    names = []
+    for _, results in entries:
+        told = ", ".join(f"{key} {results.settings.get(key)}" for key in differing[results.model])
+        names.append(f"{results.model} ({told})" if told else results.model)
+    return names
