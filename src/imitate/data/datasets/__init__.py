@@ -31,8 +31,8 @@ class TableColumns(Config):
 class SourceOptions(Config):
     """What the user says of a raw tree."""
 
-    raw: Path = Path()
-    mode: Mode = "clean"
+    raw: Path = Path()  # the raw archive; synthetic: needs none
+    mode: Mode = "clean"  # paper: the sizes, splits and quirks behind published tables
     reports: Path | None = None  # mimic-cxr: mimic-cxr-reports.zip or the folder it unpacks to; default: below raw
     columns: TableColumns = TableColumns()  # table
     sections: Path | None = None  # table: YAML that maps a house style's section headers

@@ -1,0 +1,257 @@
+"""From a DICOM, PNG or JPEG file to gray values, and from gray values to a prepared image.
+
+The one door to pydicom. A file that cannot be used raises ImageError; its reason names no file and quotes no header.
+"""
+
+import logging
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedIOBase
+from pathlib import Path
+from typing import IO, Any, cast
+
+import numpy as np
+import pydicom
+from jaxtyping import Bool, Shaped, UInt8
+from PIL import Image, ImageOps
+from pydicom.encaps import get_frame
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from imitate.data.geometry import Geometry
+from imitate.data.prepared import Fit
+from imitate.types import UserError
+
+MAX_PIXELS = 2**26  # 67 million, three times the largest detector of chest radiography
+MIN_SIDE = 16
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+_BARE_DICOM = (b"\x02\x00", b"\x08\x00")  # little-endian group 2 or 8: a data set without its preamble
+_OPTIONAL = (
+    *("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "VOILUTFunction"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit"),
+)
+_JPEG_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+
+Gray = Shaped[np.ndarray, "height width"]
+
+
+class ImageError(UserError):
+    """An image that cannot be used; ``reason`` is a few words that can be counted."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def read_gray(source: Path | BufferedIOBase) -> Gray:
+    """The gray values as a viewer shows them, 0 the darkest: uint8 or uint16 as stored, float32 of a DICOM.
+
+    The content decides the format, not the name. Colour becomes luminance (ITU-R 601), except in DICOM, where it is
+    refused. No scaled JPEG decoding: it saves a tenth of the time at most, decoding luminance alone halves it.
+    """
+    if not isinstance(source, Path):
+        return _decode(source)
+    try:
+        with source.open("rb") as file:
+            return _decode(file)
+    except FileNotFoundError as error:
+        raise ImageError("missing file") from error
+    except PermissionError as error:
+        raise ImageError("file without read permission") from error
+    except IsADirectoryError as error:
+        raise ImageError("a folder, not a file") from error
+
+
+def to_prepared(gray: Gray, size: int, fit: Fit = "squash") -> tuple[UInt8[np.ndarray, "size size"], Geometry]:
+    """Crop to the bounding box of non-zero pixels, min-max to 8 bit, resize with an anti-aliasing filter.
+
+    ``squash`` fills the square whatever the aspect ratio, ``pad`` fits the longest side and centres on zeros.
+    """
+    down, across = (np.flatnonzero(gray.any(axis=axis)) for axis in (1, 0))
+    if not len(down):
+        raise ImageError("black image")
+    left, top, right, bottom = (int(edge) for edge in (across[0], down[0], across[-1] + 1, down[-1] + 1))
+    if min(right - left, bottom - top) < MIN_SIDE:
+        raise ImageError(f"image under {MIN_SIDE} pixels a side")
+    content = _content(right - left, bottom - top, size, fit)
+    image = np.zeros((size, size), np.uint8)
+    shape = (content[2] - content[0], content[3] - content[1])
+    image[content[1] : content[3], content[0] : content[2]] = _resize(gray[top:bottom, left:right], shape)
+    return image, Geometry(gray.shape[1], gray.shape[0], size, (left, top, right, bottom), content)
+
+
+def _content(width: int, height: int, size: int, fit: Fit) -> tuple[int, int, int, int]:
+    if fit == "squash":
+        return 0, 0, size, size
+    wide, high = (max(1, round(side * size / max(width, height))) for side in (width, height))
+    left, top = (size - wide) // 2, (size - high) // 2
+    return left, top, left + wide, top + high
+
+
+def _resize(gray: Gray, shape: tuple[int, int]) -> UInt8[np.ndarray, "high wide"]:
+    """Min-max to 0..255 and resize to (width, height); 8-bit input is stretched by table, other after resizing."""
+    low, high = float(gray.min()), float(gray.max())
+    if not high > low:
+        raise ImageError("constant image")
+    if gray.dtype == np.uint8:
+        table = np.clip((np.arange(256) - low) * 255 / (high - low), 0, 255).round().astype(int)
+        image = Image.fromarray(gray).point(table.tolist())
+        return np.asarray(image.resize(shape, Image.Resampling.BILINEAR, reducing_gap=3))
+    image = Image.fromarray(gray.astype(np.float32, copy=False))
+    small = np.asarray(image.resize(shape, Image.Resampling.BILINEAR, reducing_gap=3))
+    return ((small - low) * (255 / (high - low))).clip(0, 255).round().astype(np.uint8)
+
+
+def _decode(file: BufferedIOBase) -> Gray:
+    head = file.read(132)
+    file.seek(0)
+    if not head:
+        raise ImageError("empty file")
+    is_dicom = head[128:] == b"DICM" or head[:2] in _BARE_DICOM
+    if not is_dicom and not head.startswith((_PNG, _JPEG)):
+        raise ImageError("not a DICOM, PNG or JPEG file")
+    try:
+        with _quiet():
+            return _read_dicom(file) if is_dicom else _read_picture(file)
+    except (ImageError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError("too many pixels") from error
+    except Exception as error:  # decoders raise whatever they like over damaged bytes
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's fault, not the file's
+        raise ImageError("damaged or truncated image") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without pydicom's complaints: they quote header values, which may name a patient."""
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _check_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError("too many pixels")
+
+
+def _read_picture(file: BufferedIOBase) -> Gray:
+    with Image.open(cast(IO[bytes], file), formats=("PNG", "JPEG")) as image:
+        _check_size(*image.size)
+        image.draft("L", image.size)
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I"):
+            return np.asarray(image).astype(np.uint16)
+        return np.asarray(image if image.mode == "L" else image.convert("L"))
+
+
+def _read_dicom(file: BufferedIOBase) -> Gray:
+    header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+    if "Rows" not in header or "Columns" not in header:
+        raise ImageError("DICOM without an image")
+    _check_size(header.Columns, header.Rows)
+    if int(header.get("NumberOfFrames") or 1) > 1:
+        raise ImageError("DICOM of several frames")
+    if not str(header.PhotometricInterpretation).startswith("MONOCHROME"):
+        raise ImageError("DICOM in colour")
+    file.seek(0)
+    data = pydicom.dcmread(file, force=True)
+    if "PixelData" not in data:  # compressed pixels cut short
+        raise ImageError("damaged or truncated image")
+    if "TransferSyntaxUID" not in data.file_meta:
+        data.file_meta.TransferSyntaxUID = (
+            ImplicitVRLittleEndian if data.original_encoding[0] else ExplicitVRLittleEndian
+        )
+    if data.file_meta.TransferSyntaxUID.is_encapsulated:
+        _check_stream(get_frame(data.PixelData, 0, number_of_frames=1), data.Columns, data.Rows)
+    stored = data.pixel_array
+    if stored.ndim != 2:
+        raise ImageError("DICOM of several frames")
+    return _shown(stored, data)
+
+
+def _check_stream(frame: bytes, width: int, height: int) -> None:
+    """What the decoders let pass: a stream larger than its DICOM says, and JPEG that ends early."""
+    if _declared_size(frame) not in (None, (width, height)):
+        raise ImageError("DICOM header and pixels of different size")
+    if frame.startswith(_JPEG[:2]) and b"\xff\xd9" not in frame[-32:]:
+        raise ImageError("damaged or truncated image")
+
+
+def _declared_size(frame: bytes) -> tuple[int, int] | None:
+    """(width, height) in the header of a JPEG, JPEG-LS or JPEG 2000 stream, which its decoder would allocate."""
+    if frame.startswith(b"\xff\x4f\xff\x51"):
+        right, bottom, left, top = struct.unpack(">4I", frame[8:24])
+        return right - left, bottom - top
+    at = 2 if frame.startswith(_JPEG[:2]) else len(frame)
+    while at + 9 <= len(frame) and frame[at] == 0xFF:
+        if frame[at + 1] in _JPEG_FRAMES:
+            height, width = struct.unpack(">2H", frame[at + 5 : at + 9])
+            return width, height
+        at += 1 if frame[at + 1] == 0xFF else 2 + int.from_bytes(frame[at + 2 : at + 4])
+    return None
+
+
+def _shown(stored: Gray, data: pydicom.Dataset) -> Gray:
+    """Modality LUT or rescale, VOI LUT or first window, MONOCHROME1 inverted, padding black (PS3.3 C.7.6.3, C.11)."""
+    for keyword in _OPTIONAL:
+        if data.get(keyword) in (None, ""):  # present, but without a value
+            data.pop(keyword, None)
+    if data.get("ModalityLUTSequence"):
+        pixels = _look_up(stored, data.ModalityLUTSequence[0], data)
+    else:
+        pixels = stored.astype(np.float32) * float(data.get("RescaleSlope", 1)) + float(data.get("RescaleIntercept", 0))
+    padding = _padding(stored, data)
+    for displayed in (_voi(pixels, data), pixels):
+        inside = displayed if padding is None else displayed[~padding]
+        low, high = (float(edge) for edge in (inside.min(), inside.max())) if inside.size else (0.0, 0.0)
+        if high > low:  # else a window that misses every pixel: without it
+            break
+    if not np.isfinite([low, high]).all():
+        raise ImageError("damaged or truncated image")
+    gray = high - displayed if data.PhotometricInterpretation == "MONOCHROME1" else displayed - low
+    return gray if padding is None else np.where(padding, np.float32(0), gray)
+
+
+def _padding(stored: Gray, data: pydicom.Dataset) -> Bool[np.ndarray, "height width"] | None:
+    if "PixelPaddingValue" not in data:
+        return None
+    first = data.PixelPaddingValue
+    low, high = sorted((first, data.get("PixelPaddingRangeLimit", first)))
+    return (stored >= low) & (stored <= high)
+
+
+def _voi(pixels: Gray, data: pydicom.Dataset) -> Gray:
+    """PS3.3 C.11.2; unchanged where there is neither a table nor a valid window."""
+    if data.get("VOILUTSequence"):
+        return _look_up(pixels, data.VOILUTSequence[0], data)
+    centers, widths = (np.atleast_1d(data.get(keyword, [])) for keyword in ("WindowCenter", "WindowWidth"))
+    function = data.get("VOILUTFunction", "LINEAR")
+    if not len(centers) or not len(widths) or not widths[0] > 0:
+        return pixels
+    center, width = float(centers[0]), float(widths[0])
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(np.clip(-4 / width * (pixels - center), -80, 80)))
+    if function == "LINEAR":
+        center, width = center - 0.5, max(width - 1, 1e-6)
+    return np.clip((pixels - center) / width + 0.5, 0, 1)
+
+
+def _look_up(pixels: Gray, item: pydicom.Dataset, data: pydicom.Dataset) -> Gray:
+    """A Modality or VOI LUT, as float32 (pydicom's own wraps indices above 255 of an 8-bit table)."""
+    entries, first, _ = item.LUTDescriptor
+    entries = entries or 2**16
+    table: Any = item.LUTData
+    if isinstance(table, bytes):
+        order = "<" if data.file_meta.TransferSyntaxUID.is_little_endian else ">"
+        table = np.frombuffer(table, np.uint8 if len(table) < 2 * entries else f"{order}u2")
+    table = np.asarray(table, np.float32)[:entries]
+    return table[np.clip(pixels - first, 0, len(table) - 1).astype(np.intp)]

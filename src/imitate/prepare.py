@@ -1,0 +1,100 @@
+"""``imitate prepare`` and ``imitate synthesize``: raw archives to prepared folders, and raw archives out of nothing."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from imitate.config import validate
+from imitate.data.chunks import Preparation
+from imitate.data.datasets import SourceName, SourceOptions, dataset
+from imitate.data.prepared import Dropped, Fit, Record
+from imitate.data.writing import write_prepared
+from imitate.types import UserError
+
+log = logging.getLogger(__name__)
+DEFAULTS = SourceOptions()
+
+
+def prepare(
+    source: SourceName,
+    /,
+    *,
+    out: Path,
+    size: int = 256,
+    fit: Fit = "squash",
+    workers: int | None = None,
+    archive: SourceOptions = DEFAULTS,
+) -> dict[str, Any]:
+    """Turn a raw archive into a prepared folder; the same command again goes on after an interruption.
+
+    Args:
+        source: What the archive is.
+        out: The prepared folder to write.
+        size: Side of the prepared images, in pixels.
+        fit: squash gives up the aspect ratio, pad keeps it and fills up with black.
+        workers: Processes that decode; all cores by default.
+        archive: Where the raw archive lies and how to read it.
+    """
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers {workers}: give 1 or more, or leave it out for all cores")
+    if source == "synthetic" and archive.raw == Path():
+        with TemporaryDirectory() as raw:
+            drawn = archive.model_copy(update={"raw": Path(raw)})
+            return prepare(source, out=out, size=size, fit=fit, workers=workers, archive=drawn)
+    if archive.raw == Path():
+        raise UserError(f"--raw is missing: say where the archive of {source} lies (the current folder: --raw $PWD)")
+    chosen = dataset(source)
+    settings = {"source": source, "size": size, "fit": fit, "mode": archive.mode}
+    more = {"classes": chosen.classes or archive.columns.labels, "options": _told(source, archive)}
+    preparation = validate(Preparation, {**settings, **more}, where="imitate prepare")
+    preparation = validate(Preparation, settings, where="imitate prepare")
+    total = archive.n if source == "synthetic" else sum(1 for _ in chosen.records(archive))
+    meta = write_prepared(chosen.records(archive), out, preparation, total=total, workers=workers or _cores())
+    log.info("%s: %d images of %d patients", out, meta["images"], meta["patients"])
+    _summarise("split", meta["splits"])
+    _summarise("dropped", meta["dropped"])
+    _summarise("boxes dropped", meta["boxes_dropped"])
+    return meta
+
+
+def synthesize(source: SourceName, /, *, out: Path, n: int = 200, seed: int = 0) -> None:
+    """Write the official on-disk layout of a source, with synthetic radiographs.
+
+    Args:
+        source: Whose layout.
+        out: The folder to write, empty or new.
+        n: Number of images.
+        seed: Another seed, other patients.
+    """
+    from imitate.data.synthetic.layouts import LAYOUTS
+
+    if source not in LAYOUTS:
+        raise UserError(f"no layout for {source}: choose among {', '.join(LAYOUTS)}")
+    if n < 1:
+        raise UserError(f"--n {n}: give 1 or more images")
+    LAYOUTS[source](out, n=n, seed=seed)
+    found = list(dataset(source).records(SourceOptions(raw=out)))
+    log.info("%s: %d records", out, len(found))
+    _summarise("split", Counter(record.split for record in found if isinstance(record, Record)))
+    _summarise("dropped", Counter(record.reason for record in found if isinstance(record, Dropped)))
+
+
+def _told(source: SourceName, archive: SourceOptions) -> dict[str, Any]:
+    """The options that this source heeds."""
+    if source == "synthetic":
+        return {"n": archive.n, "seed": archive.seed}
+    told = archive.model_dump(mode="json", exclude={"mode", "n", "seed"}, exclude_defaults=True)
+    return told | {"raw": str(archive.raw.resolve())}
+
+
+def _summarise(what: str, counts: Mapping[str, int]) -> None:
+    for name, count in sorted(counts.items(), key=lambda item: -item[1]):
+        log.info("%9d  %s: %s", count, what, name)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
