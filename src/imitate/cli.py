@@ -11,7 +11,7 @@ COMMANDS = {
     "pretrain": ("pretrain", "pre-train from a recipe; the same command again continues"),
     "import-reference": ("pretrain", "read a checkpoint of the published code into a run"),
     "evaluate": ("evaluate", "measure an encoder on a task"),
-    "compare": ("evaluate", "paired test between results files"),
+    "compare": ("compare", "paired test between results files"),
     "report": ("report", "one HTML page from results files"),
 }
 

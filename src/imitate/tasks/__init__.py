@@ -1,1 +1,25 @@
-"""The downstream tasks behind one contract: ``TASKS[name](**settings).run(...) -> Results``."""
+"""The tasks that measure an encoder, by name; a task's module is imported when it is asked for."""
+
+from importlib import import_module
+from typing import Literal
+
+from imitate.tasks.base import Task
+
+TaskName = Literal[
+    "linear-classification", "finetune-classification", "segmentation", "detection", "retrieval", "zero-shot"
+]
+TASKS: dict[TaskName, str] = {
+    "linear-classification": "classification.LinearClassification",
+    "finetune-classification": "classification.FinetuneClassification",
+    "segmentation": "segmentation.Segmentation",
+    "detection": "detection.Detection",
+    "retrieval": "retrieval.Retrieval",
+    "zero-shot": "zero_shot.ZeroShot",
+}
+UNTRAINED: frozenset[TaskName] = frozenset({"retrieval", "zero-shot"})
+
+
+def task_class(name: TaskName) -> type[Task]:
+    module, attribute = TASKS[name].split(".")
+    found: type[Task] = getattr(import_module(f"{__name__}.{module}"), attribute)
+    return found

@@ -14,7 +14,8 @@ from imitate.types import TextEncoder
 
 Mode = Literal["clean", "paper"]
 Predictions = dict[str, np.ndarray]
-"""Everything a metric needs, one row a test image (first axis), e.g. ``target``, ``score``, ``patient``."""
+"""Everything a metric needs, one row a test image (first axis): always ``image_id`` and ``patient``, e.g. ``target``
+and ``score`` (images, classes). The one exception is ``classes``, the names of the columns."""
 
 
 class Subject(NamedTuple):
@@ -43,7 +44,8 @@ class Estimate(Config):
     value: float | None
     low: float | None = None
     high: float | None = None
-    chance: float | None = None
+    chance: float | None = None  # exact, of a random order
+    shuffled: float | None = None  # of the same model with its images exchanged
     note: str = ""
 
 
@@ -67,6 +69,16 @@ class Task(Config, ABC):
     def chance(self, predictions: Predictions) -> dict[str, float]:
         """The exact chance level of those figures that have one."""
         return {}
+
+    def shuffled(self, predictions: Predictions) -> dict[str, float]:
+        """The level of this model with its images exchanged, for those figures that have one."""
+        return {}
+
+    def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """``measure`` for many bootstrap samples, ``counts[s, i]`` times row i in sample s; override it to be fast."""
+        rows = np.arange(counts.shape[1])
+        measured = [self.measure(predictions, np.repeat(rows, drawn)) for drawn in counts]
+        return {name: np.array([figures.get(name, np.nan) for figures in measured]) for name in measured[0]}
 
 
 class Results(Config):

@@ -1,0 +1,183 @@
+"""``imitate evaluate``: measure an encoder on a task, with intervals over seeds and patients."""
+
+import logging
+import math
+import time
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from imitate import statistics
+from imitate.config import validate
+from imitate.data.prepared import Prepared
+from imitate.tasks import UNTRAINED, TaskName, task_class
+from imitate.tasks.base import Budget, Estimate, Mode, Predictions, Results, Subject, Task
+from imitate.tasks.results import check_out, write_results
+from imitate.types import UserError
+
+log = logging.getLogger(__name__)
+VERSIONS = ("imitate-cxr", "torch", "timm", "numpy", "scikit-learn")
+
+
+def evaluate(
+    task: TaskName,
+    /,
+    *,
+    model: tuple[str, ...],
+    data: Path,
+    out: Path,
+    like: str | None = None,
+    fraction: float = 1.0,
+    seeds: int = 1,
+    mode: Mode = "clean",
+    name: str | None = None,
+    settings: tuple[str, ...] = (),
+    resamples: int = 1000,
+    device: str = "auto",
+    cache: Path | None = None,
+) -> Results:
+    """Measure an encoder on a task, with intervals over seeds and patients.
+
+    Args:
+        task: What to measure.
+        model: A run folder, a weights file, random, imagenet or a timm name. Several runs of one recipe make one row.
+        data: The prepared folder.
+        out: Results file to write, .json; the predictions go beside it, .npz.
+        like: A run, recipe or timm name that gives the architecture of random, imagenet or a weights file.
+        fraction: Share of the training patients to use; 1% lies within 10%.
+        seeds: How often to fit each model.
+        mode: clean, or paper for the sizes and quirks of the published tables.
+        name: What tables call this row.
+        settings: The task's own settings, as key=value.
+        resamples: Bootstrap samples behind each interval.
+        device: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.
+        cache: Folder for features and subset lists that other evaluations can use again.
+    """
+    started = time.perf_counter()
+    chosen = validate(task_class(task), _parsed(settings), where=f"settings of {task}")
+    check_out(out)
+    if fraction < 1 and task in UNTRAINED:
+        raise UserError(f"{task} trains nothing, a fraction of {fraction} has no meaning: leave it out")
+    if min(seeds, resamples, len(model)) < 1:
+        raise UserError(f"seeds {seeds}, resamples {resamples}, models {len(model)}: each must be at least 1")
+    prepared = Prepared.open(data)
+    names, runs = [], []
+    for seed, path in enumerate(path for path in model for _ in range(seeds)):
+        subject = _subject(path, like, chosen, prepared, seed)
+        log.info("%s of %s, seed %d", task, subject.name, seed)
+        names.append(subject.name)
+        runs.append(chosen.predict(subject, prepared, Budget(fraction, seed, mode, _device(device), cache)))
+    per_seed = [chosen.measure(run) for run in runs]
+    results = Results(
+        task=task,
+        model=name or " + ".join(dict.fromkeys(names)),
+        data=_provenance(prepared, runs[0], split=getattr(chosen, "split", "test")),
+        mode=mode,
+        fraction=fraction,
+        seeds=list(range(len(runs))),
+        settings=chosen.model_dump(mode="json"),
+        metrics=estimates(chosen, runs, resamples),
+        per_seed=[{key: value for key, value in each.items() if not math.isnan(value)} for each in per_seed],
+        versions={package: version(package) for package in VERSIONS},
+        seconds=round(time.perf_counter() - started, 1),
+    )
+    results = write_results(results, runs, out)
+    _show(results)
+    return results
+
+
+def estimates(task: Task, runs: list[Predictions], resamples: int) -> dict[str, Estimate]:
+    """The mean over the runs of every figure, its 95% interval over runs and patients, and the levels beside it."""
+    each = [task.measure(run) for run in runs]
+    drawn = statistics.bootstrap([partial(task.resample, run) for run in runs], runs[0]["patient"], resamples=resamples)
+    chance, shuffled = task.chance(runs[0]), [task.shuffled(run) for run in runs]
+    found = {}
+    for name in each[0]:
+        value = float(np.mean([figures[name] for figures in each]))
+        low, high = statistics.interval(drawn[name]) or (None, None)
+        undefined = [key.split("/")[1] for key in each[0] if key.startswith(f"{name}/") and math.isnan(each[0][key])]
+        found[name] = Estimate(
+            value=None if math.isnan(value) else value,
+            low=low,
+            high=high,
+            chance=chance.get(name),
+            shuffled=float(np.mean([level[name] for level in shuffled])) if name in shuffled[0] else None,
+            note=f"undefined and left out: {', '.join(undefined)}" if undefined else "",
+        )
+    return found
+
+
+def _parsed(settings: tuple[str, ...]) -> dict[str, Any]:
+    """``key=value`` each, the value read as YAML."""
+    parsed = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"setting {setting!r} has no value: write it as key=value")
+        try:
+            parsed[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"setting {setting!r}: the value is not valid YAML") from error
+    return parsed
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {name}: torch sees no GPU here, use --device cpu")
+    return name
+
+
+def _subject(model: str, like: str | None, task: Task, data: Prepared, seed: int) -> Subject:
+    """The encoder, after checking that data and model have what the task needs."""
+    from imitate.tasks.subject import load_subject
+
+    lacking = {
+        "labels": not data.classes,
+        "masks": data.masks is None,
+        "boxes": "boxes" in task.needs and not data.table["boxes"].map(len).any(),
+    }
+    for need in sorted(task.needs & {key for key, missing in lacking.items() if missing}):
+        raise UserError(f"{task.name} needs {need}, {data.root} has none: prepare a source that brings them")
+    subject = load_subject(model, like=like, data=data, seed=seed)
+    Prepared.open(data.root, size=subject.config.prepared_size)
+    if "text" in task.needs and (subject.model is None or subject.text is None):
+        raise UserError(
+            f"{task.name} compares images with text, {model} has no text encoder: "
+            "give the folder of a pre-training run, or random with --like RECIPE"
+        )
+    return subject
+
+
+def _provenance(data: Prepared, predictions: Predictions, *, split: str) -> dict[str, Any]:
+    return {
+        "name": data.root.resolve().name,
+        "source": data.meta["source"],
+        "fingerprint": data.meta["fingerprint"],
+        "split": split,
+        "images": len(predictions["image_id"]),
+        "patients": len(np.unique(predictions["patient"])),
+    }
+
+
+def _show(results: Results) -> None:
+    where = results.data
+    table = Table(
+        title=f"{results.task}: {results.model} on {where['name']}/{where['split']}, "
+        f"{where['images']} images of {where['patients']} patients, {len(results.seeds)} seed(s)"
+    )
+    for column in ("figure", "value", "95% interval", "chance", "shuffled", "note"):
+        table.add_column(column, justify="left" if column in {"figure", "note"} else "right")
+    for name, each in results.metrics.items():
+        between = "" if each.low is None or each.high is None else f"{each.low:.4f} - {each.high:.4f}"
+        levels = ("" if level is None else f"{level:.4f}" for level in (each.chance, each.shuffled))
+        table.add_row(name, "undefined" if each.value is None else f"{each.value:.4f}", between, *levels, each.note)
+    Console().print(table)

@@ -1,0 +1,125 @@
+"""Figures of merit, each over many bootstrap samples at once.
+
+``counts[s, i]`` says how often sample ``s`` draws row ``i``; without it there is one sample with every row once. A
+figure is an array with one entry a sample, NaN where it is undefined. A row of unknown target (NaN) takes no part.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float, Num, Shaped
+
+Rows = Shaped[np.ndarray, " rows"]
+Counts = Num[np.ndarray, "samples rows"]
+Figure = Float[np.ndarray, " samples"]
+
+
+def auroc(target: Rows, score: Rows, counts: Counts | None = None) -> Figure:
+    """P(score of a positive > score of a negative) + P(they are equal) / 2: the area under the ROC curve."""
+    target, score, counts = _known(target, score, counts)
+    positive, negative = np.flatnonzero(target > 0), np.flatnonzero(target <= 0)
+    negative = negative[np.argsort(score[negative])]
+    below = _cumulative(counts[:, negative])
+    left, right = (np.searchsorted(score[negative], score[positive], side) for side in ("left", "right"))
+    drawn = counts[:, positive]
+    wins = (drawn * (below[:, left] + below[:, right])).sum(1) / 2
+    return _ratio(wins, drawn.sum(1) * below[:, -1])
+
+
+def average_precision(target: Rows, score: Rows, counts: Counts | None = None) -> Figure:
+    """The precision at each positive's score, averaged over the positives: the area under the stepwise PR curve."""
+    drawn, true, called = _retrieved(target, score, counts)
+    return _ratio((drawn * np.nan_to_num(_ratio(true, called))).sum(1), drawn.sum(1))
+
+
+def max_f1(target: Rows, score: Rows, counts: Counts | None = None) -> Figure:
+    """The best F1 of all thresholds, found on the very rows that it is measured on: an oracle, to be labelled so."""
+    drawn, true, called = _retrieved(target, score, counts)
+    actual = drawn.sum(1, keepdims=True)
+    return np.where(actual[:, 0] > 0, _ratio(2 * true, called + actual).max(1, initial=0), np.nan)
+
+
+def f1(target: Rows, predicted: Rows, counts: Counts | None = None) -> Figure:
+    """2 TP / (2 TP + FP + FN) of yes-or-no predictions."""
+    target, predicted, counts = _known(target, predicted, counts)
+    true = counts @ ((target > 0) & (predicted > 0))
+    return _ratio(2 * true, counts @ (target > 0) + counts @ (predicted > 0))
+
+
+def mean(values: Rows, counts: Counts | None = None, weights: Rows | None = None) -> Figure:
+    """The mean of the values that are not NaN, e.g. accuracy from right-or-wrong; ``weights`` make rows count more."""
+    weights = np.ones(len(values)) if weights is None else weights
+    values, weights, counts = _known(values, weights, counts)
+    return _ratio(counts @ (weights * values), counts @ weights)
+
+
+def per_class(
+    name: str,
+    metric: Callable[..., Figure],
+    target: np.ndarray,
+    score: np.ndarray,
+    classes: Sequence[str],
+    counts: Counts | None = None,
+) -> dict[str, Figure]:
+    """``name`` is the macro figure, the mean over the classes where it is defined; ``name/class`` is each class's own.
+
+    A class that a sample holds with one label only is undefined (NaN) there and leaves that sample's macro figure.
+    """
+    each = [metric(target[:, i], score[:, i], counts) for i in range(len(classes))]
+    stacked = np.stack(each)
+    defined = ~np.isnan(stacked)
+    macro = _ratio(np.where(defined, stacked, 0).sum(0), defined.sum(0))
+    return {name: macro, **{f"{name}/{label}": figure for label, figure in zip(classes, each, strict=True)}}
+
+
+def one_sample(rows: np.ndarray | None, total: int) -> Float[np.ndarray, "1 rows"]:
+    """The counts of a single sample: these row indices, repeats allowed; None takes every row once."""
+    if rows is None:
+        return np.ones((1, total))
+    return np.bincount(rows, minlength=total).astype(np.float64)[None]
+
+
+def hit_probability(hits: Rows, pool: Rows, k: Rows | int) -> Float[np.ndarray, " rows"]:
+    """P(at least one of ``hits`` items stands among the first ``k`` of ``pool`` in random order).
+
+    1 - C(pool - hits, k) / C(pool, k), as a product; it is the chance level of recall@k.
+    """
+    hits, pool, k = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in (hits, pool, k)))
+    miss = np.ones(hits.shape)
+    for j in range(int(min(k.max(initial=0), pool.max(initial=0)))):
+        within = (j < k) & (j < pool)
+        miss = np.where(within, miss * (pool - hits - j).clip(0) / np.where(within, pool - j, 1), miss)
+    return 1 - miss
+
+
+def _known(target: Rows, other: Rows, counts: Counts | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    target, other = np.asarray(target, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    counts = np.ones((1, len(target))) if counts is None else np.asarray(counts, dtype=np.float64)
+    known = ~np.isnan(target)
+    if not known.all():
+        target, other, counts = target[known], other[known], counts[:, known]
+    assert not np.isnan(other).any(), "a score is NaN"
+    return target, other, counts
+
+
+def _retrieved(target: Rows, score: Rows, counts: Counts | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each positive: how often it is drawn; and of the rows that score no less, the true ones and all of them."""
+    target, score, counts = _known(target, score, counts)
+    order = np.argsort(-score)
+    positive = np.flatnonzero(target > 0)
+    end = np.searchsorted(-score[order], -score[positive], "right")
+    true = _cumulative(counts[:, order] * (target[order] > 0))[:, end]
+    return counts[:, positive], true, _cumulative(counts[:, order])[:, end]
+
+
+def _cumulative(weights: np.ndarray) -> np.ndarray:
+    """(samples, n) to (samples, n + 1): the sum of the first 0, 1, ..., n."""
+    summed = np.zeros((len(weights), weights.shape[1] + 1))
+    np.cumsum(weights, axis=1, out=summed[:, 1:])
+    return summed
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """NaN where the denominator is zero."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(denominator > 0, numerator / denominator, np.nan)

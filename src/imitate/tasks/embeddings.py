@@ -1,0 +1,78 @@
+"""Images and texts as unit vectors of a model's joint space."""
+
+import sys
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from imitate.data.prepared import Prepared
+from imitate.data.views import evaluation_view
+from imitate.tasks.base import Subject
+from imitate.types import UserError
+
+BATCH = 64
+Section = Literal["findings", "impression"]
+Vectors = Float[Tensor, "rows joint"]
+
+
+class ImageVectors(NamedTuple):
+    findings: Vectors
+    impression: Vectors
+
+
+@torch.inference_mode()
+def embed_images(subject: Subject, data: Prepared, rows: np.ndarray, device: str) -> ImageVectors:
+    """Both branches' embeddings of these images, in the evaluation view, on the device."""
+    model = _ready(subject, device)
+    starts = range(0, len(rows), BATCH)
+    hidden = not sys.stderr.isatty()
+    parts = []
+    for start in track(starts, "embedding images", console=Console(stderr=True), transient=True, disable=hidden):
+        pixels = torch.from_numpy(np.array(data.images[rows[start : start + BATCH]])).to(device)
+        embedding = model.encode_image(evaluation_view(pixels, subject.config))
+        parts.append((normalize(embedding.findings), normalize(embedding.impression)))
+    vectors = ImageVectors(*(torch.cat(branch) for branch in zip(*parts, strict=True)))
+    if not all(branch.isfinite().all() for branch in vectors):
+        raise UserError(f"{subject.name} gives image embeddings that are not finite: its weights are unusable")
+    return vectors
+
+
+@torch.inference_mode()
+def embed_texts(subject: Subject, texts: list[str], device: str) -> Vectors:
+    """Encode and project, on the device."""
+    assert subject.text is not None
+    return project(subject, subject.text.encode(texts), device)
+
+
+@torch.inference_mode()
+def embed_reports(subject: Subject, data: Prepared, section: Section, rows: np.ndarray, device: str) -> Vectors:
+    """This section of these images' reports: from the prepared folder's embeddings where it has them, else encoded.
+
+    A missing section has a zero row.
+    """
+    assert subject.text is not None
+    present = data.has(section)[rows]
+    folder = data.root / "text" / subject.text.name
+    if (folder / "meta.json").is_file():
+        stored = np.load(folder / f"{section}.npy", mmap_mode="r", allow_pickle=False)
+        vectors = project(subject, torch.from_numpy(stored[rows[present]].astype(np.float32)), device)
+    else:
+        vectors = embed_texts(subject, data.table[section].iloc[rows[present]].tolist(), device)
+    out = vectors.new_zeros(len(rows), vectors.shape[1])
+    out[torch.from_numpy(np.flatnonzero(present)).to(device)] = vectors
+    return out
+
+
+def project(subject: Subject, encoded: Float[Tensor, "texts width"], device: str) -> Vectors:
+    return torch.cat([normalize(_ready(subject, device).encode_text(part.to(device))) for part in encoded.split(4096)])
+
+
+def _ready(subject: Subject, device: str) -> Any:
+    assert subject.model is not None
+    return subject.model.eval().to(device)

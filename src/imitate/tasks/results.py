@@ -1,0 +1,77 @@
+"""Results files: a JSON, and beside it the predictions that comparisons and figures are made from."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from imitate.config import validate
+from imitate.tasks.base import Predictions, Results
+from imitate.types import UserError
+
+
+def check_out(path: Path) -> Path:
+    """UserError where a JSON cannot be written; asked before the work, not after it."""
+    if path.suffix != ".json":
+        raise UserError(f"out {path} must be the path of a .json file, e.g. {path / 'results.json'}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write into {path.parent}: {error.strerror}") from error
+    return path
+
+
+def write_results(results: Results, runs: Sequence[Predictions], path: Path) -> Results:
+    """Predictions first, then the JSON that names them, each whole or not at all."""
+    arrays = {
+        f"{seed}/{field}": array for seed, run in zip(results.seeds, runs, strict=True) for field, array in run.items()
+    }
+    assert not any(array.dtype.hasobject for array in arrays.values()), "predictions hold Python objects"
+    beside = path.with_suffix(".npz")
+    with _partial(beside).open("wb") as file:
+        _save(file, arrays)
+    _partial(beside).replace(beside)
+    results = results.model_copy(update={"predictions": beside.name})
+    write_text(path, results.model_dump_json(indent=1))
+    return results
+
+
+def read_results(path: Path) -> Results:
+    """Raises UserError where the file is absent or is no results file."""
+    if not path.is_file():
+        raise UserError(f"no results at {path}: write them with `imitate evaluate TASK --out {path}`")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: give a file that `imitate evaluate` wrote") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is no results file: give one that `imitate evaluate` wrote")
+    return validate(Results, values, where=str(path))
+
+
+def read_predictions(results: Results, path: Path) -> list[Predictions]:
+    """Each seed's predictions, from beside the results file at ``path``."""
+    beside = path.with_name(results.predictions or path.with_suffix(".npz").name)
+    if not beside.is_file():
+        raise UserError(f"{path} has lost its predictions {beside.name}: keep the two together, or evaluate again")
+    with np.load(beside, allow_pickle=False) as arrays:
+        names = [name.split("/", 1) for name in arrays.files]
+        return [
+            {field: arrays[f"{seed}/{field}"] for owner, field in names if owner == str(seed)} for seed in results.seeds
+        ]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    _partial(path).write_text(text + "\n", encoding="utf-8")
+    _partial(path).replace(path)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.partial")
+
+
+def _save(file: BinaryIO, arrays: Predictions) -> None:
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]

@@ -1,0 +1,164 @@
+"""Retrieval: from a radiograph to its report among all the others, and back."""
+
+import logging
+from collections.abc import Iterator
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from imitate import metrics
+from imitate.data.prepared import Prepared
+from imitate.tasks.base import Budget, Predictions, Subject, Task
+from imitate.tasks.embeddings import Section, embed_images, embed_reports
+from imitate.tasks.ranking import Ranks, Side, at_random, figures, rank
+from imitate.types import UserError
+
+log = logging.getLogger(__name__)
+BRANCHES: dict[str, tuple[Section, ...]] = {
+    "both": ("findings", "impression"),
+    "findings": ("findings",),
+    "impression": ("impression",),
+}
+PERMUTATIONS = 5
+
+
+class Pairs(NamedTuple):
+    """The images of a branch, as indices into the split's rows, and both sides."""
+
+    branch: str
+    present: Int[np.ndarray, " images"]
+    images: Side
+    texts: Side
+
+
+class Retrieval(Task):
+    """Recall@k, percentile rank and class precision@k, for each section and both, in both directions.
+
+    - recall@k: share of queries with a hit among the first k; ``mean-recall`` is the mean of those of ``both``
+    - percentile: share of the other candidates that stand behind the first hit
+    - precision@k: share of the first k with a positive class in common with the query, or like the query with none
+
+    The gallery holds distinct texts: identical reports take one place (with all classes of their images), and every
+    image of a text is a hit for it; mode ``paper`` gives each report a place of its own, as the peers do. ``both``
+    compares by the mean cosine of the sections that a report has. Equal similarities count by the mean over their
+    orders, so that a model that tells nothing apart is at chance exactly. A figure is the mean over images, or texts.
+    """
+
+    name: ClassVar[str] = "retrieval"
+    needs: ClassVar[frozenset[str]] = frozenset({"text"})
+
+    split: str = "val"
+
+    def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
+        """Columns ``<level>:<figure>/<branch>/<direction>`` of level figure, chance, shuffled or weight."""
+        rows = data.rows(self.split)
+        table = data.table.iloc[rows]
+        out: Predictions = {key: table[key].to_numpy().astype(np.str_) for key in ("image_id", "patient")}
+        for pairs in _pairs(subject, data, rows, budget):
+            for name, column in _columns(pairs).items():
+                whole = np.full(len(rows), np.nan, dtype=np.float32)
+                whole[pairs.present] = column
+                out[name] = whole
+        if len(out) == 2:
+            raise UserError(
+                f"{data.root} has fewer than two distinct reports in split {self.split!r}: "
+                "choose another split or prepare a source with reports"
+            )
+        return out
+
+    def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
+        counts = metrics.one_sample(rows, len(predictions["patient"]))
+        return {name: float(figure[0]) for name, figure in _means(predictions, "figure", counts).items()}
+
+    def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
+        return _means(predictions, "figure", counts)
+
+    def chance(self, predictions: Predictions) -> dict[str, float]:
+        return {name: float(figure[0]) for name, figure in _means(predictions, "chance").items()}
+
+    def shuffled(self, predictions: Predictions) -> dict[str, float]:
+        """The mean over a few permutations of the images against their reports."""
+        return {name: float(figure[0]) for name, figure in _means(predictions, "shuffled").items()}
+
+
+def _means(predictions: Predictions, level: str, counts: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Each figure's mean at this level, over images or distinct texts; first the mean of the main ones."""
+    means = {}
+    for key, column in predictions.items():
+        at, _, name = key.partition(":")
+        if at == level:
+            weights = predictions.get(f"weight:text/{name.partition('/')[2]}")
+            means[name] = metrics.mean(column, counts, weights)
+    main = [mean for name, mean in means.items() if name.startswith("recall@") and "/both/" in name]
+    return {"mean-recall": np.mean(main, axis=0), **means}
+
+
+def _pairs(subject: Subject, data: Prepared, rows: np.ndarray, budget: Budget) -> Iterator[Pairs]:
+    embedded = embed_images(subject, data, rows, budget.device)
+    for branch, used in BRANCHES.items():
+        present = np.flatnonzero(np.any([data.has(section)[rows] for section in used], axis=0))
+        here = rows[present]
+        text = np.arange(len(here)) if budget.mode == "paper" else _places(data.table[list(used)].iloc[here])
+        first = here[np.unique(text, return_index=True)[1]]
+        if len(first) < 2:
+            log.warning("%s: fewer than two distinct texts, left out", branch)
+            continue
+        sections = [embed_reports(subject, data, section, first, budget.device) for section in used]
+        available = torch.stack([section.any(1) for section in sections]).sum(0)
+        images = torch.cat([getattr(embedded, section) for section in used], 1)[torch.from_numpy(present)]
+        image_classes, text_classes = _classes(data, here, text)
+        texts = torch.cat(sections, 1) / available[:, None].clamp(min=1)
+        yield Pairs(
+            branch, present, _side(images, text, image_classes), _side(texts, np.arange(len(first)), text_classes)
+        )
+
+
+def _places(reports: pd.DataFrame) -> np.ndarray:
+    """Identical rows have one number, counted from zero in the order of their first occurrence."""
+    places: dict[tuple[str, ...], int] = {}
+    keys = reports.fillna("").itertuples(index=False, name=None)
+    return np.array([places.setdefault(tuple(key), len(places)) for key in keys], dtype=np.int64)
+
+
+def _classes(data: Prepared, rows: np.ndarray, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The classes of these images, and those of their texts: any class of the images that have it."""
+    labels = data.labels[rows] if data.classes else np.zeros((len(rows), 0))
+    known = ~np.isnan(labels).all(1) if data.classes else np.zeros((len(rows), 0))
+    found = np.column_stack([labels > 0, known]).astype(bool)
+    of_text = np.zeros((text.max() + 1, found.shape[1]), dtype=bool)
+    np.logical_or.at(of_text, text, found)
+    for side in (found, of_text):
+        side[:, -1:] &= ~side[:, :-1].any(1, keepdims=True)
+    return found, of_text
+
+
+def _side(vectors: Tensor, text: np.ndarray, classes: np.ndarray) -> Side:
+    on = vectors.device
+    return Side(vectors, torch.from_numpy(text).to(on), torch.from_numpy(classes.astype(np.float32)).to(on))
+
+
+def _columns(pairs: Pairs) -> dict[str, np.ndarray]:
+    """One number an image; a text's number stands at each of its images, with a weight that makes them one."""
+    images, texts = pairs.images, pairs.texts
+    text = images.text.cpu().numpy()
+    columns = {f"weight:text/{pairs.branch}/text-to-image": 1 / np.bincount(text)[text]}
+
+    def add(level: str, forward: Ranks, backward: Ranks, share: float = 1.0) -> None:
+        each = [("image-to-text", name, column) for name, column in figures(forward).items()]
+        each += [("text-to-image", name, column[text]) for name, column in figures(backward).items()]
+        for direction, name, column in each:
+            key = f"{level}:{name}/{pairs.branch}/{direction}"
+            columns[key] = columns.get(key, 0.0) + share * column
+
+    forward, backward = rank(images, texts), rank(texts, images)
+    add("figure", forward, backward)
+    add("chance", at_random(forward), at_random(backward))
+    for seed in range(PERMUTATIONS):
+        order = np.random.default_rng(seed).permutation(len(text))
+        exchanged = images._replace(vectors=images.vectors[torch.from_numpy(order).to(images.vectors.device)])
+        add("shuffled", rank(exchanged, texts), rank(texts, exchanged), 1 / PERMUTATIONS)
+    return columns

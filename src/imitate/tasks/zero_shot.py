@@ -1,0 +1,140 @@
+"""Zero-shot classification: a radiograph against what a report would say with and without each finding."""
+
+import logging
+import re
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+import yaml
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from imitate import metrics
+from imitate.config import Config, validate
+from imitate.data.prepared import Prepared
+from imitate.tasks.base import Budget, Predictions, Subject, Task
+from imitate.tasks.embeddings import Vectors, embed_images, embed_texts
+from imitate.types import UserError
+
+log = logging.getLogger(__name__)
+BUILT_IN = Path(__file__).parent / "prompts"
+
+
+class Prompts(Config):
+    """Sentences that a report has with a finding, and without."""
+
+    positive: tuple[str, ...] = Field(min_length=1)
+    negative: tuple[str, ...] = Field(min_length=1)
+
+
+class ZeroShot(Task):
+    """The score of a class is cos(image, its positive prompts) - cos(image, its negative ones).
+
+    The prompts of one side are an ensemble: the mean of their unit vectors. Where the classes exclude each other, the
+    accuracy of the highest score comes with it. ``oracle-max-f1`` chooses its threshold on the test images themselves.
+    """
+
+    name: ClassVar[str] = "zero-shot"
+    needs: ClassVar[frozenset[str]] = frozenset({"labels", "text"})
+
+    split: str = "test"
+    branch: Literal["impression", "findings", "both"] = "impression"  # both: the mean of their cosines
+    prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: by the data's source
+
+    def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
+        rows = data.rows(self.split)
+        prompts = class_prompts(data, self.prompts)
+        images = embed_images(subject, data, rows, budget.device)
+        branches = images if self.branch == "both" else (getattr(images, self.branch),)
+        directions = torch.stack(
+            [
+                _ensemble(subject, each.positive, budget) - _ensemble(subject, each.negative, budget)
+                for each in prompts.values()
+            ]
+        )
+        score = torch.stack([branch @ directions.T for branch in branches]).mean(0)
+        table = data.table.iloc[rows]
+        return {
+            "target": data.labels[rows][:, [data.classes.index(label) for label in prompts]],
+            "score": score.cpu().numpy(),
+            "classes": np.array(list(prompts)),
+            **{key: table[key].to_numpy().astype(np.str_) for key in ("image_id", "patient")},
+        }
+
+    def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
+        counts = metrics.one_sample(rows, len(predictions["target"]))
+        return {name: float(figure[0]) for name, figure in self.resample(predictions, counts).items()}
+
+    def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
+        target, score = predictions["target"], predictions["score"]
+        figures: dict[str, np.ndarray] = {}
+        for name, metric in METRICS.items():
+            figures |= metrics.per_class(name, metric, target, score, predictions["classes"].tolist(), counts)
+        if exclusive(target):
+            highest = score == score.max(1, keepdims=True)
+            figures["accuracy"] = metrics.mean((highest & (target > 0)).sum(1) / highest.sum(1), counts)
+        return figures
+
+    def chance(self, predictions: Predictions) -> dict[str, float]:
+        """Of a constant score."""
+        return self.measure({**predictions, "score": np.zeros_like(predictions["score"])})
+
+
+METRICS = {"auroc": metrics.auroc, "average-precision": metrics.average_precision, "oracle-max-f1": metrics.max_f1}
+
+
+def exclusive(target: np.ndarray) -> bool:
+    """Whether each image has exactly one of several classes."""
+    return target.shape[1] > 1 and bool(((target > 0).sum(1) == 1).all() and (target >= 0).all())
+
+
+def class_prompts(data: Prepared, path: Path | None) -> dict[str, Prompts]:
+    """The prompts of those classes of the data that have any; a class without is left out with a warning.
+
+    UserError where none has, or a file holds no valid prompts.
+    """
+    found: dict[str, Prompts] = {}
+    for file in [path] if path else [BUILT_IN / f"{data.meta['source']}.yaml", BUILT_IN / "findings.yaml"]:
+        if path or file.is_file():
+            found = {**read_prompts(file), **found}
+    chosen = {label: found[_plain(label)] for label in data.classes if _plain(label) in found}
+    missing = [label for label in data.classes if label not in chosen]
+    where = path or "the built-in prompts"
+    if not chosen:
+        raise UserError(
+            f"{where}: no prompts for any of {', '.join(missing)}: give a YAML file as --settings prompts=FILE"
+        )
+    if missing:
+        log.warning("%s: no prompts for %s: left out", where, ", ".join(missing))
+    return chosen
+
+
+def read_prompts(path: Path) -> dict[str, Prompts]:
+    """Prompts by the plain form of the class name."""
+    if not path.is_file():
+        raise UserError(f"no prompts at {path}: give a YAML file of class: {{positive: [...], negative: [...]}}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict) or not all(isinstance(value, dict) for value in values.values()):
+        raise UserError(f"{path} must map each class to positive and negative prompts")
+    prompts = {str(label): validate(Prompts, value, where=f"{path}: {label}") for label, value in values.items()}
+    for label, each in prompts.items():
+        if not all(text.strip() for text in (*each.positive, *each.negative)):
+            raise UserError(f"{path}: {label} has an empty prompt: write a sentence or remove it")
+    return {_plain(label): each for label, each in prompts.items()}
+
+
+def _plain(label: str) -> str:
+    """Case and punctuation aside: Pleural_Thickening is pleural thickening."""
+    return re.sub(r"[\W_]+", " ", label).strip().lower()
+
+
+def _ensemble(subject: Subject, texts: tuple[str, ...], budget: Budget) -> Tensor:
+    """The unit vector in the middle of the texts' unit vectors."""
+    vectors: Vectors = embed_texts(subject, list(texts), budget.device)
+    return normalize(vectors.mean(0), dim=0)

@@ -1,0 +1,191 @@
+"""A fake model that reads an image's report off its pixels, or does not."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from imitate.config import ImitateConfig
+from imitate.data.prepared import Prepared
+from imitate.models.image import ImageEncoder
+from imitate.tasks.base import Budget, Predictions, Subject
+from imitate.tasks.retrieval import Retrieval
+from imitate.types import ImageEmbedding, ImageFeatures, Images, UserError
+
+SIDE = 16
+HALF = SIDE * SIDE // 2
+CONFIG = ImitateConfig(prepared_size=SIDE, image_size=SIDE, mean=(0.5, 0.5, 0.5), std=(1, 1, 1))
+
+
+def _pattern(word: str) -> np.ndarray:
+    """The gray values that stand for a text."""
+    return np.random.default_rng(list(word.encode())).integers(0, 256, HALF).astype(np.uint8)
+
+
+class FakeModel(nn.Module):
+    """The upper half of an image is its findings, the lower its impression."""
+
+    def encode_image(self, images: Images) -> ImageEmbedding:
+        flat = images[:, 0].flatten(1)
+        return ImageEmbedding(flat[:, :HALF], flat[:, HALF:], ImageFeatures([], flat))
+
+    def encode_text(self, texts: Float[Tensor, "texts width"]) -> Float[Tensor, "texts width"]:
+        return texts
+
+
+class FakeText:
+    name, width = "fake", HALF
+
+    def encode(self, texts: list[str]) -> Float[Tensor, "texts width"]:
+        rows = np.stack([_pattern(text) for text in texts]) if texts else np.zeros((0, HALF))
+        return torch.from_numpy(rows.astype(np.float32) / 255 - 0.5)
+
+
+class ConstantText(FakeText):
+    def encode(self, texts: list[str]) -> Float[Tensor, "texts width"]:
+        return torch.ones(len(texts), HALF)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> ImageEncoder:
+    return ImageEncoder("resnet10t")
+
+
+def _subject(encoder: ImageEncoder, text: FakeText | None = None) -> Subject:
+    return Subject("fake", encoder, CONFIG, FakeModel(), text or FakeText())
+
+
+def _data(root: Path, findings: list[str | None], impression: list[str | None], **labels: list[float]) -> Prepared:
+    reports = list(zip(findings, impression, strict=True))
+    images = [np.concatenate([_pattern(part or "") for part in report]).reshape(SIDE, SIDE) for report in reports]
+    table = pd.DataFrame(
+        {
+            "image_id": [f"i{i}" for i in range(len(reports))],
+            "patient": [f"p{i // 2}" for i in range(len(reports))],
+            "split": "val",
+            "findings": pd.Series(findings, dtype="str"),
+            "impression": pd.Series(impression, dtype="str"),
+            "labels": list(np.array(list(labels.values())).T) if labels else None,
+        }
+    )
+    meta = {"classes": list(labels), "source": "table", "fingerprint": "f", "size": SIDE}
+    return Prepared(root, meta, table, np.stack(images), None)
+
+
+def _reports(n: int = 24) -> tuple[list[str | None], list[str | None]]:
+    """Findings that repeat, impressions that repeat more; where one is missing, the other is like no other."""
+    no_findings, no_impression = (lambda i: i % 7 == 3), (lambda i: i % 11 == 5)
+    findings = [f"alone {i}" if no_impression(i) else f"findings {i % (n // 2)}" for i in range(n)]
+    impression = [f"alone {i}" if no_findings(i) else f"impression {i % 4}" for i in range(n)]
+    return (
+        [None if no_findings(i) else text for i, text in enumerate(findings)],
+        [None if no_impression(i) else text for i, text in enumerate(impression)],
+    )
+
+
+def test_an_oracle_is_perfect(tmp_path: Path, encoder: ImageEncoder) -> None:
+    findings, impression = _reports()
+    data = _data(tmp_path, findings, impression, a=[i % 2 for i in range(24)], b=[0] * 24)
+    task = Retrieval()
+    predictions = task.predict(_subject(encoder), data, Budget())
+    figures = task.measure(predictions)
+    perfect = {name: value for name, value in figures.items() if name.startswith(("recall", "percentile", "mean"))}
+    assert next(iter(figures)) == "mean-recall"
+    assert len(perfect) == 1 + 2 * (4 + 4) + (3 + 4)  # seven distinct impressions: no recall@10 from image to text
+    assert set(perfect.values()) == {1.0}
+    chance, shuffled = task.chance(predictions), task.shuffled(predictions)
+    assert set(chance) == set(figures) == set(shuffled)
+    assert all(chance[name] <= figures[name] + 1e-6 for name in perfect)
+    assert shuffled["percentile/both/image-to-text"] == pytest.approx(chance["percentile/both/image-to-text"], abs=0.1)
+
+
+def test_images_without_knowledge_are_where_exchanged_images_are(tmp_path: Path, encoder: ImageEncoder) -> None:
+    data = _data(tmp_path, *_reports())
+    data.images[:] = np.tile(_pattern("a collapsed model"), 2).reshape(SIDE, SIDE)
+    task = Retrieval()
+    predictions = task.predict(_subject(encoder), data, Budget())
+    assert task.measure(predictions) == pytest.approx(task.shuffled(predictions))
+    nothing = task.predict(_subject(encoder, ConstantText()), data, Budget())
+    assert task.measure(nothing) == pytest.approx(task.chance(nothing))
+    assert task.shuffled(nothing) == pytest.approx(task.chance(nothing))
+
+
+def test_the_gallery_holds_distinct_texts(tmp_path: Path, encoder: ImageEncoder) -> None:
+    data = _data(tmp_path, [None] * 20, [*["normal"] * 16, "a", "b", "c", "d"])
+    task = Retrieval()
+    clean = task.chance(task.predict(_subject(encoder), data, Budget()))
+    assert clean["recall@1/impression/image-to-text"] == pytest.approx(1 / 5)
+    assert clean["recall@1/impression/text-to-image"] == pytest.approx((16 / 20 + 4 * 1 / 20) / 5)
+    assert not [name for name in clean if "findings" in name]
+    paper = task.predict(_subject(encoder), data, Budget(mode="paper"))
+    assert task.chance(paper)["recall@1/impression/image-to-text"] == pytest.approx(1 / 20)
+    assert task.measure(paper)["recall@1/impression/image-to-text"] == pytest.approx((16 * 1 / 16 + 4) / 20)
+
+
+def test_precision_by_classes(tmp_path: Path, encoder: ImageEncoder) -> None:
+    """The impression is the class: its five images are the first five; half of those without a class have none."""
+    impression: list[str | None] = [f"impression {i % 4}" for i in range(20)]
+    labels = {name: [float(i % 4 == c) for i in range(20)] for c, name in enumerate("abc")}
+    labels["a"][0] = labels["b"][0] = labels["c"][0] = np.nan
+    data = _data(tmp_path, [f"findings {i}" for i in range(20)], impression, **labels)
+    task = Retrieval()
+    predictions = task.predict(_subject(encoder), data, Budget())
+    figures = task.measure(predictions)
+    assert figures["precision@1/impression/image-to-text"] == pytest.approx(1.0)
+    assert figures["precision@5/impression/text-to-image"] == pytest.approx((4 / 5 + 3) / 4)
+    assert task.chance(predictions)["precision@1/impression/image-to-text"] == pytest.approx(1 / 4)
+    assert np.isnan(predictions["figure:precision@1/impression/image-to-text"][0])
+
+
+def test_both_is_the_mean_cosine_of_what_a_report_has(tmp_path: Path, encoder: ImageEncoder) -> None:
+    """Without its findings half, an image is nearest to its impression among reports that have no findings."""
+    findings: list[str | None] = [*[f"findings {i}" for i in range(6)], *[None] * 6]
+    data = _data(tmp_path, findings, [f"impression {i}" for i in range(12)])
+    figures = Retrieval().measure(Retrieval().predict(_subject(encoder), data, Budget()))
+    assert figures["recall@1/both/image-to-text"] == 1.0
+    data.images[:6, : SIDE // 2] = data.images[[1, 2, 3, 4, 5, 0], : SIDE // 2]
+    mixed = Retrieval().predict(_subject(encoder), data, Budget())
+    both = mixed["figure:recall@5/both/image-to-text"]
+    assert both[:6].mean() == 1.0
+    assert Retrieval().measure(mixed)["recall@1/findings/image-to-text"] == 0.0
+
+
+def _resampled(task: Retrieval, predictions: Predictions, rows: np.ndarray) -> dict[str, np.ndarray]:
+    return task.resample(predictions, np.bincount(rows, minlength=24)[None])
+
+
+def test_a_bootstrap_sample_is_measured_like_its_rows(tmp_path: Path, encoder: ImageEncoder) -> None:
+    data = _data(tmp_path, *_reports(), a=[i % 2 for i in range(24)])
+    data.images[:] = np.random.default_rng(0).integers(0, 256, data.images.shape)
+    task = Retrieval()
+    predictions = task.predict(_subject(encoder), data, Budget())
+    rows = np.random.default_rng(1).integers(0, 24, 24)
+    measured = task.measure(predictions, rows)
+    column = predictions["figure:recall@5/findings/image-to-text"][rows]
+    assert measured["recall@5/findings/image-to-text"] == pytest.approx(np.nanmean(column))
+    assert measured == pytest.approx({name: value[0] for name, value in _resampled(task, predictions, rows).items()})
+
+
+def test_stored_embeddings_are_used(tmp_path: Path, encoder: ImageEncoder) -> None:
+    data = _data(tmp_path, *_reports())
+    folder = tmp_path / "text" / "fake"
+    folder.mkdir(parents=True)
+    for section in ("findings", "impression"):
+        encoded = FakeText().encode([str(text) for text in data.table[section]]).numpy().astype(np.float16)
+        np.save(folder / f"{section}.npy", encoded * data.has(section)[:, None])
+    (folder / "meta.json").write_text("{}")
+    figures = Retrieval().measure(Retrieval().predict(_subject(encoder, ConstantText()), data, Budget()))
+    assert figures["mean-recall"] == 1.0
+
+
+def test_too_few_reports_are_told(tmp_path: Path, encoder: ImageEncoder) -> None:
+    for impression in ([None] * 4, ["normal"] * 4):
+        data = _data(tmp_path, [None] * 4, impression)
+        with pytest.raises(UserError, match="fewer than two distinct reports in split 'val'"):
+            Retrieval().predict(_subject(encoder), data, Budget())
+    with pytest.raises(UserError, match="no images in split 'test'"):
+        Retrieval(split="test").predict(_subject(encoder), data, Budget())
