@@ -39,7 +39,14 @@ class Measured(NamedTuple):
 
 
 def compare(
-    a: Path, b: Path, /, *more: Path, metric: tuple[str, ...] = (), out: Path | None = None, resamples: int = 1000
+    a: Path,
+    b: Path,
+    more: tuple[Path, ...] = (),
+    /,
+    *,
+    metric: tuple[str, ...] = (),
+    out: Path | None = None,
+    resamples: int = 1000,
 ) -> list[Difference]:
     """Test whether other results differ from the first, on the same test images.
 
