@@ -67,7 +67,7 @@ class Imitate(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: Path | str, *, revision: str | None = None) -> "Imitate":
-        """What ``save`` wrote, in eval mode; ``source`` is a folder or a hub id. UserError: no model or another version."""
+        """What ``save`` wrote, in eval mode, from a folder or a hub id. UserError: no model, or another version."""
         folder = local_folder(source, revision=revision)
         if not (folder / "config.json").is_file() or not (folder / WEIGHTS).is_file():
             raise UserError(f"no model at {folder}: it must hold config.json and {WEIGHTS}")
