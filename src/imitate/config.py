@@ -23,6 +23,7 @@ class ImitateConfig(Config):
     backbone_options: dict[str, Any] = {}  # passed on to timm.create_model
     prepared_size: int = 256  # side of the prepared images
     image_size: int = 224  # side of the crop that the encoder sees
+    fit: Literal["squash", "pad"] = "squash"  # how an image was brought into the prepared square
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     levels: tuple[int, ...] = (1, 2, 3, 4)  # pyramid levels that the findings branch reads, 1 shallow, 4 deep

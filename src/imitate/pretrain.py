@@ -75,7 +75,8 @@ def _settle(recipe: Recipe, data: Prepared, out: Path) -> tuple[Recipe, TextEnco
         encoder = fit_or_load(recipe.text, corpus(data))
         save_text_encoder(encoder, folder)
     text_embeddings(data, encoder)
-    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"text_width": encoder.width})})
+    found = {"text_width": encoder.width, "fit": data.meta["fit"]}
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=found)})
     settle(out, recipe, {"path": str(data.root), "fingerprint": data.meta["fingerprint"]})
     return recipe, encoder
 

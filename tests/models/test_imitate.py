@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from recipes import TINY_MODEL as TINY
@@ -44,4 +46,13 @@ def test_a_folder_without_a_model_or_of_another_shape_is_told(tmp_path):
     seeded_model(TINY, pretrained=False, seed=0).save(tmp_path)
     (tmp_path / "config.json").write_text(TINY.model_copy(update={"joint_width": 8}).model_dump_json())
     with pytest.raises(UserError, match="does not fit"):
+        Imitate.from_pretrained(tmp_path)
+
+
+def test_a_model_of_another_format_version_is_told(tmp_path):
+    seeded_model(TINY, pretrained=False, seed=0).save(tmp_path)
+    config = tmp_path / "config.json"
+    assert json.loads(config.read_text())["format_version"] == 1
+    config.write_text(json.dumps({**json.loads(config.read_text()), "format_version": 2}))
+    with pytest.raises(UserError, match="format version 2, not 1"):
         Imitate.from_pretrained(tmp_path)

@@ -102,3 +102,9 @@ def test_hugging_face_is_frozen_and_long_reports_are_cut(tiny_bert):
 def test_user_errors(spec, message):
     with pytest.raises(UserError, match=message):
         fit_or_load(spec, ["one", "two"])
+
+
+def test_lsa_tells_the_words_that_it_knows():
+    encoder = LsaTextEncoder.fit(texts(), width=8)
+    assert encoder.words("Small hydropneumothorax, 3 XXXX") == {"small": True, "hydropneumothorax": False}
+    assert torch.equal(encoder.encode(["small effusion"]), encoder.encode(["small effusion hydropneumothorax"]))

@@ -31,6 +31,11 @@ class ImageEncoder(nn.Module):
         self.stem_channels: int | None = None if self._stem is None else info[self._stem]["num_chs"]
         self.width: int = self.network.num_features
 
+    @property
+    def stages(self) -> list[nn.Module]:
+        """The modules whose outputs are the levels (a ViT's are tokens, some networks' have the channels last)."""
+        return [self.network.get_submodule(self.network.feature_info[i]["module"]) for i in self._indices]
+
     def forward(self, images: Images) -> ImageFeatures:
         final, levels = self.network.forward_intermediates(images, indices=self._indices)
         return ImageFeatures(levels, self.network.forward_head(final, pre_logits=True))

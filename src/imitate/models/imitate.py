@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from imitate.config import ImitateConfig, validate
 from imitate.models.aggregation import ChannelDraw, HierarchicalAggregation
 from imitate.models.heads import Projection
+from imitate.models.hub import local_folder
 from imitate.models.image import ImageEncoder
 from imitate.types import ImageEmbedding, ImageFeatures, Images, UserError
 
 WEIGHTS = "model.safetensors"
+FORMAT_VERSION = 1
 
 
 class Imitate(nn.Module):
@@ -58,17 +60,23 @@ class Imitate(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         save_file(state, folder / f"{WEIGHTS}.part")
-        (folder / "config.json.part").write_text(self.config.model_dump_json(indent=1), encoding="utf-8")
+        values = {"format_version": FORMAT_VERSION, **self.config.model_dump(mode="json")}
+        (folder / "config.json.part").write_text(json.dumps(values, indent=1), encoding="utf-8")
         for name in (WEIGHTS, "config.json"):
             (folder / f"{name}.part").replace(folder / name)
 
     @classmethod
-    def from_pretrained(cls, folder: Path | str) -> "Imitate":
-        """Read what ``save`` wrote, in eval mode. UserError where there is no model or one that does not fit."""
-        folder = Path(folder)
+    def from_pretrained(cls, source: Path | str, *, revision: str | None = None) -> "Imitate":
+        """What ``save`` wrote, in eval mode, from a folder or a hub id. UserError: no model, or another version."""
+        folder = local_folder(source, revision=revision)
         if not (folder / "config.json").is_file() or not (folder / WEIGHTS).is_file():
             raise UserError(f"no model at {folder}: it must hold config.json and {WEIGHTS}")
         values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if (version := values.pop("format_version", FORMAT_VERSION)) != FORMAT_VERSION:
+            raise UserError(
+                f"{folder} holds a model of format version {version}, not {FORMAT_VERSION}: "
+                "read it with the version of imitate that wrote it"
+            )
         model = cls(validate(ImitateConfig, values, where=str(folder / "config.json")))
         try:
             model.load_state_dict(load_file(folder / WEIGHTS))

@@ -88,8 +88,14 @@ class LsaTextEncoder:
         projected = self._vectorizer.transform(texts) @ self._arrays["components"].T.astype(np.float64)
         return torch.from_numpy((projected - self._arrays["mean"]).astype(np.float32))
 
+    def words(self, text: str) -> dict[str, bool]:
+        """Each word, and whether the corpus had it: one that it had not does not move the embedding."""
+        terms = self._vectorizer.build_analyzer()(text)
+        return {term: term in self._vectorizer.vocabulary for term in terms if " " not in term}
+
     def save(self, folder: Path) -> None:
-        save_file(self._arrays, folder / "lsa.safetensors")
+        arrays = {key: np.ascontiguousarray(array) for key, array in self._arrays.items()}  # others are saved scrambled
+        save_file(arrays, folder / "lsa.safetensors")
         (folder / "vocabulary.json").write_text(json.dumps(self._vocabulary), encoding="utf-8")
         (folder / "text.json").write_text(json.dumps({"kind": "lsa", "name": self.name}), encoding="utf-8")
 

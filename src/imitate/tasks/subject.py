@@ -35,7 +35,7 @@ def load_subject(model: str, *, like: str | None, data: Prepared, seed: int) -> 
     """
     path = Path(model)
     if path.is_dir():
-        return _from_folder(path)
+        return load_folder(path)
     config, recipe_text = _architecture(like, data)
     if model == "pixels":
         return Subject("pixels", Pixels(), config)  # type: ignore[arg-type]
@@ -57,7 +57,8 @@ def load_subject(model: str, *, like: str | None, data: Prepared, seed: int) -> 
     return Subject(path.stem if path.suffix else model, encoder, config)
 
 
-def _from_folder(path: Path) -> Subject:
+def load_folder(path: Path) -> Subject:
+    """A run, a model within a run, or an exported model; without a text encoder where there is none."""
     inner = path / "model" if (path / "model").is_dir() else path
     model = Imitate.from_pretrained(inner)
     freeze_all(model)
@@ -75,7 +76,7 @@ def _architecture(like: str | None, data: Prepared) -> tuple[ImitateConfig, str 
         recipe = load_config(Recipe, path)
         return recipe.model, recipe.text
     if path.is_dir():
-        return _from_folder(path).config, None
+        return load_folder(path).config, None
     return _sized(like, data), None
 
 
@@ -87,7 +88,7 @@ def _sized(backbone: str, data: Prepared) -> ImitateConfig:
 
 def _text(like: str | None, spec: str | None, data: Prepared) -> TextEncoder | None:
     if like is not None and Path(like).is_dir():
-        return _from_folder(Path(like)).text
+        return load_folder(Path(like)).text
     return fit_or_load(spec, corpus(data)) if spec else None
 
 
