@@ -69,7 +69,7 @@ def test_the_same_command_again_changes_nothing_and_another_setting_is_told(data
     before = (out / "model/model.safetensors").read_bytes()
     assert run_in_process(recipe, data, out) == 0
     assert (out / "model/model.safetensors").read_bytes() == before
-    assert run_in_process(recipe, data, out, "--set", "training.epochs=3") == 2
+    assert run_in_process(recipe, data, out, "--settings", "training.epochs=3") == 2
     assert "training.epochs is 2 there and 3 here" in capsys.readouterr().err
 
 
@@ -77,7 +77,7 @@ def test_the_same_command_again_changes_nothing_and_another_setting_is_told(data
     "setting, message",
     [
         ("training.epoch=3", "unknown key 'training.epoch'"),
-        ("nonsense", "--set takes key=value"),
+        ("nonsense", "has no value: write it as key=value"),
         ("text=word2vec", "unknown text encoder 'word2vec'"),
         ("model.backbone=resnet1888", "timm has no network 'resnet1888'"),
         ("model.prepared_size=64", "holds images of 36 px, this model needs 64"),
@@ -85,7 +85,7 @@ def test_the_same_command_again_changes_nothing_and_another_setting_is_told(data
     ],
 )
 def test_mistakes_are_told_in_one_line_and_leave_no_run(data, recipe, tmp_path, capsys, setting, message):
-    assert run_in_process(recipe, data, tmp_path / "run", "--set", setting) == 2
+    assert run_in_process(recipe, data, tmp_path / "run", "--settings", setting) == 2
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("imitate pretrain:")]
     assert len(error) == 1 and message in error[0]
     assert not (tmp_path / "run" / "model").exists()
@@ -128,7 +128,7 @@ def _wait_for_progress(folder: Path, process: subprocess.Popen) -> None:
 @pytest.mark.slow
 def test_two_ranks_run_under_torchrun(data, tmp_path):
     recipe = write_recipe(tmp_path, epochs=1)
-    arguments = command(recipe, data, tmp_path / "run", "--set", "training.devices=2")[3:]
+    arguments = command(recipe, data, tmp_path / "run", "--settings", "training.devices=2")[3:]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "imitate"]
     subprocess.run([*launcher, *arguments], env=environment(), check=True, capture_output=True, timeout=120)
     rows = (tmp_path / "run/metrics.jsonl").read_text().splitlines()

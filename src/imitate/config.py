@@ -123,6 +123,20 @@ def load_config(kind: type[AnyConfig], path: Path, overrides: dict[str, Any] | N
     return validate(kind, values, where=str(path))
 
 
+def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """``("training.epochs=3",)`` -> {"training.epochs": 3}; values are YAML. UserError for what is no key=value."""
+    parsed = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UserError(f"setting {pair!r} has no value: write it as key=value")
+        try:
+            parsed[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"setting {pair!r}: the value is not valid YAML") from error
+    return parsed
+
+
 def validate(kind: type[AnyConfig], values: dict[str, Any], *, where: str) -> AnyConfig:
     """``kind(**values)`` with the first error told in one line."""
     try:

@@ -6,10 +6,12 @@ import time
 from importlib.resources import files
 from pathlib import Path
 
+from imitate.data.datasets import SourceOptions
 from imitate.evaluate import evaluate
 from imitate.prepare import prepare, synthesize
 from imitate.pretrain import pretrain
 from imitate.report import report
+from imitate.tasks import TaskName
 from imitate.types import UserError
 
 log = logging.getLogger(__name__)
@@ -33,24 +35,24 @@ def demo(*, out: Path = Path("demo"), threads: int | None = None) -> None:
     _clear(out)
     log.info("1/5  an archive in MIMIC-CXR's own layout, and radiographs with masks and boxes")
     synthesize("mimic-cxr", out=out / "raw", n=STUDIES)
-    prepare("mimic-cxr", raw=out / "raw", out=out / "mimic-cxr", size=SIZE)
-    prepare("synthetic", out=out / "labelled", size=SIZE, n=LABELLED, seed=1)
+    prepare("mimic-cxr", archive=SourceOptions(raw=out / "raw"), out=out / "mimic-cxr", size=SIZE)
+    prepare("synthetic", archive=SourceOptions(n=LABELLED, seed=1), out=out / "labelled", size=SIZE)
     log.info("2/5  pre-training")
     recipe = _recipe("tiny")
     pretrain(recipe, data=out / "mimic-cxr", out=out / "run", threads=threads)
+    models = {"IMITATE": str(out / "run"), "untrained": "random"}
     log.info("3/5  retrieval and zero-shot classification, beside the untrained model")
-    for name, model, like in (("IMITATE", out / "run", None), ("untrained", "random", out / "run")):
-        for task in ("retrieval", "zero-shot"):
-            _measure(out, task, name=name, model=str(model), like=like, data=out / "mimic-cxr", split="test")
-    log.info("4/5  linear probes at 10%% and 100%%, segmentation, detection, fine-tuning")
-    for name, model, like in (
-        ("IMITATE", out / "run", None), ("untrained", "random", out / "run"), ("24x24 pixels", "pixels", out / "run")
-    ):  # fmt: skip
+    for row in models.items():
+        _measure(out, "retrieval", row, data="mimic-cxr", settings=("split=test",))
+        _measure(out, "zero-shot", row, data="mimic-cxr", settings=("split=test",))
+    log.info("4/5  linear probes at 10% and 100%, segmentation, detection, fine-tuning")
+    for row in [*models.items(), ("24x24 pixels", "pixels")]:
         for fraction in (0.1, 1.0):
-            _measure(out, "linear-classification", name=name, model=str(model), like=like, fraction=fraction)
-    for name, model, like in (("IMITATE", out / "run", None), ("untrained", "random", out / "run")):
-        for task, short in (("segmentation", 6), ("detection", 6), ("finetune-classification", 3)):
-            _measure(out, task, name=name, model=str(model), like=like, epochs=short)
+            _measure(out, "linear-classification", row, fraction=fraction)
+    for row in models.items():
+        _measure(out, "segmentation", row, settings=("epochs=6",))
+        _measure(out, "detection", row, settings=("epochs=6",))
+        _measure(out, "finetune-classification", row, settings=("epochs=3",))
     log.info("5/5  the report")
     page = out / "report.html"
     report(tuple(sorted((out / "results").glob("*.json"))), out=page, data=(out / "labelled", out / "mimic-cxr"))
@@ -58,19 +60,25 @@ def demo(*, out: Path = Path("demo"), threads: int | None = None) -> None:
 
 
 def _measure(
-    out: Path, task: str, *, name: str, model: str, like: Path | None, data: Path | None = None, **settings: object
+    out: Path,
+    task: TaskName,
+    row: tuple[str, str],
+    *,
+    data: str = "labelled",
+    fraction: float = 1.0,
+    settings: tuple[str, ...] = (),
 ) -> None:
-    fraction = settings.pop("fraction", 1.0)
-    slug = f"{task}-{name}-{fraction:g}".replace(" ", "-").lower()
+    """One results file; ``row`` is the name in tables and the model."""
+    name, model = row
     evaluate(
         task,
         model=(model,),
-        data=data or out / "labelled",
-        out=out / "results" / f"{slug}.json",
-        like=None if like is None else str(like),
+        data=out / data,
+        out=out / "results" / f"{task}-{name}-{fraction:g}.json".replace(" ", "-"),
+        like=str(out / "run"),
         fraction=fraction,
         name=name,
-        set=tuple(f"{key}={value}" for key, value in settings.items()),
+        settings=settings,
         resamples=200,
         cache=out / "cache",
     )

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from imitate import statistics
-from imitate.config import validate
+from imitate.config import parse_settings, validate
 from imitate.data.prepared import Prepared
 from imitate.tasks import UNTRAINED, TaskName, task_class
 from imitate.tasks.base import Budget, Estimate, Mode, Predictions, Results, Subject, Task
@@ -61,7 +60,7 @@ def evaluate(
         cache: Folder for features and subset lists that other evaluations can use again.
     """
     started = time.perf_counter()
-    chosen = validate(task_class(task), _parsed(settings), where=f"settings of {task}")
+    chosen = validate(task_class(task), parse_settings(settings), where=f"settings of {task}")
     check_out(out)
     if fraction < 1 and task in UNTRAINED:
         raise UserError(f"{task} trains nothing, a fraction of {fraction} has no meaning: leave it out")
@@ -128,20 +127,6 @@ def _note(name: str, figures: dict[str, float], drawn: dict[str, np.ndarray]) ->
     if lost > 0:
         notes.append(f"{'some class ' if classes else ''}undefined in {lost:.1%} of the resamples")
     return "; ".join(notes)
-
-
-def _parsed(settings: tuple[str, ...]) -> dict[str, Any]:
-    """``key=value`` each, the value read as YAML."""
-    parsed = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals:
-            raise UserError(f"setting {setting!r} has no value: write it as key=value")
-        try:
-            parsed[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"setting {setting!r}: the value is not valid YAML") from error
-    return parsed
 
 
 def _device(name: str) -> str:

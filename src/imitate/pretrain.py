@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from imitate.config import Recipe, load_config
+from imitate.config import Recipe, load_config, parse_settings
 from imitate.data.prepared import Prepared
 from imitate.data.sampling import Order, Reader, training_rows
 from imitate.data.texts import corpus, text_embeddings
@@ -23,7 +23,9 @@ from imitate.types import TextEncoder, UserError
 log = logging.getLogger(__name__)
 
 
-def pretrain(recipe: Path, /, *, data: Path, out: Path, set: tuple[str, ...] = (), threads: int | None = None) -> None:
+def pretrain(
+    recipe: Path, /, *, data: Path, out: Path, settings: tuple[str, ...] = (), threads: int | None = None
+) -> None:
     """Pre-train on a prepared folder.
 
     The same command again continues an interrupted run, bit for bit where it was. The run folder holds config.yaml,
@@ -34,36 +36,25 @@ def pretrain(recipe: Path, /, *, data: Path, out: Path, set: tuple[str, ...] = (
         recipe: YAML file, such as recipes/tiny.yaml.
         data: prepared folder.
         out: run folder.
-        set: settings over the recipe's, as key=value, such as training.epochs=3.
+        settings: settings over the recipe's, as key=value, such as training.epochs=3.
         threads: compute threads; with another job on the machine, fewer than cores is faster.
     """
-    settings = load_config(Recipe, recipe, overrides(set))
-    prepared = Prepared.open(data, size=settings.model.prepared_size)
-    fabric = launch(settings.training, threads=threads)
+    chosen = load_config(Recipe, recipe, parse_settings(settings))
+    prepared = Prepared.open(data, size=chosen.model.prepared_size)
+    fabric = launch(chosen.training, threads=threads)
     if fabric.is_global_zero:
         with claimed(out):
-            settings, encoder = _settle(settings, prepared, out)
+            chosen, encoder = _settle(chosen, prepared, out)
             fabric.barrier()
-            finished = _train(fabric, settings, prepared, encoder, out)
+            finished = _train(fabric, chosen, prepared, encoder, out)
     else:
         fabric.barrier()
-        settings = _settled(out)
-        finished = _train(fabric, settings, prepared, load_text_encoder(out / "text"), out)
+        chosen = _settled(out)
+        finished = _train(fabric, chosen, prepared, load_text_encoder(out / "text"), out)
     if not finished:
         log.info("stopped and saved; the same command continues")
         raise KeyboardInterrupt
     log.info("finished: %s", out / "model")
-
-
-def overrides(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """``("training.epochs=3",)`` -> {"training.epochs": 3}; values are YAML."""
-    found = {}
-    for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator or not key:
-            raise UserError(f"--set takes key=value, not {pair!r}")
-        found[key] = yaml.safe_load(value)
-    return found
 
 
 def _settle(recipe: Recipe, data: Prepared, out: Path) -> tuple[Recipe, TextEncoder]:

@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from imitate.data.writing import fingerprint
 
+from imitate.data.writing import fingerprint
 from imitate.doctor.findings import Finding
 from imitate.doctor.prepared import examine_prepared
 
