@@ -8,9 +8,11 @@ $imitate prepare open-i --raw "$raw" --out "$work/open-i" --size 72
 $imitate prepare chestxray14 --raw "$nih" --out "$work/chestxray14" --size 72 --split-by patient
 runs=()
 for seed in 0 1 2; do
-  $imitate pretrain $recipe --data "$work/open-i" --out "$work/run-$seed" --settings training.seed=$seed
+  $imitate pretrain $recipe --data "$work/open-i" --out "$work/run-$seed" --threads 1 --settings training.seed=$seed &
   runs+=("$work/run-$seed")
+  [ $seed = 0 ] || wait -n  # two at a time, a core each
 done
+wait
 measure() {  # task, name of the results file, data, further options
   local task=$1 name=$2 data=$3
   shift 3

@@ -8,7 +8,8 @@ from imitate import cli
 
 def test_help_and_version(capsys):
     assert cli.main([]) == 0 and cli.main(["--help"]) == 0
-    assert all(name in capsys.readouterr().out for name in cli.COMMANDS)
+    text = capsys.readouterr().out
+    assert all(name in text for name in cli.COMMANDS)
     assert cli.main(["--version"]) == 0
 
 
