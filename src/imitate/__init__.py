@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-_HOMES = {"Imitate": "models.imitate"}
+_HOMES = {"Imitate": "models.imitate", "Predictor": "inference", "load": "inference"}
 __all__ = list(_HOMES)
 
 

@@ -12,6 +12,8 @@ COMMANDS = {
     "import-reference": ("pretrain", "read a checkpoint of the published code into a run"),
     "evaluate": ("evaluate", "measure an encoder on a task"),
     "compare": ("compare", "paired test between results files"),
+    "predict": ("predict", "classify images, retrieve, show where a similarity comes from, embed"),
+    "export": ("export", "write a model for the hub or for timm"),
     "report": ("report", "one HTML page from results files"),
 }
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -19,6 +18,7 @@ from imitate.data.prepared import Prepared
 from imitate.tasks import UNTRAINED, TaskName, task_class
 from imitate.tasks.base import Budget, Estimate, Mode, Predictions, Results, Subject, Task
 from imitate.tasks.results import check_out, write_results
+from imitate.tasks.subject import choose_device
 from imitate.types import UserError
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def evaluate(
         subject = _subject(path, like, chosen, prepared, seed)
         log.info("%s of %s, seed %d", task, subject.name, seed)
         names.append(subject.name)
-        runs.append(chosen.predict(subject, prepared, Budget(fraction, seed, mode, _device(device), cache)))
+        runs.append(chosen.predict(subject, prepared, Budget(fraction, seed, mode, choose_device(device), cache)))
     per_seed = [chosen.measure(run) for run in runs]
     results = Results(
         task=task,
@@ -127,14 +127,6 @@ def _note(name: str, figures: dict[str, float], drawn: dict[str, np.ndarray]) ->
     if lost > 0:
         notes.append(f"{'some class ' if classes else ''}undefined in {lost:.1%} of the resamples")
     return "; ".join(notes)
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device {name}: torch sees no GPU here, use --device cpu")
-    return name
 
 
 def _subject(model: str, like: str | None, task: Task, data: Prepared, seed: int) -> Subject:

@@ -61,7 +61,8 @@ def to_original(square: Float[np.ndarray, "size size"], geometry: Geometry) -> F
     left, top, right, bottom = geometry.crop
     content = Image.fromarray(square.astype(np.float32)).crop(geometry.content)
     whole = np.zeros((geometry.height, geometry.width), np.float32)
-    whole[top:bottom, left:right] = np.asarray(content.resize((right - left, bottom - top), Image.Resampling.BILINEAR))
+    stretched = content.resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+    whole[top:bottom, left:right] = np.asarray(stretched)
     return whole
 
 

@@ -42,12 +42,12 @@ def heatmap(
         embedding = model.encode_image(images.detach().requires_grad_())
         total = similarity(embedding, text.detach(), branch).sum()
         gradients = torch.autograd.grad(total, stages.outputs, allow_unused=True)
-    side, density = images.shape[-1], torch.zeros(len(images), 1, *images.shape[2:], device=images.device)
+    side, density = images.shape[-1], images.new_zeros(len(images), 1, *images.shape[2:])
     for level, output, gradient in zip(LEVELS, stages.outputs, gradients, strict=True):
         if gradient is not None:
             cells = _per_cell(gradient * output, like=embedding.features.levels[level]).detach()
             scaled = cells.unsqueeze(1) * (cells[0].numel() / len(LEVELS))
-            density += F.interpolate(scaled.float(), size=images.shape[2:], mode="bilinear")
+            density += F.interpolate(scaled, size=images.shape[2:], mode="bilinear")
     sigma = side * SMOOTHING
     return gaussian_blur(density, [2 * math.ceil(3 * sigma) + 1] * 2, [sigma] * 2).squeeze(1)
 

@@ -1,11 +1,12 @@
 """Images and texts as unit vectors of a model's joint space."""
 
-import sys
+import math
+from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -26,17 +27,28 @@ class ImageVectors(NamedTuple):
     impression: Vectors
 
 
-@torch.inference_mode()
 def embed_images(subject: Subject, data: Prepared, rows: np.ndarray, device: str) -> ImageVectors:
     """Both branches' embeddings of these images, in the evaluation view, on the device."""
+    batches = (np.array(data.images[rows[start : start + BATCH]]) for start in range(0, len(rows), BATCH))
+    return embed_pixels(subject, batches, device, total=len(rows))
+
+
+@torch.inference_mode()
+def embed_pixels(
+    subject: Subject, batches: Iterable[UInt8[np.ndarray, "_ size size"]], device: str, *, total: int | None = None
+) -> ImageVectors:
+    """The same of prepared images in batches of BATCH; ``total`` is their number, for the time left."""
     model = _ready(subject, device)
-    starts = range(0, len(rows), BATCH)
-    hidden = not sys.stderr.isatty()
+    steps = None if total is None else math.ceil(total / BATCH)
+    console = Console(stderr=True)
     parts = []
-    for start in track(starts, "embedding images", console=Console(stderr=True), transient=True, disable=hidden):
-        pixels = torch.from_numpy(np.array(data.images[rows[start : start + BATCH]])).to(device)
-        embedding = model.encode_image(evaluation_view(pixels, subject.config))
+    for batch in track(
+        batches, "embedding images", steps, console=console, transient=True, disable=not console.is_terminal
+    ):
+        embedding = model.encode_image(evaluation_view(torch.from_numpy(batch).to(device), subject.config))
         parts.append((normalize(embedding.findings), normalize(embedding.impression)))
+    if not parts:
+        raise UserError("no images: give at least one")
     vectors = ImageVectors(*(torch.cat(branch) for branch in zip(*parts, strict=True)))
     if not all(branch.isfinite().all() for branch in vectors):
         raise UserError(f"{subject.name} gives image embeddings that are not finite: its weights are unusable")

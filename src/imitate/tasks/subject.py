@@ -57,6 +57,14 @@ def load_subject(model: str, *, like: str | None, data: Prepared, seed: int) -> 
     return Subject(path.stem if path.suffix else model, encoder, config)
 
 
+def choose_device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {name}: torch sees no GPU here, use --device cpu")
+    return name
+
+
 def load_folder(path: Path) -> Subject:
     """A run, a model within a run, or an exported model; without a text encoder where there is none."""
     inner = path / "model" if (path / "model").is_dir() else path
