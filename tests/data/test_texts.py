@@ -26,7 +26,7 @@ def test_each_distinct_text_is_encoded_once_and_kept(tmp_path):
     arrays = text_embeddings(data, encoder)
     assert len(encoder.asked) == len(set(encoder.asked))
     for section, array in arrays.items():
-        for row, text in zip(array, data.table[section], strict=True):
+        for row, text in zip(array, data.text(section), strict=True):
             assert row.tolist() == ([len(text), text.count("e")] if isinstance(text, str) else [0, 0])
     again = Counting()
     assert np.array_equal(text_embeddings(data, again)["findings"], arrays["findings"]) and not again.asked

@@ -3,7 +3,7 @@
 images.npy       uint8 (N, S, S), memory-mapped
 masks.npy        uint8 (N, S, S), 0 or 1, only where the source has masks
 table.parquet    one row an image: image_id, patient, study, split, view, findings, impression, labels, boxes
-text/<encoder>/  findings.npy, impression.npy: float16 (N, W), zero rows where the section is missing
+text/<encoder>/  findings.npy, impression.npy, report.npy (both as one text): float16 (N, W), zero rows where missing
 dropped.csv      every record left out: source, reason
 meta.json        written last: its presence means that the folder is complete
 """
@@ -22,6 +22,7 @@ from imitate.types import UserError
 FORMAT_VERSION = 1
 Fit = Literal["squash", "pad"]
 SECTIONS = ("findings", "impression")
+REPORT = "report"  # findings and impression as one text
 
 
 class Box(NamedTuple):
@@ -122,6 +123,13 @@ class Prepared:
             raise UserError(f"{self.root} has no images in split {split!r}; it has {counts}")
         return found
 
+    def text(self, section: str) -> pd.Series:
+        """A section of each report, or ``report``, the two as one text; null where there is none."""
+        if section != REPORT:
+            return self.table[section]
+        findings, impression = (self.table[name] for name in SECTIONS)
+        return (findings + " " + impression).fillna(findings).fillna(impression)
+
     def has(self, section: str) -> np.ndarray:
-        """(N,) bool: which images have this section."""
-        return self.table[section].notna().to_numpy()
+        """(N,) bool: which images have this text."""
+        return self.text(section).notna().to_numpy()
