@@ -139,8 +139,9 @@ class Runner:
 
     def stop(self, *_: object) -> None:
         """Each pre-training saves its state after its step and ends."""
+        if not self.stopping:
+            log.info("stopping; the same command continues")
         self.stopping = True
-        log.info("stopping; the same command continues")
         for child in list(self.children):
             child.send_signal(signal.SIGTERM)
 
