@@ -19,7 +19,7 @@ FREE = {"devices", "nodes", "log_every", "checkpoint_every"}
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Hold the folder against a second run for the duration."""
+    """Hold the folder against a second run for the duration; leave none behind where nothing was written."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as file:
         try:
@@ -31,7 +31,12 @@ def claimed(folder: Path) -> Iterator[None]:
         file.truncate()
         file.write(_holder())
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            if [path.name for path in folder.iterdir()] == ["lock"]:
+                (folder / "lock").unlink()
+                folder.rmdir()
 
 
 def _holder() -> str:
