@@ -9,14 +9,15 @@ meta.json        written last: its presence means that the folder is complete
 """
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from imitate.data.splits import patient_folds
 from imitate.types import UserError
 
 FORMAT_VERSION = 1
@@ -114,6 +115,14 @@ class Prepared:
     def boxes(self, index: int) -> list[Box]:
         """The boxes of one image, in prepared pixels."""
         return [Box(**box) for box in self.table["boxes"].iloc[index]]
+
+    def folds(self, count: int, *, test: str) -> "Iterator[Prepared]":
+        """The folder ``count`` times for cross-validation by patient: a fold is the split ``test``, the rest trains."""
+        fold = patient_folds(self.table["patient"].to_list(), count)
+        for number in range(count):
+            split = np.where(fold == number, test, "train")
+            meta = {**self.meta, "fingerprint": f"fold{number}-{self.meta['fingerprint']}"}  # other subsets are drawn
+            yield replace(self, meta=meta, table=self.table.assign(split=split))
 
     def rows(self, split: str) -> np.ndarray:
         """Indices of a split; UserError where it is empty."""
