@@ -1,7 +1,7 @@
 """Images and texts as unit vectors of a model's joint space."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -64,6 +64,12 @@ def embed_texts(subject: Subject, texts: list[str], device: str) -> Vectors:
     """Encode and project, on the device."""
     assert subject.text is not None
     return project(subject, subject.text.encode(texts), device)
+
+
+def texts_of(subject: Subject, sections: Sequence[Section]) -> list[Text]:
+    """What these sections are read as: both of them, by a model of whole reports, as the whole report."""
+    whole = len(sections) == 2 and subject.config.texts == "report"
+    return ["report" if whole else section for section in sections]
 
 
 @torch.inference_mode()

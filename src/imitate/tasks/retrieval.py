@@ -13,7 +13,7 @@ from torch import Tensor
 from imitate import metrics
 from imitate.data.prepared import Prepared
 from imitate.tasks.base import Budget, Predictions, Subject, Task
-from imitate.tasks.embeddings import Section, Text, embed_images, embed_reports
+from imitate.tasks.embeddings import Section, embed_images, embed_reports, texts_of
 from imitate.tasks.ranking import CELLS, Ranks, Side, at_random, figures, rank
 from imitate.types import UserError
 
@@ -125,9 +125,7 @@ def _pairs(subject: Subject, data: Prepared, rows: np.ndarray, budget: Budget) -
         if len(first) < 2:
             log.warning("%s: fewer than two distinct texts, left out", branch)
             continue
-        whole = branch == "both" and subject.config.texts == "report"
-        read: list[Text] = ["report" if whole else section for section in used]
-        sections = [embed_reports(subject, data, text, first, budget.device) for text in read]
+        sections = [embed_reports(subject, data, text, first, budget.device) for text in texts_of(subject, used)]
         available = torch.stack([section.any(1) for section in sections]).sum(0)
         images = torch.cat([getattr(embedded, section) for section in used], 1)[torch.from_numpy(present)]
         image_classes, text_classes = _classes(data, here, text)
