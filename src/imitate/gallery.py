@@ -12,7 +12,7 @@ from torch import Tensor
 from imitate.data.prepared import Prepared
 from imitate.models.heatmap import Branch
 from imitate.tasks.base import Subject
-from imitate.tasks.embeddings import ImageVectors, Section, Vectors, embed_reports
+from imitate.tasks.embeddings import ImageVectors, Section, Vectors, embed_reports, texts_of
 from imitate.types import UserError
 
 SECTIONS: dict[Branch, tuple[Section, ...]] = {
@@ -58,6 +58,7 @@ def reports(subject: Subject, data: Prepared, branch: Branch, device: str) -> Ga
     table = every.assign(images=images)[~every.duplicated(used)]
     if table.empty:
         raise UserError(f"{data.root} has no {' or '.join(used)} to find: prepare a source with reports")
-    sections = [embed_reports(subject, data, section, table.index.to_numpy(), device) for section in SECTIONS[branch]]
+    texts = texts_of(subject, SECTIONS[branch])
+    sections = [embed_reports(subject, data, text, table.index.to_numpy(), device) for text in texts]
     available = torch.stack([section.any(1) for section in sections]).sum(0)
     return Gallery(table, torch.cat(sections, 1) * (math.sqrt(len(used)) / available[:, None].clamp(min=1)))

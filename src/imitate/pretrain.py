@@ -39,7 +39,7 @@ def pretrain(
         settings: settings over the recipe's, as key=value, such as training.epochs=3.
         threads: compute threads; with another job on the machine, fewer than cores is faster.
     """
-    chosen = load_config(Recipe, recipe, parse_settings(settings))
+    chosen = load_config(Recipe, recipe, parse_settings(settings)).resolved()
     prepared = Prepared.open(data, size=chosen.model.prepared_size)
     fabric = launch(chosen.training, threads=threads)
     if fabric.is_global_zero:
@@ -80,13 +80,16 @@ def _job(fabric: Any, recipe: Recipe, data: Prepared, encoder: TextEncoder, out:
     order = Order(training_rows(data), batch_size=recipe.training.batch_size, seed=recipe.training.seed)
     log.info("%.1f M trainable parameters, %d samples, %d steps an epoch", parameter_count(model) / 1e6,
              len(order.rows), order.steps_per_epoch)  # fmt: skip
-    reader = Reader(data, text_embeddings(data, encoder), pin=fabric.device.type == "cuda")
+    pin = fabric.device.type == "cuda"
+    reader = Reader(data, text_embeddings(data, encoder), branches=recipe.model.texts, pin=pin)
     validate = _validation(data, encoder, recipe, str(fabric.device))
     return Job(fabric, recipe, model, order, reader, out, validate)
 
 
 def _validation(data: Prepared, encoder: TextEncoder, recipe: Recipe, device: str) -> Validate | None:
-    """Retrieval on the validation split, where there is one."""
+    """Retrieval on the validation split, where there is one and the objective reads text."""
+    if recipe.objective.name == "simclr":
+        return None
     if not (data.table["split"] == "val").any():
         log.warning("no validation split: the run is not validated")
         return None

@@ -88,12 +88,25 @@ class LinearClassification(Classification):
     ``cached`` takes each image's features once and solves the regression to its minimum, for each of ``decays``; the
     one with the least validation loss counts. ``augmented`` is the peers' recipe, AdamW on random views that are
     encoded anew in each epoch; mode ``paper`` always takes it, with the tail of the validation images left out.
+    ``folds`` cross-validates by patient over the images of all splits, for a folder too small to be tested otherwise:
+    each image is tested once, and the scores of different folds, from different probes, are ranked together.
     """
 
     name: ClassVar[str] = "linear-classification"
 
     path: Literal["cached", "augmented"] = "cached"
     decays: tuple[PositiveFloat, ...] = Field((10.0, 1.0, 0.1, 0.01, 0.001, 0.0001), min_length=1)  # of the weights
+    folds: int = Field(0, ge=0)  # 0: the folder's own splits
+
+    def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
+        if not self.folds:
+            return super().predict(subject, data, budget)
+        parts = [
+            super(LinearClassification, self).predict(subject, fold, budget)
+            for fold in data.folds(self.folds, test=self.split)
+        ]
+        each = {name: [part[name] for part in parts] for name in parts[0]}
+        return {name: arrays[0] if name == "classes" else np.concatenate(arrays) for name, arrays in each.items()}
 
     def logits(self, subject: Subject, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
         if self.path == "augmented" or budget.mode == "paper":

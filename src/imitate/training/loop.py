@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from imitate.config import Recipe
 from imitate.data.sampling import Order, Reader, read_ahead
 from imitate.models.imitate import Imitate
+from imitate.training.baselines import training_module
 from imitate.training.checkpoint import load_checkpoint, save_checkpoint
 from imitate.training.engine import rank_slice
 from imitate.training.optim import build_optimizer, learning_rate
-from imitate.training.pretraining import Pretraining, draw_step, move
+from imitate.training.pretraining import draw_step, move
 from imitate.training.run_folder import Journal
 from imitate.types import UserError
 
@@ -54,7 +55,7 @@ class Job:
 
 def fit(job: Job) -> bool:
     """Train from the last checkpoint to the end; False if a signal stopped it, saved, before that."""
-    pretraining = Pretraining(job.model, job.recipe.objective).to(memory_format=torch.channels_last)
+    pretraining = training_module(job.model, job.recipe.objective).to(memory_format=torch.channels_last)
     optimizer: Any = build_optimizer(job.fabric.to_device(pretraining), job.recipe.training)
     module, optimizer = job.fabric.setup(pretraining, optimizer)
     _resume(job, optimizer)

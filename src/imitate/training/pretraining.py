@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from imitate.config import ObjectiveConfig, Recipe
 from imitate.data.views import ViewDraw, draw_views, warp
 from imitate.distributed import gather
-from imitate.losses.contrastive import cicl, clinical_prior, soften
+from imitate.losses.contrastive import PUBLISHED, Targets, cicl, clinical_prior, identical_texts, soften
 from imitate.models.aggregation import draw_channels
 from imitate.models.imitate import Imitate
 from imitate.types import PretrainBatch
@@ -32,6 +32,7 @@ class Branch(NamedTuple):
     text: Tensor
     softened: Tensor  # k(P)
     present: Tensor
+    targets: Targets
 
 
 class Pretraining(nn.Module):
@@ -51,7 +52,7 @@ class Pretraining(nn.Module):
         findings = self._section(batch["findings"], batch["has_findings"])
         impression = self._section(batch["impression"], batch["has_impression"])
         for view, text_draw, view_draw in zip(draw.views, draw.channels_text, draw.channels_views, strict=True):
-            features = self.model.image(warp(batch["images"], view, self.model.config).to(_dtype(self.model)))
+            features = self.model.image(warp(batch["images"], view, self.model.config).to(parameter_dtype(self.model)))
             findings.views.append(self._share(self.model.embed_findings(features, text_draw)))
             impression.views.append(self._share(self.model.embed_impression(features)))
             if self._compares_views:
@@ -65,11 +66,16 @@ class Pretraining(nn.Module):
         return self.objective.visual_visual and self.objective.views == 2
 
     def _section(self, text: Tensor, present: Tensor) -> Branch:
-        text = text.to(_dtype(self.model))
+        text = text.to(parameter_dtype(self.model))
         projected = self._share(self.model.encode_text(text, present))
         text, present = self._share(text), self._share(present)
-        softened = soften(clinical_prior(text), self.objective.kernel, kernel_lambda=self.objective.kernel_lambda)
-        return Branch([], [], projected, softened, present)
+        settings = self.objective
+        softened = soften(clinical_prior(text), settings.kernel, kernel_lambda=settings.kernel_lambda)
+        if settings.identical == "one":
+            softened = softened.masked_fill(identical_texts(text), 1.0)
+        ignored = identical_texts(text) if settings.identical == "ignored" else None
+        targets = Targets(settings.prior_weight, settings.normalise_targets, ignored)
+        return Branch([], [], projected, softened, present, targets)
 
     def _share(self, rows: Tensor) -> Tensor:
         rows = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
@@ -79,33 +85,37 @@ class Pretraining(nn.Module):
         terms = {}
         for name, branch in (("findings", findings), ("impression", impression)):
             tau = self.objective.temperature_text
-            losses = [cicl(view, branch.text, branch.softened, tau, branch.present) for view in branch.views]
+            fixed = (branch.softened, tau, branch.present, branch.targets)
+            losses = [cicl(view, branch.text, *fixed) for view in branch.views]
             terms[name] = torch.stack(losses).sum()
         if self._compares_views:
             tau = self.objective.temperature_views
             for name, branch, prior in (("findings", findings, None), ("impression", impression, impression.softened)):
-                terms[f"views_{name}"] = 2 * cicl(branch.pairs[0], branch.pairs[1], prior, tau, branch.present)
+                targets = PUBLISHED if prior is None else branch.targets
+                terms[f"views_{name}"] = 2 * cicl(branch.pairs[0], branch.pairs[1], prior, tau, branch.present, targets)
         return terms
 
 
 def draw_step(model: Imitate, recipe: Recipe, *, step: int, part: slice = slice(None)) -> StepDraw:
     """A step's randomness, from (seed, step) alone; views are drawn for the global batch, ``part`` is this rank's."""
     generator = torch.Generator().manual_seed(recipe.training.seed * 1_000_003 + step)
-    count, aggregation = recipe.objective.views, model.aggregation
+    count, batch = recipe.objective.views, recipe.training.batch_size
     views = [
-        ViewDraw(
-            *(value[part] for value in draw_views(recipe.training.batch_size, recipe.views, recipe.model, generator))
-        )
+        ViewDraw(*(value[part] for value in draw_views(batch, recipe.views, recipe.model, generator)))
         for _ in range(count)
     ]
 
     def channels() -> list[list[Tensor]]:
-        return [draw_channels(aggregation.channels, aggregation.keep, generator) for _ in range(count)]
+        if not model.config.levels:
+            return [[] for _ in range(count)]
+        sizes = (model.aggregation.channels, model.aggregation.keep)
+        drawn = [draw_channels(*sizes, generator, model.config.channel_draw, batch) for _ in range(count)]
+        return [[index[part] if index.ndim == 2 else index for index in view] for view in drawn]
 
     return StepDraw(views, channels(), channels())
 
 
-def _dtype(model: nn.Module) -> torch.dtype:
+def parameter_dtype(model: nn.Module) -> torch.dtype:
     return next(model.parameters()).dtype
 
 
