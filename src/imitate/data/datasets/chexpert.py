@@ -23,12 +23,25 @@ from imitate.data.splits import draw_patients, require_splits
 from imitate.data.tables import read_table
 from imitate.types import UserError
 
+LABELS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)  # in the order of the tables
 UNCERTAIN = {"Atelectasis": 1.0, "Cardiomegaly": 0.0, "Consolidation": 0.0, "Edema": 1.0, "Pleural Effusion": 1.0}
 CLASSES = tuple(UNCERTAIN)
-OTHERS = (
-    *("Enlarged Cardiomediastinum", "Lung Opacity", "Lung Lesion", "Pneumonia", "Pneumothorax"),
-    *("Pleural Other", "Fracture", "Support Devices"),
-)
+OTHERS = tuple(name for name in LABELS if name not in (*CLASSES, "No Finding"))
 REGENERATED = "5x200-regen"
 LISTED, LEFT_OUT = "in a retrieval set", "patient of a retrieval set"
 log = logging.getLogger(__name__)
