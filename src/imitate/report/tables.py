@@ -30,6 +30,8 @@ NAMES = {
     "ap50": "AP, IoU .50",
     "map_paper": "mAP as published",
     "froc": "FROC sensitivity",
+    "image_auroc": "AUROC of whole images",
+    "kaggle": "challenge metric of RSNA",
     "mean-recall": "mean recall",
     "percentile": "percentile rank",
 }

@@ -71,9 +71,8 @@ class Classification(Fitting, Task):
         figures: dict[str, np.ndarray] = {}
         for name, metric in (("auroc", metrics.auroc), ("average-precision", metrics.average_precision)):
             figures |= metrics.per_class(name, metric, target, score, classes.tolist(), counts)
-        if is_exclusive(target):
-            highest = score == score.max(1, keepdims=True)
-            figures["accuracy"] = metrics.mean((highest & (target > 0)).sum(1) / highest.sum(1), counts)
+        if metrics.exclusive(target):
+            figures["accuracy"] = metrics.accuracy(target, score, counts)
         return figures
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
@@ -210,12 +209,7 @@ def labelled(data: Prepared, budget: Budget, *, split: str) -> Problem:
         raise UserError(f"the {len(train)} training images hold no class with both labels: raise --fraction")
     if data.meta["source"] == "covidx":
         log.warning("COVIDx: the images' origin all but determines their class, so a high accuracy says little")
-    return Problem(data, rows, torch.from_numpy(target), is_exclusive(target[has_any]))
-
-
-def is_exclusive(target: Float[np.ndarray, "images classes"]) -> bool:
-    """Whether each image has exactly one of several classes, and no label is unknown."""
-    return target.shape[1] > 1 and bool((target.sum(1) == 1).all())
+    return Problem(data, rows, torch.from_numpy(target), metrics.exclusive(target[has_any]))
 
 
 def loss(

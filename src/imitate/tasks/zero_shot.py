@@ -73,9 +73,8 @@ class ZeroShot(Task):
         figures: dict[str, np.ndarray] = {}
         for name, metric in METRICS.items():
             figures |= metrics.per_class(name, metric, target, score, predictions["classes"].tolist(), counts)
-        if exclusive(target):
-            highest = score == score.max(1, keepdims=True)
-            figures["accuracy"] = metrics.mean((highest & (target > 0)).sum(1) / highest.sum(1), counts)
+        if metrics.exclusive(target):
+            figures["accuracy"] = metrics.accuracy(target, score, counts)
         return figures
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
@@ -84,11 +83,6 @@ class ZeroShot(Task):
 
 
 METRICS = {"auroc": metrics.auroc, "average-precision": metrics.average_precision, "oracle-max-f1": metrics.max_f1}
-
-
-def exclusive(target: np.ndarray) -> bool:
-    """Whether each image has exactly one of several classes."""
-    return target.shape[1] > 1 and bool(((target > 0).sum(1) == 1).all() and (target >= 0).all())
 
 
 def class_prompts(data: Prepared, path: Path | None) -> dict[str, Prompts]:
