@@ -146,6 +146,9 @@ def validate(kind: type[AnyConfig], values: dict[str, Any], *, where: str) -> An
         key = ".".join(str(part) for part in first["loc"]) or "(root)"
         if first["type"] == "extra_forbidden":
             raise UserError(f"{where}: unknown key {key!r}; known: {', '.join(_known(kind, first['loc']))}") from error
+        if first["type"] == "value_error":  # of several keys together
+            where = f"{where}: {key}" if first["loc"] else where
+            raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
         raise UserError(f"{where}: {key} = {first['input']!r}: {first['msg']}") from error
 
 
