@@ -213,7 +213,7 @@ def _show(results: Results) -> None:
         f"{where['images']} images of {where['patients']} patients, {len(results.seeds)} seed(s)"
     )
     for column in ("figure", "value", "95% interval", "chance", "shuffled", "note"):
-        table.add_column(column, justify="left" if column in {"figure", "note"} else "right")
+        table.add_column(column, overflow="fold", justify="left" if column in {"figure", "note"} else "right")
     for name, each in results.metrics.items():
         between = "" if each.low is None or each.high is None else f"{each.low:.4f} - {each.high:.4f}"
         levels = ("" if level is None else f"{level:.4f}" for level in (each.chance, each.shuffled))

@@ -168,7 +168,7 @@ def _labels(raw: Path) -> dict[str, np.ndarray]:
     if path is None:
         return {}
     table = read_table(path, ["study_id", *CLASSES], optional=())
-    values = numbers(table, CLASSES, path)
+    values = numbers(table, CLASSES, path, allowed=(1, 0, -1))
     values = np.select([np.isnan(values), values == -1], [np.float32(0), np.float32("nan")], values)
     studies = table["study_id"].astype(str).str.extract(r"(\d+)", expand=False)
     return dict(zip(studies, values, strict=True))

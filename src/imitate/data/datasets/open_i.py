@@ -180,7 +180,7 @@ def _labels(raw: Path) -> dict[str, dict[str, float]]:
     if not path.is_file():
         return {}
     table = read_table(path, ["filename", *CLASSES], optional=())
-    rows = numbers(table, CLASSES, path)
+    rows = numbers(table, CLASSES, path, allowed=(1, 0))
     return {
         _uid(name): dict(zip(CLASSES, row, strict=True))
         for name, row in zip(table["filename"], rows.tolist(), strict=True)
