@@ -32,6 +32,7 @@ class Problem(NamedTuple):
     data: Prepared
     rows: Parts
     target: Float[Tensor, "images classes"]  # of the whole folder; NaN where unknown
+    classes: list[str]  # the columns of target
     exclusive: bool  # every labelled image has exactly one class
 
 
@@ -58,7 +59,7 @@ class Classification(Fitting, Task):
         return {
             "target": problem.target[problem.rows.test].numpy(),
             "score": (logits.log_softmax(1) if problem.exclusive else logits).numpy(),
-            "classes": np.array(data.classes),
+            "classes": np.array(problem.classes),
             **{key: table[key].to_numpy().astype(np.str_) for key in ("image_id", "patient")},
         }
 
@@ -194,11 +195,13 @@ class Classifier(nn.Module):
 
 
 def labelled(data: Prepared, budget: Budget, *, split: str) -> Problem:
-    """The parts of the folder without the images that have no label at all.
+    """The parts of the folder without the images that have no label at all, and the classes that training knows.
 
     UserError where none validates or tests, or the training images hold every class with one label only.
     """
     target = data.labels
+    taught = ~np.isnan(target[data.rows("train")]).all(0)
+    target = target[:, taught]
     has_any = ~np.isnan(target).all(1)
     rows = Parts(*(part[has_any[part]] for part in parts(data, budget, test=split)))
     for name, part in (("validation", rows.validation), ("test", rows.test)):
@@ -209,7 +212,8 @@ def labelled(data: Prepared, budget: Budget, *, split: str) -> Problem:
         raise UserError(f"the {len(train)} training images hold no class with both labels: raise --fraction")
     if data.meta["source"] == "covidx":
         log.warning("COVIDx: the images' origin all but determines their class, so a high accuracy says little")
-    return Problem(data, rows, torch.from_numpy(target), metrics.exclusive(target[has_any]))
+    classes = [name for name, known in zip(data.classes, taught, strict=True) if known]
+    return Problem(data, rows, torch.from_numpy(target), classes, metrics.exclusive(target[has_any]))
 
 
 def loss(

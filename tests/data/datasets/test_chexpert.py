@@ -149,6 +149,10 @@ def test_the_official_lists_are_used_with_their_impressions(tmp_path: Path) -> N
     assert Counter(r.split for r in records.values() if "x200" in r.split) == {"5x200": 3, "8x200": 2}
     texts = [r.impression for r in records.values() if r.split == "5x200"]
     assert texts == ["text 0", None, "text 2"]
+    eight = [r.labels for r in records.values() if r.split == "8x200"]
+    assert set(eight[0] or {}) == set(module.EIGHT) <= set(DATASET.classes)
+    assert all(sum(labels.values()) == labels["Edema"] == 1 for labels in eight if labels)
+    assert all(set(r.labels or {}) == set(CLASSES) for r in records.values() if r.split != "8x200")
     assert not {"patient01000", "patient01003"} & {r.patient for r in records.values() if r.split in ("train", "val")}
     both = [r.image_id for r in records.values() if r.patient == "patient01002"]
     assert len(both) == 2  # in both sets, under two ids
@@ -158,6 +162,10 @@ def test_a_list_of_another_release_is_told(tmp_path: Path) -> None:
     options = tree(tmp_path, plain(10))
     write(tmp_path, "chexpert_5x200.csv", [row(77_777)], ("Path",))
     with pytest.raises(UserError, match=r"lists 1 images that train\.csv lacks, train/patient77777/"):
+        list(DATASET.records(options))
+    (tmp_path / "chexpert_5x200.csv").unlink()
+    write(tmp_path, "chexpert_8x200.csv", [plain(10)[0] | {"Variable": "Mass"}], ("Variable", "Path"))
+    with pytest.raises(UserError, match="Variable 'Mass' is none of No Finding, Cardiomegaly"):
         list(DATASET.records(options))
 
 
