@@ -8,7 +8,8 @@ clean: drawn by patient, patients of the retrieval sets left out. paper: drawn b
 5x200 comes from chexpert_5x200.csv beside the tables (``Path``, and ``Report Impression`` as text where it has it).
 Without it, it is drawn anew by the published rule, which shares about a third of the images: split "5x200-regen".
 8x200 comes from chexpert_8x200.csv alone (``Path``, ``Variable``: its one class of eight). Four of its classes are
-unknown in every other split.
+unknown in every other split. groundtruth.csv, the radiologists' labels of the test part, makes the split "consensus",
+one frontal image a study; it can come without, as it was released years later.
 """
 
 import logging
@@ -65,6 +66,7 @@ def records(options: SourceOptions) -> Iterator[Record | Dropped]:
     yield from _records(raw, valid)
     for name, rows in sets.items():
         yield from _records(raw, rows.assign(split=name), prefix=f"{name}/")
+    yield from _records(raw, _consensus(raw))
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -79,6 +81,22 @@ def _table(path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: Path {odd!r} is not <archive>/<part>/patientN/studyN/<file>")
     table["frontal"] = table["Frontal/Lateral"] == "Frontal"
     return table
+
+
+def _consensus(raw: Path) -> pd.DataFrame:
+    """The first frontal image of each study that radiologists labelled; none without their table."""
+    path = raw / "groundtruth.csv"
+    if not path.is_file():
+        return pd.DataFrame({"Path": [], **{name: [] for name in CLASSES}})
+    table = read_table(path, ["Study", *CLASSES], text=True)
+    for column in CLASSES:
+        table[column] = column_values(table, column, path=path, allowed=(1, 0))
+    studies = _below_root(table["Study"])
+    require_unique(studies, path=path)
+    files = [next(iter(sorted((raw / study).glob("view*_frontal.*"))), Path("view1_frontal.jpg")) for study in studies]
+    table["Path"] = [f"{study}/{file.name}" for study, file in zip(studies, files, strict=True)]
+    table["patient"] = studies.str.split("/").str[1]
+    return table.assign(frontal=True, split="consensus")
 
 
 def _below_root(paths: pd.Series) -> pd.Series:
