@@ -34,7 +34,7 @@ class ImitateConfig(Config):
         2,
         3,
         4,
-    )  # that the findings branch reads, 1 shallow; none: the impression's embedding
+    )  # that the findings branch reads, 1 shallow; none: it reads the pooled feature
     keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # share of channels drawn at each of these levels
     channel_draw: ChannelChoice = "replacement"  # distinct: without; sample: anew for each sample, with
     feed_forward: bool = False  # LayerNorm and a feed-forward block after the attention
@@ -179,6 +179,9 @@ def validate(kind: type[AnyConfig], values: dict[str, Any], *, where: str) -> An
         key = ".".join(str(part) for part in first["loc"]) or "(root)"
         if first["type"] == "extra_forbidden":
             raise UserError(f"{where}: unknown key {key!r}; known: {', '.join(_known(kind, first['loc']))}") from error
+        if first["type"] == "value_error":  # of several keys together
+            where = f"{where}: {key}" if first["loc"] else where
+            raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
         raise UserError(f"{where}: {key} = {first['input']!r}: {first['msg']}") from error
 
 

@@ -46,6 +46,19 @@ def f1(target: Rows, predicted: Rows, counts: Counts | None = None) -> Figure:
     return _ratio(2 * true, counts @ (target > 0) + counts @ (predicted > 0))
 
 
+def exclusive(target: Float[np.ndarray, "rows classes"]) -> bool:
+    """Whether each row has exactly one of several classes, and no label is unknown."""
+    return target.shape[1] > 1 and bool((target >= 0).all() and ((target > 0).sum(1) == 1).all())
+
+
+def accuracy(
+    target: Float[np.ndarray, "rows classes"], score: Float[np.ndarray, "rows classes"], counts: Counts | None = None
+) -> Figure:
+    """How often the highest score is that of the one class; highest scores that are equal share the answer."""
+    highest = score == score.max(1, keepdims=True)
+    return mean((highest & (target > 0)).sum(1) / highest.sum(1), counts)
+
+
 def mean(values: Rows, counts: Counts | None = None, weights: Rows | None = None) -> Figure:
     """The mean of the values that are not NaN, e.g. accuracy from right-or-wrong; ``weights`` make rows count more."""
     weights = np.ones(len(values)) if weights is None else weights

@@ -167,6 +167,14 @@ def test_a_class_with_one_label_only_leaves_the_macro_figure() -> None:
     assert found["auroc"] == pytest.approx((found["auroc/Edema"] + found["auroc/Hernia"]) / 2)
 
 
+def test_a_class_that_training_knows_nothing_of_takes_no_part() -> None:
+    labels = independent()
+    labels[:160, 2] = np.nan
+    found = LinearClassification().predict(BLOCKS, prepared(labels), Budget())
+    assert found["classes"].tolist() == list(NAMES[:2])
+    assert found["target"].shape == found["score"].shape == (60, 2)
+
+
 def test_resampled_figures_are_those_of_the_repeated_rows() -> None:
     task = LinearClassification()
     predictions = task.predict(BLOCKS, prepared(independent(), contrast=0), Budget())

@@ -32,6 +32,7 @@ class Problem(NamedTuple):
     data: Prepared
     rows: Parts
     target: Float[Tensor, "images classes"]  # of the whole folder; NaN where unknown
+    classes: list[str]  # the columns of target
     exclusive: bool  # every labelled image has exactly one class
 
 
@@ -59,7 +60,7 @@ class Classification(Fitting, Task):
         return {
             "target": problem.target[problem.rows.test].numpy(),
             "score": (logits.log_softmax(1) if problem.exclusive else logits).numpy(),
-            "classes": np.array(data.classes),
+            "classes": np.array(problem.classes),
             **{key: table[key].to_numpy().astype(np.str_) for key in ("image_id", "patient")},
         }
 
@@ -72,9 +73,8 @@ class Classification(Fitting, Task):
         figures: dict[str, np.ndarray] = {}
         for name, metric in (("auroc", metrics.auroc), ("average-precision", metrics.average_precision)):
             figures |= metrics.per_class(name, metric, target, score, classes.tolist(), counts, least=self.macro_least)
-        if is_exclusive(target):
-            highest = score == score.max(1, keepdims=True)
-            figures["accuracy"] = metrics.mean((highest & (target > 0)).sum(1) / highest.sum(1), counts)
+        if metrics.exclusive(target):
+            figures["accuracy"] = metrics.accuracy(target, score, counts)
         return figures
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
@@ -209,11 +209,13 @@ class Classifier(nn.Module):
 
 
 def labelled(data: Prepared, budget: Budget, *, split: str) -> Problem:
-    """The parts of the folder without the images that have no label at all.
+    """The parts of the folder without the images that have no label at all, and the classes that training knows.
 
     UserError where none validates or tests, or the training images hold every class with one label only.
     """
     target = data.labels
+    taught = ~np.isnan(target[data.rows("train")]).all(0)
+    target = target[:, taught]
     has_any = ~np.isnan(target).all(1)
     rows = Parts(*(part[has_any[part]] for part in parts(data, budget, test=split)))
     for name, part in (("validation", rows.validation), ("test", rows.test)):
@@ -224,12 +226,8 @@ def labelled(data: Prepared, budget: Budget, *, split: str) -> Problem:
         raise UserError(f"the {len(train)} training images hold no class with both labels: raise --fraction")
     if data.meta["source"] == "covidx":
         log.warning("COVIDx: the images' origin all but determines their class, so a high accuracy says little")
-    return Problem(data, rows, torch.from_numpy(target), is_exclusive(target[has_any]))
-
-
-def is_exclusive(target: Float[np.ndarray, "images classes"]) -> bool:
-    """Whether each image has exactly one of several classes, and no label is unknown."""
-    return target.shape[1] > 1 and bool((target.sum(1) == 1).all())
+    classes = [name for name, known in zip(data.classes, taught, strict=True) if known]
+    return Problem(data, rows, torch.from_numpy(target), classes, metrics.exclusive(target[has_any]))
 
 
 def loss(
