@@ -104,7 +104,7 @@ def find_pairs(data: Prepared, rows: np.ndarray, labels: Sequence[str], side: in
     centre = np.arange(side) + 0.5 + margin
     found = []
     for row in rows[(data.table["view"].iloc[rows] != "LATERAL").to_numpy()]:
-        boxes = data.boxes(row)
+        boxes = data.boxes(int(row))
         for label in sorted({box.label for box in boxes} & set(labels)):
             inside = np.zeros((side, side), bool)
             for box in boxes:
@@ -265,26 +265,22 @@ def _cell(figure: dict[str, float] | None, *, signed: bool) -> str:
     return value if value == low == high else f"{value} ({low} to {high})"
 
 
-def drawn_runs(work: Path, *, images: int, seeds: int, epochs: int) -> tuple[list[Path], Path]:
+def drawn_runs(work: Path, *, images: int, seeds: int) -> tuple[list[Path], Path]:
     """Synthetic radiographs with reports and boxes, and models trained on them."""
     data, runs = work / "data", [work / f"run-{seed}" for seed in range(seeds)]
     prepare("synthetic", archive=SourceOptions(n=images), out=data, size=72)
     for seed, run in enumerate(runs):
-        settings = (f"training.seed={seed}", f"training.epochs={epochs}")
-        pretrain(RECIPE, data=data, out=run, threads=1, settings=settings)
+        pretrain(RECIPE, data=data, out=run, threads=1, settings=(f"training.seed={seed}",))
     return runs, data
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, nargs="+", help="run folders, the seeds of one recipe")
-    parser.add_argument(
-        "--data", type=Path, help="prepared folder with boxes; all of its images that the runs never saw"
-    )
+    parser.add_argument("--data", type=Path, help="with --runs: prepared folder with boxes")
     parser.add_argument("--split", help="only this split; needed where the runs trained on this folder")
     parser.add_argument("--images", type=int, default=3000, help="without --runs: how many to draw")
     parser.add_argument("--seeds", type=int, default=3, help="without --runs: how many models to train")
-    parser.add_argument("--epochs", type=int, default=8, help="without --runs: for how long")
     parser.add_argument("--work", type=Path, help="without --runs: folder for data and runs, which are used again")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -293,7 +289,7 @@ def main() -> None:
         runs, data, split = arguments.runs, arguments.data, arguments.split
         if not runs:
             work, split = arguments.work or Path(temporary), "test"
-            runs, data = drawn_runs(work, images=arguments.images, seeds=arguments.seeds, epochs=arguments.epochs)
+            runs, data = drawn_runs(work, images=arguments.images, seeds=arguments.seeds)
         results = measure(runs, Prepared.open(data), split)
     print(f"{results['data']}: {results['pairs']} pairs, {results['patients']} patients, {results['runs']} runs\n")
     print(table(results))

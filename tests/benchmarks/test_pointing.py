@@ -14,6 +14,7 @@ from imitate.data.prepared import Prepared
 from imitate.metrics import auroc
 
 ROOT = Path(__file__).parents[2]
+RESULTS = sorted((ROOT / "docs/results/pointing").glob("*.json"))
 spec = importlib.util.spec_from_file_location("pointing", ROOT / "benchmarks" / "pointing.py")
 pointing = sys.modules["pointing"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(pointing)
@@ -86,9 +87,8 @@ def test_a_run_is_measured_with_every_map_and_control(tmp_path, monkeypatch):
     assert "| untrained HiResCAM C3+C4 | findings |" in pointing.table(results)
 
 
-@pytest.mark.parametrize("name", ["chestxray14", "synthetic"])
-def test_the_docs_quote_the_results_files(name):
-    results = json.loads((ROOT / "docs/results/pointing" / f"{name}.json").read_text())
-    text = (ROOT / "docs/heatmaps.md").read_text()
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_the_docs_quote_the_results_files(path):
+    results, text = json.loads(path.read_text()), (ROOT / "docs/heatmaps.md").read_text()
     assert pointing.table(results) in text
-    assert f"{results['pairs']} pairs" in text and f"{results['patients']} patients" in text
+    assert f"{results['pairs']} pairs in {results['images']} images of {results['patients']} patients" in text
