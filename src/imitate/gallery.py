@@ -26,7 +26,7 @@ class Gallery(NamedTuple):
     """Candidates: a row of ``table`` and of ``vectors`` each."""
 
     table: pd.DataFrame
-    vectors: Vectors
+    vectors: Float[Tensor, "rows width"]
 
     def nearest(self, query: Float[Tensor, " width"], k: int) -> pd.DataFrame:
         cosines = (self.vectors @ query).cpu().numpy()
@@ -36,13 +36,13 @@ class Gallery(NamedTuple):
         return found
 
 
-def image_vectors(seen: ImageVectors, branch: Branch) -> Vectors:
+def image_vectors(seen: ImageVectors, branch: Branch) -> Float[Tensor, "rows width"]:
     """Unit vectors; of ``both`` the two side by side, so that a product with a text's is the mean of two cosines."""
     sections = [getattr(seen, section) for section in SECTIONS[branch]]
     return torch.cat(sections, 1) / math.sqrt(len(sections))
 
 
-def text_vectors(read: Vectors, branch: Branch) -> Vectors:
+def text_vectors(read: Vectors, branch: Branch) -> Float[Tensor, "rows width"]:
     """The same text put to each of the branches."""
     return image_vectors(ImageVectors(read, read), branch)
 
