@@ -44,7 +44,7 @@ BINARY = {"type": "string", "format": "binary"}
 api = APIRouter(prefix="/api", responses=PROBLEMS)
 
 
-def create(service: Service, *, password: str | None = None, local: bool = True) -> ASGIApp:
+def create(service: Service, *, password: str | None = None, local: bool = True) -> Guard:
     """The whole server as an ASGI application; ``local`` where it listens at this machine's own address alone."""
     app = FastAPI(
         title="imitate",
