@@ -119,6 +119,7 @@ def test_sentences_can_be_changed_added_and_removed(page):
     assert "in the list already" in element(page, "#classes-problem").text
     page.find_elements("css selector", "#rows details[open] button")[1].click()
     assert len(values(page)) == len(before)
+    page.execute_script("document.querySelector('#reset').scrollIntoView({block: 'center'})")
     element(page, "#reset").click()
     wait(page, lambda _: rested(page) and values(page) == before)
 

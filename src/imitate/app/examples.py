@@ -24,7 +24,7 @@ def drawings() -> Iterator[Drawing]:
     for wanted in WANTED:
         case = next(case for case in _cases() if _shows(case, wanted))
         where = " ".join(_where(case))
-        title = ", ".join(part for part in ((wanted or "No finding").capitalize(), where) if part)
+        title = (wanted or "No finding").capitalize() + (f" ({where})" if where else "")
         phrase = f"{where} {wanted}".strip().lower() if wanted else ""
         yield Drawing(title, phrase, render(case, HEIGHT, WIDTH).image)
 

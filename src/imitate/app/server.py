@@ -37,7 +37,7 @@ from imitate.types import UserError
 log = logging.getLogger(__name__)
 PAGE = Path(__file__).with_name("page")
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-UPLOADS = 4  # at once
+UPLOADS = 8  # at once, each of at most MAX_BYTES in memory
 SILENT: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (401, 404, 408, 413, 422, 429, 503)}
 BINARY = {"type": "string", "format": "binary"}

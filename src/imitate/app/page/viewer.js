@@ -3,9 +3,9 @@ import * as findings from './findings.js'
 import { $, make, say } from './document.js'
 
 const BRANCHES = {
-  both: 'What reports describe and what they conclude, each counted half.',
-  findings: 'What reports describe: the FINDINGS, matched by features of every level.',
-  impression: 'What reports conclude: the IMPRESSION, matched by the highest features alone.',
+  both: 'What reports describe and what they conclude, half each.',
+  findings: 'What reports describe (FINDINGS), by features of every level.',
+  impression: 'What reports conclude (IMPRESSION), by the highest features.',
 }
 const turns = {}
 const usual = new Set() // what is noted of the built-in sentences, which nobody here wrote
