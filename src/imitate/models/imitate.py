@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from imitate.config import ImitateConfig, validate
 from imitate.models.aggregation import ChannelDraw, HierarchicalAggregation
-from imitate.models.heads import Projection
+from imitate.models.heads import PresentBatchNorm, Projection
 from imitate.models.hub import local_folder
 from imitate.models.image import ImageEncoder
 from imitate.types import ImageEmbedding, ImageFeatures, Images, UserError
@@ -54,6 +54,13 @@ class Imitate(nn.Module):
         """Project embeddings of the frozen text encoder; rows that are not ``present`` give rows to be ignored."""
         projected: Tensor = self.text_head(text, present)
         return projected
+
+    def synchronise(self) -> None:
+        """BatchNorm statistics over all processes from now on; the names of the weights stay."""
+        self.image.synchronise()
+        for module in self.modules():
+            if isinstance(module, PresentBatchNorm):
+                module.synchronised = True
 
     def save(self, folder: Path) -> None:
         """``model.safetensors`` and ``config.json``, each written whole or not at all."""
