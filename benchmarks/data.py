@@ -28,7 +28,7 @@ from imitate.data.synthetic.phantom import render
 from imitate.data.synthetic.wording import compose
 from imitate.data.views import draw_views, warp
 from imitate.data.writing import write_prepared
-from imitate.models.text import HuggingFaceTextEncoder, LsaTextEncoder
+from imitate.types import TextEncoder
 from measuring import Row, alone, alternate, cores, finish, options, ratio, resident, timed
 
 FULL = (3056, 2544)  # px, height and width of MIMIC-CXR's larger detectors
@@ -136,6 +136,8 @@ def grow(n: int) -> Row:
 
 def texts(*, n: int, layers: int) -> list[Row]:
     """Distinct synthetic reports through both kinds of encoder; BERT-base has random weights, which take as long."""
+    from imitate.models.text import LsaTextEncoder  # here, since every process that decodes imports this file
+
     reports = [report.findings or report.impression or "" for report in (compose(draw_case(1, i)) for i in range(n))]
     fitted: list[LsaTextEncoder] = []
     rows = [{"encoder": "lsa-256, fitting", "texts": n, "s": timed(lambda: fitted.append(LsaTextEncoder.fit(reports)))}]
@@ -147,8 +149,10 @@ def texts(*, n: int, layers: int) -> list[Row]:
     return [row | {"texts/s": row["texts"] / row["s"]} for row in rows]
 
 
-def random_bert(folder: Path, corpus: list[str], *, layers: int) -> HuggingFaceTextEncoder:
+def random_bert(folder: Path, corpus: list[str], *, layers: int) -> TextEncoder:
     from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    from imitate.models.text import HuggingFaceTextEncoder
 
     words = sorted({word for text in corpus for word in text.lower().replace(".", " . ").split()})
     (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))

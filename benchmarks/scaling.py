@@ -142,7 +142,7 @@ def weak_scaling(share: int, pairs: float) -> list[Row]:
         ring = 2 * (gpus - 1) / gpus * gradients / LINKS[link] + 2 * (gpus - 1) * LATENCY
         rows_moved = 2 * (gpus - 1) * (gathered / LINKS[link] + LATENCY)
         batch = share * gpus
-        loss = 3 * 2 * 8 * batch**2 * width / MATMUL  # six products of embeddings, two of texts, and their backward
+        loss = 2 * batch**2 * (3 * 6 * width + 2 * texts) / MATMUL  # six products with backward, two of the prior
         step = compute * (1 - BACKWARD) + max(compute * BACKWARD, ring) + rows_moved + loss
         row = {"GPUs": gpus, "global batch": batch, "link": "none" if gpus == 1 else link}
         row |= {"compute ms": 1e3 * compute, "reduction ms": 1e3 * ring if gpus > 1 else 0.0}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from imitate.config import ImitateConfig, Recipe, TrainingConfig
 from imitate.data.prepared import Prepared
@@ -22,6 +22,7 @@ from imitate.training import loop
 from imitate.training.engine import launch
 from measuring import Row
 
+END = "the end of the steps"
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy", "aten::item")
 KINDS = {  # of kernels, by what their names hold; the first that fits
     "convolution and products": ("conv", "gemm", "cutlass", "xmma", "cudnn", "nvjet", "sm90", "sm80", "wgrad", "dgrad"),
@@ -116,7 +117,7 @@ def waiting(device: str, sizes: Sizes, data: Prepared, folder: Path) -> tuple[li
     """Steps between two logging steps: what the host waited for, and where the card's time went."""
     made, found = job(data, folder / "profiled", sizes, device), {}
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device == "cuda" else [])]
-    first, last = (11, 20) if device == "cuda" else (1, 3)
+    first, last = (11, 19) if device == "cuda" else (1, 3)
 
     def step(*arguments: Any) -> Any:
         if made.step == first:
@@ -125,7 +126,8 @@ def waiting(device: str, sizes: Sizes, data: Prepared, folder: Path) -> tuple[li
             found["profile"].__enter__()
         if made.step == last:
             started = time.perf_counter()
-            synchronise(device)
+            with record_function(END):
+                synchronise(device)
             found["drained"] = time.perf_counter() - started
             found["profile"].__exit__(None, None, None)
             raise Ended
@@ -141,10 +143,14 @@ def waiting(device: str, sizes: Sizes, data: Prepared, folder: Path) -> tuple[li
         loop._step = original
     count = last - first
     events = found["profile"].events()
-    host = Counter(event.name for event in events if event.name in WAITS)
-    rows = [{"waits": "reported by torch's synchronisation debug mode", "a step": found.get("refused", 0) / count}]
-    rows += [{"waits": f"{name} on the host", "a step": host[name] / count} for name in WAITS]
-    rows.append({"waits": "s that the card was behind the host at the end", "a step": found["drained"] / count})
+    end = min(event.time_range.start for event in events if event.name == END)
+    host = Counter(event.name for event in events if event.name in WAITS and event.time_range.start < end)
+    rows = [{"waits": "that torch's synchronisation debug mode reports", "times": found.get("refused", 0)}]
+    rows += [{"waits": f"{name} on the host", "times": host[name]} for name in WAITS]
+    rows = [{"steps": count, **row} for row in rows]
+    rows.append(
+        {"steps": count, "waits": "ms of work that the card still had at the end", "times": 1e3 * found["drained"]}
+    )
     return rows, where(events, count) if device == "cuda" else []
 
 
@@ -166,7 +172,8 @@ def refused(device: str, found: dict[str, Any], on: bool) -> Iterator[None]:
 
 def where(events: Any, count: int) -> list[Row]:
     """Milliseconds a step by kind of kernel, and what no kernel covers."""
-    kernels = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+    on_card = [event for event in events if event.device_type == torch.autograd.DeviceType.CUDA]
+    kernels = [event for event in on_card if "#" not in event.name and event.name != END]  # no ranges of the host
     spent: Counter[str] = Counter()
     for event in kernels:
         name = event.name.lower()
