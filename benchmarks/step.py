@@ -2,22 +2,15 @@
 
 The published schedule is written here from REFERENCE.md: four backbone passes (each view once a channel draw), two
 BERT-base passes on 128 tokens, full self-attention over 513 tokens, each visual-visual loss computed twice, fp32.
-Reading and augmenting images are left out of it; ours includes drawing and warping the views.
+Reading and augmenting images are left out of it; ours includes drawing and warping the views. The published schedule
+is timed in bf16 as well: that row tells apart what is left out and what is rounded.
 
-    python benchmarks/step.py --batch 16 --rounds 5 --out docs/results/step.json
+    python benchmarks/step.py
 """
 
-import argparse
 import json
-import platform
-import resource
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,21 +21,23 @@ from imitate.config import ImitateConfig, Recipe, TrainingConfig
 from imitate.data.views import warp
 from imitate.losses.contrastive import cicl, clinical_prior, soften
 from imitate.models.imitate import Imitate, seeded_model
-from imitate.training.pretraining import Pretraining, StepDraw, draw_step
+from imitate.training.pretraining import Pretraining, StepDraw, draw_step, move
+from measuring import Row, alone, alternate, bfloat16_unit, finish, options, ratio, resident
 
 TOKENS = 128
-Step = Callable[[], Tensor]
+NAMES = [f"{what} {precision}" for precision in ("fp32", "bf16") for what in ("published", "ours", "floor")]
+TARGETS = {"ours fp32": (3.0, 1.08), "ours bf16": (6.0, 1.08)}  # speed over published fp32, time over the floor
 
 
 class Published(nn.Module):
     """The published step on ready-made views."""
 
-    def __init__(self, model: Imitate) -> None:
+    def __init__(self, model: Imitate, *, bert_layers: int) -> None:
         super().__init__()
         from transformers import BertConfig, BertModel
 
         self.model = model
-        self.text = BertModel(BertConfig()).eval().requires_grad_(False)
+        self.text = BertModel(BertConfig(num_hidden_layers=bert_layers)).eval().requires_grad_(False)
 
     def forward(self, views: list[Tensor], tokens: Tensor, draw: StepDraw) -> Tensor:
         with torch.no_grad():
@@ -76,140 +71,129 @@ class Published(nn.Module):
         return self.model.findings_head((out + sequence)[:, -1]), self.model.embed_impression(features)
 
 
-def variants(arguments: argparse.Namespace) -> dict[str, Step]:
-    device, batch = arguments.device, arguments.batch
-    config = ImitateConfig(backbone=arguments.backbone)
-    recipe = Recipe(model=config, pretrained=False, training=TrainingConfig(batch_size=batch))
-    torch.manual_seed(0)
-    images = torch.randint(0, 256, (batch, config.prepared_size, config.prepared_size), dtype=torch.uint8).to(device)
-    model = seeded_model(config, pretrained=False, seed=0)
-    draw = draw_step(model, recipe, step=0)
-    views = [warp(images, view, config) for view in draw.views]
-    text = torch.randn(batch, config.text_width, device=device)
-    flags = torch.ones(batch, dtype=torch.bool, device=device)
-    sample = {"images": images, "findings": text, "impression": text, "has_findings": flags, "has_impression": flags}
-    last = [views[0].to(memory_format=torch.channels_last), views[1].to(memory_format=torch.channels_last)]
+class Bench:
+    """One batch, and each kind of step on it."""
 
-    def ours(precision: str) -> Step:
-        module = Pretraining(seeded_model(config, pretrained=False, seed=0), recipe.objective)
-        module = module.to(device).to(memory_format=torch.channels_last)
-        return lambda: _backward(
-            module, lambda: sum(module(sample, draw_step(model, recipe, step=0)).values()), precision
+    bert_layers = 12
+
+    def __init__(self, *, device: str, batch: int, config: ImitateConfig, chunk: int | None = None) -> None:
+        self.device, self.batch, self.config, self.chunk = torch.device(device), batch, config, chunk
+        self.recipe = Recipe(model=config, pretrained=False, training=TrainingConfig(batch_size=batch))
+        torch.manual_seed(0)
+        size = config.prepared_size
+        images = torch.randint(0, 256, (batch, size, size), dtype=torch.uint8).to(device)
+        text = torch.randn(batch, config.text_width, device=device)
+        flags = torch.ones(batch, dtype=torch.bool, device=device)
+        self.sample = {"images": images, "findings": text, "impression": text}
+        self.sample |= {"has_findings": flags, "has_impression": flags}
+
+    def model(self) -> Imitate:
+        return seeded_model(self.config, pretrained=False, seed=0).to(self.device)
+
+    def step(self, name: str) -> Callable[[], Tensor]:
+        """Forward and backward of one batch, e.g. of ``ours bf16``."""
+        what, precision = name.split()
+        made: nn.Module
+        made, loss = {"ours": self._ours, "floor": self._floor, "published": self._published}[what]()
+
+        def run() -> Tensor:
+            with torch.autocast(self.device.type, torch.bfloat16) if precision == "bf16" else nullcontext():
+                value = loss()
+            value.backward()
+            made.zero_grad(set_to_none=True)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            return value.detach()
+
+        return run
+
+    def _ours(self) -> tuple[nn.Module, Callable[[], Any]]:
+        model = self.model()
+        module = Pretraining(model, self.recipe.objective, chunk=self.chunk).to(memory_format=torch.channels_last)
+        return module, lambda: sum(
+            module(self.sample, move(draw_step(model, self.recipe, step=0), self.device)).values()
         )
 
-    def floor(precision: str) -> Step:
-        network = seeded_model(config, pretrained=False, seed=0).image.to(device).to(memory_format=torch.channels_last)
-        return lambda: _backward(network, lambda: sum(network(view).pooled.float().mean() for view in last), precision)
+    def _floor(self) -> tuple[nn.Module, Callable[[], Any]]:
+        network = self.model().image.to(memory_format=torch.channels_last)
+        views = [view.to(memory_format=torch.channels_last) for view in self._views()]
+        return network, lambda: sum(network(view).pooled.float().mean() for view in views)
 
-    def published() -> Step:
-        module = Published(seeded_model(config, pretrained=False, seed=0)).to(device)
-        tokens = torch.randint(0, 28_000, (batch, TOKENS), device=device)
-        return lambda: _backward(module, lambda: module(views, tokens, draw), "fp32")
+    def _published(self) -> tuple[nn.Module, Callable[[], Any]]:
+        module, views = Published(self.model(), bert_layers=self.bert_layers).to(self.device), self._views()
+        tokens = torch.randint(0, 28_000, (self.batch, TOKENS), device=self.device)
+        draw = move(draw_step(module.model, self.recipe, step=0), self.device)
+        return module, lambda: module(views, tokens, draw)
 
-    known: dict[str, Callable[[], Step]] = {
-        "published fp32": published,
-        "ours fp32": lambda: ours("fp32"),
-        "floor fp32": lambda: floor("fp32"),
-        "ours bf16": lambda: ours("bf16"),
-        "floor bf16": lambda: floor("bf16"),
-    }
-    names = [arguments.only] if arguments.only else list(known)
-    return {name: known[name]() for name in names}
+    def _views(self) -> list[Tensor]:
+        draw = move(draw_step(self.model(), self.recipe, step=0), self.device)
+        return [warp(self.sample["images"], view, self.config) for view in draw.views]
 
 
-def _backward(module: nn.Module, loss: Callable[[], Any], precision: str) -> Tensor:
-    device = next(module.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext():
-        value = loss()
-    value.backward()
-    module.zero_grad(set_to_none=True)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return value.detach()
+def compare(bench: Bench, names: list[str], *, rounds: int) -> list[Row]:
+    """A row a step: time, and the ratios to the published step in fp32 and to the floor of the same precision."""
+    seconds = alternate({name: bench.step(name) for name in names}, rounds=rounds)
+    rows = []
+    for name, each in seconds.items():
+        median = sorted(each)[len(each) // 2]
+        row = {"step": name, "s a step": median, "samples/s": bench.batch / median}
+        row["speed over published fp32"] = ratio(seconds["published fp32"], each)
+        row["time over floor"] = ratio(each, seconds[f"floor {name.split()[1]}"])
+        rows.append(row)
+    return rows
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds a step, every variant in turn in every round, after one round that does not count."""
-    steps = variants(arguments)
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for round_ in range(arguments.rounds + 1):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if round_:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+def with_memory(rows: list[Row], quick: list[str]) -> list[Row]:
+    """Each step alone in a process; the share of the published peak counts what the step adds to the imports."""
+    found = {row["step"]: alone(__file__, row["step"], *quick) for row in rows}
+    published = found["published fp32"]["step"]
+    return [
+        row | {"peak GB": found[row["step"]]["peak"], "memory of published": found[row["step"]]["step"] / published}
+        for row in rows
+    ]
 
 
-def peak_memory(arguments: argparse.Namespace, name: str) -> float:
-    """GB, of a process of its own that runs this variant alone (on a GPU: of its allocator)."""
-    command = [sys.executable, __file__, "--only", name, "--rounds", "1", "--batch", str(arguments.batch)]
-    command += ["--backbone", arguments.backbone, "--device", arguments.device, "--threads", str(arguments.threads)]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return float(out.strip().splitlines()[-1])
+def verdicts(rows: list[Row]) -> list[Row]:
+    """Target and measurement side by side."""
+    made = []
+    for row in rows:
+        if row["step"] in TARGETS:
+            speed, floor = TARGETS[row["step"]]
+            made.append({"step": row["step"], "figure": "speed over published fp32", "target": f">= {speed}"})
+            made[-1]["measured"] = row["speed over published fp32"]
+            made.append({"step": row["step"], "figure": "time over floor", "target": f"<= {floor}"})
+            made[-1]["measured"] = row["time over floor"]
+            made.append({"step": row["step"], "figure": "memory of published", "target": "<= 0.5"})
+            made[-1]["measured"] = row["memory of published"]
+    return made
 
 
-def resident_peak() -> int:
-    """Bytes. Linux's own mark, since ru_maxrss of a child process starts from its parent's."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def ratio(numerator: list[float], denominator: list[float]) -> float:
-    """The median over rounds of each round's own ratio."""
-    return statistics.median(a / b for a, b in zip(numerator, denominator, strict=True))
+def peak(bench: Callable[[], Bench], name: str) -> Row:
+    """GB of this process that runs nothing else: at its peak, and thereof what was not there after the imports."""
+    before = resident(peak=False)
+    step = bench().step(name)
+    for _ in range(2):
+        step()
+    return {"peak": resident(), "step": resident() - before}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--backbone", default="resnet50")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--only")
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    seconds = measure(arguments)
+    arguments = options(__doc__).parse_args()
+    small = {"backbone": "resnet18", "prepared_size": 72, "image_size": 64}
+    config = ImitateConfig(**(small if arguments.quick else {}))
+
+    def bench() -> Bench:
+        made = Bench(device="cpu", batch=4 if arguments.quick else 16, config=config)
+        made.bert_layers = 1 if arguments.quick else made.bert_layers
+        return made
+
     if arguments.only:
-        gpu = arguments.device.startswith("cuda")
-        print((torch.cuda.max_memory_allocated() if gpu else resident_peak()) / 1e9)
+        print(json.dumps(peak(bench, arguments.only)))
         return
-    rows = {
-        name: {
-            "seconds": statistics.median(times),
-            "samples_per_second": arguments.batch / statistics.median(times),
-            "speed_over_published": statistics.median(
-                p / t for p, t in zip(seconds["published fp32"], times, strict=True)
-            ),
-            "time_over_floor": statistics.median(
-                t / f for t, f in zip(times, seconds[f"floor {name.split()[1]}"], strict=True)
-            ),
-            "peak_gb": peak_memory(arguments, name),
-        }
-        for name, times in seconds.items()
-    }
-    print(f"{'':16}{'s/step':>9}{'samples/s':>11}{'x published':>13}{'x floor time':>14}{'peak GB':>9}")
-    for name, row in rows.items():
-        print(
-            f"{name:16}{row['seconds']:9.2f}{row['samples_per_second']:11.1f}{row['speed_over_published']:13.2f}"
-            f"{row['time_over_floor']:14.3f}{row['peak_gb']:9.2f}"
-        )
-    machine = {
-        "device": arguments.device,
-        "cpu": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
-    }
-    machine |= {"threads": arguments.threads, "batch": arguments.batch, "backbone": arguments.backbone}
-    if arguments.device.startswith("cuda"):
-        machine["gpu"] = torch.cuda.get_device_name()
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    names = [name for name in NAMES if name.endswith("fp32") or bfloat16_unit() != "none"]
+    rows = compare(bench(), names, rounds=2 if arguments.quick else 5)
+    rows = with_memory(rows, ["--quick"] if arguments.quick else [])
+    finish(arguments, "step", {"steps": rows, "targets": verdicts(rows)})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import yaml
 
 from imitate.config import Recipe, load_config, parse_settings
 from imitate.data.prepared import Prepared
-from imitate.data.sampling import Order, Reader, training_rows
+from imitate.data.sampling import Order, Reader, training_rows, warm_up
 from imitate.data.texts import corpus, text_embeddings
 from imitate.models.imitate import Imitate, parameter_count, seeded_model
 from imitate.models.reference import import_published
@@ -80,6 +80,8 @@ def _job(fabric: Any, recipe: Recipe, data: Prepared, encoder: TextEncoder, out:
     order = Order(training_rows(data), batch_size=recipe.training.batch_size, seed=recipe.training.seed)
     log.info("%.1f M trainable parameters, %d samples, %d steps an epoch", parameter_count(model) / 1e6,
              len(order.rows), order.steps_per_epoch)  # fmt: skip
+    if fabric.local_rank == 0:
+        warm_up(data.root / "images.npy")
     pin = fabric.device.type == "cuda"
     reader = Reader(data, text_embeddings(data, encoder), branches=recipe.model.texts, pin=pin)
     validate = _validation(data, encoder, recipe, str(fabric.device))

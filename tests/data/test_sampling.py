@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from folders import write_folder
 
+from imitate.data import sampling
 from imitate.data.prepared import Prepared
-from imitate.data.sampling import Order, Reader, read_ahead, training_rows
+from imitate.data.sampling import Order, Reader, read_ahead, training_rows, warm_up
 from imitate.data.texts import text_embeddings
 from imitate.models.text import fit_or_load
 from imitate.types import UserError
@@ -66,3 +69,18 @@ def test_reading_ahead_keeps_the_order_and_loses_nothing(data, depth):
     batches = [np.array([i, i + 1]) for i in range(7)]
     found = [batch["images"].numpy() for batch in read_ahead(Reader(data, texts), iter(batches), depth=depth)]
     assert all(np.array_equal(a, data.images[b]) for a, b in zip(found, batches, strict=True))
+
+
+def test_warming_up_reads_the_whole_file_unless_memory_is_too_small(tmp_path, monkeypatch):
+    path = tmp_path / "images.npy"
+    path.write_bytes(bytes(3 * 2**24 + 5))
+
+    def bytes_read() -> int:
+        (line,) = (line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("rchar"))
+        return int(line.split()[1])
+
+    before = bytes_read()
+    warm_up(path).join()
+    assert bytes_read() - before >= path.stat().st_size
+    monkeypatch.setattr(sampling.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**14}.__getitem__)
+    assert warm_up(path) is None

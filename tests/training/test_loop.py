@@ -3,22 +3,27 @@
 import json
 import os
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 from folders import write_folder
+from lightning_fabric import Fabric
 from recipes import tiny_recipe
+from waiting import BlockingCopies
 
 from imitate.config import Recipe
 from imitate.data.prepared import Prepared
 from imitate.data.sampling import Order, Reader, training_rows
 from imitate.data.texts import corpus, text_embeddings
+from imitate.models.image import ImageEncoder
 from imitate.models.imitate import Imitate, seeded_model
 from imitate.models.text import fit_or_load
 from imitate.training import loop
 from imitate.training.engine import launch
 from imitate.training.loop import Job, fit
+from imitate.training.pretraining import Pretraining
 from imitate.types import UserError
 
 
@@ -141,3 +146,68 @@ def test_batch_size_must_divide_by_processes(monkeypatch):
     monkeypatch.setattr(engine, "Fabric", TwoProcesses)
     with pytest.raises(UserError, match="batch_size 9 is global and must divide by 2 processes"):
         launch(tiny_recipe(batch_size=9).training)
+
+
+class Elsewhere(Fabric):
+    """An engine that believes that it is on this device, among so many processes."""
+
+    device = world_size = None
+
+    def __init__(self, device: torch.device, world_size: int = 1) -> None:
+        super().__init__(accelerator="cpu", devices=1)
+        self.device, self.world_size = device, world_size
+
+    def backward(self, tensor: torch.Tensor) -> None:
+        tensor.backward()
+
+
+def test_a_step_never_waits_for_its_device(data, tmp_path, monkeypatch):
+    """On the meta device a tensor has no value to wait for: reading one, or a shape that depends on one, raises.
+    Copies to the device are found by watching for them."""
+    recipe = tiny_recipe(clip_gradient=None)
+    job = start(tmp_path / "run", data, recipe)
+    batch = {name: value.to("meta") for name, value in job.reader(job.order.batch(0)).items()}
+    job.fabric = Elsewhere(torch.device("meta"))
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # there is none on meta
+    job.broken = job.broken.to("meta")
+    module = Pretraining(job.model, recipe.objective).to("meta")
+    with BlockingCopies() as found:
+        terms = loop._step(job, module, torch.optim.SGD(module.parameters(), lr=0.1), batch)
+    assert all(term.is_meta for term in terms.values()) and job.step == 1
+    assert found.blocking == []
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda x: x + torch.tensor([1.0, 2.0], device="meta"),
+        lambda x: x + x.new_tensor([1.0, 2.0]),
+        lambda x: x + torch.as_tensor(1.0).to(x),
+        lambda x: x[torch.tensor([1, 0])],
+    ],
+)
+def test_copies_that_wait_are_found(wait):
+    with BlockingCopies() as found:
+        wait(torch.ones(2, device="meta"))
+    assert len(found.blocking) == 1
+
+
+def test_compilation_and_synchronised_normalisation_reach_the_backbone(tmp_path, data, monkeypatch):
+    asked = []
+    monkeypatch.setattr(ImageEncoder, "compile", lambda self, mode: asked.append(mode))
+    assert fit(start(tmp_path / "run", data, tiny_recipe(epochs=1, compile="reduce-overhead")))
+    assert asked == ["reduce-overhead"]
+    job = start(tmp_path / "other", data, tiny_recipe(sync_batchnorm=True))
+    job.fabric = Elsewhere(torch.device("cpu"), world_size=2)
+    with pytest.raises(UserError, match="sync_batchnorm needs GPUs: set training.sync_batchnorm=false"):
+        fit(job)
+    job.model.synchronise()
+    kinds = {type(module).__name__ for module in job.model.modules() if "Norm" in type(module).__name__}
+    assert kinds == {"SyncBatchNorm", "PresentBatchNorm"}
+    assert job.model.state_dict().keys() == weights(tmp_path / "run").keys()
+
+
+def test_a_run_in_chunks_lowers_the_loss(tmp_path, data):
+    assert fit(start(tmp_path / "run", data, tiny_recipe(epochs=12, chunk=3)))
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])

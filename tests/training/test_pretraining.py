@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from imitate.config import ObjectiveConfig, Recipe
 from imitate.data.views import warp
-from imitate.models.imitate import seeded_model
+from imitate.models.imitate import Imitate, seeded_model
 from imitate.training.pretraining import Pretraining, draw_step
 
 
@@ -113,8 +113,16 @@ def _frozen_norms(model: nn.Module) -> nn.Module:
     return model
 
 
-def _gradients(rank: int, world: int, settings: Recipe) -> dict[str, torch.Tensor]:
-    module = Pretraining(_frozen_norms(seeded_model(MODEL, pretrained=False, seed=0).double()), settings.objective)
+def _synchronised_heads(model: Imitate) -> Imitate:
+    """Heads that train on the statistics of the global batch, over a backbone whose normalisation is in eval mode."""
+    _frozen_norms(model.image)
+    model.image.synchronise = lambda: None
+    model.synchronise()
+    return model
+
+
+def _gradients(rank: int, world: int, settings: Recipe, norms=_frozen_norms) -> dict[str, torch.Tensor]:
+    module = Pretraining(norms(seeded_model(MODEL, pretrained=False, seed=0).double()), settings.objective)
     share = settings.training.batch_size // world
     part = slice(rank * share, (rank + 1) * share)
     wrapped = nn.parallel.DistributedDataParallel(module) if world > 1 else module
@@ -126,18 +134,19 @@ def _gradients(rank: int, world: int, settings: Recipe) -> dict[str, torch.Tenso
     return {"loss": loss.detach(), **{name: p.grad for name, p in module.named_parameters() if p.grad is not None}}
 
 
-def _worker(rank: int, world: int, settings: Recipe, folder: Path) -> None:
+def _worker(rank: int, world: int, settings: Recipe, folder: Path, norms=_frozen_norms) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
-    torch.save(_gradients(rank, world, settings), folder / f"rank{rank}.pt")
+    torch.save(_gradients(rank, world, settings, norms), folder / f"rank{rank}.pt")
     dist.barrier()
     dist.destroy_process_group()
 
 
-def test_two_processes_have_the_loss_and_gradient_of_one(tmp_path):
+@pytest.mark.parametrize("norms", [_frozen_norms, _synchronised_heads])
+def test_two_processes_have_the_loss_and_gradient_of_one(tmp_path, norms):
     settings = recipe()
-    mp.start_processes(_worker, (2, settings, tmp_path), nprocs=2, start_method="fork")
-    alone = _gradients(0, 1, settings)
+    mp.start_processes(_worker, (2, settings, tmp_path, norms), nprocs=2, start_method="fork")
+    alone = _gradients(0, 1, settings, norms)
     for rank in range(2):
         shared = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
         assert shared.keys() == alone.keys()
@@ -150,3 +159,54 @@ def test_per_rank_negatives_differ_from_global_ones(tmp_path):
     mp.start_processes(_worker, (2, settings, tmp_path), nprocs=2, start_method="fork")
     losses = [float(torch.load(tmp_path / f"rank{r}.pt", weights_only=True)["loss"]) for r in range(2)]
     assert float(_gradients(0, 1, settings)["loss"]) > max(losses)
+
+
+def _chunked(chunk: int | None, *, norms=_frozen_norms) -> tuple[Pretraining, torch.Tensor]:
+    settings = recipe()
+    module = Pretraining(norms(seeded_model(MODEL, pretrained=False, seed=0).double()), settings.objective, chunk=chunk)
+    sample = batch(findings=(1, 6), impression=(2,))
+    loss = torch.stack(list(module(sample, draw_step(module.model, settings, step=2)).values())).sum()
+    return module, loss
+
+
+@pytest.mark.parametrize("chunk", [3, 4, 8])
+def test_chunks_have_the_loss_and_gradient_of_the_whole_batch(chunk):
+    """The heads' normalisation trains, over the whole batch; the backbone's is in eval mode, else it sees a chunk."""
+
+    def norms(model: Imitate) -> Imitate:
+        _frozen_norms(model.image)
+        return model
+
+    (whole, expected), (parts, loss) = (_chunked(size, norms=norms) for size in (None, chunk))
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    expected.backward()
+    loss.backward()
+    for (name, ours), theirs in zip(parts.named_parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-11, msg=lambda m, n=name: f"{n}: {m}")
+    for ours, theirs in zip(parts.buffers(), whole.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_computing_a_chunk_again_leaves_the_running_statistics_alone():
+    module, loss = _chunked(4, norms=lambda model: model)
+    before = {name: buffer.clone() for name, buffer in module.model.image.named_buffers()}
+    assert {int(value) for name, value in before.items() if name.endswith("num_batches_tracked")} == {4}
+    loss.backward()
+    assert all(torch.equal(buffer, before[name]) for name, buffer in module.model.image.named_buffers())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.model.image.parameters())
+
+
+def test_chunks_keep_a_fraction_of_the_memory_until_backward():
+    def kept(chunk: int | None) -> int:
+        held = {}
+
+        def hold(tensor: torch.Tensor) -> torch.Tensor:
+            held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
+            module, _ = _chunked(chunk)
+        weights = {p.untyped_storage().data_ptr() for p in module.parameters()}
+        return sum(size for pointer, size in held.items() if pointer not in weights)
+
+    assert kept(2) < kept(None) / 5

@@ -1,8 +1,11 @@
 """Which samples make a step, and reading them ahead of the computation."""
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import torch
@@ -64,12 +67,12 @@ class Reader:
 
     def __call__(self, rows: np.ndarray) -> PretrainBatch:
         order = np.argsort(rows)  # ascending reads of the memory map
-        images = np.empty((len(rows), *self._images.shape[1:]), np.uint8)
-        images[order] = self._images[rows[order]]
+        images = torch.empty((len(rows), *self._images.shape[1:]), dtype=torch.uint8, pin_memory=self._pin)
+        images.numpy()[order] = self._images[rows[order]]
         findings, impression = (self._tensor(text[rows].astype(np.float32)) for text in self._texts)
         has_findings, has_impression = (self._tensor(has[rows]) for has in self._has)
         return PretrainBatch(
-            images=self._tensor(images),
+            images=images,
             findings=findings,
             impression=impression,
             has_findings=has_findings,
@@ -79,6 +82,25 @@ class Reader:
     def _tensor(self, values: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(values)
         return tensor.pin_memory() if self._pin else tensor
+
+
+def warm_up(path: Path) -> Thread | None:
+    """Read a file once from end to end in the background, so that reads here and there then find it in memory.
+
+    Sequential reading is what disks are good at. None where the file would take over half of this machine's memory.
+    """
+    if path.stat().st_size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2:
+        return None
+
+    def read() -> None:
+        block = bytearray(2**24)
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(block):
+                pass
+
+    thread = Thread(target=read, daemon=True)
+    thread.start()
+    return thread
 
 
 def read_ahead(reader: Reader, batches: Iterator[np.ndarray], *, depth: int = 2) -> Iterator[PretrainBatch]:

@@ -21,7 +21,10 @@ class ViewDraw(NamedTuple):
 
 def normalise(gray: Float[Tensor, "batch height width"], config: ImitateConfig) -> Images:
     """Gray values in [0, 1] to three normalised channels."""
-    mean, std = (gray.new_tensor(values).view(1, 3, 1, 1) for values in (config.mean, config.std))
+    mean, std = (  # filled on the device: copying them there would wait for it
+        torch.stack([torch.full_like(gray[0, 0, 0], value) for value in values]).view(1, 3, 1, 1)
+        for values in (config.mean, config.std)
+    )
     return (gray.unsqueeze(1) - mean) / std
 
 

@@ -71,7 +71,7 @@ class HierarchicalAggregation(nn.Module):
         slots = self.positional_embedding[0, 1:].split(
             [*self.keep, self.positional_embedding.shape[1] - 1 - sum(self.keep)]
         )
-        shift: Tensor | float = 0.0
+        shift = None
         if draw is None:
             position = torch.cat([s.mean(0).expand(c, -1) for s, c in zip(slots, self.channels, strict=False)])
             shares = [math.log(k / c) for k, c in zip(self.keep, self.channels, strict=True)]
@@ -83,7 +83,7 @@ class HierarchicalAggregation(nn.Module):
         return self._attend(tokens.to(position.dtype) + position, padding=slots[-1], shift=shift)
 
     def _attend(
-        self, tokens: Float[Tensor, "batch tokens width"], *, padding: Float[Tensor, "pad width"], shift: Tensor | float
+        self, tokens: Float[Tensor, "batch tokens width"], *, padding: Float[Tensor, "pad width"], shift: Tensor | None
     ) -> Float[Tensor, "batch width"]:
         batch, count, width = tokens.shape
         size = width // self.heads
@@ -93,13 +93,8 @@ class HierarchicalAggregation(nn.Module):
         cls = self.cls_token[0, 0] + self.positional_embedding[0, 0]
         probe = torch.einsum("hdw,hd->hw", key_matrix, query_matrix @ cls + query_bias) * size**-0.5
         constant = torch.cat([padding, cls.unsqueeze(0)])  # the same for every sample
-        logits = torch.cat(
-            [
-                tokens @ probe.T + torch.as_tensor(shift).to(tokens).view(-1, 1),
-                (constant @ probe.T).expand(batch, -1, -1),
-            ],
-            dim=1,
-        )
+        varying = tokens @ probe.T if shift is None else tokens @ probe.T + shift.to(tokens).view(-1, 1)
+        logits = torch.cat([varying, (constant @ probe.T).expand(batch, -1, -1)], dim=1)
         weights = logits.softmax(dim=1)
         mixed = weights[:, :count].transpose(1, 2) @ tokens + weights[:, count:].transpose(1, 2) @ constant
         heads = torch.einsum("hdw,bhw->bhd", value_matrix, mixed) + value_bias

@@ -41,6 +41,10 @@ class ImageEncoder(nn.Module):
         final, levels = self.network.forward_intermediates(images, indices=self._indices)
         return ImageFeatures(levels, self.network.forward_head(final, pre_logits=True))
 
+    def synchronise(self) -> None:
+        """BatchNorm statistics over all processes from now on; needs a GPU."""
+        self.network = timm.layers.convert_sync_batchnorm(self.network)
+
     def pyramid(self, images: Images) -> list[torch.Tensor]:
         """The four levels with the stem's map (stride 2) in front where the network has one, for dense decoders."""
         indices = self._indices if self._stem is None else [self._stem, *self._indices]

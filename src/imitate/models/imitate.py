@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from imitate.config import ImitateConfig, validate
 from imitate.models.aggregation import ChannelDraw, HierarchicalAggregation
-from imitate.models.heads import Projection
+from imitate.models.heads import PresentBatchNorm, Projection
 from imitate.models.hub import local_folder
 from imitate.models.image import ImageEncoder
 from imitate.types import ImageEmbedding, ImageFeatures, Images, UserError
@@ -43,9 +43,16 @@ class Imitate(nn.Module):
         return ImageEmbedding(self.embed_findings(features, draw), self.embed_impression(features), features)
 
     def embed_findings(self, features: ImageFeatures, draw: ChannelDraw | None = None) -> Float[Tensor, "batch joint"]:
-        if not self.config.levels:
-            return self.embed_impression(features)
-        projected: Tensor = self.findings_head(self.aggregation(features.levels, draw))
+        return self.project_findings(self.aggregate(features, draw))
+
+    def aggregate(self, features: ImageFeatures, draw: ChannelDraw | None = None) -> Float[Tensor, "batch width"]:
+        """What the findings branch's head reads."""
+        aggregated: Tensor = self.aggregation(features.levels, draw) if self.config.levels else features.pooled
+        return aggregated
+
+    def project_findings(self, aggregated: Float[Tensor, "batch width"]) -> Float[Tensor, "batch joint"]:
+        head = self.findings_head if self.config.levels else self.impression_head
+        projected: Tensor = head(aggregated)
         return projected
 
     def embed_impression(self, features: ImageFeatures) -> Float[Tensor, "batch joint"]:
@@ -58,6 +65,13 @@ class Imitate(nn.Module):
         """Project embeddings of the frozen text encoder; rows that are not ``present`` give rows to be ignored."""
         projected: Tensor = self.text_head(text, present)
         return projected
+
+    def synchronise(self) -> None:
+        """BatchNorm statistics over all processes from now on; the names of the weights stay."""
+        self.image.synchronise()
+        for module in self.modules():
+            if isinstance(module, PresentBatchNorm):
+                module.synchronised = True
 
     def save(self, folder: Path) -> None:
         """``model.safetensors`` and ``config.json``, each written whole or not at all."""

@@ -12,6 +12,7 @@ from imitate.metrics import hit_probability
 RECALL_AT = (1, 5, 10)
 PRECISION_AT = (1, 5, 10, 50, 100)
 CELLS = 2**22  # of the similarity matrix, held at once
+LEAST = 32  # queries at once: what a million candidates take to read is then shared, what they take to hold is not
 GRID = 2**20  # cosines that agree to a millionth are tied: float32 sums of equal terms differ by less
 Column = Float[np.ndarray, " queries"]
 
@@ -41,7 +42,7 @@ class Ranks(NamedTuple):
 
 def rank(queries: Side, gallery: Side) -> Ranks:
     """Rank the gallery for each query by the product of the vectors. Every query needs a hit."""
-    pool, size = len(gallery.text), max(1, CELLS // len(gallery.text))
+    pool, size = len(gallery.text), max(LEAST, CELLS // len(gallery.text))
     ks = [k for k in PRECISION_AT if k <= pool and gallery.classes.shape[1]]
     blocks = [
         _block(Side(*(part[i : i + size] for part in queries)), gallery, ks) for i in range(0, len(queries.text), size)

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from imitate import metrics
 from imitate.data.prepared import Prepared
+from imitate.nearest import Engine, nearest
 from imitate.tasks.base import Budget, Predictions, Subject, Task
 from imitate.tasks.embeddings import Section, embed_images, embed_reports, texts_of
-from imitate.tasks.ranking import CELLS, Ranks, Side, at_random, figures, rank
+from imitate.tasks.ranking import Ranks, Side, at_random, figures, rank
 from imitate.types import UserError
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Retrieval(Task):
     needs: ClassVar[frozenset[str]] = frozenset({"text"})
 
     split: str = "val"
+    search: Engine = "exact"  # what finds each image's nearest reports; the figures are exact in any case
 
     def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
         """Columns ``<level>:<figure>/<branch>/<direction>`` of level figure, chance, shuffled or weight.
@@ -69,7 +71,7 @@ class Retrieval(Task):
                 whole[pairs.present] = column
                 out[name] = whole
             if pairs.branch == "both":
-                out["top"] = _nearest(pairs, out["image_id"])
+                out["top"] = _nearest(pairs, out["image_id"], self.search)
         if len(out) == 2:
             raise UserError(
                 f"{data.root} has fewer than two distinct reports in split {self.split!r}: "
@@ -92,15 +94,15 @@ class Retrieval(Task):
         return {name: float(figure[0]) for name, figure in _means(predictions, "shuffled").items()}
 
 
-def _nearest(pairs: Pairs, image_id: np.ndarray) -> np.ndarray:
+def _nearest(pairs: Pairs, image_id: np.ndarray, search: Engine) -> np.ndarray:
     """(rows, k) image ids, the nearest report first: each report by its first image; empty where there is none."""
     images, texts = pairs.images, pairs.texts
-    k, size = min(NEAREST, len(texts.text)), max(1, CELLS // len(texts.text))
-    top = torch.cat([(part @ texts.vectors.T).topk(k).indices for part in images.vectors.split(size)]).cpu().numpy()
+    k = min(NEAREST, len(texts.text))
+    top = nearest(images.vectors, texts.vectors, k, engine=search).cpu().numpy()
     first = np.unique(images.text.cpu().numpy(), return_index=True)[1]
-    nearest = np.full((len(image_id), k), "", dtype=image_id.dtype)
-    nearest[pairs.present] = image_id[pairs.present][first][top]
-    return nearest
+    named = np.full((len(image_id), k), "", dtype=image_id.dtype)
+    named[pairs.present] = image_id[pairs.present][first][top]
+    return named
 
 
 def _means(predictions: Predictions, level: str, counts: np.ndarray | None = None) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from imitate.config import ObjectiveConfig
-from imitate.data.views import ViewDraw, warp
+from imitate.data.views import ViewDraw
 from imitate.losses.baselines import CONVIRT_WEIGHT, alignment, info_nce, nt_xent, orthogonality
 from imitate.models.imitate import Imitate
 from imitate.training.pretraining import Pretraining, StepDraw, parameter_dtype
@@ -24,13 +24,13 @@ class Seen(NamedTuple):
 class Baseline(Pretraining):
     """One image embedding, of the pooled feature, and one caption; each term is the sum over the views."""
 
-    def __init__(self, model: Imitate, objective: ObjectiveConfig) -> None:
-        super().__init__(model, objective)
+    def __init__(self, model: Imitate, objective: ObjectiveConfig, *, chunk: int | None = None) -> None:
+        super().__init__(model, objective, chunk=chunk)
         if objective.name == "simclr":
             model.text_head.requires_grad_(False)
 
     def forward(self, batch: PretrainBatch, draw: StepDraw) -> dict[str, Float[Tensor, ""]]:
-        views = [self._see(batch, view) for view in draw.views]
+        views = [self._seen(batch, view) for view in draw.views]
         present = self._share(batch["has_impression"])
         text = None if self.objective.name == "simclr" else self._read(batch)
         with torch.autocast(batch["images"].device.type, enabled=False):
@@ -39,10 +39,9 @@ class Baseline(Pretraining):
             terms = [self._terms_of(view, text, present) for view in views]
             return {name: torch.stack([each[name] for each in terms]).sum() for name in terms[0]}
 
-    def _see(self, batch: PretrainBatch, view: ViewDraw) -> Seen:
-        images = warp(batch["images"], view, self.model.config).to(parameter_dtype(self.model))
-        features = self.model.image(images)
-        return Seen(self._share(features.pooled), self._share(self.model.embed_impression(features)))
+    def _seen(self, batch: PretrainBatch, view: ViewDraw) -> Seen:
+        pooled, *_ = self._see(batch["images"], view, [])
+        return Seen(self._share(pooled), self._share(self.model.impression_head(pooled)))
 
     def _read(self, batch: PretrainBatch) -> Tensor:
         caption = batch["impression"].to(parameter_dtype(self.model))
@@ -57,6 +56,6 @@ class Baseline(Pretraining):
         return {"caption": info_nce(view.embedding, text, tau, present, weight)}
 
 
-def training_module(model: Imitate, objective: ObjectiveConfig) -> Pretraining:
+def training_module(model: Imitate, objective: ObjectiveConfig, *, chunk: int | None = None) -> Pretraining:
     """The step of this objective."""
-    return (Pretraining if objective.name == "imitate" else Baseline)(model, objective)
+    return (Pretraining if objective.name == "imitate" else Baseline)(model, objective, chunk=chunk)

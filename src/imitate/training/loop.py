@@ -55,9 +55,7 @@ class Job:
 
 def fit(job: Job) -> bool:
     """Train from the last checkpoint to the end; False if a signal stopped it, saved, before that."""
-    pretraining = training_module(job.model, job.recipe.objective).to(memory_format=torch.channels_last)
-    optimizer: Any = build_optimizer(job.fabric.to_device(pretraining), job.recipe.training)
-    module, optimizer = job.fabric.setup(pretraining, optimizer)
+    module, optimizer = _set_up(job)
     _resume(job, optimizer)
     journal = Journal(job.folder, step=job.step) if job.fabric.is_global_zero else None
     job.broken = job.broken.to(job.fabric.device)
@@ -79,6 +77,22 @@ def fit(job: Job) -> bool:
     if journal:
         journal.close()
     return job.step == job.total
+
+
+def _set_up(job: Job) -> tuple[nn.Module, Any]:
+    """The module and the optimizer as the engine wants them."""
+    training = job.recipe.training
+    if training.sync_batchnorm and job.fabric.world_size > 1:
+        if job.fabric.device.type == "cpu":
+            raise UserError("sync_batchnorm needs GPUs: set training.sync_batchnorm=false, or training.devices=1")
+        job.model.synchronise()
+    if training.compile:
+        job.model.image.compile(mode=training.compile)
+    pretraining = training_module(job.model, job.recipe.objective, chunk=training.chunk)
+    pretraining = pretraining.to(memory_format=torch.channels_last)
+    optimizer = build_optimizer(job.fabric.to_device(pretraining), training)
+    module, optimizer = job.fabric.setup(pretraining, optimizer)
+    return module, optimizer
 
 
 def _step(job: Job, module: nn.Module, optimizer: Any, batch: Any) -> dict[str, Tensor]:

@@ -1,11 +1,15 @@
 """One pre-training step: two views, two branches, four terms. The model's and the loss's meeting place."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from imitate.config import ObjectiveConfig, Recipe
 from imitate.data.views import ViewDraw, draw_views, warp
@@ -41,22 +45,27 @@ class Pretraining(nn.Module):
     Every backbone and head pass covers one view, or one section, at a time, so that BatchNorm statistics are those of
     the published step. A sample without a section has none of that section's terms. Under several processes the loss
     is that of the global batch unless ``negatives`` is ``rank``.
+
+    With ``chunk`` the backbone sees at most so many samples at once, and what it keeps for backward is one chunk's:
+    only what the heads read is kept of the others, and they are computed again when their gradient is known (gradient
+    caching, Gao et al., 2021, as checkpoints of one graph). The gradient is that of the whole batch, except that the
+    backbone's BatchNorm has the statistics of a chunk, as it has those of a process's share; the heads' is unchanged.
     """
 
-    def __init__(self, model: Imitate, objective: ObjectiveConfig) -> None:
+    def __init__(self, model: Imitate, objective: ObjectiveConfig, *, chunk: int | None = None) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
+        self.chunk = chunk
 
     def forward(self, batch: PretrainBatch, draw: StepDraw) -> dict[str, Float[Tensor, ""]]:
         findings = self._section(batch["findings"], batch["has_findings"])
         impression = self._section(batch["impression"], batch["has_impression"])
-        for view, text_draw, view_draw in zip(draw.views, draw.channels_text, draw.channels_views, strict=True):
-            features = self.model.image(warp(batch["images"], view, self.model.config).to(parameter_dtype(self.model)))
-            findings.views.append(self._share(self.model.embed_findings(features, text_draw)))
-            impression.views.append(self._share(self.model.embed_impression(features)))
-            if self._compares_views:
-                findings.pairs.append(self._share(self.model.embed_findings(features, view_draw)))
+        for view, *draws in zip(draw.views, draw.channels_text, draw.channels_views, strict=True):
+            pooled, *aggregated = self._see(batch["images"], view, draws if self._compares_views else draws[:1])
+            findings.views.append(self._share(self.model.project_findings(aggregated[0])))
+            impression.views.append(self._share(self.model.impression_head(pooled)))
+            findings.pairs.extend(self._share(self.model.project_findings(rows)) for rows in aggregated[1:])
         impression.pairs.extend(impression.views)
         with torch.autocast(batch["images"].device.type, enabled=False):
             return self._terms(findings, impression)
@@ -64,6 +73,23 @@ class Pretraining(nn.Module):
     @property
     def _compares_views(self) -> bool:
         return self.objective.visual_visual and self.objective.views == 2
+
+    def _see(self, images: Tensor, view: ViewDraw, draws: Sequence[list[Tensor]]) -> Sequence[Tensor]:
+        """All that the heads read of one view: the pooled feature, and the levels aggregated under each draw."""
+
+        def look(images: Tensor, *view: Tensor) -> tuple[Tensor, ...]:
+            features = self.model.image(
+                warp(images, ViewDraw(*view), self.model.config).to(parameter_dtype(self.model))
+            )
+            return features.pooled, *(self.model.aggregate(features, draw) for draw in draws)
+
+        if self.chunk is None or self.chunk >= len(images):
+            return look(images, *view)
+        parts = math.ceil(len(images) / self.chunk)
+        chunks = zip(*(rows.tensor_split(parts) for rows in (images, *view)), strict=True)
+        again = partial(_twice, self.model.image)
+        seen = [checkpoint(look, *chunk, use_reentrant=False, context_fn=again) for chunk in chunks]
+        return [torch.cat(rows) for rows in zip(*seen, strict=True)]
 
     def _section(self, text: Tensor, present: Tensor) -> Branch:
         text = text.to(parameter_dtype(self.model))
@@ -115,6 +141,25 @@ def draw_step(model: Imitate, recipe: Recipe, *, step: int, part: slice = slice(
     return StepDraw(views, channels(), channels())
 
 
+def _twice(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """For the first and the second computation of one output."""
+    return nullcontext(), _untracked(module)
+
+
+@contextmanager
+def _untracked(module: nn.Module) -> Iterator[None]:
+    """BatchNorm normalises as before, but the running statistics stay what they are."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm, (_, tracked) in zip(norms, before, strict=True):
+        norm.momentum, norm.num_batches_tracked = 0.0, None if tracked is None else tracked.clone()
+    try:
+        yield
+    finally:
+        for norm, (momentum, tracked) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, tracked
+
+
 def parameter_dtype(model: nn.Module) -> torch.dtype:
     return next(model.parameters()).dtype
 
@@ -123,7 +168,8 @@ def move(draw: StepDraw, device: torch.device) -> StepDraw:
     """The draw on the model's device, copied without waiting for it."""
 
     def sent(tensors: Sequence[Tensor]) -> list[Tensor]:
-        return [tensor.to(device, non_blocking=True) for tensor in tensors]
+        pinned = (tensor.pin_memory() if device.type == "cuda" else tensor for tensor in tensors)
+        return [tensor.to(device, non_blocking=True) for tensor in pinned]
 
     views = [ViewDraw(*sent(view)) for view in draw.views]
     return StepDraw(

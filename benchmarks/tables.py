@@ -1,0 +1,105 @@
+"""Fill docs/performance.md and docs/scaling.md from docs/results/*.json, and draw the growth curves.
+
+``<!-- table FILE NAME -->`` and ``<!-- end -->`` enclose what is generated. Without FILE.json that says how to get it.
+
+    python benchmarks/tables.py
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from measuring import RESULTS, Row, shown
+
+DOCS = RESULTS.parent
+PAGES = ("performance.md", "scaling.md")
+PATTERN = re.compile(r"(<!-- (table|machine|figure) ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+FIGURE = DOCS / "figures" / "growth.svg"
+CURVES = {  # title: file, table, abscissa, ordinate
+    "prepare: time": ("data", "growth", "images", "s"),
+    "prepare: memory": ("data", "growth", "images", "peak GB"),
+    "exact ranks: time": ("retrieval", "retrieval", "texts", "s"),
+    "exact ranks: memory": ("retrieval", "retrieval", "texts", "GB above the vectors"),
+    "step by batch: time": ("growth", "batch", "batch", "s a step"),
+    "step by batch: memory": ("growth", "batch", "batch", "GB of the step"),
+    "step by image side: time": ("growth", "image", "image px", "s a step"),
+    "step by image side: memory": ("growth", "image", "image px", "GB of the step"),
+}
+
+
+def fill(page: str) -> str:
+    """The page with every generated part anew."""
+
+    def part(found: re.Match[str]) -> str:
+        kind, words = found[2], found[3].split()
+        made = {"table": _table, "machine": _machine, "figure": _figure}[kind](*words)
+        return f"{found[1]}{made}\n{found[4]}"
+
+    return PATTERN.sub(part, page)
+
+
+def results(file: str) -> dict[str, Any] | None:
+    path = RESULTS / f"{file}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _table(file: str, name: str) -> str:
+    found = results(file)
+    if found is None or name not in found["tables"]:
+        return f"*Not measured yet: `python benchmarks/{file}.py`.*"
+    return markdown(found["tables"][name])
+
+
+def markdown(rows: list[Row]) -> str:
+    lines = [list(rows[0]), ["---:" if isinstance(value, int | float) else "---" for value in rows[0].values()]]
+    lines += [[shown(value) for value in row.values()] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _machine(file: str) -> str:
+    found = results(file)
+    if found is None:
+        return "*No machine yet.*"
+    return "Measured on: " + ", ".join(f"{key} {shown(value)}" for key, value in found["machine"].items()) + "."
+
+
+def _figure(name: str) -> str:
+    return f"![{name}](figures/{name}.svg)" if any(_points(*curve) for curve in CURVES.values()) else "*No curve yet.*"
+
+
+def _points(file: str, table: str, x: str, y: str) -> list[tuple[float, float]]:
+    rows = (results(file) or {"tables": {}})["tables"].get(table, [])
+    return [(row[x], row[y]) for row in rows if not str(row.get("search", "all ranks")).startswith("5")]
+
+
+def draw(path: Path) -> None:
+    """Logarithmic on both axes, so that what is linear has slope 1; the dotted line has it."""
+    from matplotlib.figure import Figure
+
+    shown_curves = {title: points for title, curve in CURVES.items() if (points := _points(*curve))}
+    if not shown_curves:
+        return
+    figure = Figure((10, 2.6 * -(-len(shown_curves) // 4)), layout="constrained")
+    panels = figure.subplots(-(-len(shown_curves) // 4), 4, squeeze=False).flat
+    for axes, (title, points) in zip(panels, shown_curves.items(), strict=False):
+        x, y = zip(*points, strict=True)
+        axes.loglog(x, y, marker="o")
+        axes.loglog([x[0], x[-1]], [y[0], y[0] * x[-1] / x[0]], linestyle=":", color="gray")
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel(CURVES[title][2])
+        axes.set_ylabel(CURVES[title][3])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def main() -> None:
+    for name in PAGES:
+        path = DOCS / name
+        path.write_text(fill(path.read_text(encoding="utf-8")), encoding="utf-8")
+        print(f"filled {path}")
+    draw(FIGURE)
+
+
+if __name__ == "__main__":
+    main()
