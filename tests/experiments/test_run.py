@@ -152,3 +152,19 @@ def test_names_that_a_study_does_not_define_are_told(work: Path, tmp_path: Path)
         path.write_text(yaml.safe_dump({**whole, **change}))
         with pytest.raises(UserError, match=message):
             load_study(path)
+
+
+def test_a_row_on_two_processes_is_launched_on_two(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(Runner, "run", lambda self, name, arguments: asked.append(arguments))
+    settings = {"training.devices": 2, "objective.negatives": "rank"}
+    stages = [{"family": "a", "rows": {"IMITATE": {}, "two": {"settings": settings}}}]
+    two = Runner(study(work, stages=stages), work, work / "out", threads=1, seeds=1)
+    assert not two.pretrain("two", 0) and not two.pretrain("IMITATE", 0)
+    assert "--nproc-per-node=2" in asked[0] and "--nproc-per-node=2" not in asked[1]
+    assert asked[0][-4:] == [
+        "--settings",
+        "training.devices=2",
+        'objective.negatives="rank"',
+        "training.seed=0",
+    ]
