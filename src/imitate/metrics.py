@@ -60,14 +60,18 @@ def per_class(
     score: np.ndarray,
     classes: Sequence[str],
     counts: Counts | None = None,
+    *,
+    least: int = 1,
 ) -> dict[str, Figure]:
     """``name`` is the macro figure, the mean over the classes where it is defined; ``name/class`` is each class's own.
 
-    A class that a sample holds with one label only is undefined (NaN) there and leaves that sample's macro figure.
+    A class that a sample holds with one label only is undefined (NaN) there and leaves that sample's macro figure; one
+    with fewer than ``least`` positive or negative rows in ``target`` leaves the macro figure of every sample.
     """
     each = [metric(target[:, i], score[:, i], counts) for i in range(len(classes))]
     stacked = np.stack(each)
-    defined = ~np.isnan(stacked)
+    common = np.minimum((target > 0).sum(0), (target == 0).sum(0)) >= least
+    defined = ~np.isnan(stacked) & common[:, None]
     macro = _ratio(np.where(defined, stacked, 0).sum(0), defined.sum(0))
     return {name: macro, **{f"{name}/{label}": figure for label, figure in zip(classes, each, strict=True)}}
 

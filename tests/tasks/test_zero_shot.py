@@ -111,7 +111,7 @@ def test_the_score_is_the_difference_of_cosines_with_the_middle_of_unit_vectors(
 ) -> None:
     data = _data(_target())
     data.images[:] = np.random.default_rng(1).integers(0, 256, data.images.shape)
-    score = ZeroShot(prompts=prompts).predict(subject, data, Budget())["score"]
+    score = ZeroShot(prompts=prompts, branch="impression").predict(subject, data, Budget())["score"]
     image = data.images[7, 1] / np.linalg.norm(data.images[7, 1].astype(float))
     for c, each in enumerate(class_prompts(data, prompts).values()):
         sides = []

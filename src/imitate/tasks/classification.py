@@ -45,6 +45,7 @@ class Classification(Fitting, Task):
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
 
     split: str = "test"
+    macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
 
     @abstractmethod
     def logits(self, subject: Subject, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
@@ -70,7 +71,7 @@ class Classification(Fitting, Task):
         target, score, classes = (predictions[key] for key in ("target", "score", "classes"))
         figures: dict[str, np.ndarray] = {}
         for name, metric in (("auroc", metrics.auroc), ("average-precision", metrics.average_precision)):
-            figures |= metrics.per_class(name, metric, target, score, classes.tolist(), counts)
+            figures |= metrics.per_class(name, metric, target, score, classes.tolist(), counts, least=self.macro_least)
         if is_exclusive(target):
             highest = score == score.max(1, keepdims=True)
             figures["accuracy"] = metrics.mean((highest & (target > 0)).sum(1) / highest.sum(1), counts)

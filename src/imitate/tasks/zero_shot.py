@@ -41,7 +41,8 @@ class ZeroShot(Task):
     needs: ClassVar[frozenset[str]] = frozenset({"labels", "text"})
 
     split: str = "test"
-    branch: Literal["impression", "findings", "both"] = "impression"  # both: the mean of their cosines
+    macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
+    branch: Literal["both", "findings", "impression"] = "both"  # both: the mean of their cosines
     prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: by the data's source
 
     def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
@@ -72,7 +73,9 @@ class ZeroShot(Task):
         target, score = predictions["target"], predictions["score"]
         figures: dict[str, np.ndarray] = {}
         for name, metric in METRICS.items():
-            figures |= metrics.per_class(name, metric, target, score, predictions["classes"].tolist(), counts)
+            figures |= metrics.per_class(
+                name, metric, target, score, predictions["classes"].tolist(), counts, least=self.macro_least
+            )
         if exclusive(target):
             highest = score == score.max(1, keepdims=True)
             figures["accuracy"] = metrics.mean((highest & (target > 0)).sum(1) / highest.sum(1), counts)
