@@ -96,9 +96,10 @@ class Runner:
         return [*command, "--cache", str(self.work / "cache" / slug(cell.row)), *self.models(cell.row)]
 
     def measured(self, cell: Cell) -> bool:
-        """Whether the results are there, of these settings and of as many seeds."""
+        """Whether the results are there, of these runs, these settings and as many seeds."""
         path = self.work / "results" / cell.file
-        if not path.is_file():
+        runs = [done for seed in self.seeds if (done := self.folder(cell.row, seed) / "done.json").is_file()]
+        if not path.is_file() or any(done.stat().st_mtime > path.stat().st_mtime for done in runs):
             return False
         found, wanted = json.loads(path.read_text(encoding="utf-8")), self.study.tasks[cell.measure].settings
         seeds = 1 if self.study.rows[cell.row].model == "pixels" else len(self.seeds)

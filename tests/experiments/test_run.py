@@ -86,6 +86,9 @@ def test_a_stopped_study_goes_on_with_what_is_missing(work: Path) -> None:
     assert second.ran == ["pretrain-clip-1", "measure-clip"]
     third = runner(work, **less)
     assert carry_out(third, workers=1) and not hasattr(third, "ran")
+    (work / "runs/clip/0/done.json").unlink()
+    fourth = runner(work, **less)
+    assert carry_out(fourth, workers=1) and fourth.ran == ["pretrain-clip-0", "measure-clip"]
 
 
 def test_what_the_tables_say_is_made_from_the_files_in_out(work: Path) -> None:
