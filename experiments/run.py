@@ -29,6 +29,7 @@ from study import ROOT, Cell, Study, flags, load_study, slug
 
 log = logging.getLogger("study")
 IMITATE = ("-m", "imitate")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
 Task = Callable[[], bool]
 
 
@@ -65,7 +66,10 @@ class Runner:
                 return False
             return True
         resumed = (folder / "last.ckpt").is_file()
-        command = [*IMITATE, "pretrain", str(ROOT / self.study.recipe), "--data", str(self.work / self.study.train)]
+        processes = settings.get("training.devices", 1)
+        launcher = [*TORCHRUN, f"--nproc-per-node={processes}"] if processes != 1 else []
+        command = [*launcher, *IMITATE, "pretrain", str(ROOT / self.study.recipe)]
+        command += ["--data", str(self.work / self.study.train)]
         command += ["--out", str(folder), "--threads", str(self.threads), *flags(settings)]
         spent = self.run(f"pretrain-{slug(row)}-{seed}", command)
         if spent is None:
@@ -92,9 +96,10 @@ class Runner:
         return [*command, "--cache", str(self.work / "cache" / slug(cell.row)), *self.models(cell.row)]
 
     def measured(self, cell: Cell) -> bool:
-        """Whether the results are there, of these settings and of as many seeds."""
+        """Whether the results are there, of these runs, these settings and as many seeds."""
         path = self.work / "results" / cell.file
-        if not path.is_file():
+        runs = [done for seed in self.seeds if (done := self.folder(cell.row, seed) / "done.json").is_file()]
+        if not path.is_file() or any(done.stat().st_mtime > path.stat().st_mtime for done in runs):
             return False
         found, wanted = json.loads(path.read_text(encoding="utf-8")), self.study.tasks[cell.measure].settings
         seeds = 1 if self.study.rows[cell.row].model == "pixels" else len(self.seeds)
@@ -130,6 +135,8 @@ class Runner:
             self.children.discard(child)
         child.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.monotonic() - started
+        if self.stopping and child.returncode:
+            return None
         if child.returncode:
             last = (path.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"])[-1]
             log.info("%s stopped with %d: %s (%s)", name, child.returncode, last, path)

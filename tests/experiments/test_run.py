@@ -86,6 +86,9 @@ def test_a_stopped_study_goes_on_with_what_is_missing(work: Path) -> None:
     assert second.ran == ["pretrain-clip-1", "measure-clip"]
     third = runner(work, **less)
     assert carry_out(third, workers=1) and not hasattr(third, "ran")
+    (work / "runs/clip/0/done.json").unlink()
+    fourth = runner(work, **less)
+    assert carry_out(fourth, workers=1) and fourth.ran == ["pretrain-clip-0", "measure-clip"]
 
 
 def test_what_the_tables_say_is_made_from_the_files_in_out(work: Path) -> None:
@@ -152,3 +155,19 @@ def test_names_that_a_study_does_not_define_are_told(work: Path, tmp_path: Path)
         path.write_text(yaml.safe_dump({**whole, **change}))
         with pytest.raises(UserError, match=message):
             load_study(path)
+
+
+def test_a_row_on_two_processes_is_launched_on_two(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(Runner, "run", lambda self, name, arguments: asked.append(arguments))
+    settings = {"training.devices": 2, "objective.negatives": "rank"}
+    stages = [{"family": "a", "rows": {"IMITATE": {}, "two": {"settings": settings}}}]
+    two = Runner(study(work, stages=stages), work, work / "out", threads=1, seeds=1)
+    assert not two.pretrain("two", 0) and not two.pretrain("IMITATE", 0)
+    assert "--nproc-per-node=2" in asked[0] and "--nproc-per-node=2" not in asked[1]
+    assert asked[0][-4:] == [
+        "--settings",
+        "training.devices=2",
+        'objective.negatives="rank"',
+        "training.seed=0",
+    ]
