@@ -1,7 +1,4 @@
 import pytest
-
-pytest.importorskip("fastapi", reason="the extra [serve] is not installed")
-
 from served import serving, untrained
 
 from imitate.app.server import create

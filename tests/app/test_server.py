@@ -1,6 +1,7 @@
 import asyncio
 import io
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -181,18 +182,18 @@ def test_no_telemetry(service, monkeypatch, caplog):
 
 def test_a_busy_server_says_so_and_goes_on_answering(service, monkeypatch):
     release = threading.Event()
-    monkeypatch.setattr(service, "embed_texts", lambda *_: release.wait(20) and [[1.0]])
+    monkeypatch.setattr(service, "embed_texts", lambda *_: release.wait(60) and [[1.0]])
     app = create(service)
-    app.app.state.worker = Worker(waiting=2)
+    app.app.state.worker = worker = Worker(waiting=2)
     with serving(app) as address, ThreadPoolExecutor(2) as threads:
         asking = [
-            threads.submit(httpx.post, f"{address}/api/texts/embedding", json={"texts": ["a"]}, timeout=30)
+            threads.submit(httpx.post, f"{address}/api/texts/embedding", json={"texts": ["a"]}, timeout=90)
             for _ in range(2)
         ]
-        for _ in range(200):
-            refused = httpx.post(f"{address}/api/images", content=encoded(picture()))
-            if refused.status_code == 503:
-                break
+        while worker.places.free:
+            assert not any(each.done() for each in asking)
+            time.sleep(0.02)
+        refused = httpx.post(f"{address}/api/images", content=encoded(picture()))
         assert refused.status_code == 503 and "busy" in refused.json()["error"] and refused.headers["retry-after"]
         assert httpx.get(f"{address}/api/about").status_code == 200
         release.set()
