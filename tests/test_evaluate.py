@@ -206,6 +206,74 @@ def test_the_command_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "Share of the training patients" in capsys.readouterr().out
 
 
+RECIPE = """
+task: linear-classification
+data: {source: table, size: 8}
+settings: {classes: [Edema, Mass]}
+fractions: {0.1: {split: train}, 1.0: {}}
+published: {source: Someone, shares: [0.1, 1.0], rows: {Other: {auroc: [70.0, 80.0]}}}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "row.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_a_recipe_measures_every_share_and_quotes_what_stands_beside(data: Path, tmp_path: Path, recipe: Path) -> None:
+    out = tmp_path / "out" / "r.json"
+    last = evaluate(model=("0.5",), beside=("0.7",), data=data, out=out, recipe=recipe, seeds=2, resamples=10)
+    found = {path.stem: read_results(path) for path in out.parent.glob("*.json")}
+    assert sorted(found) == ["r-0.1", "r-0.7-0.1", "r-0.7-1", "r-1"]
+    assert last == found["r-1"]
+    assert [(each.fraction, each.data["split"], each.encoders) for each in (found["r-0.1"], found["r-0.7-1"])] == [
+        (0.1, "train", ["0.5"]), (1.0, "test", ["0.7"])
+    ]  # fmt: skip
+    assert all(len(each.seeds) == 2 and each.published.rows["Other"]["auroc"] == (70, 80) for each in found.values())  # type: ignore[union-attr]
+
+
+def test_flags_are_stronger_than_the_recipe(data: Path, tmp_path: Path, recipe: Path) -> None:
+    out = tmp_path / "r.json"
+    values: dict[str, Any] = {"model": ("0.5",), "data": data, "out": out, "recipe": recipe, "resamples": 10}
+    found = evaluate(**values, fraction=0.1, settings=("split=test",), mode="paper")
+    assert (found.fraction, found.mode, found.settings["split"]) == (0.1, "paper", "test")
+    assert found.published is None  # it was printed for the other mode
+    assert evaluate(**values, fraction=0.3).settings["split"] == "test"
+
+
+def test_a_folder_prepared_otherwise_stands_beside_nothing(
+    data: Path, tmp_path: Path, recipe: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe.write_text(RECIPE.replace("size: 8", "size: 9, mode: paper"))
+    found = evaluate(model=("0.5",), data=data, out=tmp_path / "r.json", recipe=recipe, fraction=1.0, resamples=10)
+    assert found.published is None
+    assert "mode None, not paper; size 8, not 9: the published figures are left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (RECIPE, {"task": "retrieval"}, "measures linear-classification, not retrieval"),
+        (RECIPE.replace("table", "rsna"), {}, "is of table, the recipe measures rsna"),
+        (RECIPE.replace("1.0: {}", "1.5: {}"), {}, r"a fraction is in \(0, 1\], not 1.5"),
+        (RECIPE.replace("80.0", "80.0, 90.0"), {}, "published: Other has 3 values of auroc for 2 shares"),
+        (RECIPE.replace("linear-classification", "zero-shot"), {}, "zero-shot trains nothing, a fraction of 0.1"),
+        ("task: retrieval\nfigure: x", {}, "unknown key 'figure'; known: data, fractions"),
+        (None, {"recipe": None}, "nothing to measure: name a TASK, or a --recipe"),
+    ],
+)
+def test_mistakes_of_a_recipe(
+    data: Path, tmp_path: Path, recipe: Path, text: str | None, options: dict[str, Any], message: str
+) -> None:
+    recipe.write_text(text or "")
+    values: dict[str, Any] = {"model": ("0.5",), "data": data, "out": tmp_path / "r.json", "recipe": recipe, **options}
+    with pytest.raises(UserError, match=message) as told:
+        evaluate(values.pop("task", None), **values)
+    assert "\n" not in str(told.value)
+
+
 def test_every_name_has_a_place() -> None:
     assert set(TASKS) == set(TaskName.__args__)  # type: ignore[attr-defined]
     for name in ("retrieval", "zero-shot"):

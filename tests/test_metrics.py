@@ -82,6 +82,29 @@ def test_macro_leaves_out_a_class_with_one_label() -> None:
     assert figures["auroc"] == (figures["auroc/a"] + figures["auroc/c"]) / 2 == (1 + 0.5) / 2
 
 
+def test_a_rare_class_leaves_the_macro_figure_but_not_the_table() -> None:
+    target = np.array([[1, 1], [0, 1], [0, 0], [0, 0]], dtype=np.float32)
+    score = np.array([[0.1, 0.9], [0.2, 0.8], [0.3, 0.2], [0.4, 0.1]], dtype=np.float32)
+    figures = metrics.per_class("auroc", metrics.auroc, target, score, ["rare", "common"], least=2)
+    assert figures["auroc"] == figures["auroc/common"] == 1 and figures["auroc/rare"] == 0
+    resampled = metrics.per_class(
+        "auroc", metrics.auroc, target, score, ["rare", "common"], np.array([[9, 1, 1, 1]]), least=2
+    )
+    assert resampled["auroc"] == 1  # repeats of one image do not make a class common
+
+
+def test_accuracy_is_of_classes_that_exclude_one_another() -> None:
+    target = np.eye(3)[[0, 1, 2, 2]]
+    score = np.array([[3.0, 1, 1], [3, 1, 1], [1, 2, 2], [0, 0, 5]])
+    assert metrics.exclusive(target)
+    assert metrics.accuracy(target, score)[0] == pytest.approx((1 + 0 + 0.5 + 1) / 4)
+    assert metrics.accuracy(target, score, np.array([[0, 0, 2, 0]])).tolist() == [0.5]
+    several, unknown = target.copy(), target.copy()
+    several[0, 1], unknown[0, 1] = 1, np.nan
+    for other in (several, unknown, 0 * target, target[:, :1]):
+        assert not metrics.exclusive(other)
+
+
 def test_hit_probability_equals_simulation_and_closed_form() -> None:
     generator = np.random.default_rng(2)
     for hits, pool, k in [(1, 10, 1), (1, 10, 10), (3, 20, 5), (7, 9, 5), (2, 5, 50)]:

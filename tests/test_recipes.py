@@ -5,11 +5,23 @@ from pathlib import Path
 import pytest
 import yaml
 from curve import kept, kind_of_machine, tiny_curve
+from folders import write_folder
+from recipes import TINY_MODEL
 
 from imitate.config import Recipe, load_config
+from imitate.data.datasets import SourceName, SourceOptions, dataset
+from imitate.data.prepared import Prepared
+from imitate.data.texts import corpus
+from imitate.evaluate import evaluate
+from imitate.models.imitate import seeded_model
+from imitate.models.text import fit_or_load, save_text_encoder
+from imitate.prepare import prepare, synthesize
+from imitate.tasks import UNTRAINED
+from imitate.tasks.evaluation import Evaluation
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+DOWNSTREAM = sorted((ROOT / "recipes/downstream").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -42,3 +54,84 @@ def test_the_tiny_recipe_reproduces_its_loss_curve(tmp_path):
         return
     for ours, theirs in zip(found, expected["curve"], strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5 if ours["step"] <= 3 else 2e-2)
+
+
+@pytest.mark.parametrize("path", DOWNSTREAM, ids=lambda path: path.stem)
+def test_every_row_of_a_published_table_parses(path):
+    plan = load_config(Evaluation, path)
+    tasks = plan.tasks()
+    assert list(tasks) == ([1.0] if plan.task in UNTRAINED else [0.01, 0.1, 1.0])
+    assert path.stem.startswith(plan.data.source.replace("-", "_"))
+    assert plan.mode == "paper"
+    if plan.published:
+        assert plan.published.shares == tuple(tasks)
+        assert {"random", "imagenet"} <= set(map(str.lower, plan.published.rows)) or plan.task in UNTRAINED
+
+
+def test_every_task_and_data_set_of_the_tables_has_a_recipe():
+    plans = [load_config(Evaluation, path) for path in DOWNSTREAM]
+    assert {plan.task for plan in plans} == {
+        "linear-classification", "finetune-classification", "segmentation", "detection", "retrieval", "zero-shot"
+    }  # fmt: skip
+    assert {plan.data.source for plan in plans} == {"chexpert", "rsna", "covidx", "chestxray14", "siim", "object-cxr"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """An untrained model with its text encoder."""
+    root = tmp_path_factory.mktemp("run")
+    encoder = fit_or_load("lsa-8", corpus(Prepared.open(write_folder(root / "texts"))))
+    model = TINY_MODEL.model_copy(update={"text_width": encoder.width})
+    seeded_model(model, pretrained=False, seed=0).save(root / "model")
+    save_text_encoder(encoder, root / "text")
+    return root
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A prepared folder of a source, from its synthetic archive; made once."""
+    made: dict[str, Path] = {}
+
+    def make(source: SourceName) -> Path:
+        if source not in made:
+            root = tmp_path_factory.mktemp(source)
+            synthesize(source, out=root / "raw", n=60)
+            prepare(source, archive=SourceOptions(raw=root / "raw"), out=root / "data", size=36, workers=1)
+            made[source] = root / "data"
+        return made[source]
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "main"),
+    [
+        ("rsna_linear", "auroc"),
+        ("rsna_zero_shot", "auroc"),
+        ("rsna_segmentation", "dice_batched"),
+        ("rsna_detection", "map_paper"),
+        ("siim_segmentation", "dice_batched"),
+        ("object_cxr_detection", "map_paper"),
+        ("chestxray14_finetune", "auroc"),
+        ("covidx_linear", "auroc"),
+    ],
+)
+def test_recipes_run_on_the_synthetic_archives(name, main, run, folder, tmp_path):
+    recipe = ROOT / f"recipes/downstream/{name}.yaml"
+    plan = load_config(Evaluation, recipe)
+    small = {"epochs": 1, "batch_size": 8, "image_size": 32, "width": 32}
+    known = set(type(plan.tasks()[1.0]).model_fields)
+    settings = tuple(f"{key}={value}" for key, value in small.items() if key in known)
+    found = evaluate(
+        model=(str(run),), data=folder(plan.data.source), out=tmp_path / "r.json", recipe=recipe, settings=settings,
+        fraction=None if plan.task in UNTRAINED else 1.0, resamples=10,
+    )  # fmt: skip
+    assert (found.task, found.mode) == (plan.task, "paper")
+    assert next(iter(found.metrics)) == main
+    assert found.data["source"] == plan.data.source
+    assert set(dataset(plan.data.source).classes) >= {key.split("/")[1] for key in found.metrics if key[:6] == "auroc/"}
+    prepared_alike = plan.data.mode in (None, "clean") and plan.data.fit != "pad" and plan.data.size is None
+    assert found.published == (plan.published if prepared_alike else None)
+    assert not plan.published or set(found.metrics) >= {
+        figure for row in plan.published.rows.values() for figure in row
+    }

@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "measure an encoder on a task"),
     "compare": ("compare", "paired test between results files"),
     "predict": ("predict", "classify images, retrieve, show where a similarity comes from, embed"),
+    "serve": ("app", "a web page over a trained model, and an HTTP API"),
     "export": ("export", "write a model for the hub or for timm"),
     "report": ("report", "one HTML page from results files"),
 }

@@ -10,6 +10,9 @@ from imitate.types import UserError
 
 Kernel = Literal["exp", "gaussian", "laplacian", "sigmoid", "none"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+ObjectiveName = Literal["imitate", "clip", "convirt", "mflag", "simclr"]
+Texts = Literal["sections", "swapped", "report"]
+ChannelChoice = Literal["replacement", "distinct", "sample"]
 
 
 class Config(BaseModel):
@@ -26,19 +29,27 @@ class ImitateConfig(Config):
     fit: Literal["squash", "pad"] = "squash"  # how an image was brought into the prepared square
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    levels: tuple[int, ...] = (1, 2, 3, 4)  # pyramid levels that the findings branch reads, 1 shallow, 4 deep
+    levels: tuple[int, ...] = (
+        1,
+        2,
+        3,
+        4,
+    )  # that the findings branch reads, 1 shallow; none: it reads the pooled feature
     keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # share of channels drawn at each of these levels
+    channel_draw: ChannelChoice = "replacement"  # distinct: without; sample: anew for each sample, with
+    feed_forward: bool = False  # LayerNorm and a feed-forward block after the attention
     grid: int = Field(16, ge=1)  # a channel becomes a token of grid x grid features
     slots: int = 512  # tokens after zero-padding
     heads: int = 4
     joint_width: int = 512
     text_width: int = 768
+    texts: Texts = "sections"  # what the branches learn from; swapped: each the other's; report: both the whole report
 
     @model_validator(mode="after")
     def _levels_have_shares(self) -> "ImitateConfig":
         if len(self.levels) != len(self.keep):
             raise ValueError(f"levels {self.levels} and keep {self.keep} must have one entry each a level")
-        if not self.levels or not set(self.levels) <= {1, 2, 3, 4}:
+        if not set(self.levels) <= {1, 2, 3, 4}:
             raise ValueError(f"levels are among 1, 2, 3, 4, not {self.levels}")
         if not all(0 < share <= 1 for share in self.keep):
             raise ValueError(f"keep holds shares in (0, 1], not {self.keep}")
@@ -48,15 +59,30 @@ class ImitateConfig(Config):
 
 
 class ObjectiveConfig(Config):
-    """The loss of REFERENCE section 3 and 4: clinical-informed contrast, two views."""
+    """``imitate`` is the loss of REFERENCE section 3 and 4: clinical-informed contrast, two views.
 
+    The others are baselines (losses/baselines.py) with one image embedding and the whole report as one caption.
+    """
+
+    name: ObjectiveName = "imitate"
     kernel: Kernel = "exp"
     kernel_lambda: float = 0.2
+    prior_weight: float | None = Field(None, ge=0)  # factor of k(P) in the target; None: the temperature, as published
+    identical: Literal["kernel", "one", "ignored"] = (
+        "kernel"  # samples of one text: by k(P), as k(P) = 1, no candidates
+    )
+    normalise_targets: bool = False  # each row of the target sums to one
     temperature_text: float = Field(0.07, gt=0)  # image with text
     temperature_views: float = Field(0.2, gt=0)  # view with view
     views: Literal[1, 2] = 2
     visual_visual: bool = True  # the two view-with-view terms; they need two views
     negatives: Literal["global", "rank"] = "global"
+
+    @model_validator(mode="after")
+    def _has_its_views(self) -> "ObjectiveConfig":
+        if self.name == "simclr" and self.views != 2:
+            raise ValueError(f"simclr compares two views, not {self.views}")
+        return self
 
 
 class ViewsConfig(Config):
@@ -100,6 +126,13 @@ class Recipe(Config):
     objective: ObjectiveConfig = ObjectiveConfig()
     views: ViewsConfig = ViewsConfig()
     training: TrainingConfig = TrainingConfig()
+
+    def resolved(self) -> "Recipe":
+        """A baseline's model has one image embedding, of the pooled feature, and learns from the whole report."""
+        if self.objective.name == "imitate":
+            return self
+        one = {"levels": (), "keep": (), "texts": "report"}
+        return self.model_copy(update={"model": self.model.model_copy(update=one)})
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -148,6 +181,9 @@ def validate(kind: type[AnyConfig], values: dict[str, Any], *, where: str) -> An
         key = ".".join(str(part) for part in first["loc"]) or "(root)"
         if first["type"] == "extra_forbidden":
             raise UserError(f"{where}: unknown key {key!r}; known: {', '.join(_known(kind, first['loc']))}") from error
+        if first["type"] == "value_error":  # of several keys together
+            where = f"{where}: {key}" if first["loc"] else where
+            raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
         raise UserError(f"{where}: {key} = {first['input']!r}: {first['msg']}") from error
 
 

@@ -52,7 +52,7 @@ def demo(*, out: Path = Path("demo"), threads: int | None = None) -> None:
     for row in models.items():
         _measure(out, "segmentation", row, settings=("epochs=6",))
         _measure(out, "detection", row, settings=("epochs=6",))
-        _measure(out, "finetune-classification", row, settings=("epochs=3",))
+        _measure(out, "finetune-classification", row, settings=("epochs=10", "batch_size=16", "learning_rate=3e-3"))
     log.info("5/5  the report")
     page = out / "report.html"
     report(tuple(sorted((out / "results").glob("*.json"))), out=page, data=(out / "labelled", out / "mimic-cxr"))

@@ -6,17 +6,18 @@ import time
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from imitate import statistics
-from imitate.config import parse_settings, validate
+from imitate.config import parse_settings
 from imitate.data.prepared import Prepared
-from imitate.tasks import UNTRAINED, TaskName, task_class
+from imitate.tasks import TaskName
 from imitate.tasks.base import Budget, Estimate, Mode, Predictions, Results, Subject, Task
+from imitate.tasks.evaluation import planned
 from imitate.tasks.results import check_out, write_results
 from imitate.tasks.subject import choose_device
 from imitate.types import UserError
@@ -25,17 +26,28 @@ log = logging.getLogger(__name__)
 VERSIONS = ("imitate-cxr", "torch", "timm", "numpy", "scikit-learn")
 
 
+class Row(NamedTuple):
+    """Of a table: an encoder for each seed, the architecture of those that have none, what the row is called."""
+
+    models: tuple[str, ...]
+    like: str | None
+    name: str | None
+    out: Path
+
+
 def evaluate(
-    task: TaskName,
+    task: TaskName | None = None,
     /,
     *,
     model: tuple[str, ...],
     data: Path,
     out: Path,
+    recipe: Path | None = None,
+    beside: tuple[str, ...] = (),
     like: str | None = None,
-    fraction: float = 1.0,
+    fraction: float | None = None,
     seeds: int = 1,
-    mode: Mode = "clean",
+    mode: Mode | None = None,
     name: str | None = None,
     settings: tuple[str, ...] = (),
     resamples: int = 1000,
@@ -49,47 +61,80 @@ def evaluate(
         model: A run folder, a weights file, random, imagenet or a timm name. Several runs of one recipe make one row.
         data: The prepared folder.
         out: Results file to write, .json; the predictions go beside it, .npz.
+        recipe: A row of a published table, recipes/downstream/*.yaml, in place of the task; other flags change it.
+        beside: Models to measure too, each into a file of its own: random pixels, the plain rows of a probe's table.
         like: A run, recipe or timm name that gives the architecture of random, imagenet or a weights file.
-        fraction: Share of the training patients to use; 1% lies within 10%.
+        fraction: Share of the training patients to use, by default all; 1% lies within 10%. A recipe has its own.
         seeds: How often to fit each model.
-        mode: clean, or paper for the sizes and quirks of the published tables.
+        mode: clean, the default, or paper for the sizes and quirks of the published tables.
         name: What tables call this row.
         settings: The task's own settings, as key=value.
         resamples: Bootstrap samples behind each interval.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.
         cache: Folder for features and subset lists that other evaluations can use again.
+
+    Returns:
+        The results of ``model``, at the largest share.
     """
-    started = time.perf_counter()
-    chosen = validate(task_class(task), parse_settings(settings), where=f"settings of {task}")
     check_out(out)
-    if fraction < 1 and task in UNTRAINED:
-        raise UserError(f"{task} trains nothing, a fraction of {fraction} has no meaning: leave it out")
     if min(seeds, resamples, len(model)) < 1:
         raise UserError(f"seeds {seeds}, resamples {resamples}, models {len(model)}: each must be at least 1")
+    plan = planned(task, recipe, mode=mode, fraction=fraction, settings=parse_settings(settings))
+    tasks = plan.tasks()
     prepared = Prepared.open(data)
+    plan = plan.on(prepared)
+    budget = Budget(mode=plan.mode, device=choose_device(device), cache=cache)
+    written = []
+    for row in _rows(model, beside, out=out, like=like, name=name, seeds=seeds):
+        for share, chosen in tasks.items():
+            path = row.out if len(tasks) == 1 else _with(row.out, f"{share:g}")
+            found, runs = _measured(chosen, row, prepared, budget._replace(fraction=share), resamples=resamples)
+            written.append(write_results(found.model_copy(update={"published": plan.published}), runs, path))
+            _show(written[-1])
+    return written[len(tasks) - 1]
+
+
+def _rows(
+    model: tuple[str, ...], beside: tuple[str, ...], *, out: Path, like: str | None, name: str | None, seeds: int
+) -> list[Row]:
+    """The row of ``model`` first; those beside it have as many seeds, and by default its architecture."""
+    models = tuple(path for path in model for _ in range(seeds))
+    like = like or next((path for path in model if Path(path).is_dir()), None)
+    plain = [Row((each,) * len(models), like, None, _with(out, Path(each).name)) for each in beside]
+    return [Row(models, like, name, out), *plain]
+
+
+def _with(out: Path, what: str) -> Path:
+    return out.with_name(f"{out.stem}-{what}{out.suffix}")
+
+
+def _measured(
+    task: Task, row: Row, data: Prepared, budget: Budget, *, resamples: int
+) -> tuple[Results, list[Predictions]]:
+    started = time.perf_counter()
     names, runs = [], []
-    for seed, path in enumerate(path for path in model for _ in range(seeds)):
-        subject = _subject(path, like, chosen, prepared, seed)
-        log.info("%s of %s, seed %d", task, subject.name, seed)
+    for seed, path in enumerate(row.models):
+        subject = _subject(path, row.like, task, data, seed)
+        log.info("%s of %s, %g%% of the patients, seed %d", task.name, subject.name, 100 * budget.fraction, seed)
         names.append(subject.name)
-        runs.append(chosen.predict(subject, prepared, Budget(fraction, seed, mode, choose_device(device), cache)))
-    per_seed = [chosen.measure(run) for run in runs]
+        runs.append(task.predict(subject, data, budget._replace(seed=seed)))
+    encoders = list(dict.fromkeys(names))
+    per_seed = [task.measure(run) for run in runs]
     results = Results(
-        task=task,
-        model=name or " + ".join(dict.fromkeys(names)),
-        data=_provenance(prepared, runs[0], split=getattr(chosen, "split", "test")),
-        mode=mode,
-        fraction=fraction,
+        task=task.name,
+        model=row.name or " + ".join(encoders),
+        data=_provenance(data, runs[0], split=getattr(task, "split", "test")),
+        mode=budget.mode,
+        fraction=budget.fraction,
         seeds=list(range(len(runs))),
-        settings=chosen.model_dump(mode="json"),
-        metrics=estimates(chosen, runs, per_seed, resamples),
+        settings=task.model_dump(mode="json"),
+        metrics=estimates(task, runs, per_seed, resamples),
         per_seed=[{key: value for key, value in each.items() if not math.isnan(value)} for each in per_seed],
+        encoders=encoders,
         versions={package: version(package) for package in VERSIONS},
         seconds=round(time.perf_counter() - started, 1),
     )
-    results = write_results(results, runs, out)
-    _show(results)
-    return results
+    return results, runs
 
 
 def estimates(
@@ -168,7 +213,7 @@ def _show(results: Results) -> None:
         f"{where['images']} images of {where['patients']} patients, {len(results.seeds)} seed(s)"
     )
     for column in ("figure", "value", "95% interval", "chance", "shuffled", "note"):
-        table.add_column(column, justify="left" if column in {"figure", "note"} else "right")
+        table.add_column(column, overflow="fold", justify="left" if column in {"figure", "note"} else "right")
     for name, each in results.metrics.items():
         between = "" if each.low is None or each.high is None else f"{each.low:.4f} - {each.high:.4f}"
         levels = ("" if level is None else f"{level:.4f}" for level in (each.chance, each.shuffled))

@@ -55,6 +55,7 @@ class Scored(NamedTuple):
 
 Styles = Mapping[str, Style]
 Runs = Mapping[str, Sequence[Scored]]
+Rows = Mapping[str, Mapping[str, Point]]
 
 
 def styles(names: Sequence[str]) -> dict[str, Style]:
@@ -133,8 +134,8 @@ def efficiency(methods: Mapping[str, Mapping[float, Point]], look: Styles, *, fi
 
 
 @_styled
-def forest(rows: Mapping[str, Mapping[str, Point]], look: Styles, *, chance: Mapping[str, float]) -> str:
-    """A row a figure, a point with its interval a method; a dotted tick where chance is."""
+def forest(rows: Rows, look: Styles, *, chance: Mapping[str, float], dotted: str = "chance") -> str:
+    """A row a figure, a point with its interval a method; a dotted tick where chance, or what ``dotted`` says, is."""
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     step = 0.8 / len(names)
 
@@ -150,18 +151,13 @@ def forest(rows: Mapping[str, Mapping[str, Point]], look: Styles, *, chance: Map
         axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="%")
         axes.grid(visible=False, axis="y")
 
-    legend = [*_methods(names, look, marked=True), *([_dotted("chance")] if chance else [])]
+    legend = [*_methods(names, look, marked=True), *([_dotted(dotted)] if chance else [])]
     return _svg(paint, (5.4, 0.9 + len(rows) * max(0.26, 0.13 * len(names))), legend)
 
 
 @_styled
 def bars(
-    groups: Mapping[str, Mapping[str, Point]],
-    look: Styles,
-    *,
-    axis: str,
-    chance: Mapping[str, float],
-    shuffled: Mapping[str, Mapping[str, float]],
+    groups: Rows, look: Styles, *, axis: str, chance: Mapping[str, float], shuffled: Mapping[str, Mapping[str, float]]
 ) -> str:
     """A group of bars a figure: chance, then each method, crossed by a line where its exchanged images stand."""
     names = list(dict.fromkeys(name for group in groups.values() for name in group))

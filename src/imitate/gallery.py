@@ -12,7 +12,7 @@ from torch import Tensor
 from imitate.data.prepared import Prepared
 from imitate.models.heatmap import Branch
 from imitate.tasks.base import Subject
-from imitate.tasks.embeddings import ImageVectors, Section, Vectors, embed_reports
+from imitate.tasks.embeddings import ImageVectors, Section, Vectors, embed_reports, texts_of
 from imitate.types import UserError
 
 SECTIONS: dict[Branch, tuple[Section, ...]] = {
@@ -26,7 +26,7 @@ class Gallery(NamedTuple):
     """Candidates: a row of ``table`` and of ``vectors`` each."""
 
     table: pd.DataFrame
-    vectors: Vectors
+    vectors: Float[Tensor, "rows width"]
 
     def nearest(self, query: Float[Tensor, " width"], k: int) -> pd.DataFrame:
         cosines = (self.vectors @ query).cpu().numpy()
@@ -36,13 +36,13 @@ class Gallery(NamedTuple):
         return found
 
 
-def image_vectors(seen: ImageVectors, branch: Branch) -> Vectors:
+def image_vectors(seen: ImageVectors, branch: Branch) -> Float[Tensor, "rows width"]:
     """Unit vectors; of ``both`` the two side by side, so that a product with a text's is the mean of two cosines."""
     sections = [getattr(seen, section) for section in SECTIONS[branch]]
     return torch.cat(sections, 1) / math.sqrt(len(sections))
 
 
-def text_vectors(read: Vectors, branch: Branch) -> Vectors:
+def text_vectors(read: Vectors, branch: Branch) -> Float[Tensor, "rows width"]:
     """The same text put to each of the branches."""
     return image_vectors(ImageVectors(read, read), branch)
 
@@ -58,6 +58,7 @@ def reports(subject: Subject, data: Prepared, branch: Branch, device: str) -> Ga
     table = every.assign(images=images)[~every.duplicated(used)]
     if table.empty:
         raise UserError(f"{data.root} has no {' or '.join(used)} to find: prepare a source with reports")
-    sections = [embed_reports(subject, data, section, table.index.to_numpy(), device) for section in SECTIONS[branch]]
+    texts = texts_of(subject, SECTIONS[branch])
+    sections = [embed_reports(subject, data, text, table.index.to_numpy(), device) for text in texts]
     available = torch.stack([section.any(1) for section in sections]).sum(0)
     return Gallery(table, torch.cat(sections, 1) * (math.sqrt(len(used)) / available[:, None].clamp(min=1)))

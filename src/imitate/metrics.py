@@ -46,6 +46,19 @@ def f1(target: Rows, predicted: Rows, counts: Counts | None = None) -> Figure:
     return _ratio(2 * true, counts @ (target > 0) + counts @ (predicted > 0))
 
 
+def exclusive(target: Float[np.ndarray, "rows classes"]) -> bool:
+    """Whether each row has exactly one of several classes, and no label is unknown."""
+    return target.shape[1] > 1 and bool((target >= 0).all() and ((target > 0).sum(1) == 1).all())
+
+
+def accuracy(
+    target: Float[np.ndarray, "rows classes"], score: Float[np.ndarray, "rows classes"], counts: Counts | None = None
+) -> Figure:
+    """How often the highest score is that of the one class; highest scores that are equal share the answer."""
+    highest = score == score.max(1, keepdims=True)
+    return mean((highest & (target > 0)).sum(1) / highest.sum(1), counts)
+
+
 def mean(values: Rows, counts: Counts | None = None, weights: Rows | None = None) -> Figure:
     """The mean of the values that are not NaN, e.g. accuracy from right-or-wrong; ``weights`` make rows count more."""
     weights = np.ones(len(values)) if weights is None else weights
@@ -60,14 +73,18 @@ def per_class(
     score: np.ndarray,
     classes: Sequence[str],
     counts: Counts | None = None,
+    *,
+    least: int = 1,
 ) -> dict[str, Figure]:
     """``name`` is the macro figure, the mean over the classes where it is defined; ``name/class`` is each class's own.
 
-    A class that a sample holds with one label only is undefined (NaN) there and leaves that sample's macro figure.
+    A class that a sample holds with one label only is undefined (NaN) there and leaves that sample's macro figure; one
+    with fewer than ``least`` positive or negative rows in ``target`` leaves the macro figure of every sample.
     """
     each = [metric(target[:, i], score[:, i], counts) for i in range(len(classes))]
     stacked = np.stack(each)
-    defined = ~np.isnan(stacked)
+    common = np.minimum((target > 0).sum(0), (target == 0).sum(0)) >= least
+    defined = ~np.isnan(stacked) & common[:, None]
     macro = _ratio(np.where(defined, stacked, 0).sum(0), defined.sum(0))
     return {name: macro, **{f"{name}/{label}": figure for label, figure in zip(classes, each, strict=True)}}
 

@@ -55,7 +55,8 @@ def prepare(
     preparation = validate(Preparation, {**settings, **more}, where=source)
     total = archive.n
     if source != "synthetic" and not (out / META).is_file():
-        total = sum(1 for _ in chosen.records(archive))  # only for the time left, but that of hours
+        # Read twice: cheap beside decoding, it tells the time left of hours, and a faulty table before them.
+        total = sum(1 for _ in chosen.records(archive))
     workers = workers or min(_cores(), 1 + total // SMALL)
     meta = write_prepared(chosen.records(archive), out, preparation, total=total, workers=workers)
     log.info("%s: %d images of %d patients", out, meta["images"], meta["patients"])

@@ -39,37 +39,34 @@ def pretrain(
         settings: settings over the recipe's, as key=value, such as training.epochs=3.
         threads: compute threads; with another job on the machine, fewer than cores is faster.
     """
-    chosen = load_config(Recipe, recipe, parse_settings(settings))
+    chosen = load_config(Recipe, recipe, parse_settings(settings)).resolved()
     prepared = Prepared.open(data, size=chosen.model.prepared_size)
     fabric = launch(chosen.training, threads=threads)
     if fabric.is_global_zero:
         with claimed(out):
-            chosen, encoder = _settle(chosen, prepared, out)
+            chosen, encoder = _with_text(chosen, prepared, out)
+            job = _job(fabric, chosen, prepared, encoder, out)  # mistakes in the recipe show before anything is written
+            settle(out, chosen, {"path": str(prepared.root), "fingerprint": prepared.meta["fingerprint"]})
+            if not (out / "text" / "text.json").is_file():
+                save_text_encoder(encoder, out / "text")
             fabric.barrier()
-            finished = _train(fabric, chosen, prepared, encoder, out)
+            finished = fit(job)
     else:
         fabric.barrier()
-        chosen = _settled(out)
-        finished = _train(fabric, chosen, prepared, load_text_encoder(out / "text"), out)
+        finished = fit(_job(fabric, _settled(out), prepared, load_text_encoder(out / "text"), out))
     if not finished:
         log.info("stopped and saved; the same command continues")
         raise KeyboardInterrupt
     log.info("finished: %s", out / "model")
 
 
-def _settle(recipe: Recipe, data: Prepared, out: Path) -> tuple[Recipe, TextEncoder]:
-    """Fit or load the text encoder, embed all reports, and make the run folder this run's."""
-    folder = out / "text"
-    if (folder / "text.json").is_file():
-        encoder = load_text_encoder(folder)
-    else:
-        encoder = fit_or_load(recipe.text, corpus(data))
-        save_text_encoder(encoder, folder)
+def _with_text(recipe: Recipe, data: Prepared, out: Path) -> tuple[Recipe, TextEncoder]:
+    """The recipe completed with what the data decide, and its text encoder, after embedding all reports with it."""
+    known = (out / "text" / "text.json").is_file()
+    encoder = load_text_encoder(out / "text") if known else fit_or_load(recipe.text, corpus(data))
     text_embeddings(data, encoder)
     found = {"text_width": encoder.width, "fit": data.meta["fit"]}
-    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update=found)})
-    settle(out, recipe, {"path": str(data.root), "fingerprint": data.meta["fingerprint"]})
-    return recipe, encoder
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=found)}), encoder
 
 
 def _settled(out: Path) -> Recipe:
@@ -78,20 +75,23 @@ def _settled(out: Path) -> Recipe:
     return Recipe.model_validate(values)
 
 
-def _train(fabric: Any, recipe: Recipe, data: Prepared, encoder: TextEncoder, out: Path) -> bool:
+def _job(fabric: Any, recipe: Recipe, data: Prepared, encoder: TextEncoder, out: Path) -> Job:
     model = seeded_model(recipe.model, pretrained=recipe.pretrained, seed=recipe.training.seed)
     order = Order(training_rows(data), batch_size=recipe.training.batch_size, seed=recipe.training.seed)
     log.info("%.1f M trainable parameters, %d samples, %d steps an epoch", parameter_count(model) / 1e6,
              len(order.rows), order.steps_per_epoch)  # fmt: skip
     if fabric.local_rank == 0:
         warm_up(data.root / "images.npy")
-    reader = Reader(data, text_embeddings(data, encoder), pin=fabric.device.type == "cuda")
+    pin = fabric.device.type == "cuda"
+    reader = Reader(data, text_embeddings(data, encoder), branches=recipe.model.texts, pin=pin)
     validate = _validation(data, encoder, recipe, str(fabric.device))
-    return fit(Job(fabric, recipe, model, order, reader, out, validate))
+    return Job(fabric, recipe, model, order, reader, out, validate)
 
 
 def _validation(data: Prepared, encoder: TextEncoder, recipe: Recipe, device: str) -> Validate | None:
-    """Retrieval on the validation split, where there is one."""
+    """Retrieval on the validation split, where there is one and the objective reads text."""
+    if recipe.objective.name == "simclr":
+        return None
     if not (data.table["split"] == "val").any():
         log.warning("no validation split: the run is not validated")
         return None

@@ -52,7 +52,12 @@ def check_texts(texts: Iterable[str], encoder: TextEncoder) -> None:
         unknown |= {word: None for word, is_known in words.items() if not is_known}
     if unknown:
         more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
-        log.warning("%s ignores words that it does not know: %s%s", encoder.name, ", ".join([*unknown][:SHOWN]), more)
+        log.warning(
+            "the text encoder %s ignores words that it does not know: %s%s",
+            encoder.name,
+            ", ".join([*unknown][:SHOWN]),
+            more,
+        )
 
 
 def parse_prompts(arguments: Sequence[str]) -> dict[str, Wording] | None:

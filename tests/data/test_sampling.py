@@ -52,6 +52,17 @@ def test_reader_pairs_images_texts_and_flags_by_row(data):
             assert (batch[section][i] - expected).abs().max() < 1e-3
 
 
+def test_branches_read_the_texts_that_they_learn_from(data):
+    names = ("findings", "impression", "report")
+    texts = {name: np.full((len(data), 1), i, np.float16) for i, name in enumerate(names)}
+    rows = np.arange(len(data))
+    swapped, whole = (Reader(data, texts, branches=branches)(rows) for branches in ("swapped", "report"))
+    assert (swapped["findings"] == 1).all() and (swapped["impression"] == 0).all()
+    assert np.array_equal(swapped["has_findings"], data.has("impression"))
+    assert (whole["findings"] == 2).all() and (whole["impression"] == 2).all()
+    assert np.array_equal(whole["has_findings"], data.has("findings") | data.has("impression"))
+
+
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_reading_ahead_keeps_the_order_and_loses_nothing(data, depth):
     texts = {section: np.zeros((len(data), 4), np.float16) for section in ("findings", "impression")}

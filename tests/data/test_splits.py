@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from imitate.data.splits import draw_patients, published_three, published_two, require_splits
+from imitate.data.splits import draw_patients, patient_folds, published_three, published_two, require_splits
 from imitate.types import UserError
 
 
@@ -15,6 +15,19 @@ def test_a_draw_holds_whole_patients_whatever_the_order_of_the_rows() -> None:
     assert not taken & {patient for patient, one in zip(patients, drawn, strict=True) if not one}
     np.testing.assert_array_equal(draw_patients(patients[::-1], images=60), drawn[::-1])
     assert (draw_patients(patients, images=60, seed=1) != drawn).any()
+
+
+def test_folds_hold_whole_patients_equally_many_whatever_the_order_of_the_rows() -> None:
+    patients = [f"p{i * i % 37}" for i in range(300)]
+    fold = patient_folds(patients, 4)
+    owners = {patient: set(fold[[one == patient for one in patients]].tolist()) for patient in patients}
+    assert all(len(each) == 1 for each in owners.values())
+    held = Counter(each.pop() for each in owners.values())
+    assert set(held) == {0, 1, 2, 3} and max(held.values()) - min(held.values()) <= 1
+    np.testing.assert_array_equal(patient_folds(patients[::-1], 4), fold[::-1])
+    for count in (1, 20):
+        with pytest.raises(UserError, match=f"{count} folds of 19 patients"):
+            patient_folds(patients, count)
 
 
 def test_a_draw_leaves_a_patient() -> None:

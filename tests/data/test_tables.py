@@ -90,9 +90,13 @@ def test_the_newest_version_of_a_table(tmp_path: Path) -> None:
 
 def test_numbers(tmp_path: Path) -> None:
     table = pd.DataFrame({"a": [1, 0], "b": [None, -1.0], "c": ["1", "x"]})
-    np.testing.assert_array_equal(numbers(table, ["b", "a"], tmp_path), np.array([[np.nan, 1], [-1, 0]], np.float32))
+    np.testing.assert_array_equal(
+        numbers(table, ["b", "a"], tmp_path, allowed=(1, 0, -1)), np.array([[np.nan, 1], [-1, 0]], np.float32)
+    )
     with pytest.raises(UserError, match="not every label is a number"):
-        numbers(table, ["c"], tmp_path)
+        numbers(table, ["c"], tmp_path, allowed=(1, 0))
+    with pytest.raises(UserError, match="column 'b' holds -1, 1 such labels: expected 1, 0 or blank"):
+        numbers(table, ["a", "b"], tmp_path, allowed=(1, 0))
 
 
 def test_split_spellings() -> None:

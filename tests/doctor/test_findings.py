@@ -40,6 +40,8 @@ def test_labels_that_cannot_be_measured_are_named() -> None:
     single, prevalence = examine_labels(CENSUS)
     assert (single.state, single.told) == ("warn", "positive for no image, or for every one: Hernia")
     assert prevalence.told == "Edema 75.0%, Hernia 0.0%"  # of the images where it is known
+    unknown = CENSUS._replace(labels=np.array([[1, NAN], [0, NAN], [1, NAN], [1, NAN]], np.float32))
+    assert [finding.told for finding in examine_labels(unknown)] == ["Edema 75.0%"]
     strange = next(examine_labels(CENSUS._replace(labels=CENSUS.labels - 2)))
     assert (strange.state, strange.told) == ("broken", "7 values are neither 0, 1 nor unknown")
     assert list(examine_labels(CENSUS._replace(classes=[], labels=np.empty((4, 0), np.float32)))) == []

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imitate.losses.contrastive import cicl, clinical_prior, soften
+from imitate.losses.contrastive import Targets, cicl, clinical_prior, identical_texts, soften
 
 KERNELS = ("exp", "gaussian", "laplacian", "sigmoid", "none")
 
@@ -109,3 +109,41 @@ def test_invariances(seed, kernel, tau):
     assert float(ours(x[order], y[order], text[order], kernel, 0.2, tau, permuted)) == pytest.approx(loss)
     assert float(ours(x * scale, y, text, kernel, 0.2, tau, present)) == pytest.approx(loss)
     assert float(ours(y, x, text, kernel, 0.2, tau, present)) == pytest.approx(loss)
+
+
+def naive_row(scores: list[float], target: list[float]) -> float:
+    log_sum = math.log(sum(math.exp(score) for score in scores))
+    return -sum(t * (score - log_sum) for t, score in zip(target, scores, strict=True))
+
+
+@pytest.mark.parametrize("weight, normalised, ignore", itertools.product((None, 1.0), (False, True), (False, True)))
+def test_other_targets_equal_a_loop(weight, normalised, ignore):
+    """The ablation's: a factor of its own, rows that sum to one, pairs of one text left out of the matrices."""
+    x, y, text = sample(7)
+    text[4] = text[1]
+    present = [i != 5 for i in range(6)]
+    ignored = identical_texts(torch.tensor(text)) if ignore else None
+    softened = soften(clinical_prior(torch.tensor(text)), "exp", kernel_lambda=0.2)
+    tensors = (torch.tensor(x), torch.tensor(y), softened, 0.3, torch.tensor(present))
+    found = float(cicl(*tensors, Targets(weight, normalised, ignored)))
+    x, y = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (x, y))
+    total = 0.0
+    for a, b in ((x, y), (y, x)):
+        for i in range(5):
+            others = [j for j in range(5) if not (ignore and {i, j} == {1, 4})]
+            factor = 0.3 if weight is None else weight
+            target = [1.0 if i == j else factor * (1 - math.exp(-0.2 * naive_prior(text, i, j))) for j in others]
+            target = [t / sum(target) for t in target] if normalised else target
+            total += naive_row([float(a[i] @ b[j]) / 0.3 for j in others], target)
+    assert found == pytest.approx(total / 5, rel=1e-12)
+
+
+def naive_prior(text, i: int, j: int) -> float:
+    return max(0.0, float(np.corrcoef(text[i], text[j])[0, 1]))
+
+
+def test_identical_texts_are_pairs_of_different_samples():
+    text = torch.tensor([[1.0, 2], [1, 3], [1, 2], [0, 0]])
+    expected = torch.zeros(4, 4, dtype=torch.bool)
+    expected[0, 2] = expected[2, 0] = True
+    assert torch.equal(identical_texts(text), expected)

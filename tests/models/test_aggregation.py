@@ -96,3 +96,29 @@ def test_fewer_levels_read_only_those():
 def test_too_many_channels_for_the_slots_is_told():
     with pytest.raises(UserError, match="slots is 8"):
         build(slots=8)
+
+
+def test_distinct_channels_are_drawn_without_replacement():
+    drawn = draw_channels(CHANNELS, [8, 8, 8, 100], torch.Generator().manual_seed(5), "distinct")
+    assert [len(index.unique()) for index in drawn] == [8, 8, 8, 100]
+    assert all(int(index.max()) < c for index, c in zip(drawn, CHANNELS, strict=True))
+
+
+def test_each_sample_attends_to_a_draw_of_its_own():
+    module, levels = build(), pyramid(3)
+    drawn = draw_channels(CHANNELS, module.keep, torch.Generator().manual_seed(5), "sample", 3)
+    whole = module(levels, drawn)
+    for i in range(3):
+        alone = module([level[i : i + 1] for level in levels], [index[i] for index in drawn])
+        torch.testing.assert_close(whole[i : i + 1], alone, rtol=0, atol=1e-12)
+    assert not torch.equal(drawn[3][0], drawn[3][1])
+
+
+def test_the_feed_forward_block_follows_the_attention():
+    plain, module, levels = build(), build(feed_forward=True), pyramid()
+    module.load_state_dict(plain.state_dict(), strict=False)
+    block = module.feed_forward
+    x = F.layer_norm(plain(levels), (16,))
+    first, last = block.block[0], block.block[2]
+    hidden = F.gelu(x @ first.weight.T + first.bias)
+    torch.testing.assert_close(module(levels), F.layer_norm(x + hidden @ last.weight.T + last.bias, (16,)))

@@ -56,3 +56,26 @@ def test_a_model_of_another_format_version_is_told(tmp_path):
     config.write_text(json.dumps({**json.loads(config.read_text()), "format_version": 2}))
     with pytest.raises(UserError, match="format version 2, not 1"):
         Imitate.from_pretrained(tmp_path)
+
+
+def test_the_default_has_the_published_parameters_and_no_more():
+    """What checkpoints hold beside the backbone (REFERENCE section 7): a switch of the ablation must not add to it."""
+    names = {name for name in Imitate(TINY).state_dict() if not name.startswith(("image.", "text_", "impression_"))}
+    heads = [f"{i}.{p}" for i in (0, 1, 3) for p in ("weight", "bias")]
+    heads += [f"{i}.{p}" for i in (1, 4) for p in ("running_mean", "running_var", "num_batches_tracked")]
+    attention = ("in_proj_weight", "in_proj_bias", "out_proj.weight", "out_proj.bias")
+    assert names == {
+        "aggregation.cls_token",
+        "aggregation.positional_embedding",
+        *(f"aggregation.attention.{name}" for name in attention),
+        *(f"findings_head.{name}" for name in heads),
+    }
+
+
+def test_without_levels_both_branches_are_one_embedding_and_nothing_else_is_stored(tmp_path):
+    one = TINY.model_copy(update={"levels": (), "keep": ()})
+    seeded_model(one, pretrained=False, seed=1).save(tmp_path)
+    model = Imitate.from_pretrained(tmp_path)
+    embedding = model.encode_image(torch.randn(2, 3, 32, 32))
+    assert torch.equal(embedding.findings, embedding.impression)
+    assert not [name for name in model.state_dict() if name.startswith(("aggregation", "findings_head"))]

@@ -97,7 +97,7 @@ def test_a_page_can_be_made_without_predictions(tmp_path: Path) -> None:
 @pytest.mark.parametrize("out", ["report", "report.json", "."])
 def test_out_is_a_page(tmp_path: Path, out: str) -> None:
     path = results_files.detection(tmp_path / "a.json")
-    with pytest.raises(UserError, match=r"must be the path of a \.html file"):
+    with pytest.raises(UserError, match=r"must be the path of a \.html or \.md file"):
         report((path,), out=tmp_path / out)
 
 

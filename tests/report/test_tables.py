@@ -9,6 +9,8 @@ from imitate import figures
 from imitate.report import tables
 from imitate.report.groups import Group, read_groups
 from imitate.report.page import Html, note
+from imitate.tasks.base import Published
+from imitate.tasks.results import read_results
 
 
 def group_of(tmp_path: Path, main: str, values: dict[str, float | None]) -> Group:
@@ -46,6 +48,46 @@ def test_methods_are_rows_and_shares_are_columns(tmp_path: Path) -> None:
     assert imitate[:3] == ["● IMITATE", "65.0 62.0–68.0", "75.0 72.0–78.0"]
     assert random[:3] == ["● random", "–", "50.0 47.0–53.0"]
     assert chance == ["chance", "78.0", "78.0", "0.0", "0.0", "0.0", "0.0"]
+
+
+def test_published_rows_are_marked_and_only_at_measured_shares(tmp_path: Path) -> None:
+    quoted = Published(source="Someone, Table 1", shares=(0.01, 1.0), rows={"Other": {"dice": (12.3, None)}})
+    paths = [
+        results_files.segmentation(tmp_path / f"{share}.json", fraction=share, published=quoted)
+        for share in (0.1, 0.01, 1)
+    ]
+    (group,) = read_groups(paths)
+    table = tables.main_table(group, figures.styles(["IMITATE"]))
+    assert rows(table)[-1] == ["Other, published", "12.3", "–", "–", *["–"] * 6]
+    assert 'class="published"' in table
+    told = "".join(tables.notes(group))
+    assert told.count("published were not measured here: they are quoted from Someone, Table 1.") == 1
+
+
+def test_published_figures_of_retrieval_stand_in_their_own_direction(tmp_path: Path) -> None:
+    name = "precision@1/both/image-to-text"
+    quoted = Published(source="Someone", rows={"Other": {name: (35.0,)}})
+    path = results_files.retrieval(tmp_path / "a.json", published=quoted)
+    results = read_results(path)
+    more = results.model_copy(update={"metrics": {**results.metrics, name: estimated(0.4)}})
+    path.write_text(more.model_dump_json())
+    (group,) = read_groups([path])
+    _, below, imitate, *_, other = rows(tables.main_table(group, figures.styles(["IMITATE"])))
+    assert below == ["R@1", "R@5", "R@10", "P@1", "R@1", "R@5", "R@10"]
+    assert imitate[5].startswith("40.0") and other == ["Other, published", *["–"] * 4, "35.0", *["–"] * 3]
+
+
+def test_a_probe_without_its_plain_rows_is_told(tmp_path: Path) -> None:
+    def told(*encoders: str) -> str:
+        paths = [
+            results_files.classification(tmp_path / f"{name}.json", n=40, model=name, encoders=[name])
+            for name in encoders
+        ]
+        return "".join(tables.notes(read_groups(paths)[0]))
+
+    assert "add the plain rows of random and pixels: imitate evaluate --beside random pixels." in told("run")
+    assert "of pixels: imitate evaluate --beside pixels." in told("run", "random")
+    assert "plain rows" not in told("run", "random", "pixels")
 
 
 def test_retrieval_stands_beside_chance_and_exchanged_images(tmp_path: Path) -> None:
@@ -93,7 +135,12 @@ def test_all_figures_hold_every_class(tmp_path: Path) -> None:
 
 
 def test_notes_name_undefined_classes_once(tmp_path: Path) -> None:
-    paths = [results_files.classification(tmp_path / f"{name}.json", model=name, n=60, mode="paper") for name in "ab"]
+    paths = [
+        results_files.classification(
+            tmp_path / f"{name}.json", model=name, n=60, mode="paper", encoders=list(tables.PLAIN)
+        )
+        for name in "ab"
+    ]
     (group,) = read_groups(paths)
     told = "undefined and left out: Fracture"
     assert tables.notes(group) == [note(tables.PAPER), note(f"AUROC: {told}")]

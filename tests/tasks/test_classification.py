@@ -115,6 +115,25 @@ def test_predictions_are_of_the_chosen_split() -> None:
     assert {found[key].dtype.kind for key in ("image_id", "patient", "classes")} == {"U"}
 
 
+def test_folds_test_every_image_once_by_probes_that_never_saw_the_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, seen = prepared(independent()), []
+    inner = LinearClassification.logits
+
+    def noting(task: LinearClassification, subject: Subject, problem: Any, budget: Budget) -> Tensor:
+        patients = [set(data.table["patient"].iloc[rows]) for rows in problem.rows]
+        seen.append((problem.rows.test, (patients[0] | patients[1]) & patients[2]))
+        return inner(task, subject, problem, budget)
+
+    monkeypatch.setattr(LinearClassification, "logits", noting)
+    task = LinearClassification(folds=4)
+    predictions = task.predict(BLOCKS, data, Budget())
+    assert sorted(np.concatenate([rows for rows, _ in seen])) == list(range(len(data)))
+    assert len(seen) == 4 and not any(shared for _, shared in seen)
+    order = [data.table["image_id"].tolist().index(image) for image in predictions["image_id"]]
+    np.testing.assert_array_equal(predictions["target"], data.labels[order])
+    assert predictions["classes"].tolist() == data.classes and task.measure(predictions)["auroc"] > 0.999
+
+
 @pytest.mark.parametrize("task", [LinearClassification(), AUGMENTED])
 def test_exclusive_classes_have_an_accuracy(task: Classification) -> None:
     data = prepared(one_of_three(), source="covidx")
@@ -146,6 +165,14 @@ def test_a_class_with_one_label_only_leaves_the_macro_figure() -> None:
     found = figures(LinearClassification(), prepared(labels, contrast=2))
     assert math.isnan(found["auroc/Mass"])
     assert found["auroc"] == pytest.approx((found["auroc/Edema"] + found["auroc/Hernia"]) / 2)
+
+
+def test_a_class_that_training_knows_nothing_of_takes_no_part() -> None:
+    labels = independent()
+    labels[:160, 2] = np.nan
+    found = LinearClassification().predict(BLOCKS, prepared(labels), Budget())
+    assert found["classes"].tolist() == list(NAMES[:2])
+    assert found["target"].shape == found["score"].shape == (60, 2)
 
 
 def test_resampled_figures_are_those_of_the_repeated_rows() -> None:

@@ -94,6 +94,7 @@ def test_finding_nothing_is_nil_and_without_objects_all_is_undefined(objects: Ob
     nothing = np.zeros((96, 1, 4)), np.zeros((96, 1))
     figures = Detection().measure(tables(*nothing, objects))
     assert np.isnan(figures.pop("map_paper"))  # no image is left to count
+    assert figures.pop("image_auroc") == 0.5
     assert set(figures.values()) == {0.0}
     empty = np.flatnonzero(objects.counts == 0)
     assert np.isnan(list(Detection().measure(tables(*nothing, objects), empty).values())).all()
@@ -119,6 +120,21 @@ def test_the_published_convention_skips_what_the_clean_one_counts(objects: Objec
     assert next(iter(clean)) == "map"
     assert next(iter(paper)) == "map_paper"
     assert clean == paper
+
+
+def test_the_challenge_metrics_in_closed_form() -> None:
+    """Two objects, one found twice; an alarm on an empty image; an unsure one on another; a missed object."""
+    corners = np.array(
+        [[[0, 0, 10, 10], [20, 20, 30, 30]], np.zeros((2, 4)), np.zeros((2, 4)), [[0, 0, 9, 9], [0] * 4]]
+    )
+    boxes = np.array([[[0, 0, 10, 10], [0, 0, 10, 8]], [[1, 1, 5, 5]] * 2, [[1, 1, 5, 5]] * 2, np.zeros((2, 4))], float)
+    scores = np.array([[0.9, 0.6], [0.7, 0.0], [0.3, 0.0], [0.0, 0.0]])
+    figures = Detection().measure(tables(boxes, scores, Objects(corners.astype(float), np.array([2, 0, 0, 1]))))
+    assert figures["kaggle"] == pytest.approx(
+        np.mean([1 / (1 + 1 + 1), 0, 0])
+    )  # the third has nothing, and nothing sure
+    assert figures["image_auroc"] == 0.5  # .9 beats .7 and .3, no detection at all loses to both
+    assert np.isnan(Detection().measure(tables(boxes, scores, Objects(corners * 0.0, np.zeros(4, int))))["image_auroc"])
 
 
 def test_rows_are_a_sample(objects: Objects) -> None:

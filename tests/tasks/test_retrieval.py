@@ -76,6 +76,42 @@ def _data(root: Path, findings: list[str | None], impression: list[str | None], 
     return Prepared(root, meta, table, np.stack(images), None)
 
 
+def _shares(encoder: ImageEncoder, data: Prepared, text: FakeText, **config: str) -> dict[str, float]:
+    subject = _subject(encoder, text)
+    subject = subject._replace(config=CONFIG.model_copy(update=config))
+    task = Retrieval()
+    return task.measure(task.predict(subject, data, Budget()))
+
+
+def test_a_model_of_swapped_sections_is_asked_by_the_section_that_each_branch_learnt(encoder: ImageEncoder) -> None:
+    findings, impression = _reports()
+    data = _data(Path(), impression, findings)  # the upper half of an image shows what the table calls impression
+    data.table[["findings", "impression"]] = data.table[["impression", "findings"]].to_numpy()
+    named = {branch: f"recall@1/{branch}/image-to-text" for branch in ("findings", "impression")}
+    swapped, plain = (_shares(encoder, data, FakeText(), texts=texts) for texts in ("swapped", "sections"))
+    for name in named.values():
+        assert swapped[name] == 1 and plain[name] < 0.5
+
+
+def test_a_model_of_whole_reports_is_asked_by_the_whole_report(encoder: ImageEncoder) -> None:
+    findings, impression = _reports()
+    asked: list[str] = []
+
+    class Noting(FakeText):
+        def encode(self, texts: list[str]) -> Float[Tensor, "texts width"]:
+            asked.extend(texts)
+            return super().encode(texts)
+
+    data = _data(Path(), findings, impression)
+    _shares(encoder, data, Noting(), texts="report")
+    both = [text for text in data.text("report") if text in asked]
+    assert len(both) == len(data)
+    asked.clear()
+    _shares(encoder, data, Noting(), texts="sections")
+    whole = set(data.text("report")) - {*findings, *impression}
+    assert whole and not whole & set(asked)
+
+
 def _reports(n: int = 24) -> tuple[list[str | None], list[str | None]]:
     """Findings that repeat, impressions that repeat more; where one is missing, the other is like no other."""
     no_findings, no_impression = (lambda i: i % 7 == 3), (lambda i: i % 11 == 5)

@@ -9,7 +9,9 @@ import torch
 from imitate.config import ImitateConfig
 from imitate.data.prepared import Prepared
 from imitate.models.image import ImageEncoder
+from imitate.tasks import segmentation
 from imitate.tasks.base import Budget, Predictions, Subject
+from imitate.tasks.dense import WholeImages
 from imitate.tasks.fitting import parts
 from imitate.tasks.segmentation import Segmentation
 from imitate.types import UserError
@@ -64,6 +66,20 @@ def test_frozen_moves_nothing_in_clean_and_batchnorm_statistics_alone_in_paper(
     moved = {name for name, tensor in subject.encoder.state_dict().items() if not torch.equal(tensor, after[name])}
     statistics = {name for name in after if "running" in name or "num_batches" in name}
     assert moved == (set() if mode == "clean" else statistics)
+
+
+def test_paper_leaves_the_tail_of_the_validation_images_out(
+    subject: Subject, data: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[np.ndarray] = []
+    read = WholeImages.images
+    monkeypatch.setattr(WholeImages, "images", lambda view, rows: seen.append(rows) or read(view, rows))
+    monkeypatch.setattr(segmentation, "fit", lambda network, *, validate, **rest: validate())
+    for mode, count in (("clean", 16), ("paper", 12)):
+        seen.clear()
+        budget = Budget(mode=mode)
+        Segmentation(batch_size=6, width=32).train(subject, data, budget, parts(data, budget))
+        assert np.concatenate(seen).tolist() == list(range(40, 40 + count))
 
 
 def test_the_seed_decides(subject: Subject, data: Prepared) -> None:

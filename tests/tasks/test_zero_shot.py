@@ -111,7 +111,7 @@ def test_the_score_is_the_difference_of_cosines_with_the_middle_of_unit_vectors(
 ) -> None:
     data = _data(_target())
     data.images[:] = np.random.default_rng(1).integers(0, 256, data.images.shape)
-    score = ZeroShot(prompts=prompts).predict(subject, data, Budget())["score"]
+    score = ZeroShot(prompts=prompts, branch="impression").predict(subject, data, Budget())["score"]
     image = data.images[7, 1] / np.linalg.norm(data.images[7, 1].astype(float))
     for c, each in enumerate(class_prompts(data, prompts).values()):
         sides = []
@@ -142,6 +142,18 @@ def test_classes_that_exclude_each_other_have_an_accuracy(subject: Subject, prom
     assert task.measure(predictions, np.array([0, 0]))["accuracy"] == 1.0
     target[0] = 1
     assert "accuracy" not in task.measure(task.predict(subject, _data(target), Budget()))
+
+
+def test_a_class_that_the_split_knows_nothing_of_takes_no_part(subject: Subject, prompts: Path) -> None:
+    """So that accuracy on 5x200 is of five classes although 8x200 has more."""
+    target = np.eye(3)[np.arange(40) % 2]
+    target[:, 2] = np.nan
+    task = ZeroShot(prompts=prompts)
+    predictions = task.predict(subject, _data(target), Budget())
+    assert predictions["classes"].tolist() == CLASSES[:2]
+    assert task.chance(predictions)["accuracy"] == 0.5
+    with pytest.raises(UserError, match="knows no label in split 'test': choose another split"):
+        task.predict(subject, _data(np.full((40, 3), np.nan)), Budget())
 
 
 def test_a_bootstrap_sample_is_measured_like_its_rows(subject: Subject, prompts: Path) -> None:

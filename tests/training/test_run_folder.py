@@ -1,8 +1,10 @@
 import json
 
 import pytest
+import yaml
 from recipes import tiny_recipe
 
+from imitate.config import ObjectiveConfig
 from imitate.training.run_folder import Journal, claimed, settle
 from imitate.types import UserError
 
@@ -17,6 +19,18 @@ def test_another_recipe_in_the_folder_is_told_with_its_difference(tmp_path):
         settle(tmp_path, tiny_recipe(epochs=5), DATA)
     with pytest.raises(UserError, match="data.fingerprint is 'f' there and 'g' here"):
         settle(tmp_path, tiny_recipe(), {**DATA, "fingerprint": "g"})
+
+
+def test_a_setting_that_an_older_run_does_not_tell_is_at_its_default(tmp_path):
+    settle(tmp_path, tiny_recipe(), DATA)
+    path = tmp_path / "config.yaml"
+    older = yaml.safe_load(path.read_text())
+    del older["objective"]["name"]
+    path.write_text(yaml.safe_dump(older))
+    settle(tmp_path, tiny_recipe(), DATA)
+    baseline = tiny_recipe().model_copy(update={"objective": ObjectiveConfig(name="clip")})
+    with pytest.raises(UserError, match="objective.name is 'imitate' there and 'clip' here"):
+        settle(tmp_path, baseline, DATA)
 
 
 def test_two_runs_cannot_hold_one_folder(tmp_path):

@@ -3,25 +3,27 @@
 images.npy       uint8 (N, S, S), memory-mapped
 masks.npy        uint8 (N, S, S), 0 or 1, only where the source has masks
 table.parquet    one row an image: image_id, patient, study, split, view, findings, impression, labels, boxes
-text/<encoder>/  findings.npy, impression.npy: float16 (N, W), zero rows where the section is missing
+text/<encoder>/  findings.npy, impression.npy, report.npy (both as one text): float16 (N, W), zero rows where missing
 dropped.csv      every record left out: source, reason
 meta.json        written last: its presence means that the folder is complete
 """
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from imitate.data.splits import patient_folds
 from imitate.types import UserError
 
 FORMAT_VERSION = 1
 Fit = Literal["squash", "pad"]
 SECTIONS = ("findings", "impression")
+REPORT = "report"  # findings and impression as one text
 
 
 class Box(NamedTuple):
@@ -114,6 +116,14 @@ class Prepared:
         """The boxes of one image, in prepared pixels."""
         return [Box(**box) for box in self.table["boxes"].iloc[index]]
 
+    def folds(self, count: int, *, test: str) -> "Iterator[Prepared]":
+        """The folder ``count`` times for cross-validation by patient: a fold is the split ``test``, the rest trains."""
+        fold = patient_folds(self.table["patient"].to_list(), count)
+        for number in range(count):
+            split = np.where(fold == number, test, "train")
+            meta = {**self.meta, "fingerprint": f"fold{number}-{self.meta['fingerprint']}"}  # other subsets are drawn
+            yield replace(self, meta=meta, table=self.table.assign(split=split))
+
     def rows(self, split: str) -> np.ndarray:
         """Indices of a split; UserError where it is empty."""
         found = np.flatnonzero(self.table["split"].to_numpy() == split)
@@ -122,6 +132,13 @@ class Prepared:
             raise UserError(f"{self.root} has no images in split {split!r}; it has {counts}")
         return found
 
+    def text(self, section: str) -> pd.Series:
+        """A section of each report, or ``report``, the two as one text; null where there is none."""
+        if section != REPORT:
+            return self.table[section]
+        findings, impression = (self.table[name] for name in SECTIONS)
+        return (findings + " " + impression).fillna(findings).fillna(impression)
+
     def has(self, section: str) -> np.ndarray:
-        """(N,) bool: which images have this section."""
-        return self.table[section].notna().to_numpy()
+        """(N,) bool: which images have this text."""
+        return self.text(section).notna().to_numpy()

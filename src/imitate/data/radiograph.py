@@ -73,7 +73,7 @@ def _gray(source: str | Path | BufferedIOBase | Image.Image | np.ndarray, name: 
         return _gray_picture(source, name)
     source = Path(source) if isinstance(source, str) else source
     gray = read_gray(source)
-    if _file_is_coloured(source):
+    if file_is_coloured(source):
         _warn(name)
     return gray
 
@@ -110,7 +110,7 @@ def _check_size(width: int, height: int) -> None:
         raise ImageError("too many pixels")
 
 
-def _file_is_coloured(source: Path | BufferedIOBase) -> bool:
+def file_is_coloured(source: Path | BufferedIOBase) -> bool:
     """Judged on a small copy, which of a JPEG is decoded small."""
     if isinstance(source, BufferedIOBase):
         source.seek(0)

@@ -8,6 +8,8 @@ import pandas as pd
 from imitate.data.prepared import Dropped, Record
 from imitate.types import UserError
 
+MISSING = "missing file"  # the reason of a record whose image is not there
+
 
 def find(raw: Path, *names: str) -> Path:
     """The first of ``names`` (files or folders) below ``raw``; UserError where there is none."""
@@ -47,4 +49,4 @@ def require_unique(ids: pd.Series, *, path: Path) -> None:
 
 def present(record: Record) -> Record | Dropped:
     """The record, or why it is left out where its image file is not there."""
-    return record if record.image.is_file() else Dropped(str(record.image), "missing file")
+    return record if record.image.is_file() else Dropped(str(record.image), MISSING)

@@ -11,8 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from imitate.data.prepared import SECTIONS, Prepared
+from imitate.config import Texts
+from imitate.data.prepared import REPORT, SECTIONS, Prepared
 from imitate.types import PretrainBatch, UserError
+
+SOURCES: dict[Texts, tuple[str, str]] = {
+    "sections": ("findings", "impression"),
+    "swapped": ("impression", "findings"),
+    "report": (REPORT, REPORT),
+}
+"""What the findings and the impression branch learn from."""
 
 
 class Order:
@@ -45,18 +53,24 @@ def training_rows(data: Prepared) -> np.ndarray:
 
 
 class Reader:
-    """Batches of a prepared folder and its text embeddings, by row index; pinned where a GPU will take them."""
+    """Batches of a prepared folder and its text embeddings, by row index; pinned where a GPU will take them.
 
-    def __init__(self, data: Prepared, texts: dict[str, np.ndarray], *, pin: bool = False) -> None:
-        self._images, self._texts, self._pin = data.images, texts, pin
-        self._has = {section: data.has(section) for section in SECTIONS}
+    A batch's ``findings`` and ``impression`` are what these branches learn from, whichever text that is.
+    """
+
+    def __init__(
+        self, data: Prepared, texts: dict[str, np.ndarray], *, branches: Texts = "sections", pin: bool = False
+    ) -> None:
+        self._images, self._pin = data.images, pin
+        self._texts = [texts[source] for source in SOURCES[branches]]
+        self._has = [data.has(source) for source in SOURCES[branches]]
 
     def __call__(self, rows: np.ndarray) -> PretrainBatch:
         order = np.argsort(rows)  # ascending reads of the memory map
         images = torch.empty((len(rows), *self._images.shape[1:]), dtype=torch.uint8, pin_memory=self._pin)
         images.numpy()[order] = self._images[rows[order]]
-        findings, impression = (self._tensor(self._texts[s][rows].astype(np.float32)) for s in SECTIONS)
-        has_findings, has_impression = (self._tensor(self._has[s][rows]) for s in SECTIONS)
+        findings, impression = (self._tensor(text[rows].astype(np.float32)) for text in self._texts)
+        has_findings, has_impression = (self._tensor(has[rows]) for has in self._has)
         return PretrainBatch(
             images=images,
             findings=findings,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from hashlib import sha256
 
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Int, Shaped
 from sklearn.model_selection import train_test_split
 
 from imitate.types import UserError
@@ -26,6 +26,17 @@ def draw_patients(patients: Sequence[str], *, images: int, seed: int = 0) -> Boo
         drawn.add(patient)
         held += sizes[patient]
     return np.array([patient in drawn for patient in patients], dtype=bool)
+
+
+def patient_folds(patients: Sequence[str], count: int, *, seed: int = 0) -> Int[np.ndarray, " images"]:
+    """The fold of each image, 0 to ``count`` - 1: whole patients, equally many a fold, in any order of the rows."""
+    names, owner = np.unique(patients, return_inverse=True)
+    if not 2 <= count <= len(names):
+        raise UserError(f"{count} folds of {len(names)} patients: give 2 folds or more, and no more than patients")
+    order = np.argsort([sha256(f"{seed}/{name}".encode()).hexdigest() for name in names])
+    fold = np.empty(len(names), dtype=np.int64)
+    fold[order] = np.arange(len(names)) % count
+    return fold[owner]
 
 
 def published_three(count: int, *, held_out: int) -> Shaped[np.ndarray, " count"]:

@@ -43,12 +43,20 @@ def read_table(
     return table
 
 
-def numbers(table: pd.DataFrame, columns: Sequence[str], path: Path) -> np.ndarray:
-    """(rows, columns) float32, NaN where blank; UserError where a value is no number."""
+def numbers(table: pd.DataFrame, columns: Sequence[str], path: Path, *, allowed: Sequence[int]) -> np.ndarray:
+    """(rows, columns) float32, NaN where blank; UserError where a value is no number, or none of ``allowed``."""
     try:
-        return table[list(columns)].to_numpy(np.float32)
+        values = table[list(columns)].to_numpy(np.float32)
     except ValueError as error:
         raise UserError(f"{path}: not every label is a number ({error}): copy or download it again") from error
+    strange = ~np.isnan(values) & ~np.isin(values, allowed)
+    if strange.any():
+        row, column = np.argwhere(strange)[0]
+        raise UserError(
+            f"{path}: column {columns[column]!r} holds {values[row, column]:g}, {int(strange.sum())} such labels: "
+            f"expected {', '.join(map(str, allowed))} or blank"
+        )
+    return values
 
 
 def newest_table(folder: Path, stem: str) -> Path | None:

@@ -2,14 +2,16 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
 
-from imitate.data.prepared import SECTIONS, Prepared
+from imitate.data.prepared import REPORT, SECTIONS, Prepared
 from imitate.types import TextEncoder, UserError
 
 log = logging.getLogger(__name__)
+TEXTS = (*SECTIONS, REPORT)
 
 
 def corpus(data: Prepared, *, split: str = "train") -> list[str]:
@@ -22,32 +24,39 @@ def corpus(data: Prepared, *, split: str = "train") -> list[str]:
 
 
 def text_embeddings(data: Prepared, encoder: TextEncoder) -> dict[str, np.ndarray]:
-    """Section -> float16 (N, W) memory map, zero rows where it is missing; written to text/<encoder>/ at first use."""
+    """Section or ``report`` -> float16 (N, W) memory map, zero rows where it is missing.
+
+    Written to text/<encoder>/ at first use; two runs that do so at once do not disturb one another.
+    """
     folder = data.root / "text" / encoder.name
     expected = {"encoder": encoder.name, "width": encoder.width, "data": data.meta["fingerprint"]}
     if not _complete(folder, expected):
         log.info("encoding the reports with %s", encoder.name)
         _write(folder, data, encoder)
-        part = folder / "meta.json.part"
+        part = folder / f"meta.json.{os.getpid()}"
         part.write_text(json.dumps(expected), encoding="utf-8")
         part.replace(folder / "meta.json")
-    return {s: np.load(folder / f"{s}.npy", mmap_mode="r", allow_pickle=False) for s in SECTIONS}
+    return {text: np.load(folder / f"{text}.npy", mmap_mode="r", allow_pickle=False) for text in TEXTS}
 
 
 def _complete(folder: Path, expected: dict[str, object]) -> bool:
     meta = folder / "meta.json"
+    if not all((folder / f"{text}.npy").is_file() for text in TEXTS):
+        return False
     return meta.is_file() and json.loads(meta.read_text(encoding="utf-8")) == expected
 
 
 def _write(folder: Path, data: Prepared, encoder: TextEncoder) -> None:
     """Each distinct text is encoded once."""
-    columns = [data.table[section] for section in SECTIONS]
+    columns = [data.text(name) for name in TEXTS]
     distinct = sorted({text for column in columns for text in column.dropna()})
     position = {text: i for i, text in enumerate(distinct)}
     rows = encoder.encode(distinct).numpy() if distinct else np.zeros((0, encoder.width), np.float32)
     limit = np.finfo(np.float16).max
     rows = np.concatenate([rows.clip(-limit, limit), np.zeros((1, encoder.width))]).astype(np.float16)
     folder.mkdir(parents=True, exist_ok=True)
-    for section, column in zip(SECTIONS, columns, strict=True):
+    for name, column in zip(TEXTS, columns, strict=True):
         index = [position[text] if isinstance(text, str) else -1 for text in column]
-        np.save(folder / f"{section}.npy", rows[np.asarray(index, dtype=np.int64)], allow_pickle=False)
+        part = folder / f"{name}.{os.getpid()}.npy"
+        np.save(part, rows[np.asarray(index, dtype=np.int64)], allow_pickle=False)
+        part.replace(folder / f"{name}.npy")

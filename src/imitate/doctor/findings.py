@@ -58,7 +58,8 @@ def examine_labels(census: Census) -> Iterator[Finding]:
     if strange:
         yield Finding("broken", "labels", f"{strange} values are neither 0, 1 nor unknown")
     known = (~np.isnan(values)).sum(axis=0)
-    shares = dict(zip(census.classes, (values == 1).sum(axis=0) / np.maximum(known, 1), strict=True))
+    positive = (values == 1).sum(axis=0)
+    shares = {name: yes / of for name, yes, of in zip(census.classes, positive, known, strict=True) if of}
     single = [name for name, share in shares.items() if share in (0, 1)]
     if single:
         yield Finding("warn", "labels", f"positive for no image, or for every one: {', '.join(single)}")

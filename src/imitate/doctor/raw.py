@@ -10,6 +10,7 @@ import numpy as np
 
 from imitate.data.datasets import SourceName, SourceOptions, dataset
 from imitate.data.prepared import Dropped, Record
+from imitate.data.raw import MISSING
 from imitate.doctor.findings import Census, Finding, counts, examine_labels, examine_splits
 from imitate.types import UserError
 
@@ -33,7 +34,7 @@ def examine_raw(path: Path, source: SourceName) -> Iterator[Finding]:
         return
     yield Finding("ok" if records else "broken", "records", f"{len(records):,} usable, {dropped.total():,} left out")
     for reason, count in dropped.most_common():
-        yield Finding("warn" if reason == "missing file" else "ok", "left out", f"{count:,} x {reason}")
+        yield Finding("warn" if reason == MISSING else "ok", "left out", f"{count:,} x {reason}")
     if not records:
         return
     labels = [[(record.labels or {}).get(name, math.nan) for name in origin.classes] for record in records]
@@ -46,6 +47,7 @@ def examine_raw(path: Path, source: SourceName) -> Iterator[Finding]:
     )
     if origin.expectations:
         found = counts(census) + Counter({f"dropped: {reason}": count for reason, count in dropped.items()})
+        found["records"] = len(records) + dropped.total()
         yield _compare(found, origin.expectations)
     yield from examine_splits(census, overlap="broken")
     yield from examine_labels(census)

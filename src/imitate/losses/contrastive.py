@@ -1,6 +1,7 @@
 """Clinical-informed contrastive loss (CICL) and the total loss of two views (REFERENCE sections 3 and 4)."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,6 +12,18 @@ from imitate.config import Kernel
 
 Embedding = Float[Tensor, "batch width"]
 Present = Bool[Tensor, " batch"]
+Pairs = Bool[Tensor, "batch batch"]
+
+
+class Targets(NamedTuple):
+    """How the target is made of k(P), for the ablation; as published by default."""
+
+    weight: float | None = None  # factor of k(P); None: the temperature
+    normalised: bool = False  # each row sums to one
+    ignored: Pairs | None = None  # pairs that are neither: they leave the matrices
+
+
+PUBLISHED = Targets()
 
 
 def clinical_prior(text: Embedding) -> Float[Tensor, "batch batch"]:
@@ -39,21 +52,37 @@ def soften(prior: Float[Tensor, "batch batch"], kernel: Kernel, *, kernel_lambda
     return torch.sigmoid(prior) if kernel == "sigmoid" else torch.zeros_like(prior)
 
 
+def identical_texts(text: Embedding) -> Pairs:
+    """Pairs of different samples with one and the same text."""
+    number = text.unique(dim=0, return_inverse=True)[1]
+    return (number.unsqueeze(1) == number.unsqueeze(0)).fill_diagonal_(False)
+
+
 def cicl(
-    x: Embedding, y: Embedding, softened: Float[Tensor, "batch batch"] | None, temperature: float, present: Present
+    x: Embedding,
+    y: Embedding,
+    softened: Float[Tensor, "batch batch"] | None,
+    temperature: float,
+    present: Present,
+    targets: Targets = PUBLISHED,
 ) -> Float[Tensor, ""]:
     """CE(x y^T / tau, Y) + CE(y x^T / tau, Y^T) with Y = I + tau k(P), averaged over the present rows.
 
-    The targets are not normalised. Rows that are not present leave the matrices: neither anchor nor candidate. With no
-    present row the loss is 0. ``softened`` is k(P), or None for InfoNCE. x and y need not be normalised.
+    The targets are not normalised, unless ``targets`` says so. Rows that are not present leave the matrices: neither
+    anchor nor candidate. With no present row the loss is 0. ``softened`` is k(P), or None for InfoNCE. x and y need not
+    be normalised.
     """
     logits = F.normalize(x, dim=1) @ F.normalize(y, dim=1).T / temperature
-    pair = present.unsqueeze(1) & present.unsqueeze(0)
+    candidates = present.unsqueeze(0) if targets.ignored is None else present.unsqueeze(0) & ~targets.ignored
+    pair = present.unsqueeze(1) & candidates
+    weight = temperature if targets.weight is None else targets.weight
     target = torch.eye(len(x), dtype=logits.dtype, device=logits.device)
-    target = (target if softened is None else target + temperature * softened) * pair
+    target = (target if softened is None else target + weight * softened) * pair
     least = torch.finfo(logits.dtype).min
     total = logits.new_zeros(())
     for side, wanted in ((logits, target), (logits.T, target.T)):
-        log_probability = side.masked_fill(~present.unsqueeze(0), least).log_softmax(dim=1)
+        if targets.normalised:
+            wanted = wanted / wanted.sum(1, keepdim=True).clamp(min=1)  # of a present row it is at least one
+        log_probability = side.masked_fill(~candidates, least).log_softmax(dim=1)
         total = total - torch.where(pair, wanted * log_probability, 0.0).sum()
     return total / present.sum().clamp(min=1)

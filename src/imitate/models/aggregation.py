@@ -8,16 +8,28 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imitate.config import ImitateConfig
+from imitate.config import ChannelChoice, ImitateConfig
 from imitate.types import UserError
 
 ChannelDraw = Sequence[Tensor]
-"""Indices of the channels kept, one LongTensor a level; the same for all samples of a batch."""
+"""Indices of the channels kept, one LongTensor a level: (kept,) for all samples of a batch, or (batch, kept)."""
 
 
-def draw_channels(channels: Sequence[int], keep: Sequence[int], generator: torch.Generator) -> list[Tensor]:
-    """``keep[i]`` of ``channels[i]`` indices, uniform and with replacement, from a generator on the CPU."""
-    return [torch.randint(c, (k,), generator=generator) for c, k in zip(channels, keep, strict=True)]
+def draw_channels(
+    channels: Sequence[int],
+    keep: Sequence[int],
+    generator: torch.Generator,
+    choice: ChannelChoice = "replacement",
+    batch: int = 1,
+) -> list[Tensor]:
+    """``keep[i]`` of ``channels[i]`` indices, uniform, from a generator on the CPU.
+
+    One draw with ``replacement`` for the whole batch, as published; ``distinct`` channels; or one for each ``sample``.
+    """
+    pairs = list(zip(channels, keep, strict=True))
+    if choice == "distinct":
+        return [torch.randperm(c, generator=generator)[:k] for c, k in pairs]
+    return [torch.randint(c, (batch, k) if choice == "sample" else (k,), generator=generator) for c, k in pairs]
 
 
 class HierarchicalAggregation(nn.Module):
@@ -52,6 +64,7 @@ class HierarchicalAggregation(nn.Module):
         self.cls_token = nn.Parameter(torch.randn(1, 1, width) * width**-0.5)
         self.positional_embedding = nn.Parameter(torch.zeros(1, config.slots + 1, width))
         self.attention = nn.MultiheadAttention(width, config.heads, batch_first=True)  # holds the parameters
+        self.feed_forward = FeedForward(width) if config.feed_forward else nn.Identity()
 
     def forward(self, levels: Sequence[Tensor], draw: ChannelDraw | None = None) -> Float[Tensor, "batch width"]:
         chosen = [levels[level] for level in self.levels]
@@ -64,7 +77,7 @@ class HierarchicalAggregation(nn.Module):
             shares = [math.log(k / c) for k, c in zip(self.keep, self.channels, strict=True)]
             shift = position.new_tensor(shares).repeat_interleave(torch.tensor(self.channels, device=position.device))
         else:
-            chosen = [level[:, index] for level, index in zip(chosen, draw, strict=True)]
+            chosen = [_pick(level, index) for level, index in zip(chosen, draw, strict=True)]
             position = torch.cat(slots[:-1])
         tokens = torch.cat([F.adaptive_avg_pool2d(level, self.grid).flatten(2) for level in chosen], dim=1)
         return self._attend(tokens.to(position.dtype) + position, padding=slots[-1], shift=shift)
@@ -85,5 +98,23 @@ class HierarchicalAggregation(nn.Module):
         weights = logits.softmax(dim=1)
         mixed = weights[:, :count].transpose(1, 2) @ tokens + weights[:, count:].transpose(1, 2) @ constant
         heads = torch.einsum("hdw,bhw->bhd", value_matrix, mixed) + value_bias
-        out: Tensor = attention.out_proj(heads.flatten(1)) + cls
+        out: Tensor = self.feed_forward(attention.out_proj(heads.flatten(1)) + cls)
         return out
+
+
+class FeedForward(nn.Module):
+    """What a Transformer block has after its attention (Vaswani et al., 2017): LN(y + W2 gelu(W1 y)), y = LN(x)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.block = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
+        y = self.first(x)
+        out: Tensor = self.last(y + self.block(y))
+        return out
+
+
+def _pick(level: Tensor, index: Tensor) -> Tensor:
+    return level[:, index] if index.ndim == 1 else level.take_along_dim(index[:, :, None, None], dim=1)

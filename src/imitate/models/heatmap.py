@@ -30,26 +30,40 @@ def similarity(
 def heatmap(
     model: Imitate, images: Images, text: Float[Tensor, "batch joint"], branch: Branch = "both"
 ) -> Float[Tensor, "batch side side"]:
-    r"""What each place adds to the similarity s of image and text, in units of s per area of the whole image.
+    """The mean of C3's and C4's ``contributions``, over the images' pixels. Where negative, a place speaks against."""
+    return over_pixels(contributions(model, images, text, branch), images.shape[-1])
 
-    .. math:: M = \sum_{l \in \{3, 4\}} \tfrac12 H_l W_l \sum_k \frac{\partial s}{\partial C_{l,k}} \odot C_{l,k}
 
-    upsampled to the images' size and blurred. Where it is negative, a place speaks against the text. The model's
-    gradients and mode are left as they are; it must be in eval mode.
+def contributions(
+    model: Imitate,
+    images: Images,
+    text: Float[Tensor, "batch joint"],
+    branch: Branch,
+    levels: Sequence[int] = LEVELS,
+) -> list[Float[Tensor, "batch high wide"]]:
+    r"""What each cell of a level adds to the similarity s of image and text, in units of s per area of the image.
+
+    .. math:: M_l = H_l W_l \sum_k \frac{\partial s}{\partial C_{l,k}} \odot C_{l,k}
+
+    The model's gradients and mode are left as they are; it must be in eval mode.
     """
     assert not model.training, "in training mode the images of a batch change each other's maps"
-    with torch.enable_grad(), Outputs(model.image, LEVELS) as stages:
+    with torch.enable_grad(), Outputs(model.image, levels) as stages:
         embedding = model.encode_image(images.detach().requires_grad_())
         total = similarity(embedding, text.detach(), branch).sum()
-        gradients = torch.autograd.grad(total, stages.outputs, allow_unused=True)
-    side, density = images.shape[-1], images.new_zeros(len(images), 1, *images.shape[2:])
-    for level, output, gradient in zip(LEVELS, stages.outputs, gradients, strict=True):
-        if gradient is not None:
-            cells = _per_cell(gradient * output, like=embedding.features.levels[level]).detach()
-            scaled = cells.unsqueeze(1) * (cells[0].numel() / len(LEVELS))
-            density += F.interpolate(scaled, size=images.shape[2:], mode="bilinear")
+        gradients = torch.autograd.grad(total, stages.outputs, materialize_grads=True)
+    found = []
+    for level, output, gradient in zip(levels, stages.outputs, gradients, strict=True):
+        cells = _per_cell(gradient * output.detach(), like=embedding.features.levels[level])
+        found.append(cells * cells[0].numel())
+    return found
+
+
+def over_pixels(maps: Sequence[Float[Tensor, "batch _ _"]], side: int) -> Float[Tensor, "batch side side"]:
+    """The mean of maps of any resolution, upsampled and blurred."""
+    mean = torch.stack([F.interpolate(each[:, None], (side, side), mode="bilinear") for each in maps]).mean(0)
     sigma = side * SMOOTHING
-    return gaussian_blur(density, [2 * math.ceil(3 * sigma) + 1] * 2, [sigma] * 2).squeeze(1)
+    return gaussian_blur(mean, [2 * math.ceil(3 * sigma) + 1] * 2, [sigma] * 2).squeeze(1)
 
 
 class Outputs:
@@ -74,7 +88,7 @@ class Outputs:
 def _per_cell(products: Tensor, *, like: Float[Tensor, "batch channels high wide"]) -> Float[Tensor, "batch high wide"]:
     """The sum over channels, whether these come first, last or in tokens after some that are no places."""
     batch, channels, high, wide = like.shape
-    if products.shape == like.shape and products.ndim == 4:
+    if products.shape == like.shape:
         return products.sum(1)
     assert products.shape[-1] == channels
     return products.sum(-1).flatten(1)[:, -high * wide :].view(batch, high, wide)

@@ -1,6 +1,7 @@
 """The one door to timm: any of its networks as a pyramid encoder."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import timm
@@ -59,8 +60,8 @@ def _create(name: str, pretrained: bool, options: dict[str, Any]) -> Any:
     except RuntimeError as error:
         if "nknown model" not in str(error):
             raise
-        near = timm.list_models(f"*{name[:5]}*")[:5]
-        raise UserError(f"timm has no network {name!r}; it has for instance {', '.join(near) or 'resnet50'}") from error
+        near = get_close_matches(name, timm.list_models(), n=5) or ["resnet50"]
+        raise UserError(f"timm has no network {name!r}; it has for instance {', '.join(near)}") from error
     except TypeError as error:
         raise UserError(f"timm's {name} does not take these options {options}: {error}") from error
     if not hasattr(network, "forward_intermediates"):

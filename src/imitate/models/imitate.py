@@ -23,16 +23,18 @@ class Imitate(nn.Module):
     """Images and text embeddings into one joint space, twice: descriptive (findings) and conclusive (impression).
 
     Embeddings are not L2-normalised; losses and tasks do that. In eval mode everything is deterministic: all channels
-    take part in the aggregation (see HierarchicalAggregation).
+    take part in the aggregation (see HierarchicalAggregation). Without levels both branches have one embedding, that of
+    the pooled feature.
     """
 
     def __init__(self, config: ImitateConfig, *, pretrained: bool = False) -> None:
         super().__init__()
         self.config = config
         self.image = ImageEncoder(config.backbone, pretrained=pretrained, options=config.backbone_options)
-        self.aggregation = HierarchicalAggregation(config, self.image.channels)
-        tokens = config.grid**2
-        self.findings_head = Projection(tokens, tokens, config.joint_width)
+        if config.levels:
+            self.aggregation = HierarchicalAggregation(config, self.image.channels)
+            tokens = config.grid**2
+            self.findings_head = Projection(tokens, tokens, config.joint_width)
         self.impression_head = Projection(self.image.width, self.image.width, config.joint_width)
         self.text_head = Projection(config.text_width, 1024, config.joint_width)
 
@@ -41,6 +43,8 @@ class Imitate(nn.Module):
         return ImageEmbedding(self.embed_findings(features, draw), self.embed_impression(features), features)
 
     def embed_findings(self, features: ImageFeatures, draw: ChannelDraw | None = None) -> Float[Tensor, "batch joint"]:
+        if not self.config.levels:
+            return self.embed_impression(features)
         projected: Tensor = self.findings_head(self.aggregation(features.levels, draw))
         return projected
 

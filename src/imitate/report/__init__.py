@@ -1,4 +1,4 @@
-"""``imitate report``: one HTML page from results files, that needs nothing but itself."""
+"""``imitate report``: one HTML page from results files, that needs nothing but itself, or Markdown tables."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -11,6 +11,7 @@ from imitate.data.prepared import Prepared
 from imitate.report import curves, tables
 from imitate.report.examples import examples
 from imitate.report.groups import Group, read_groups
+from imitate.report.markdown import markdown
 from imitate.report.page import Html, document, element, note
 from imitate.tasks.results import write_text
 from imitate.types import UserError
@@ -34,26 +35,24 @@ def report(
     data: tuple[Path, ...] = (),
     show_reports: bool = False,
 ) -> Path:
-    """Write one HTML page from results files: tables, curves and examples, readable without a network.
+    """Write one HTML page from results files: tables, curves and examples, readable without a network; or Markdown.
 
     Args:
         results: Files that `imitate evaluate` wrote, with their predictions beside them.
-        out: The page to write.
+        out: The page to write; or .md for the tables alone, as Markdown.
         data: Prepared folders of the results, to show radiographs with what was found on them.
         show_reports: With data: also show the words of retrieved reports.
     """
     if not results:
         raise UserError("no results files given: name one or more that `imitate evaluate` wrote")
-    if out.suffix not in {".html", ".htm"} or out.is_dir():
-        raise UserError(f"out {out} must be the path of a .html file, e.g. report.html")
+    if out.suffix not in {".html", ".htm", ".md"} or out.is_dir():
+        raise UserError(f"out {out} must be the path of a .html or .md file, e.g. report.html")
     groups, folders = read_groups(results), _folders(data)
     known = {str(group.data["fingerprint"]) for group in groups}
     for fingerprint, folder in folders.items():
         if fingerprint not in known:
             log.warning("%s: no results are of this folder, it shows nothing", folder.root)
-    look = figures.styles(list(dict.fromkeys(name for group in groups for name in group.methods)))
-    sections = [_section(group, look, folders, show_reports=show_reports) for group in groups]
-    page = document(TITLE, _head(groups, look), *sections, _foot())
+    page = markdown(groups) if out.suffix == ".md" else _page(groups, folders, show_reports=show_reports)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, page)
@@ -61,6 +60,12 @@ def report(
         raise UserError(f"cannot write {out}: {error.strerror}") from error
     log.info("%s: %d results in %d tables", out, len(results), len(groups))
     return out
+
+
+def _page(groups: Sequence[Group], folders: Mapping[str, Prepared], *, show_reports: bool) -> Html:
+    look = figures.styles(list(dict.fromkeys(name for group in groups for name in group.methods)))
+    sections = [_section(group, look, folders, show_reports=show_reports) for group in groups]
+    return document(TITLE, _head(groups, look), *sections, _foot())
 
 
 def _folders(paths: Sequence[Path]) -> dict[str, Prepared]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from imitate.tasks import TASKS
-from imitate.tasks.base import Estimate, Mode, Predictions, Results
+from imitate.tasks.base import Estimate, Mode, Predictions, Published, Results
 from imitate.tasks.results import read_predictions, read_results
 from imitate.types import UserError
 
@@ -56,6 +56,16 @@ class Group(NamedTuple):
     def figures(self) -> list[str]:
         """Every figure that any of the results has, the main one first."""
         return list(dict.fromkeys(figure for entry in self.entries for figure in entry.results.metrics))
+
+    @property
+    def published(self) -> list[Published]:
+        """What the recipes of these results quote, each once."""
+        found: list[Published] = []
+        for entry in self.entries:
+            quoted = entry.results.published
+            if quoted and quoted not in found:
+                found.append(quoted)
+        return found
 
     @property
     def title(self) -> str:

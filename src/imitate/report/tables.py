@@ -30,12 +30,16 @@ NAMES = {
     "ap50": "AP, IoU .50",
     "map_paper": "mAP as published",
     "froc": "FROC sensitivity",
+    "image_auroc": "AUROC of whole images",
+    "kaggle": "challenge metric of RSNA",
     "mean-recall": "mean recall",
     "percentile": "percentile rank",
 }
 WAYS = {"image-to-text": "image → text", "text-to-image": "text → image"}
 FALLING = frozenset({"false_positive_rate"})  # less is better
 PAPER = "Mode paper keeps the sizes and quirks of published tables, to stand beside them: never compare it with clean."
+PLAIN = ("random", "pixels")
+LACKING = "Acquisition alone lifts a probe well above chance. To see what was learned, add the plain rows of"
 CHANCE = {
     "segmentation": "Chance is the predictor that never finds anything: where most images are empty, its Dice is high.",
     "retrieval": "Chance is a random order, exactly. “Images exchanged” is the same model with its images permuted: "
@@ -55,7 +59,9 @@ def label(figure: str) -> str:
 def headlines(group: Group) -> list[str]:
     """The figures of the first table: the main one, then those that it must be read beside."""
     main, *others = group.figures
-    return [main, *(figure for figure in HEADLINES[group.task] if figure in others)]
+    quoted = [figure for each in group.published for row in each.rows.values() for figure in row]
+    chosen = [figure for figure in dict.fromkeys([*HEADLINES[group.task], *quoted]) if figure in others]
+    return [main, *sorted(chosen, key=lambda figure: figure.endswith("text-to-image"))]
 
 
 def overview(groups: Sequence[Group], look: Styles) -> Html:
@@ -97,6 +103,7 @@ def main_table(group: Group, look: Styles) -> Html:
     ]
     for name, levels in _levels(group, chosen):
         rows.append((element("em", name), [element("em", level) for level in levels for _ in shares]))
+    rows += _published(group, chosen)
     share = "" if len(shares) > 1 else at_share(group, shares[0])
     return table(f"Main figures, % with 95% intervals{share}", columns, rows, corner="method")
 
@@ -121,6 +128,11 @@ def notes(group: Group) -> list[Html]:
     written = []
     if group.task in CHANCE:
         written.append(note(CHANCE[group.task]))
+    if missing := _missing_plain(group):
+        written.append(note(f"{LACKING} {' and '.join(missing)}: imitate evaluate --beside {' '.join(missing)}."))
+    for each in group.published:
+        told = f"{each.source}{f' ({each.note})' if each.note else ''}"
+        written.append(note(f"Rows marked published were not measured here: they are quoted from {told}."))
     if group.mode == "paper":
         written.append(note(PAPER))
     return [*written, *_told(group, headlines(group))]
@@ -205,6 +217,28 @@ def _levels(group: Group, figures: list[str]) -> list[tuple[str, list[str]]]:
         for name, each in levels.items()
         if any(level is not None for level in each)
     ]
+
+
+def _missing_plain(group: Group) -> list[str]:
+    """The plain rows that a probe's table has not."""
+    if group.task != "linear-classification":
+        return []
+    seen = {name for entry in group.entries for name in entry.results.encoders}
+    return [name for name in PLAIN if name not in seen]
+
+
+def _published(group: Group, figures: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
+    """Rows of what others printed, at the shares of the table."""
+    rows: list[tuple[str, Sequence[str]]] = []
+    for each in group.published:
+        for method, quoted in each.rows.items():
+            cells = []
+            for figure in figures:
+                values = dict(zip(each.shares, quoted.get(figure, ()), strict=False))
+                found = (values.get(share) for share in group.shares)
+                cells += [element("em", "–" if value is None else f"{value:.1f}") for value in found]
+            rows.append((element("em", f"{method}, published", class_="published"), cells))
+    return rows
 
 
 def _cell(estimate: Estimate | None, *, bold: bool) -> Html:

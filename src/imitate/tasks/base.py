@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+from pydantic import Field, model_validator
 from torch import nn
 
 from imitate.config import Config, ImitateConfig
@@ -81,6 +82,23 @@ class Task(Config, ABC):
         return {name: np.array([figures.get(name, np.nan) for figures in measured]) for name in measured[0]}
 
 
+class Published(Config):
+    """Figures that others printed, in percent: never measured here, and shown as such."""
+
+    source: str  # who, where
+    note: str = ""  # what a reader must know to compare
+    shares: tuple[float, ...] = (1.0,)
+    rows: dict[str, dict[str, tuple[float | None, ...]]]  # method, figure: a value a share; None where none is printed
+
+    @model_validator(mode="after")
+    def _one_value_a_share(self) -> "Published":
+        for method, figures in self.rows.items():
+            for figure, values in figures.items():
+                if len(values) != len(self.shares):
+                    raise ValueError(f"{method} has {len(values)} values of {figure} for {len(self.shares)} shares")
+        return self
+
+
 class Results(Config):
     """One row of a table, as ``imitate evaluate`` writes it: a task, a model, a data set, a share of the patients."""
 
@@ -94,6 +112,8 @@ class Results(Config):
     settings: dict[str, Any]
     metrics: dict[str, Estimate]  # intervals over seeds and patients together; per-class ones are named metric/class
     per_seed: list[dict[str, float]]
+    encoders: list[str] = Field([])  # the subjects' own names: random and pixels are the plain rows of a probe's table
+    published: Published | None = None  # what the recipe quotes to stand beside
     predictions: str | None = None  # .npz beside the JSON: arrays named <seed>/<field>
     versions: dict[str, str]
     seconds: float

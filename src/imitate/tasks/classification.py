@@ -32,6 +32,7 @@ class Problem(NamedTuple):
     data: Prepared
     rows: Parts
     target: Float[Tensor, "images classes"]  # of the whole folder; NaN where unknown
+    classes: list[str]  # the columns of target
     exclusive: bool  # every labelled image has exactly one class
 
 
@@ -45,6 +46,7 @@ class Classification(Fitting, Task):
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
 
     split: str = "test"
+    macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
 
     @abstractmethod
     def logits(self, subject: Subject, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
@@ -58,7 +60,7 @@ class Classification(Fitting, Task):
         return {
             "target": problem.target[problem.rows.test].numpy(),
             "score": (logits.log_softmax(1) if problem.exclusive else logits).numpy(),
-            "classes": np.array(data.classes),
+            "classes": np.array(problem.classes),
             **{key: table[key].to_numpy().astype(np.str_) for key in ("image_id", "patient")},
         }
 
@@ -70,10 +72,9 @@ class Classification(Fitting, Task):
         target, score, classes = (predictions[key] for key in ("target", "score", "classes"))
         figures: dict[str, np.ndarray] = {}
         for name, metric in (("auroc", metrics.auroc), ("average-precision", metrics.average_precision)):
-            figures |= metrics.per_class(name, metric, target, score, classes.tolist(), counts)
-        if is_exclusive(target):
-            highest = score == score.max(1, keepdims=True)
-            figures["accuracy"] = metrics.mean((highest & (target > 0)).sum(1) / highest.sum(1), counts)
+            figures |= metrics.per_class(name, metric, target, score, classes.tolist(), counts, least=self.macro_least)
+        if metrics.exclusive(target):
+            figures["accuracy"] = metrics.accuracy(target, score, counts)
         return figures
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
@@ -87,12 +88,25 @@ class LinearClassification(Classification):
     ``cached`` takes each image's features once and solves the regression to its minimum, for each of ``decays``; the
     one with the least validation loss counts. ``augmented`` is the peers' recipe, AdamW on random views that are
     encoded anew in each epoch; mode ``paper`` always takes it, with the tail of the validation images left out.
+    ``folds`` cross-validates by patient over the images of all splits, for a folder too small to be tested otherwise:
+    each image is tested once, and the scores of different folds, from different probes, are ranked together.
     """
 
     name: ClassVar[str] = "linear-classification"
 
     path: Literal["cached", "augmented"] = "cached"
     decays: tuple[PositiveFloat, ...] = Field((10.0, 1.0, 0.1, 0.01, 0.001, 0.0001), min_length=1)  # of the weights
+    folds: int = Field(0, ge=0)  # 0: the folder's own splits
+
+    def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
+        if not self.folds:
+            return super().predict(subject, data, budget)
+        parts = [
+            super(LinearClassification, self).predict(subject, fold, budget)
+            for fold in data.folds(self.folds, test=self.split)
+        ]
+        each = {name: [part[name] for part in parts] for name in parts[0]}
+        return {name: arrays[0] if name == "classes" else np.concatenate(arrays) for name, arrays in each.items()}
 
     def logits(self, subject: Subject, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
         if self.path == "augmented" or budget.mode == "paper":
@@ -195,11 +209,13 @@ class Classifier(nn.Module):
 
 
 def labelled(data: Prepared, budget: Budget, *, split: str) -> Problem:
-    """The parts of the folder without the images that have no label at all.
+    """The parts of the folder without the images that have no label at all, and the classes that training knows.
 
     UserError where none validates or tests, or the training images hold every class with one label only.
     """
     target = data.labels
+    taught = ~np.isnan(target[data.rows("train")]).all(0)
+    target = target[:, taught]
     has_any = ~np.isnan(target).all(1)
     rows = Parts(*(part[has_any[part]] for part in parts(data, budget, test=split)))
     for name, part in (("validation", rows.validation), ("test", rows.test)):
@@ -210,12 +226,8 @@ def labelled(data: Prepared, budget: Budget, *, split: str) -> Problem:
         raise UserError(f"the {len(train)} training images hold no class with both labels: raise --fraction")
     if data.meta["source"] == "covidx":
         log.warning("COVIDx: the images' origin all but determines their class, so a high accuracy says little")
-    return Problem(data, rows, torch.from_numpy(target), is_exclusive(target[has_any]))
-
-
-def is_exclusive(target: Float[np.ndarray, "images classes"]) -> bool:
-    """Whether each image has exactly one of several classes, and no label is unknown."""
-    return target.shape[1] > 1 and bool((target.sum(1) == 1).all())
+    classes = [name for name, known in zip(data.classes, taught, strict=True) if known]
+    return Problem(data, rows, torch.from_numpy(target), classes, metrics.exclusive(target[has_any]))
 
 
 def loss(

@@ -41,6 +41,9 @@ class Detection(Dense, Task):
     - ``map_coco``, ``ap50``: the same over IoU .50 to .95, and at .50.
     - ``froc``: mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4, 8 false positives an image, each in ``froc/<rate>``; an
       object is found by the centre of a detection in its box and, where the data has masks, on its mask.
+    - ``image_auroc``: whether an image has an object at all, by the score of its surest detection.
+    - ``kaggle``: TP / (TP + FP + FN) of an image's detections scored .5 and more, mean over IoU .40 to .75 and over the
+      images that have an object or such a detection: the metric of RSNA's challenge.
     - ``map_paper``: as ``map``, of the detections scored .5 and more, without the images that have no such detection
       or no object, as published; the main figure in mode ``paper``.
     """
@@ -108,6 +111,8 @@ class Detection(Dense, Task):
             "ap50": precision[:, COCO][:, 0],
             "froc": found.mean(axis=1),
             **{f"froc/{rate:g}": each for rate, each in zip(RATES, found.T, strict=True)},
+            "image_auroc": metrics.auroc(objects > 0, scores.max(axis=1), counts),
+            "kaggle": metrics.mean(_kaggle(matched[..., CHEST], scores >= PAPER_CONFIDENCE, objects), counts),
             "map_paper": paper.mean(axis=1),
         }
         if predictions["paper"].all():
@@ -131,6 +136,14 @@ class Detection(Dense, Task):
                 scores[image, : len(kept)] = confidence[sure][kept].cpu().numpy()
                 image += 1
         return boxes * (view.data.images.shape[-1] / view.size), scores
+
+
+def _kaggle(matched: np.ndarray, kept: np.ndarray, objects: np.ndarray) -> np.ndarray:
+    """One value an image, NaN where there is nothing to find and nothing found."""
+    called = kept.sum(axis=1) + objects
+    hits = (matched & kept[..., None]).sum(axis=1).mean(axis=-1)
+    with np.errstate(invalid="ignore"):
+        return np.where(called > 0, hits / (called - hits), np.nan)
 
 
 def objects_of(data: Prepared, rows: np.ndarray) -> Objects:

@@ -1,7 +1,7 @@
 """Images and texts as unit vectors of a model's joint space."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,10 +19,13 @@ from imitate.types import UserError
 
 BATCH = 64
 Section = Literal["findings", "impression"]
+Text = Literal["findings", "impression", "report"]
 Vectors = Float[Tensor, "rows joint"]
 
 
 class ImageVectors(NamedTuple):
+    """Of each image, what answers to the findings and what answers to the impression."""
+
     findings: Vectors
     impression: Vectors
 
@@ -46,7 +49,8 @@ def embed_pixels(
         batches, "embedding images", steps, console=console, transient=True, disable=not console.is_terminal
     ):
         embedding = model.encode_image(evaluation_view(torch.from_numpy(batch).to(device), subject.config))
-        parts.append((normalize(embedding.findings), normalize(embedding.impression)))
+        branches = (normalize(embedding.findings), normalize(embedding.impression))
+        parts.append(branches[::-1] if subject.config.texts == "swapped" else branches)
     if not parts:
         raise UserError("no images: give at least one")
     vectors = ImageVectors(*(torch.cat(branch) for branch in zip(*parts, strict=True)))
@@ -62,20 +66,26 @@ def embed_texts(subject: Subject, texts: list[str], device: str) -> Vectors:
     return project(subject, subject.text.encode(texts), device)
 
 
-@torch.inference_mode()
-def embed_reports(subject: Subject, data: Prepared, section: Section, rows: np.ndarray, device: str) -> Vectors:
-    """This section of these images' reports: from the prepared folder's embeddings where it has them, else encoded.
+def texts_of(subject: Subject, sections: Sequence[Section]) -> list[Text]:
+    """What these sections are read as: both of them, by a model of whole reports, as the whole report."""
+    whole = len(sections) == 2 and subject.config.texts == "report"
+    return ["report" if whole else section for section in sections]
 
-    A missing section has a zero row.
+
+@torch.inference_mode()
+def embed_reports(subject: Subject, data: Prepared, text: Text, rows: np.ndarray, device: str) -> Vectors:
+    """This text of these images' reports: from the prepared folder's embeddings where it has them, else encoded.
+
+    A missing text has a zero row.
     """
     assert subject.text is not None
-    present = data.has(section)[rows]
+    present = data.has(text)[rows]
     folder = data.root / "text" / subject.text.name
-    if (folder / "meta.json").is_file():
-        stored = np.load(folder / f"{section}.npy", mmap_mode="r", allow_pickle=False)
+    if (folder / "meta.json").is_file() and (folder / f"{text}.npy").is_file():
+        stored = np.load(folder / f"{text}.npy", mmap_mode="r", allow_pickle=False)
         vectors = project(subject, torch.from_numpy(stored[rows[present]].astype(np.float32)), device)
     else:
-        vectors = embed_texts(subject, data.table[section].iloc[rows[present]].tolist(), device)
+        vectors = embed_texts(subject, data.text(text).iloc[rows[present]].tolist(), device)
     out = vectors.new_zeros(len(rows), vectors.shape[1])
     out[torch.from_numpy(np.flatnonzero(present)).to(device)] = vectors
     return out

@@ -14,7 +14,7 @@ from imitate import metrics
 from imitate.data.prepared import Prepared
 from imitate.nearest import Engine, nearest
 from imitate.tasks.base import Budget, Predictions, Subject, Task
-from imitate.tasks.embeddings import Section, embed_images, embed_reports
+from imitate.tasks.embeddings import Section, embed_images, embed_reports, texts_of
 from imitate.tasks.ranking import Ranks, Side, at_random, figures, rank
 from imitate.types import UserError
 
@@ -46,7 +46,8 @@ class Retrieval(Task):
 
     The gallery holds distinct texts: identical reports take one place (with all classes of their images), and every
     image of a text is a hit for it; mode ``paper`` gives each report a place of its own, as the peers do. ``both``
-    compares by the mean cosine of the sections that a report has. Equal similarities count by the mean over their
+    compares by the mean cosine of the sections that a report has, or of a model that learnt from whole reports, by that
+    of the whole report. Equal similarities count by the mean over their
     orders, so that a model that tells nothing apart is at chance exactly. A figure is the mean over images, or texts.
     """
 
@@ -126,7 +127,7 @@ def _pairs(subject: Subject, data: Prepared, rows: np.ndarray, budget: Budget) -
         if len(first) < 2:
             log.warning("%s: fewer than two distinct texts, left out", branch)
             continue
-        sections = [embed_reports(subject, data, section, first, budget.device) for section in used]
+        sections = [embed_reports(subject, data, text, first, budget.device) for text in texts_of(subject, used)]
         available = torch.stack([section.any(1) for section in sections]).sum(0)
         images = torch.cat([getattr(embedded, section) for section in used], 1)[torch.from_numpy(present)]
         image_classes, text_classes = _classes(data, here, text)

@@ -35,18 +35,27 @@ class ZeroShot(Task):
 
     The prompts of one side are an ensemble: the mean of their unit vectors. Where the classes exclude each other, the
     accuracy of the highest score comes with it. ``oracle-max-f1`` chooses its threshold on the test images themselves.
+    A class of which the split knows no label takes no part.
     """
 
     name: ClassVar[str] = "zero-shot"
     needs: ClassVar[frozenset[str]] = frozenset({"labels", "text"})
 
     split: str = "test"
-    branch: Literal["impression", "findings", "both"] = "impression"  # both: the mean of their cosines
+    macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
+    branch: Literal["both", "findings", "impression"] = "both"  # both: the mean of their cosines
     prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: by the data's source
 
     def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
         rows = data.rows(self.split)
-        prompts = class_prompts(data, self.prompts)
+        labels = dict(zip(data.classes, data.labels[rows].T, strict=True))
+        prompts = {
+            label: each
+            for label, each in class_prompts(data, self.prompts).items()
+            if not np.isnan(labels[label]).all()
+        }
+        if not prompts:
+            raise UserError(f"{data.root} knows no label in split {self.split!r}: choose another split")
         images = embed_images(subject, data, rows, budget.device)
         branches = images if self.branch == "both" else (getattr(images, self.branch),)
         directions = torch.stack(
@@ -58,7 +67,7 @@ class ZeroShot(Task):
         score = torch.stack([branch @ directions.T for branch in branches]).mean(0)
         table = data.table.iloc[rows]
         return {
-            "target": data.labels[rows][:, [data.classes.index(label) for label in prompts]],
+            "target": np.stack([labels[label] for label in prompts], axis=1),
             "score": score.cpu().numpy(),
             "classes": np.array(list(prompts)),
             **{key: table[key].to_numpy().astype(np.str_) for key in ("image_id", "patient")},
@@ -72,10 +81,11 @@ class ZeroShot(Task):
         target, score = predictions["target"], predictions["score"]
         figures: dict[str, np.ndarray] = {}
         for name, metric in METRICS.items():
-            figures |= metrics.per_class(name, metric, target, score, predictions["classes"].tolist(), counts)
-        if exclusive(target):
-            highest = score == score.max(1, keepdims=True)
-            figures["accuracy"] = metrics.mean((highest & (target > 0)).sum(1) / highest.sum(1), counts)
+            figures |= metrics.per_class(
+                name, metric, target, score, predictions["classes"].tolist(), counts, least=self.macro_least
+            )
+        if metrics.exclusive(target):
+            figures["accuracy"] = metrics.accuracy(target, score, counts)
         return figures
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
@@ -84,11 +94,6 @@ class ZeroShot(Task):
 
 
 METRICS = {"auroc": metrics.auroc, "average-precision": metrics.average_precision, "oracle-max-f1": metrics.max_f1}
-
-
-def exclusive(target: np.ndarray) -> bool:
-    """Whether each image has exactly one of several classes."""
-    return target.shape[1] > 1 and bool(((target > 0).sum(1) == 1).all() and (target >= 0).all())
 
 
 def class_prompts(data: Prepared, path: Path | None) -> dict[str, Prompts]:

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from imitate.config import Recipe
 from imitate.data.sampling import Order, Reader, read_ahead
 from imitate.models.imitate import Imitate
+from imitate.training.baselines import training_module
 from imitate.training.checkpoint import load_checkpoint, save_checkpoint
 from imitate.training.engine import rank_slice
 from imitate.training.optim import build_optimizer, learning_rate
-from imitate.training.pretraining import Pretraining, draw_step, move
+from imitate.training.pretraining import draw_step, move
 from imitate.training.run_folder import Journal
 from imitate.types import UserError
 
@@ -87,7 +88,7 @@ def _set_up(job: Job) -> tuple[nn.Module, Any]:
         job.model.synchronise()
     if training.compile:
         job.model.image.compile(mode=training.compile)
-    pretraining = Pretraining(job.model, job.recipe.objective, chunk=training.chunk)
+    pretraining = training_module(job.model, job.recipe.objective, chunk=training.chunk)
     pretraining = pretraining.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(job.fabric.to_device(pretraining), training)
     module, optimizer = job.fabric.setup(pretraining, optimizer)

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from imitate.config import ObjectiveConfig, Recipe
 from imitate.data.views import ViewDraw, draw_views, warp
 from imitate.distributed import gather
-from imitate.losses.contrastive import cicl, clinical_prior, soften
+from imitate.losses.contrastive import PUBLISHED, Targets, cicl, clinical_prior, identical_texts, soften
 from imitate.models.aggregation import draw_channels
 from imitate.models.imitate import Imitate
 from imitate.types import PretrainBatch
@@ -36,6 +36,7 @@ class Branch(NamedTuple):
     text: Tensor
     softened: Tensor  # k(P)
     present: Tensor
+    targets: Targets
 
 
 class Pretraining(nn.Module):
@@ -60,11 +61,12 @@ class Pretraining(nn.Module):
     def forward(self, batch: PretrainBatch, draw: StepDraw) -> dict[str, Float[Tensor, ""]]:
         findings = self._section(batch["findings"], batch["has_findings"])
         impression = self._section(batch["impression"], batch["has_impression"])
+        findings_head = self.model.findings_head if self.model.config.levels else self.model.impression_head
         for view, *draws in zip(draw.views, draw.channels_text, draw.channels_views, strict=True):
-            pooled, *aggregated = self._see(batch["images"], view, draws if self._compares_views else draws[:1])
-            findings.views.append(self._share(self.model.findings_head(aggregated[0])))
+            pooled, *aggregated = self._look(batch["images"], view, draws if self._compares_views else draws[:1])
+            findings.views.append(self._share(findings_head(aggregated[0])))
             impression.views.append(self._share(self.model.impression_head(pooled)))
-            findings.pairs.extend(self._share(self.model.findings_head(rows)) for rows in aggregated[1:])
+            findings.pairs.extend(self._share(findings_head(rows)) for rows in aggregated[1:])
         impression.pairs.extend(impression.views)
         with torch.autocast(batch["images"].device.type, enabled=False):
             return self._terms(findings, impression)
@@ -73,12 +75,19 @@ class Pretraining(nn.Module):
     def _compares_views(self) -> bool:
         return self.objective.visual_visual and self.objective.views == 2
 
-    def _see(self, images: Tensor, view: ViewDraw, draws: Sequence[list[Tensor]]) -> Sequence[Tensor]:
-        """All that the heads read of one view: the pooled feature, and the levels aggregated under each draw."""
+    def _look(self, images: Tensor, view: ViewDraw, draws: Sequence[list[Tensor]]) -> Sequence[Tensor]:
+        """All that the heads read of one view: the pooled feature, and the levels aggregated under each draw.
+
+        Without levels the findings branch reads the pooled feature as well.
+        """
+        levels = self.model.config.levels
 
         def look(images: Tensor, *view: Tensor) -> tuple[Tensor, ...]:
-            features = self.model.image(warp(images, ViewDraw(*view), self.model.config).to(_dtype(self.model)))
-            return features.pooled, *(self.model.aggregation(features.levels, draw) for draw in draws)
+            features = self.model.image(
+                warp(images, ViewDraw(*view), self.model.config).to(parameter_dtype(self.model))
+            )
+            pooled = features.pooled
+            return pooled, *(self.model.aggregation(features.levels, draw) if levels else pooled for draw in draws)
 
         if self.chunk is None or self.chunk >= len(images):
             return look(images, *view)
@@ -89,11 +98,16 @@ class Pretraining(nn.Module):
         return [torch.cat(rows) for rows in zip(*seen, strict=True)]
 
     def _section(self, text: Tensor, present: Tensor) -> Branch:
-        text = text.to(_dtype(self.model))
+        text = text.to(parameter_dtype(self.model))
         projected = self._share(self.model.encode_text(text, present))
         text, present = self._share(text), self._share(present)
-        softened = soften(clinical_prior(text), self.objective.kernel, kernel_lambda=self.objective.kernel_lambda)
-        return Branch([], [], projected, softened, present)
+        settings = self.objective
+        softened = soften(clinical_prior(text), settings.kernel, kernel_lambda=settings.kernel_lambda)
+        if settings.identical == "one":
+            softened = softened.masked_fill(identical_texts(text), 1.0)
+        ignored = identical_texts(text) if settings.identical == "ignored" else None
+        targets = Targets(settings.prior_weight, settings.normalise_targets, ignored)
+        return Branch([], [], projected, softened, present, targets)
 
     def _share(self, rows: Tensor) -> Tensor:
         rows = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
@@ -103,28 +117,32 @@ class Pretraining(nn.Module):
         terms = {}
         for name, branch in (("findings", findings), ("impression", impression)):
             tau = self.objective.temperature_text
-            losses = [cicl(view, branch.text, branch.softened, tau, branch.present) for view in branch.views]
+            fixed = (branch.softened, tau, branch.present, branch.targets)
+            losses = [cicl(view, branch.text, *fixed) for view in branch.views]
             terms[name] = torch.stack(losses).sum()
         if self._compares_views:
             tau = self.objective.temperature_views
             for name, branch, prior in (("findings", findings, None), ("impression", impression, impression.softened)):
-                terms[f"views_{name}"] = 2 * cicl(branch.pairs[0], branch.pairs[1], prior, tau, branch.present)
+                targets = PUBLISHED if prior is None else branch.targets
+                terms[f"views_{name}"] = 2 * cicl(branch.pairs[0], branch.pairs[1], prior, tau, branch.present, targets)
         return terms
 
 
 def draw_step(model: Imitate, recipe: Recipe, *, step: int, part: slice = slice(None)) -> StepDraw:
     """A step's randomness, from (seed, step) alone; views are drawn for the global batch, ``part`` is this rank's."""
     generator = torch.Generator().manual_seed(recipe.training.seed * 1_000_003 + step)
-    count, aggregation = recipe.objective.views, model.aggregation
+    count, batch = recipe.objective.views, recipe.training.batch_size
     views = [
-        ViewDraw(
-            *(value[part] for value in draw_views(recipe.training.batch_size, recipe.views, recipe.model, generator))
-        )
+        ViewDraw(*(value[part] for value in draw_views(batch, recipe.views, recipe.model, generator)))
         for _ in range(count)
     ]
 
     def channels() -> list[list[Tensor]]:
-        return [draw_channels(aggregation.channels, aggregation.keep, generator) for _ in range(count)]
+        if not model.config.levels:
+            return [[] for _ in range(count)]
+        sizes = (model.aggregation.channels, model.aggregation.keep)
+        drawn = [draw_channels(*sizes, generator, model.config.channel_draw, batch) for _ in range(count)]
+        return [[index[part] if index.ndim == 2 else index for index in view] for view in drawn]
 
     return StepDraw(views, channels(), channels())
 
@@ -148,7 +166,7 @@ def _untracked(module: nn.Module) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, tracked
 
 
-def _dtype(model: nn.Module) -> torch.dtype:
+def parameter_dtype(model: nn.Module) -> torch.dtype:
     return next(model.parameters()).dtype
 
 

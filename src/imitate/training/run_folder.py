@@ -19,7 +19,7 @@ FREE = {"devices", "nodes", "log_every", "checkpoint_every"}
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Hold the folder against a second run for the duration."""
+    """Hold the folder against a second run for the duration; leave none behind where nothing was written."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("a+") as file:
         try:
@@ -31,7 +31,12 @@ def claimed(folder: Path) -> Iterator[None]:
         file.truncate()
         file.write(_holder())
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            if [path.name for path in folder.iterdir()] == ["lock"]:
+                (folder / "lock").unlink()
+                folder.rmdir()
 
 
 def _holder() -> str:
@@ -50,7 +55,10 @@ def settle(folder: Path, recipe: Recipe, data: dict[str, str]) -> None:
         part.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
         part.replace(path)
         return
-    found, ours = (_flat(settings) for settings in (yaml.safe_load(path.read_text(encoding="utf-8")), wanted))
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data_there = written.pop("data")
+    whole = Recipe.model_validate(written).model_dump(mode="json")  # what an older run does not tell is at its default
+    found, ours = _flat({**whole, "data": data_there}), _flat(wanted)
     differ = [
         f"{key} is {found.get(key)!r} there and {ours.get(key)!r} here"
         for key in sorted(found.keys() | ours.keys())

@@ -149,15 +149,42 @@ def test_the_official_lists_are_used_with_their_impressions(tmp_path: Path) -> N
     assert Counter(r.split for r in records.values() if "x200" in r.split) == {"5x200": 3, "8x200": 2}
     texts = [r.impression for r in records.values() if r.split == "5x200"]
     assert texts == ["text 0", None, "text 2"]
+    eight = [r.labels for r in records.values() if r.split == "8x200"]
+    assert set(eight[0] or {}) == set(module.EIGHT) <= set(DATASET.classes)
+    assert all(sum(labels.values()) == labels["Edema"] == 1 for labels in eight if labels)
+    assert all(set(r.labels or {}) == set(CLASSES) for r in records.values() if r.split != "8x200")
     assert not {"patient01000", "patient01003"} & {r.patient for r in records.values() if r.split in ("train", "val")}
     both = [r.image_id for r in records.values() if r.patient == "patient01002"]
     assert len(both) == 2  # in both sets, under two ids
+
+
+def test_the_test_part_is_a_split_of_its_own(tmp_path: Path) -> None:
+    options = tree(tmp_path, plain(10))
+    studies = [f"CheXpert-v1.0/test/patient6474{i}/study1" for i in range(2)]
+    for name in ("view1_lateral.jpg", "view2_frontal.jpg"):
+        (tmp_path / "test/patient64740/study1").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "test/patient64740/study1" / name).touch()
+    rows = [{"Study": study, "Edema": "1.0", "No Finding": "0.0"} for study in studies]
+    write(tmp_path, "groundtruth.csv", rows, ("Study", *COLUMNS[5:]))
+    (record,) = [one for one in kept(options).values() if one.split == "consensus"]
+    assert record.image == tmp_path / "test/patient64740/study1/view2_frontal.jpg"
+    assert (record.patient, record.labels) == ("patient64740", dict.fromkeys(CLASSES, 0.0) | {"Edema": 1.0})
+    assert "test/patient64741/study1/view1_frontal.jpg" in {
+        item.source.removeprefix(f"{tmp_path}/") for item in DATASET.records(options) if isinstance(item, Dropped)
+    }
+    write(tmp_path, "groundtruth.csv", [rows[0] | {"Edema": "-1"}], ("Study", *COLUMNS[5:]))
+    with pytest.raises(UserError, match=r"groundtruth\.csv: column 'Edema' holds '-1' in 1 rows: expected 1, 0"):
+        list(DATASET.records(options))
 
 
 def test_a_list_of_another_release_is_told(tmp_path: Path) -> None:
     options = tree(tmp_path, plain(10))
     write(tmp_path, "chexpert_5x200.csv", [row(77_777)], ("Path",))
     with pytest.raises(UserError, match=r"lists 1 images that train\.csv lacks, train/patient77777/"):
+        list(DATASET.records(options))
+    (tmp_path / "chexpert_5x200.csv").unlink()
+    write(tmp_path, "chexpert_8x200.csv", [plain(10)[0] | {"Variable": "Mass"}], ("Variable", "Path"))
+    with pytest.raises(UserError, match="Variable 'Mass' is none of No Finding, Cardiomegaly"):
         list(DATASET.records(options))
 
 

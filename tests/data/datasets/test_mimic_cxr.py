@@ -169,7 +169,7 @@ def test_what_cannot_be_used_is_dropped_with_its_reason(tmp_path: Path) -> None:
     found, dropped = read(tmp_path)
     assert list(found) == ["1"]
     assert dropped == {
-        "2": "image missing",
+        "2": "missing file",
         "3": "report missing",
         "4": "report unreadable",
         "5": "no split",

@@ -68,7 +68,7 @@ def test_csv_form(tmp_path: Path) -> None:
     assert (second.findings, second.impression) == (None, "Edema.")
     assert dropped == {
         "1_IM-0001-3001": "not frontal",
-        "2_IM-0002-1002": "image missing",
+        "2_IM-0002-1002": "missing file",
         "3_IM-0003-1001": "no findings and no impression",
         "9_IM-0009-1001": "image without report",
         "4": "report without image",
@@ -109,7 +109,7 @@ def test_official_archive_is_read_in_place(tmp_path: Path, caplog: pytest.LogCap
     assert (found["1_IM-0001-3001"].findings, found["1_IM-0001-3001"].view) == ("Clear & wide.", "")
     assert found["2_IM-0002-1001"].findings is None
     unreadable = dict.fromkeys(("5.xml", "6.xml", "7.xml", "8.xml"), "report unreadable")
-    assert dropped == unreadable | {"3": "report without image", "9_IM-0009-1001": "image missing"}
+    assert dropped == unreadable | {"3": "report without image", "9_IM-0009-1001": "missing file"}
     assert "views are unknown" in caplog.text
     assert sorted(tmp_path.parent.rglob("*.xml")) == before
 

@@ -80,7 +80,7 @@ def test_images_stay_inside_the_folder(tmp_path: Path) -> None:
     names += [str(root / "in/1.png"), r"in\1.png", "in/../in/1.png", "in", "absent.png"]
     rows = "".join(f"{name},7,Impression: x\n" for name in [*names, "loop", ""])
     (root / "t.csv").write_text(f"image_path,patient,report\n{rows}")
-    outside, missing = "image outside the root", "image missing"
+    outside, missing = "image outside the root", "missing file"
     expected = ["ok", outside, outside, "ok", outside, "ok", "ok", "ok", missing, missing]
     found = reasons(read(root))
     assert found[:10] == expected

@@ -15,7 +15,7 @@ import pandas as pd
 from imitate.data.datasets import Dataset, SourceOptions
 from imitate.data.masks import box_fault
 from imitate.data.prepared import Box, Dropped, Record
-from imitate.data.raw import column_values, find, require_filled, require_unique
+from imitate.data.raw import MISSING, column_values, find, require_filled, require_unique
 from imitate.data.splits import draw_patients, require_splits
 from imitate.data.tables import read_table
 from imitate.types import UserError
@@ -113,7 +113,7 @@ def _record(row: tuple[str, ...], file: Path | None, boxes: Boxes, path: Path) -
     drawn = tuple(boxes.get(name, ()))
     fault = next(filter(None, (box_fault(box, frame=FRAME) for box in drawn)), None)
     if file is None or not split or fault:
-        return Dropped(name, fault or ("in neither list" if file else "missing file"))
+        return Dropped(name, fault or ("in neither list" if file else MISSING))
     return Record(
         image_id=name,
         image=file,

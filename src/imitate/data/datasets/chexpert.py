@@ -7,7 +7,9 @@ clean: drawn by patient, patients of the retrieval sets left out. paper: drawn b
 
 5x200 comes from chexpert_5x200.csv beside the tables (``Path``, and ``Report Impression`` as text where it has it).
 Without it, it is drawn anew by the published rule, which shares about a third of the images: split "5x200-regen".
-8x200 comes from chexpert_8x200.csv alone.
+8x200 comes from chexpert_8x200.csv alone (``Path``, ``Variable``: its one class of eight). Four of its classes are
+unknown in every other split. groundtruth.csv, the radiologists' labels of the test part, makes the split "consensus",
+one frontal image a study; it can come without, as it was released years later.
 """
 
 import logging
@@ -23,11 +25,28 @@ from imitate.data.splits import draw_patients, require_splits
 from imitate.data.tables import read_table
 from imitate.types import UserError
 
+LABELS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)  # in the order of the tables
 UNCERTAIN = {"Atelectasis": 1.0, "Cardiomegaly": 0.0, "Consolidation": 0.0, "Edema": 1.0, "Pleural Effusion": 1.0}
 CLASSES = tuple(UNCERTAIN)
-OTHERS = (
-    *("Enlarged Cardiomediastinum", "Lung Opacity", "Lung Lesion", "Pneumonia", "Pneumothorax"),
-    *("Pleural Other", "Fracture", "Support Devices"),
+OTHERS = tuple(name for name in LABELS if name not in (*CLASSES, "No Finding"))
+EIGHT = (
+    *("No Finding", "Cardiomegaly", "Edema", "Pneumonia", "Atelectasis"),
+    *("Pneumothorax", "Pleural Effusion", "Fracture"),
 )
 REGENERATED = "5x200-regen"
 LISTED, LEFT_OUT = "in a retrieval set", "patient of a retrieval set"
@@ -47,6 +66,7 @@ def records(options: SourceOptions) -> Iterator[Record | Dropped]:
     yield from _records(raw, valid)
     for name, rows in sets.items():
         yield from _records(raw, rows.assign(split=name), prefix=f"{name}/")
+    yield from _records(raw, _consensus(raw))
 
 
 def _table(path: Path) -> pd.DataFrame:
@@ -63,6 +83,22 @@ def _table(path: Path) -> pd.DataFrame:
     return table
 
 
+def _consensus(raw: Path) -> pd.DataFrame:
+    """The first frontal image of each study that radiologists labelled; none without their table."""
+    path = raw / "groundtruth.csv"
+    if not path.is_file():
+        return pd.DataFrame({"Path": [], **{name: [] for name in CLASSES}})
+    table = read_table(path, ["Study", *CLASSES], text=True)
+    for column in CLASSES:
+        table[column] = column_values(table, column, path=path, allowed=(1, 0))
+    studies = _below_root(table["Study"])
+    require_unique(studies, path=path)
+    files = [next(iter(sorted((raw / study).glob("view*_frontal.*"))), Path("view1_frontal.jpg")) for study in studies]
+    table["Path"] = [f"{study}/{file.name}" for study, file in zip(studies, files, strict=True)]
+    table["patient"] = studies.str.split("/").str[1]
+    return table.assign(frontal=True, split="consensus")
+
+
 def _below_root(paths: pd.Series) -> pd.Series:
     """Without the archive's name, which differs between the original and the small release."""
     return paths.str.replace(r"^[^/]+/", "", regex=True)
@@ -73,8 +109,15 @@ def _official(raw: Path, name: str, train: pd.DataFrame) -> pd.DataFrame | None:
     path = raw / f"chexpert_{name}.csv"
     if not path.is_file():
         return None
-    table = read_table(path, ["Path"], text=True)
+    table = read_table(path, ["Path", "Variable"] if name == "8x200" else ["Path"], text=True)
     listed = pd.DataFrame({"Path": _below_root(table["Path"])})
+    if name == "8x200":
+        listed["only"] = table["Variable"].str.strip()
+        strange = table["Variable"][~listed["only"].isin(EIGHT)]
+        if len(strange):
+            raise UserError(
+                f"{path}: Variable {strange.iloc[0]!r} is none of {', '.join(EIGHT)}: download the list again"
+            )
     listed["impression"] = table.get("Report Impression")
     require_unique(listed["Path"], path=path)
     rows = listed.merge(train, on="Path")
@@ -125,13 +168,14 @@ def _records(raw: Path, rows: pd.DataFrame, *, prefix: str = "") -> Iterator[Rec
     labels = rows[list(CLASSES)].fillna(0.0)
     for name, value in UNCERTAIN.items():
         labels[name] = labels[name].replace(-1.0, value)
-    rows = rows.reindex(columns=["Path", "patient", "frontal", "split", "AP/PA", "impression"])
+    rows = rows.reindex(columns=["Path", "patient", "frontal", "split", "AP/PA", "impression", "only"])
     rows = rows.astype(object).where(rows.notna(), None)
     for row, values in zip(rows.itertuples(index=False, name=None), labels.to_numpy().tolist(), strict=True):
-        path, patient, frontal, split, view, impression = row
+        path, patient, frontal, split, view, impression, only = row
         if not frontal or split == LEFT_OUT:
             yield Dropped(path, LEFT_OUT if frontal else "not frontal")
             continue
+        given = dict(zip(CLASSES, values, strict=True))
         yield present(
             Record(
                 image_id=prefix + path,
@@ -141,13 +185,13 @@ def _records(raw: Path, rows: pd.DataFrame, *, prefix: str = "") -> Iterator[Rec
                 split=split,
                 view=view or "",
                 impression=impression,
-                labels=dict(zip(CLASSES, values, strict=True)),
+                labels={name: float(name == only) for name in EIGHT} if only else given,
             )
         )
 
 
 DATASET = Dataset(
     records,
-    CLASSES,
+    (*CLASSES, *(name for name in EIGHT if name not in CLASSES)),
     {"images in test": 202, "dropped: not frontal": 32_419},
 )

@@ -25,27 +25,14 @@ import numpy as np
 import pandas as pd
 
 from imitate.data.datasets import Dataset, Mode, SourceOptions
+from imitate.data.datasets.chexpert import LABELS
 from imitate.data.prepared import Dropped, Record
+from imitate.data.raw import MISSING
 from imitate.data.reports import Sections, decode_report, split_report
 from imitate.data.tables import newest_table, numbers, read_table, split_name
 from imitate.types import UserError
 
-CLASSES = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Consolidation",
-    "Edema",
-    "Enlarged Cardiomediastinum",
-    "Fracture",
-    "Lung Lesion",
-    "Lung Opacity",
-    "No Finding",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Pneumonia",
-    "Pneumothorax",
-    "Support Devices",
-)
+CLASSES = tuple(sorted(LABELS))
 ZIP = "mimic-cxr-reports.zip"
 MEMBER = re.compile(r"(?:^|/)(p1\d/p\d{8}/s\d{8}\.txt)$")
 REPORT_LIMIT = 1 << 20  # bytes; the longest report has a few thousand
@@ -82,7 +69,7 @@ def _study(rows: Iterable[Any], tree: _Tree) -> Iterator[Record | Dropped]:
         flaw = _flaw(row)
         image = None if flaw else _image(row, tree.files)
         if image is None:
-            yield Dropped(str(row.dicom_id), flaw or "image missing")
+            yield Dropped(str(row.dicom_id), flaw or MISSING)
             continue
         sections = sections or _sections(row, tree)
         if isinstance(sections, str):
@@ -181,7 +168,7 @@ def _labels(raw: Path) -> dict[str, np.ndarray]:
     if path is None:
         return {}
     table = read_table(path, ["study_id", *CLASSES], optional=())
-    values = numbers(table, CLASSES, path)
+    values = numbers(table, CLASSES, path, allowed=(1, 0, -1))
     values = np.select([np.isnan(values), values == -1], [np.float32(0), np.float32("nan")], values)
     studies = table["study_id"].astype(str).str.extract(r"(\d+)", expand=False)
     return dict(zip(studies, values, strict=True))
@@ -240,4 +227,4 @@ def _read_member(archive: zipfile.ZipFile, prefix: str, name: str) -> bytes:
     return archive.read(member)
 
 
-DATASET = Dataset(records, CLASSES)
+DATASET = Dataset(records, CLASSES, {"records": 377_110})

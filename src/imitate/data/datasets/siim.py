@@ -15,7 +15,7 @@ import pandas as pd
 from imitate.data.datasets import Dataset, SourceOptions
 from imitate.data.masks import parse_runs, runs_mask
 from imitate.data.prepared import Dropped, Record
-from imitate.data.raw import find, require_filled
+from imitate.data.raw import MISSING, find, require_filled
 from imitate.data.splits import published_three
 from imitate.data.tables import read_table
 from imitate.types import UserError
@@ -57,7 +57,7 @@ def _table(path: Path) -> pd.DataFrame:
 def _record(image: str, split: str, runs: tuple[str, ...], file: Path | None, suffix: str) -> Record | Dropped:
     drawn = tuple(text for text in runs if text)
     if file is None:
-        return Dropped(image, "missing file")
+        return Dropped(image, MISSING)
     if drawn and len(drawn) < len(runs):
         return Dropped(image, "both negative and drawn")
     try:

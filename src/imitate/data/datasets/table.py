@@ -15,6 +15,7 @@ import pandas as pd
 
 from imitate.data.datasets import Dataset, SourceOptions, TableColumns
 from imitate.data.prepared import Dropped, Record
+from imitate.data.raw import MISSING
 from imitate.data.reports import Sections, Target, clean_text, read_headers, split_by_headers
 from imitate.data.tables import hashed_split, read_table, split_name
 from imitate.types import UserError
@@ -61,7 +62,7 @@ def _record(row: Row, layout: _Layout, *, place: str) -> Record | Dropped:
         return Dropped(place, "no split")
     image = _inside(layout.root, name)
     if image is None or not image.is_file():
-        return Dropped(place, "image missing" if image else "image outside the root")
+        return Dropped(place, MISSING if image else "image outside the root")
     sections = _sections(row, layout)
     labels = {label: _label(row[label]) for label in columns.labels}
     if not sections.findings and not sections.impression and all(value != value for value in labels.values()):

@@ -2,42 +2,12 @@
 
 import math
 
+from imitate.data.datasets.chestxray14 import CLASSES as NIH_CLASSES
+from imitate.data.datasets.chexpert import LABELS as CHEXPERT
 from imitate.data.synthetic.cases import OPACITIES, Case, Finding
 from imitate.data.synthetic.wording import compose
 
-CHEXPERT = (
-    "No Finding",
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-)
 NIH = {"Pleural Effusion": "Effusion", "COVID-19": "Infiltration"}  # where the name is another
-NIH_CLASSES = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Effusion",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pneumonia",
-    "Pneumothorax",
-    "Consolidation",
-    "Edema",
-    "Emphysema",
-    "Fibrosis",
-    "Pleural_Thickening",
-    "Hernia",
-)
 
 
 def chexpert_truth(case: Case) -> dict[str, float]:

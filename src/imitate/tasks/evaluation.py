@@ -1,0 +1,95 @@
+"""What to measure, by flags or by a recipe: one row of a published table, with the figures that stand in it."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from imitate.config import Config, load_config, validate
+from imitate.data.datasets import SourceName
+from imitate.data.prepared import Fit, Prepared
+from imitate.tasks import UNTRAINED, TaskName, task_class
+from imitate.tasks.base import Mode, Published, Task
+from imitate.types import UserError
+
+log = logging.getLogger(__name__)
+
+
+class Folder(Config):
+    """What ``imitate prepare`` was told; None where it does not matter."""
+
+    source: SourceName
+    mode: Mode | None = None
+    fit: Fit | None = None
+    size: int | None = None
+
+
+class Evaluation(Config):
+    """A recipe of ``recipes/downstream``."""
+
+    task: TaskName
+    mode: Mode = "clean"
+    data: Folder | None = None  # None: any
+    settings: dict[str, Any] = Field({})
+    fractions: dict[float, dict[str, Any]] = Field({1.0: {}}, min_length=1)  # share of the patients: its own settings
+    published: Published | None = None
+
+    @model_validator(mode="after")
+    def _shares(self) -> "Evaluation":
+        for share in self.fractions:
+            if not 0 < share <= 1:
+                raise ValueError(f"a fraction is in (0, 1], not {share:g}")
+            if share < 1 and self.task in UNTRAINED:
+                raise ValueError(f"{self.task} trains nothing, a fraction of {share:g} has no meaning: leave it out")
+        return self
+
+    def tasks(self) -> dict[float, Task]:
+        """By share, the smallest first. UserError for settings that the task does not know."""
+        kind, where = task_class(self.task), f"settings of {self.task}"
+        return {
+            share: validate(kind, {**self.settings, **own}, where=where)
+            for share, own in sorted(self.fractions.items())
+        }
+
+    def on(self, data: Prepared) -> "Evaluation":
+        """Without its published figures where the folder was prepared in another way. UserError: another source."""
+        if self.data is None:
+            return self
+        wanted = self.data.model_dump(exclude_none=True)
+        source, found = wanted.pop("source"), data.meta.get("source")
+        if source != found:
+            raise UserError(
+                f"{data.root} is of {found}, the recipe measures {source}: give a folder prepared from that"
+            )
+        differ = [
+            f"{key} {data.meta.get(key)}, not {value}" for key, value in wanted.items() if data.meta.get(key) != value
+        ]
+        if not differ:
+            return self
+        log.warning("%s has %s: the published figures are left out", data.root, "; ".join(differ))
+        return self.model_copy(update={"published": None})
+
+
+def planned(
+    task: TaskName | None, recipe: Path | None, *, mode: Mode | None, fraction: float | None, settings: dict[str, Any]
+) -> Evaluation:
+    """The recipe's evaluation, or the task's, with the flags that are given in place of what it says.
+
+    Published figures stay only in the mode that they were published in.
+    """
+    if recipe is not None:
+        plan = load_config(Evaluation, recipe)
+        if task not in (None, plan.task):
+            raise UserError(f"{recipe} measures {plan.task}, not {task}: leave out one of the two")
+    elif task is not None:
+        plan = Evaluation(task=task)
+    else:
+        raise UserError("nothing to measure: name a TASK, or a --recipe such as recipes/downstream/rsna_linear.yaml")
+    fractions = plan.fractions if fraction is None else {fraction: plan.fractions.get(fraction, {})}
+    changed = {
+        "mode": mode or plan.mode,
+        "fractions": {share: {**own, **settings} for share, own in fractions.items()},
+        "published": plan.published if mode in (None, plan.mode) else None,
+    }
+    return validate(Evaluation, {**plan.model_dump(), **changed}, where=str(recipe or plan.task))

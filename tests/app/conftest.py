@@ -1,0 +1,19 @@
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra [serve] is not installed")
+
+from served import serving, untrained
+
+from imitate.app.server import create
+from imitate.app.service import Service
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory) -> Service:
+    return Service(*untrained(tmp_path_factory.mktemp("served")))
+
+
+@pytest.fixture(scope="session")
+def address(service):
+    with serving(create(service)) as address:
+        yield address

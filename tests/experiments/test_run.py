@@ -1,0 +1,154 @@
+"""A study of a tiny recipe, its commands run in this process: order, resumption, what is written."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+from folders import write_folder
+from recipes import tiny_recipe
+
+from compare import corrected, differences
+from imitate import cli
+from imitate.config import validate
+from imitate.types import UserError
+from run import Runner, carry_out
+from study import Study, load_study
+from tables import page, read
+
+TASKS = {
+    "retrieval": {"task": "retrieval", "data": "set", "settings": {"split": "val"}},
+    "probe": {"task": "linear-classification", "data": "set", "settings": {"split": "val"}, "fractions": [1, 0.5]},
+}
+STAGES = [
+    {"family": "baselines", "rows": {"IMITATE": {}, "CLIP": {"settings": {"objective.name": "clip"}}}},
+    {"family": "baselines", "rows": {"SimCLR": {"settings": {"objective.name": "simclr"}, "tasks": ["probe"]}}},
+    {"family": "controls", "rows": {"untrained": {"model": "random"}, "raw": {"model": "pixels", "tasks": ["probe"]}}},
+]
+
+
+class AtOnce(ThreadPoolExecutor):
+    """Runs each task where it is submitted: a pre-training in this process takes signals, as only its main thread can."""
+
+    def submit(self, task: Callable[[], bool]) -> Future[bool]:  # type: ignore[override]
+        future: Future[bool] = Future()
+        future.set_result(task())
+        return future
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("run.ThreadPoolExecutor", AtOnce)
+    write_folder(tmp_path / "work" / "set", n=60)
+    return tmp_path / "work"
+
+
+def study(work: Path, **changes: object) -> Study:
+    recipe = work / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(tiny_recipe(epochs=1).model_dump(mode="json")))
+    values = {"recipe": str(recipe), "train": "set", "data": {"set": {"source": "table"}}, "seeds": 2}
+    return validate(Study, {**values, "tasks": TASKS, "stages": STAGES, **changes}, where="test")
+
+
+class Here(Runner):
+    """Runs the commands in this process; ``broken`` names fail."""
+
+    broken: frozenset[str] = frozenset()
+
+    def run(self, name: str, arguments: list[str]) -> dict[str, float] | None:
+        self.ran = [*getattr(self, "ran", []), name]
+        if name in self.broken:
+            return None
+        whole = [arguments[2:]] if arguments[0] == "-m" else [json.loads(command) for command in arguments[1:]]
+        return None if max(cli.main(command) for command in whole) else {"seconds": 2.0, "cpu_seconds": 1.5}
+
+
+def runner(work: Path, **changes: object) -> Here:
+    return Here(study(work, **changes), work, work.parent / "out", threads=1, seeds=2)
+
+
+def test_a_stopped_study_goes_on_with_what_is_missing(work: Path) -> None:
+    control = {"family": "controls", "rows": {"untrained": {"model": "random"}}}
+    less = {"tasks": {"retrieval": TASKS["retrieval"]}, "stages": [STAGES[0], control]}
+    first = runner(work, **less)
+    first.broken = frozenset({"pretrain-clip-1"})
+    assert not carry_out(first, workers=1)
+    trained = [name for name in first.ran if name.startswith("pretrain")]
+    assert trained == ["pretrain-imitate-0", "pretrain-clip-0", "pretrain-imitate-1", "pretrain-clip-1"]
+    assert "measure-clip" not in first.ran and "measure-untrained" in first.ran
+
+    second = runner(work, **less)
+    assert carry_out(second, workers=1)
+    assert second.ran == ["pretrain-clip-1", "measure-clip"]
+    third = runner(work, **less)
+    assert carry_out(third, workers=1) and not hasattr(third, "ran")
+
+
+def test_what_the_tables_say_is_made_from_the_files_in_out(work: Path) -> None:
+    assert carry_out(runner(work), workers=1)
+    out = work.parent / "out"
+    about = json.loads((out / "study.json").read_text())
+    assert not list(out.glob("*.npz")) and str(work) not in json.dumps(about["results"])
+    assert len(list(out.glob("*--*.json"))) == len(about["results"]) == 3 + 3 + 2 + 3 + 2
+    run = about["compute"]["CLIP"][0]
+    assert run["steps"] * 8 == run["pairs"] > 0 and run["seconds"] == 2.0 and not run["resumed"]
+    model = yaml.safe_load((work / "runs/clip/0/config.yaml").read_text())["model"]
+    assert model["levels"] == [] and model["texts"] == "report"
+
+    found = corrected(differences(work / "results", about, resamples=50))
+    assert len(found) == len(about["results"]) - 3
+    for family in ("baselines", "controls"):
+        p = [each["p"] for each in found if each["family"] == family]
+        assert min(each["p_holm"] for each in found if each["family"] == family) == min(1, min(p) * len(p))
+    (out / "differences.json").write_text(json.dumps(found))
+    text = page(read(out), ["baselines", "controls"])
+    value = json.loads((out / "clip--retrieval.json").read_text())["metrics"]["mean-recall"]["value"]
+    assert f"| CLIP | 2 | {100 * value:.1f} (" in text
+    assert "probe at 50%, AUROC" in text and "minus IMITATE" in text and "| SimCLR | 2 |  |" in text
+
+
+def test_finished_runs_of_other_settings_are_not_taken_for_these(work: Path) -> None:
+    stages = [{"family": "baselines", "rows": {"IMITATE": {"settings": {"training.epochs": 1}}}}]
+    assert carry_out(runner(work, stages=stages, tasks={}), workers=1)
+    stages[0]["rows"]["IMITATE"]["settings"]["training.epochs"] = 2
+    again = runner(work, stages=stages, tasks={})
+    assert not carry_out(again, workers=1) and not hasattr(again, "ran")
+
+
+def test_a_command_is_timed_and_its_last_line_told_where_it_fails(work: Path, caplog: pytest.LogCaptureFixture) -> None:
+    real = Runner(study(work), work, work / "out", threads=1, seeds=1)
+    spent = real.run("good", ["-c", "sum(range(3_000_000))"])
+    assert spent is not None and 0 < spent["cpu_seconds"] <= spent["seconds"] + 0.1
+    with caplog.at_level("INFO"):
+        assert real.run("bad", ["-c", "import sys; print('the reason'); sys.exit(2)"]) is None
+    assert "bad stopped with 2: the reason" in caplog.text
+
+
+def test_stopping_ends_the_commands_and_starts_no_more(work: Path) -> None:
+    real = Runner(study(work), work, work / "out", threads=1, seeds=1)
+    found: list[object] = []
+    waiting = threading.Thread(target=lambda: found.append(real.run("long", ["-c", "import time; time.sleep(60)"])))
+    waiting.start()
+    while not real.children:
+        time.sleep(0.01)
+    real.stop()
+    waiting.join(timeout=20)
+    assert found == [None] and real.run("next", ["-c", "pass"]) is None
+
+
+def test_names_that_a_study_does_not_define_are_told(work: Path, tmp_path: Path) -> None:
+    path, whole = tmp_path / "study.yaml", study(work).model_dump(mode="json")
+    mistakes = {
+        "data set other is used but not defined": {"train": "other"},
+        "row Nobody is used": {"reference": "Nobody"},
+        "rows CLIP, clip share a name": {"stages": [*STAGES, {"family": "x", "rows": {"clip": {}}}]},
+        "task nothing is used": {"stages": [*STAGES, {"family": "x", "rows": {"A": {"tasks": ["nothing"]}}}]},
+    }
+    for message, change in mistakes.items():
+        path.write_text(yaml.safe_dump({**whole, **change}))
+        with pytest.raises(UserError, match=message):
+            load_study(path)

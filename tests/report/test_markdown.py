@@ -1,0 +1,31 @@
+import json
+from pathlib import Path
+
+import results_files
+
+from imitate.report import report
+
+
+def test_tables_hold_the_figures_of_the_files(tmp_path: Path) -> None:
+    paths = [
+        results_files.classification(tmp_path / "a.json", task="linear-classification", model="IMITATE | ours", n=100),
+        results_files.classification(tmp_path / "b.json", task="linear-classification", model="untrained", n=100),
+    ]
+    text = report(tuple(paths), out=tmp_path / "new" / "results.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert rows[0] == "|  | chance | IMITATE ∣ ours | untrained |"
+    assert {row.count("|") for row in rows} == {5}
+    auroc = json.loads(paths[0].read_text(encoding="utf-8"))["metrics"]["auroc"]
+    expected = f"{100 * auroc['value']:.1f} ({100 * auroc['low']:.1f}–{100 * auroc['high']:.1f})"
+    assert next(row for row in rows if row.startswith("| AUROC |")).split(" | ")[2] == expected
+
+
+def test_retrieval_shows_the_rank_of_both_branches_beside_recall(tmp_path: Path) -> None:
+    path = results_files.retrieval(tmp_path / "r.json", model="IMITATE")
+    results = json.loads(path.read_text(encoding="utf-8"))
+    for branch in ("both", "findings"):
+        results["metrics"][f"percentile/{branch}/image-to-text"] = results["metrics"]["mean-recall"]
+    path.write_text(json.dumps(results), encoding="utf-8")
+    text = report((path,), out=tmp_path / "r.md").read_text(encoding="utf-8")
+    assert "| R@10 · both · image → text |" in text and "| percentile rank · both · image → text |" in text
+    assert "findings" not in text

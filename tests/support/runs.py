@@ -1,0 +1,33 @@
+"""A run folder as pre-training leaves it, without the training."""
+
+from pathlib import Path
+
+import torch
+import yaml
+from folders import write_folder
+from recipes import tiny_recipe
+
+from imitate.data.prepared import Prepared
+from imitate.data.texts import corpus
+from imitate.models.imitate import seeded_model
+from imitate.models.text import LsaTextEncoder, save_text_encoder
+
+
+def write_run(root: Path, *, data: Path | None = None, **model: object) -> Path:
+    """``root/run`` over the prepared folder ``root/data``; running statistics are those of a few random inputs."""
+    folder = data or write_folder(root / "data")
+    encoder = LsaTextEncoder.fit(corpus(Prepared.open(folder)), width=8)
+    recipe = tiny_recipe()
+    config = recipe.model.model_copy(update={"text_width": encoder.width, **model})
+    fresh = seeded_model(config, pretrained=False, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        fresh.encode_image(torch.randn(16, 3, config.image_size, config.image_size, generator=generator))
+        fresh.encode_text(0.3 * torch.randn(16, encoder.width, generator=generator))
+    run = root / "run"
+    fresh.save(run / "model")
+    save_text_encoder(encoder, run / "text")
+    meta = Prepared.open(folder).meta
+    settings = recipe.model_dump(mode="json") | {"data": {"path": str(folder), "fingerprint": meta["fingerprint"]}}
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    return run

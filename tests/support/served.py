@@ -1,0 +1,53 @@
+"""A model that nobody trained, and a real server over it on a free port of the loopback."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from folders import write_folder
+from recipes import TINY_MODEL
+
+from imitate.app.guard import Guard
+from imitate.app.server import web_server
+from imitate.data.prepared import Prepared
+from imitate.data.texts import corpus
+from imitate.inference import Predictor
+from imitate.models.imitate import freeze_all, seeded_model
+from imitate.models.text import fit_or_load
+from imitate.tasks.base import Subject
+
+WORDS = "small left pleural effusion. the heart is enlarged. the lungs are clear. no pneumothorax."
+MARKUP = "<script>document.title = 'run'</script><b>left</b> effusion"
+
+
+def untrained(root: Path) -> tuple[Predictor, Prepared]:
+    """A predictor, and a folder in which a report has markup."""
+    data = Prepared.open(write_folder(root / "data"))
+    data.table.loc[:5, "findings"] = MARKUP
+    text = fit_or_load("lsa-8", [*corpus(data), *WORDS.split(".")])
+    config = TINY_MODEL.model_copy(update={"text_width": text.width})
+    model = seeded_model(config, pretrained=False, seed=0)
+    freeze_all(model)
+    return Predictor(Subject(str(root / "run"), model.image, config, model=model, text=text)), data
+
+
+@contextmanager
+def serving(app: Guard) -> Iterator[str]:
+    """Its address, while it runs in a thread."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = web_server(app)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not server.started:
+        assert thread.is_alive() and time.monotonic() < deadline, "the server does not start"
+        time.sleep(0.02)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        listener.close()
