@@ -23,7 +23,7 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 
 bench: .venv/ready
-	for name in step data retrieval scaling growth tables; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in step data retrieval scaling growth pages; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean:
 	rm -rf .venv demo build dist
