@@ -4,8 +4,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from imitate.config import Recipe, load_config, parse_settings
 from imitate.data.prepared import Prepared
 from imitate.data.sampling import Order, Reader, training_rows
@@ -13,6 +11,7 @@ from imitate.data.texts import corpus, text_embeddings
 from imitate.models.imitate import Imitate, parameter_count, seeded_model
 from imitate.models.reference import import_published
 from imitate.models.text import fit_or_load, load_text_encoder, save_text_encoder
+from imitate.plain_yaml import read_yaml
 from imitate.tasks.base import Budget, Subject
 from imitate.tasks.retrieval import Retrieval
 from imitate.training.engine import launch
@@ -73,7 +72,7 @@ def _settle(recipe: Recipe, data: Prepared, out: Path) -> tuple[Recipe, TextEnco
 
 
 def _settled(out: Path) -> Recipe:
-    values = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
+    values = read_yaml(out / "config.yaml", holds="this run's settings")
     values.pop("data")
     return Recipe.model_validate(values)
 

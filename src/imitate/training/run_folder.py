@@ -11,6 +11,7 @@ import yaml
 from torch.utils.tensorboard import SummaryWriter
 
 from imitate.config import Recipe
+from imitate.plain_yaml import read_yaml
 from imitate.types import UserError
 
 FREE = {"devices", "nodes", "log_every", "checkpoint_every"}
@@ -50,7 +51,7 @@ def settle(folder: Path, recipe: Recipe, data: dict[str, str]) -> None:
         part.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
         part.replace(path)
         return
-    found, ours = (_flat(settings) for settings in (yaml.safe_load(path.read_text(encoding="utf-8")), wanted))
+    found, ours = (_flat(settings) for settings in (read_yaml(path, holds="this run's settings"), wanted))
     differ = [
         f"{key} is {found.get(key)!r} there and {ours.get(key)!r} here"
         for key in sorted(found.keys() | ours.keys())
