@@ -142,7 +142,8 @@ def _records(raw: Path, rows: pd.DataFrame, *, prefix: str = "") -> Iterator[Rec
                 view=view or "",
                 impression=impression,
                 labels=dict(zip(CLASSES, values, strict=True)),
-            )
+            ),
+            root=raw,
         )
 
 
