@@ -16,7 +16,7 @@ from imitate.tasks.base import Budget, Subject
 from imitate.tasks.retrieval import Retrieval
 from imitate.training.engine import launch
 from imitate.training.loop import Job, Validate, fit
-from imitate.training.run_folder import claimed, settle
+from imitate.training.run_folder import claimed, room, settle
 from imitate.types import TextEncoder, UserError
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def pretrain(
     prepared = Prepared.open(data, size=chosen.model.prepared_size)
     fabric = launch(chosen.training, threads=threads)
     if fabric.is_global_zero:
-        with claimed(out):
+        with claimed(out), room(out):
             chosen, encoder = _settle(chosen, prepared, out)
             fabric.barrier()
             finished = _train(fabric, chosen, prepared, encoder, out)
