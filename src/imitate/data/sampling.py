@@ -46,6 +46,7 @@ class Reader:
 
     def __init__(self, data: Prepared, texts: dict[str, np.ndarray], *, pin: bool = False) -> None:
         self._images, self._texts, self._pin = data.images, texts, pin
+        self.image_ids = data.table["image_id"].to_numpy()
         self._has = {section: data.has(section) for section in SECTIONS}
 
     def __call__(self, rows: np.ndarray) -> PretrainBatch:
