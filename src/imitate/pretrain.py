@@ -4,8 +4,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from imitate.config import Recipe, load_config, parse_settings
 from imitate.data.prepared import Prepared
 from imitate.data.sampling import Order, Reader, training_rows, warm_up
@@ -13,11 +11,12 @@ from imitate.data.texts import corpus, text_embeddings
 from imitate.models.imitate import Imitate, parameter_count, seeded_model
 from imitate.models.reference import import_published
 from imitate.models.text import fit_or_load, load_text_encoder, save_text_encoder
+from imitate.plain_yaml import read_yaml
 from imitate.tasks.base import Budget, Subject
 from imitate.tasks.retrieval import Retrieval
 from imitate.training.engine import launch
 from imitate.training.loop import Job, Validate, fit
-from imitate.training.run_folder import claimed, settle
+from imitate.training.run_folder import claimed, room, settle
 from imitate.types import TextEncoder, UserError
 
 log = logging.getLogger(__name__)
@@ -43,7 +42,7 @@ def pretrain(
     prepared = Prepared.open(data, size=chosen.model.prepared_size)
     fabric = launch(chosen.training, threads=threads)
     if fabric.is_global_zero:
-        with claimed(out):
+        with claimed(out), room(out):
             chosen, encoder = _with_text(chosen, prepared, out)
             job = _job(fabric, chosen, prepared, encoder, out)  # mistakes in the recipe show before anything is written
             settle(out, chosen, {"path": str(prepared.root), "fingerprint": prepared.meta["fingerprint"]})
@@ -70,7 +69,7 @@ def _with_text(recipe: Recipe, data: Prepared, out: Path) -> tuple[Recipe, TextE
 
 
 def _settled(out: Path) -> Recipe:
-    values = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
+    values = read_yaml(out / "config.yaml", holds="this run's settings")
     values.pop("data")
     return Recipe.model_validate(values)
 
