@@ -14,7 +14,7 @@ from imitate.models.text import fit_or_load, load_text_encoder, save_text_encode
 from imitate.plain_yaml import read_yaml
 from imitate.tasks.base import Budget, Subject
 from imitate.tasks.retrieval import Retrieval
-from imitate.training.engine import launch
+from imitate.training.engine import launch, together
 from imitate.training.loop import Job, Validate, fit
 from imitate.training.run_folder import claimed, room, settle
 from imitate.types import TextEncoder, UserError
@@ -84,7 +84,8 @@ def _train(fabric: Any, recipe: Recipe, data: Prepared, encoder: TextEncoder, ou
              len(order.rows), order.steps_per_epoch)  # fmt: skip
     reader = Reader(data, text_embeddings(data, encoder), pin=fabric.device.type == "cuda")
     validate = _validation(data, encoder, recipe, str(fabric.device))
-    return fit(Job(fabric, recipe, model, order, reader, out, validate))
+    with together(fabric):
+        return fit(Job(fabric, recipe, model, order, reader, out, validate))
 
 
 def _validation(data: Prepared, encoder: TextEncoder, recipe: Recipe, device: str) -> Validate | None:
