@@ -14,7 +14,7 @@ from imitate.models.text import fit_or_load, load_text_encoder, save_text_encode
 from imitate.plain_yaml import read_yaml
 from imitate.tasks.base import Budget, Subject
 from imitate.tasks.retrieval import Retrieval
-from imitate.training.engine import launch
+from imitate.training.engine import launch, together
 from imitate.training.loop import Job, Validate, fit
 from imitate.training.run_folder import claimed, room, settle
 from imitate.types import TextEncoder, UserError
@@ -41,22 +41,27 @@ def pretrain(
     chosen = load_config(Recipe, recipe, parse_settings(settings)).resolved()
     prepared = Prepared.open(data, size=chosen.model.prepared_size)
     fabric = launch(chosen.training, threads=threads)
-    if fabric.is_global_zero:
-        with claimed(out), room(out):
-            chosen, encoder = _with_text(chosen, prepared, out)
-            job = _job(fabric, chosen, prepared, encoder, out)  # mistakes in the recipe show before anything is written
-            settle(out, chosen, {"path": str(prepared.root), "fingerprint": prepared.meta["fingerprint"]})
-            if not (out / "text" / "text.json").is_file():
-                save_text_encoder(encoder, out / "text")
-            fabric.barrier()
-            finished = fit(job)
-    else:
-        fabric.barrier()
-        finished = fit(_job(fabric, _settled(out), prepared, load_text_encoder(out / "text"), out))
+    with together(fabric):
+        finished = _train(fabric, chosen, prepared, out)
     if not finished:
         log.info("stopped and saved; the same command continues")
         raise KeyboardInterrupt
     log.info("finished: %s", out / "model")
+
+
+def _train(fabric: Any, recipe: Recipe, data: Prepared, out: Path) -> bool:
+    """The first process makes the run folder, the others take it from there; False if a signal stopped the run."""
+    if not fabric.is_global_zero:
+        fabric.barrier()
+        return fit(_job(fabric, _settled(out), data, load_text_encoder(out / "text"), out))
+    with claimed(out), room(out):
+        recipe, encoder = _with_text(recipe, data, out)
+        job = _job(fabric, recipe, data, encoder, out)  # mistakes in the recipe show before anything is written
+        settle(out, recipe, {"path": str(data.root), "fingerprint": data.meta["fingerprint"]})
+        if not (out / "text" / "text.json").is_file():
+            save_text_encoder(encoder, out / "text")
+        fabric.barrier()
+        return fit(job)
 
 
 def _with_text(recipe: Recipe, data: Prepared, out: Path) -> tuple[Recipe, TextEncoder]:

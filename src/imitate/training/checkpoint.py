@@ -32,7 +32,8 @@ def save_checkpoint(state: dict[str, Any], folder: Path) -> None:
     except (OSError, RuntimeError) as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise UserError(f"cannot write a checkpoint to {folder}: {error}; the one before it is untouched") from error
+        reason = next((e for e in (error, error.__context__) if isinstance(e, OSError)), error)  # torch hides the cause
+        raise UserError(f"cannot write a checkpoint to {folder}: {reason}; the one before it is untouched") from error
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:

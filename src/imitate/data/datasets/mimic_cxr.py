@@ -202,6 +202,8 @@ def _has_reports(folder: Path) -> bool:
 
 
 def _read_file(folder: Path, name: str) -> bytes:
+    if not (folder / name).is_file():  # a pipe would never end
+        raise FileNotFoundError(name)
     with (folder / name).open("rb") as file:
         data = file.read(REPORT_LIMIT + 1)
     if len(data) > REPORT_LIMIT:
