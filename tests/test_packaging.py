@@ -42,7 +42,13 @@ def test_the_wheel_holds_every_file_of_the_package(built):
     }
     recipes = {f"imitate/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "recipes").rglob("*.yaml")}
     assert names >= source | recipes and "imitate = imitate.cli:main" in entry
-    for kind in ("py.typed", "app/page/index.html", "tasks/prompts/findings.yaml", "model_card.md", "recipes/tiny.yaml"):
+    for kind in (
+        "py.typed",
+        "app/page/index.html",
+        "tasks/prompts/findings.yaml",
+        "model_card.md",
+        "recipes/tiny.yaml",
+    ):
         assert f"imitate/{kind}" in names
     assert all(name.split("/")[0] in ("imitate", f"imitate_cxr-{PROJECT['version']}.dist-info") for name in names)
 
@@ -50,7 +56,14 @@ def test_the_wheel_holds_every_file_of_the_package(built):
 def test_the_sdist_holds_what_builds_and_tests_it(built):
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    for name in ("pyproject.toml", "Makefile", "constraints.txt", "mkdocs.yml", "docs/quickstart.md", "experiments/run.py"):
+    for name in (
+        "pyproject.toml",
+        "Makefile",
+        "constraints.txt",
+        "mkdocs.yml",
+        "docs/quickstart.md",
+        "experiments/run.py",
+    ):
         assert name in names
     assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").glob("*.py")} <= names
 
