@@ -1,9 +1,11 @@
 """Every command and every snippet of the README and of docs/ does what it says, small, on synthetic archives."""
 
+import operator
 import os
 import re
 import shutil
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +97,15 @@ def test_what_a_sentence_names_is_there(path):
             assert (ROOT / name).is_file(), name
     for name in re.findall(r"`((?:recipes|benchmarks|experiments|tests|docs)/[\w./-]+\.\w+)`", text):
         assert (ROOT / name).exists() or name.startswith("docs/results/"), name
+
+
+def test_each_equation_stands_beside_a_function_that_is_there():
+    rows = re.findall(r"`([\w/]+)\.py: ([\w.,/ ]+)`", (ROOT / "docs" / "method.md").read_text(encoding="utf-8"))
+    assert len(rows) > 12
+    for module, names in rows:
+        home = import_module(f"imitate.{module.replace('/', '.')}")
+        for name in names.split(", "):
+            assert operator.attrgetter(name)(home), f"{module}.py: {name}"
 
 
 def test_no_command_hides_in_a_block_that_is_not_read():
