@@ -127,9 +127,12 @@ def smaller(name: str, rest: list[str]) -> list[str]:
     return [*rest[:at], *(rest[at:after] if flag == "--settings" else []), *values, *rest[after:]]
 
 
-def expanded(words: list[str]) -> list[str]:
-    """Patterns of files as a shell fills them in."""
-    return [found for word in words for found in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
+def expanded(words: list[str], folder: Path = Path()) -> list[str]:
+    """Patterns of files as a shell in ``folder`` fills them in."""
+    found = [
+        sorted(each.relative_to(folder) for each in folder.glob(word)) if "*" in word else [word] for word in words
+    ]
+    return [str(each) for some in found for each in some]
 
 
 def parse(words: list[str]) -> None:
