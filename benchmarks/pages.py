@@ -1,4 +1,4 @@
-"""Fill docs/performance.md and docs/scaling.md from docs/results/*.json, and draw the growth curves.
+"""Fill the tables of docs/*.md (``PAGES``) from docs/results/*.json, and draw the growth curves.
 
 ``<!-- table FILE NAME -->`` and ``<!-- end -->`` enclose what is generated. Without FILE.json that says how to get it.
 
@@ -13,7 +13,7 @@ from typing import Any
 from measuring import RESULTS, Row, shown
 
 DOCS = RESULTS.parent
-PAGES = ("performance.md", "scaling.md")
+PAGES = ("performance.md", "quickstart.md", "scaling.md")
 PATTERN = re.compile(r"(<!-- (table|machine|figure) ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FIGURE = DOCS / "figures" / "growth.svg"
 CURVES = {  # title: file, table, abscissa, ordinate

@@ -1,0 +1,95 @@
+"""What `pip install` gets: the whole package with its data, and no requirement that nothing uses."""
+
+import ast
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+UNSEEN = {  # needed, though no module here imports them
+    "pylibjpeg": "pydicom decodes JPEG with it",
+    "pylibjpeg-libjpeg": "pydicom decodes JPEG with it",
+    "pylibjpeg-openjpeg": "pydicom decodes JPEG 2000 with it",
+    "tensorboard": "torch.utils.tensorboard writes with it",
+}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel and an sdist, made without the network."""
+    pytest.importorskip("hatchling", reason="hatchling, of the extra [dev], is not installed")
+    out = tmp_path_factory.mktemp("dist")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-d", out], cwd=ROOT, check=True, capture_output=True)
+    return out
+
+
+def test_the_wheel_holds_every_file_of_the_package(built):
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        names = set(wheel.namelist())
+        entry = next(wheel.read(name).decode() for name in names if name.endswith("entry_points.txt"))
+    source = {
+        path.relative_to(ROOT / "src").as_posix()
+        for path in (ROOT / "src" / "imitate").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    recipes = {f"imitate/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "recipes").rglob("*.yaml")}
+    assert names >= source | recipes and "imitate = imitate.cli:main" in entry
+    for kind in (
+        "py.typed",
+        "app/page/index.html",
+        "tasks/prompts/findings.yaml",
+        "model_card.md",
+        "recipes/tiny.yaml",
+    ):
+        assert f"imitate/{kind}" in names
+    assert all(name.split("/")[0] in ("imitate", f"imitate_cxr-{PROJECT['version']}.dist-info") for name in names)
+
+
+def test_the_sdist_holds_what_builds_and_tests_it(built):
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for name in (
+        "pyproject.toml",
+        "Makefile",
+        "constraints.txt",
+        "mkdocs.yml",
+        "docs/quickstart.md",
+        "experiments/run.py",
+    ):
+        assert name in names
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").glob("*.py")} <= names
+
+
+def test_what_is_imported_is_required_and_what_is_required_is_imported():
+    distributions = packages_distributions()
+    imported = {canonical(name) for top in foreign_imports() for name in distributions.get(top, [top])}
+    required = {canonical(line) for line in PROJECT["dependencies"]}
+    optional = {canonical(line) for extra in ("serve", "faiss") for line in PROJECT["optional-dependencies"][extra]}
+    assert imported - required - optional <= {"starlette"}, "not in pyproject.toml"  # starlette is fastapi's own
+    assert required - imported - set(UNSEEN) == set(), "nothing imports it"
+    assert not required & optional
+
+
+def foreign_imports() -> set[str]:
+    found = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.split(".")[0])
+    return found - set(sys.stdlib_module_names) - {"imitate"}
+
+
+def canonical(requirement: str) -> str:
+    name = re.match(r"[\w.-]+", requirement)
+    assert name
+    return re.sub(r"[-_.]+", "-", name[0]).lower()
