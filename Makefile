@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test stress lint docs bench clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -15,6 +15,10 @@ demo: .venv/ready
 
 test: .venv/ready lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+stress: .venv/ready
+	IMITATE_FIGURES=docs/results/reliability $(BIN)/python -m pytest -m stress tests/stress
+	$(BIN)/python tests/stress/mutants.py --out docs/results/reliability/mutants.json
 
 lint: .venv/ready
 	$(BIN)/ruff check .

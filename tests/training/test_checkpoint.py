@@ -48,3 +48,15 @@ def test_no_space_leaves_the_last_one_untouched(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert load_checkpoint(tmp_path)["step"] == 1
     assert {p.name for p in tmp_path.iterdir()} == {LAST}
+
+
+def test_the_cause_that_torch_hides_is_told(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        try:
+            raise OSError(28, "No space left on device")
+        finally:
+            raise RuntimeError("unexpected pos 64 vs 0")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match="No space left"):
+        save_checkpoint(state(1), tmp_path)
