@@ -1,4 +1,4 @@
-"""What the benchmarks share: fair timing, peak memory, the machine, the results file that ``tables.py`` reads.
+"""What the benchmarks share: fair timing, peak memory, the machine, the results file that ``pages.py`` reads.
 
 A results file holds named tables, each a list of rows with the same columns. Every benchmark takes ``--out FOLDER`` for
 it and ``--quick``, which shrinks everything to seconds: to see that it runs, not to be quoted.

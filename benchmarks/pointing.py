@@ -1,10 +1,8 @@
 """Do heat-maps point at lesions? Pointing game and localisation on boxes, for each branch and method, with controls.
 
 Every pair of an image and a class that has boxes in it is asked with the class's positive prompts. A map points where
-it is highest: a hit is a point in one of the boxes. Its localisation is P(a place inside is hotter than one outside),
-the AUROC over the pixels that the model sees. Beside both stand their gains over the map that the same text has in
-another image of that class, and over the map that another class's text has in the same image: zero where a map shows
-not this image, or not this text.
+it is highest: a hit is a point in one of the boxes. Its localisation is the AUROC of pixels inside against outside.
+Beside it stand its gains over the map of the same text in another image of that class, and of another text here.
 
     python benchmarks/pointing.py                                   (draws radiographs, trains on them; some minutes)
     python benchmarks/pointing.py --runs RUN... --data PREPARED --out docs/results/pointing/NAME.json

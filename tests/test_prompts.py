@@ -99,7 +99,7 @@ def test_prompts_of_the_command_line(tmp_path):
     path.write_text("Edema: edema\nEffusion: {positive: [effusion], negative: [no effusion]}\n")
     assert parse_prompts([str(path)]) == {
         "Edema": "edema",
-        "Effusion": {"positive": ["effusion"], "negative": ["no effusion"]},
+        "Effusion": Prompts(positive=("effusion",), negative=("no effusion",)),
     }
     path.write_text("Edema: 3\n")
     for arguments, message in (

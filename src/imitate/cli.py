@@ -59,7 +59,7 @@ def _run(name: str, rest: list[str]) -> int:
             verb, args=rest, prog=f"imitate {name}", config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
         )
     except UserError as error:
-        sys.stderr.write(f"imitate {name}: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"imitate {name}: {error}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write(f"imitate {name}: interrupted\n")

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from imitate.plain_yaml import parse_yaml, read_yaml
 from imitate.types import UserError
 
 Kernel = Literal["exp", "gaussian", "laplacian", "sigmoid", "none"]
@@ -142,19 +142,15 @@ def load_config(kind: type[AnyConfig], path: Path, overrides: dict[str, Any] | N
     """Read a YAML file into ``kind``; ``overrides`` maps dotted keys to values. Raises UserError in one line."""
     if not path.is_file():
         raise UserError(f"no recipe at {path}: give the path of a YAML file such as recipes/tiny.yaml")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold keys and values, not {type(values).__name__}")
+    values = {str(key): value for key, value in read_yaml(path, holds="keys and values").items()}
     for key, value in (overrides or {}).items():
-        target, *rest = key.split(".")
+        *groups, last = key.split(".")
         node = values
-        while rest:
-            node = node.setdefault(target, {})
-            target, *rest = rest
-        node[target] = value
+        for group in groups:
+            node = node.setdefault(group, {})
+            if not isinstance(node, dict):
+                raise UserError(f"setting {key}: {group} is {node!r}, which has no parts")
+        node[last] = value
     return validate(kind, values, where=str(path))
 
 
@@ -165,10 +161,7 @@ def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise UserError(f"setting {pair!r} has no value: write it as key=value")
-        try:
-            parsed[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"setting {pair!r}: the value is not valid YAML") from error
+        parsed[key] = parse_yaml(value, where=f"setting {pair!r}: the value")
     return parsed
 
 

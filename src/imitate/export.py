@@ -7,7 +7,6 @@ from pathlib import Path
 from string import Template
 from typing import Any, Literal
 
-import yaml
 from safetensors.torch import save_file
 
 from imitate.config import ImitateConfig
@@ -15,6 +14,7 @@ from imitate.models import hub
 from imitate.models.image import ImageEncoder
 from imitate.models.imitate import Imitate
 from imitate.models.text import LsaTextEncoder, save_text_encoder
+from imitate.plain_yaml import read_yaml
 from imitate.tasks.base import Subject
 from imitate.tasks.subject import load_folder
 from imitate.types import UserError
@@ -112,7 +112,7 @@ def _facts(source: Path) -> dict[str, str]:
     found = [folder / "config.yaml" for folder in (source, source.parent) if (folder / "config.yaml").is_file()]
     if not found:
         return {"data": UNKNOWN, "training": UNKNOWN}
-    values = yaml.safe_load(found[0].read_text(encoding="utf-8"))
+    values = read_yaml(found[0], holds="a run's settings")
     training = values["training"]
     return {
         "data": _data(Path(values["data"]["path"]), values["data"]["fingerprint"]),

@@ -118,7 +118,7 @@ def _heatmap(predictor: Predictor, request: Request) -> None:
         out = request.out if several is None else str(several / f"{Path(image.name).stem}.png")
         content = BytesIO()
         if out.endswith(".npy"):
-            np.save(content, heat)
+            np.save(content, heat, allow_pickle=False)
         else:
             overlay(read_gray(Path(image.name)), heat).save(content, "PNG")
         _write(content.getvalue(), out)
@@ -133,7 +133,7 @@ def _embed(predictor: Predictor, request: Request) -> None:
         vectors = predictor.embed_images(images, branch=request.branch)
     content = BytesIO()
     if request.out.endswith(".npy"):
-        np.save(content, vectors)
+        np.save(content, vectors, allow_pickle=False)
     elif request.out.endswith(".npz"):
         np.savez(content, name=np.array(names), vector=vectors)
     else:

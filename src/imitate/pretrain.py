@@ -4,8 +4,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from imitate.config import Recipe, load_config, parse_settings
 from imitate.data.prepared import Prepared
 from imitate.data.sampling import Order, Reader, training_rows, warm_up
@@ -13,11 +11,12 @@ from imitate.data.texts import corpus, text_embeddings
 from imitate.models.imitate import Imitate, parameter_count, seeded_model
 from imitate.models.reference import import_published
 from imitate.models.text import fit_or_load, load_text_encoder, save_text_encoder
+from imitate.plain_yaml import read_yaml
 from imitate.tasks.base import Budget, Subject
 from imitate.tasks.retrieval import Retrieval
-from imitate.training.engine import launch
+from imitate.training.engine import launch, together
 from imitate.training.loop import Job, Validate, fit
-from imitate.training.run_folder import claimed, settle
+from imitate.training.run_folder import claimed, room, settle
 from imitate.types import TextEncoder, UserError
 
 log = logging.getLogger(__name__)
@@ -42,22 +41,27 @@ def pretrain(
     chosen = load_config(Recipe, recipe, parse_settings(settings)).resolved()
     prepared = Prepared.open(data, size=chosen.model.prepared_size)
     fabric = launch(chosen.training, threads=threads)
-    if fabric.is_global_zero:
-        with claimed(out):
-            chosen, encoder = _with_text(chosen, prepared, out)
-            job = _job(fabric, chosen, prepared, encoder, out)  # mistakes in the recipe show before anything is written
-            settle(out, chosen, {"path": str(prepared.root), "fingerprint": prepared.meta["fingerprint"]})
-            if not (out / "text" / "text.json").is_file():
-                save_text_encoder(encoder, out / "text")
-            fabric.barrier()
-            finished = fit(job)
-    else:
-        fabric.barrier()
-        finished = fit(_job(fabric, _settled(out), prepared, load_text_encoder(out / "text"), out))
+    with together(fabric):
+        finished = _train(fabric, chosen, prepared, out)
     if not finished:
         log.info("stopped and saved; the same command continues")
         raise KeyboardInterrupt
     log.info("finished: %s", out / "model")
+
+
+def _train(fabric: Any, recipe: Recipe, data: Prepared, out: Path) -> bool:
+    """The first process makes the run folder, the others take it from there; False if a signal stopped the run."""
+    if not fabric.is_global_zero:
+        fabric.barrier()
+        return fit(_job(fabric, _settled(out), data, load_text_encoder(out / "text"), out))
+    with claimed(out), room(out):
+        recipe, encoder = _with_text(recipe, data, out)
+        job = _job(fabric, recipe, data, encoder, out)  # mistakes in the recipe show before anything is written
+        settle(out, recipe, {"path": str(data.root), "fingerprint": data.meta["fingerprint"]})
+        if not (out / "text" / "text.json").is_file():
+            save_text_encoder(encoder, out / "text")
+        fabric.barrier()
+        return fit(job)
 
 
 def _with_text(recipe: Recipe, data: Prepared, out: Path) -> tuple[Recipe, TextEncoder]:
@@ -70,7 +74,7 @@ def _with_text(recipe: Recipe, data: Prepared, out: Path) -> tuple[Recipe, TextE
 
 
 def _settled(out: Path) -> Recipe:
-    values = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
+    values = read_yaml(out / "config.yaml", holds="this run's settings")
     values.pop("data")
     return Recipe.model_validate(values)
 

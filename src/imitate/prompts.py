@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 from imitate.config import validate
 from imitate.models.text import LsaTextEncoder
+from imitate.plain_yaml import read_yaml
 from imitate.tasks.zero_shot import BUILT_IN, Prompts, read_prompts
 from imitate.types import TextEncoder, UserError
 
@@ -81,13 +81,15 @@ def parse_prompts(arguments: Sequence[str]) -> dict[str, Wording] | None:
 def _read(path: Path) -> dict[str, Wording]:
     if not path.is_file():
         raise UserError(f"no prompts at {path}: give a YAML file of class: phrase, or 'Class=positive|negative'")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict) or not all(isinstance(each, str | dict) for each in values.values()):
+    values = read_yaml(path, holds="a phrase, or positive and negative prompts, for each class")
+    if not all(isinstance(each, str | dict) for each in values.values()):
         raise UserError(f"{path} must map each class to a phrase, or to positive and negative prompts")
-    return {str(name): wording for name, wording in values.items()}
+    return {str(name): each if isinstance(each, str) else _listed(str(name), each) for name, each in values.items()}
+
+
+def _listed(name: str, wording: Mapping[Any, Any]) -> Prompts:
+    sides = {str(side): [texts] if isinstance(texts, str) else texts for side, texts in wording.items()}
+    return validate(Prompts, sides, where=f"prompts of {name}")
 
 
 def _prompts(name: str, wording: Wording, encoder: TextEncoder) -> Prompts:
@@ -99,8 +101,7 @@ def _prompts(name: str, wording: Wording, encoder: TextEncoder) -> Prompts:
             negative=tuple(sentence.format(phrase) for sentence in ABSENT),
         )
     if not isinstance(wording, Prompts):
-        listed = {side: [texts] if isinstance(texts, str) else texts for side, texts in wording.items()}
-        wording = validate(Prompts, listed, where=f"prompts of {name}")
+        wording = _listed(name, wording)
     if not all(text.strip() for text in (*wording.positive, *wording.negative)):
         raise UserError(f"prompts of {name}: one is empty: write a sentence or remove it")
     known = _known(wording, encoder)

@@ -173,6 +173,15 @@ def test_reduction_does_not_alias() -> None:
     assert np.abs(image[4:-4, 4:-4].astype(int) - 127.5).max() < 10
 
 
+def test_what_is_no_file_is_told_and_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    for name, told in (("pipe", "a pipe or"), ("device", "a pipe or"), ("loop", "a link that"), (".", "a folder")):
+        with pytest.raises(ImageError, match=told):
+            read_gray(tmp_path / name)
+
+
 def test_real_radiographs(real_data: Path) -> None:
     for path in sorted((real_data / "open-i" / "images" / "images_normalized").iterdir())[:40]:
         image, _ = to_prepared(read_gray(path), 128)

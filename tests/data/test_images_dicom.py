@@ -1,12 +1,14 @@
 """DICOM: transfer syntaxes, depths, the way to displayed values, and what is refused."""
 
 import io
+import resource
 import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from corruption import deflated_bomb
 from PIL import Image
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
@@ -182,6 +184,13 @@ def test_bombs_are_refused_from_their_headers() -> None:
     stream = bytearray(picture(RAMP.astype(np.uint8), "JPEG2000", no_jp2=True))
     stream[8:16] = struct.pack(">2I", 60000, 60000)
     assert reason(dicom(bytes(stream), JPEG2000, Rows=64, Columns=48)) == "DICOM header and pixels of different size"
+
+
+def test_a_deflated_bomb_is_not_inflated() -> None:
+    content = deflated_bomb(dicom(RAMP))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert len(content) < 2**21 and reason(content) == "too many pixels"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 700_000  # KiB; whole, over a gigabyte
 
 
 def test_a_constant_dicom_is_black() -> None:

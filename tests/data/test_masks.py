@@ -56,6 +56,7 @@ def test_no_run_is_an_empty_mask_and_another_size_is_sampled_at_pixel_centres() 
         ("-1", "not pairs"),
         ("5 -2", "not pairs"),
         ("10 7", "exceed the image"),
+        ("9223372036854775807 9223372036854775807 9 1", "exceed the image"),  # 64 bits would come round to 7
     ],
 )
 def test_bad_runs_are_named(text: str, fault: str) -> None:

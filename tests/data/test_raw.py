@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from imitate.data.prepared import Dropped, Record
-from imitate.data.raw import column_values, find, present, require_filled, require_unique
+from imitate.data.raw import column_values, find, is_below, is_there, present, require_filled, require_unique
 from imitate.types import UserError
 
 
@@ -40,6 +40,22 @@ def test_blank_and_repeated_ids_are_named() -> None:
 
 def test_a_record_without_its_file_is_dropped(tmp_path: Path) -> None:
     record = Record(image_id="a", image=tmp_path / "a.png", patient="a", study="a")
-    assert present(record) == Dropped(str(tmp_path / "a.png"), "missing file")
+    assert present(record, root=tmp_path) == Dropped(str(tmp_path / "a.png"), "missing file")
     record.image.touch()
-    assert present(record) is record
+    assert present(record, root=tmp_path) is record
+    assert present(record, root=tmp_path / "b") == Dropped("a", "image outside the root")
+
+
+@pytest.mark.parametrize(
+    ("path", "inside"),
+    [("raw/a", True), ("raw/../raw/a", True), ("raw/../a", False), ("raw/a/../../b", False), ("/raw/a", False)],
+)
+def test_paths_out_of_the_archive(path: str, inside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert is_below(Path(path), Path("raw")) == is_below(Path(path), tmp_path / "raw") == inside
+
+
+def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
+    assert not is_there(tmp_path / ("x" * 5000))
+    (tmp_path / "loop").symlink_to("loop")
+    assert not is_there(tmp_path / "loop") and not is_there(tmp_path)

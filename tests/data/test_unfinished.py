@@ -106,7 +106,10 @@ def test_a_strange_folder_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
-    with Unfinished(tmp_path, SETTINGS), pytest.raises(UserError, match="another process is preparing"):
+    with (
+        Unfinished(tmp_path, SETTINGS),
+        pytest.raises(UserError, match=f"process {os.getpid()} on .* is preparing .*: wait until"),
+    ):
         Unfinished(tmp_path, SETTINGS)
     fill(tmp_path, chunk(1))
 

@@ -124,7 +124,7 @@ def test_finished_runs_of_other_settings_are_not_taken_for_these(work: Path) -> 
 
 def test_a_command_is_timed_and_its_last_line_told_where_it_fails(work: Path, caplog: pytest.LogCaptureFixture) -> None:
     real = Runner(study(work), work, work / "out", threads=1, seeds=1)
-    spent = real.run("good", ["-c", "sum(range(3_000_000))"])
+    spent = real.run("good", ["-c", "sum(range(30_000_000))"])
     assert spent is not None and 0 < spent["cpu_seconds"] <= spent["seconds"] + 0.1
     with caplog.at_level("INFO"):
         assert real.run("bad", ["-c", "import sys; print('the reason'); sys.exit(2)"]) is None

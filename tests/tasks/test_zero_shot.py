@@ -212,7 +212,7 @@ def test_a_class_without_prompts_is_left_out_and_named(
         ("Edema: {positive: [], negative: [a]}", "Edema: positive"),
         ("Edema: {positive: [a]}", "Edema: negative"),
         ("Edema: {positive: [a], negative: [b], neutral: [c]}", "Edema: unknown key 'neutral'"),
-        ("- Edema", "must map each class"),
+        ("- Edema", "must hold positive and negative prompts for each class, not list"),
         ("Edema: {", "not valid YAML"),
         (None, "no prompts at"),
     ],

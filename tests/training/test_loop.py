@@ -109,11 +109,39 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_p
         return draw
 
     monkeypatch.setattr(loop, "draw_step", poisoned)
-    with pytest.raises(UserError, match=r"not finite at step 5; rows of table.parquet in its batch: \[\d+"):
+    with pytest.raises(UserError, match=r"not finite at step 5; .* the last good checkpoint: of step 5\. Lower"):
         fit(start(tmp_path / "run", data, recipe))
+    told = json.loads((tmp_path / "run/not_finite.json").read_text())
+    assert (
+        told["step"] == 5
+        and len(told["image_ids"]) == 8
+        and all(name.startswith("image0") for name in told["image_ids"])
+    )
     monkeypatch.undo()
     job = start(tmp_path / "run", data, recipe)
     assert fit(job) and job.step == job.total
+
+
+def test_fp16_skips_an_overflow_and_stops_where_there_is_nothing_else(tmp_path, data, monkeypatch):
+    recipe, original = tiny_recipe(precision="16-mixed", epochs=12, checkpoint_every=10), loop._step
+    overflowing = {2}
+    scales = torch.cuda.is_available()  # on a CPU there is no scaler: the first overflow ends the run
+
+    def step(job, module, *rest):
+        hook = job.model.findings_head[0].weight.register_hook(
+            lambda gradient: gradient * torch.inf if job.step in overflowing else gradient
+        )
+        terms = original(job, module, *rest)
+        hook.remove()
+        return terms
+
+    monkeypatch.setattr(loop, "_step", step)
+    if scales:
+        assert fit(start(tmp_path / "once", data, recipe))
+    overflowing.update(range(6, 99))
+    told = r"step 4\d; .* the last good checkpoint: of step 40" if scales else r"step 2; .* checkpoint: none yet"
+    with pytest.raises(UserError, match=f"not finite at {told}"):
+        fit(start(tmp_path / "always", data, recipe))
 
 
 def test_best_is_the_epoch_with_the_highest_figure(tmp_path, data):

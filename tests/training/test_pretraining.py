@@ -210,3 +210,34 @@ def test_chunks_keep_a_fraction_of_the_memory_until_backward():
         return sum(size for pointer, size in held.items() if pointer not in weights)
 
     assert kept(2) < kept(None) / 5
+
+
+ALL = range(8)
+DEGENERATE = {
+    "no findings": batch(findings=ALL),
+    "no impression": batch(impression=ALL),
+    "no text at all": batch(findings=ALL, impression=ALL),
+    "one sample with findings": batch(findings=range(1, 8)),
+    "one sample": batch(1),
+    "identical texts": {**batch(), "findings": torch.ones(8, 12).cumsum(1), "impression": torch.ones(8, 12).cumsum(1)},
+    "constant texts": {**batch(), "findings": torch.full((8, 12), 0.3), "impression": torch.zeros(8, 12)},
+    "identical images": {**batch(), "images": torch.full((8, 36, 36), 7, dtype=torch.uint8)},
+    "black images": {**batch(), "images": torch.zeros(8, 36, 36, dtype=torch.uint8)},
+}
+
+
+@pytest.mark.parametrize("name", DEGENERATE)
+def test_degenerate_batches_have_finite_losses_and_gradients(name):
+    sample, settings = DEGENERATE[name], recipe(max(2, len(DEGENERATE[name]["images"])))
+    if len(sample["images"]) == 1:  # a single sample needs more than one position in the deepest level
+        settings = settings.model_copy(
+            update={"model": MODEL.model_copy(update={"prepared_size": 72, "image_size": 64})}
+        )
+        sample = {**sample, "images": torch.randint(0, 256, (1, 72, 72), dtype=torch.uint8)}
+    module = Pretraining(seeded_model(settings.model, pretrained=False, seed=0), settings.objective)
+    part = slice(len(sample["images"]))
+    terms = module(sample, draw_step(module.model, settings, step=0, part=part))
+    torch.stack([*terms.values()]).sum().backward()
+    norm = nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
+    assert all(torch.isfinite(term) for term in terms.values()) and torch.isfinite(norm), f"norm {norm}"
+    assert all(torch.isfinite(buffer).all() for buffer in module.buffers())

@@ -163,11 +163,14 @@ def _fields(record: Record | Dropped) -> list[Any]:
 
 
 def _file_digest(path: Path) -> bytes:
+    """Of nothing where there is no file; a pipe or a device, which may never end, is none."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except (FileNotFoundError, PermissionError, IsADirectoryError):
-        return b""
+        if path.is_file():
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").digest()
+    except (FileNotFoundError, PermissionError):
+        pass
+    return b""
 
 
 def _follow_parent() -> None:

@@ -4,6 +4,7 @@ Each ``*_mask`` takes the size to draw at; ``functools.partial`` of it over an a
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ def parse_runs(text: str, *, pixels: int) -> list[tuple[int, int]]:
         raise ValueError("run lengths are not integers") from None
     if len(values) % 2 or min(values, default=0) < 0:
         raise ValueError("run lengths are not pairs of gap and length")
-    edges = np.cumsum(values).tolist()
+    edges = list(accumulate(values))  # of Python's integers, which do not wrap around
     if edges and edges[-1] > pixels:
         raise ValueError("run lengths exceed the image")
     return list(zip(edges[::2], edges[1::2], strict=True))

@@ -1,5 +1,7 @@
 """Looking into a raw tree: its files, its label columns, its images."""
 
+import errno
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -47,6 +49,26 @@ def require_unique(ids: pd.Series, *, path: Path) -> None:
         raise UserError(f"{path} lists {len(again)} ids again, {again.iloc[0]!r} first: remove the duplicate rows")
 
 
-def present(record: Record) -> Record | Dropped:
-    """The record, or why it is left out where its image file is not there."""
-    return record if record.image.is_file() else Dropped(str(record.image), MISSING)
+def is_below(path: Path, root: Path) -> bool:
+    """Whether a path that a table told stays in ``root`` as it is written; links in the tree are the owner's own."""
+    whole, start = (Path(os.path.abspath(each)) for each in (path, root))  # noqa: PTH100 (resolve follows links)
+    return whole.is_relative_to(start)
+
+
+def is_there(path: Path) -> bool:
+    """Whether it is a file; one that permissions hide counts, so that reading it tells."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
+
+
+def present(record: Record, *, root: Path) -> Record | Dropped:
+    """The record, or why it is left out where its image file is not there or not below ``root``."""
+    if not is_below(record.image, root):
+        return Dropped(record.image_id, "image outside the root")
+    return record if is_there(record.image) else Dropped(str(record.image), MISSING)

@@ -8,8 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import yaml
-
+from imitate.plain_yaml import read_yaml
 from imitate.types import UserError
 
 Target = Literal["findings", "impression", "other"]
@@ -91,14 +90,7 @@ def read_headers(path: Path | None = None) -> dict[str, Target]:
     """
     if path is None:
         return {name: _target(section) for name, section in mimic_rules().names.items()}
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"cannot read the section headers {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold lines such as 'Befund: findings', not {type(values).__name__}")
+    values = read_yaml(path, holds="lines such as 'Befund: findings'")
     for header, target in values.items():
         if not isinstance(header, str) or not _header_key(header):
             raise UserError(f"{path}: header {header!r} is not text: put it in quotes")

@@ -64,6 +64,7 @@ class Reader:
         self._images, self._pin = data.images, pin
         self._texts = [texts[source] for source in SOURCES[branches]]
         self._has = [data.has(source) for source in SOURCES[branches]]
+        self.image_ids = data.table["image_id"].to_numpy()
 
     def __call__(self, rows: np.ndarray) -> PretrainBatch:
         order = np.argsort(rows)  # ascending reads of the memory map

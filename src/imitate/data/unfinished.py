@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,8 +22,9 @@ from imitate.data.chunks import Chunk
 from imitate.types import UserError
 
 JOURNAL, IMAGES, MASKS, META = "progress.jsonl", "images.npy", "masks.npy", "meta.json"
+HOLDER = "holder"  # who prepares the folder at present
 HEADER = 128  # bytes of an .npy header
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Unfinished:
@@ -82,6 +84,7 @@ class Unfinished:
                 sync(path)
             written.replace(self.out / META)
             sync(self.out)
+            (self.out / HOLDER).unlink()
             (self.out / JOURNAL).unlink()
         return meta
 
@@ -99,14 +102,16 @@ class Unfinished:
 
     def discard(self) -> None:
         """Leave nothing behind, for a run that found no usable record."""
-        for name in (IMAGES, MASKS, JOURNAL):
+        for name in (IMAGES, MASKS, HOLDER, JOURNAL):
             (self.out / name).unlink(missing_ok=True)
 
     def _resume(self) -> None:
         try:
             fcntl.flock(self.journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"another process is preparing {self.out}: wait until it has ended") from error
+            told = (self.out / HOLDER).read_text(encoding="utf-8") if (self.out / HOLDER).is_file() else ""
+            raise UserError(f"{told or 'another process'} is preparing {self.out}: wait until it has ended") from error
+        (self.out / HOLDER).write_text(this_process(), encoding="utf-8")
         good, masks = 0, False
         for entry, length in self._lines():
             if not good:
@@ -169,7 +174,7 @@ class Unfinished:
         try:
             yield
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in FULL:
                 raise
             raise UserError(
                 f"no space left for {self.out} after {self.rows} images ({error.strerror}): "
@@ -187,6 +192,10 @@ def require_same(out: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
     ]
     if differences:
         raise UserError(f"{out} was prepared with {'; '.join(differences)}: choose another --out, or delete it first")
+
+
+def this_process() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 def sync(path: Path) -> None:

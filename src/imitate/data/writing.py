@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from imitate.data.chunks import STRINGS, Chunk, Preparation, Task, prepare_all, tasks
 from imitate.data.prepared import FORMAT_VERSION, Dropped, Record
-from imitate.data.unfinished import HEADER, IMAGES, JOURNAL, MASKS, META, Unfinished, require_same
+from imitate.data.unfinished import HEADER, HOLDER, IMAGES, JOURNAL, MASKS, META, Unfinished, require_same
 from imitate.types import UserError
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,8 @@ def write_prepared(
     if (out / META).is_file():
         meta: dict[str, Any] = json.loads((out / META).read_text(encoding="utf-8"))
         require_same(out, {key: meta.get(key) for key in settings}, settings)
-        (out / JOURNAL).unlink(missing_ok=True)
+        for left in (HOLDER, JOURNAL):  # by a kill between meta.json and their removal
+            (out / left).unlink(missing_ok=True)
         log.info("%s is complete already", out)
         return meta
     with Unfinished(out, settings) as folder:

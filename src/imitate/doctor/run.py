@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from imitate.config import Recipe, validate
 from imitate.data.prepared import Prepared
 from imitate.doctor.findings import Finding
+from imitate.plain_yaml import read_yaml
 from imitate.types import UserError
 
 
@@ -34,13 +33,11 @@ def _settings(path: Path) -> Iterator[Finding]:
         yield Finding("warn", "config.yaml", "absent: this run cannot be continued")
         return
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise UserError(f"{path} must hold keys and values")
+        values = read_yaml(path, holds="keys and values")
         data = values.pop("data", {})
         recipe = validate(Recipe, values, where=str(path))
-    except (UserError, yaml.YAMLError) as error:
-        yield Finding("broken", "config.yaml", " ".join(str(error).split()))
+    except UserError as error:
+        yield Finding("broken", "config.yaml", str(error))
         return
     yield Finding("ok", "config.yaml", f"{recipe.model.backbone}, {recipe.training.epochs} epochs")
     yield _data(data)

@@ -97,7 +97,7 @@ class LsaTextEncoder:
         arrays = {key: np.ascontiguousarray(array) for key, array in self._arrays.items()}  # others are saved scrambled
         save_file(arrays, folder / "lsa.safetensors")
         (folder / "vocabulary.json").write_text(json.dumps(self._vocabulary), encoding="utf-8")
-        (folder / "text.json").write_text(json.dumps({"kind": "lsa", "name": self.name}), encoding="utf-8")
+        _settle({"kind": "lsa", "name": self.name}, folder)
 
     @classmethod
     def load(cls, folder: Path) -> "LsaTextEncoder":
@@ -152,5 +152,11 @@ class HuggingFaceTextEncoder:
     def save(self, folder: Path) -> None:
         self._model.save_pretrained(folder, safe_serialization=True)
         self._tokenizer.save_pretrained(folder)
-        settings = {"kind": "hf", "name": self.name, "pooling": self._pooling}
-        (folder / "text.json").write_text(json.dumps(settings), encoding="utf-8")
+        _settle({"kind": "hf", "name": self.name, "pooling": self._pooling}, folder)
+
+
+def _settle(settings: dict[str, str], folder: Path) -> None:
+    """Last and at once: where text.json is, the encoder is whole."""
+    part = folder / "text.json.part"
+    part.write_text(json.dumps(settings), encoding="utf-8")
+    part.replace(folder / "text.json")

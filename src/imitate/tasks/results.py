@@ -53,7 +53,7 @@ def read_results(path: Path) -> Results:
 
 def read_predictions(results: Results, path: Path) -> list[Predictions]:
     """Each seed's predictions, from beside the results file at ``path``."""
-    beside = path.with_name(results.predictions or path.with_suffix(".npz").name)
+    beside = path.with_name(Path(results.predictions or path.with_suffix(".npz")).name)
     if not beside.is_file():
         raise UserError(f"{path} has lost its predictions {beside.name}: keep the two together, or evaluate again")
     with np.load(beside, allow_pickle=False) as arrays:

@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-import yaml
 from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -15,6 +14,7 @@ from torch.nn.functional import normalize
 from imitate import metrics
 from imitate.config import Config, validate
 from imitate.data.prepared import Prepared
+from imitate.plain_yaml import read_yaml
 from imitate.tasks.base import Budget, Predictions, Subject, Task
 from imitate.tasks.embeddings import Vectors, embed_images, embed_texts
 from imitate.types import UserError
@@ -121,11 +121,8 @@ def read_prompts(path: Path) -> dict[str, Prompts]:
     """Prompts by the plain form of the class name."""
     if not path.is_file():
         raise UserError(f"no prompts at {path}: give a YAML file of class: {{positive: [...], negative: [...]}}")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict) or not all(isinstance(value, dict) for value in values.values()):
+    values = read_yaml(path, holds="positive and negative prompts for each class")
+    if not all(isinstance(value, dict) for value in values.values()):
         raise UserError(f"{path} must map each class to positive and negative prompts")
     prompts = {str(label): validate(Prompts, value, where=f"{path}: {label}") for label, value in values.items()}
     for label, each in prompts.items():

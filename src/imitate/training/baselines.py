@@ -30,7 +30,7 @@ class Baseline(Pretraining):
             model.text_head.requires_grad_(False)
 
     def forward(self, batch: PretrainBatch, draw: StepDraw) -> dict[str, Float[Tensor, ""]]:
-        views = [self._seen(batch, view) for view in draw.views]
+        views = [self._see(batch, view) for view in draw.views]
         present = self._share(batch["has_impression"])
         text = None if self.objective.name == "simclr" else self._read(batch)
         with torch.autocast(batch["images"].device.type, enabled=False):
@@ -39,8 +39,8 @@ class Baseline(Pretraining):
             terms = [self._terms_of(view, text, present) for view in views]
             return {name: torch.stack([each[name] for each in terms]).sum() for name in terms[0]}
 
-    def _seen(self, batch: PretrainBatch, view: ViewDraw) -> Seen:
-        pooled, *_ = self._see(batch["images"], view, [])
+    def _see(self, batch: PretrainBatch, view: ViewDraw) -> Seen:
+        (pooled,) = self._look(batch["images"], view, [])
         return Seen(self._share(pooled), self._share(self.model.impression_head(pooled)))
 
     def _read(self, batch: PretrainBatch) -> Tensor:

@@ -3,11 +3,13 @@
 import logging
 import os
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from imitate.data.unfinished import sync
 from imitate.types import UserError
 
 log = logging.getLogger(__name__)
@@ -23,12 +25,15 @@ def save_checkpoint(state: dict[str, Any], folder: Path) -> None:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
+        if (folder / LAST).is_file():
+            (folder / LAST).replace(folder / PREVIOUS)
+        part.replace(folder / LAST)
+        sync(folder)
     except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
-        raise UserError(f"cannot write a checkpoint to {folder}: {error}; the one before it is untouched") from error
-    if (folder / LAST).is_file():
-        (folder / LAST).replace(folder / PREVIOUS)
-    part.replace(folder / LAST)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        reason = next((e for e in (error, error.__context__) if isinstance(e, OSError)), error)  # torch hides the cause
+        raise UserError(f"cannot write a checkpoint to {folder}: {reason}; the one before it is untouched") from error
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -38,10 +43,10 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
         path = folder / name
         if not path.is_file():
             continue
-        if _intact(path):
+        state = _intact(path)
+        if state is not None:
             if damaged:
                 log.warning("%s is damaged; continuing from %s", ", ".join(damaged), name)
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             return state
         damaged.append(name)
     if damaged:
@@ -49,10 +54,15 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _intact(path: Path) -> bool:
-    """torch's format is a zip file: every member carries a CRC-32, which torch itself does not insist on."""
+def _intact(path: Path) -> dict[str, Any] | None:
+    """The state, or None. torch's format is a zip file whose members carry a CRC-32; torch itself does not check it."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, OSError, EOFError):
-        return False
+            if archive.testzip() is not None:
+                return None
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception:  # over damaged bytes zipfile and torch raise whatever they like
+        return None
+    return state

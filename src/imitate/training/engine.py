@@ -1,6 +1,10 @@
 """The engine: Fabric on one CPU, one GPU or many nodes, without a branch in the loop."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
 
 from imitate.config import TrainingConfig
@@ -16,6 +20,20 @@ def launch(training: TrainingConfig, *, threads: int | None = None) -> Fabric:
     if training.batch_size % fabric.world_size:
         raise UserError(f"batch_size {training.batch_size} is global and must divide by {fabric.world_size} processes")
     return fabric
+
+
+@contextmanager
+def together(fabric: Fabric) -> Iterator[None]:
+    """Where a process of several dies, the others' next collective fails: they end too, and say so in one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if fabric.world_size == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        raise UserError(
+            "another process of this run has ended, see its own message: run the same command again, with any number "
+            "of processes, it continues from the last checkpoint"
+        ) from error
 
 
 def rank_slice(fabric: Fabric, batch_size: int) -> slice:

@@ -1,5 +1,6 @@
 """The training loop, readable from top to bottom."""
 
+import json
 import logging
 import signal
 import time
@@ -29,6 +30,8 @@ from imitate.types import UserError
 
 log = logging.getLogger(__name__)
 
+LEAST_SCALE = 2.0**-20  # the scaler of 16-mixed starts at 2^16; below this it has met nothing but overflows
+
 Validate = Callable[[Imitate], dict[str, float]]
 """Figures of the model on held-out samples; the first one decides which epoch is the best."""
 
@@ -45,6 +48,7 @@ class Job:
     folder: Path
     validate: Validate | None = None
     step: int = 0
+    saved: int | None = None  # step of the last checkpoint
     best: float = float("-inf")
     broken: Tensor = field(default_factory=lambda: torch.tensor(-1))  # first step with a non-finite loss or gradient
 
@@ -106,7 +110,7 @@ def _step(job: Job, module: nn.Module, optimizer: Any, batch: Any) -> dict[str, 
     loss = torch.stack(list(terms.values())).sum()
     job.fabric.backward(loss)
     finite = torch.isfinite(loss)
-    if training.precision != "16-mixed":  # there the scaler skips steps whose gradient overflows
+    if _scaler(job) is None:  # which skips steps whose gradient overflows
         finite &= torch.isfinite(
             nn.utils.get_total_norm([p.grad for p in job.model.parameters() if p.grad is not None])
         )
@@ -131,13 +135,30 @@ def _record(job: Job, journal: Journal | None, terms: dict[str, Tensor], optimiz
 def _check(job: Job) -> None:
     """Stop a run whose loss or gradient is no longer finite; the checkpoints are from before."""
     step = int(job.broken)
+    if step < 0 and _loss_scale(job) < LEAST_SCALE:
+        step = job.step - 1
     if step < 0:
         return
-    rows = sorted(int(row) for row in job.order.batch(step))
+    path = job.folder / "not_finite.json"
+    if job.fabric.is_global_zero:
+        images = [str(name) for name in job.reader.image_ids[job.order.batch(step)]]
+        path.write_text(json.dumps({"step": step, "image_ids": images}, indent=1) + "\n", encoding="utf-8")
+    good = "none yet" if job.saved is None else f"of step {job.saved}"
     raise UserError(
-        f"the loss or a gradient is not finite at step {step}; rows of table.parquet in its batch: {rows}. "
-        f"The last checkpoint in {job.folder} is good. Lower learning_rate, or use precision 32-true or bf16-mixed"
+        f"the loss or a gradient is not finite at step {step}; the images of its batch are in {path}; the last good "
+        f"checkpoint: {good}. Lower learning_rate, or use precision 32-true or bf16-mixed"
     )
+
+
+def _loss_scale(job: Job) -> float:
+    """Of 16-mixed precision, whose scaler halves it whenever it skips a step; 1 in the others."""
+    scaler = _scaler(job)
+    return 1.0 if scaler is None else float(scaler.get_scale())
+
+
+def _scaler(job: Job) -> Any:
+    """None but for 16-mixed on a GPU; on a CPU, Fabric takes bf16 in its place."""
+    return getattr(job.fabric.strategy.precision, "scaler", None)
 
 
 def _end_epoch(job: Job, journal: Journal | None) -> None:
@@ -170,6 +191,7 @@ def _save(job: Job, optimizer: Any) -> None:
             "scaler": job.fabric.strategy.precision.state_dict(),
         }
         save_checkpoint(state, job.folder)
+    job.saved = job.step
     job.fabric.barrier()
 
 
@@ -178,6 +200,7 @@ def _resume(job: Job, optimizer: Any) -> None:
     if state is None:
         return
     job.step, job.best = state["step"], state["best"]
+    job.saved = job.step
     job.model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     job.fabric.strategy.precision.load_state_dict(state["scaler"])

@@ -62,7 +62,7 @@ class Pretraining(nn.Module):
         findings = self._section(batch["findings"], batch["has_findings"])
         impression = self._section(batch["impression"], batch["has_impression"])
         for view, *draws in zip(draw.views, draw.channels_text, draw.channels_views, strict=True):
-            pooled, *aggregated = self._see(batch["images"], view, draws if self._compares_views else draws[:1])
+            pooled, *aggregated = self._look(batch["images"], view, draws if self._compares_views else draws[:1])
             findings.views.append(self._share(self.model.project_findings(aggregated[0])))
             impression.views.append(self._share(self.model.impression_head(pooled)))
             findings.pairs.extend(self._share(self.model.project_findings(rows)) for rows in aggregated[1:])
@@ -74,8 +74,11 @@ class Pretraining(nn.Module):
     def _compares_views(self) -> bool:
         return self.objective.visual_visual and self.objective.views == 2
 
-    def _see(self, images: Tensor, view: ViewDraw, draws: Sequence[list[Tensor]]) -> Sequence[Tensor]:
-        """All that the heads read of one view: the pooled feature, and the levels aggregated under each draw."""
+    def _look(self, images: Tensor, view: ViewDraw, draws: Sequence[list[Tensor]]) -> Sequence[Tensor]:
+        """All that the heads read of one view: the pooled feature, and the levels aggregated under each draw.
+
+        Without levels the findings branch reads the pooled feature as well.
+        """
 
         def look(images: Tensor, *view: Tensor) -> tuple[Tensor, ...]:
             features = self.model.image(

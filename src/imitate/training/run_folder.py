@@ -1,16 +1,21 @@
 """A run's folder: whose it is, with which settings, and its metrics."""
 
+import errno
 import fcntl
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from safetensors import SafetensorError
 from torch.utils.tensorboard import SummaryWriter
 
 from imitate.config import Recipe
+from imitate.data.unfinished import FULL, this_process
+from imitate.plain_yaml import read_yaml
 from imitate.types import UserError
 
 FREE = {"devices", "nodes", "log_every", "checkpoint_every"}
@@ -20,8 +25,12 @@ FREE = {"devices", "nodes", "log_every", "checkpoint_every"}
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
     """Hold the folder against a second run for the duration; leave none behind where nothing was written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write into {folder} ({error.strerror}): choose another --out") from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -29,7 +38,7 @@ def claimed(folder: Path) -> Iterator[None]:
             raise UserError(f"{folder} is in use by {file.read().strip() or 'another process'}: wait for it") from error
         file.seek(0)
         file.truncate()
-        file.write(_holder())
+        file.write(this_process())
         file.flush()
         try:
             yield
@@ -39,11 +48,19 @@ def claimed(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _holder() -> str:
-    import os
-    import socket
-
-    return f"process {os.getpid()} on {socket.gethostname()}"
+@contextmanager
+def room(folder: Path) -> Iterator[None]:
+    """A disk that is full or read-only is the user's to mend; what the last checkpoint holds stays."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        told = str(error)
+        if not any(os.strerror(number) in told for number in (*FULL, errno.EROFS)):
+            raise
+        raise UserError(
+            f"cannot write to {folder} ({told}): make room and run the same command again, it continues from the "
+            "last checkpoint"
+        ) from error
 
 
 def settle(folder: Path, recipe: Recipe, data: dict[str, str]) -> None:
@@ -55,7 +72,7 @@ def settle(folder: Path, recipe: Recipe, data: dict[str, str]) -> None:
         part.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
         part.replace(path)
         return
-    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    written = read_yaml(path, holds="this run's settings")
     data_there = written.pop("data")
     whole = Recipe.model_validate(written).model_dump(mode="json")  # what an older run does not tell is at its default
     found, ours = _flat({**whole, "data": data_there}), _flat(wanted)
@@ -82,7 +99,9 @@ class Journal:
         self._path = folder / "metrics.jsonl"
         if self._path.is_file():
             rows = [line for line in self._path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
-            self._path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+            part = folder / "metrics.jsonl.part"
+            part.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+            part.replace(self._path)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, values: dict[str, float]) -> None:

@@ -43,7 +43,7 @@ def test_labels_are_one_hot(tmp_path: Path) -> None:
 
 
 def test_the_published_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "present", lambda record: record)
+    monkeypatch.setattr(module, "present", lambda record, root: record)
     (tmp_path / "train_COVIDx9A.txt").write_text("\n".join(rows(30_130, part="a", images=1)))
     (tmp_path / "test_COVIDx9A.txt").write_text("\n".join(rows(400, part="b", images=1)))
     records = DATASET.records(SourceOptions(raw=tmp_path, mode="paper"))

@@ -1,4 +1,5 @@
 import io
+import os
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -173,3 +174,17 @@ def test_the_real_archive_in_both_forms(real_data: Path, tmp_path: Path) -> None
     assert {key: (record.findings, record.impression) for key, record in official.items()} == {
         record.image_id: (record.findings, record.impression) for record in records
     }
+
+
+def test_reports_that_are_no_files_are_dropped(tmp_path: Path) -> None:
+    images(tmp_path, "1_IM-0001-4001.png")
+    folder = tmp_path / "ecgen-radiology"
+    folder.mkdir()
+    (folder / "1.xml").write_text(xml(1, "Clear.", "Normal.", "CXR1_1_IM-0001-4001"))
+    (folder / "2.xml").symlink_to("nowhere")
+    (folder / "3.xml").symlink_to("3.xml")
+    (folder / "4.xml").mkdir()
+    os.mkfifo(folder / "5.xml")
+    (folder / "6.xml").write_bytes(b"<a>" * 3000)
+    found, dropped = read(tmp_path)
+    assert len(found) == 1 and dropped == {f"{number}.xml": "report unreadable" for number in range(2, 7)}

@@ -52,7 +52,7 @@ def test_the_published_sizes(tmp_path: Path) -> None:
 
     options = tree(tmp_path, negatives(26_684), missing=tuple(row.split(",")[0] for row in negatives(26_684)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rsna, "present", lambda record: record)
+        patch.setattr(rsna, "present", lambda record, root: record)
         clean = {record.image_id: record.split for record in DATASET.records(options)}
         paper = {r.image_id: r.split for r in DATASET.records(options.model_copy(update={"mode": "paper"}))}
     assert Counter(clean.values()) == {"train": 16_010, "val": 5_337, "test": 5_337}

@@ -82,7 +82,8 @@ def _splits(table: pd.DataFrame, options: SourceOptions) -> pd.Series:
 def _listed(names: pd.Series, path: Path) -> np.ndarray:
     if not path.is_file():
         raise UserError(f"no list {path}: download it, or divide the images with --split-by patient")
-    return names.isin(path.read_text(encoding="utf-8").split()).to_numpy(dtype=bool)
+    listed = set(path.read_text(encoding="utf-8", errors="replace").split())
+    return np.array([name in listed for name in names], dtype=bool)
 
 
 def _boxes(path: Path) -> Boxes:
@@ -93,6 +94,7 @@ def _boxes(path: Path) -> Boxes:
     table = read_table(path, ["Image Index", "Finding Label"], text=True)
     if table.shape[1] < 6:
         raise UserError(f"{path} has {table.shape[1]} columns, not image, finding, x, y, w, h: download it again")
+    require_filled(table, ["Image Index", "Finding Label"], path=path)
     for column in table.columns[2:6]:
         table[column] = column_values(table, column, path=path)
     for name, finding, *corners in table.iloc[:, :6].itertuples(index=False):

@@ -93,9 +93,12 @@ def _consensus(raw: Path) -> pd.DataFrame:
         table[column] = column_values(table, column, path=path, allowed=(1, 0))
     studies = _below_root(table["Study"])
     require_unique(studies, path=path)
+    table["patient"] = studies.str.extract(r"^[^/]+/(patient\d+)/study\d+$", expand=False)
+    if table["patient"].isna().any():
+        odd = table["Study"][table["patient"].isna()].iloc[0]
+        raise UserError(f"{path}: Study {odd!r} is not <archive>/<part>/patientN/studyN")
     files = [next(iter(sorted((raw / study).glob("view*_frontal.*"))), Path("view1_frontal.jpg")) for study in studies]
     table["Path"] = [f"{study}/{file.name}" for study, file in zip(studies, files, strict=True)]
-    table["patient"] = studies.str.split("/").str[1]
     return table.assign(frontal=True, split="consensus")
 
 
@@ -186,7 +189,8 @@ def _records(raw: Path, rows: pd.DataFrame, *, prefix: str = "") -> Iterator[Rec
                 view=view or "",
                 impression=impression,
                 labels={name: float(name == only) for name in EIGHT} if only else given,
-            )
+            ),
+            root=raw,
         )
 
 

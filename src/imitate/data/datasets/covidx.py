@@ -51,7 +51,8 @@ def records(options: SourceOptions) -> Iterator[Record | Dropped]:
                 study=row.file,
                 split=split,
                 labels={name: float(name == row.label) for name in CLASSES},
-            )
+            ),
+            root=options.raw,
         )
 
 
@@ -59,7 +60,7 @@ def _read(path: Path) -> tuple[list[Row], list[Row]]:
     """The rows of a list without header, and those whose file is listed again."""
     rows: dict[str, Row] = {}
     again = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         fields = line.split()
         if not fields:
             continue

@@ -27,7 +27,7 @@ import pandas as pd
 from imitate.data.datasets import Dataset, Mode, SourceOptions
 from imitate.data.datasets.chexpert import LABELS
 from imitate.data.prepared import Dropped, Record
-from imitate.data.raw import MISSING
+from imitate.data.raw import MISSING, is_below, is_there
 from imitate.data.reports import Sections, decode_report, split_report
 from imitate.data.tables import newest_table, numbers, read_table, split_name
 from imitate.types import UserError
@@ -102,7 +102,7 @@ def _flaw(row: Any) -> str | None:
 def _image(row: Any, files: Path) -> Path | None:
     folder = files / f"p{row.subject_id[:2]}" / f"p{row.subject_id}" / f"s{row.study_id}"
     paths = (folder / f"{row.dicom_id}{suffix}" for suffix in (".jpg", ".dcm"))
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if is_below(path, files) and is_there(path)), None)
 
 
 def _sections(row: Any, tree: _Tree) -> Sections | str:
@@ -202,7 +202,13 @@ def _has_reports(folder: Path) -> bool:
 
 
 def _read_file(folder: Path, name: str) -> bytes:
-    return (folder / name).read_bytes()
+    if not (folder / name).is_file():  # a pipe would never end
+        raise FileNotFoundError(name)
+    with (folder / name).open("rb") as file:
+        data = file.read(REPORT_LIMIT + 1)
+    if len(data) > REPORT_LIMIT:
+        raise EOFError(f"{name} is oversized")
+    return data
 
 
 def _open_zip(path: Path) -> zipfile.ZipFile:

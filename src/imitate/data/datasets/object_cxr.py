@@ -22,6 +22,7 @@ from imitate.types import UserError
 
 CLASSES = ("Foreign object",)
 KINDS: dict[str, Kind] = {"0": "rectangle", "1": "ellipse", "2": "polygon"}
+LARGEST = 2**16  # of a coordinate; drawing an ellipse takes time and memory by its size, on the canvas or not
 REACH = 100  # pixels around a polygon's line, in the published search for its centre
 
 
@@ -55,7 +56,8 @@ def records(options: SourceOptions) -> Iterator[Record | Dropped]:
                     labels={CLASSES[0]: float(bool(shapes))},
                     boxes=boxes,
                     mask=partial(shapes_mask, shapes=shapes),
-                )
+                ),
+                root=options.raw,
             )
 
 
@@ -70,7 +72,7 @@ def parse_shapes(text: str) -> tuple[Shape, ...]:
             raise ValueError("malformed annotation") from None
         points = tuple(zip(values[::2], values[1::2], strict=False))
         odd = len(values) % 2 or len(points) < 2 or (kind != "polygon" and len(points) > 2)
-        if odd or not np.isfinite(values).all():
+        if odd or not np.less(np.abs(values), LARGEST).all():  # nor NaN
             raise ValueError("malformed annotation")
         shapes.append(Shape(kind, points))
     return tuple(shapes)

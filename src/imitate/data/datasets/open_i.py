@@ -122,7 +122,7 @@ def _xml_files(raw: Path) -> Iterator[tuple[str, bytes | None]]:
     folder = next((path for path in sorted(raw.rglob("ecgen-radiology")) if path.is_dir()), None)
     if folder is not None:
         for path in sorted(folder.glob("*.xml")):
-            yield path.name, path.read_bytes() if path.stat().st_size <= REPORT_LIMIT else None
+            yield path.name, path.read_bytes() if path.is_file() and path.stat().st_size <= REPORT_LIMIT else None
         return
     if not (raw / ARCHIVE).is_file():
         raise UserError(f"{raw} has neither {REPORTS} nor {ARCHIVE} nor ecgen-radiology/: is it the Open-i folder?")

@@ -54,7 +54,8 @@ def records(options: SourceOptions) -> Iterator[Record | Dropped]:
                 boxes=drawn,
                 frame=FRAME,
                 mask=partial(boxes_mask, boxes=drawn, frame=FRAME),
-            )
+            ),
+            root=options.raw,
         )
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from imitate.data.datasets import Dataset, SourceOptions, TableColumns
 from imitate.data.prepared import Dropped, Record
-from imitate.data.raw import MISSING
+from imitate.data.raw import MISSING, is_there
 from imitate.data.reports import Sections, Target, clean_text, read_headers, split_by_headers
 from imitate.data.tables import hashed_split, read_table, split_name
 from imitate.types import UserError
@@ -61,7 +61,7 @@ def _record(row: Row, layout: _Layout, *, place: str) -> Record | Dropped:
     if split is None:
         return Dropped(place, "no split")
     image = _inside(layout.root, name)
-    if image is None or not image.is_file():
+    if image is None or not is_there(image):
         return Dropped(place, MISSING if image else "image outside the root")
     sections = _sections(row, layout)
     labels = {label: _label(row[label]) for label in columns.labels}

@@ -10,25 +10,25 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def tables(monkeypatch):
+def pages(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import tables
+    import pages
 
-    yield tables
-    for name in ("tables", "measuring"):
+    yield pages
+    for name in ("pages", "measuring"):
         sys.modules.pop(name)
 
 
 @pytest.mark.parametrize("page", ["performance.md", "quickstart.md", "scaling.md"])
-def test_every_generated_part_is_up_to_date(tables, page):
+def test_every_generated_part_is_up_to_date(pages, page):
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    assert tables.fill(text) == text, "run python benchmarks/tables.py"
+    assert pages.fill(text) == text, "run python benchmarks/pages.py"
 
 
-def test_a_part_is_filled_from_its_file_or_says_how_to_measure_it(tables, monkeypatch, tmp_path):
-    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+def test_a_part_is_filled_from_its_file_or_says_how_to_measure_it(pages, monkeypatch, tmp_path):
+    monkeypatch.setattr(pages, "RESULTS", tmp_path)
     page = "Before\n<!-- table step steps -->\nold\n<!-- end -->\nafter"
-    assert re.search(r"steps -->\n\*Not measured yet: `python benchmarks/step.py`.\*\n<!-- end", tables.fill(page))
+    assert re.search(r"steps -->\n\*Not measured yet: `python benchmarks/step.py`.\*\n<!-- end", pages.fill(page))
     (tmp_path / "step.json").write_text('{"tables": {"steps": [{"step": "ours", "s": 0.123456, "n": 1000}]}}')
     expected = "| step | s | n |\n| --- | ---: | ---: |\n| ours | 0.123 | 1,000 |"
-    assert tables.fill(page) == f"Before\n<!-- table step steps -->\n{expected}\n<!-- end -->\nafter"
+    assert pages.fill(page) == f"Before\n<!-- table step steps -->\n{expected}\n<!-- end -->\nafter"

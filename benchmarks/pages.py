@@ -2,7 +2,7 @@
 
 ``<!-- table FILE NAME -->`` and ``<!-- end -->`` enclose what is generated. Without FILE.json that says how to get it.
 
-    python benchmarks/tables.py
+    python benchmarks/pages.py
 """
 
 import json

@@ -1,0 +1,25 @@
+"""The same tests at two sizes: a few seconds in the ordinary suite, minutes under ``make stress``."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Figures = Callable[..., None]
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Figures:
+    """Write what was counted to ``$IMITATE_FIGURES/<name>.json``, for the large sizes only."""
+
+    def write(name: str, **values: Any) -> None:
+        folder = os.environ.get("IMITATE_FIGURES")
+        if folder and request.node.get_closest_marker("stress"):
+            path = Path(folder, f"{name}.json")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+    return write

@@ -1,0 +1,86 @@
+"""Disks that are full or read-only, folders in use, clocks that jump: one line, nothing lost."""
+
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from folders import write_folder
+from recipes import tiny_recipe
+
+from imitate import cli
+from imitate.data.synthetic.layouts import LAYOUTS
+
+RESULT = ("model/model.safetensors", "metrics.jsonl")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A recipe, its data, and the run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("faults")
+    data, recipe = write_folder(folder / "data", n=40), folder / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(tiny_recipe(checkpoint_every=1).model_dump(mode="json")))
+    assert pretrain(recipe, data, folder / "run") == 0
+    return recipe, data, folder / "run"
+
+
+def pretrain(recipe: Path, data: Path, out: Path) -> int:
+    return cli.main(["pretrain", str(recipe), "--data", str(data), "--out", str(out)])
+
+
+def content(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in RESULT]
+
+
+def in_a_fork(largest: int, recipe: Path, data: Path, out: Path) -> tuple[int, str]:
+    """Exit code and words of pre-training that may write no file above ``largest`` bytes."""
+    reading, writing = os.pipe()
+    process = os.fork()
+    if not process:
+        sys.stderr = os.fdopen(writing, "w")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+        try:
+            code = pretrain(recipe, data, out)
+            sys.stderr.flush()
+            os._exit(code)
+        finally:
+            os._exit(1)
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        told = file.read()
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), told
+
+
+def test_without_room_pre_training_is_told_so_and_continues(run, tmp_path):
+    recipe, data, whole = run
+    checkpoint, model = ((whole / name).stat().st_size for name in ("last.ckpt", "model/model.safetensors"))
+    assert model < checkpoint
+    for largest in (100, 4000, model - 9, checkpoint - 9):
+        code, words = in_a_fork(largest, recipe, data, tmp_path / "run")
+        told = [line for line in words.splitlines() if line.startswith("imitate pretrain:")]
+        assert code == 2, f"with files of {largest} bytes at most: {words[-500:]}"
+        assert len(told) == 1 and "cannot write" in told[0] and os.strerror(27) in told[0]
+    assert pretrain(recipe, data, tmp_path / "run") == 0
+    assert content(tmp_path / "run") == content(whole)
+
+
+def test_a_place_that_takes_no_files_is_told(run, tmp_path, capsys):
+    recipe, data, _ = run
+    LAYOUTS["table"](tmp_path / "raw", n=20, seed=0, size=64)
+    (tmp_path / "file").touch()
+    for out in ("/proc/run", str(tmp_path / "file" / "run")):
+        assert pretrain(recipe, data, Path(out)) == 2
+        assert cli.main(["prepare", "table", "--raw", str(tmp_path / "raw"), "--out", out]) == 2
+        told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("imitate ")]
+        assert len(told) == 2 and all(f"cannot write into {out}" in line for line in told)
+
+
+def test_a_clock_that_jumps_changes_nothing(run, tmp_path, monkeypatch):
+    recipe, data, whole = run
+    jumps = iter(range(10**6))
+    monkeypatch.setattr(time, "time", lambda: 1e9 * (-1) ** next(jumps))
+    assert pretrain(recipe, data, tmp_path / "run") == 0
+    assert content(tmp_path / "run") == content(whole)

@@ -1,0 +1,203 @@
+"""What people write, drawn at random: no parser raises but in its one line, none takes more than linear time."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from imitate.config import Recipe, load_config, parse_settings
+from imitate.data.datasets.object_cxr import _boxes, parse_shapes
+from imitate.data.masks import parse_runs, runs_mask, shapes_mask
+from imitate.data.reports import decode_report, mimic_rules, read_headers, split_by_headers, split_report
+from imitate.models.text import LsaTextEncoder
+from imitate.prompts import choose_prompts, parse_prompts
+from imitate.tasks.zero_shot import read_prompts
+from imitate.types import UserError
+
+FRAME = (12, 10)
+RUN_FAULTS = {
+    "run lengths are not integers",
+    "run lengths are not pairs of gap and length",
+    "run lengths exceed the image",
+}
+SHAPE_FAULTS = {"malformed annotation", "box without coordinates", "box without area", "box outside the image"}
+ENCODER = LsaTextEncoder.fit(["left effusion", "no effusion is seen", "heart normal", "lungs clear", "edema"], width=2)
+STUDIES = [None, "50000001", *mimic_rules().custom_section, *mimic_rules().custom_range]
+
+
+def pieces(*words: str) -> st.SearchStrategy[str]:
+    """Text out of the parser's own words and whatever else there is."""
+    return st.lists(st.one_of(st.sampled_from(words), st.text(max_size=8)), max_size=30).map("".join)
+
+
+def report(data: tuple[str, str | None, bytes]) -> None:
+    text, study, raw = data
+    for mode in ("clean", "paper"):
+        sections = split_report(text, study=study, mode=mode)
+        assert all(each is None or each.strip() for each in sections)
+    headers = {"findings": "findings", "befund": "findings", "impression": "impression", "technik": "other"}
+    found = split_by_headers(text, headers)
+    assert all(each is None or each == " ".join(each.split()) for each in found)
+    split_report(decode_report(raw))
+
+
+def runs(text: str) -> None:
+    try:
+        found = parse_runs(text, pixels=FRAME[0] * FRAME[1])
+    except ValueError as error:
+        assert str(error) in RUN_FAULTS
+        return
+    inside = {pixel for start, stop in found for pixel in range(start, stop)}
+    assert all(0 <= start <= stop <= FRAME[0] * FRAME[1] for start, stop in found)
+    assert runs_mask(*FRAME, runs=[text], frame=FRAME).sum() == len(inside)
+
+
+def shapes(text: str) -> None:
+    try:
+        found = parse_shapes(text)
+        for mode in ("clean", "paper"):
+            _boxes(found, mode)
+    except ValueError as error:
+        assert str(error) in SHAPE_FAULTS
+        return
+    assert shapes_mask(*FRAME, shapes=found).shape == FRAME[::-1]
+
+
+def told(work: Callable[[], object]) -> None:
+    try:
+        work()
+    except UserError as error:
+        assert str(error) and "\n" not in str(error) and len(str(error)) <= 1000
+
+
+def recipe(data: tuple[str, dict[str, Any]], folder: Path) -> None:
+    text, overrides = data
+    path = folder / "recipe.yaml"
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    told(lambda: load_config(Recipe, path, overrides))
+    told(lambda: read_headers(path))
+    told(lambda: parse_settings((text, *(f"{key}={value}" for key, value in overrides.items()))))
+
+
+def prompts(data: tuple[str, list[str]], folder: Path) -> None:
+    text, arguments = data
+    path = folder / "prompts.yaml"
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    told(lambda: read_prompts(path))
+    told(lambda: choose_prompts(parse_prompts([str(path)]), ENCODER))
+    told(lambda: choose_prompts(parse_prompts(arguments), ENCODER))
+
+
+KEYS = [*Recipe.model_fields, *(f"{name}.{part}" for name, field in Recipe.model_fields.items()
+        if hasattr(field.annotation, "model_fields") for part in field.annotation.model_fields)]  # fmt: skip
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.dates() | st.binary(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=4), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+GRAMMAR = ["a: ", "- ", "? ", "{", "}", "[", "]", "&a ", "*a", "<<: ", "|", ">", "!!int ", "!!bool x", "!!python/name:os.system",
+           "!!timestamp x", "2024-13-45", "0b", "0o9", "1:61", ".inf", "\t", "\n", "---\n", "%YAML 9\n", "'", '"', "#", "model:\n  ",
+           "training:\n  epochs: ", "Effusion: {positive: [", "negative: ]"]  # fmt: skip
+YAML = st.one_of(pieces(*GRAMMAR), VALUES.map(lambda value: yaml.safe_dump(value)))
+NUMBERS = [
+    "0",
+    "1",
+    "2",
+    "7",
+    "11",
+    "120",
+    "-1",
+    "1e308",
+    "-1e308",
+    "inf",
+    "nan",
+    "9223372036854775807",
+    "9" * 40,
+    "1_0",
+    "٣",
+]
+
+
+class Parser(NamedTuple):
+    draw: st.SearchStrategy[Any]
+    parse: Callable[..., None]
+    in_folder: bool = False
+
+
+PARSERS = {
+    "report sections": Parser(
+        st.tuples(
+            pieces("\n ", "\n \n", "FINDINGS", "IMPRESSION", ":", "\r\n", " ", "Befund", "：", "WET READ", "PORTABLE AP"),
+            st.sampled_from(STUDIES), st.binary(max_size=60),
+        ),
+        report,
+    ),
+    "run lengths": Parser(pieces(" ", " ", "\t", *NUMBERS), runs),
+    "Object-CXR annotations": Parser(pieces(" ", " ", ";", "0 ", "1 ", "2 ", "2 1 1 9 9 3 7", *NUMBERS), shapes),
+    "recipes": Parser(st.tuples(YAML, st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=9), VALUES, max_size=2)), recipe, True),
+    "prompts": Parser(st.tuples(YAML, st.lists(pieces("Effusion", "=", "|", "effusion", "{}", "no", " "), min_size=1, max_size=3)), prompts, True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("inputs", [200, pytest.param(100_000, marks=pytest.mark.stress)])
+@pytest.mark.parametrize("name", PARSERS)
+def test_no_input_raises_but_in_one_line(name, inputs, tmp_path, figures):
+    parser, count, started = PARSERS[name], 0, time.process_time()
+    more = (tmp_path,) if parser.in_folder else ()
+
+    @settings(max_examples=inputs, deadline=None, database=None, derandomize=True, suppress_health_check=[*HealthCheck])
+    @given(parser.draw)
+    def every(drawn: Any) -> None:
+        nonlocal count
+        count += 1
+        parser.parse(drawn, *more)
+
+    every()
+    assert count >= 0.9 * inputs  # fewer where there are not as many different ones
+    figures(f"parser_{name.split()[0].lower()}", inputs=count, cpu_seconds=round(time.process_time() - started, 1))
+
+
+REPEATED = (
+    "\n ",
+    "\n A",
+    "A ",
+    " ",
+    "\n",
+    ":",
+    "\n FINDINGS:",
+    "\n FINDINGS: x",
+    "FINDINGS",
+    "\n \n",
+    "(",
+    "A:",
+    "\r",
+    "x.",
+    "1 ",
+    "9",
+    "0 1 1 2 2;",
+    "2 1",
+    ";",
+)
+
+
+@pytest.mark.parametrize("name", ["report sections", "run lengths", "Object-CXR annotations"])
+def test_time_grows_with_the_length_and_no_faster(name):
+    def seconds(text: str) -> float:
+        drawn = (text, None, text.encode()) if name == "report sections" else text
+        best = float("inf")
+        for _ in range(3):
+            started = time.process_time()
+            PARSERS[name].parse(drawn)
+            best = min(best, time.process_time() - started)
+        return best
+
+    for part in REPEATED:
+        small, large = (seconds(part * (size // len(part))) for size in (10_000, 160_000))
+        assert large < 64 * max(small, 1e-3), f"{part!r}: {small:.4f} s, then {large:.4f} s for 16 times the length"
