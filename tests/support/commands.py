@@ -101,7 +101,12 @@ class Page:
                 time.sleep(0.02)
         port = servers[0].servers[0].sockets[0].getsockname()[1]
         self.address = f"http://127.0.0.1:{port}"
-        self._stop.append(lambda: (setattr(servers[0], "should_exit", True), thread.join(30))[1])
+
+        def stop() -> None:
+            servers[0].should_exit = True
+            thread.join(30)
+
+        self._stop.append(stop)
 
     def _curl(self, rest: list[str]) -> None:
         """Against the server that the page started; ID stands for what the last upload answered."""
