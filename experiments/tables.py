@@ -124,7 +124,11 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def page(study: Study, families: Sequence[str]) -> str:
+def families_of(study: Study) -> list[str]:
+    return list(dict.fromkeys(each["family"] for each in study.differences))
+
+
+def page(study: Study) -> str:
     about, machine = study.about, study.about["machine"]
     where = f"{machine['processor']}, {machine['threads']} thread(s) a run, {machine['workers']} run(s) at a time"
     parts = [
@@ -132,7 +136,7 @@ def page(study: Study, families: Sequence[str]) -> str:
         "## Figures, % with 95% intervals over seeds and patients",
         values(study),
     ]
-    for family in families:
+    for family in families_of(study):
         title = f"## {family.capitalize()} minus {about['reference']}, in points with 95% intervals"
         parts += [title, HOW, tests(study, family), f"![{family}](forest-{family}.svg)"]
     return "\n\n".join([*parts, "## Compute", compute(study)]) + "\n"
@@ -143,10 +147,9 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="what the runner has as --out")
     folder = parser.parse_args().folder
     study = read(folder)
-    families = list(dict.fromkeys(each["family"] for each in study.differences))
-    for family in families:
+    for family in families_of(study):
         (folder / f"forest-{family}.svg").write_bytes(forest(study, family))
-    (folder / "tables.md").write_text(page(study, families), encoding="utf-8")
+    (folder / "tables.md").write_text(page(study), encoding="utf-8")
     return 0
 
 

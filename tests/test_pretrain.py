@@ -130,7 +130,7 @@ def test_two_ranks_run_under_torchrun(data, tmp_path):
     recipe = write_recipe(tmp_path, epochs=1)
     arguments = command(recipe, data, tmp_path / "run", "--settings", "training.devices=2")[3:]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "imitate"]
-    subprocess.run([*launcher, *arguments], env=environment(), check=True, capture_output=True, timeout=120)
+    subprocess.run([*launcher, *arguments], env=environment(), check=True, capture_output=True, timeout=400)
     rows = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
     assert len({json.loads(row)["step"] for row in rows}) == 4
     Imitate.from_pretrained(tmp_path / "run/model")

@@ -1,10 +1,13 @@
 """Every committed study parses: its recipes with each row's settings, its tasks with theirs."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+import tables
 from imitate.config import Recipe, load_config, validate
+from imitate.report import report
 from imitate.tasks import task_class
 from study import ROOT, load_study
 
@@ -19,3 +22,21 @@ def test_every_study_parses(path: Path) -> None:
         assert (changed != recipe) == bool(row.settings)
     for measure in study.tasks.values():
         validate(task_class(measure.task), measure.settings, where=measure.task)
+
+
+STUDIED = sorted(path.parent for path in (ROOT / "docs/results").glob("*/study.json"))
+
+
+@pytest.mark.parametrize("folder", STUDIED, ids=lambda folder: folder.name)
+def test_the_tables_say_what_the_results_files_say(folder: Path, tmp_path: Path) -> None:
+    assert tables.page(tables.read(folder)) == (folder / "tables.md").read_text(encoding="utf-8")
+    report(tuple(sorted(folder.glob("*--*.json"))), out=tmp_path / "figures.md")
+    assert (tmp_path / "figures.md").read_text(encoding="utf-8") == (folder / "figures.md").read_text(encoding="utf-8")
+
+
+def test_the_pages_quote_figures_of_the_open_i_study() -> None:
+    """Every figure with an interval in the README's table and on the page of results is one of the study's."""
+    known = (ROOT / "docs/results/open_i/figures.md").read_text(encoding="utf-8")
+    for page in ("README.md", "docs/results.md"):
+        quoted = re.findall(r"\d+\.\d \(\d+\.\d–\d+\.\d\)", (ROOT / page).read_text(encoding="utf-8"))
+        assert len(quoted) > 10 and not {figure for figure in quoted if figure not in known}

@@ -69,7 +69,7 @@ class Service:
         if question.format == "png":
             return png(colours(heat))
         content = BytesIO()
-        np.save(content, heat)
+        np.save(content, heat, allow_pickle=False)
         return content.getvalue()
 
     def reports(self, held: Held, question: ReportsQuestion) -> list[Report]:
