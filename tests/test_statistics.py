@@ -42,6 +42,7 @@ def test_runs_are_resampled_too() -> None:
     apart = statistics.bootstrap([_mean_of(values + shift) for shift in (-1, 0, 1)], np.arange(500))["mean"]
     assert apart.std() == pytest.approx(math.hypot(alike.std(), math.sqrt(2 / 3 / 3)), rel=0.1)
     single = statistics.bootstrap([_mean_of(values)], np.arange(500))["mean"]
+    assert len(single) == 1000
     np.testing.assert_allclose(alike, single)
 
 

@@ -165,7 +165,7 @@ def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
     return parsed
 
 
-def validate(kind: type[AnyConfig], values: dict[str, Any], *, where: str) -> AnyConfig:
+def validate(kind: type[AnyConfig], values: dict[Any, Any], *, where: str) -> AnyConfig:
     """``kind(**values)`` with the first error told in one line."""
     try:
         return kind.model_validate(values)
