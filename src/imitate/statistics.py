@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -132,7 +133,7 @@ def stored_subset(
     if not path.is_file():
         chosen = subset(patients, labels, fraction, seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # two evaluations may share the folder
         partial.write_text(
             json.dumps({**asked, "sha256": _checksum(chosen), "patients": chosen}, indent=1), encoding="utf-8"
         )

@@ -1,6 +1,7 @@
 """The pooled features of a frozen encoder on the evaluation view, computed once."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def _key(subject: Subject, data: Prepared, rows: np.ndarray, device: str) -> str
 
 def _save(path: Path, features: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # two evaluations may share the folder
     with partial.open("wb") as file:
         np.save(file, features, allow_pickle=False)
     partial.replace(path)
