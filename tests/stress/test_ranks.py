@@ -15,7 +15,7 @@ from folders import write_folder
 from recipes import tiny_recipe
 
 SOURCE = Path(__file__).parents[2] / "src"
-SECONDS = 60  # in which the survivor has ended; on an idle machine it takes one or two
+SECONDS = 180  # in which the survivor has ended, on a busy machine
 
 
 def start(arguments: list[str], world: int = 1) -> list[subprocess.Popen]:
@@ -48,7 +48,7 @@ def test_a_rank_that_dies_ends_the_others_and_one_alone_continues(victim, tmp_pa
     recipe.write_text(yaml.safe_dump(training))
     arguments = ["pretrain", str(recipe), "--data", str(data), "--out", str(tmp_path / "run")]
     processes = start([*arguments, "--settings", "training.devices=2"], world=2)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 400
     while len(rows(tmp_path / "run")) < 6 and time.monotonic() < deadline:
         time.sleep(0.05)
     processes[victim].send_signal(signal.SIGKILL)
@@ -60,7 +60,7 @@ def test_a_rank_that_dies_ends_the_others_and_one_alone_continues(victim, tmp_pa
     assert [line for line in words.splitlines() if "another process of this run has ended" in line]
     before = rows(tmp_path / "run")
     for process in start(arguments):
-        process.communicate(timeout=300)
+        process.communicate(timeout=500)
         assert process.returncode == 0
     after = rows(tmp_path / "run")
     steps = [int(row["step"]) for row in after]
