@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from imitate.config import ImitateConfig
-from imitate.models.aggregation import HierarchicalAggregation, draw_channels
+from imitate.models.aggregation import HierarchicalAggregation, draw_channels, pool
 from imitate.types import UserError
 
 CHANNELS = [16, 32, 64, 128]
@@ -54,6 +54,15 @@ def test_equals_the_published_attention_in_value_and_gradient():
             level.grad = None
     for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [(56, 56), (16, 16), (7, 9), (2, 2), (3, 50), (17, 1)])
+@pytest.mark.parametrize("grid", [16, 5])
+def test_pooling_equals_torchs_and_loses_nothing_where_it_only_repeats(size, grid):
+    maps = torch.randn(2, 3, *size, dtype=torch.float64)
+    torch.testing.assert_close(pool(maps, grid), F.adaptive_avg_pool2d(maps, grid), rtol=0, atol=1e-12)
+    if max(size) <= 2:
+        assert torch.equal(pool(maps.bfloat16(), 16), F.adaptive_avg_pool2d(maps.bfloat16(), 16))
 
 
 def test_the_published_network_keeps_446_of_512_slots():

@@ -4,9 +4,8 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from imitate.config import ChannelChoice, ImitateConfig
 from imitate.types import UserError
@@ -79,7 +78,7 @@ class HierarchicalAggregation(nn.Module):
         else:
             chosen = [_pick(level, index) for level, index in zip(chosen, draw, strict=True)]
             position = torch.cat(slots[:-1])
-        tokens = torch.cat([F.adaptive_avg_pool2d(level, self.grid).flatten(2) for level in chosen], dim=1)
+        tokens = torch.cat([pool(level, self.grid).flatten(2) for level in chosen], dim=1)
         return self._attend(tokens.to(position.dtype) + position, padding=slots[-1], shift=shift)
 
     def _attend(
@@ -114,6 +113,24 @@ class FeedForward(nn.Module):
         y = self.first(x)
         out: Tensor = self.last(y + self.block(y))
         return out
+
+
+def pool(maps: Float[Tensor, "batch channels high wide"], grid: int) -> Float[Tensor, "batch channels grid grid"]:
+    """``adaptive_avg_pool2d`` as two products with matrices of ones, exact in every precision, and one division.
+
+    On a CPU this is several times faster than torch's kernel, above all where maps are smaller than the grid.
+    """
+    high, wide = maps.shape[-2:]
+    if (high, wide) == (grid, grid):
+        return maps
+    rows, columns = _windows(high, grid, maps.device), _windows(wide, grid, maps.device)
+    return rows.to(maps) @ (maps @ columns.T.to(maps)) / (rows.sum(1, keepdim=True) * columns.sum(1)).to(maps)
+
+
+def _windows(size: int, grid: int, device: torch.device) -> Bool[Tensor, "grid size"]:
+    """Which of ``size`` cells lie at least partly in each of ``grid`` equal parts."""
+    part, cell = torch.arange(grid, device=device).unsqueeze(1), torch.arange(size, device=device)
+    return (cell >= part * size // grid) & (cell * grid < (part + 1) * size)
 
 
 def _pick(level: Tensor, index: Tensor) -> Tensor:
