@@ -171,3 +171,22 @@ def test_a_stored_subset_is_read_again_and_verified(tmp_path: Path) -> None:
         path.write_text(damaged)
         with pytest.raises(UserError, match="damaged"):
             statistics.stored_subset(path, patients, labels, fraction=0.01, seed=0)
+
+
+def test_an_interval_holds_its_level_and_needs_half_of_the_resamples() -> None:
+    assert statistics.interval(np.arange(1001.0)) == pytest.approx((25, 975))
+    assert statistics.interval(np.arange(1001.0), level=0.5) == pytest.approx((250, 750))
+    assert statistics.interval(np.array([math.nan, 3.0])) == (3.0, 3.0)
+    assert statistics.interval(np.array([math.nan, math.nan, 3.0])) is None
+
+
+def test_holm_goes_up_to_one() -> None:
+    assert statistics.holm([0.9, 0.8, 0.1]) == pytest.approx([1.0, 1.0, 0.3])
+
+
+def test_a_fraction_of_one_patient_is_that_patient(tmp_path: Path) -> None:
+    patients = np.array([f"p{number}" for number in range(10)])
+    assert len(statistics.subset(patients, None, 0.1, 0)) == 1
+    chosen = statistics.stored_subset(tmp_path / "a" / "b" / "s.json", patients, None, fraction=0.1, seed=0)
+    stored = json.loads((tmp_path / "a" / "b" / "s.json").read_text())
+    assert stored["patients"] == chosen and stored.keys() == {"fraction", "seed", "drawn_from", "sha256", "patients"}

@@ -228,3 +228,19 @@ def test_time_is_linear(piece: str) -> None:
     split_report(text)
     split_by_headers(text, read_headers())
     assert time.process_time() - start < 5  # quadratic would be many minutes
+
+
+def test_the_last_section_with_text_counts_and_paragraphs_only_where_there_is_none() -> None:
+    assert split_report("\n IMPRESSION: Normal.\n IMPRESSION:  \n").impression == "Normal."
+    assert split_report("\n FINDINGS: a\n \n b") == Sections("a b", None, None)
+    assert split_report("\n IMPRESSION: a\n \n b") == Sections(None, "a b", None)
+
+
+def test_one_section_is_a_house_style_and_its_header_may_end_in_a_colon(tmp_path: Path) -> None:
+    for target in ("findings", "impression"):
+        (tmp_path / "a.yaml").write_text(f"'Befund der Lunge: ': {target}\n'检查：': other\n", encoding="utf-8")
+        assert read_headers(tmp_path / "a.yaml") == {"befund der lunge": target, "检查": "other"}
+
+
+def test_a_report_cut_within_a_character_is_read() -> None:
+    assert decode_report("\ufeffKlar".encode("utf-16-le")[:-1]).startswith("Kla")

@@ -1,4 +1,7 @@
-"""SIGKILL at any moment: the same command again ends in the same bytes as a run that nothing disturbed."""
+"""SIGKILL at any moment: the same command again ends in the same bytes as a run that nothing disturbed.
+
+A few random kills are in the ordinary suite in ``test_pretrain`` and ``test_writing_interrupted``.
+"""
 
 import os
 import shutil
@@ -25,8 +28,7 @@ from imitate.training.checkpoint import LAST, PREVIOUS
 from imitate.training.run_folder import Journal
 
 SOURCE = Path(__file__).parents[2] / "src"
-IMAGES, STEPS = 320, 120
-KILLS = [pytest.param(1, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.stress)]
+IMAGES, STEPS, KILLS = 320, 120, 20
 
 
 def command(*arguments: object) -> subprocess.Popen:
@@ -41,12 +43,12 @@ def killed(
     start: Callable[[Path], subprocess.Popen], out: Path, mark: str, whole: dict[str, bytes], kills: int
 ) -> None:
     """Kill runs at random moments after ``mark`` grows; whatever gets through, and the last, must equal ``whole``."""
-    random, died = Random(kills), 0
+    random, died = Random(0), 0
 
     def size() -> int:
         return (out / mark).stat().st_size if (out / mark).is_file() else 0
 
-    while died < kills:
+    while died < KILLS:
         process, before, deadline = start(out), size(), time.monotonic() + 240
         while process.poll() is None and size() <= before:
             assert time.monotonic() < deadline, "no progress"
@@ -65,8 +67,8 @@ def content(folder: Path, *names: str) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names}
 
 
-@pytest.mark.parametrize("kills", KILLS)
-def test_prepare_killed_again_and_again(kills, tmp_path, figures):
+@pytest.mark.stress
+def test_prepare_killed_again_and_again(tmp_path, figures):
     LAYOUTS["siim"](tmp_path / "raw", n=IMAGES, seed=0, size=64)
 
     def start(out: Path) -> subprocess.Popen:
@@ -74,16 +76,16 @@ def test_prepare_killed_again_and_again(kills, tmp_path, figures):
 
     assert start(tmp_path / "whole").wait(600) == 0
     whole = content(tmp_path / "whole", *sorted(path.name for path in (tmp_path / "whole").iterdir()))
-    killed(start, tmp_path / "out", "images.npy", whole, kills)
+    killed(start, tmp_path / "out", "images.npy", whole)
     assert {path.name for path in (tmp_path / "out").iterdir()} == set(whole)
-    figures("kills_prepare", kills=kills, images=IMAGES, identical=True)
+    figures("kills_prepare", kills=KILLS, images=IMAGES, identical=True)
 
 
 RESULT = ("model/model.safetensors", "model/config.json", "best/model.safetensors", "metrics.jsonl")
 
 
-@pytest.mark.parametrize("kills", KILLS)
-def test_pretrain_killed_again_and_again(kills, tmp_path, figures):
+@pytest.mark.stress
+def test_pretrain_killed_again_and_again(tmp_path, figures):
     data, recipe = write_folder(tmp_path / "data", n=60), tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(tiny_recipe(epochs=STEPS // 4, checkpoint_every=3).model_dump(mode="json")))
 
@@ -91,8 +93,8 @@ def test_pretrain_killed_again_and_again(kills, tmp_path, figures):
         return command("pretrain", recipe, "--data", data, "--out", out)
 
     assert start(tmp_path / "whole").wait(600) == 0
-    killed(start, tmp_path / "out", "metrics.jsonl", content(tmp_path / "whole", *RESULT), kills)
-    figures("kills_pretrain", kills=kills, steps=STEPS, identical=True)
+    killed(start, tmp_path / "out", "metrics.jsonl", content(tmp_path / "whole", *RESULT))
+    figures("kills_pretrain", kills=KILLS, steps=STEPS, identical=True)
 
 
 MOMENTS: dict[str, tuple[object, str]] = {

@@ -41,7 +41,8 @@ def rows(out: Path) -> list[dict[str, float]]:
     return [row for row in map(json.loads, lines) if "loss" in row]
 
 
-@pytest.mark.parametrize("victim", [pytest.param(1, marks=pytest.mark.slow), pytest.param(0, marks=pytest.mark.stress)])
+@pytest.mark.stress
+@pytest.mark.parametrize("victim", [0, 1])
 def test_a_rank_that_dies_ends_the_others_and_one_alone_continues(victim, tmp_path, figures):
     data, recipe = write_folder(tmp_path / "data", n=60), tmp_path / "recipe.yaml"
     training = tiny_recipe(epochs=20, checkpoint_every=2).model_dump(mode="json")
