@@ -39,7 +39,12 @@ PAGE = Path(__file__).with_name("page")
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 UPLOADS = 8  # at once, each of at most MAX_BYTES in memory
 SILENT: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
-PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (401, 404, 408, 413, 422, 429, 503)}
+ANSWERED = (400, 401, 403, 404, 408, 413, 421, 422, 429, 503)
+PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in ANSWERED}
+REASONS = {  # for what the framework says
+    "Not Found": "nothing is at this address: /openapi.json lists what is",
+    "There was an error parsing the body": "the body is no JSON in UTF-8",
+}
 BINARY = {"type": "string", "format": "binary"}
 api = APIRouter(prefix="/api", responses=PROBLEMS)
 
@@ -174,8 +179,7 @@ def _problem(code: int, reason: str, headers: dict[str, str] | None = None) -> J
 
 def _known(_: Request, error: Exception) -> Response:
     assert isinstance(error, AnyHTTPException)
-    reason = "nothing is at this address: /openapi.json lists what is" if error.detail == "Not Found" else error.detail
-    return _problem(error.status_code, reason, dict(error.headers or {}))
+    return _problem(error.status_code, REASONS.get(error.detail, error.detail), dict(error.headers or {}))
 
 
 def _first(error: RequestValidationError) -> str:

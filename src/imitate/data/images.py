@@ -233,7 +233,10 @@ def _shown(stored: Gray, data: pydicom.Dataset) -> Gray:
     if data.get("ModalityLUTSequence"):
         pixels = _look_up(stored, data.ModalityLUTSequence[0], data)
     else:
-        pixels = stored.astype(np.float32) * float(data.get("RescaleSlope", 1)) + float(data.get("RescaleIntercept", 0))
+        pixels = stored.astype(np.float32)
+        slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
+        if (slope, intercept) != (1, 0):
+            pixels = pixels * slope + intercept
     padding = _padding(stored, data)
     for displayed in (_voi(pixels, data), pixels):
         inside = displayed if padding is None else displayed[~padding]

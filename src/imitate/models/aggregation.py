@@ -66,20 +66,30 @@ class HierarchicalAggregation(nn.Module):
         self.feed_forward = FeedForward(width) if config.feed_forward else nn.Identity()
 
     def forward(self, levels: Sequence[Tensor], draw: ChannelDraw | None = None) -> Float[Tensor, "batch width"]:
-        chosen = [levels[level] for level in self.levels]
-        slots = self.positional_embedding[0, 1:].split(
-            [*self.keep, self.positional_embedding.shape[1] - 1 - sum(self.keep)]
-        )
-        shift = None
-        if draw is None:
-            position = torch.cat([s.mean(0).expand(c, -1) for s, c in zip(slots, self.channels, strict=False)])
-            shares = [math.log(k / c) for k, c in zip(self.keep, self.channels, strict=True)]
-            shift = position.new_tensor(shares).repeat_interleave(torch.tensor(self.channels, device=position.device))
-        else:
-            chosen = [_pick(level, index) for level, index in zip(chosen, draw, strict=True)]
-            position = torch.cat(slots[:-1])
-        tokens = torch.cat([pool(level, self.grid).flatten(2) for level in chosen], dim=1)
+        if draw is not None:
+            return self.each(levels, [draw])[0]
+        slots = self._slots()
+        position = torch.cat([s.mean(0).expand(c, -1) for s, c in zip(slots, self.channels, strict=False)])
+        shares = [math.log(k / c) for k, c in zip(self.keep, self.channels, strict=True)]
+        shift = position.new_tensor(shares).repeat_interleave(torch.tensor(self.channels, device=position.device))
+        tokens = torch.cat([pool(levels[level], self.grid).flatten(2) for level in self.levels], dim=1)
         return self._attend(tokens.to(position.dtype) + position, padding=slots[-1], shift=shift)
+
+    def each(self, levels: Sequence[Tensor], draws: Sequence[ChannelDraw]) -> list[Float[Tensor, "batch width"]]:
+        """The output under each draw; every level is read once, and so is its gradient written."""
+        slots = self._slots()
+        position = torch.cat(slots[:-1])
+        kept = []
+        for level, indices in zip(self.levels, zip(*draws, strict=True), strict=True):
+            maps = pool(_pick(levels[level], torch.cat(indices, dim=-1)), self.grid)
+            kept.append(maps.flatten(2).chunk(len(draws), dim=1))
+        tokens = [torch.cat(parts, dim=1).to(position.dtype) for parts in zip(*kept, strict=True)]
+        return [self._attend(each + position, padding=slots[-1], shift=None) for each in tokens]
+
+    def _slots(self) -> tuple[Tensor, ...]:
+        """The positional embedding of each level's slots and, last, of those that are padding."""
+        count = self.positional_embedding.shape[1] - 1
+        return self.positional_embedding[0, 1:].split([*self.keep, count - sum(self.keep)])
 
     def _attend(
         self, tokens: Float[Tensor, "batch tokens width"], *, padding: Float[Tensor, "pad width"], shift: Tensor | None
@@ -134,4 +144,7 @@ def _windows(size: int, grid: int, device: torch.device) -> Bool[Tensor, "grid s
 
 
 def _pick(level: Tensor, index: Tensor) -> Tensor:
-    return level[:, index] if index.ndim == 1 else level.take_along_dim(index[:, :, None, None], dim=1)
+    """Along the last axis of the memory's own order (channels_last), so that the gradient has it as well."""
+    last = level.movedim(1, -1)
+    picked = last[..., index] if index.ndim == 1 else last.take_along_dim(index[:, None, None], dim=-1)
+    return picked.movedim(-1, 1)

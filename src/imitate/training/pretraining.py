@@ -84,7 +84,7 @@ class Pretraining(nn.Module):
             features = self.model.image(
                 warp(images, ViewDraw(*view), self.model.config).to(parameter_dtype(self.model))
             )
-            return features.pooled, *(self.model.aggregate(features, draw) for draw in draws)
+            return features.pooled, *self.model.aggregate_each(features, draws)
 
         if self.chunk is None or self.chunk >= len(images):
             return look(images, *view)

@@ -1,0 +1,60 @@
+"""The viewer's API asked at random, well and badly, from its own description of itself, over real HTTP.
+
+Each answer must be one that the description has: its status, its content type, the shape of its JSON; never a 500.
+"""
+
+from collections import Counter
+from contextlib import suppress
+
+import pytest
+from served import serving, untrained
+
+schemathesis = pytest.importorskip("schemathesis")
+from hypothesis import HealthCheck, Phase, given, settings  # noqa: E402
+from hypothesis.errors import Unsatisfiable  # noqa: E402
+from schemathesis import GenerationMode  # noqa: E402
+from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402
+
+from imitate.app.guard import Allowance  # noqa: E402
+from imitate.app.server import create  # noqa: E402
+from imitate.app.service import Service  # noqa: E402
+
+BEYOND_THE_SCHEMA = [positive_data_acceptance]  # any bytes are a body, and few are a radiograph
+
+
+@pytest.mark.parametrize("each", [12, pytest.param(400, marks=pytest.mark.stress)])
+def test_no_question_breaks_the_server(each, tmp_path, figures):
+    service, codes = Service(*untrained(tmp_path)), Counter()
+    guard = create(service)
+    guard.allowance = Allowance(burst=1e9)  # for one who asks thousands of times a minute
+    with serving(guard) as address:
+        schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
+        operations = [found.ok() for found in schema.get_all_operations()]
+        for operation in operations:
+            for mode in GenerationMode:
+                codes += answers(operation, mode, each, image=service.about.examples[0].id)
+    assert len(operations) == 8 and codes[200] > each and codes[422] > each, codes
+    figures("api", questions=codes.total(), operations=len(operations), answers={str(c): n for c, n in codes.items()})
+
+
+def answers(operation, mode: GenerationMode, count: int, *, image: str) -> Counter[int]:
+    """How often each status came. Good questions are about an image that is there."""
+    codes: Counter[int] = Counter()
+
+    @settings(
+        max_examples=count,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def ask(case):
+        if "image" in case.path_parameters and mode is GenerationMode.POSITIVE:
+            case.path_parameters["image"] = image
+        codes[case.call_and_validate(timeout=60, excluded_checks=BEYOND_THE_SCHEMA).status_code] += 1
+
+    with suppress(Unsatisfiable):  # what asks for nothing cannot be asked badly
+        ask()
+    return codes
