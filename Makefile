@@ -19,12 +19,15 @@ test: .venv/ready lint
 stress: .venv/ready
 	IMITATE_FIGURES=docs/results/reliability $(BIN)/python -m pytest -m stress tests/stress
 	$(BIN)/python tests/stress/mutants.py --out docs/results/reliability/mutants.json
+	$(BIN)/python benchmarks/soak.py --clients 8 --seconds 300 --out docs/results/reliability/soak_viewer.json
+	$(BIN)/python tests/stress/summary.py
 
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/uv pip check --quiet --python $(BIN)/python
 
 docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet

@@ -7,7 +7,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -69,13 +69,22 @@ def test_the_sdist_holds_what_builds_and_tests_it(built):
 
 
 def test_what_is_imported_is_required_and_what_is_required_is_imported():
-    distributions = packages_distributions()
-    imported = {canonical(name) for top in foreign_imports() for name in distributions.get(top, [top])}
+    providers = packages_distributions()
+    imported = {canonical(name) for top in foreign_imports() for name in providers.get(top, [top])}
     required = {canonical(line) for line in PROJECT["dependencies"]}
     optional = {canonical(line) for extra in ("serve", "faiss") for line in PROJECT["optional-dependencies"][extra]}
     assert imported - required - optional <= {"starlette"}, "not in pyproject.toml"  # starlette is fastapi's own
     assert required - imported - set(UNSEEN) == set(), "nothing imports it"
     assert not required & optional
+
+
+@pytest.mark.skipif(Path(sys.prefix) != ROOT / ".venv", reason="not the environment that make builds")
+def test_what_is_installed_is_what_the_constraints_name():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    named = {canonical(line): line.partition("==")[2] for line in lines if not line.startswith("#")}
+    ours = {"imitate-cxr", "pip", "setuptools"}
+    found = {canonical(each.name): each.version for each in distributions()}
+    assert {name: version for name, version in found.items() if name not in ours and named.get(name) != version} == {}
 
 
 def foreign_imports() -> set[str]:

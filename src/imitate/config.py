@@ -107,7 +107,7 @@ class TrainingConfig(Config):
     decay_everything: bool = False  # True: also normalisation, biases, embeddings, as published
     clip_gradient: float | None = None
     precision: Precision = "bf16-mixed"
-    sync_batchnorm: bool = False  # statistics of the global batch; the backbone's need GPUs
+    sync_batchnorm: bool = False  # statistics of the global batch; a backbone that has them needs GPUs
     chunk: int | None = Field(None, ge=1)  # samples of a process in the backbone at once; the loss sees the whole batch
     compile: Literal["default", "reduce-overhead"] | None = None  # torch.compile's mode for the backbone
     seed: int = 0

@@ -72,7 +72,7 @@ class HierarchicalAggregation(nn.Module):
         position = torch.cat([s.mean(0).expand(c, -1) for s, c in zip(slots, self.channels, strict=False)])
         shares = [math.log(k / c) for k, c in zip(self.keep, self.channels, strict=True)]
         shift = position.new_tensor(shares).repeat_interleave(torch.tensor(self.channels, device=position.device))
-        tokens = torch.cat([pool(levels[level], self.grid).flatten(2) for level in self.levels], dim=1)
+        tokens = torch.cat([self._tokens(levels[level].movedim(1, -1)) for level in self.levels], dim=1)
         return self._attend(tokens.to(position.dtype) + position, padding=slots[-1], shift=shift)
 
     def each(self, levels: Sequence[Tensor], draws: Sequence[ChannelDraw]) -> list[Float[Tensor, "batch width"]]:
@@ -81,10 +81,13 @@ class HierarchicalAggregation(nn.Module):
         position = torch.cat(slots[:-1])
         kept = []
         for level, indices in zip(self.levels, zip(*draws, strict=True), strict=True):
-            maps = pool(_pick(levels[level], torch.cat(indices, dim=-1)), self.grid)
-            kept.append(maps.flatten(2).chunk(len(draws), dim=1))
+            picked = _pick(levels[level].movedim(1, -1), torch.cat(indices, dim=-1))
+            kept.append(self._tokens(picked).chunk(len(draws), dim=1))
         tokens = [torch.cat(parts, dim=1).to(position.dtype) for parts in zip(*kept, strict=True)]
         return [self._attend(each + position, padding=slots[-1], shift=None) for each in tokens]
+
+    def _tokens(self, maps: Float[Tensor, "batch high wide channels"]) -> Float[Tensor, "batch channels width"]:
+        return pool(maps, self.grid).flatten(1, 2).transpose(1, 2)
 
     def _slots(self) -> tuple[Tensor, ...]:
         """The positional embedding of each level's slots and, last, of those that are padding."""
@@ -125,16 +128,18 @@ class FeedForward(nn.Module):
         return out
 
 
-def pool(maps: Float[Tensor, "batch channels high wide"], grid: int) -> Float[Tensor, "batch channels grid grid"]:
+def pool(maps: Float[Tensor, "batch high wide channels"], grid: int) -> Float[Tensor, "batch grid grid channels"]:
     """``adaptive_avg_pool2d`` as two products with matrices of ones, exact in every precision, and one division.
 
-    On a CPU this is several times faster than torch's kernel, above all where maps are smaller than the grid.
+    Channels are last, in the memory's own order (channels_last), so that nothing is copied. On a CPU this is several
+    times faster than torch's kernel, above all where maps are smaller than the grid.
     """
-    high, wide = maps.shape[-2:]
+    high, wide = maps.shape[1:3]
     if (high, wide) == (grid, grid):
         return maps
     rows, columns = _windows(high, grid, maps.device), _windows(wide, grid, maps.device)
-    return rows.to(maps) @ (maps @ columns.T.to(maps)) / (rows.sum(1, keepdim=True) * columns.sum(1)).to(maps)
+    sums = columns.to(maps) @ (rows.to(maps) @ maps.flatten(2)).unflatten(2, maps.shape[2:])
+    return sums / (rows.sum(1, keepdim=True) * columns.sum(1)).unsqueeze(-1).to(maps)
 
 
 def _windows(size: int, grid: int, device: torch.device) -> Bool[Tensor, "grid size"]:
@@ -143,8 +148,5 @@ def _windows(size: int, grid: int, device: torch.device) -> Bool[Tensor, "grid s
     return (cell >= part * size // grid) & (cell * grid < (part + 1) * size)
 
 
-def _pick(level: Tensor, index: Tensor) -> Tensor:
-    """Along the last axis of the memory's own order (channels_last), so that the gradient has it as well."""
-    last = level.movedim(1, -1)
-    picked = last[..., index] if index.ndim == 1 else last.take_along_dim(index[:, None, None], dim=-1)
-    return picked.movedim(-1, 1)
+def _pick(maps: Float[Tensor, "batch high wide channels"], index: Tensor) -> Tensor:
+    return maps[..., index] if index.ndim == 1 else maps.take_along_dim(index[:, None, None], dim=-1)

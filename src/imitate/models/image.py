@@ -41,6 +41,10 @@ class ImageEncoder(nn.Module):
         final, levels = self.network.forward_intermediates(images, indices=self._indices)
         return ImageFeatures(levels, self.network.forward_head(final, pre_logits=True))
 
+    @property
+    def normalises_batches(self) -> bool:
+        return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.network.modules())
+
     def synchronise(self) -> None:
         """BatchNorm statistics over all processes from now on; needs a GPU."""
         self.network = timm.layers.convert_sync_batchnorm(self.network)

@@ -87,7 +87,7 @@ def _set_up(job: Job) -> tuple[nn.Module, Any]:
     """The module and the optimizer as the engine wants them."""
     training = job.recipe.training
     if training.sync_batchnorm and job.fabric.world_size > 1:
-        if job.fabric.device.type == "cpu":
+        if job.fabric.device.type == "cpu" and job.model.image.normalises_batches:
             raise UserError("sync_batchnorm needs GPUs: set training.sync_batchnorm=false, or training.devices=1")
         job.model.synchronise()
     if training.compile:

@@ -1,0 +1,119 @@
+"""Fill the table of docs/reliability.md from docs/results/reliability/*.json.
+
+python tests/stress/summary.py
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs/results/reliability"
+PAGE = ROOT / "docs/reliability.md"
+START, END = "<!-- figures -->\n", "<!-- end -->"
+Figures = dict[str, Any]
+Line = tuple[str, Callable[[Figures], tuple[str, str]]]
+
+
+def _images(found: Figures) -> tuple[str, str]:
+    damaged, dropped = (sum(found[key].values()) for key in ("damaged", "dropped"))
+    kinds = f"{damaged:,} images of {len(found['damaged'])} archives, {len(found['faults'])} kinds of damage"
+    return kinds, f"{dropped:,} dropped with their reason, the rest readable; good records untouched; no crash, no hang"
+
+
+def _tables(found: Figures) -> tuple[str, str]:
+    outcomes = sum((Counter(each) for each in found["outcomes"].values()), Counter[str]())
+    return f"{outcomes.total():,} tables", ", ".join(f"{count:,} {what}" for what, count in sorted(outcomes.items()))
+
+
+def _parser(found: Figures) -> tuple[str, str]:
+    slowest = 1000 * found["slowest_input_seconds"]
+    return f"{found['inputs']:,} inputs", f"no exception but a one-line mistake; slowest input {slowest:,.0f} ms"
+
+
+def _kills(found: Figures) -> tuple[str, str]:
+    what = f"{found['images']} images" if "images" in found else f"{found['steps']} steps"
+    return f"{found['kills']} kills within {what}", "every one continued; the last files are bit-identical"
+
+
+def _rank(found: Figures) -> tuple[str, str]:
+    seconds, before, steps = found["seconds_until_the_other_ended"], found["steps_before"], found["steps"]
+    return "once", f"the other ended in one line after {seconds} s; one process continued from step {before} to {steps}"
+
+
+def _checkpoints(found: Figures) -> tuple[str, str]:
+    told = f"{found['noticed']} noticed, the one before taken; {found['harmless']} in bytes that carry nothing"
+    return f"{found['damaged']:,} checkpoints", told
+
+
+def _api(found: Figures) -> tuple[str, str]:
+    answers = ", ".join(f"{count:,} x {code}" for code, count in sorted(found["answers"].items()))
+    return f"{found['questions']:,} questions to {found['operations']} operations", f"as the schema says: {answers}"
+
+
+def _training(found: Figures) -> tuple[str, str]:
+    before, after = found["handles"]
+    return f"{found['steps']:,} steps", f"memory grew {found['grown_mb'] + 0:.1f} MB; open files {before} to {after}"
+
+
+def _viewer(found: Figures) -> tuple[str, str]:
+    memory, latency = found["memory_mb"], found["latency"]["classify"]
+    told = (
+        f"{found['unexpected']} unexpected answers; memory {memory['after_a_third']} MB after a third, {memory['last']}"
+    )
+    told += (
+        f" MB at the end; classify takes {latency['p50']} s in the median, {latency['p99']} s at the 99th percentile"
+    )
+    return f"{found['clients']} clients, {found['seconds']} s, {found['requests']:,} requests", told
+
+
+def _mutants(found: Figures) -> tuple[str, str]:
+    killed, total = (sum(each[key] for each in found.values()) for key in ("killed", "mutants"))
+    least = min(each["share"] for each in found.values())
+    return (
+        f"{total} mutants of {len(found)} files",
+        f"{killed} killed ({killed / total:.0%}; {least:.0%} or more in each)",
+    )
+
+
+LINES: dict[str, Line] = {
+    "dirty_images": ("Damaged images", _images),
+    "dirty_tables": ("Damaged tables", _tables),
+    "parser_report": ("Report sections", _parser),
+    "parser_run": ("Run lengths", _parser),
+    "parser_object-cxr": ("Object-CXR annotations", _parser),
+    "parser_recipes": ("Recipes and settings", _parser),
+    "parser_prompts": ("Prompts", _parser),
+    "kills_prepare": ("`prepare` killed", _kills),
+    "kills_pretrain": ("`pretrain` killed", _kills),
+    "damaged_checkpoints": ("Damaged checkpoints", _checkpoints),
+    "rank_0_killed": ("Rank 0 of two killed", _rank),
+    "rank_1_killed": ("Rank 1 of two killed", _rank),
+    "api": ("The viewer's API", _api),
+    "soak_training": ("Training in one process", _training),
+    "soak_viewer": ("The viewer under load", _viewer),
+    "mutants": ("Mutants", _mutants),
+}
+
+
+def table() -> str:
+    lines = ["| tried | how often | what came of it | figures |", "|---|---|---|---|"]
+    for name, (title, told) in LINES.items():
+        path = RESULTS / f"{name}.json"
+        if path.is_file():
+            often, outcome = told(json.loads(path.read_text(encoding="utf-8")))
+            lines.append(f"| {title} | {often} | {outcome} | [{path.name}](results/reliability/{path.name}) |")
+        else:
+            lines.append(f"| {title} | not measured yet | | |")
+    return "\n".join(lines)
+
+
+def filled(page: str) -> str:
+    before, _, rest = page.partition(START)
+    return f"{before}{START}{table()}\n{END}{rest.partition(END)[2]}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
