@@ -87,6 +87,14 @@ def test_what_is_installed_is_what_the_constraints_name():
     assert {name: version for name, version in found.items() if name not in ours and named.get(name) != version} == {}
 
 
+def test_every_constraint_has_its_hashes_and_neither_file_an_address():
+    constraints, hashes = ((ROOT / name).read_text(encoding="utf-8") for name in ("constraints.txt", "hashes.txt"))
+    assert set(re.findall(r"^\S+==\S+", hashes, re.M)) == set(re.findall(r"^\S+==\S+", constraints, re.M))
+    for entry in re.split(r"^(?=[\w.-]+==)", hashes, flags=re.M)[1:]:
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}$", entry, re.M), entry
+    assert "://" not in constraints + hashes
+
+
 def foreign_imports() -> set[str]:
     found = set()
     for path in (ROOT / "src").rglob("*.py"):

@@ -52,8 +52,8 @@ def read_gray(source: Path | BufferedIOBase) -> Gray:
     """The gray values as a viewer shows them, 0 the darkest: uint8 or uint16 as stored, float32 of a DICOM.
 
     The content decides the format, not the name. Colour becomes luminance (ITU-R 601), except in DICOM, where it is
-    refused. No scaled JPEG decoding: half size saves a tenth of the time and moves the prepared image by up to 3 grey
-    levels, an eighth saves a quarter and moves it by 20 (docs/performance.md); decoding luminance alone halves it.
+    refused. No scaled JPEG decoding: what it saves and what it does to the prepared image is in docs/performance.md;
+    decoding luminance alone halves the time.
     """
     if not isinstance(source, Path):
         return _decode(source)
