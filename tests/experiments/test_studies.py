@@ -40,3 +40,10 @@ def test_the_pages_quote_figures_of_the_open_i_study() -> None:
     for page in ("README.md", "docs/results.md"):
         quoted = re.findall(r"\d+\.\d \(\d+\.\d–\d+\.\d\)", (ROOT / page).read_text(encoding="utf-8"))
         assert len(quoted) > 10 and not {figure for figure in quoted if figure not in known}
+
+
+def test_the_page_of_results_quotes_differences_of_the_open_i_study() -> None:
+    known = (ROOT / "docs/results/open_i/tables.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8").replace("−", "-")
+    quoted = re.findall(r"[-+]\d+\.\d \([-+]\d+\.\d to [-+]\d+\.\d\)", page)
+    assert len(quoted) > 10 and not {figure for figure in quoted if figure not in known}

@@ -73,3 +73,18 @@ def test_orthogonality_is_the_distance_of_the_gram_matrix_from_the_identity():
     assert float(orthogonality(torch.tensor(features))) == pytest.approx(total / 2, rel=1e-12)
     whitened = np.linalg.qr(features)[0] * math.sqrt(len(features))
     assert float(orthogonality(torch.tensor(whitened))) == pytest.approx(0, abs=1e-20)
+
+
+def test_the_published_weights_and_clips_as_the_default():
+    assert (CONVIRT_WEIGHT, MFLAG_WEIGHT) == (0.75, 0.0051)
+    x, y = (torch.tensor(each) for each in sample(4))
+    present = torch.ones(len(x), dtype=torch.bool)
+    torch.testing.assert_close(info_nce(x, y, 0.07, present), info_nce(y, x, 0.07, present), rtol=1e-12, atol=0)
+
+
+def test_alignment_of_one_present_pair_is_that_pairs():
+    x, y = (torch.tensor(each) for each in sample(5))
+    present = torch.arange(len(x)) == 2
+    alone = alignment(x[2:3], y[2:3], torch.ones(1, dtype=torch.bool))
+    torch.testing.assert_close(alignment(x, y, present), alone, rtol=1e-12, atol=0)
+    assert float(alone) == pytest.approx(4 - 4 * cosine(x[2].numpy(), y[2].numpy()), rel=1e-12)
