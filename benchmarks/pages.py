@@ -76,6 +76,7 @@ def _points(file: str, table: str, x: str, y: str) -> list[tuple[float, float]]:
 def draw(path: Path) -> None:
     """Logarithmic on both axes, so that what is linear has slope 1; the dotted line has it."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     shown_curves = {title: points for title, curve in CURVES.items() if (points := _points(*curve))}
     if not shown_curves:
@@ -89,6 +90,11 @@ def draw(path: Path) -> None:
         axes.set_title(title, fontsize=9)
         axes.set_xlabel(CURVES[title][2])
         axes.set_ylabel(CURVES[title][3])
+        axes.set_xticks(x, [f"{value / 1000:g}k" if value >= 1000 else f"{value:g}" for value in x], fontsize=8)
+        axes.set_xticks([], minor=True)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_yticks([], minor=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 

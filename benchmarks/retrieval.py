@@ -15,7 +15,7 @@ from imitate.nearest import nearest
 from imitate.tasks.classification import LinearClassification
 from imitate.tasks.logistic import logistic_path, standardise
 from imitate.tasks.ranking import Side, rank
-from measuring import Row, alone, finish, options, resident, timed
+from measuring import Row, alone, finish, from_now, options, resident, timed
 
 CLASSES = 14
 
@@ -45,7 +45,7 @@ def ranking(*, texts: int, queries: int, width: int = 512) -> Row:
     gallery = normalize(torch.randn(texts, width, generator=generator))
     chosen = torch.randperm(texts, generator=generator)[:queries]
     asked = normalize(gallery[chosen] + 0.2 * torch.randn(queries, width, generator=generator))
-    before = resident()
+    before = from_now()
     none = torch.zeros(texts, 0)
     sides = Side(asked, chosen, none[:queries]), Side(gallery, torch.arange(texts), none)
     seconds = timed(lambda: rank(*sides))
@@ -58,7 +58,7 @@ def searching(*, texts: int, queries: int, engine: str, width: int = 512) -> Row
     generator = torch.Generator().manual_seed(0)
     gallery = normalize(torch.randn(texts, width, generator=generator))
     asked = normalize(torch.randn(queries, width, generator=generator))
-    before = resident()
+    before = from_now()
     seconds = timed(lambda: nearest(asked, gallery, 5, engine=engine))
     row = {"texts": texts, "queries": queries, "search": f"5 nearest, {engine}", "s": seconds}
     return row | {"queries/s": queries / seconds, "GB above the vectors": resident() - before}

@@ -96,7 +96,8 @@ def forest(study: Study, family: str) -> bytes:
             point = figures.Point(*(100 * each[key] for key in ("difference", "low", "high")))
             rows.setdefault(each["b"], {})[at(each).title] = point
     look = figures.styles(list(dict.fromkeys(name for row in rows.values() for name in row)))
-    drawn = figures.forest(rows, look, chance=dict.fromkeys(rows, 0.0), dotted=f"as {study.about['reference']}")
+    level, dotted = dict.fromkeys(rows, 0.0), f"as {study.about['reference']}"
+    drawn = figures.forest(rows, look, chance=level, dotted=dotted, unit="points")
     return base64.b64decode(drawn.split(",", 1)[1])
 
 

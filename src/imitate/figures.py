@@ -134,7 +134,7 @@ def efficiency(methods: Mapping[str, Mapping[float, Point]], look: Styles, *, fi
 
 
 @_styled
-def forest(rows: Rows, look: Styles, *, chance: Mapping[str, float], dotted: str = "chance") -> str:
+def forest(rows: Rows, look: Styles, *, chance: Mapping[str, float], dotted: str = "chance", unit: str = "%") -> str:
     """A row a figure, a point with its interval a method; a dotted tick where chance, or what ``dotted`` says, is."""
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     step = 0.8 / len(names)
@@ -148,7 +148,7 @@ def forest(rows: Rows, look: Styles, *, chance: Mapping[str, float], dotted: str
             if label in chance:
                 axes.plot([chance[label]] * 2, [y - 0.45, y + 0.45], color=GRAY, linestyle=":")
         axes.set_yticks(range(len(rows)), [_short(label) for label in rows])
-        axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel="%")
+        axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=unit)
         axes.grid(visible=False, axis="y")
 
     legend = [*_methods(names, look, marked=True), *([_dotted(dotted)] if chance else [])]
