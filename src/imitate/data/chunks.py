@@ -1,6 +1,5 @@
 """Records to pixels, 64 at a time, in worker processes and in order."""
 
-import ctypes
 import hashlib
 import json
 import math
@@ -24,6 +23,7 @@ from imitate.config import Config
 from imitate.data.datasets import Mode
 from imitate.data.images import Geometry, ImageError, read_gray, to_prepared
 from imitate.data.prepared import SECTIONS, Dropped, Fit, Record
+from imitate.memory import keep_freed_memory
 from imitate.types import UserError
 
 CHUNK = 64  # records
@@ -176,7 +176,7 @@ def _file_digest(path: Path) -> bytes:
 
 def _begin() -> None:
     """In a worker: leave interrupts to the parent, and end when the parent ends, even by SIGKILL."""
-    _keep_freed_memory()
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -186,12 +186,3 @@ def _begin() -> None:
         os._exit(1)
 
     threading.Thread(target=follow, args=(parent.sentinel,), daemon=True).start()
-
-
-def _keep_freed_memory() -> None:
-    """glibc gives an image's megabytes back and faults them in anew for the next: a fourth of all the time."""
-    trim_threshold, mmap_threshold = -1, -3  # mallopt(3)
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:
-        mallopt(trim_threshold, 2**28)
-        mallopt(mmap_threshold, 2**25)  # its maximum
