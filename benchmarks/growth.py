@@ -11,7 +11,6 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from imitate.config import ImitateConfig
-from imitate.memory import keep_freed_memory
 from measuring import Row, alone, bfloat16_unit, finish, options, resident, timed
 from step import Bench
 
@@ -22,7 +21,6 @@ def step(spec: str) -> Row:
     """``backbone,batch,image size,chunk``; chunk 0 is none."""
     backbone, batch, size, chunk = spec.split(",")
     config = ImitateConfig(backbone=backbone, image_size=int(size), prepared_size=int(size) * 8 // 7)
-    keep_freed_memory()  # as pre-training does on a CPU
     before = resident(peak=False)
     run = Bench(device="cpu", batch=int(batch), config=config, chunk=int(chunk) or None).step(f"ours {PRECISION}")
     run()

@@ -20,7 +20,6 @@ from torch.nn import functional as F
 from imitate.config import ImitateConfig, Recipe, TrainingConfig
 from imitate.data.views import warp
 from imitate.losses.contrastive import cicl, clinical_prior, soften
-from imitate.memory import keep_freed_memory
 from imitate.models.imitate import Imitate, seeded_model
 from imitate.training.pretraining import Pretraining, StepDraw, draw_step, move
 from measuring import Row, alone, alternate, bfloat16_unit, finish, options, ratio, resident
@@ -180,7 +179,6 @@ def peak(bench: Callable[[], Bench], name: str) -> Row:
 
 def main() -> None:
     arguments = options(__doc__).parse_args()
-    keep_freed_memory()  # as pre-training does on a CPU
     small = {"backbone": "resnet18", "prepared_size": 72, "image_size": 64}
     config = ImitateConfig(**(small if arguments.quick else {}))
 

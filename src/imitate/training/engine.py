@@ -8,7 +8,6 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 
 from imitate.config import TrainingConfig
-from imitate.memory import keep_freed_memory
 from imitate.types import UserError
 
 
@@ -18,8 +17,6 @@ def launch(training: TrainingConfig, *, threads: int | None = None) -> Fabric:
         torch.set_num_threads(threads)
     fabric = Fabric(devices=training.devices, num_nodes=training.nodes, precision=training.precision)
     fabric.launch()
-    if fabric.device.type == "cpu":
-        keep_freed_memory()
     if training.batch_size % fabric.world_size:
         raise UserError(f"batch_size {training.batch_size} is global and must divide by {fabric.world_size} processes")
     return fabric
