@@ -61,12 +61,11 @@ def _training(found: Figures) -> tuple[str, str]:
 def _viewer(found: Figures) -> tuple[str, str]:
     memory, latency = found["memory_mb"], found["latency"]["classify"]
     told = (
-        f"{found['unexpected']} unexpected answers; memory {memory['after_a_third']} MB after a third, {memory['last']}"
+        f"{found['unexpected']} unexpected answers; memory {memory['after_a_third']:,} MB after a third, "
+        f"{memory['last']:,} MB at the end; classify takes {latency['p50']:.2f} s in the median, "
+        f"{latency['p99']:.2f} s at the 99th percentile"
     )
-    told += (
-        f" MB at the end; classify takes {latency['p50']} s in the median, {latency['p99']} s at the 99th percentile"
-    )
-    return f"{found['clients']} clients, {found['seconds']} s, {found['requests']:,} requests", told
+    return f"{found['clients']} clients, {found['seconds']:.0f} s, {found['requests']:,} requests", told
 
 
 def _mutants(found: Figures) -> tuple[str, str]:
