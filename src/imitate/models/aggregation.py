@@ -72,8 +72,8 @@ class HierarchicalAggregation(nn.Module):
         position = torch.cat([s.mean(0).expand(c, -1) for s, c in zip(slots, self.channels, strict=False)])
         shares = [math.log(k / c) for k, c in zip(self.keep, self.channels, strict=True)]
         shift = position.new_tensor(shares).repeat_interleave(torch.tensor(self.channels, device=position.device))
-        tokens = torch.cat([self._tokens(levels[level].movedim(1, -1)) for level in self.levels], dim=1)
-        return self._attend(tokens.to(position.dtype) + position, padding=slots[-1], shift=shift)
+        tokens = torch.cat([_tokens(pool(levels[level].movedim(1, -1), self.grid)) for level in self.levels], dim=1)
+        return self._attend(tokens + position.to(tokens), padding=slots[-1], shift=shift)
 
     def each(self, levels: Sequence[Tensor], draws: Sequence[ChannelDraw]) -> list[Float[Tensor, "batch width"]]:
         """The output under each draw; every level is read once, and so is its gradient written."""
@@ -81,13 +81,10 @@ class HierarchicalAggregation(nn.Module):
         position = torch.cat(slots[:-1])
         kept = []
         for level, indices in zip(self.levels, zip(*draws, strict=True), strict=True):
-            picked = _pick(levels[level].movedim(1, -1), torch.cat(indices, dim=-1))
-            kept.append(self._tokens(picked).chunk(len(draws), dim=1))
-        tokens = [torch.cat(parts, dim=1).to(position.dtype) for parts in zip(*kept, strict=True)]
-        return [self._attend(each + position, padding=slots[-1], shift=None) for each in tokens]
-
-    def _tokens(self, maps: Float[Tensor, "batch high wide channels"]) -> Float[Tensor, "batch channels width"]:
-        return pool(maps, self.grid).flatten(1, 2).transpose(1, 2)
+            picked = _picked(levels[level].movedim(1, -1), torch.cat(indices, dim=-1), self.grid)
+            kept.append(_tokens(picked).chunk(len(draws), dim=1))
+        tokens = [torch.cat(parts, dim=1) for parts in zip(*kept, strict=True)]
+        return [self._attend(each + position.to(each), padding=slots[-1], shift=None) for each in tokens]
 
     def _slots(self) -> tuple[Tensor, ...]:
         """The positional embedding of each level's slots and, last, of those that are padding."""
@@ -148,5 +145,16 @@ def _windows(size: int, grid: int, device: torch.device) -> Bool[Tensor, "grid s
     return (cell >= part * size // grid) & (cell * grid < (part + 1) * size)
 
 
+def _picked(
+    maps: Float[Tensor, "batch high wide channels"], index: Tensor, grid: int
+) -> Float[Tensor, "batch grid grid picked"]:
+    """Pooled channels; picked from the smaller of both, the maps or what they are pooled to: so is their gradient."""
+    return _pick(pool(maps, grid), index) if maps.shape[1] > grid else pool(_pick(maps, index), grid)
+
+
 def _pick(maps: Float[Tensor, "batch high wide channels"], index: Tensor) -> Tensor:
     return maps[..., index] if index.ndim == 1 else maps.take_along_dim(index[:, None, None], dim=-1)
+
+
+def _tokens(pooled: Float[Tensor, "batch grid grid channels"]) -> Float[Tensor, "batch channels width"]:
+    return pooled.flatten(1, 2).transpose(1, 2)
