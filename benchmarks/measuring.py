@@ -34,10 +34,13 @@ def options(description: str | None) -> argparse.ArgumentParser:
 
 
 def alternate(steps: Mapping[str, Callable[[], Any]], *, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each step, every one in turn in every round, after one round that does not count."""
+    """Seconds of each step, every one in turn in every round, after one round that does not count.
+
+    Every other round runs backwards: a step finds the caches and the heap as the one before it has left them.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(rounds + 1):
-        for name, step in steps.items():
+        for name, step in reversed(steps.items()) if number % 2 else steps.items():
             start = time.perf_counter()
             step()
             if number:

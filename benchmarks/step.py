@@ -191,7 +191,7 @@ def main() -> None:
         print(json.dumps(peak(bench, arguments.only)))
         return
     names = [name for name in NAMES if name.endswith("fp32") or bfloat16_unit() != "none"]
-    rows = compare(bench(), names, rounds=2 if arguments.quick else 5)
+    rows = compare(bench(), names, rounds=2 if arguments.quick else 8)
     rows = with_memory(rows, ["--quick"] if arguments.quick else [])
     finish(arguments, "step", {"steps": rows, "targets": verdicts(rows)})
 

@@ -1,9 +1,11 @@
 """Collectives that pass gradients, and do nothing in a single process."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.nn import functional as differentiable
+from torch.autograd import Function
 
 
 def world_size() -> int:
@@ -22,13 +24,37 @@ def gather(tensor: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return tensor
-    if not tensor.requires_grad:
-        parts = [torch.empty_like(tensor) for _ in range(world_size())]
-        dist.all_gather(parts, tensor.contiguous())
-        return torch.cat(parts)
-    return torch.cat(differentiable.all_gather(tensor.contiguous()))
+    gathered: Tensor = _Gather.apply(tensor)
+    return gathered
 
 
 def sum_over_processes(tensor: Tensor) -> Tensor:
     """Sum over processes, differentiable."""
-    return tensor if world_size() == 1 else differentiable.all_reduce(tensor)
+    if world_size() == 1:
+        return tensor
+    summed: Tensor = _Sum.apply(tensor)
+    return summed
+
+
+class _Gather(Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        parts = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for _ in range(world_size())]
+        dist.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _Sum.apply(gradient).chunk(world_size())[rank()]
+
+
+class _Sum(Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _Sum.apply(gradient)

@@ -1,5 +1,6 @@
 """The engine: Fabric on one CPU, one GPU or many nodes, without a branch in the loop."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,8 @@ def launch(training: TrainingConfig, *, threads: int | None = None) -> Fabric:
         torch.set_num_threads(threads)
     fabric = Fabric(devices=training.devices, num_nodes=training.nodes, precision=training.precision)
     fabric.launch()
+    if not fabric.is_global_zero:
+        logging.getLogger("imitate").setLevel(logging.WARNING)  # what every process says is said once
     if training.batch_size % fabric.world_size:
         raise UserError(f"batch_size {training.batch_size} is global and must divide by {fabric.world_size} processes")
     return fabric
