@@ -129,8 +129,7 @@ def weak_scaling(share: int, pairs: float) -> list[Row]:
     """A step of the published model with ``share`` pairs a GPU.
 
     t = max(compute, forward + reduction) + gathers + loss over the global batch: gradients are reduced on a ring,
-    2 (W - 1) / W of their bytes, while backward still runs; embeddings are gathered before it, gradients of them summed
-    after, which moves twice as much.
+    2 (W - 1) / W of their bytes, while backward still runs; embeddings are gathered before it, gradients of them after.
     """
     network = seeded_model(ImitateConfig(), pretrained=False, seed=0)
     gradients = 4 * sum(p.numel() for p in network.parameters() if p.requires_grad)
@@ -141,7 +140,7 @@ def weak_scaling(share: int, pairs: float) -> list[Row]:
     for gpus in (1, 8, 64, 512):
         link = "NVLink, 8 GPUs" if gpus <= 8 else "InfiniBand, 400 Gb/s a GPU"
         ring = 2 * (gpus - 1) / gpus * gradients / LINKS[link] + 2 * (gpus - 1) * LATENCY
-        rows_moved = 3 * (gpus - 1) * (gathered / LINKS[link] + LATENCY)
+        rows_moved = 2 * (gpus - 1) * (gathered / LINKS[link] + LATENCY)
         batch = share * gpus
         loss = 2 * batch**2 * (3 * 6 * width + 2 * texts) / MATMUL  # six products with backward, two of the prior
         step = compute * (1 - BACKWARD) + max(compute * BACKWARD, ring) + rows_moved + loss
