@@ -34,16 +34,20 @@ def test_the_tables_say_what_the_results_files_say(folder: Path, tmp_path: Path)
     assert (tmp_path / "figures.md").read_text(encoding="utf-8") == (folder / "figures.md").read_text(encoding="utf-8")
 
 
-def test_the_pages_quote_figures_of_the_open_i_study() -> None:
-    """Every figure with an interval in the README's table and on the page of results is one of the study's."""
-    known = (ROOT / "docs/results/open_i/figures.md").read_text(encoding="utf-8")
+def said(name: str) -> str:
+    return "".join((folder / name).read_text(encoding="utf-8") for folder in STUDIED)
+
+
+def test_the_pages_quote_figures_of_the_studies() -> None:
+    """Every figure with an interval in the README's table and on the page of results is one of a study's."""
+    known = said("figures.md")
     for page in ("README.md", "docs/results.md"):
         quoted = re.findall(r"\d+\.\d \(\d+\.\d–\d+\.\d\)", (ROOT / page).read_text(encoding="utf-8"))
         assert len(quoted) > 10 and not {figure for figure in quoted if figure not in known}
 
 
-def test_the_page_of_results_quotes_differences_of_the_open_i_study() -> None:
-    known = (ROOT / "docs/results/open_i/tables.md").read_text(encoding="utf-8")
+def test_the_page_of_results_quotes_differences_of_the_studies() -> None:
+    known = said("tables.md")
     page = (ROOT / "docs/results.md").read_text(encoding="utf-8").replace("−", "-")
     quoted = re.findall(r"[-+]\d+\.\d \([-+]\d+\.\d to [-+]\d+\.\d\)", page)
     assert len(quoted) > 10 and not {figure for figure in quoted if figure not in known}
