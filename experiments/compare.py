@@ -4,10 +4,11 @@
 
 Seeds and patients are drawn together, the same ones for both rows. All tests of a family (study.json says which row is
 in which), over all tasks, share one Holm correction. A row is compared once: again only where its results or the
-reference's are newer than differences.json. About a quarter of an hour for the whole Open-i study on one core.
+reference's are others. About a quarter of an hour for the whole Open-i study on one core.
 """
 
 import argparse
+import hashlib
 import json
 import logging
 import sys
@@ -21,41 +22,34 @@ log = logging.getLogger("study")
 RESAMPLES = 10_000  # with about fifty tests a family, p = 2 / 10,001 is still below .05 after Holm
 
 
-def differences(results: Path, study: dict[str, Any], known: Path, *, resamples: int) -> list[dict[str, Any]]:
-    """One a row and task, on the task's main figure; from the file ``known`` what is there and not outdated."""
+def differences(
+    results: Path, study: dict[str, Any], known: list[dict[str, Any]], *, resamples: int
+) -> list[dict[str, Any]]:
+    """One a row and task, on the task's main figure; from ``known`` where it is of the same results."""
     tasks: dict[tuple[str, float], dict[str, Path]] = {}
     for file, (row, measure, fraction) in study["results"].items():
         tasks.setdefault((measure, fraction), {})[row] = results / file
+    answers = {each["of"]: each for each in known}
     found = []
     for (measure, fraction), files in tasks.items():
         reference = files.pop(study["reference"], None)
         if reference is None:
             continue
-        old = _current(known, files, reference, measure, fraction)
-        new = {row: path for row, path in files.items() if row not in old}
+        of = {row: digest(reference, path, resamples) for row, path in files.items()}
+        new = {row: path for row, path in files.items() if of[row] not in answers}
         log.info("%s at %g%%: %d rows", measure, 100 * fraction, len(new))
-        tested = compare(reference, *_two(new), resamples=resamples) if new else []
-        made = {row: each.model_dump(mode="json") for row, each in zip(new, tested, strict=True)}
-        where = {"measure": measure, "fraction": fraction}
+        for row, each in zip(new, compare(reference, *_two(new), resamples=resamples) if new else (), strict=True):
+            answers[of[row]] = each.model_dump(mode="json")
         for row in files:
-            found.append({**(old.get(row) or made[row]), "family": study["families"][row], **where, "b": row})
+            where = {"family": study["families"][row], "measure": measure, "fraction": fraction}
+            found.append({**answers[of[row]], **where, "b": row, "of": of[row]})
     return found
 
 
-def _current(
-    known: Path, files: dict[str, Path], reference: Path, measure: str, fraction: float
-) -> dict[str, dict[str, Any]]:
-    """The rows whose difference in ``known`` is younger than both results."""
-    if not known.is_file():
-        return {}
-    written = known.stat().st_mtime
-    young = {row for row, path in files.items() if max(path.stat().st_mtime, reference.stat().st_mtime) < written}
-    every = json.loads(known.read_text(encoding="utf-8"))
-    return {
-        each["b"]: each
-        for each in every
-        if (each["measure"], each["fraction"]) == (measure, fraction) and each["b"] in young
-    }
+def digest(reference: Path, other: Path, resamples: int) -> str:
+    """Of everything that a difference is made from."""
+    content = reference.read_bytes() + other.read_bytes() + str(resamples).encode()
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _two(files: dict[str, Path]) -> tuple[Path, tuple[Path, ...]]:
@@ -80,9 +74,10 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     study = json.loads((arguments.out / "study.json").read_text(encoding="utf-8"))
-    known = arguments.out / "differences.json"
+    path = arguments.out / "differences.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     found = corrected(differences(arguments.work / "results", study, known, resamples=arguments.resamples))
-    known.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -8,8 +8,8 @@ TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4  # mallopt(3)
 def keep_freed_memory() -> None:
     """From now on this process keeps what it frees for what it allocates next. Only glibc listens.
 
-    By default an image's megabytes are given back and faulted in anew, page by page, for the next: a fourth of
-    ``imitate prepare``'s time. Not for training, where the peak grows with it (docs/performance.md).
+    By default an image's megabytes are given back and faulted in anew, page by page, for the next. Not for training,
+    where the peak grows with it (docs/performance.md).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
