@@ -22,4 +22,4 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's: elsewhere nothing is set")
 def test_freed_memory_is_used_again_without_a_fault() -> None:
     faults = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, check=True).stdout
-    assert int(faults) < 1_000  # of 163,840
+    assert int(faults) < 1_000  # thousands otherwise, even with huge pages
