@@ -130,7 +130,8 @@ def test_two_ranks_run_under_torchrun(data, tmp_path):
     recipe = write_recipe(tmp_path, epochs=1)
     arguments = command(recipe, data, tmp_path / "run", "--settings", "training.devices=2")[3:]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "imitate"]
-    subprocess.run([*launcher, *arguments], env=environment(), check=True, capture_output=True, timeout=400)
+    ran = subprocess.run([*launcher, *arguments], env=environment(), check=True, capture_output=True, timeout=400)
+    assert ran.stderr.count(b"finished: ") == 1 and b"Warning" not in ran.stderr
     rows = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
     assert len({json.loads(row)["step"] for row in rows}) == 4
     Imitate.from_pretrained(tmp_path / "run/model")

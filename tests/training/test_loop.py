@@ -163,7 +163,7 @@ def test_batch_size_must_divide_by_processes(monkeypatch):
     from imitate.training import engine
 
     class TwoProcesses:
-        world_size = 2
+        world_size, is_global_zero = 2, True
 
         def __init__(self, **settings: object) -> None:
             pass
