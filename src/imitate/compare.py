@@ -63,10 +63,16 @@ def compare(
         check_out(out)
     first, *others = _told_apart([_read(path) for path in (a, b, *more)])
     names = metric or (next(iter(first.results.metrics)),)
-    found = []
     for other in others:
         _require_same_test(first, other)
-        found += differences(first, other, names, resamples)
+    for each in (first, *others):
+        for name in names:
+            _value(each, name)  # a mistaken name is told before the long work
+    drawn = _drawn(first, first, resamples)
+    found = []
+    for other in others:
+        other_drawn = _drawn(other, first, resamples)
+        found += [difference(first, other, name, other_drawn[name] - drawn[name]) for name in names]
     adjusted = statistics.holm([each.p for each in found])
     found = [each.model_copy(update={"p_holm": p}) for each, p in zip(found, adjusted, strict=True)]
     if out is not None:
@@ -75,37 +81,28 @@ def compare(
     return found
 
 
-def differences(a: Measured, b: Measured, names: tuple[str, ...], resamples: int) -> list[Difference]:
-    """Each named figure of ``b`` minus that of ``a``; ``p_holm`` is yet to be adjusted."""
-    order = _positions(b.runs[0], a.runs[0])
-    drawn_a, drawn_b = (
-        statistics.bootstrap(
-            [_reordered(partial(each.task.resample, run), index) for run in each.runs],
-            a.runs[0]["patient"],
-            resamples=resamples,
-        )
-        for each, index in ((a, np.arange(len(order))), (b, order))
+def difference(a: Measured, b: Measured, metric: str, drawn: statistics.Distribution) -> Difference:
+    """``b`` minus ``a`` in one figure, beside the bootstrap's differences; ``p_holm`` is yet to be adjusted."""
+    low, high = statistics.interval(drawn) or (None, None)
+    p = statistics.bootstrap_p(drawn)
+    return Difference(
+        metric=metric,
+        a=a.name,
+        b=b.name,
+        difference=_value(b, metric) - _value(a, metric),
+        low=low,
+        high=high,
+        p=p,
+        p_holm=p,
+        p_delong=_delong(a, b, metric),
     )
-    found = []
-    for name in names:
-        value_a, value_b = _value(a, name), _value(b, name)
-        drawn = drawn_b[name] - drawn_a[name]
-        low, high = statistics.interval(drawn) or (None, None)
-        p = statistics.bootstrap_p(drawn)
-        found.append(
-            Difference(
-                metric=name,
-                a=a.name,
-                b=b.name,
-                difference=value_b - value_a,
-                low=low,
-                high=high,
-                p=p,
-                p_holm=p,
-                p_delong=_delong(a, b, name),
-            )
-        )
-    return found
+
+
+def _drawn(measured: Measured, first: Measured, resamples: int) -> dict[str, statistics.Distribution]:
+    """Bootstrap samples of every figure: the same runs and patients for all that are compared with ``first``."""
+    order = _positions(measured.runs[0], first.runs[0])
+    runs = [_reordered(partial(measured.task.resample, run), order) for run in measured.runs]
+    return statistics.bootstrap(runs, first.runs[0]["patient"], resamples=resamples)
 
 
 def _read(path: Path) -> Measured:

@@ -62,14 +62,14 @@ def average_precision(
     """
     totals = weights @ counts
     image, rank = _falling((scores > 0) & (scores >= floor), scores)
-    ordered = np.ascontiguousarray(matched[image, rank].T)
+    hits = [np.flatnonzero(each) for each in matched[image, rank].T]
     figures = np.full((len(weights), matched.shape[-1]), np.nan)
     for sample in np.flatnonzero(totals):
         drawn = weights[sample, image]
-        hits = np.cumsum(ordered * drawn, axis=1)
-        precision = hits / np.maximum(np.cumsum(drawn), 1)
-        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        figures[sample] = [_interpolate(h / totals[sample], e) for h, e in zip(hits, envelope, strict=True)]
+        ranked = np.cumsum(drawn)
+        for threshold, hit in enumerate(hits):
+            true = np.cumsum(drawn[hit])
+            figures[sample, threshold] = _interpolate(true / totals[sample], true / np.maximum(ranked[hit], 1))
     return figures
 
 
@@ -80,8 +80,9 @@ def _falling(chosen: Bool[np.ndarray, "images detections"], scores: Scores) -> t
     return image[order], rank[order]
 
 
-def _interpolate(recall: Float[np.ndarray, " steps"], envelope: Float[np.ndarray, " steps"]) -> float:
-    """Mean of the envelope at the recall grid, 0 beyond the largest recall."""
+def _interpolate(recall: Float[np.ndarray, " hits"], precision: Float[np.ndarray, " hits"]) -> float:
+    """Mean of the envelope at the recall grid, 0 beyond the largest recall. Between hits precision only falls."""
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
     first = np.searchsorted(recall, RECALLS, side="left")
     return float(np.append(envelope, 0.0)[first].mean())
 
