@@ -121,7 +121,11 @@ def tested(each: Json | None) -> str:
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---", *(["---:"] * (len(head) - 1))], *rows]
+    """A table that is at least as tall as it is wide: its columns become its rows where it is not."""
+    lines = [head, *rows]
+    if len(head) > len(lines):
+        lines = list(zip(*lines, strict=True))
+    lines.insert(1, ["---", *(["---:"] * (len(lines[0]) - 1))])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
