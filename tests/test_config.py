@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from imitate.config import ImitateConfig, Recipe, load_config
+from imitate.config import ImitateConfig, Recipe, load_config, shipped
 from imitate.types import UserError
 
 
@@ -35,6 +37,17 @@ def test_each_mistake_is_told_in_one_line(tmp_path, text, message):
 def test_absent_recipe(tmp_path):
     with pytest.raises(UserError, match="no recipe at"):
         load_config(Recipe, tmp_path / "absent.yaml")
+
+
+def test_a_recipe_of_the_package_is_found_from_any_folder_after_ones_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny = Path("recipes/tiny.yaml")
+    assert load_config(Recipe, tiny).model.backbone == load_config(Recipe, shipped(tiny)).model.backbone != "resnet50"
+    with pytest.raises(UserError, match="no recipe at recipes/absent.yaml"):
+        load_config(Recipe, Path("recipes/absent.yaml"))
+    tiny.parent.mkdir()
+    tiny.write_text("training: {epochs: 77}")
+    assert load_config(Recipe, tiny).training.epochs == 77
 
 
 def test_overrides_win_over_the_file(tmp_path):

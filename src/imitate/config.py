@@ -1,4 +1,4 @@
-"""Every setting of a run, as frozen models that reject unknown keys; ``load_recipe`` reads them from YAML."""
+"""Every setting of a run, as frozen models that reject unknown keys; ``load_config`` reads them from YAML."""
 
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -139,10 +139,14 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 def load_config(kind: type[AnyConfig], path: Path, overrides: dict[str, Any] | None = None) -> AnyConfig:
-    """Read a YAML file into ``kind``; ``overrides`` maps dotted keys to values. Raises UserError in one line."""
-    if not path.is_file():
+    """Read a YAML file into ``kind``; ``overrides`` maps dotted keys to values. Raises UserError in one line.
+
+    A path such as recipes/tiny.yaml, where there is no such file, means the one that comes with the package.
+    """
+    found = path if path.is_file() or path.parts[:1] != ("recipes",) else shipped(path)
+    if not found.is_file():
         raise UserError(f"no recipe at {path}: give the path of a YAML file such as recipes/tiny.yaml")
-    values = {str(key): value for key, value in read_yaml(path, holds="keys and values").items()}
+    values = {str(key): value for key, value in read_yaml(found, holds="keys and values").items()}
     for key, value in (overrides or {}).items():
         *groups, last = key.split(".")
         node = values
@@ -152,6 +156,12 @@ def load_config(kind: type[AnyConfig], path: Path, overrides: dict[str, Any] | N
                 raise UserError(f"setting {key}: {group} is {node!r}, which has no parts")
         node[last] = value
     return validate(kind, values, where=str(path))
+
+
+def shipped(recipe: Path) -> Path:
+    """Where recipes/NAME.yaml of the repository lies: beside the sources, or in the installed package."""
+    beside = Path(__file__).parents[2] / recipe
+    return beside if beside.is_file() else Path(__file__).parent / recipe
 
 
 def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:

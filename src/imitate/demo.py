@@ -3,9 +3,9 @@
 import logging
 import shutil
 import time
-from importlib.resources import files
 from pathlib import Path
 
+from imitate.config import shipped
 from imitate.data.datasets import SourceOptions
 from imitate.evaluate import evaluate
 from imitate.prepare import prepare, synthesize
@@ -38,7 +38,7 @@ def demo(*, out: Path = Path("demo"), threads: int | None = None) -> None:
     prepare("mimic-cxr", archive=SourceOptions(raw=out / "raw"), out=out / "mimic-cxr", size=SIZE)
     prepare("synthetic", archive=SourceOptions(n=LABELLED, seed=1), out=out / "labelled", size=SIZE)
     log.info("2/5  pre-training")
-    recipe = _recipe("tiny")
+    recipe = shipped(Path("recipes/tiny.yaml"))
     pretrain(recipe, data=out / "mimic-cxr", out=out / "run", threads=threads)
     models = {"IMITATE": str(out / "run"), "untrained": "random"}
     log.info("3/5  retrieval and zero-shot classification, beside the untrained model")
@@ -82,12 +82,6 @@ def _measure(
         resamples=200,
         cache=out / "cache",
     )
-
-
-def _recipe(name: str) -> Path:
-    """A recipe of the repository, or of the installed package."""
-    beside = Path(__file__).parents[2] / "recipes" / f"{name}.yaml"
-    return beside if beside.is_file() else Path(str(files("imitate") / "recipes" / f"{name}.yaml"))
 
 
 def _clear(out: Path) -> None:

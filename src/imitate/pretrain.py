@@ -32,7 +32,7 @@ def pretrain(
     that retrieves best on the validation split).
 
     Args:
-        recipe: YAML file, such as recipes/tiny.yaml.
+        recipe: YAML file; recipes/tiny.yaml and the like, where there is no such file, come with the package.
         data: prepared folder.
         out: run folder.
         settings: settings over the recipe's, as key=value, such as training.epochs=3.
