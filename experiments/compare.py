@@ -4,7 +4,7 @@
 
 Seeds and patients are drawn together, the same ones for both rows. All tests of a family (study.json says which row is
 in which), over all tasks, share one Holm correction. A row is compared once: again only where its results or the
-reference's are others. About a quarter of an hour for the whole Open-i study on one core.
+reference's are others.
 """
 
 import argparse
