@@ -89,12 +89,17 @@ def compute(study: Study) -> str:
 
 
 def forest(study: Study, family: str) -> bytes:
-    """SVG. A mark for each row and task: the difference to the reference in points, with its interval."""
+    """SVG. A mark for each row and task: the difference to the reference in points, with its interval.
+
+    What there is more of, rows or tasks, stands on the axis; the other has the colours.
+    """
+    found = [each for each in study.differences if each["family"] == family and each["low"] is not None]
+    many_tasks = len({at(each) for each in found}) > len({each["b"] for each in found})
     rows: dict[str, dict[str, figures.Point]] = {}
-    for each in study.differences:
-        if each["family"] == family and each["low"] is not None:
-            point = figures.Point(*(100 * each[key] for key in ("difference", "low", "high")))
-            rows.setdefault(each["b"], {})[at(each).title] = point
+    for each in found:
+        point = figures.Point(*(100 * each[key] for key in ("difference", "low", "high")))
+        row, mark = (at(each).title, each["b"]) if many_tasks else (each["b"], at(each).title)
+        rows.setdefault(row, {})[mark] = point
     look = figures.styles(list(dict.fromkeys(name for row in rows.values() for name in row)))
     level, dotted = dict.fromkeys(rows, 0.0), f"as {study.about['reference']}"
     drawn = figures.forest(rows, look, chance=level, dotted=dotted, unit="points")
