@@ -18,17 +18,17 @@ import torch
 from PIL import Image
 
 from imitate.config import ImitateConfig, ViewsConfig
+from imitate.data.augment import draw_views, warp
 from imitate.data.chunks import Preparation
-from imitate.data.images import read_gray, to_prepared
+from imitate.data.pixels import read_gray, to_prepared
 from imitate.data.prepared import Prepared, Record
-from imitate.data.sampling import Reader
-from imitate.data.synthetic.cases import draw_case
-from imitate.data.synthetic.files import save_dicom, save_picture
-from imitate.data.synthetic.phantom import render
-from imitate.data.synthetic.wording import compose
-from imitate.data.views import draw_views, warp
+from imitate.data.sampler import Reader
 from imitate.data.writing import write_prepared
-from imitate.types import TextEncoder
+from imitate.models.types import TextEncoder
+from imitate.synthetic.cases import draw_case
+from imitate.synthetic.files import save_dicom, save_picture
+from imitate.synthetic.phantom import render
+from imitate.synthetic.wording import compose
 from measuring import Row, alone, alternate, cores, finish, options, ratio, resident, timed
 
 FULL = (3056, 2544)  # px, height and width of MIMIC-CXR's larger detectors

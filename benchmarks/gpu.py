@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from imitate.config import ImitateConfig, ViewsConfig
+from imitate.data.augment import draw_views, warp
 from imitate.data.prepared import Prepared
-from imitate.data.views import draw_views, warp
 from measuring import RESULTS, Row, Tables, aligned, machine, options, timed
 from step import NAMES, Bench, compare
 from whole_loop import Sizes, job, looped, synchronise, waiting, write_folder

@@ -21,21 +21,21 @@ from scipy.stats import rankdata
 from torch import Tensor
 from torch.nn import functional as F
 
-from imitate.data.datasets import SourceOptions
+from imitate.commands.prepare import prepare
+from imitate.commands.pretrain import pretrain
+from imitate.data.augment import evaluation_view
 from imitate.data.prepared import Prepared
-from imitate.data.views import evaluation_view
-from imitate.metrics import mean
-from imitate.models.heatmap import Branch, contributions, over_pixels, similarity
+from imitate.inference.embeddings import embed_texts
+from imitate.inference.encoder import Subject, load_folder
+from imitate.inference.heatmap import contributions, over_pixels, similarity
+from imitate.inference.prompts import choose_prompts
 from imitate.models.imitate import Imitate, freeze_all, seeded_model
-from imitate.prepare import prepare
-from imitate.pretrain import pretrain
-from imitate.prompts import choose_prompts
-from imitate.statistics import bootstrap, interval
-from imitate.tasks.base import Subject
-from imitate.tasks.embeddings import embed_texts
-from imitate.tasks.subject import load_folder
+from imitate.models.types import Images
+from imitate.names import Branch
+from imitate.sources import SourceOptions
+from imitate.statistics.metrics import mean
+from imitate.statistics.resampling import bootstrap, interval
 from imitate.tasks.zero_shot import class_prompts
-from imitate.types import Images
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "open_i_small.yaml"
 BRANCHES: tuple[Branch, ...] = ("findings", "impression")

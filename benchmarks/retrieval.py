@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from imitate import metrics, statistics
-from imitate.nearest import nearest
+from imitate.inference.nearest import nearest
+from imitate.statistics import metrics, resampling
 from imitate.tasks.classification import LinearClassification
 from imitate.tasks.logistic import logistic_path, standardise
-from imitate.tasks.ranking import Side, rank
+from imitate.tasks.retrieval_ranking import Side, rank
 from measuring import Row, alone, finish, from_now, options, resident, timed
 
 CLASSES = 14
@@ -64,7 +64,7 @@ def searching(*, texts: int, queries: int, engine: str, width: int = 512) -> Row
     return row | {"queries/s": queries / seconds, "GB above the vectors": resident() - before}
 
 
-def resampling(*, images: int, resamples: int) -> list[Row]:
+def intervals(*, images: int, resamples: int) -> list[Row]:
     """Intervals of a macro figure over 14 classes, one image a patient."""
     generator = np.random.default_rng(0)
     target = (generator.random((images, CLASSES)) < 0.1).astype(np.float64)
@@ -76,7 +76,7 @@ def resampling(*, images: int, resamples: int) -> list[Row]:
         def run(counts: np.ndarray, name: str = name, metric: object = metric) -> dict[str, np.ndarray]:
             return metrics.per_class(name, metric, target, score, names, counts)
 
-        seconds = timed(lambda run=run: statistics.bootstrap([run], np.arange(images), resamples=resamples))
+        seconds = timed(lambda run=run: resampling.bootstrap([run], np.arange(images), resamples=resamples))
         rows.append({"figure": name, "classes": CLASSES, "images": images, "resamples": resamples, "s": seconds})
     return rows
 
@@ -99,7 +99,7 @@ def main() -> None:
         return
     found = {name: alone(__file__, name, *(["--quick"] if quick else [])) for name in parts}
     tables = {"probe": [found.pop("probe")], "retrieval": list(found.values())}
-    tables["bootstrap"] = resampling(images=500 if quick else 25_000, resamples=50 if quick else 1_000)
+    tables["bootstrap"] = intervals(images=500 if quick else 25_000, resamples=50 if quick else 1_000)
     finish(arguments, "retrieval", tables)
 
 

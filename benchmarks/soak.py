@@ -28,8 +28,8 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from imitate.data.synthetic.cases import draw_case
-from imitate.data.synthetic.phantom import render
+from imitate.synthetic.cases import draw_case
+from imitate.synthetic.phantom import render
 
 Seen = dict[str, list[float]]
 PATIENCE = 180  # seconds for the server to start
@@ -38,13 +38,13 @@ EXPECTED = {200, 422, 503}  # 422 of the bad file, 503 of a busy server
 
 def untrained(root: Path) -> list[str]:
     """The options of a server over random weights and 200 drawn studies."""
+    from imitate.commands.prepare import prepare
     from imitate.config import ImitateConfig
-    from imitate.data.datasets import SourceOptions
     from imitate.data.prepared import Prepared
-    from imitate.data.texts import corpus
+    from imitate.data.text_cache import corpus
     from imitate.models.imitate import seeded_model
     from imitate.models.text import fit_or_load, save_text_encoder
-    from imitate.prepare import prepare
+    from imitate.sources import SourceOptions
 
     prepare("synthetic", archive=SourceOptions(n=200), out=root / "data", size=256)
     text = fit_or_load("lsa-64", corpus(Prepared.open(root / "data")))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imitate.config import ImitateConfig, Recipe, TrainingConfig
-from imitate.data.views import warp
+from imitate.data.augment import warp
 from imitate.losses.contrastive import cicl, clinical_prior, soften
 from imitate.models.imitate import Imitate, seeded_model
 from imitate.training.pretraining import Pretraining, StepDraw, draw_step, move

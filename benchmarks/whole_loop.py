@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from imitate.config import ImitateConfig, Recipe, TrainingConfig
 from imitate.data.prepared import Prepared
-from imitate.data.sampling import Order, Reader, training_rows
+from imitate.data.sampler import Order, Reader, training_rows
 from imitate.models.imitate import seeded_model
 from imitate.training import loop
 from imitate.training.engine import launch

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from imitate.compare import compare
-from imitate.statistics import holm
+from imitate.commands.compare import compare
+from imitate.statistics.resampling import holm
 
 log = logging.getLogger("study")
 RESAMPLES = 10_000  # with about fifty tests a family, p = 2 / 10,001 is still below .05 after Holm

@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from imitate.types import UserError
+from imitate.errors import UserError
 from study import ROOT, Cell, Study, flags, load_study, slug
 
 log = logging.getLogger("study")

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field
 
 from imitate.config import Config, load_config
-from imitate.types import UserError
+from imitate.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 

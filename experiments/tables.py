@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from imitate import figures
+from imitate.report import figures
 from imitate.report.tables import label
 
 Json = dict[str, Any]

@@ -38,6 +38,6 @@ def test_unknown_command_and_user_error(capsys):
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):
-    monkeypatch.setattr("imitate.pretrain.load_config", lambda *args: 1 / 0)
+    monkeypatch.setattr("imitate.commands.pretrain.load_config", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["pretrain", "x.yaml", "--data", "x", "--out", "y"])

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from imitate.config import ImitateConfig, Recipe, load_config, shipped
-from imitate.types import UserError
+from imitate.errors import UserError
 
 
 def write(tmp_path, text: str):

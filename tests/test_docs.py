@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import ROOT, Page, blocks, lines, parse
 from PIL import Image
 
+from commands import ROOT, Page, blocks, lines, parse
 from imitate.cli import COMMANDS
-from imitate.prepare import synthesize
+from imitate.commands.synthesize import synthesize
 
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").rglob("*.md"))

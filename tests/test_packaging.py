@@ -44,8 +44,8 @@ def test_the_wheel_holds_every_file_of_the_package(built):
     assert names >= source | recipes and "imitate = imitate.cli:main" in entry
     for kind in (
         "py.typed",
-        "app/page/index.html",
-        "tasks/prompts/findings.yaml",
+        "serve/page/index.html",
+        "inference/prompt_files/findings.yaml",
         "model_card.md",
         "recipes/tiny.yaml",
     ):

@@ -8,14 +8,16 @@ from curve import kept, kind_of_machine, tiny_curve
 from folders import write_folder
 from recipes import TINY_MODEL
 
+from imitate.commands.evaluate import evaluate
+from imitate.commands.prepare import prepare
+from imitate.commands.synthesize import synthesize
 from imitate.config import Recipe, load_config
-from imitate.data.datasets import SourceName, SourceOptions, dataset
 from imitate.data.prepared import Prepared
-from imitate.data.texts import corpus
-from imitate.evaluate import evaluate
+from imitate.data.text_cache import corpus
 from imitate.models.imitate import seeded_model
 from imitate.models.text import fit_or_load, save_text_encoder
-from imitate.prepare import prepare, synthesize
+from imitate.names import SourceName
+from imitate.sources import SourceOptions, dataset
 from imitate.tasks import UNTRAINED
 from imitate.tasks.evaluation import Evaluation
 

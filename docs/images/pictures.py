@@ -21,9 +21,9 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 from browser import chromium  # noqa: E402
 
 from imitate.config import Recipe, load_config  # noqa: E402
-from imitate.data.synthetic.cases import draw_case  # noqa: E402
-from imitate.data.synthetic.phantom import render  # noqa: E402
-from imitate.data.views import draw_views, warp  # noqa: E402
+from imitate.data.augment import draw_views, warp  # noqa: E402
+from imitate.synthetic.cases import draw_case  # noqa: E402
+from imitate.synthetic.phantom import render  # noqa: E402
 
 
 def main() -> None:

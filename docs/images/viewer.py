@@ -19,9 +19,9 @@ from browser import chromium, wait  # noqa: E402
 from served import serving  # noqa: E402
 
 from imitate import load  # noqa: E402
-from imitate.app.server import create  # noqa: E402
-from imitate.app.service import Service  # noqa: E402
 from imitate.data.prepared import Prepared  # noqa: E402
+from imitate.serve.server import create  # noqa: E402
+from imitate.serve.service import Service  # noqa: E402
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-_HOMES = {"Imitate": "models.imitate", "Predictor": "inference", "load": "inference"}
+_HOMES = {"Imitate": "models.imitate", "Predictor": "inference.predictor", "load": "inference.predictor"}
 __all__ = list(_HOMES)
 
 

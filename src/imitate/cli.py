@@ -4,24 +4,24 @@ import sys
 from importlib import import_module
 
 COMMANDS = {
-    "demo": ("demo", "the whole chain on synthetic data, ends in report.html"),
-    "synthesize": ("prepare", "write the official on-disk layout of a source, with synthetic radiographs"),
-    "prepare": ("prepare", "turn a raw archive into a prepared folder"),
-    "doctor": ("doctor", "check a raw tree, a prepared folder, a run or the installation"),
-    "pretrain": ("pretrain", "pre-train from a recipe; the same command again continues"),
-    "import-reference": ("pretrain", "read a checkpoint of the published code into a run"),
-    "evaluate": ("evaluate", "measure an encoder on a task"),
-    "compare": ("compare", "paired test between results files"),
-    "predict": ("predict", "classify images, retrieve, show where a similarity comes from, embed"),
-    "serve": ("app", "a web page over a trained model, and an HTTP API"),
-    "export": ("export", "write a model for the hub or for timm"),
-    "report": ("report", "one HTML page from results files"),
+    "demo": "the whole chain on synthetic data, ends in report.html",
+    "synthesize": "write the official on-disk layout of a source, with synthetic radiographs",
+    "prepare": "turn a raw archive into a prepared folder",
+    "doctor": "check a raw tree, a prepared folder, a run or the installation",
+    "pretrain": "pre-train from a recipe; the same command again continues",
+    "import-reference": "read a checkpoint of the published code into a run",
+    "evaluate": "measure an encoder on a task",
+    "compare": "paired test between results files",
+    "predict": "classify images, retrieve, show where a similarity comes from, embed",
+    "serve": "a web page over a trained model, and an HTTP API",
+    "export": "write a model for the hub or for timm",
+    "report": "one HTML page from results files",
 }
 
 
 def usage() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
     return "\n".join(["usage: imitate COMMAND [options]     (imitate COMMAND --help for its options)", "", *lines])
 
 
@@ -50,10 +50,11 @@ def _run(name: str, rest: list[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import tyro
 
-    from imitate.types import UserError
+    from imitate.errors import UserError
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    verb = getattr(import_module(f"imitate.{COMMANDS[name][0]}"), name.replace("-", "_"))
+    module = name.replace("-", "_")
+    verb = getattr(import_module(f"imitate.commands.{module}"), module)
     try:
         tyro.cli(
             verb, args=rest, prog=f"imitate {name}", config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)

@@ -11,7 +11,7 @@ from folders import write_folder
 from runs import write_run
 
 from imitate.data.prepared import Prepared
-from imitate.metrics import auroc
+from imitate.statistics.metrics import auroc
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "docs/results/pointing").glob("*.json"))

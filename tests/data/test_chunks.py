@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imitate.data.annotations import Box
 from imitate.data.chunks import CHUNK, Preparation, prepare, prepare_all, tasks
-from imitate.data.prepared import Box, Dropped, Record
-from imitate.types import UserError
+from imitate.data.prepared import Dropped, Record
+from imitate.errors import UserError
 
 SETTINGS = Preparation(source="table", size=32, classes=("Edema", "Fracture"))
 

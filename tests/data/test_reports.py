@@ -14,7 +14,7 @@ from imitate.data.reports import (
     split_by_headers,
     split_report,
 )
-from imitate.types import UserError
+from imitate.errors import UserError
 
 LINES = """\
 FINAL REPORT

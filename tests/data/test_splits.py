@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from imitate.data.splits import draw_patients, patient_folds, published_three, published_two, require_splits
-from imitate.types import UserError
+from imitate.errors import UserError
 
 
 def test_a_draw_holds_whole_patients_whatever_the_order_of_the_rows() -> None:

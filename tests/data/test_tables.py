@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from imitate.data.tables import hashed_split, newest_table, numbers, read_table, split_name
-from imitate.types import UserError
+from imitate.errors import UserError
 
 
 def write(path: Path, content: str | bytes) -> Path:

@@ -7,7 +7,7 @@ import pytest
 
 from imitate.data.chunks import Chunk
 from imitate.data.unfinished import HEADER, Unfinished, require_same
-from imitate.types import UserError
+from imitate.errors import UserError
 
 SETTINGS = {"source": "table", "size": 4, "options": {"raw": "/a"}}
 

@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 
 from imitate.data import chunks, writing
+from imitate.data.annotations import Box
 from imitate.data.chunks import Preparation
-from imitate.data.images import read_gray, to_prepared
-from imitate.data.prepared import Box, Dropped, Prepared, Record
+from imitate.data.pixels import read_gray, to_prepared
+from imitate.data.prepared import Dropped, Prepared, Record
 from imitate.data.writing import fingerprint, write_prepared
-from imitate.types import UserError
+from imitate.errors import UserError
 
 SETTINGS = Preparation(source="table", size=24, classes=("Edema", "Fracture"), options={"raw": "/archive"})
 N = 150

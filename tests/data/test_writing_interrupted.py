@@ -20,11 +20,11 @@ from PIL import Image
 
 from imitate.data import chunks, writing
 from imitate.data.chunks import Preparation
-from imitate.data.images import read_gray
+from imitate.data.pixels import read_gray
 from imitate.data.prepared import Dropped, Record
 from imitate.data.unfinished import Unfinished
 from imitate.data.writing import write_prepared
-from imitate.types import UserError
+from imitate.errors import UserError
 
 SETTINGS = Preparation(source="table", size=24, options={"raw": "/archive"})
 N = 150

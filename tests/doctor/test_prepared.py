@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from imitate.data.writing import fingerprint
-from imitate.doctor.findings import Finding
+from imitate.doctor.checks import Finding
 from imitate.doctor.prepared import examine_prepared
 
 IMAGES = 6

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imitate.data import datasets
-from imitate.data.datasets import Dataset, SourceOptions, object_cxr
 from imitate.data.prepared import Dropped, Record
-from imitate.doctor.findings import Finding
+from imitate.doctor.checks import Finding
 from imitate.doctor.raw import examine_raw
-from imitate.types import UserError
+from imitate.errors import UserError
+from imitate.names import SourceName
+from imitate.sources import Dataset, SourceOptions, dataset, object_cxr
 
 
 def tree(root: Path, images: int = 10) -> Path:
@@ -81,8 +81,8 @@ def test_a_patient_in_two_splits_is_broken(tmp_path: Path, monkeypatch: pytest.M
 
 def test_every_source_with_expectations_counts_what_it_expects(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that is never counted would warn for ever."""
-    for name in set(datasets.SourceName.__args__) - {"synthetic", "table"}:
-        source = datasets.dataset(name)
+    for name in set(SourceName.__args__) - {"synthetic", "table"}:
+        source = dataset(name)
         assert source.expectations
         known = {"records", "images", "patients", "boxes", *source.classes}
         for what in source.expectations:

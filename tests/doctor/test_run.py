@@ -6,7 +6,7 @@ import pandas as pd
 import yaml
 
 from imitate.config import Recipe
-from imitate.doctor.findings import Finding
+from imitate.doctor.checks import Finding
 from imitate.doctor.run import examine_run
 
 

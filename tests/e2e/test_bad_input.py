@@ -11,8 +11,8 @@ import pytest
 from folders import write_folder
 
 from imitate.cli import main
-from imitate.data.datasets import SourceName
-from imitate.prepare import synthesize
+from imitate.commands.synthesize import synthesize
+from imitate.names import SourceName
 
 Spoil = Callable[[Path], None]
 

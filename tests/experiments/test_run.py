@@ -16,7 +16,7 @@ from recipes import tiny_recipe
 from compare import corrected, differences
 from imitate import cli
 from imitate.config import validate
-from imitate.types import UserError
+from imitate.errors import UserError
 from run import Runner, carry_out
 from study import Study, load_study
 from tables import page, read

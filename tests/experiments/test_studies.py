@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import tables
+from imitate.commands.report import report
 from imitate.config import Recipe, load_config, validate
-from imitate.report import report
 from imitate.tasks import task_class
 from study import ROOT, load_study
 

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from imitate.config import ImitateConfig
+from imitate.errors import UserError
 from imitate.models.aggregation import HierarchicalAggregation, draw_channels, pool
-from imitate.types import UserError
 
 CHANNELS = [16, 32, 64, 128]
 SIZES = [28, 14, 7, 4]

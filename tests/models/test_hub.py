@@ -5,8 +5,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
+from imitate.errors import UserError
 from imitate.models.hub import FILES, local_folder, push
-from imitate.types import UserError
 
 
 def test_folders_and_paths_are_never_asked_of_the_hub(tmp_path, monkeypatch):

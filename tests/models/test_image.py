@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from imitate.errors import UserError
 from imitate.models.image import ImageEncoder
-from imitate.types import UserError
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import torch
 from recipes import TINY_MODEL as TINY
 
 from imitate.config import ImitateConfig
+from imitate.errors import UserError
 from imitate.models.imitate import Imitate, parameter_count, seeded_model
-from imitate.types import UserError
 
 
 def test_published_size():

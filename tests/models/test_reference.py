@@ -5,10 +5,10 @@ import timm
 import torch
 
 from imitate.config import ImitateConfig
+from imitate.errors import UserError
 from imitate.models.image import ImageEncoder
 from imitate.models.imitate import seeded_model
 from imitate.models.reference import import_published, load_encoder, read_state
-from imitate.types import UserError
 
 HEADS = {"read_proj": "findings_head", "diag_proj": "impression_head", "text_proj": "text_head"}
 

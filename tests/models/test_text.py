@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from imitate.errors import UserError
 from imitate.models.text import LsaTextEncoder, fit_or_load, load_text_encoder, save_text_encoder
-from imitate.types import TextEncoder, UserError
+from imitate.models.types import TextEncoder
 
 WORDS = [
     "heart",

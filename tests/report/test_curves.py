@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import results_files
 
-from imitate import figures
-from imitate.report import curves
+from imitate.report import curves, figures
 from imitate.report.groups import read_groups
 
 LOOK = figures.styles(["IMITATE", "random"])

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import results_files
 
+from imitate.errors import UserError
 from imitate.report.groups import read_groups
-from imitate.types import UserError
 
 
 def test_shares_of_a_method_meet_in_one_row(tmp_path: Path) -> None:

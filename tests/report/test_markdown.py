@@ -3,7 +3,7 @@ from pathlib import Path
 
 import results_files
 
-from imitate.report import report
+from imitate.commands.report import report
 
 
 def test_tables_hold_the_figures_of_the_files(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ import results_files
 from folders import write_folder
 
 from imitate.cli import main
-from imitate.report import report
+from imitate.commands.report import report
+from imitate.errors import UserError
 from imitate.report.groups import TITLES
 from imitate.tasks import TASKS
-from imitate.types import UserError
 
 WRITERS: dict[str, Callable[..., Path]] = {
     "segmentation": results_files.segmentation,

@@ -5,8 +5,7 @@ import pytest
 import results_files
 from results_files import estimated
 
-from imitate import figures
-from imitate.report import tables
+from imitate.report import figures, tables
 from imitate.report.groups import Group, read_groups
 from imitate.report.page import Html, note
 from imitate.tasks.base import Published

@@ -15,9 +15,9 @@ from hypothesis.errors import Unsatisfiable  # noqa: E402
 from schemathesis import GenerationMode  # noqa: E402
 from schemathesis.specs.openapi.checks import positive_data_acceptance  # noqa: E402
 
-from imitate.app.guard import Allowance  # noqa: E402
-from imitate.app.server import create  # noqa: E402
-from imitate.app.service import Service  # noqa: E402
+from imitate.serve.guard import Allowance  # noqa: E402
+from imitate.serve.server import create  # noqa: E402
+from imitate.serve.service import Service  # noqa: E402
 
 BEYOND_THE_SCHEMA = [positive_data_acceptance]  # any bytes are a body, and few are a radiograph
 

@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from corruption import FATAL, POSSIBLE, TABLE_FAULTS, edit_table
 
-from imitate.data.datasets import SourceOptions, dataset
+from imitate.commands.prepare import prepare
 from imitate.data.prepared import Prepared, Record
-from imitate.data.synthetic.layouts import LAYOUTS
-from imitate.prepare import prepare
-from imitate.types import UserError
+from imitate.errors import UserError
+from imitate.sources import SourceOptions, dataset
+from imitate.synthetic.layouts import LAYOUTS
 
 SIZE, IMAGES, SECONDS = 24, 30, 240
 SOURCES = [*LAYOUTS, "open-i xml"]

@@ -13,7 +13,7 @@ from folders import write_folder
 from recipes import tiny_recipe
 
 from imitate import cli
-from imitate.data.synthetic.layouts import LAYOUTS
+from imitate.synthetic.layouts import LAYOUTS
 
 RESULT = ("model/model.safetensors", "metrics.jsonl")
 

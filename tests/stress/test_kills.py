@@ -20,8 +20,8 @@ from folders import write_folder
 from recipes import tiny_recipe
 
 from imitate import cli
-from imitate.data.synthetic.layouts import LAYOUTS
 from imitate.models.imitate import Imitate
+from imitate.synthetic.layouts import LAYOUTS
 from imitate.tasks.retrieval import Retrieval
 from imitate.training import loop
 from imitate.training.checkpoint import LAST, PREVIOUS

@@ -12,13 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from imitate.config import Recipe, load_config, parse_settings
-from imitate.data.datasets.object_cxr import _boxes, parse_shapes
-from imitate.data.masks import parse_runs, runs_mask, shapes_mask
+from imitate.data.annotations import parse_runs, runs_mask, shapes_mask
 from imitate.data.reports import decode_report, mimic_rules, read_headers, split_by_headers, split_report
+from imitate.errors import UserError
+from imitate.inference.prompts import choose_prompts, parse_prompts, read_prompts
 from imitate.models.text import LsaTextEncoder
-from imitate.prompts import choose_prompts, parse_prompts
-from imitate.tasks.zero_shot import read_prompts
-from imitate.types import UserError
+from imitate.sources.object_cxr import _boxes, parse_shapes
 
 FRAME = (12, 10)
 RUN_FAULTS = {

@@ -13,7 +13,7 @@ from PIL import Image
 from recipes import tiny_recipe
 
 from imitate import cli
-from imitate.data.synthetic.layouts import LAYOUTS
+from imitate.synthetic.layouts import LAYOUTS
 
 WORD, PATIENT, FILE = "Zyxwordle", "Zyxpatient", "Zyxfile"  # of one report, of every table row, of every file name
 

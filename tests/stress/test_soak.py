@@ -9,8 +9,8 @@ from folders import write_folder
 from recipes import tiny_recipe
 
 from imitate.data.prepared import Prepared
-from imitate.data.sampling import Order, Reader, training_rows
-from imitate.data.texts import corpus, text_embeddings
+from imitate.data.sampler import Order, Reader, training_rows
+from imitate.data.text_cache import corpus, text_embeddings
 from imitate.models.imitate import seeded_model
 from imitate.models.text import fit_or_load
 from imitate.training import loop

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from imitate.cli import COMMANDS, main
+from imitate.cli import main
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(
@@ -84,7 +84,7 @@ class Page:
                 parse(words)
 
     def _serve(self, rest: list[str]) -> None:
-        app = import_module("imitate.app.server")
+        app = import_module("imitate.serve.server")
         servers: list[Any] = []
 
         def kept(*arguments: Any) -> Any:
@@ -171,7 +171,8 @@ def parse(words: list[str]) -> None:
 @contextmanager
 def only_parsed(name: str) -> Iterator[None]:
     """The verb behind a command does nothing, and has the same flags."""
-    module, verb = import_module(f"imitate.{COMMANDS[name][0]}"), name.replace("-", "_")
+    verb = name.replace("-", "_")
+    module = import_module(f"imitate.commands.{verb}")
     with patch.object(module, verb, functools.wraps(getattr(module, verb))(lambda *_, **__: None)):
         yield
 

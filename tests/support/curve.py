@@ -31,7 +31,7 @@ def kind_of_machine() -> dict[str, str]:
 
 def tiny_curve(folder: Path) -> list[dict[str, float]]:
     """Every step's terms, through the verb ``pretrain`` itself."""
-    from imitate.pretrain import pretrain
+    from imitate.commands.pretrain import pretrain
 
     data = write_folder(folder / "data", n=IMAGES, size=load_config(Recipe, RECIPE).model.prepared_size)
     settings = (f"training.epochs={EPOCHS}", "training.log_every=1", "training.devices=1")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from imitate import metrics
+from imitate.statistics import metrics
 from imitate.tasks.base import Estimate, Predictions, Results
 from imitate.tasks.results import write_results
 

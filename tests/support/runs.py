@@ -8,7 +8,7 @@ from folders import write_folder
 from recipes import tiny_recipe
 
 from imitate.data.prepared import Prepared
-from imitate.data.texts import corpus
+from imitate.data.text_cache import corpus
 from imitate.models.imitate import seeded_model
 from imitate.models.text import LsaTextEncoder, save_text_encoder
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from folders import write_folder
 from recipes import TINY_MODEL
 
-from imitate.app.guard import Guard
-from imitate.app.server import web_server
 from imitate.data.prepared import Prepared
-from imitate.data.texts import corpus
-from imitate.inference import Predictor
+from imitate.data.text_cache import corpus
+from imitate.inference.encoder import Subject
+from imitate.inference.predictor import Predictor
 from imitate.models.imitate import freeze_all, seeded_model
 from imitate.models.text import fit_or_load
-from imitate.tasks.base import Subject
+from imitate.serve.guard import Guard
+from imitate.serve.server import web_server
 
 WORDS = "small left pleural effusion. the heart is enlarged. the lungs are clear. no pneumothorax."
 MARKUP = "<script>document.title = 'run'</script><b>left</b> effusion"

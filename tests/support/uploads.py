@@ -7,9 +7,9 @@ import numpy as np
 import pydicom
 from PIL import Image
 
-from imitate.data.synthetic.cases import draw_case
-from imitate.data.synthetic.files import save_dicom
-from imitate.data.synthetic.phantom import render
+from imitate.synthetic.cases import draw_case
+from imitate.synthetic.files import save_dicom
+from imitate.synthetic.phantom import render
 
 UIDS = ("1.2.3", "1.2.3.4", "1.2.3.4.5")
 

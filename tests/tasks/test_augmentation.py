@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from imitate.config import ImitateConfig
-from imitate.data.views import normalise
+from imitate.data.augment import normalise
 from imitate.tasks import augmentation
 from imitate.tasks.augmentation import cropped_view, distorted_view, jittered_view
 

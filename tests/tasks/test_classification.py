@@ -11,8 +11,11 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from imitate.config import ImitateConfig
 from imitate.data.prepared import Prepared
+from imitate.errors import UserError
+from imitate.inference.encoder import Subject
 from imitate.models.image import ImageEncoder
-from imitate.tasks.base import Budget, Subject
+from imitate.models.types import ImageFeatures
+from imitate.tasks.base import Budget
 from imitate.tasks.classification import (
     Classification,
     FinetuneClassification,
@@ -20,7 +23,6 @@ from imitate.tasks.classification import (
     labelled,
     loss,
 )
-from imitate.types import ImageFeatures, UserError
 
 CONFIG = ImitateConfig(prepared_size=40, image_size=32)
 SPLITS = {"train": 120, "val": 40, "test": 60}

@@ -7,10 +7,11 @@ import torch
 
 from imitate.config import ImitateConfig
 from imitate.data.prepared import Prepared
+from imitate.errors import UserError
+from imitate.inference.encoder import Subject
 from imitate.models.image import ImageEncoder
-from imitate.tasks.base import Budget, Subject
+from imitate.tasks.base import Budget
 from imitate.tasks.dense import Dense, identity, pyramid, whole_images
-from imitate.types import UserError
 
 CONFIG = ImitateConfig(backbone="resnet10t", prepared_size=80, image_size=64)
 

@@ -7,14 +7,16 @@ import pytest
 import torch
 
 from imitate.config import ImitateConfig
-from imitate.data.prepared import Box, Prepared
+from imitate.data.annotations import Box
+from imitate.data.prepared import Prepared
+from imitate.errors import UserError
+from imitate.inference.encoder import Subject
 from imitate.models.image import ImageEncoder
 from imitate.models.yolo import YOLO
-from imitate.tasks.base import Budget, Predictions, Subject
+from imitate.tasks.base import Budget, Predictions
 from imitate.tasks.dense import pyramid, whole_images
 from imitate.tasks.detection import Detection, Objects, objects_of, on_masks, tabulate
 from imitate.tasks.fitting import parts
-from imitate.types import UserError
 
 SIZE = 80
 TASK = Detection(epochs=12, batch_size=8, learning_rate=5e-3, width=32)

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from imitate.config import ImitateConfig
+from imitate.data.augment import evaluation_view
 from imitate.data.prepared import Prepared
-from imitate.data.views import evaluation_view
-from imitate.tasks.base import Budget, Subject
+from imitate.errors import UserError
+from imitate.inference.encoder import Subject
+from imitate.models.types import ImageFeatures
+from imitate.tasks.base import Budget
 from imitate.tasks.features import pooled_features
-from imitate.types import ImageFeatures, UserError
 
 CONFIG = ImitateConfig(prepared_size=10, image_size=8)
 ROWS = np.arange(260)[::-2].copy()

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from imitate.data.prepared import Prepared
+from imitate.errors import UserError
 from imitate.tasks.base import Budget
 from imitate.tasks.fitting import (
     Fit,
@@ -21,7 +22,6 @@ from imitate.tasks.fitting import (
     seeded,
     training_rows,
 )
-from imitate.types import UserError
 
 INPUTS = torch.randn(100, 5, generator=torch.Generator().manual_seed(0))
 OUTPUTS = INPUTS.sum(1, keepdim=True)

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from imitate.config import ImitateConfig
 from imitate.data.prepared import Prepared
+from imitate.errors import UserError
+from imitate.inference.encoder import Subject
 from imitate.models.image import ImageEncoder
-from imitate.tasks.base import Budget, Predictions, Subject
+from imitate.models.types import ImageEmbedding, ImageFeatures, Images
+from imitate.tasks.base import Budget, Predictions
 from imitate.tasks.retrieval import Retrieval
-from imitate.types import ImageEmbedding, ImageFeatures, Images, UserError
 
 SIDE = 16
 HALF = SIDE * SIDE // 2

@@ -8,13 +8,14 @@ import torch
 
 from imitate.config import ImitateConfig
 from imitate.data.prepared import Prepared
+from imitate.errors import UserError
+from imitate.inference.encoder import Subject
 from imitate.models.image import ImageEncoder
 from imitate.tasks import segmentation
-from imitate.tasks.base import Budget, Predictions, Subject
+from imitate.tasks.base import Budget, Predictions
 from imitate.tasks.dense import WholeImages
 from imitate.tasks.fitting import parts
 from imitate.tasks.segmentation import Segmentation
-from imitate.types import UserError
 
 SIZE = 64
 TASK = Segmentation(epochs=8, batch_size=8, learning_rate=2e-2, width=32)

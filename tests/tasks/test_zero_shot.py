@@ -14,13 +14,15 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 from imitate.config import ImitateConfig
-from imitate.data.datasets import SourceName
 from imitate.data.prepared import Prepared
+from imitate.errors import UserError
+from imitate.inference.encoder import Subject
+from imitate.inference.prompts import BUILT_IN
 from imitate.models.image import ImageEncoder
-from imitate.tasks import zero_shot
-from imitate.tasks.base import Budget, Predictions, Subject
+from imitate.models.types import ImageEmbedding, ImageFeatures, Images
+from imitate.names import SourceName
+from imitate.tasks.base import Budget, Predictions
 from imitate.tasks.zero_shot import ZeroShot, class_prompts
-from imitate.types import ImageEmbedding, ImageFeatures, Images, UserError
 
 SIDE = 8
 CONFIG = ImitateConfig(prepared_size=SIDE, image_size=SIDE, mean=(0, 0, 0), std=(1, 1, 1))
@@ -171,7 +173,7 @@ def test_a_bootstrap_sample_is_measured_like_its_rows(subject: Subject, prompts:
 
 
 def test_every_source_has_prompts_for_its_classes() -> None:
-    assert {path.stem for path in zero_shot.BUILT_IN.glob("*.yaml")} <= {"findings", *get_args(SourceName)}
+    assert {path.stem for path in BUILT_IN.glob("*.yaml")} <= {"findings", *get_args(SourceName)}
     names = {
         "chexpert": "No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,Edema,Consolidation,"
         "Pneumonia,Atelectasis,Pneumothorax,Pleural Effusion,Pleural Other,Fracture,Support Devices",

@@ -9,7 +9,7 @@ from recipes import tiny_recipe
 from torch import nn
 
 from imitate.config import ObjectiveConfig, Recipe
-from imitate.data.views import warp
+from imitate.data.augment import warp
 from imitate.losses.baselines import CONVIRT_WEIGHT, alignment, info_nce, nt_xent, orthogonality
 from imitate.models.imitate import seeded_model
 from imitate.training.baselines import Baseline, training_module

@@ -3,8 +3,8 @@ import logging
 import pytest
 import torch
 
+from imitate.errors import UserError
 from imitate.training.checkpoint import LAST, PREVIOUS, load_checkpoint, save_checkpoint
-from imitate.types import UserError
 
 
 def state(step: int) -> dict:

@@ -15,8 +15,9 @@ from waiting import BlockingCopies
 
 from imitate.config import Recipe
 from imitate.data.prepared import Prepared
-from imitate.data.sampling import Order, Reader, training_rows
-from imitate.data.texts import corpus, text_embeddings
+from imitate.data.sampler import Order, Reader, training_rows
+from imitate.data.text_cache import corpus, text_embeddings
+from imitate.errors import UserError
 from imitate.models.image import ImageEncoder
 from imitate.models.imitate import Imitate, seeded_model
 from imitate.models.text import fit_or_load
@@ -24,7 +25,6 @@ from imitate.training import loop
 from imitate.training.engine import launch
 from imitate.training.loop import Job, fit
 from imitate.training.pretraining import Pretraining
-from imitate.types import UserError
 
 
 def start(folder: Path, data: Path, recipe: Recipe, validate=None) -> Job:

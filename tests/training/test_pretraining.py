@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from imitate.config import ObjectiveConfig, Recipe
-from imitate.data.views import warp
+from imitate.data.augment import warp
 from imitate.models.imitate import Imitate, seeded_model
 from imitate.training.pretraining import Pretraining, draw_step
 

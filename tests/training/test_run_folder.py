@@ -5,8 +5,8 @@ import yaml
 from recipes import tiny_recipe
 
 from imitate.config import ObjectiveConfig
+from imitate.errors import UserError
 from imitate.training.run_folder import Journal, claimed, settle
-from imitate.types import UserError
 
 DATA = {"path": "/data/a", "fingerprint": "f"}
 

@@ -20,11 +20,13 @@ import numpy as np
 from pydantic import Field
 
 from imitate.config import Config
-from imitate.data.datasets import Mode
-from imitate.data.images import Geometry, ImageError, read_gray, to_prepared
-from imitate.data.prepared import SECTIONS, Dropped, Fit, Record
-from imitate.memory import keep_freed_memory
-from imitate.types import UserError
+from imitate.data.annotations import Box
+from imitate.data.dicom import ImageError
+from imitate.data.memory import keep_freed_memory
+from imitate.data.pixels import Geometry, read_gray, to_prepared
+from imitate.data.prepared import Dropped, Record
+from imitate.errors import UserError
+from imitate.names import SECTIONS, Fit, Mode
 
 CHUNK = 64  # records
 STRINGS = ("image_id", "patient", "study", "split", "view", *SECTIONS)
@@ -150,7 +152,7 @@ def _row(record: Record, geometry: Geometry, classes: tuple[str, ...]) -> dict[s
     assert set(labels) <= set(classes), f"labels {sorted(set(labels) - set(classes))} are not among {classes}"
     row["labels"] = [float(labels.get(name, math.nan)) for name in classes] if classes else None
     boxes = [geometry.box(box, record.frame) for box in record.boxes]
-    row["boxes"] = [box._asdict() for box in boxes if box]
+    row["boxes"] = [dict(zip(Box._fields[:5], box, strict=False)) for box in boxes if box]
     return row
 
 
@@ -159,7 +161,7 @@ def _fields(record: Record | Dropped) -> list[Any]:
     if isinstance(record, Dropped):
         return [record.reason]
     labels = {name: float(value) for name, value in (record.labels or {}).items()}
-    boxes = [[box.label, *map(float, box[1:])] for box in record.boxes]
+    boxes = [[box.label, *map(float, box[1:5])] for box in record.boxes]
     return [*(getattr(record, name) for name in STRINGS), labels, boxes, record.frame, record.mask is not None]
 
 

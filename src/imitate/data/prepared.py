@@ -12,28 +12,17 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from imitate.data.annotations import Box
 from imitate.data.splits import patient_folds
-from imitate.types import UserError
+from imitate.errors import UserError
+from imitate.names import REPORT, SECTIONS
 
 FORMAT_VERSION = 1
-Fit = Literal["squash", "pad"]
-SECTIONS = ("findings", "impression")
-REPORT = "report"  # findings and impression as one text
-
-
-class Box(NamedTuple):
-    """A rectangle by its top-left corner. In a Record: pixels of the original image; in a table: prepared pixels."""
-
-    label: str
-    x: float
-    y: float
-    width: float
-    height: float
 
 
 @dataclass(frozen=True, slots=True)

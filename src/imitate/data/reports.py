@@ -8,8 +8,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from imitate.plain_yaml import read_yaml
-from imitate.types import UserError
+from imitate.config import read_yaml
+from imitate.errors import UserError
 
 Target = Literal["findings", "impression", "other"]
 HEADER = re.compile(r"\n ([A-Z ()/,-]+):\s")  # the run holds no newline, so that searching is linear

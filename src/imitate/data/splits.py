@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Shaped
 from sklearn.model_selection import train_test_split
 
-from imitate.types import UserError
+from imitate.errors import UserError
 
 
 def draw_patients(patients: Sequence[str], *, images: int, seed: int = 0) -> Bool[np.ndarray, " images"]:

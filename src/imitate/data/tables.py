@@ -1,9 +1,11 @@
 """Tables as archives and hospitals ship them: CSV, gzipped CSV, Parquet; and a patient split for those without one."""
 
+import errno
 import gzip
 import hashlib
+import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from imitate.types import UserError
+from imitate.errors import UserError
 
+MISSING = "missing file"  # the reason of a record whose image is not there
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
     ("val", "valid", "validate", "validation", "dev"), "val"
 )
@@ -130,3 +133,57 @@ def _open(path: Path) -> BufferedIOBase:
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     return gzip.open(path) if zipped else path.open("rb")
+
+
+def find(raw: Path, *names: str) -> Path:
+    """The first of ``names`` (files or folders) below ``raw``; UserError where there is none."""
+    for name in names:
+        if (raw / name).exists():
+            return raw / name
+    raise UserError(f"{raw} has no {' or '.join(names)}: --raw is the folder that holds it")
+
+
+def column_values(table: pd.DataFrame, column: str, *, path: Path, allowed: Collection[int] = ()) -> pd.Series:
+    """A column as floats, NaN where blank; UserError for other text and for a number that is not ``allowed``."""
+    cells = table[column].astype("string").str.strip()
+    cells = cells.mask(cells == "")
+    values = pd.to_numeric(cells, errors="coerce").astype("float64")
+    wrong = cells.notna() & (values.isna() | (~values.isin(list(allowed)) if allowed else False))
+    if wrong.any():
+        wanted = f"{', '.join(map(str, allowed))} or blank" if allowed else "a number or blank"
+        raise UserError(
+            f"{path}: column {column!r} holds {cells[wrong].iloc[0]!r} in {int(wrong.sum())} rows: expected {wanted}"
+        )
+    return values
+
+
+def require_filled(table: pd.DataFrame, columns: Collection[str], *, path: Path) -> None:
+    """UserError where one of the columns has a blank."""
+    for column in columns:
+        if blanks := int(table[column].isna().sum()):
+            raise UserError(f"{path}: column {column!r} is blank in {blanks} of {len(table)} rows: download it again")
+
+
+def require_unique(ids: pd.Series, *, path: Path) -> None:
+    """UserError where an id occurs twice: its rows could land in different splits."""
+    again = ids[ids.duplicated()]
+    if len(again):
+        raise UserError(f"{path} lists {len(again)} ids again, {again.iloc[0]!r} first: remove the duplicate rows")
+
+
+def is_below(path: Path, root: Path) -> bool:
+    """Whether a path that a table told stays in ``root`` as it is written; links in the tree are the owner's own."""
+    whole, start = (Path(os.path.abspath(each)) for each in (path, root))  # noqa: PTH100 (resolve follows links)
+    return whole.is_relative_to(start)
+
+
+def is_there(path: Path) -> bool:
+    """Whether it is a file; one that permissions hide counts, so that reading it tells."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return True
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False

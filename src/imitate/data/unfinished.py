@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from imitate.data.chunks import Chunk
-from imitate.types import UserError
+from imitate.errors import UserError
 
 JOURNAL, IMAGES, MASKS, META = "progress.jsonl", "images.npy", "masks.npy", "meta.json"
 HOLDER = "holder"  # who prepares the folder at present

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from imitate.data.chunks import STRINGS, Chunk, Preparation, Task, prepare_all, tasks
 from imitate.data.prepared import FORMAT_VERSION, Dropped, Record
 from imitate.data.unfinished import HEADER, HOLDER, IMAGES, JOURNAL, MASKS, META, Unfinished, require_same
-from imitate.types import UserError
+from imitate.errors import UserError
 
 log = logging.getLogger(__name__)
 ROW_GROUP = 4096

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from imitate.doctor.findings import Finding
+from imitate.doctor.checks import Finding
 
 ROOM = 20  # GiB; MIMIC-CXR at 256 px takes 14
 

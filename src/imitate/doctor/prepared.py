@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from imitate.data.prepared import SECTIONS, Prepared
-from imitate.doctor.findings import Census, Finding, State, examine_labels, examine_splits
-from imitate.types import UserError
+from imitate.data.prepared import Prepared
+from imitate.doctor.checks import Census, Finding, State, examine_labels, examine_splits
+from imitate.errors import UserError
+from imitate.names import SECTIONS
 
 
 def examine_prepared(path: Path) -> Iterator[Finding]:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from imitate.data.datasets import SourceName, SourceOptions, dataset
 from imitate.data.prepared import Dropped, Record
-from imitate.data.raw import MISSING
-from imitate.doctor.findings import Census, Finding, counts, examine_labels, examine_splits
-from imitate.types import UserError
+from imitate.data.tables import MISSING
+from imitate.doctor.checks import Census, Finding, counts, examine_labels, examine_splits
+from imitate.errors import UserError
+from imitate.names import SourceName
+from imitate.sources import SourceOptions, dataset
 
 SAMPLE = 16  # images to decode
 SHOWN = 4  # counts that differ
@@ -68,7 +69,7 @@ def _compare(found: Mapping[str, int], expectations: Mapping[str, int]) -> Findi
 
 
 def _decode(images: Sequence[Path]) -> Finding:
-    from imitate.data.images import ImageError, read_gray
+    from imitate.data.pixels import ImageError, read_gray
 
     sample = random.Random(0).sample(images, min(SAMPLE, len(images)))
     reasons: Counter[str] = Counter()

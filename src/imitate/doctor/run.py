@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from imitate.config import Recipe, validate
+from imitate.config import Recipe, read_yaml, validate
 from imitate.data.prepared import Prepared
-from imitate.doctor.findings import Finding
-from imitate.plain_yaml import read_yaml
-from imitate.types import UserError
+from imitate.doctor.checks import Finding
+from imitate.errors import UserError
 
 
 def examine_run(path: Path) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from imitate.config import Kernel
+from imitate.names import Kernel
 
 Embedding = Float[Tensor, "batch width"]
 Present = Bool[Tensor, " batch"]

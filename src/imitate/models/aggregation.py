@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from imitate.config import ChannelChoice, ImitateConfig
-from imitate.types import UserError
+from imitate.config import ImitateConfig
+from imitate.errors import UserError
+from imitate.names import ChannelChoice
 
 ChannelDraw = Sequence[Tensor]
 """Indices of the channels kept, one LongTensor a level: (kept,) for all samples of a batch, or (batch, kept)."""

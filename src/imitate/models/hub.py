@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from imitate.types import UserError
+from imitate.errors import UserError
 
 FILES = ["*.json", "*.safetensors", "*.txt", "*.md"]  # nothing that would need unpickling
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")

@@ -8,7 +8,8 @@ import timm
 import torch
 from torch import nn
 
-from imitate.types import ImageFeatures, Images, UserError
+from imitate.errors import UserError
+from imitate.models.types import ImageFeatures, Images
 
 DEPTH = 4
 

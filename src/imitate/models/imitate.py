@@ -10,11 +10,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from imitate.config import ImitateConfig, validate
+from imitate.errors import UserError
 from imitate.models.aggregation import ChannelDraw, HierarchicalAggregation
 from imitate.models.heads import PresentBatchNorm, Projection
 from imitate.models.hub import local_folder
 from imitate.models.image import ImageEncoder
-from imitate.types import ImageEmbedding, ImageFeatures, Images, UserError
+from imitate.models.types import ImageEmbedding, ImageFeatures, Images
 
 WEIGHTS = "model.safetensors"
 FORMAT_VERSION = 1

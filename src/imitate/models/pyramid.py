@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imitate.models.image import ImageEncoder
-from imitate.types import Images
+from imitate.models.types import Images
 
 STRIDES = (4, 8, 16, 32)
 Adaptation = Literal["frozen", "drifting", "trained"]

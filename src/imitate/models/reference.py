@@ -7,9 +7,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from imitate.config import ImitateConfig
+from imitate.errors import UserError
 from imitate.models.image import ImageEncoder
 from imitate.models.imitate import Imitate
-from imitate.types import UserError
 
 RENAMED = {
     "encoder.": "image.network.",

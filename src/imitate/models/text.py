@@ -13,8 +13,9 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
+from imitate.errors import UserError
 from imitate.models.imitate import freeze_all
-from imitate.types import TextEncoder, UserError
+from imitate.models.types import TextEncoder
 
 MAX_WORD_PIECES = 256
 LSA_WIDTH = 256

@@ -6,7 +6,7 @@ from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
 from imitate.models.pyramid import Pyramid
-from imitate.types import Images
+from imitate.models.types import Images
 
 
 class UNet(nn.Module):

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from imitate.models.pyramid import Pyramid
-from imitate.types import Images
+from imitate.models.types import Images
 
 ANCHORS = (
     ((116, 90), (156, 198), (373, 326)),

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from imitate import figures
-from imitate.figures import Point, Scored, Styles
+from imitate.report import figures
+from imitate.report.figures import Point, Scored, Styles
 from imitate.report.groups import Group
 from imitate.report.page import Html, details, element, figure
 from imitate.report.tables import WAYS, at_share, headlines, label, trained

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from imitate import figures
-from imitate.data.prepared import SECTIONS, Prepared
+from imitate.data.prepared import Prepared
+from imitate.names import SECTIONS
+from imitate.report import figures
 from imitate.report.groups import Group
 from imitate.report.page import Html, details, element, figure, note
 from imitate.tasks.base import Predictions

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from imitate.errors import UserError
+from imitate.names import Mode
 from imitate.tasks import TASKS
-from imitate.tasks.base import Estimate, Mode, Predictions, Published, Results
+from imitate.tasks.base import Estimate, Predictions, Published, Results
 from imitate.tasks.results import read_predictions, read_results
-from imitate.types import UserError
 
 FORMAT_VERSION = 1
 TITLES = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from imitate.figures import Style, Styles
+from imitate.report.figures import Style, Styles
 from imitate.report.groups import Group
 from imitate.report.page import Html, anchor, details, element, join, note, table
 from imitate.tasks import UNTRAINED

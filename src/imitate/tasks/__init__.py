@@ -1,13 +1,10 @@
 """The tasks that measure an encoder, by name; a task's module is imported when it is asked for."""
 
 from importlib import import_module
-from typing import Literal
 
+from imitate.names import TaskName
 from imitate.tasks.base import Task
 
-TaskName = Literal[
-    "linear-classification", "finetune-classification", "segmentation", "detection", "retrieval", "zero-shot"
-]
 TASKS: dict[TaskName, str] = {
     "linear-classification": "classification.LinearClassification",
     "finetune-classification": "classification.FinetuneClassification",

@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
 from imitate.config import ImitateConfig
-from imitate.data.views import normalise
-from imitate.types import Images
+from imitate.data.augment import normalise
+from imitate.models.types import Images
 
 STRENGTH = 0.4  # brightness and contrast are factors in 1 +- STRENGTH
 BLUR = (0.1, 2.0)  # range of the standard deviation in pixels

@@ -2,31 +2,19 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
-from torch import nn
 
-from imitate.config import Config, ImitateConfig
+from imitate.config import Config
 from imitate.data.prepared import Prepared
-from imitate.models.image import ImageEncoder
-from imitate.types import TextEncoder
+from imitate.inference.encoder import Subject
+from imitate.names import Mode
 
-Mode = Literal["clean", "paper"]
 Predictions = dict[str, np.ndarray]
 """Everything a metric needs, one row a test image (first axis): always ``image_id`` and ``patient``, e.g. ``target``
 and ``score`` (images, classes). The one exception is ``classes``, the names of the columns."""
-
-
-class Subject(NamedTuple):
-    """The encoder under test."""
-
-    name: str  # as shown in tables
-    encoder: ImageEncoder
-    config: ImitateConfig  # prepared_size, image_size, mean, std say how it wants its images
-    model: nn.Module | None = None  # an Imitate, for the tasks that need text
-    text: TextEncoder | None = None
 
 
 class Budget(NamedTuple):

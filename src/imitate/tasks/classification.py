@@ -13,15 +13,17 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from imitate import metrics
+from imitate.data.augment import evaluation_view
 from imitate.data.prepared import Prepared
-from imitate.data.views import evaluation_view
+from imitate.errors import UserError
+from imitate.inference.encoder import Subject
+from imitate.models.types import Images
+from imitate.statistics import metrics
 from imitate.tasks.augmentation import cropped_view, distorted_view, jittered_view
-from imitate.tasks.base import Budget, Predictions, Subject, Task
+from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.features import pooled_features
 from imitate.tasks.fitting import Fitting, Parts, autocast, batches, fit, frozen, parts, pixels, seeded
 from imitate.tasks.logistic import logistic_path, standardise
-from imitate.types import Images, UserError
 
 log = logging.getLogger(__name__)
 

@@ -11,12 +11,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from imitate.config import ImitateConfig
+from imitate.data.augment import normalise
 from imitate.data.prepared import Prepared
-from imitate.data.views import normalise
+from imitate.errors import UserError
+from imitate.inference.encoder import Subject
 from imitate.models.pyramid import Adaptation, Pyramid
-from imitate.tasks.base import Budget, Predictions, Subject
+from imitate.models.types import Images
+from imitate.tasks.base import Budget, Predictions
 from imitate.tasks.fitting import Fitting, pixels
-from imitate.types import Images, UserError
 
 Gray = Float[Tensor, "batch size size"]
 

@@ -9,15 +9,16 @@ from pydantic import Field
 from torch import Tensor
 from torchvision.ops import nms
 
-from imitate import metrics
 from imitate.data.prepared import Prepared
+from imitate.errors import UserError
+from imitate.inference.encoder import Subject
 from imitate.losses.detection import detection_loss
 from imitate.models.yolo import YOLO, anchors, decode
-from imitate.tasks.base import Budget, Predictions, Subject, Task
+from imitate.statistics import metrics
+from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.dense import Dense, WholeImages, identity, pyramid, whole_images
+from imitate.tasks.detection_matching import RATES, average_precision, centres, locate, match, overlaps, sensitivities
 from imitate.tasks.fitting import Parts, autocast, batches, fit, parts, seeded
-from imitate.tasks.matching import RATES, average_precision, centres, locate, match, overlaps, sensitivities
-from imitate.types import UserError
 
 THRESHOLDS = np.arange(8, 20) / 20  # IoU .40, .45, ... .95
 CHEST = THRESHOLDS <= 0.75

@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from imitate.config import Config, load_config, validate
-from imitate.data.datasets import SourceName
-from imitate.data.prepared import Fit, Prepared
-from imitate.tasks import UNTRAINED, TaskName, task_class
-from imitate.tasks.base import Mode, Published, Task
-from imitate.types import UserError
+from imitate.data.prepared import Prepared
+from imitate.errors import UserError
+from imitate.names import Fit, Mode, SourceName, TaskName
+from imitate.tasks import UNTRAINED, task_class
+from imitate.tasks.base import Published, Task
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from imitate.data.augment import evaluation_view
 from imitate.data.prepared import Prepared
-from imitate.data.views import evaluation_view
-from imitate.tasks.base import Budget, Subject
+from imitate.errors import UserError
+from imitate.inference.encoder import Subject
+from imitate.tasks.base import Budget
 from imitate.tasks.fitting import autocast, batches, frozen, pixels, progress
-from imitate.types import UserError
 
 BATCH = 128
 

@@ -29,9 +29,9 @@ from torch import Tensor, nn
 
 from imitate.config import Config
 from imitate.data.prepared import Prepared
-from imitate.statistics import stored_subset, subset
+from imitate.errors import UserError
+from imitate.statistics.resampling import stored_subset, subset
 from imitate.tasks.base import Budget
-from imitate.types import UserError
 
 log = logging.getLogger(__name__)
 HELD_OUT = 0.2  # share of the training patients that validate where the val split is the test, or there is none

@@ -8,8 +8,8 @@ from typing import BinaryIO
 import numpy as np
 
 from imitate.config import validate
+from imitate.errors import UserError
 from imitate.tasks.base import Predictions, Results
-from imitate.types import UserError
 
 
 def check_out(path: Path) -> Path:

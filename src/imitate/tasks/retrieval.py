@@ -10,13 +10,15 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from imitate import metrics
 from imitate.data.prepared import Prepared
-from imitate.nearest import Engine, nearest
-from imitate.tasks.base import Budget, Predictions, Subject, Task
-from imitate.tasks.embeddings import Section, embed_images, embed_reports, texts_of
-from imitate.tasks.ranking import Ranks, Side, at_random, figures, rank
-from imitate.types import UserError
+from imitate.errors import UserError
+from imitate.inference.embeddings import embed_images, embed_reports, texts_of
+from imitate.inference.encoder import Subject
+from imitate.inference.nearest import Engine, nearest
+from imitate.names import Section
+from imitate.statistics import metrics
+from imitate.tasks.base import Budget, Predictions, Task
+from imitate.tasks.retrieval_ranking import Ranks, Side, at_random, figures, rank
 
 log = logging.getLogger(__name__)
 BRANCHES: dict[str, tuple[Section, ...]] = {

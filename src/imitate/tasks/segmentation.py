@@ -8,15 +8,16 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from imitate import metrics
+from imitate.data.augment import normalise
 from imitate.data.prepared import Prepared
-from imitate.data.views import normalise
+from imitate.errors import UserError
+from imitate.inference.encoder import Subject
 from imitate.losses.segmentation import segmentation_loss
 from imitate.models.unet import UNet
-from imitate.tasks.base import Budget, Predictions, Subject, Task
+from imitate.statistics import metrics
+from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.dense import Dense, Gray, WholeImages, identity, pyramid, whole_images
 from imitate.tasks.fitting import Parts, autocast, batches, fit, parts, seeded
-from imitate.types import UserError
 
 BALANCED_SOURCES = ("siim",)  # of which the peers train on as many empty images as others
 READ_AT_ONCE = 256  # masks

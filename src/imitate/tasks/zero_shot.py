@@ -1,7 +1,6 @@
 """Zero-shot classification: a radiograph against what a report would say with and without each finding."""
 
 import logging
-import re
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -11,23 +10,15 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from imitate import metrics
-from imitate.config import Config, validate
 from imitate.data.prepared import Prepared
-from imitate.plain_yaml import read_yaml
-from imitate.tasks.base import Budget, Predictions, Subject, Task
-from imitate.tasks.embeddings import Vectors, embed_images, embed_texts
-from imitate.types import UserError
+from imitate.errors import UserError
+from imitate.inference.embeddings import Vectors, embed_images, embed_texts
+from imitate.inference.encoder import Subject
+from imitate.inference.prompts import BUILT_IN, Prompts, plain, read_prompts
+from imitate.statistics import metrics
+from imitate.tasks.base import Budget, Predictions, Task
 
 log = logging.getLogger(__name__)
-BUILT_IN = Path(__file__).parent / "prompts"
-
-
-class Prompts(Config):
-    """Sentences that a report has with a finding, and without."""
-
-    positive: tuple[str, ...] = Field(min_length=1)
-    negative: tuple[str, ...] = Field(min_length=1)
 
 
 class ZeroShot(Task):
@@ -105,7 +96,7 @@ def class_prompts(data: Prepared, path: Path | None) -> dict[str, Prompts]:
     for file in [path] if path else [BUILT_IN / f"{data.meta['source']}.yaml", BUILT_IN / "findings.yaml"]:
         if path or file.is_file():
             found = {**read_prompts(file), **found}
-    chosen = {label: found[_plain(label)] for label in data.classes if _plain(label) in found}
+    chosen = {label: found[plain(label)] for label in data.classes if plain(label) in found}
     missing = [label for label in data.classes if label not in chosen]
     where = path or "the built-in prompts"
     if not chosen:
@@ -115,25 +106,6 @@ def class_prompts(data: Prepared, path: Path | None) -> dict[str, Prompts]:
     if missing:
         log.warning("%s: no prompts for %s: left out", where, ", ".join(missing))
     return chosen
-
-
-def read_prompts(path: Path) -> dict[str, Prompts]:
-    """Prompts by the plain form of the class name."""
-    if not path.is_file():
-        raise UserError(f"no prompts at {path}: give a YAML file of class: {{positive: [...], negative: [...]}}")
-    values = read_yaml(path, holds="positive and negative prompts for each class")
-    if not all(isinstance(value, dict) for value in values.values()):
-        raise UserError(f"{path} must map each class to positive and negative prompts")
-    prompts = {str(label): validate(Prompts, value, where=f"{path}: {label}") for label, value in values.items()}
-    for label, each in prompts.items():
-        if not all(text.strip() for text in (*each.positive, *each.negative)):
-            raise UserError(f"{path}: {label} has an empty prompt: write a sentence or remove it")
-    return {_plain(label): each for label, each in prompts.items()}
-
-
-def _plain(label: str) -> str:
-    """Case and punctuation aside: Pleural_Thickening is pleural thickening."""
-    return re.sub(r"[\W_]+", " ", label).strip().lower()
 
 
 def _ensemble(subject: Subject, texts: tuple[str, ...], budget: Budget) -> Tensor:

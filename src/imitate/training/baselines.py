@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from imitate.config import ObjectiveConfig
-from imitate.data.views import ViewDraw
+from imitate.data.augment import ViewDraw
 from imitate.losses.baselines import CONVIRT_WEIGHT, alignment, info_nce, nt_xent, orthogonality
 from imitate.models.imitate import Imitate
+from imitate.models.types import PretrainBatch
 from imitate.training.pretraining import Pretraining, StepDraw, parameter_dtype
-from imitate.types import PretrainBatch
 
 
 class Seen(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from imitate.data.unfinished import sync
-from imitate.types import UserError
+from imitate.errors import UserError
 
 log = logging.getLogger(__name__)
 

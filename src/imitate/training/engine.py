@@ -9,7 +9,7 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 
 from imitate.config import TrainingConfig
-from imitate.types import UserError
+from imitate.errors import UserError
 
 
 def launch(training: TrainingConfig, *, threads: int | None = None) -> Fabric:

@@ -18,7 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from imitate.config import Recipe
-from imitate.data.sampling import Order, Reader, read_ahead
+from imitate.data.sampler import Order, Reader, read_ahead
+from imitate.errors import UserError
 from imitate.models.imitate import Imitate
 from imitate.training.baselines import training_module
 from imitate.training.checkpoint import load_checkpoint, save_checkpoint
@@ -26,7 +27,6 @@ from imitate.training.engine import rank_slice
 from imitate.training.optim import build_optimizer, learning_rate
 from imitate.training.pretraining import draw_step, move
 from imitate.training.run_folder import Journal
-from imitate.types import UserError
 
 log = logging.getLogger(__name__)
 

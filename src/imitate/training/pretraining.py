@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from imitate.config import ObjectiveConfig, Recipe
-from imitate.data.views import ViewDraw, draw_views, warp
+from imitate.data.augment import ViewDraw, draw_views, warp
 from imitate.distributed import gather
 from imitate.losses.contrastive import PUBLISHED, Targets, cicl, clinical_prior, identical_texts, soften
 from imitate.models.aggregation import draw_channels
 from imitate.models.imitate import Imitate
-from imitate.types import PretrainBatch
+from imitate.models.types import PretrainBatch
 
 
 class StepDraw(NamedTuple):

@@ -13,10 +13,9 @@ import yaml
 from safetensors import SafetensorError
 from torch.utils.tensorboard import SummaryWriter
 
-from imitate.config import Recipe
+from imitate.config import Recipe, read_yaml
 from imitate.data.unfinished import FULL, this_process
-from imitate.plain_yaml import read_yaml
-from imitate.types import UserError
+from imitate.errors import UserError
 
 FREE = {"devices", "nodes", "log_every", "checkpoint_every"}
 """Training settings that do not change the result: a run may continue with others."""

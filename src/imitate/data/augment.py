@@ -1,0 +1,91 @@
+"""From prepared uint8 images to what an encoder reads: the one evaluation view, and random training views."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from imitate.config import ImitateConfig, ViewsConfig
+from imitate.models.types import Images
+
+
+class ViewDraw(NamedTuple):
+    """One view of each sample, fixed: where each pixel of the view lies in the prepared image, and its contrast."""
+
+    homography: Float[Tensor, "batch 3 3"]  # centred view pixels -> centred image pixels
+    autocontrast: Bool[Tensor, " batch"]
+
+
+def normalise(gray: Float[Tensor, "batch height width"], config: ImitateConfig) -> Images:
+    """Gray values in [0, 1] to three normalised channels."""
+    mean, std = (  # filled on the device: copying them there would wait for it
+        torch.stack([torch.full_like(gray[0, 0, 0], value) for value in values]).view(1, 3, 1, 1)
+        for values in (config.mean, config.std)
+    )
+    return (gray.unsqueeze(1) - mean) / std
+
+
+def evaluation_view(images: UInt8[Tensor, "batch size size"], config: ImitateConfig) -> Images:
+    """The centre crop of ``config.image_size``, normalised: deterministic."""
+    margin = (images.shape[-1] - config.image_size) // 2
+    crop = images[:, margin : margin + config.image_size, margin : margin + config.image_size]
+    return normalise(crop.to(torch.float32) / 255, config)
+
+
+def draw_views(batch: int, views: ViewsConfig, config: ImitateConfig, generator: torch.Generator) -> ViewDraw:
+    """Random crop, flips, rotation, zoom and perspective of ``batch`` samples as one homography each (on the CPU).
+
+    The order is that of the published recipe: crop, flips, rotation, perspective, autocontrast. Unlike there, what a
+    rotation brings in from beyond the crop are the image's own pixels, not black corners.
+    """
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return torch.rand(batch, *shape, generator=generator) * (high - low) + low
+
+    slack = (config.prepared_size - config.image_size) / 2
+    # Whole pixels, as a crop moves by; torch.rand stays below 1, so floor gives 0 .. 2 slack
+    shift = torch.floor(uniform(0, 2 * slack + 1, 2)) - slack
+    flip_x = 1 - 2.0 * (uniform(0, 1) < views.horizontal_flip)
+    flip_y = 1 - 2.0 * (uniform(0, 1) < views.vertical_flip)
+    angle = uniform(-views.rotation, views.rotation) * (math.pi / 180)
+    zoom = uniform(1 - views.scale, 1 + views.scale)
+    corners = uniform(0, views.perspective, 4, 2) * (uniform(0, 1, 1, 1) < views.perspective_probability)
+    cosine, sine, zero, one = angle.cos() * zoom, angle.sin() * zoom, torch.zeros(batch), torch.ones(batch)
+    affine = torch.stack(
+        [flip_x * cosine, -flip_x * sine, shift[:, 0], flip_y * sine, flip_y * cosine, shift[:, 1], zero, zero, one],
+        dim=1,
+    ).view(batch, 3, 3)
+    return ViewDraw(affine @ _perspective(corners, config.image_size), uniform(0, 1) < views.autocontrast)
+
+
+def _perspective(corners: Float[Tensor, "batch 4 2"], size: int) -> Float[Tensor, "batch 3 3"]:
+    """The homography that maps a view's pixels back, its corners moved inwards by these shares of half a side."""
+    half = size / 2
+    signs = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+    original = (signs * half).expand(len(corners), 4, 2)
+    moved = original - signs * half * corners
+    # Eight equations a sample: h maps moved (x, y) to original (u, v), h[2, 2] = 1
+    (x, y), (u, v) = moved.unbind(2), original.unbind(2)
+    zero, one = torch.zeros_like(x), torch.ones_like(x)
+    top = torch.stack([x, y, one, zero, zero, zero, -u * x, -u * y], dim=2)
+    bottom = torch.stack([zero, zero, zero, x, y, one, -v * x, -v * y], dim=2)
+    solution = torch.linalg.solve(torch.cat([top, bottom], dim=1).double(), torch.cat([u, v], dim=1).double())
+    return torch.cat([solution, torch.ones(len(corners), 1, dtype=torch.float64)], dim=1).view(-1, 3, 3).float()
+
+
+def warp(images: UInt8[Tensor, "batch size size"], draw: ViewDraw, config: ImitateConfig) -> Images:
+    """Draw the views: one bilinear sampling of the batch, autocontrast, normalisation; on the images' device."""
+    size, extent = config.image_size, images.shape[-1]
+    line = torch.arange(size, device=images.device, dtype=torch.float32) + (0.5 - size / 2)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    points = torch.stack([x, y, torch.ones_like(x)], dim=-1).view(1, size * size, 3)
+    mapped = points @ draw.homography.to(images.device).transpose(1, 2)
+    grid = (mapped[..., :2] / mapped[..., 2:] * (2 / extent)).view(-1, size, size, 2)
+    gray = F.grid_sample(images.unsqueeze(1).float() / 255, grid, align_corners=False).squeeze(1)
+    low, high = gray.amin((1, 2), keepdim=True), gray.amax((1, 2), keepdim=True)
+    stretched = (gray - low) / (high - low).clamp(min=1e-6)
+    gray = torch.where(draw.autocontrast.to(images.device).view(-1, 1, 1), stretched, gray)
+    return normalise(gray, config)

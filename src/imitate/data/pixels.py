@@ -1,0 +1,160 @@
+"""From a file to gray values, and from gray values to a prepared image with its geometry."""
+
+import errno
+from io import BufferedIOBase
+from pathlib import Path
+from typing import IO, NamedTuple, cast
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+from PIL import Image, ImageOps
+
+from imitate.data.annotations import Box
+from imitate.data.dicom import Gray, ImageError, check_size, is_dicom, quiet, read_dicom
+from imitate.names import Fit
+
+MIN_SIDE = 16
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+
+
+class Geometry(NamedTuple):
+    """How an original image of ``width`` x ``height`` lies in its prepared square.
+
+    Rectangles are left, top, right, bottom. ``crop``, in original pixels, is stretched over ``content``, in prepared
+    pixels; outside ``content`` is padding.
+    """
+
+    width: int
+    height: int
+    size: int
+    crop: tuple[int, int, int, int]
+    content: tuple[int, int, int, int]
+
+    def box(self, box: Box, frame: tuple[int, int] | None = None) -> Box | None:
+        """``box`` in prepared pixels, clipped to the content; None where nothing is left of it.
+
+        ``frame`` is the (width, height) that the box counts in, by default the original image's own.
+        """
+        wide, high = frame or box.reference_size or (self.width, self.height)
+        x, y, width, height = map(float, box[1:5])
+        left, right = self._along(0, self.width / wide, x, x + width)
+        top, bottom = self._along(1, self.height / high, y, y + height)
+        if not (right > left and bottom > top):
+            return None
+        return Box(box.label, left, top, right - left, bottom - top)
+
+    def mask(self, mask: Bool[np.ndarray, "height width"]) -> UInt8[np.ndarray, "size size"]:
+        """1 where at least half of a prepared pixel is covered; a mask that small keeps its best covered pixels."""
+        assert mask.shape == (self.height, self.width), f"mask {mask.shape}, image {(self.height, self.width)}"
+        left, top, right, bottom = self.content
+        cover = np.zeros((self.size, self.size), np.float32)
+        image = Image.fromarray(mask.astype(np.float32))
+        image = image.resize((right - left, bottom - top), Image.Resampling.BOX, box=self.crop)
+        cover[top:bottom, left:right] = np.asarray(image)
+        most = cover.max()
+        return ((cover >= min(0.5, most)) & (most > 0)).astype(np.uint8)
+
+    def _along(self, axis: int, scale: float, *ends: float) -> list[float]:
+        """Positions along an axis (0 across, 1 down), times ``scale`` in original pixels, in prepared ones."""
+        start, stop = self.crop[axis], self.crop[axis + 2]
+        low, high = float(self.content[axis]), float(self.content[axis + 2])
+        return [min(max(low + (end * scale - start) * (high - low) / (stop - start), low), high) for end in ends]
+
+
+def read_gray(source: Path | BufferedIOBase) -> Gray:
+    """The gray values as a viewer shows them, 0 the darkest: uint8 or uint16 as stored, float32 of a DICOM.
+
+    The content decides the format, not the name. Colour becomes luminance (ITU-R 601), except in DICOM, where it is
+    refused. No scaled JPEG decoding: what it saves and what it does to the prepared image is in docs/performance.md;
+    decoding luminance alone halves the time.
+    """
+    if not isinstance(source, Path):
+        return _decode(source)
+    try:
+        if source.is_dir():
+            raise ImageError("a folder, not a file")
+        if source.exists() and not source.is_file():
+            raise ImageError("a pipe or a device, not a file")  # may never end
+        with source.open("rb") as file:
+            return _decode(file)
+    except FileNotFoundError as error:
+        raise ImageError("missing file") from error
+    except PermissionError as error:
+        raise ImageError("file without read permission") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ImageError("a link that leads in a circle") from error
+        raise
+
+
+def to_prepared(gray: Gray, size: int, fit: Fit = "squash") -> tuple[UInt8[np.ndarray, "size size"], Geometry]:
+    """Crop to the bounding box of non-zero pixels, min-max to 8 bit, resize with an anti-aliasing filter.
+
+    ``squash`` fills the square whatever the aspect ratio, ``pad`` fits the longest side and centres on zeros.
+    """
+    down, across = (np.flatnonzero(gray.any(axis=axis)) for axis in (1, 0))
+    if not len(down):
+        raise ImageError("black image")
+    left, top, right, bottom = (int(edge) for edge in (across[0], down[0], across[-1] + 1, down[-1] + 1))
+    if min(right - left, bottom - top) < MIN_SIDE:
+        raise ImageError(f"image under {MIN_SIDE} pixels a side")
+    content = _content(right - left, bottom - top, size, fit)
+    image = np.zeros((size, size), np.uint8)
+    shape = (content[2] - content[0], content[3] - content[1])
+    image[content[1] : content[3], content[0] : content[2]] = _resize(gray[top:bottom, left:right], shape)
+    return image, Geometry(gray.shape[1], gray.shape[0], size, (left, top, right, bottom), content)
+
+
+def _content(width: int, height: int, size: int, fit: Fit) -> tuple[int, int, int, int]:
+    if fit == "squash":
+        return 0, 0, size, size
+    wide, high = (max(1, round(side * size / max(width, height))) for side in (width, height))
+    left, top = (size - wide) // 2, (size - high) // 2
+    return left, top, left + wide, top + high
+
+
+def _resize(gray: Gray, shape: tuple[int, int]) -> UInt8[np.ndarray, "high wide"]:
+    """Min-max to 0..255 and resize to (width, height); 8-bit input is stretched by table, other after resizing."""
+    low, high = float(gray.min()), float(gray.max())
+    if not high > low:
+        raise ImageError("constant image")
+    if gray.dtype == np.uint8:
+        image = Image.fromarray(gray)
+        if (low, high) != (0, 255):
+            table = np.clip((np.arange(256) - low) * 255 / (high - low), 0, 255).round().astype(int)
+            image = image.point(table.tolist())
+        return np.asarray(image.resize(shape, Image.Resampling.BILINEAR, reducing_gap=3))
+    image = Image.fromarray(gray.astype(np.float32, copy=False))
+    small = np.asarray(image.resize(shape, Image.Resampling.BILINEAR, reducing_gap=3))
+    return ((small - low) * (255 / (high - low))).clip(0, 255).round().astype(np.uint8)
+
+
+def _decode(file: BufferedIOBase) -> Gray:
+    head = file.read(132)
+    file.seek(0)
+    if not head:
+        raise ImageError("empty file")
+    dicom = is_dicom(head)
+    if not dicom and not head.startswith((_PNG, _JPEG)):
+        raise ImageError("not a DICOM, PNG or JPEG file")
+    try:
+        with quiet():
+            return read_dicom(file) if dicom else _read_picture(file)
+    except (ImageError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError("too many pixels") from error
+    except Exception as error:  # decoders raise whatever they like over damaged bytes
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: told to seek nowhere
+            raise  # the disk's fault, not the file's
+        raise ImageError("damaged or truncated image") from error
+
+
+def _read_picture(file: BufferedIOBase) -> Gray:
+    with Image.open(cast(IO[bytes], file), formats=("PNG", "JPEG")) as image:
+        check_size(*image.size)
+        image.draft("L", image.size)
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I"):
+            return np.asarray(image).astype(np.uint16)
+        return np.asarray(image if image.mode == "L" else image.convert("L"))

@@ -1,0 +1,14 @@
+"""The one exception that users see."""
+
+LINE = 1000  # characters of a message at most
+
+
+class UserError(ValueError):
+    """A mistake that the user can mend, told in one line: what is wrong, the value, the way out.
+
+    The command line prints it without a traceback and exits with 2. Of a value of megabytes its ends are told.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.split())
+        super().__init__(line if len(line) <= LINE else f"{line[: LINE - 310]} [...] {line[-300:]}")

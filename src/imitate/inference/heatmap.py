@@ -1,0 +1,93 @@
+"""Where in an image the similarity to a text comes from: HiResCAM over C3 and C4 (docs/heatmaps.md)."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms.functional import gaussian_blur
+
+from imitate.models.image import ImageEncoder
+from imitate.models.imitate import Imitate
+from imitate.models.types import ImageEmbedding, Images
+from imitate.names import Branch
+
+LEVELS = (2, 3)  # C3 and C4, as indices of the encoder's stages
+SMOOTHING = 1 / 28  # standard deviation of the last blur, as a share of the side: half a cell of C4 at 224 pixels
+
+
+def similarity(
+    embedding: ImageEmbedding, text: Float[Tensor, "batch joint"], branch: Branch
+) -> Float[Tensor, " batch"]:
+    """The cosine of each image's branch with its text; ``both`` is the mean of the two."""
+    branches = [embedding.findings, embedding.impression] if branch == "both" else [getattr(embedding, branch)]
+    return torch.stack([F.cosine_similarity(image, text) for image in branches]).mean(0)
+
+
+def heatmap(
+    model: Imitate, images: Images, text: Float[Tensor, "batch joint"], branch: Branch = "both"
+) -> Float[Tensor, "batch side side"]:
+    """The mean of C3's and C4's ``contributions``, over the images' pixels. Where negative, a place speaks against."""
+    return over_pixels(contributions(model, images, text, branch), images.shape[-1])
+
+
+def contributions(
+    model: Imitate,
+    images: Images,
+    text: Float[Tensor, "batch joint"],
+    branch: Branch,
+    levels: Sequence[int] = LEVELS,
+) -> list[Float[Tensor, "batch high wide"]]:
+    r"""What each cell of a level adds to the similarity s of image and text, in units of s per area of the image.
+
+    .. math:: M_l = H_l W_l \sum_k \frac{\partial s}{\partial C_{l,k}} \odot C_{l,k}
+
+    The model's gradients and mode are left as they are; it must be in eval mode.
+    """
+    assert not model.training, "in training mode the images of a batch change each other's maps"
+    with torch.enable_grad(), Outputs(model.image, levels) as stages:
+        embedding = model.encode_image(images.detach().requires_grad_())
+        total = similarity(embedding, text.detach(), branch).sum()
+        gradients = torch.autograd.grad(total, stages.outputs, materialize_grads=True)
+    found = []
+    for level, output, gradient in zip(levels, stages.outputs, gradients, strict=True):
+        cells = _per_cell(gradient * output.detach(), like=embedding.features.levels[level])
+        found.append(cells * cells[0].numel())
+    return found
+
+
+def over_pixels(maps: Sequence[Float[Tensor, "batch _ _"]], side: int) -> Float[Tensor, "batch side side"]:
+    """The mean of maps of any resolution, upsampled and blurred."""
+    mean = torch.stack([F.interpolate(each[:, None], (side, side), mode="bilinear") for each in maps]).mean(0)
+    sigma = side * SMOOTHING
+    return gaussian_blur(mean, [2 * math.ceil(3 * sigma) + 1] * 2, [sigma] * 2).squeeze(1)
+
+
+class Outputs:
+    """What the encoder's stages give while the context is open; for any network, also where the levels are copies."""
+
+    def __init__(self, encoder: ImageEncoder, levels: Sequence[int]) -> None:
+        self._modules = [encoder.stages[level] for level in levels]
+
+    def __enter__(self) -> "Outputs":
+        self.outputs: list[Tensor] = []
+        self._hooks = [module.register_forward_hook(self._keep) for module in self._modules]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _keep(self, module: object, inputs: object, output: Tensor) -> None:
+        self.outputs.append(output)
+
+
+def _per_cell(products: Tensor, *, like: Float[Tensor, "batch channels high wide"]) -> Float[Tensor, "batch high wide"]:
+    """The sum over channels, whether these come first, last or in tokens after some that are no places."""
+    batch, channels, high, wide = like.shape
+    if products.shape == like.shape:
+        return products.sum(1)
+    assert products.shape[-1] == channels
+    return products.sum(-1).flatten(1)[:, -high * wide :].view(batch, high, wide)

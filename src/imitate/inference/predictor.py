@@ -1,0 +1,202 @@
+"""Use a trained model: classify, retrieve, explain, embed."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from imitate.data.augment import evaluation_view
+from imitate.data.prepared import Prepared
+from imitate.errors import UserError
+from imitate.inference.embeddings import BATCH, ImageVectors, embed_images, embed_pixels, embed_texts
+from imitate.inference.encoder import Subject, choose_device, load_folder
+from imitate.inference.gallery import Gallery, image_vectors, reports, text_vectors
+from imitate.inference.heatmap import heatmap
+from imitate.inference.prompts import Wording, check_texts, choose_prompts
+from imitate.inference.radiograph import Radiograph, Source, radiograph, radiographs, to_original
+from imitate.models.hub import local_folder
+from imitate.models.imitate import Imitate
+from imitate.models.types import TextEncoder
+from imitate.names import SECTIONS, Branch
+
+TEMPERATURE = 0.07
+Images = Source | Iterable[Source]
+Index = Path | str | Prepared | Sequence[Source]
+
+
+def load(source: Path | str, *, revision: str | None = None, device: str = "auto") -> "Predictor":
+    """A run folder, a model folder within it, an exported folder, or a hub id (at a revision) as a Predictor."""
+    subject = load_folder(local_folder(source, revision=revision))
+    return Predictor(subject._replace(name=str(source)), device=choose_device(device))
+
+
+class Predictor:
+    """A trained model, ready for images and text.
+
+    ::
+
+        import imitate
+
+        model = imitate.load("runs/first")
+        model.classify(["a.dcm", "b.png"], {"Effusion": "pleural effusion"})   # DataFrame of probabilities
+        model.heatmap("a.dcm", "left pleural effusion")                        # array over the image, 0 to 1
+        model.retrieve(image="a.dcm", index="data/open-i", k=5)                # the nearest reports
+        model.retrieve(text="small left effusion", index="data/open-i")        # the nearest images
+        model.embed_images(paths), model.embed_texts(["No effusion."])         # unit vectors
+
+    Images are paths (DICOM, PNG, JPEG), open files, PIL images or arrays, one or many; many are read as they are
+    needed. ``branch`` says which question is asked: ``findings`` compares with what a report describes,
+    ``impression`` with what it concludes, ``both`` takes the mean of the two cosines. Research software, not a
+    medical device.
+    """
+
+    def __init__(self, subject: Subject, *, device: str = "cpu") -> None:
+        self.subject = subject
+        self.device = device
+        self._images: dict[str, ImageVectors] = {}
+        self._reports: dict[tuple[str, ...], Gallery] = {}
+
+    def read(self, image: Source) -> Radiograph:
+        """The image as every method takes it: read once, asked often."""
+        return radiograph(image, size=self.subject.config.prepared_size, fit=self.subject.config.fit)
+
+    def classify(
+        self,
+        images: Images,
+        prompts: Mapping[str, Wording] | None = None,
+        *,
+        branch: Branch = "both",
+        temperature: float = TEMPERATURE,
+    ) -> pd.DataFrame:
+        """One row an image, one column a class: the share of the positive prompts in a softmax over the two sides.
+
+        p = exp(c+ / T) / (exp(c+ / T) + exp(c- / T)), c the cosine of the image and the mean of a side's unit
+        vectors, T ``temperature``, by default that of pre-training. These probabilities are not calibrated: they rank
+        images; a threshold for a class has to be found on labelled images. Without ``prompts``, the built-in classes.
+        """
+        if not temperature > 0:
+            raise UserError(f"temperature {temperature} must be above 0, e.g. {TEMPERATURE}")
+        chosen = choose_prompts(prompts, self._encoder)
+        sides = [(self._middle(each.positive), self._middle(each.negative)) for each in chosen.values()]
+        difference = torch.stack([positive - negative for positive, negative in sides])
+        names, seen = self._see(images)
+        cosines = image_vectors(seen, branch) @ text_vectors(difference, branch).T
+        table = pd.DataFrame((cosines / temperature).sigmoid().cpu().numpy(), columns=list(chosen))
+        table.index = pd.Index(names, name="image")
+        return table
+
+    def retrieve(
+        self,
+        *,
+        image: Source | None = None,
+        text: str | None = None,
+        index: Index,
+        k: int = 5,
+        branch: Branch = "both",
+    ) -> pd.DataFrame:
+        """The ``k`` nearest by cosine: of an image the texts, of a text the images.
+
+        ``index`` is a prepared folder, whose identical reports count once, or for an image a list of texts, for a text
+        a list of images. A prepared folder's vectors are kept for the next call.
+        """
+        if (image is None) == (text is None):
+            raise UserError("retrieve wants either an image, to find texts, or a text, to find images")
+        if k < 1:
+            raise UserError(f"k {k}: ask for at least 1")
+        if image is not None:
+            query, gallery = image_vectors(self._see(image)[1], branch), self._texts_of(index, branch)
+        else:
+            query, gallery = text_vectors(self._read([str(text)]), branch), self._images_of(index, branch)
+        return gallery.nearest(query[0], k)
+
+    def heatmap(self, image: Source, text: str, *, branch: Branch = "both") -> Float[np.ndarray, "height width"]:
+        """Where the similarity of image and text comes from, over the original image; docs/heatmaps.md.
+
+        1 is the place that adds most, 0 one that adds nothing or speaks against the text; all 0 where every place does.
+        The scale is that of this image and text alone: a map's height says nothing of how probable the finding is.
+        """
+        seen = self.read(image)
+        view = evaluation_view(torch.from_numpy(seen.pixels[None]).to(self.device), self.subject.config)
+        density = heatmap(self._model, view, self._read([text]), branch)[0].clamp(min=0).cpu().numpy()
+        margin = (len(seen.pixels) - len(density)) // 2
+        square = np.zeros(seen.pixels.shape, np.float32)
+        square[margin : margin + len(density), margin : margin + len(density)] = density
+        whole = to_original(square, seen.geometry)
+        return whole / whole.max() if whole.max() > 0 else whole
+
+    def embed_images(self, images: Images, *, branch: Branch = "both") -> Float[np.ndarray, "images width"]:
+        """Unit vectors. Those of ``both`` are twice as wide; a product with a text's is the mean of the cosines."""
+        vectors: np.ndarray = image_vectors(self._see(images)[1], branch).cpu().numpy()
+        return vectors
+
+    def embed_texts(self, texts: str | Sequence[str], *, branch: Branch = "both") -> Float[np.ndarray, "texts width"]:
+        """Unit vectors, to be multiplied with those of images of the same branch."""
+        vectors = text_vectors(self._read([texts] if isinstance(texts, str) else list(texts)), branch)
+        array: np.ndarray = vectors.cpu().numpy()
+        return array
+
+    @property
+    def _model(self) -> Imitate:
+        assert isinstance(self.subject.model, Imitate)
+        return self.subject.model.eval().to(self.device)
+
+    @property
+    def _encoder(self) -> TextEncoder:
+        if self.subject.text is None:
+            raise UserError(
+                f"{self.subject.name} has no text encoder, and can only embed images: "
+                "keep text/ beside model/, or import with --text"
+            )
+        return self.subject.text
+
+    def _see(self, images: Images) -> tuple[list[str], ImageVectors]:
+        """Names and vectors."""
+        config, names = self.subject.config, list[str]()
+        read = radiographs(images, size=config.prepared_size, fit=config.fit)
+
+        def batches() -> Iterator[np.ndarray]:
+            while batch := list(islice(read, BATCH)):
+                names.extend(each.name for each in batch)
+                yield np.stack([each.pixels for each in batch])
+
+        total = len(images) if isinstance(images, list | tuple) else None
+        vectors = embed_pixels(self.subject, batches(), self.device, total=total)
+        return names, vectors
+
+    def _texts_of(self, index: Index, branch: Branch) -> Gallery:
+        found = self._opened(index)
+        if not isinstance(found, Prepared):
+            sentences = [str(text) for text in found]
+            return Gallery(pd.DataFrame({"text": sentences}), text_vectors(self._read(sentences), branch))
+        key = (self._encoder.name, found.meta["fingerprint"], branch)
+        if key not in self._reports:
+            self._reports[key] = reports(self.subject, found, branch, self.device)
+        return self._reports[key]
+
+    def _images_of(self, index: Index, branch: Branch) -> Gallery:
+        found = self._opened(index)
+        if not isinstance(found, Prepared):
+            names, seen = self._see(found)
+            return Gallery(pd.DataFrame({"image": names}), image_vectors(seen, branch))
+        key = found.meta["fingerprint"]
+        if key not in self._images:
+            self._images[key] = embed_images(self.subject, found, np.arange(len(found)), self.device)
+        return Gallery(found.table[["image_id", "view", *SECTIONS]], image_vectors(self._images[key], branch))
+
+    def _opened(self, index: Index) -> Prepared | Sequence[Source]:
+        if isinstance(index, str | Path):
+            return Prepared.open(Path(index), size=self.subject.config.prepared_size)
+        return index
+
+    def _read(self, texts: Sequence[str]) -> Float[Tensor, "texts joint"]:
+        check_texts(texts, self._encoder)
+        return embed_texts(self.subject, list(texts), self.device)
+
+    def _middle(self, texts: Sequence[str]) -> Float[Tensor, " joint"]:
+        return normalize(embed_texts(self.subject, list(texts), self.device).mean(0), dim=0)

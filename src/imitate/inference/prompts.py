@@ -1,0 +1,160 @@
+"""What is asked of an image, in words that the text encoder can read."""
+
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from imitate.config import Config, read_yaml, validate
+from imitate.errors import UserError
+from imitate.models.text import LsaTextEncoder
+from imitate.models.types import TextEncoder
+
+log = logging.getLogger(__name__)
+PRESENT = ("{}.", "There is {}.", "Findings are consistent with {}.")
+ABSENT = ("No {}.", "There is no {}.", "No evidence of {}.")
+BUILT_IN = Path(__file__).parent / "prompt_files"
+SHOWN = 8  # words of a warning
+
+
+class Prompts(Config):
+    """Sentences that a report has with a finding, and without."""
+
+    positive: tuple[str, ...] = Field(min_length=1)
+    negative: tuple[str, ...] = Field(min_length=1)
+
+
+Wording = str | Prompts | Mapping[str, str | Sequence[str]]
+"""A phrase such as ``pleural effusion``, or sentences: {"positive": [...], "negative": [...]}."""
+
+
+def choose_prompts(wordings: Mapping[str, Wording] | None, encoder: TextEncoder) -> dict[str, Prompts]:
+    """Each class's prompts, less those of which the encoder knows no word; None: the built-in ones.
+
+    UserError names an empty prompt, and a class of which nothing is left; a built-in one is left out instead.
+    """
+    if wordings is None:
+        every = _distinct(read_prompts(BUILT_IN / "findings.yaml"))
+        chosen = {name: known for name, each in every.items() if (known := _known(each, encoder))}
+        if missing := sorted(every.keys() - chosen.keys()):
+            log.warning("%s does not know the words for: %s", encoder.name, ", ".join(missing))
+    else:
+        chosen = {name: _prompts(name, wording, encoder) for name, wording in wordings.items()}
+    if not chosen:
+        raise UserError("no classes to tell apart: give prompts such as {'Effusion': 'pleural effusion'}")
+    return chosen
+
+
+def check_texts(texts: Iterable[str], encoder: TextEncoder) -> None:
+    """UserError: a blank text, or one without a known word. Words that are not known are warned of, once each."""
+    unknown: dict[str, None] = {}
+    for number, text in enumerate(texts, 1):
+        if not text.strip():
+            raise UserError(f"text {number} is empty: write what a report says, such as 'small left pleural effusion'")
+        words = _words(text, encoder)
+        if not any(words.values()):
+            raise UserError(
+                f"the text encoder {encoder.name} knows no word of {text[:60]!r}: "
+                "use words of the reports that it was fitted on"
+            )
+        unknown |= {word: None for word, is_known in words.items() if not is_known}
+    if unknown:
+        more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
+        log.warning(
+            "the text encoder %s ignores words that it does not know: %s%s",
+            encoder.name,
+            ", ".join([*unknown][:SHOWN]),
+            more,
+        )
+
+
+def parse_prompts(arguments: Sequence[str]) -> dict[str, Wording] | None:
+    """``Class=positive|negative`` or ``Class=phrase`` each, or the path of a YAML file; None of nothing."""
+    if not arguments:
+        return None
+    if len(arguments) == 1 and "=" not in arguments[0]:
+        return _read(Path(arguments[0]))
+    parsed: dict[str, Wording] = {}
+    for argument in arguments:
+        name, equals, wording = argument.partition("=")
+        if not equals or not name.strip():
+            raise UserError(
+                f"--prompts {argument!r}: write 'Class=positive|negative', 'Class=phrase', or one YAML file"
+            )
+        positive, bar, negative = wording.partition("|")
+        parsed[name.strip()] = {"positive": positive, "negative": negative} if bar else wording
+    return parsed
+
+
+def _read(path: Path) -> dict[str, Wording]:
+    if not path.is_file():
+        raise UserError(f"no prompts at {path}: give a YAML file of class: phrase, or 'Class=positive|negative'")
+    values = read_yaml(path, holds="a phrase, or positive and negative prompts, for each class")
+    if not all(isinstance(each, str | dict) for each in values.values()):
+        raise UserError(f"{path} must map each class to a phrase, or to positive and negative prompts")
+    return {str(name): each if isinstance(each, str) else _listed(str(name), each) for name, each in values.items()}
+
+
+def _listed(name: str, wording: Mapping[Any, Any]) -> Prompts:
+    sides = {str(side): [texts] if isinstance(texts, str) else texts for side, texts in wording.items()}
+    return validate(Prompts, sides, where=f"prompts of {name}")
+
+
+def _prompts(name: str, wording: Wording, encoder: TextEncoder) -> Prompts:
+    if isinstance(wording, str):
+        check_texts([wording], encoder)  # before the template's own words hide that it says nothing
+        phrase = wording.strip().rstrip(".").removeprefix("a ").removeprefix("an ")
+        return Prompts(
+            positive=tuple(sentence.format(phrase) for sentence in PRESENT),
+            negative=tuple(sentence.format(phrase) for sentence in ABSENT),
+        )
+    if not isinstance(wording, Prompts):
+        wording = _listed(name, wording)
+    if not all(text.strip() for text in (*wording.positive, *wording.negative)):
+        raise UserError(f"prompts of {name}: one is empty: write a sentence or remove it")
+    known = _known(wording, encoder)
+    if known is None:
+        raise UserError(f"prompts of {name}: the text encoder {encoder.name} knows no word of one side: use others")
+    check_texts((*known.positive, *known.negative), encoder)
+    return known
+
+
+def _distinct(prompts: dict[str, Prompts]) -> dict[str, Prompts]:
+    """Without other names of the same prompts: the first in the file stays."""
+    return {name: each for name, each in prompts.items() if each not in [*prompts.values()][: [*prompts].index(name)]}
+
+
+def _known(prompts: Prompts, encoder: TextEncoder) -> Prompts | None:
+    """Without the prompts of which no word is known; None where a side is left without any."""
+    positive, negative = (
+        tuple(text for text in side if any(_words(text, encoder).values()))
+        for side in (prompts.positive, prompts.negative)
+    )
+    return Prompts(positive=positive, negative=negative) if positive and negative else None
+
+
+def _words(text: str, encoder: TextEncoder) -> dict[str, bool]:
+    """A word-piece encoder can spell any word."""
+    return encoder.words(text) if isinstance(encoder, LsaTextEncoder) else {text: True}
+
+
+def read_prompts(path: Path) -> dict[str, Prompts]:
+    """Prompts by the plain form of the class name."""
+    if not path.is_file():
+        raise UserError(f"no prompts at {path}: give a YAML file of class: {{positive: [...], negative: [...]}}")
+    values = read_yaml(path, holds="positive and negative prompts for each class")
+    if not all(isinstance(value, dict) for value in values.values()):
+        raise UserError(f"{path} must map each class to positive and negative prompts")
+    prompts = {str(label): validate(Prompts, value, where=f"{path}: {label}") for label, value in values.items()}
+    for label, each in prompts.items():
+        if not all(text.strip() for text in (*each.positive, *each.negative)):
+            raise UserError(f"{path}: {label} has an empty prompt: write a sentence or remove it")
+    return {plain(label): each for label, each in prompts.items()}
+
+
+def plain(label: str) -> str:
+    """Case and punctuation aside: Pleural_Thickening is pleural thickening."""
+    return re.sub(r"[\W_]+", " ", label).strip().lower()

@@ -1,0 +1,189 @@
+"""The HTTP API, and the page's files beside it. Typed, and documented at /openapi.json."""
+
+import json
+import logging
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import uvicorn
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.types import ASGIApp
+
+from imitate.errors import UserError
+from imitate.serve.guard import UPLOAD, Guard
+from imitate.serve.images import Held
+from imitate.serve.schema import (
+    NOTICE,
+    About,
+    Classified,
+    ClassifyQuestion,
+    HeatmapQuestion,
+    Probability,
+    Problem,
+    Question,
+    Reports,
+    ReportsQuestion,
+    TextsQuestion,
+    Uploaded,
+    Vectors,
+)
+from imitate.serve.service import MAX_BYTES, Service
+from imitate.serve.worker import Full, Places, Worker
+
+log = logging.getLogger(__name__)
+PAGE = Path(__file__).with_name("page")
+KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+UPLOADS = 8  # at once, each of at most MAX_BYTES in memory
+SILENT: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+ANSWERED = (400, 401, 403, 404, 408, 413, 421, 422, 429, 503)
+PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in ANSWERED}
+REASONS = {  # for what the framework says
+    "Not Found": "nothing is at this address: /openapi.json lists what is",
+    "There was an error parsing the body": "the body is no JSON in UTF-8",
+}
+BINARY = {"type": "string", "format": "binary"}
+api = APIRouter(prefix="/api", responses=PROBLEMS)
+
+
+def create(service: Service, *, password: str | None = None, local: bool = True) -> Guard:
+    """The whole server as an ASGI application; ``local`` where it listens at this machine's own address alone."""
+    app = FastAPI(
+        title="imitate",
+        version=version("imitate-cxr"),
+        description=f"Chest radiographs and words. {NOTICE}",
+        docs_url=None,  # its pages load scripts from elsewhere
+        redoc_url=None,
+        telemetry=SILENT,
+    )
+    app.state.service, app.state.worker, app.state.uploads = service, Worker(), Places(UPLOADS)
+    app.include_router(api)
+    for file in PAGE.iterdir():
+        _serve_file(app, file)
+    app.add_exception_handler(UserError, lambda _, error: _problem(422, str(error)))
+    app.add_exception_handler(Full, lambda *_: _problem(503, "the server is busy: try again in a moment"))
+    app.add_exception_handler(RequestValidationError, lambda _, error: _problem(422, _first(error)))
+    app.add_exception_handler(AnyHTTPException, _known)
+    app.add_exception_handler(Exception, lambda *_: _problem(500, "the server made a mistake; its log says more"))
+    return Guard(app, max_bytes=MAX_BYTES, password=password, local=local)
+
+
+def web_server(app: ASGIApp) -> uvicorn.Server:
+    """Quiet, since addresses and phrases are nobody's business."""
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    settings = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, limit_concurrency=100)
+    return uvicorn.Server(settings)
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _worker(request: Request) -> Worker:
+    worker: Worker = request.app.state.worker
+    return worker
+
+
+TheService = Annotated[Service, Depends(_service)]
+TheWorker = Annotated[Worker, Depends(_worker)]
+
+
+def _held(image: str, service: TheService) -> Held:
+    if held := service.find(image):
+        return held
+    raise HTTPException(404, "this image is not here, or no longer: open it again")
+
+
+TheImage = Annotated[Held, Depends(_held)]
+
+
+@api.get("/about")
+async def about(service: TheService) -> About:
+    """The model, its built-in prompts, the examples."""
+    return service.about
+
+
+@api.post(
+    UPLOAD.removeprefix("/api"),
+    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": BINARY}}}},
+)
+async def upload(request: Request, service: TheService, worker: TheWorker) -> Uploaded:
+    """The bytes of one DICOM, PNG or JPEG file; they decide what it is. Kept in memory only."""
+    with request.app.state.uploads.taken():
+        content = await request.body()
+        held, _ = await worker.run(lambda: service.read(content))
+    return Uploaded(id=service.keep(held), width=held.width, height=held.height)
+
+
+@api.get("/images/{image}/picture", response_class=Response, responses={200: {"content": {"image/png": {}}}})
+async def picture(held: TheImage) -> Response:
+    """The image as shown, a PNG of at most 1024 pixels a side."""
+    return Response(held.picture, media_type="image/png")
+
+
+@api.post("/images/{image}/classify")
+async def classify(held: TheImage, question: ClassifyQuestion, service: TheService, worker: TheWorker) -> Classified:
+    """For each class, how far its positive sentences win over the negative ones."""
+    found, notes = await worker.run(lambda: service.classify(held, question))
+    return Classified(classes=[Probability(name=name, probability=p) for name, p in found.items()], notes=notes)
+
+
+@api.post(
+    "/images/{image}/heatmap",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}, "application/octet-stream": {}}}},
+)
+async def heatmap(held: TheImage, question: HeatmapQuestion, service: TheService, worker: TheWorker) -> Response:
+    """Where the similarity to a phrase comes from; notes are in the header X-Notes, a JSON list."""
+    content, notes = await worker.run(lambda: service.heatmap(held, question))
+    kind = "image/png" if question.format == "png" else "application/octet-stream"
+    return Response(content, media_type=kind, headers={"X-Notes": json.dumps(notes)})
+
+
+@api.post("/images/{image}/reports")
+async def reports(held: TheImage, question: ReportsQuestion, service: TheService, worker: TheWorker) -> Reports:
+    """The nearest reports of the index that the server was started with."""
+    found, notes = await worker.run(lambda: service.reports(held, question))
+    return Reports(reports=found, notes=notes)
+
+
+@api.post("/images/{image}/embedding")
+async def embed_image(held: TheImage, question: Question, service: TheService, worker: TheWorker) -> Vectors:
+    found, notes = await worker.run(lambda: service.embed_image(held, question.branch))
+    return Vectors(vectors=found, notes=notes)
+
+
+@api.post("/texts/embedding")
+async def embed_texts(question: TextsQuestion, service: TheService, worker: TheWorker) -> Vectors:
+    found, notes = await worker.run(lambda: service.embed_texts(question.texts, question.branch))
+    return Vectors(vectors=found, notes=notes)
+
+
+def _serve_file(app: FastAPI, file: Path) -> None:
+    """Read now: no request leads to the disk."""
+    content, kind = file.read_bytes(), KINDS[file.suffix]
+
+    @app.get("/" if file.name == "index.html" else f"/{file.name}", include_in_schema=False)
+    async def page() -> Response:
+        return Response(content, media_type=kind)
+
+
+def _problem(code: int, reason: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    retry = {"Retry-After": "1"} if code == 503 else {}
+    return JSONResponse({"error": " ".join(reason.split())}, code, {**retry, **(headers or {})})
+
+
+def _known(_: Request, error: Exception) -> Response:
+    assert isinstance(error, AnyHTTPException)
+    return _problem(error.status_code, REASONS.get(error.detail, error.detail), dict(error.headers or {}))
+
+
+def _first(error: RequestValidationError) -> str:
+    """The first of what is wrong, without the body that it came in."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body") or "the request"
+    return f"{where}: {first['msg']}"

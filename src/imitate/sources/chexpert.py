@@ -1,0 +1,185 @@
+"""CheXpert: frontal radiographs, the five competition findings, and the retrieval sets 5x200 and 8x200.
+
+Uncertain labels count as published: positive for Atelectasis, Edema and Pleural Effusion, negative for the others;
+blank is negative. Test is the official valid.csv. Validation has 5,000 images, a tenth of a tree below 50,000.
+clean: drawn by patient, patients of the retrieval sets left out. paper: drawn by image from all views, as published
+(without its bug that left the drawn rows in train), only the 5x200 images left out.
+
+5x200 comes from chexpert_5x200.csv beside the tables (``Path``, and ``Report Impression`` as text where it has it).
+Without it, it is drawn anew by the published rule, which shares about a third of the images: split "5x200-regen".
+8x200 comes from chexpert_8x200.csv alone (``Path``, ``Variable``: its one class of eight). Four of its classes are
+unknown in every other split. groundtruth.csv, the radiologists' labels of the test part, makes the split "consensus",
+one frontal image a study; it can come without, as it was released years later.
+"""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from imitate.data.prepared import Dropped, Record
+from imitate.data.splits import draw_patients, require_splits
+from imitate.data.tables import column_values, find, read_table, require_unique
+from imitate.errors import UserError
+from imitate.names import CHEXPERT, Mode
+from imitate.sources import Dataset, SourceOptions, present
+
+UNCERTAIN = {"Atelectasis": 1.0, "Cardiomegaly": 0.0, "Consolidation": 0.0, "Edema": 1.0, "Pleural Effusion": 1.0}
+CLASSES = tuple(UNCERTAIN)
+OTHERS = tuple(name for name in CHEXPERT if name not in (*CLASSES, "No Finding"))
+EIGHT = (
+    *("No Finding", "Cardiomegaly", "Edema", "Pneumonia", "Atelectasis"),
+    *("Pneumothorax", "Pleural Effusion", "Fracture"),
+)
+REGENERATED = "5x200-regen"
+LISTED, LEFT_OUT = "in a retrieval set", "patient of a retrieval set"
+log = logging.getLogger(__name__)
+
+
+def records(options: SourceOptions) -> Iterator[Record | Dropped]:
+    raw, mode = options.raw, options.mode
+    train, valid = (_table(find(raw, f"{part}.csv")) for part in ("train", "valid"))
+    find(raw, "train")
+    sets = {name: found for name in ("5x200", "8x200") if (found := _official(raw, name, train)) is not None}
+    if "5x200" not in sets:
+        sets = {REGENERATED: _regenerated(train)} | sets
+    train["split"], valid["split"] = _splits(train, sets, mode), "test"
+    require_splits([*train["split"][train["frontal"]], *valid["split"][valid["frontal"]]], where=raw)
+    yield from _records(raw, train[train["split"] != LISTED])
+    yield from _records(raw, valid)
+    for name, rows in sets.items():
+        yield from _records(raw, rows.assign(split=name), prefix=f"{name}/")
+    yield from _records(raw, _consensus(raw))
+
+
+def _table(path: Path) -> pd.DataFrame:
+    table = read_table(path, ["Path", "Frontal/Lateral", "AP/PA", *CLASSES, *OTHERS], text=True)
+    for column in (*CLASSES, *OTHERS):
+        table[column] = column_values(table, column, path=path, allowed=(1, 0, -1))
+    table["Path"] = _below_root(table["Path"])
+    require_unique(table["Path"], path=path)
+    table["patient"] = table["Path"].str.extract(r"/(patient\d+)/study\d+/", expand=False)
+    if table["patient"].isna().any():
+        odd = table["Path"][table["patient"].isna()].iloc[0]
+        raise UserError(f"{path}: Path {odd!r} is not <archive>/<part>/patientN/studyN/<file>")
+    table["frontal"] = table["Frontal/Lateral"] == "Frontal"
+    return table
+
+
+def _consensus(raw: Path) -> pd.DataFrame:
+    """The first frontal image of each study that radiologists labelled; none without their table."""
+    path = raw / "groundtruth.csv"
+    if not path.is_file():
+        return pd.DataFrame({"Path": [], **{name: [] for name in CLASSES}})
+    table = read_table(path, ["Study", *CLASSES], text=True)
+    for column in CLASSES:
+        table[column] = column_values(table, column, path=path, allowed=(1, 0))
+    studies = _below_root(table["Study"])
+    require_unique(studies, path=path)
+    table["patient"] = studies.str.extract(r"^[^/]+/(patient\d+)/study\d+$", expand=False)
+    if table["patient"].isna().any():
+        odd = table["Study"][table["patient"].isna()].iloc[0]
+        raise UserError(f"{path}: Study {odd!r} is not <archive>/<part>/patientN/studyN")
+    files = [next(iter(sorted((raw / study).glob("view*_frontal.*"))), Path("view1_frontal.jpg")) for study in studies]
+    table["Path"] = [f"{study}/{file.name}" for study, file in zip(studies, files, strict=True)]
+    return table.assign(frontal=True, split="consensus")
+
+
+def _below_root(paths: pd.Series) -> pd.Series:
+    """Without the archive's name, which differs between the original and the small release."""
+    return paths.str.replace(r"^[^/]+/", "", regex=True)
+
+
+def _official(raw: Path, name: str, train: pd.DataFrame) -> pd.DataFrame | None:
+    """The rows of a list that the user put beside the tables, with its impressions; None where there is none."""
+    path = raw / f"chexpert_{name}.csv"
+    if not path.is_file():
+        return None
+    table = read_table(path, ["Path", "Variable"] if name == "8x200" else ["Path"], text=True)
+    listed = pd.DataFrame({"Path": _below_root(table["Path"])})
+    if name == "8x200":
+        listed["only"] = table["Variable"].str.strip()
+        strange = table["Variable"][~listed["only"].isin(EIGHT)]
+        if len(strange):
+            raise UserError(
+                f"{path}: Variable {strange.iloc[0]!r} is none of {', '.join(EIGHT)}: download the list again"
+            )
+    listed["impression"] = table.get("Report Impression")
+    require_unique(listed["Path"], path=path)
+    rows = listed.merge(train, on="Path")
+    if len(rows) < len(listed):
+        strange = listed["Path"][~listed["Path"].isin(train["Path"])]
+        raise UserError(f"{path} lists {len(strange)} images that train.csv lacks, {strange.iloc[0]} first")
+    return rows
+
+
+def _regenerated(train: pd.DataFrame) -> pd.DataFrame:
+    """200 frontal images a class that show it alone, drawn with seed 0.
+
+    At most half of those that qualify, so that a small tree keeps images to train on; the full tree has 537 or more.
+    """
+    labels = train[[*CLASSES, *OTHERS]].fillna(0)
+    alone = train["frontal"] & ((labels != 0).sum(axis=1) == 1)
+    drawn = []
+    for name in CLASSES:
+        pool = train[alone & (labels[name] == 1)]
+        drawn.append(pool.sample(n=min(200, len(pool) // 2), random_state=0))
+    counts = {name: len(rows) for name, rows in zip(CLASSES, drawn, strict=True)}
+    log.info("no chexpert_5x200.csv: drew %s as %s", counts, REGENERATED)
+    return pd.concat(drawn)
+
+
+def _splits(train: pd.DataFrame, sets: dict[str, pd.DataFrame], mode: Mode) -> pd.Series:
+    """train, val, LISTED for images that a retrieval set yields, LEFT_OUT for other images of their patients."""
+    splits = pd.Series("train", index=train.index)
+    listed = [rows for name, rows in sets.items() if mode == "clean" or name.startswith("5x200")]
+    splits[train["Path"].isin(pd.concat(listed)["Path"])] = LISTED
+    if mode == "clean":
+        patients = train["patient"].isin(pd.concat(listed)["patient"])
+        splits[patients & (splits == "train")] = LEFT_OUT
+        pool = train[(splits == "train") & train["frontal"]]
+        val = pool.index[draw_patients(pool["patient"].to_list(), images=_validation(len(pool)))]
+    else:
+        pool = train[splits == "train"]
+        val = pool.sample(n=_validation(len(pool)), random_state=0).index
+    splits[val] = "val"
+    return splits
+
+
+def _validation(images: int) -> int:
+    return min(5_000, max(1, images // 10), images)
+
+
+def _records(raw: Path, rows: pd.DataFrame, *, prefix: str = "") -> Iterator[Record | Dropped]:
+    labels = rows[list(CLASSES)].fillna(0.0)
+    for name, value in UNCERTAIN.items():
+        labels[name] = labels[name].replace(-1.0, value)
+    rows = rows.reindex(columns=["Path", "patient", "frontal", "split", "AP/PA", "impression", "only"])
+    rows = rows.astype(object).where(rows.notna(), None)
+    for row, values in zip(rows.itertuples(index=False, name=None), labels.to_numpy().tolist(), strict=True):
+        path, patient, frontal, split, view, impression, only = row
+        if not frontal or split == LEFT_OUT:
+            yield Dropped(path, LEFT_OUT if frontal else "not frontal")
+            continue
+        given = dict(zip(CLASSES, values, strict=True))
+        yield present(
+            Record(
+                image_id=prefix + path,
+                image=raw / path,
+                patient=patient,
+                study=path.rsplit("/", 1)[0],
+                split=split,
+                view=view or "",
+                impression=impression,
+                labels={name: float(name == only) for name in EIGHT} if only else given,
+            ),
+            root=raw,
+        )
+
+
+DATASET = Dataset(
+    records,
+    (*CLASSES, *(name for name in EIGHT if name not in CLASSES)),
+    {"images in test": 202, "dropped: not frontal": 32_419},
+)

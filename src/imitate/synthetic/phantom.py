@@ -1,0 +1,79 @@
+"""A case as a schematic radiograph, with the pixels that each finding covers."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from imitate.data.annotations import Box
+from imitate.synthetic.anatomy import Anatomy, plane, smooth_noise, soft
+from imitate.synthetic.cases import TRAITS, Case, generator
+from imitate.synthetic.devices import foreign_object, support_devices
+from imitate.synthetic.frontal import frontal
+from imitate.synthetic.lateral import lateral
+from imitate.synthetic.lesions import SOFT_PAINTERS, Painter, Region
+
+HARD_PAINTERS: dict[str, Painter] = {"Support Devices": support_devices, "Foreign Object": foreign_object}
+SMALLEST = 64  # px of height: below, small findings have no pixel
+
+
+class Phantom(NamedTuple):
+    image: UInt8[np.ndarray, "height width"]  # bright is dense (MONOCHROME2)
+    regions: list[Region]
+
+
+def render(case: Case, height: int, width: int | None = None) -> Phantom:
+    """A pure function of its arguments. The chest needs a ``width`` of 0.8 times ``height``; None: a square."""
+    width = width or height
+    assert height >= SMALLEST, f"{height} px are too few for the findings to be seen"
+    person = generator(case.seed, case.patient, purpose="anatomy")
+    view = lateral if case.view == "LATERAL" else frontal
+    anatomy = view(case, *plane(case, height, width), person)
+    regions = _paint(case, anatomy, SOFT_PAINTERS)
+    air = np.maximum(*anatomy.lungs.values()) * (1 - anatomy.heart)
+    anatomy.density += 0.16 * np.clip(anatomy.vessels, 0, 1.5) * air
+    rib = soft(0.31 - np.abs(anatomy.ribs % 1 - 0.5), 0.14)
+    anatomy.density += 0.075 * rib * anatomy.cage + anatomy.bones
+    regions += _paint(case, anatomy, HARD_PAINTERS)
+    return Phantom(_expose(case, anatomy), regions)
+
+
+def boxes(regions: list[Region]) -> tuple[Box, ...]:
+    """One tight box a region, in pixels of the rendered image."""
+    return tuple(Box(region.finding.name, *bounds(region.mask)) for region in regions)
+
+
+def bounds(mask: np.ndarray) -> tuple[float, float, float, float]:
+    """x, y, width, height of the tight box."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return float(columns[0]), float(rows[0]), float(np.ptp(columns) + 1), float(np.ptp(rows) + 1)
+
+
+def _paint(case: Case, anatomy: Anatomy, painters: dict[str, Painter]) -> list[Region]:
+    """What is chronic looks the same in every study."""
+    regions = []
+    for name, painter in painters.items():
+        if finding := case.find(name):
+            study = 0 if TRAITS[name].chronic else case.study
+            random = generator(case.seed, case.patient, study, purpose=f"{name} painted")
+            regions += [Region(finding, side, shape > 0.5) for side, shape in painter(anatomy, finding, random)]
+    return regions
+
+
+def _expose(case: Case, anatomy: Anatomy) -> np.ndarray:
+    """Scatter, gain, gamma, grain; the side marker at the patient's left; at times the black rim of the collimator."""
+    random = case.generator(f"exposure {case.image}")
+    height, width = anatomy.shape
+    density = anatomy.density + 0.02 * smooth_noise(random, anatomy.shape, 6)
+    grain = random.standard_normal(anatomy.shape, dtype=np.float32)
+    density += random.uniform(0.008, 0.02) * (grain + 0.5 * np.roll(grain, 1, axis=1))
+    contrast = random.uniform(0.8, 0.95) if case.view == "AP" else random.uniform(0.95, 1.1)
+    density = np.clip(0.5 + contrast * (density - 0.5) + random.uniform(-0.04, 0.04), 0.004, 1)
+    image = density ** random.uniform(0.85, 1.2)
+    unit, top, left = max(1, height // 64), height // 12, width - width // 9
+    image[top : top + 4 * unit, left : left + unit] = 1
+    image[top + 3 * unit : top + 4 * unit, left : left + 3 * unit] = 1
+    if random.random() < 0.15:
+        rim = int(random.integers(1, 1 + height // 50))
+        image[:rim], image[-rim:], image[:, :rim], image[:, -rim:] = 0, 0, 0, 0
+    return (image * 255).astype(np.uint8)

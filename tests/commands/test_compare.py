@@ -1,0 +1,112 @@
+"""Planted differences are found, absent ones are not, and unlike results are refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from imitate import cli
+from imitate.commands.compare import compare
+from imitate.errors import UserError
+from imitate.statistics import metrics
+from imitate.tasks.base import Estimate, Predictions, Results
+from imitate.tasks.results import write_results
+from imitate.tasks.zero_shot import ZeroShot
+
+CLASSES = ["Edema", "Mass"]
+TARGET = np.random.default_rng(0).integers(0, 2, (300, 2)).astype(float)
+IMAGES = np.array([f"i{i}" for i in range(300)])
+PATIENTS = np.array([f"p{i // 2}" for i in range(300)])
+
+
+def _run(noise: float, seed: int) -> Predictions:
+    score = TARGET + np.random.default_rng(seed).normal(0, noise, TARGET.shape)
+    return {"target": TARGET, "score": score, "classes": np.array(CLASSES), "image_id": IMAGES, "patient": PATIENTS}
+
+
+def _write(path: Path, runs: list[Predictions], **changes: Any) -> Path:
+    each = [ZeroShot().measure(run) for run in runs]
+    figures = {name: Estimate(value=float(np.mean([figure[name] for figure in each]))) for name in each[0]}
+    values: dict[str, Any] = {
+        "task": "zero-shot",
+        "model": path.stem,
+        "data": {"fingerprint": "abc", "split": "test"},
+        "mode": "clean",
+        "fraction": 1.0,
+        "seeds": list(range(len(runs))),
+        "settings": {},
+        "metrics": figures,
+        "per_seed": each,
+        "versions": {},
+        "seconds": 1.0,
+    }
+    write_results(Results.model_validate({**values, **changes}), runs, path)
+    return path
+
+
+def test_a_planted_difference_is_found_and_a_null_is_not(tmp_path: Path) -> None:
+    good, same, bad = (
+        _write(tmp_path / f"{name}.json", [_run(noise, seed + i) for i in range(3)])
+        for name, noise, seed in (("good", 0.8, 0), ("same", 0.8, 10), ("bad", 1.6, 20))
+    )
+    out = tmp_path / "differences.json"
+    found = compare(good, bad, (same,), metric=("auroc", "auroc/Edema"), out=out)
+    assert [(each.b, each.metric) for each in found] == [
+        (name, metric) for name in ("bad", "same") for metric in ("auroc", "auroc/Edema")
+    ]
+    for each in found[:2]:
+        assert each.difference < -0.05 and each.high is not None and each.high < 0
+        assert each.p < each.p_holm < 0.05
+    for each in found[2:]:
+        assert each.low is not None and each.high is not None and each.low < 0 < each.high
+        assert each.p_holm > 0.05
+    assert found[0].p_delong is None and found[1].p_delong is not None and found[3].p_delong is not None
+    assert found[1].p_delong < 1e-4 and found[3].p_delong > 0.05
+    assert [entry["p"] for entry in json.loads(out.read_text())] == [each.p for each in found]
+
+
+def test_the_order_of_the_images_does_not_matter(tmp_path: Path) -> None:
+    first, second = _run(0.8, 0), _run(1.0, 1)
+    order = np.random.default_rng(2).permutation(300)
+    turned = {key: value if key == "classes" else value[order] for key, value in second.items()}
+    a = _write(tmp_path / "a.json", [first])
+    straight = compare(a, _write(tmp_path / "b.json", [second]), metric=("auroc/Mass",), resamples=100)
+    crooked = compare(a, _write(tmp_path / "b.json", [turned]), metric=("auroc/Mass",), resamples=100)
+    assert straight[0].model_dump() == pytest.approx(crooked[0].model_dump())
+    assert straight[0].difference == pytest.approx(
+        (metrics.auroc(TARGET[:, 1], second["score"][:, 1]) - metrics.auroc(TARGET[:, 1], first["score"][:, 1])).item()
+    )
+
+
+def test_results_equal_to_the_first_have_no_difference(tmp_path: Path) -> None:
+    a = _write(tmp_path / "a.json", [_run(0.8, 0)])
+    (only,) = compare(a, a, resamples=50)
+    assert only.a == only.b == str(a)
+    assert (only.metric, only.difference, only.p, only.p_holm) == ("auroc", 0.0, 1.0, 1.0)
+
+
+def test_unlike_results_are_refused(tmp_path: Path) -> None:
+    run = _run(0.8, 0)
+    a = _write(tmp_path / "a.json", [run])
+    fewer = {key: value if key == "classes" else value[:200] for key, value in run.items()}
+    for other, message in (
+        (_write(tmp_path / "b.json", [run], data={"fingerprint": "xyz", "split": "test"}), "differ in fingerprint"),
+        (_write(tmp_path / "c.json", [run], data={"fingerprint": "abc", "split": "val"}), "differ in split"),
+        (_write(tmp_path / "d.json", [fewer]), r"different test images \(300 and 200, 200 in common\)"),
+        (_write(tmp_path / "e.json", [run], task="unheard"), "unknown task 'unheard'; known: linear-class"),
+        (_write(tmp_path / "f.json", [run], metrics={"auroc": Estimate(value=None)}), "auroc is undefined in"),
+        (_write(tmp_path / "g.json", [run], metrics={"dice": Estimate(value=1.0)}), "has no figure 'auroc'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            compare(a, other, resamples=10)
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [_write(tmp_path / f"{name}.json", [_run(0.8, i)]) for i, name in enumerate(("a", "b", "c"))]
+    assert cli.main(["compare", *map(str, paths), "--resamples", "50", "--metric", "auroc/Mass"]) == 0
+    shown = capsys.readouterr().out
+    assert "minus a" in shown and shown.count("auroc/Mass") == 2
+    assert cli.main(["compare", str(paths[0]), "nothing.json"]) == 2
+    assert "imitate compare: no results at nothing.json" in capsys.readouterr().err

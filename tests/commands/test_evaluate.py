@@ -1,0 +1,283 @@
+"""The verb end to end, with a task whose figures are known, and its failures."""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import imitate.tasks
+from imitate import cli
+from imitate.commands.evaluate import evaluate
+from imitate.config import ImitateConfig
+from imitate.data.prepared import FORMAT_VERSION, Prepared
+from imitate.errors import UserError
+from imitate.inference.encoder import Subject
+from imitate.models.image import ImageEncoder
+from imitate.names import TaskName
+from imitate.statistics import metrics
+from imitate.tasks import TASKS
+from imitate.tasks.base import Budget, Predictions, Task
+from imitate.tasks.results import read_predictions, read_results
+
+
+class Noisy(Task):
+    """The target and noise; the model's name says how much, the seed draws it."""
+
+    name: ClassVar[str] = "linear-classification"
+    needs: ClassVar[frozenset[str]] = frozenset({"labels"})
+    classes: tuple[str, ...] = ("Edema", "Mass")
+    split: str = "test"
+
+    def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
+        rows = data.rows(self.split)
+        noise = np.random.default_rng(budget.seed).normal(0, float(subject.name), (len(rows), 2))
+        table = data.table.iloc[rows]
+        return {
+            "target": data.labels[rows],
+            "score": data.labels[rows] + noise,
+            "image_id": table["image_id"].to_numpy().astype(np.str_),
+            "patient": table["patient"].to_numpy().astype(np.str_),
+        }
+
+    def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
+        counts = metrics.one_sample(rows, len(predictions["patient"]))
+        target, score = predictions["target"], predictions["score"]
+        figures = metrics.per_class("auroc", metrics.auroc, target, score, self.classes, counts)
+        return {name: float(figure[0]) for name, figure in figures.items()}
+
+    def chance(self, predictions: Predictions) -> dict[str, float]:
+        return {"auroc": 0.5}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    root = tmp_path / "prepared"
+    root.mkdir()
+    n = 120
+    labels = np.random.default_rng(0).integers(0, 2, (n, 2)).astype(np.float32)
+    table = pd.DataFrame({"image_id": [f"i{i}" for i in range(n)], "patient": [f"p{i // 2}" for i in range(n)]})
+    table["split"] = np.where(np.arange(n) < 20, "train", "test")
+    table["labels"] = list(labels)
+    table["boxes"] = [[] for _ in range(n)]
+    table.to_parquet(root / "table.parquet")
+    np.save(root / "images.npy", np.zeros((n, 8, 8), dtype=np.uint8))
+    meta = {"format_version": FORMAT_VERSION, "source": "table", "fingerprint": "abc", "size": 8}
+    (root / "meta.json").write_text(json.dumps({**meta, "classes": ["Edema", "Mass"], "images": n, "patients": 60}))
+    return root
+
+
+@pytest.fixture(autouse=True)
+def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A loader that makes any name a subject, with the options that it was called with; Noisy as a task."""
+    encoder, seen = ImageEncoder("resnet10t"), {"size": 8, "seeds": []}
+
+    def load_subject(model: str, *, like: str | None, data: Prepared, seed: int) -> Subject:
+        seen["seeds"].append(seed)
+        return Subject(model, encoder, ImitateConfig(prepared_size=seen["size"], image_size=8))
+
+    module = ModuleType("imitate.inference.encoder")
+    module.load_subject = load_subject  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "imitate.inference.encoder", module)
+    fake = ModuleType("imitate.tasks.noisy")
+    fake.Noisy = Noisy  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "imitate.tasks.noisy", fake)
+    monkeypatch.setitem(TASKS, "linear-classification", "noisy.Noisy")
+    return seen
+
+
+def test_figures_intervals_and_files(data: Path, tmp_path: Path, fakes: dict[str, Any]) -> None:
+    out = tmp_path / "results" / "noisy.json"
+    results = evaluate(
+        "linear-classification", model=("0.5", "0.5"), data=data, out=out, seeds=2, name="row", resamples=200
+    )
+    assert results == read_results(out)
+    assert sorted(path.name for path in out.parent.iterdir()) == ["noisy.json", "noisy.npz"]
+    assert (results.model, results.seeds, fakes["seeds"]) == ("row", [0, 1, 2, 3], [0, 1, 2, 3])
+    assert results.data == {
+        "name": "prepared", "source": "table", "fingerprint": "abc", "split": "test", "images": 100, "patients": 50
+    }  # fmt: skip
+    main = results.metrics["auroc"]
+    assert main.value == pytest.approx(np.mean([each["auroc"] for each in results.per_seed]))
+    assert main.low is not None and main.high is not None and main.value is not None
+    assert main.low < main.value < main.high and main.chance == 0.5
+    runs = read_predictions(results, out)
+    assert [Noisy().measure(run) for run in runs] == results.per_seed
+    again = evaluate("linear-classification", model=("0.5",) * 4, data=data, out=out, name="row", resamples=200)
+    assert again.metrics == results.metrics
+
+
+def test_an_undefined_class_is_left_out_and_named(data: Path, tmp_path: Path) -> None:
+    table = pd.read_parquet(data / "table.parquet")
+    table["labels"] = [np.array([label[0], 0.0]) for label in table["labels"]]
+    table.to_parquet(data / "table.parquet")
+    out = tmp_path / "r.json"
+    results = evaluate("linear-classification", model=("0.5",), data=data, out=out, resamples=20)
+    assert results.metrics["auroc/Mass"].value is None
+    assert results.metrics["auroc"].note == "undefined and left out: Mass"
+    assert results.metrics["auroc"].value == results.metrics["auroc/Edema"].value
+    assert read_results(out) == results
+
+
+def test_resamples_without_a_rare_class_are_told(data: Path, tmp_path: Path) -> None:
+    table = pd.read_parquet(data / "table.parquet")
+    table["labels"] = [np.array([label[0], float(i == 50)]) for i, label in enumerate(table["labels"])]
+    table.to_parquet(data / "table.parquet")
+    found = evaluate("linear-classification", model=("0.5",), data=data, out=tmp_path / "r.json", resamples=500).metrics
+    share = float(found["auroc/Mass"].note.removeprefix("undefined in ").removesuffix("% of the resamples"))
+    assert share == pytest.approx(100 * (1 - 1 / 50) ** 50, abs=7)
+    assert found["auroc"].note == f"some class undefined in {share}% of the resamples"
+    assert found["auroc/Edema"].note == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"settings": ("split",)}, "setting 'split' has no value"),
+        ({"settings": ("splitt=val",)}, "unknown key 'splitt'; known: classes, split"),
+        ({"settings": ("split=5x200",)}, "no images in split '5x200'"),
+        ({"out": Path("r.txt")}, "must be the path of a .json file"),
+        ({"seeds": 0}, "each must be at least 1"),
+        ({"device": "cuda:0"}, "torch sees no GPU"),
+        ({"data": Path("nowhere")}, "prepared folder nowhere does not exist"),
+        ({"task": "retrieval", "fraction": 0.1}, "retrieval trains nothing, a fraction of 0.1"),
+        ({"task": "retrieval"}, "0.5 has no text encoder: give the folder of a pre-training run"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    values: dict[str, Any] = {"model": ("0.5",), "data": data, "out": tmp_path / "r.json", **options}
+    with pytest.raises(UserError, match=message) as told:
+        evaluate(values.pop("task", "linear-classification"), **values)
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "r.json").exists()
+
+
+@pytest.mark.parametrize("need", ["labels", "masks", "boxes"])
+def test_data_without_what_the_task_needs(
+    need: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Noisy, "needs", frozenset({need}))
+    meta = json.loads((data / "meta.json").read_text())
+    (data / "meta.json").write_text(json.dumps({**meta, "classes": []}))
+    with pytest.raises(UserError, match=f"linear-classification needs {need}, .* has none"):
+        evaluate("linear-classification", model=("0.5",), data=data, out=tmp_path / "r.json")
+
+
+def test_images_of_another_size(data: Path, tmp_path: Path, fakes: dict[str, Any]) -> None:
+    fakes["size"] = 16
+    with pytest.raises(UserError, match="holds images of 8 px, this model needs 16"):
+        evaluate("linear-classification", model=("0.5",), data=data, out=tmp_path / "r.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no results at"), ("{", "is not JSON"), ("[]", "no results file"), ("{}", "r.json: task")],
+)
+def test_unreadable_results(tmp_path: Path, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "r.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_results(tmp_path / "r.json")
+
+
+def test_results_without_their_predictions(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+    results = evaluate("linear-classification", model=("0.5",), data=data, out=out, resamples=20)
+    out.with_suffix(".npz").unlink()
+    with pytest.raises(UserError, match=r"lost its predictions r\.npz"):
+        read_predictions(results, out)
+
+
+def test_the_command_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "r.json"
+    line = ["evaluate", "linear-classification", "--model", "0.5", "0.7", "--data", str(data), "--out", str(out)]
+    assert cli.main([*line, "--resamples", "20", "--settings", "split=train"]) == 0
+    assert read_results(out).settings == {"classes": ["Edema", "Mass"], "split": "train"}
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "auroc/Mass" in shown and "0.5 + 0.7 on prepared/train, 20 images of 10 patients" in shown
+    assert cli.main([*line, "--settings", "x=1"]) == 2
+    assert "imitate evaluate: settings of linear-classification: unknown key 'x'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", "--help"])
+    assert "Share of the training patients" in capsys.readouterr().out
+
+
+RECIPE = """
+task: linear-classification
+data: {source: table, size: 8}
+settings: {classes: [Edema, Mass]}
+fractions: {0.1: {split: train}, 1.0: {}}
+published: {source: Someone, shares: [0.1, 1.0], rows: {Other: {auroc: [70.0, 80.0]}}}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "row.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_a_recipe_measures_every_share_and_quotes_what_stands_beside(data: Path, tmp_path: Path, recipe: Path) -> None:
+    out = tmp_path / "out" / "r.json"
+    last = evaluate(model=("0.5",), beside=("0.7",), data=data, out=out, recipe=recipe, seeds=2, resamples=10)
+    found = {path.stem: read_results(path) for path in out.parent.glob("*.json")}
+    assert sorted(found) == ["r-0.1", "r-0.7-0.1", "r-0.7-1", "r-1"]
+    assert last == found["r-1"]
+    assert [(each.fraction, each.data["split"], each.encoders) for each in (found["r-0.1"], found["r-0.7-1"])] == [
+        (0.1, "train", ["0.5"]), (1.0, "test", ["0.7"])
+    ]  # fmt: skip
+    assert all(len(each.seeds) == 2 and each.published.rows["Other"]["auroc"] == (70, 80) for each in found.values())  # type: ignore[union-attr]
+
+
+def test_flags_are_stronger_than_the_recipe(data: Path, tmp_path: Path, recipe: Path) -> None:
+    out = tmp_path / "r.json"
+    values: dict[str, Any] = {"model": ("0.5",), "data": data, "out": out, "recipe": recipe, "resamples": 10}
+    found = evaluate(**values, fraction=0.1, settings=("split=test",), mode="paper")
+    assert (found.fraction, found.mode, found.settings["split"]) == (0.1, "paper", "test")
+    assert found.published is None  # it was printed for the other mode
+    assert evaluate(**values, fraction=0.3).settings["split"] == "test"
+
+
+def test_a_folder_prepared_otherwise_stands_beside_nothing(
+    data: Path, tmp_path: Path, recipe: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe.write_text(RECIPE.replace("size: 8", "size: 9, mode: paper"))
+    found = evaluate(model=("0.5",), data=data, out=tmp_path / "r.json", recipe=recipe, fraction=1.0, resamples=10)
+    assert found.published is None
+    assert "mode None, not paper; size 8, not 9: the published figures are left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        (RECIPE, {"task": "retrieval"}, "measures linear-classification, not retrieval"),
+        (RECIPE.replace("table", "rsna"), {}, "is of table, the recipe measures rsna"),
+        (RECIPE.replace("1.0: {}", "1.5: {}"), {}, r"a fraction is in \(0, 1\], not 1.5"),
+        (RECIPE.replace("80.0", "80.0, 90.0"), {}, "published: Other has 3 values of auroc for 2 shares"),
+        (RECIPE.replace("linear-classification", "zero-shot"), {}, "zero-shot trains nothing, a fraction of 0.1"),
+        ("task: retrieval\nfigure: x", {}, "unknown key 'figure'; known: data, fractions"),
+        (None, {"recipe": None}, "nothing to measure: name a TASK, or a --recipe"),
+    ],
+)
+def test_mistakes_of_a_recipe(
+    data: Path, tmp_path: Path, recipe: Path, text: str | None, options: dict[str, Any], message: str
+) -> None:
+    recipe.write_text(text or "")
+    values: dict[str, Any] = {"model": ("0.5",), "data": data, "out": tmp_path / "r.json", "recipe": recipe, **options}
+    with pytest.raises(UserError, match=message) as told:
+        evaluate(values.pop("task", None), **values)
+    assert "\n" not in str(told.value)
+
+
+def test_every_name_has_a_place() -> None:
+    assert set(TASKS) == set(TaskName.__args__)  # type: ignore[attr-defined]
+    for name in ("retrieval", "zero-shot"):
+        assert imitate.tasks.task_class(name).name == name

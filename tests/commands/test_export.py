@@ -1,0 +1,173 @@
+"""What is written is read back by the libraries that others would read it with."""
+
+import logging
+import re
+from pathlib import Path
+
+import huggingface_hub
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+import yaml
+from runs import write_run
+from safetensors.torch import load_file
+
+import imitate
+from imitate.cli import main
+from imitate.data.prepared import Prepared
+from imitate.inference.predictor import load
+from imitate.models.imitate import Imitate
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("export")
+    write_run(root)
+    return root
+
+
+def export(root: Path, to: Path, *flags: str) -> int:
+    return main(["export", "--model", str(root / "run"), "--to", str(to), *flags])
+
+
+def test_a_hub_folder_says_what_the_run_says(root, tmp_path):
+    assert export(root, tmp_path / "shared") == 0
+    images = list(np.array(Prepared.open(root / "data").images[:3]))
+    run, exported = load(root / "run"), load(tmp_path / "shared")
+    assert np.array_equal(run.embed_images(images), exported.embed_images(images))
+    assert np.array_equal(run.embed_texts("left effusion"), exported.embed_texts("left effusion"))
+    assert np.array_equal(run.heatmap(images[0], "edema"), exported.heatmap(images[0], "edema"))
+    bare = Imitate.from_pretrained(tmp_path / "shared")
+    original = Imitate.from_pretrained(root / "run" / "model")
+    assert bare.config == original.config and not bare.training
+    assert all(torch.equal(each, bare.state_dict()[name]) for name, each in original.state_dict().items())
+    assert sorted(path.name for path in (tmp_path / "shared").iterdir()) == [
+        "README.md", "config.json", "model.safetensors", "text",
+    ]  # fmt: skip
+
+
+def test_an_exported_folder_can_be_exported(root, tmp_path):
+    assert export(root, tmp_path / "first") == 0
+    assert main(["export", "--model", str(tmp_path / "first"), "--to", str(tmp_path / "second")]) == 0
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("first", "second")]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+def test_the_card_tells_data_training_licence_use_and_limits_and_no_path(root, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert export(root, tmp_path / "shared", "--license", "cc-by-nc-4.0") == 0
+    card = (tmp_path / "shared" / "README.md").read_text()
+    front, body = re.fullmatch(r"---\n(.*?)\n---\n(.*)", card, re.DOTALL).groups()
+    assert yaml.safe_load(front)["license"] == "cc-by-nc-4.0" and yaml.safe_load(front)["library_name"] == "imitate"
+    parameters = sum(tensor.numel() for tensor in Imitate.from_pretrained(root / "run" / "model").parameters())
+    for told in (
+        "not a medical device",
+        "## Intended use",
+        "## Limits",
+        "data, fingerprint test-40-36-0: test, 40 images of 20 patients",
+        "2 epochs, global batch 8, seed 0, kernel exp",
+        f"resnet18, {parameters / 1e6:.1f} M parameters",
+        "vocabulary lists words and word pairs of the training reports",
+    ):
+        assert told in body, told
+    assert "$" not in body and str(root) not in card
+    assert "lists words of the training reports: read it before you share it" in caplog.text
+
+
+def test_the_card_of_a_model_without_a_run_or_whose_data_has_changed_says_so(root, tmp_path):
+    assert main(["export", "--model", str(root / "run" / "model"), "--to", str(tmp_path / "bare")]) == 0
+    assert export(root, tmp_path / "whole") == 0
+    assert main(["export", "--model", str(tmp_path / "whole"), "--to", str(tmp_path / "again")]) == 0
+    assert "not recorded" in (tmp_path / "again" / "README.md").read_text()
+    write_run(tmp_path)
+    meta = tmp_path / "data" / "meta.json"
+    meta.write_text(meta.read_text().replace("test-40-36-0", "prepared-anew"))
+    assert export(tmp_path, tmp_path / "changed") == 0
+    card = (tmp_path / "changed" / "README.md").read_text()
+    assert "fingerprint test-40-36-0 |" in card and "40 images" not in card
+
+
+def plain_run(tmp_path: Path) -> Path:
+    return write_run(tmp_path, backbone_options={}, slots=512)
+
+
+def test_timm_loads_the_file_with_no_key_missing_or_unexpected(tmp_path):
+    run = plain_run(tmp_path)
+    assert export(tmp_path, tmp_path / "timm", "--format", "timm") == 0
+    file = tmp_path / "timm" / "resnet18.safetensors"
+    network = timm.create_model("resnet18", num_classes=0, checkpoint_path=str(file)).eval()
+    assert network.state_dict().keys() == load_file(file).keys()
+    encoder = Imitate.from_pretrained(run / "model").image
+    images = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(network(images), encoder(images).pooled)
+
+
+def test_torchvision_loads_it_too_but_for_its_classifier(tmp_path):
+    run = plain_run(tmp_path)
+    assert export(tmp_path, tmp_path / "timm", "--format", "timm") == 0
+    network = torchvision.models.resnet18().eval()
+    found = network.load_state_dict(load_file(tmp_path / "timm" / "resnet18.safetensors"), strict=False)
+    assert found.missing_keys == ["fc.weight", "fc.bias"] and not found.unexpected_keys
+    network.fc = torch.nn.Identity()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        expected = Imitate.from_pretrained(run / "model").image(images).pooled
+        assert torch.allclose(network(images), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"channels": [4, 8, 16, 32]}])
+def test_the_lines_of_the_timm_readme_run(tmp_path, monkeypatch, options):
+    write_run(tmp_path, backbone_options=options, slots=512)
+    assert export(tmp_path, tmp_path / "timm", "--format", "timm") == 0
+    readme = (tmp_path / "timm" / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert len(blocks) == (1 if options else 2)  # torchvision has no narrow ResNet
+    monkeypatch.chdir(tmp_path / "timm")
+    import safetensors
+
+    for block in blocks:
+        exec(block, {"timm": timm, "torchvision": torchvision, "safetensors": safetensors})
+    assert "squash to 36 px, centre crop 32 px" in readme and "mean [0.485, 0.456, 0.406]" in readme
+
+
+def test_push_uploads_the_folder_that_was_written(root, tmp_path, monkeypatch):
+    sent = {}
+
+    class Api:
+        def create_repo(self, repository: str, **options: object) -> str:
+            sent["repository"] = (repository, options)
+            return f"https://hub.example/{repository}"
+
+        def upload_folder(self, *, repo_id: str, folder_path: Path) -> None:
+            sent["files"] = (repo_id, sorted(path.name for path in folder_path.iterdir()))
+            sent["card"] = (folder_path / "README.md").read_text()
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    assert export(root, tmp_path / "shared", "--push", "someone/model") == 0
+    assert sent["repository"] == ("someone/model", {"private": True, "exist_ok": True})
+    assert sent["files"] == ("someone/model", ["README.md", "config.json", "model.safetensors", "text"])
+    assert 'imitate.load("someone/model")' in sent["card"]
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda source, **options: str(tmp_path / "shared"))
+    monkeypatch.chdir(tmp_path)
+    fetched = imitate.load("someone/model")
+    assert np.array_equal(fetched.embed_texts("edema"), load(root / "run").embed_texts("edema"))
+
+
+def test_mistakes_are_one_line_and_nothing_is_written_over(root, tmp_path, capsys):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious").write_text("")
+    (tmp_path / "file").write_text("")
+    for flags, message in (
+        (["--model", str(root / "run"), "--to", str(tmp_path / "full")], "exists and is not an empty folder"),
+        (["--model", str(root / "run"), "--to", str(tmp_path / "file")], "exists and is not an empty folder"),
+        (["--model", str(tmp_path / "absent"), "--to", str(tmp_path / "new")], "no model at"),
+    ):
+        assert main(["export", *flags]) == 2
+        told = capsys.readouterr().err
+        assert message in told and told.count("\n") == 1
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["precious"] and not (tmp_path / "new").exists()

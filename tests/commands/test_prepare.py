@@ -1,0 +1,123 @@
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imitate import cli
+from imitate.commands import prepare as verbs
+from imitate.commands import synthesize as synthesizing
+from imitate.commands.prepare import prepare
+from imitate.commands.synthesize import synthesize
+from imitate.data.prepared import Dropped, Prepared, Record
+from imitate.errors import UserError
+from imitate.sources import Dataset, SourceOptions, TableColumns
+
+
+def draw(folder: Path, count: int) -> None:
+    for i in range(count):
+        Image.fromarray(np.random.default_rng(i).integers(1, 255, (40, 40)).astype(np.uint8)).save(folder / f"{i}.png")
+
+
+def records(options: SourceOptions) -> Iterator[Record | Dropped]:
+    """A source that draws what it reads, and drops every fifth."""
+    draw(options.raw, options.n)
+    for i in range(options.n):
+        labels = dict.fromkeys(options.columns.labels, 1.0)
+        image = options.raw / f"{i}.png"
+        record = Record(str(i), image, f"p{i}", "s", split="train" if i % 2 else "test", labels=labels)
+        yield record if i % 5 else Dropped(f"row {i}", "no report")
+
+
+@pytest.fixture(autouse=True)
+def sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"synthetic": Dataset(records, ("Edema",)), "open-i": Dataset(records), "table": Dataset(records)}
+    for module in (verbs, synthesizing):
+        monkeypatch.setattr(module, "dataset", known.__getitem__)
+
+
+def test_the_command_line_prepares(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    raw.mkdir()
+    command = ["prepare", "open-i", "--raw", str(raw), "--out", str(out), "--size", "72", "--workers", "1", "--n", "20"]
+    with caplog.at_level("INFO"):
+        assert cli.main(command) == 0
+        shutil.rmtree(raw)
+        assert cli.main(command) == 0
+    assert "complete already" in caplog.text
+    data = Prepared.open(out, size=72)
+    assert len(data) == 16 and data.meta["source"] == "open-i" and data.meta["options"] == {"raw": str(raw)}
+    for told in ("16 images of 16 patients", "8  split: train", "8  split: test", "4  dropped: no report"):
+        assert told in caplog.text
+
+
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for flags, told in (
+        (
+            [],
+            "imitate prepare: --raw is missing: say where the archive of open-i lies (the current folder: --raw $PWD)",
+        ),
+        (
+            ["--raw", "x", "--workers", "0"],
+            "imitate prepare: --workers 0: give 1 or more, or leave it out",
+        ),
+        (
+            ["--raw", "x", "--size", "8"],
+            "imitate prepare: open-i: size = 8: Input should be greater than or equal to 16",
+        ),
+    ):
+        assert cli.main(["prepare", "open-i", "--out", str(tmp_path / "out"), *flags]) == 2
+        assert capsys.readouterr().err == told + "\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_lists_every_option(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["prepare", "--help"])
+    text = capsys.readouterr().out
+    assert ended.value.code == 0
+    flags = "out size fit workers raw mode reports sections n seed image-path labels"
+    assert all(f"--{flag} " in text for flag in flags.split())
+
+
+def test_label_columns_become_classes(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    archive = SourceOptions(raw=tmp_path / "raw", columns=TableColumns(labels=("Edema", "Scoliosis")), n=6)
+    meta = prepare("table", out=tmp_path / "out", size=16, workers=1, archive=archive)
+    assert meta["classes"] == ["Edema", "Scoliosis"]
+    assert Prepared.open(tmp_path / "out").labels.tolist() == [[1, 1]] * 4
+
+
+def test_synthetic_needs_no_raw_folder(tmp_path: Path) -> None:
+    archive = SourceOptions(n=7, seed=3)
+    meta = prepare("synthetic", out=tmp_path / "out", size=16, workers=1, archive=archive)
+    assert meta["images"] == 5 and meta["options"] == {"n": 7, "seed": 3}
+    assert prepare("synthetic", out=tmp_path / "out", size=16, workers=1, archive=archive) == meta
+    with pytest.raises(UserError, match="seed 3, not 4"):
+        prepare("synthetic", out=tmp_path / "out", size=16, workers=1, archive=SourceOptions(n=7, seed=4))
+
+
+def test_synthesize_writes_and_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked: list[tuple[Path, int, int]] = []
+
+    def layout(out: Path, *, n: int, seed: int) -> None:
+        out.mkdir()
+        asked.append((out, n, seed))
+
+    module = ModuleType("imitate.synthetic.layouts")
+    monkeypatch.setattr(module, "LAYOUTS", {"open-i": layout}, raising=False)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with caplog.at_level("INFO"):
+        synthesize("open-i", out=tmp_path / "raw", n=9, seed=4)
+    assert asked == [(tmp_path / "raw", 9, 4)]
+    assert "200 records" in caplog.text and "40  dropped: no report" in caplog.text
+    with pytest.raises(UserError, match="no layout for rsna: choose among open-i"):
+        synthesize("rsna", out=tmp_path / "other")
+    with pytest.raises(UserError, match="--n 0: give 1 or more images"):
+        synthesize("open-i", out=tmp_path / "other", n=0)

@@ -1,0 +1,156 @@
+"""The command itself, in processes of its own: killed, continued, on two ranks."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from folders import write_folder
+from recipes import tiny_recipe
+
+from imitate import cli
+from imitate.data.prepared import Prepared
+from imitate.inference.encoder import load_subject
+from imitate.models.imitate import Imitate
+
+SOURCE = Path(__file__).parents[1] / "src"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("pretrain") / "data", n=60)
+
+
+@pytest.fixture
+def recipe(tmp_path) -> Path:
+    return write_recipe(tmp_path, epochs=2)
+
+
+def write_recipe(folder: Path, **training) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(tiny_recipe(**training).model_dump(mode="json")))
+    return path
+
+
+def command(recipe: Path, data: Path, out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "imitate", "pretrain", str(recipe), "--data", str(data), "--out", str(out), *more]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def run_in_process(recipe: Path, data: Path, out: Path, *more: str) -> int:
+    return cli.main(command(recipe, data, out, *more)[3:])
+
+
+def test_a_run_folder_is_complete_and_loads(data, recipe, tmp_path):
+    out = tmp_path / "run"
+    assert run_in_process(recipe, data, out) == 0
+    assert {"config.yaml", "metrics.jsonl", "last.ckpt", "model", "text"} <= {p.name for p in out.iterdir()}
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert any(key.startswith("val/") for row in rows for key in row)
+    subject = load_subject(str(out), like=None, data=Prepared.open(data), seed=0)
+    assert subject.text is not None and subject.model is not None
+    embedded = subject.model.encode_text(subject.text.encode(["left effusion"]))
+    assert torch.isfinite(embedded).all()
+
+
+def test_the_same_command_again_changes_nothing_and_another_setting_is_told(data, recipe, tmp_path, capsys):
+    out = tmp_path / "run"
+    run_in_process(recipe, data, out)
+    before = (out / "model/model.safetensors").read_bytes()
+    assert run_in_process(recipe, data, out) == 0
+    assert (out / "model/model.safetensors").read_bytes() == before
+    assert run_in_process(recipe, data, out, "--settings", "training.epochs=3") == 2
+    assert "training.epochs is 2 there and 3 here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "setting, message",
+    [
+        ("training.epoch=3", "unknown key 'training.epoch'"),
+        ("nonsense", "has no value: write it as key=value"),
+        ("text=word2vec", "unknown text encoder 'word2vec'"),
+        ("model.backbone=resnet1888", "timm has no network 'resnet1888'"),
+        ("model.prepared_size=64", "holds images of 36 px, this model needs 64"),
+        ("training.batch_size=4000", "fewer than batch_size 4000"),
+    ],
+)
+def test_mistakes_are_told_in_one_line_and_leave_no_run(data, recipe, tmp_path, capsys, setting, message):
+    assert run_in_process(recipe, data, tmp_path / "run", "--settings", setting) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("imitate pretrain:")]
+    assert len(error) == 1 and message in error[0]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_continues_bit_for_bit(data, tmp_path):
+    recipe = write_recipe(tmp_path, epochs=6, checkpoint_every=3)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    subprocess.run(command(recipe, data, whole), env=environment(), check=True, capture_output=True)
+    chance, kills = random.Random(0), 0
+    while kills < 4:
+        process = subprocess.Popen(
+            command(recipe, data, broken), env=environment(), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
+        _wait_for_progress(broken, process)
+        time.sleep(chance.random() * 0.5)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    subprocess.run(command(recipe, data, broken), env=environment(), check=True, capture_output=True)
+    assert kills > 0
+    assert (whole / "model/model.safetensors").read_bytes() == (broken / "model/model.safetensors").read_bytes()
+    assert (whole / "metrics.jsonl").read_text() == (broken / "metrics.jsonl").read_text()
+
+
+def _wait_for_progress(folder: Path, process: subprocess.Popen) -> None:
+    """Until this process has written a further row of metrics."""
+    path = folder / "metrics.jsonl"
+    start = path.stat().st_mtime_ns if path.is_file() else 0
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if path.is_file() and path.stat().st_mtime_ns > start:
+            return
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_two_ranks_run_under_torchrun(data, tmp_path):
+    recipe = write_recipe(tmp_path, epochs=1)
+    arguments = command(recipe, data, tmp_path / "run", "--settings", "training.devices=2")[3:]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "imitate"]
+    ran = subprocess.run([*launcher, *arguments], env=environment(), check=True, capture_output=True, timeout=400)
+    assert ran.stderr.count(b"finished: ") == 1 and b"Warning" not in ran.stderr
+    rows = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    assert len({json.loads(row)["step"] for row in rows}) == 4
+    Imitate.from_pretrained(tmp_path / "run/model")
+
+
+def test_importing_a_published_checkpoint_gives_a_run(tmp_path, capsys):
+    import timm
+
+    torch.save(timm.create_model("resnet50", num_classes=0).state_dict(), tmp_path / "encoder.pth")
+    out = tmp_path / "run"
+    assert cli.main(["import-reference", str(tmp_path / "encoder.pth"), "--out", str(out)]) == 0
+    assert Imitate.from_pretrained(out / "model").config.backbone == "resnet50"
+    assert cli.main(["import-reference", str(tmp_path / "encoder.pth"), "--out", str(out)]) == 2
+    assert "already holds a model" in capsys.readouterr().err
+
+
+def test_random_subjects_differ_by_seed_and_take_a_runs_architecture(data, recipe, tmp_path):
+    prepared = Prepared.open(data)
+    a, b, again = (load_subject("random", like=str(recipe), data=prepared, seed=s) for s in (0, 1, 0))
+    first, second, third = (next(subject.encoder.parameters()) for subject in (a, b, again))
+    assert torch.equal(first, third) and not torch.equal(first, second)
+    assert a.config.image_size == 32 and a.text is not None

@@ -1,0 +1,123 @@
+"""The map of a cell is the slope of the similarity as that cell alone grows: finite differences say so too."""
+
+import pytest
+import torch
+from recipes import TINY_MODEL
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+from torch.nn import functional as F
+
+from imitate.config import ImitateConfig
+from imitate.inference.heatmap import LEVELS, contributions, heatmap, over_pixels, similarity
+from imitate.models.imitate import Imitate, freeze_all, seeded_model
+
+BRANCHES = ["findings", "impression", "both"]
+NETWORKS = {  # whose stages give channels first, channels last, and tokens after one that is no place
+    "resnet18": {"backbone_options": {"channels": [4, 8, 16, 32]}},
+    "swin_tiny_patch4_window7_224": {"backbone_options": {"img_size": 64, "embed_dim": 8, "depths": (1, 1, 1, 1)}},
+    "vit_tiny_patch16_224": {"backbone_options": {"img_size": 64, "depth": 4, "embed_dim": 24}},
+}
+
+
+def model(backbone: str = "resnet18", **changes: object) -> Imitate:
+    """In float64, with the running statistics of random images."""
+    options = {
+        "prepared_size": 72,
+        "image_size": 64,
+        "backbone": backbone,
+        "slots": 512,
+        **NETWORKS[backbone],
+        **changes,
+    }
+    made = seeded_model(ImitateConfig(**(TINY_MODEL.model_dump() | options)), pretrained=False, seed=0)
+    for _ in range(10):
+        made.encode_image(pictures(16, seed=9).float())
+    freeze_all(made)
+    return made.double().eval()
+
+
+def pictures(count: int, seed: int = 0) -> Tensor:
+    coarse = torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return F.interpolate(coarse, size=(64, 64), mode="bilinear")
+
+
+def text(count: int) -> Tensor:
+    return torch.randn(count, 16, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+
+
+def cells_by_differences(made: Imitate, images: Tensor, level: int, branch: str) -> Tensor:
+    """(high, wide) of one image: each cell of the stage's output is made a little larger and a little smaller."""
+    high, wide = made.image(images).levels[level].shape[2:]
+
+    def scaled(output: Tensor, cell: int, step: float) -> Tensor:
+        factor = torch.ones_like(output)
+        if output.ndim == 3:
+            factor[:, made.image.network.num_prefix_tokens + cell] += step
+        elif output.shape[1:3] == (high, wide):
+            factor[:, cell // wide, cell % wide] += step
+        else:
+            factor[:, :, cell // wide, cell % wide] += step
+        return output * factor
+
+    def similar(cell: int, step: float) -> Tensor:
+        hook = made.image.stages[level].register_forward_hook(lambda module, inputs, out: scaled(out, cell, step))
+        found = similarity(made.encode_image(images), text(1), branch)
+        hook.remove()
+        return found
+
+    slopes = [(similar(cell, 1e-5) - similar(cell, -1e-5)) / 2e-5 for cell in range(high * wide)]
+    return torch.cat(slopes).view(high, wide)
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.parametrize("backbone", NETWORKS)
+def test_a_cells_share_is_the_slope_of_the_similarity_as_the_cell_grows(backbone, branch):
+    made, images = model(backbone), pictures(1)
+    for level, cells in zip(LEVELS, contributions(made, images, text(1), branch), strict=True):
+        expected = cells_by_differences(made, images, level, branch)
+        assert torch.allclose(cells[0] / cells[0].numel(), expected, rtol=1e-4, atol=1e-9)
+        assert expected.abs().max() > 1e-5 or backbone != "resnet18"
+
+
+def test_the_last_places_of_a_network_that_pools_a_token_have_no_part_in_its_impression():
+    c3, c4 = contributions(model("vit_tiny_patch16_224"), pictures(1), text(1), "impression")
+    assert c3.any() and not c4.any()
+
+
+def test_maps_are_averaged_upsampled_and_blurred_with_mirrored_edges():
+    maps = [torch.randn(2, 2, 2), torch.randn(2, 4, 4)]
+    expected = sum(F.interpolate(each[:, None], (56, 56), mode="bilinear")[:, 0] for each in maps) / 2
+    blurred = gaussian_filter(expected.numpy(), sigma=(0, 2, 2), mode="mirror", truncate=3)
+    assert torch.allclose(over_pixels(maps, 56), torch.from_numpy(blurred), atol=1e-5)
+
+
+def test_a_heatmap_is_of_c3_and_c4():
+    made, images = model(), pictures(2)
+    each = contributions(made, images, text(2), "both")
+    assert [tuple(cells.shape) for cells in each] == [(2, 4, 4), (2, 2, 2)]
+    assert torch.equal(heatmap(made, images, text(2)), over_pixels(each, 64))
+
+
+def test_the_map_of_both_branches_is_the_mean_of_theirs():
+    made, images = model(), pictures(2)
+    findings, impression, both = (heatmap(made, images, text(2), branch) for branch in BRANCHES)
+    assert torch.allclose(both, (findings + impression) / 2) and not torch.allclose(findings, impression)
+
+
+def test_a_map_does_not_depend_on_its_batch_and_turns_round_with_the_text():
+    made, images = model(), pictures(3)
+    maps = heatmap(made, images, text(3), "findings")
+    assert torch.allclose(maps[1:2], heatmap(made, images[1:2], text(3)[1:2], "findings"))
+    assert torch.allclose(heatmap(made, images, -text(3), "findings"), -maps)
+    assert torch.allclose(heatmap(made, images, 7 * text(3), "findings"), maps)
+
+
+def test_a_branch_that_reads_no_deep_level_has_no_map_there():
+    made = model(levels=(1,), keep=(0.5,))
+    assert not any(cells.any() for cells in contributions(made, pictures(1), text(1), "findings"))
+    assert all(cells.any() for cells in contributions(made, pictures(1), text(1), "impression"))
+
+
+def test_a_model_in_training_mode_is_a_mistake_of_ours():
+    with pytest.raises(AssertionError, match="training mode"):
+        heatmap(model().train(), pictures(1), text(1))

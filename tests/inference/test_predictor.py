@@ -1,0 +1,244 @@
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from folders import WORDS, write_folder
+from PIL import Image
+from runs import write_run
+from torch.nn.functional import cosine_similarity, normalize
+
+import imitate
+from imitate.data.augment import evaluation_view
+from imitate.data.prepared import Prepared
+from imitate.errors import UserError
+from imitate.inference.heatmap import heatmap
+from imitate.inference.predictor import Predictor, load
+from imitate.models.imitate import Imitate
+from imitate.models.text import load_text_encoder
+
+BRANCHES = ["both", "findings", "impression"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("inference")
+    write_run(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def predictor(root) -> Predictor:
+    return load(root / "run")
+
+
+@pytest.fixture(scope="module")
+def images(root) -> list[np.ndarray]:
+    """Ready to be prepared into what they are: no border, full contrast, the model's size."""
+    images = np.array(Prepared.open(root / "data").images)
+    images[:, 0, 0], images[:, -1, -1], images[:, 0, -1] = 255, 1, 0
+    images[:, :, 0] = images[:, :, 0].clip(1)
+    images[:, 1, 1] = 0
+    return list(images)
+
+
+def branches(root, pixels: np.ndarray, text: str) -> dict[str, float]:
+    """The plain way: model, view, cosine."""
+    model = Imitate.from_pretrained(root / "run" / "model")
+    encoded = load_text_encoder(root / "run" / "text").encode([text])
+    with torch.inference_mode():
+        seen = model.encode_image(evaluation_view(torch.from_numpy(pixels[None]), model.config))
+        read = model.encode_text(encoded)
+    cosines = {each: cosine_similarity(getattr(seen, each), read).item() for each in ("findings", "impression")}
+    return cosines | {"both": sum(cosines.values()) / 2}
+
+
+def test_public_names_are_the_door():
+    assert imitate.load is load and imitate.Predictor is Predictor and imitate.Imitate is Imitate
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_probability_is_a_softmax_over_the_two_sides_cosines(root, predictor, images, branch):
+    seen = predictor.read(images[3])
+    assert np.array_equal(seen.pixels, images[3])
+    prompts = {"Effusion": {"positive": "left effusion", "negative": "clear lungs"}}
+    table = predictor.classify(seen, prompts, branch=branch, temperature=0.2)
+    sides = torch.tensor([branches(root, images[3], text)[branch] for text in ("left effusion", "clear lungs")])
+    assert table.loc["image", "Effusion"] == pytest.approx((sides / 0.2).softmax(0)[0].item(), abs=1e-5)
+
+
+def test_an_ensemble_is_the_unit_vector_in_the_middle(root, predictor, images):
+    texts = ["left effusion", "small opacity"]
+    model = Imitate.from_pretrained(root / "run" / "model")
+    encoded = load_text_encoder(root / "run" / "text").encode(texts)
+    with torch.inference_mode():
+        middle = normalize(normalize(model.encode_text(encoded)).mean(0), dim=0)
+    image = torch.from_numpy(predictor.embed_images(images[0], branch="findings")[0])
+    clear = torch.from_numpy(predictor.embed_texts("clear", branch="findings")[0])
+    expected = ((image @ middle - image @ clear) / 0.07).sigmoid().item()
+    table = predictor.classify(images[0], {"A": {"positive": texts, "negative": "clear"}}, branch="findings")
+    assert table.iloc[0, 0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_thousands_are_read_a_batch_at_a_time_and_give_what_each_gives_alone(predictor, images):
+    read_so_far, read_at_batch = [], []
+
+    def sources():
+        for image in images * 30:
+            read_so_far.append(None)
+            yield image
+
+    watch = predictor.subject.model.image.register_forward_hook(lambda *_: read_at_batch.append(len(read_so_far)))
+    table = predictor.classify(sources(), {"Effusion": "effusion", "Edema": "edema"})
+    watch.remove()
+    assert table.shape == (1200, 2) and table.index.name == "image" and list(table.index[:2]) == ["0", "1"]
+    assert read_at_batch[:3] == [64, 128, 192] and read_at_batch[-1] == 1200
+    alone = predictor.classify(images[7], {"Edema": "edema"})
+    assert table["Edema"].iloc[7] == pytest.approx(alone["Edema"].iloc[0], abs=1e-6)
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_embeddings_multiply_to_the_branchs_cosine(root, predictor, images, branch):
+    seen = predictor.embed_images(images[:2], branch=branch)
+    read = predictor.embed_texts(["left effusion"], branch=branch)
+    assert np.allclose(np.linalg.norm(seen, axis=1), 1, atol=1e-6)
+    assert np.allclose(np.linalg.norm(read, axis=1), 1, atol=1e-6)
+    expected = [branches(root, image, "left effusion")[branch] for image in images[:2]]
+    assert np.allclose(seen @ read[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_retrieval_finds_what_the_embeddings_say(root, predictor, images, branch):
+    texts = ["left effusion", "clear lungs", "right opacity"]
+    found = predictor.retrieve(image=images[0], index=texts, k=2, branch=branch)
+    cosines = predictor.embed_texts(texts, branch=branch) @ predictor.embed_images(images[0], branch=branch)[0]
+    assert found["text"].tolist() == [texts[i] for i in np.argsort(-cosines)[:2]]
+    assert np.allclose(found["similarity"], np.sort(cosines)[::-1][:2], atol=1e-6)
+    found = predictor.retrieve(text="left effusion", index=images[:4], k=1, branch=branch)
+    cosines = (
+        predictor.embed_images(images[:4], branch=branch) @ predictor.embed_texts("left effusion", branch=branch)[0]
+    )
+    assert found.loc[0, "image"] == str(cosines.argmax())
+
+
+def test_a_prepared_folder_is_searched_for_reports_and_for_images(root, predictor):
+    data = Prepared.open(root / "data")
+    pixels = predictor.embed_texts("left effusion", branch="impression")[0]
+    found = predictor.retrieve(text="left effusion", index=root / "data", k=3, branch="impression")
+    view = evaluation_view(torch.from_numpy(np.array(data.images)), predictor.subject.config)
+    with torch.inference_mode():
+        assert isinstance(predictor.subject.model, Imitate)
+        cosines = normalize(predictor.subject.model.encode_image(view).impression).numpy() @ pixels
+    assert found["image_id"].tolist() == data.table["image_id"].iloc[np.argsort(-cosines)[:3]].tolist()
+    again = predictor.retrieve(text="left effusion", index=str(root / "data"), k=3, branch="impression")
+    pd.testing.assert_frame_equal(found, again)
+    near = predictor.retrieve(image=np.array(data.images[5]), index=data, k=40, branch="impression")
+    assert near["impression"].is_unique and near["images"].sum() == data.has("impression").sum()
+    assert near["similarity"].is_monotonic_decreasing
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_a_map_is_the_density_over_the_original_image_its_height_1_what_speaks_against_0(root, predictor, branch):
+    small = np.array(Prepared.open(root / "data").images[2])
+    large = np.zeros((160, 200), np.uint8)
+    large[20:140, 40:180] = np.asarray(Image.fromarray(small).resize((140, 120)))
+    view = evaluation_view(torch.from_numpy(predictor.read(large).pixels[None]), predictor.subject.config)
+    highest = {}
+    for text in WORDS:
+        heat = predictor.heatmap(large, text, branch=branch)
+        assert heat.shape == (160, 200) and heat.dtype == np.float32 and heat.min() == 0
+        assert not heat[:20].any() and not heat[:, :40].any() and not heat[140:].any() and not heat[:, 180:].any()
+        read = torch.from_numpy(predictor.embed_texts(text, branch="findings"))
+        density = heatmap(predictor.subject.model, view, read, branch)[0].numpy()
+        highest[text] = (heat.max(), density.max())
+        if density.max() > 0:
+            seen = np.zeros((36, 36), np.float32)
+            seen[2:34, 2:34] = density.clip(0)
+            seen = np.asarray(Image.fromarray(seen).resize((140, 120), Image.Resampling.BILINEAR))
+            assert np.allclose(heat[20:140, 40:180], seen / seen.max(), atol=0.02)
+    assert {height for height, density in highest.values() if density > 0} == {1.0}
+    assert not any(height for height, density in highest.values() if density <= 0)
+
+
+def test_gradients_and_modes_are_left_alone(predictor, images):
+    predictor.heatmap(images[0], "left effusion")
+    model = predictor.subject.model
+    assert isinstance(model, Imitate) and not model.training
+    assert all(p.grad is None and not p.requires_grad for p in model.parameters())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_model_within_a_run_and_a_hub_id_load_as_the_run_does(root, predictor, images, monkeypatch):
+    expected = predictor.embed_images(images[0])
+    assert np.array_equal(load(root / "run" / "model").embed_images(images[0]), expected)
+    monkeypatch.setattr(
+        "imitate.inference.predictor.local_folder", lambda source, *, revision: {"v1": root / "run"}[revision]
+    )
+    fetched = load("someone/model", revision="v1")
+    assert fetched.subject.name == "someone/model" and np.array_equal(fetched.embed_images(images[0]), expected)
+
+
+def test_a_model_fed_with_padded_images_pads(tmp_path):
+    predictor = load(write_run(tmp_path, fit="pad"))
+    wide = np.random.default_rng(0).integers(1, 255, (40, 120), np.uint8)
+    seen = predictor.read(wide)
+    assert not seen.pixels[:10].any() and seen.pixels[18].any()
+
+
+def test_without_a_text_encoder_images_are_embedded_and_the_rest_is_told(tmp_path, images):
+    run = write_run(tmp_path)
+    (run / "text" / "text.json").unlink()
+    predictor = load(run)
+    assert predictor.embed_images(images[:2]).shape == (2, 32)
+    asks = (
+        lambda: predictor.classify(images, {"Edema": "edema"}),
+        lambda: predictor.retrieve(image=images[0], index=tmp_path / "data"),
+        lambda: predictor.retrieve(text="edema", index=tmp_path / "data"),
+        lambda: predictor.heatmap(images[0], "edema"),
+        lambda: predictor.embed_texts("edema"),
+    )
+    for ask in asks:
+        with pytest.raises(UserError, match="has no text encoder, and can only embed images"):
+            ask()
+
+
+def test_mistakes_are_told_in_one_line(root, predictor, images, tmp_path):
+    mistakes = {
+        "no model at .*absent": lambda: load(tmp_path / "absent"),
+        "give at least one": lambda: predictor.embed_images([]),
+        "text 1 is empty": lambda: predictor.heatmap(images[0], " "),
+        "knows no word of 'qwerty'": lambda: predictor.heatmap(images[0], "qwerty"),
+        "text 2 is empty": lambda: predictor.embed_texts(["edema", ""]),
+        "temperature 0 must be above": lambda: predictor.classify(images[0], {"Edema": "edema"}, temperature=0),
+        "either an image, .* or a text": lambda: predictor.retrieve(index=root / "data"),
+        "k 0: ask": lambda: predictor.retrieve(text="edema", index=root / "data", k=0),
+        "prepared folder .* does not exist": lambda: predictor.retrieve(text="edema", index=tmp_path / "none"),
+        "holds images of 40 px, this model needs 36": lambda: predictor.retrieve(
+            text="edema", index=write_folder(tmp_path / "other", size=40)
+        ),
+        "cannot use .*notes.txt: not a DICOM": lambda: predictor.read(root / "notes.txt"),
+    }
+    (root / "notes.txt").write_text("not an image at all")
+    for message, mistake in mistakes.items():
+        with pytest.raises(UserError, match=message) as told:
+            mistake()
+        assert "\n" not in str(told.value)
+
+
+def test_a_run_of_another_version_is_told(tmp_path):
+    run = write_run(tmp_path)
+    config = run / "model" / "config.json"
+    text = config.read_text()
+    config.write_text(text.replace('"format_version": 1', '"format_version": 3'))
+    with pytest.raises(UserError, match="format version 3, not 1: read it with the version"):
+        load(run)
+    config.write_text(text.replace('"grid"', '"mesh"'))
+    with pytest.raises(UserError, match="config.json: unknown key 'mesh'"):
+        load(run)
+
+
+def test_words_that_are_not_known_are_warned_of(predictor, images, caplog):
+    with caplog.at_level(logging.WARNING):
+        predictor.heatmap(images[0], "left hydrothorax")
+    assert "ignores words that it does not know: hydrothorax" in caplog.text

@@ -1,0 +1,80 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+from uploads import dicom, encoded, enormous, photograph, picture, several_frames
+
+from imitate.errors import UserError
+from imitate.serve.images import SIDE, colours, read_upload
+
+
+@pytest.fixture
+def predictor(service):
+    return service.predictor
+
+
+def shown(held) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(held.picture)))
+
+
+def test_the_model_sees_what_the_library_reads(predictor, tmp_path):
+    for content in (encoded(picture()), encoded(picture(), "JPEG"), dicom(tmp_path)):
+        held = read_upload(content, predictor)
+        expected = predictor.read(io.BytesIO(content))
+        assert np.array_equal(held.radiograph.pixels, expected.pixels)
+        assert held.radiograph.geometry == expected.geometry  # small enough to be shown as it is
+        assert shown(held).shape == (90, 80) and (held.width, held.height) == (80, 90)
+
+
+def test_deep_gray_values_are_shown_from_black_to_white(predictor):
+    pixels = shown(read_upload(encoded(picture().astype(np.uint16) * 7 + 100), predictor))
+    assert (pixels.min(), pixels.max()) == (0, 255)
+
+
+def test_a_large_image_is_shown_smaller_and_its_map_fits(predictor):
+    frame = np.zeros((2400, 1500), np.uint8)
+    frame[240:2160, 300:1200] = np.asarray(Image.fromarray(picture()).resize((900, 1920)))
+    frame[240:2160, 300:1200] |= 1
+    held = read_upload(encoded(frame), predictor)
+    assert (held.width, held.height) == (1500, 2400)
+    assert shown(held).shape == (SIDE, SIDE * 1500 // 2400)
+    heat = predictor.heatmap(held.radiograph, "left effusion")
+    assert heat.shape == shown(held).shape
+    left, top, right, bottom = held.radiograph.geometry.crop
+    assert np.abs(np.array([left, top, right, bottom]) / SIDE - np.array([300, 240, 1200, 2160]) / 2400).max() < 1e-3
+    assert not heat[:top].any() and not heat[:, right:].any()
+
+
+def test_a_sliver_can_be_shown(predictor):
+    sliver = np.tile(np.arange(20, dtype=np.uint8), (30_000, 1))
+    held = read_upload(encoded(sliver), predictor)
+    assert shown(held).shape == (SIDE, 1)
+    assert predictor.heatmap(held.radiograph, "left effusion").shape == (SIDE, 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda _: b"", "empty file"),
+        (lambda _: b"GIF89a" + bytes(200), "not a DICOM, PNG or JPEG"),
+        (lambda _: encoded(picture())[:2000], "damaged or truncated"),
+        (lambda _: encoded(np.zeros((50, 50), np.uint8)), "black image"),
+        (lambda _: encoded(np.ones((8, 8), np.uint8)), "under 16 pixels"),
+        (lambda _: photograph(), "colour picture"),
+        (lambda _: enormous(), "too many pixels"),
+        (several_frames, "several frames"),
+        (lambda folder: dicom(folder, PhotometricInterpretation="RGB"), "in colour"),
+        (lambda folder: dicom(folder, Rows=60_000, Columns=60_000), "too many pixels"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line(predictor, tmp_path, make, reason):
+    with pytest.raises(UserError, match=reason) as told:
+        read_upload(make(tmp_path), predictor)
+    assert "\n" not in str(told.value) and "give one frontal radiograph" in str(told.value)
+
+
+def test_colours_are_as_opaque_as_the_map_is_high():
+    painted = colours(np.array([[0, 0.5, 1]], np.float32))
+    assert painted[0, :, 3].tolist() == [0, 128, 255]
+    assert painted[0, 2, :3].tolist() == [252, 255, 164]  # the end of inferno

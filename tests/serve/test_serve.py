@@ -1,0 +1,80 @@
+import logging
+import socket
+
+import pytest
+from served import untrained
+
+from imitate.cli import main
+from imitate.commands import serve as app
+from imitate.commands.serve import is_loopback, serve
+from imitate.errors import UserError
+from imitate.models.text import save_text_encoder
+from imitate.serve.guard import Guard
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("run")
+    predictor, _ = untrained(root)
+    predictor.subject.model.save(root / "run" / "model")
+    save_text_encoder(predictor.subject.text, root / "run" / "text")
+    return root
+
+
+class Ran(list):
+    """Stands for the web server: what it was given, and the port that was open then."""
+
+    def __call__(self, guard: Guard) -> "Ran":
+        self.append(guard)
+        return self
+
+    def run(self, sockets: list[socket.socket]) -> None:
+        self.append(sockets[0].getsockname())
+        socket.create_connection(self[-1]).close()
+
+
+def test_serve(run, monkeypatch, caplog):
+    ran = Ran()
+    monkeypatch.setattr("imitate.serve.server.web_server", ran)
+    monkeypatch.setenv(app.PASSWORD, "secret")
+    with caplog.at_level(logging.INFO):
+        serve(model=str(run / "run"), index=run / "data", port=0)
+    guard, (host, port) = ran
+    assert host == "127.0.0.1" and f"http://127.0.0.1:{port}" in caplog.text
+    assert guard.local and guard.password == b"secret"
+    assert guard.app.state.service.about.index == "data"
+
+
+def test_others_are_let_in_with_a_password_only(run, monkeypatch):
+    monkeypatch.delenv(app.PASSWORD, raising=False)
+    for host in ("0.0.0.0", "::", "192.168.1.7", "a.name"):
+        with pytest.raises(UserError, match=f"--host {host}.*{app.PASSWORD}"):
+            serve(model=str(run / "run"), host=host)
+    monkeypatch.setenv(app.PASSWORD, "")
+    with pytest.raises(UserError, match=app.PASSWORD):
+        serve(model=str(run / "run"), host="0.0.0.0")
+
+
+def test_loopback():
+    assert all(is_loopback(host) for host in ("localhost", "127.0.0.1", "127.8.9.1", "::1"))
+    assert not any(is_loopback(host) for host in ("", "0.0.0.0", "::", "10.0.0.1", "localhost.example.org"))
+
+
+def test_a_port_that_is_taken(run):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port}.*--port"):
+            serve(model=str(run / "run"), port=port)
+    with pytest.raises(UserError, match="no port"):
+        serve(model=str(run / "run"), port=70_000)
+
+
+def test_without_the_extra(monkeypatch, capsys):
+    monkeypatch.setattr(app, "find_spec", lambda name: None)
+    assert main(["serve", "--model", "x"]) == 2
+    assert 'pip install "imitate-cxr[serve]"' in capsys.readouterr().err
+
+
+def test_the_command_line_names_what_is_missing(tmp_path, capsys):
+    assert main(["serve", "--model", str(tmp_path), "--port", "0"]) == 2
+    assert "no model at" in capsys.readouterr().err

@@ -1,0 +1,217 @@
+import asyncio
+import io
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from served import serving
+from uploads import dicom, encoded, enormous, photograph, picture, several_frames
+
+from imitate.serve.guard import HEADERS
+from imitate.serve.schema import NOTICE
+from imitate.serve.server import PAGE, create
+from imitate.serve.worker import Worker
+
+
+@pytest.fixture(scope="module")
+def client(address):
+    with httpx.Client(base_url=address, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def image(client) -> str:
+    return client.post("/api/images", content=encoded(picture())).json()["id"]
+
+
+def test_upload_then_see_it(client, tmp_path):
+    for content in (encoded(picture()), dicom(tmp_path)):
+        opened = client.post("/api/images", content=content).json()
+        assert (opened["width"], opened["height"]) == (80, 90)
+        shown = client.get(f"/api/images/{opened['id']}/picture")
+        assert shown.headers["content-type"] == "image/png"
+        assert Image.open(io.BytesIO(shown.content)).size == (80, 90)
+
+
+def test_classify(client, image):
+    prompts = {"Effusion": "left effusion", "Heart": {"positive": ["heart large"], "negative": ["heart normal"]}}
+    answer = client.post(f"/api/images/{image}/classify", json={"prompts": prompts, "branch": "impression"}).json()
+    assert [each["name"] for each in answer["classes"]] == ["Effusion", "Heart"]
+    assert all(0 < each["probability"] < 1 for each in answer["classes"])
+    built_in = client.post(f"/api/images/{image}/classify", json={}).json()
+    assert {each["name"] for each in built_in["classes"]} == client.get("/api/about").json()["prompts"].keys()
+
+
+def test_words_that_are_not_known_are_noted(client, image):
+    asked = {"prompts": {"x": {"positive": ["left effusion qwertz"], "negative": ["clear"]}}}
+    (note,) = client.post(f"/api/images/{image}/classify", json=asked).json()["notes"]
+    assert note.endswith("qwertz")
+    answer = client.post(f"/api/images/{image}/heatmap", json={"phrase": "left effusion Ünbekannt\n"})
+    assert "nbekannt" in answer.headers["x-notes"]
+
+
+def test_heatmap_as_picture_and_as_array(client, image, service):
+    asked = {"phrase": "left effusion", "branch": "findings"}
+    array = np.load(io.BytesIO(client.post(f"/api/images/{image}/heatmap", json={**asked, "format": "npy"}).content))
+    assert np.array_equal(array, service.predictor.heatmap(picture(), "left effusion", branch="findings"))
+    painted = np.asarray(Image.open(io.BytesIO(client.post(f"/api/images/{image}/heatmap", json=asked).content)))
+    assert np.array_equal(painted[..., 3], (array * 255).round())
+    other = client.post(f"/api/images/{image}/heatmap", json={**asked, "branch": "impression"}).content
+    assert not np.array_equal(np.asarray(Image.open(io.BytesIO(other))), painted)
+
+
+def test_reports(client, image):
+    found = client.post(f"/api/images/{image}/reports", json={"k": 4, "branch": "findings"}).json()["reports"]
+    assert len(found) == 4 and found[0]["similarity"] >= found[-1]["similarity"]
+    assert all(each["findings"] and each["impression"] is None and each["images"] >= 1 for each in found)
+
+
+def test_embeddings_give_the_cosine(client, image, service):
+    (seen,) = client.post(f"/api/images/{image}/embedding", json={"branch": "findings"}).json()["vectors"]
+    answer = client.post("/api/texts/embedding", json={"texts": ["left effusion", "clear"], "branch": "findings"})
+    read = np.array(answer.json()["vectors"])
+    assert read.shape == (2, len(seen)) and np.linalg.norm(seen) == pytest.approx(1, abs=1e-5)
+    found = service.predictor.retrieve(image=picture(), index=["left effusion"], branch="findings")
+    assert read[0] @ seen == pytest.approx(found["similarity"][0], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda _: b"", "empty file"),
+        (lambda _: b"hello", "not a DICOM, PNG or JPEG"),
+        (lambda _: photograph(), "colour picture"),
+        (lambda _: enormous(), "too many pixels"),
+        (several_frames, "several frames"),
+    ],
+)
+def test_a_bad_file_is_told_of_in_one_line(client, tmp_path, make, reason):
+    answer = client.post("/api/images", content=make(tmp_path))
+    assert answer.status_code == 422 and answer.json().keys() == {"error"}
+    assert reason in answer.json()["error"] and "\n" not in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "reason"),
+    [
+        ("classify", {"prompts": {"x": ""}}, "empty"),
+        ("classify", {"prompts": {"x": "qwertz"}}, "knows no word"),
+        ("classify", {"prompts": {"x": {"positive": [" "], "negative": ["clear"]}}}, "prompts of x"),
+        ("classify", {"prompts": {"x": {"positive": ["left"]}}}, "prompts.x"),
+        ("classify", {"prompts": {}}, "prompts"),
+        ("classify", {"prompts": {str(i): "left" for i in range(51)}}, "at most 50"),
+        ("classify", {"temperature": 0}, "temperature"),
+        ("classify", {"temperature": "NaN"}, "temperature"),
+        ("classify", {"branch": "left"}, "branch"),
+        ("classify", {"prompt": {}}, "prompt"),
+        ("heatmap", {"phrase": "  "}, "empty"),
+        ("heatmap", {"phrase": "x" * 501}, "at most 500"),
+        ("heatmap", {}, "phrase"),
+        ("heatmap", [], "the request"),
+        ("reports", {"k": 0}, "k:"),
+        ("reports", {"k": 10**9}, "k:"),
+    ],
+)
+def test_a_bad_question_is_told_of_in_one_line(client, image, path, body, reason):
+    answer = client.post(f"/api/images/{image}/{path}", json=body)
+    assert answer.status_code == 422 and reason in answer.json()["error"], answer.text
+    assert "\n" not in answer.json()["error"] and len(answer.json()["error"]) < 400
+
+
+def test_what_is_no_json_is_told_of(client, image):
+    for body in (b"{", b"\xff\xfe", b"[" * 100_000):
+        answer = client.post(f"/api/images/{image}/reports", content=body, headers={"content-type": "application/json"})
+        assert 400 <= answer.status_code < 500 and answer.json()["error"]
+
+
+@pytest.mark.parametrize("id_", ["nothing", "..%2f..%2fetc%2fpasswd", "%00", "<script>"])
+def test_an_unknown_image_is_told_of(client, id_):
+    answer = client.post(f"/api/images/{id_}/reports", json={})
+    assert answer.status_code == 404 and answer.headers["content-type"] == "application/json"
+    assert "script" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/docs", "/redoc", "/../server.py", "/%2e%2e/server.py"])
+def test_only_the_files_of_the_page_are_served(client, path):
+    answer = client.get(path)
+    assert answer.status_code == 404 and "/openapi.json" in answer.json()["error"]
+    assert HEADERS.items() <= dict(answer.headers).items()
+
+
+def test_the_page_asks_only_its_own_server(client):
+    assert NOTICE in client.get("/").text
+    for file in PAGE.iterdir():
+        served = client.get("/" if file.name == "index.html" else f"/{file.name}")
+        assert served.content == file.read_bytes()
+        text = served.text.replace("http://www.w3.org/2000/svg", "")
+        assert "//" not in "".join(line.split("// ")[0] for line in text.splitlines()), file.name
+    assert client.post("/").status_code == 405
+
+
+def test_the_schema_types_every_question_and_answer(client):
+    schema = client.get("/openapi.json").json()
+    assert NOTICE in schema["info"]["description"]
+    for path, methods in schema["paths"].items():
+        for method, described in methods.items():
+            assert described["responses"]["200"]["content"], path
+            assert method == "get" or described["requestBody"]["content"], path
+            assert described["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/Problem")
+
+
+def test_no_telemetry(service, monkeypatch, caplog):
+    """Not even where the environment asks the web framework for it, which would then warn that it has no exporter."""
+    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    asked = iter(["lifespan.startup", "lifespan.shutdown"])
+    told = []
+
+    async def receive() -> dict[str, str]:
+        return {"type": next(asked)}
+
+    async def send(message: dict[str, str]) -> None:
+        told.append(message["type"])
+
+    asyncio.run(create(service)({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send))
+    assert told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert not caplog.records
+
+
+def test_a_busy_server_says_so_and_goes_on_answering(service, monkeypatch):
+    release = threading.Event()
+    monkeypatch.setattr(service, "embed_texts", lambda *_: release.wait(60) and [[1.0]])
+    app = create(service)
+    app.app.state.worker = worker = Worker(waiting=2)
+    with serving(app) as address, ThreadPoolExecutor(2) as threads:
+        asking = [
+            threads.submit(httpx.post, f"{address}/api/texts/embedding", json={"texts": ["a"]}, timeout=90)
+            for _ in range(2)
+        ]
+        while worker.places.free:
+            assert not any(each.done() for each in asking)
+            time.sleep(0.02)
+        refused = httpx.post(f"{address}/api/images", content=encoded(picture()))
+        assert refused.status_code == 503 and "busy" in refused.json()["error"] and refused.headers["retry-after"]
+        assert httpx.get(f"{address}/api/about").status_code == 200
+        release.set()
+        assert [each.result().status_code for each in asking] == [200, 200]
+        assert httpx.post(f"{address}/api/images", content=encoded(picture())).status_code == 200
+
+
+def test_our_own_mistake_is_an_answer_too(service, monkeypatch):
+    monkeypatch.setattr(service, "embed_texts", lambda *_: 1 / 0)
+    with serving(create(service)) as address:
+        answer = httpx.post(f"{address}/api/texts/embedding", json={"texts": ["a"]})
+        assert answer.status_code == 500 and "ZeroDivision" not in answer.text and answer.json()["error"]
+        assert HEADERS.items() <= dict(answer.headers).items()
+        assert httpx.get(f"{address}/api/about").status_code == 200
+
+
+def test_the_password_guards_everything(service):
+    with serving(create(service, password="secret")) as address:
+        for path in ("/", "/viewer.js", "/api/about", "/openapi.json", "/api/images/example-1/picture"):
+            assert httpx.get(f"{address}{path}").status_code == 401
+            assert httpx.get(f"{address}{path}", auth=("me", "secret")).status_code == 200

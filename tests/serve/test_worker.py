@@ -1,0 +1,68 @@
+import asyncio
+import logging
+import threading
+
+import pytest
+
+from imitate.serve.worker import Full, Places, Worker
+
+
+def test_places_are_given_back():
+    places = Places(1)
+    with places.taken(), pytest.raises(Full), places.taken():
+        pass
+    with pytest.raises(ZeroDivisionError), places.taken():
+        raise ZeroDivisionError
+    with places.taken():
+        assert places.free == 0
+
+
+def test_one_job_at_a_time_while_the_loop_goes_on():
+    running, most = 0, 0
+
+    def job() -> str:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        threading.Event().wait(0.05)
+        running -= 1
+        return threading.current_thread().name
+
+    async def every():
+        worker = Worker()
+        jobs = asyncio.gather(*(worker.run(job) for _ in range(4)))
+        await asyncio.sleep(0.01)
+        assert not jobs.done()
+        return await jobs
+
+    names = [name for name, _ in asyncio.run(every())]
+    assert most == 1 and set(names) == {"model_0"}
+
+
+def test_full_where_too_many_wait():
+    ready = threading.Event()
+
+    async def every():
+        worker = Worker(waiting=2)
+        jobs = [asyncio.create_task(worker.run(lambda: ready.wait(10))) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        ready.set()
+        first = await asyncio.gather(*jobs, return_exceptions=True)
+        return first, await worker.run(lambda: "again")
+
+    first, again = asyncio.run(every())
+    assert [isinstance(each, Full) for each in first] == [False, False, True]
+    assert again == ("again", [])
+
+
+def test_remarks_on_words_go_to_who_wrote_them(caplog):
+    def job() -> None:
+        logging.getLogger("imitate.inference.prompts").warning("ignores %s", "zzz")
+
+    async def asking():
+        return await Worker().run(job)
+
+    assert asyncio.run(asking()) == (None, ["ignores zzz"])
+    assert not caplog.records
+    logging.getLogger("imitate.inference.prompts").warning("outside")
+    assert [record.getMessage() for record in caplog.records] == ["outside"]

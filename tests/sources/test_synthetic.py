@@ -1,0 +1,82 @@
+"""The synthetic source: records whose image, mask, boxes, labels and sections belong together."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imitate.data.prepared import Record
+from imitate.errors import UserError
+from imitate.sources import SourceOptions, dataset
+from imitate.sources.synthetic import DATASET, SIZE
+from imitate.synthetic.cases import CLASSES, TRAITS, draw_case
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("raw")
+
+
+@pytest.fixture(scope="module")
+def found(raw: Path) -> list[Record]:
+    records = list(DATASET.records(SourceOptions(raw=raw, n=48, seed=2)))
+    assert all(isinstance(record, Record) for record in records)
+    return [record for record in records if isinstance(record, Record)]
+
+
+def test_it_is_registered_with_its_classes() -> None:
+    assert dataset("synthetic").classes == CLASSES
+
+
+def test_images_are_gray_files_below_raw(found: list[Record], raw: Path) -> None:
+    assert len({record.image_id for record in found}) == 48
+    for record in found:
+        with Image.open(record.image) as image:
+            assert record.image.parent == raw and image.mode == "L" and image.size == (SIZE, SIZE)
+
+
+def test_labels_name_the_boxes(found: list[Record]) -> None:
+    for record in found:
+        assert record.labels is not None and tuple(record.labels) == CLASSES
+        assert {box.label for box in record.boxes} == {name for name, value in record.labels.items() if value}
+        for box in record.boxes:
+            assert 0 <= box.x < box.x + box.width <= SIZE and 0 <= box.y < box.y + box.height <= SIZE
+
+
+def test_the_mask_is_the_union_of_the_lung_findings(found: list[Record]) -> None:
+    for record in found:
+        mask = pickle.loads(pickle.dumps(record.mask))(SIZE, SIZE)
+        in_lung = [box for box in record.boxes if TRAITS[box.label].in_lung]
+        assert mask.dtype == bool and mask.shape == (SIZE, SIZE) and mask.any() == bool(in_lung)
+        if in_lung:
+            columns = np.flatnonzero(mask.any(axis=0))
+            assert columns[0] == min(box.x for box in in_lung)
+            assert columns[-1] + 1 == max(box.x + box.width for box in in_lung)
+
+
+def test_splits_are_by_patient_and_sections_are_missing_at_times(found: list[Record]) -> None:
+    assert {record.split for record in found} == {"train", "val", "test"}
+    splits = {(record.patient, record.split) for record in found}
+    assert len(splits) == len({record.patient for record in found})
+    assert any(record.findings is None for record in found) and any(record.findings for record in found)
+    assert any(record.impression is None for record in found) and any(record.impression for record in found)
+
+
+def test_records_come_again_the_same(found: list[Record], tmp_path: Path) -> None:
+    for first, second in zip(found[:5], DATASET.records(SourceOptions(raw=tmp_path, n=5, seed=2)), strict=True):
+        assert isinstance(second, Record) and first.image.read_bytes() == second.image.read_bytes()
+        assert (first.image_id, first.labels, first.boxes) == (second.image_id, second.labels, second.boxes)
+        assert (first.findings, first.impression, first.split) == (second.findings, second.impression, second.split)
+
+
+def test_without_raw_the_files_outlive_the_generator() -> None:
+    records = list(DATASET.records(SourceOptions(n=2, seed=1)))
+    assert all(isinstance(record, Record) and record.image.is_file() for record in records)
+    assert draw_case(1, 0).view == records[0].view  # type: ignore[union-attr]
+
+
+def test_no_images_is_a_mistake() -> None:
+    with pytest.raises(UserError, match="give --n 1 or more"):
+        next(DATASET.records(SourceOptions(n=0)))

@@ -1,0 +1,116 @@
+"""Against scikit-learn, closed forms and simulation."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import sklearn.metrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imitate.statistics import metrics
+
+PAIRS = [
+    (metrics.auroc, sklearn.metrics.roc_auc_score),
+    (metrics.average_precision, sklearn.metrics.average_precision_score),
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+@settings(max_examples=60, deadline=None)
+@given(st.integers(2, 40), st.integers(1, 12), st.integers(0, 10**6))
+def test_equals_scikit_learn_with_ties_and_weights(
+    ours: Callable, theirs: Callable, n: int, levels: int, seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    target = np.concatenate([[0, 1], generator.integers(0, 2, n)])
+    score = generator.integers(0, levels, n + 2) / levels
+    counts = generator.integers(0, 4, (3, n + 2))
+    counts[:, :2] += 1
+    expected = [theirs(target, score, sample_weight=weight) for weight in counts]
+    np.testing.assert_allclose(ours(target, score, counts), expected, rtol=1e-12)
+    np.testing.assert_allclose(ours(target, score), theirs(target, score), rtol=1e-12)
+
+
+@pytest.mark.parametrize("ours", [metrics.auroc, metrics.average_precision, metrics.max_f1])
+def test_counts_mean_repeated_rows(ours: Callable) -> None:
+    generator = np.random.default_rng(0)
+    target, score = generator.integers(0, 2, 50), generator.integers(0, 9, 50).astype(float)
+    rows = generator.integers(0, 50, 50)
+    drawn = ours(target, score, metrics.one_sample(rows, 50))
+    np.testing.assert_allclose(drawn, ours(target[rows], score[rows]))
+
+
+@pytest.mark.parametrize("ours", [metrics.auroc, metrics.average_precision, metrics.max_f1])
+def test_perfect_constant_and_undefined(ours: Callable) -> None:
+    target = np.array([0.0, 0, 0, 1])
+    assert ours(target, target) == 1
+    chance = {metrics.auroc: 0.5, metrics.average_precision: 0.25, metrics.max_f1: 0.4}
+    assert ours(target, np.zeros(4)) == pytest.approx(chance[ours])
+    assert np.isnan(ours(np.zeros(4), target))
+    assert np.isnan(metrics.auroc(np.ones(4), target))
+    assert np.isnan(ours(target, target, np.array([[1, 1, 1, 0]])))
+
+
+def test_unknown_targets_take_no_part() -> None:
+    target, score = np.array([0, np.nan, 1, 1]), np.array([0.2, 9, 0.1, 0.3])
+    assert metrics.auroc(target, score) == 0.5
+    assert metrics.f1(target, score > 0.15) == pytest.approx(0.5)
+
+
+def test_max_f1_and_f1_equal_a_search_over_thresholds() -> None:
+    generator = np.random.default_rng(1)
+    target, score = generator.integers(0, 2, 60), generator.integers(0, 15, 60)
+    each = [metrics.f1(target, score >= threshold)[0] for threshold in range(15)]
+    assert each == pytest.approx([sklearn.metrics.f1_score(target, score >= threshold) for threshold in range(15)])
+    assert metrics.max_f1(target, score) == pytest.approx(max(each))
+
+
+def test_mean_is_weighted_and_skips_nan() -> None:
+    values = np.array([1, 0, np.nan, 1])
+    assert metrics.mean(values) == pytest.approx(2 / 3)
+    assert metrics.mean(values, weights=np.array([1, 2, 5, 1])) == pytest.approx(0.5)
+    np.testing.assert_allclose(metrics.mean(values, np.array([[2, 1, 7, 0], [0, 0, 1, 0]])), [2 / 3, np.nan])
+
+
+def test_macro_leaves_out_a_class_with_one_label() -> None:
+    target = np.array([[0, 0, 1], [1, 0, 0], [1, 0, 1.0]])
+    score = np.array([[0, 0.3, 1], [1, 0.1, 2], [1, 0.2, 3.0]])
+    figures = metrics.per_class("auroc", metrics.auroc, target, score, ["a", "b", "c"])
+    assert list(figures) == ["auroc", "auroc/a", "auroc/b", "auroc/c"]
+    assert np.isnan(figures["auroc/b"])
+    assert figures["auroc"] == (figures["auroc/a"] + figures["auroc/c"]) / 2 == (1 + 0.5) / 2
+
+
+def test_a_rare_class_leaves_the_macro_figure_but_not_the_table() -> None:
+    target = np.array([[1, 1], [0, 1], [0, 0], [0, 0]], dtype=np.float32)
+    score = np.array([[0.1, 0.9], [0.2, 0.8], [0.3, 0.2], [0.4, 0.1]], dtype=np.float32)
+    figures = metrics.per_class("auroc", metrics.auroc, target, score, ["rare", "common"], least=2)
+    assert figures["auroc"] == figures["auroc/common"] == 1 and figures["auroc/rare"] == 0
+    resampled = metrics.per_class(
+        "auroc", metrics.auroc, target, score, ["rare", "common"], np.array([[9, 1, 1, 1]]), least=2
+    )
+    assert resampled["auroc"] == 1  # repeats of one image do not make a class common
+
+
+def test_accuracy_is_of_classes_that_exclude_one_another() -> None:
+    target = np.eye(3)[[0, 1, 2, 2]]
+    score = np.array([[3.0, 1, 1], [3, 1, 1], [1, 2, 2], [0, 0, 5]])
+    assert metrics.exclusive(target)
+    assert metrics.accuracy(target, score)[0] == pytest.approx((1 + 0 + 0.5 + 1) / 4)
+    assert metrics.accuracy(target, score, np.array([[0, 0, 2, 0]])).tolist() == [0.5]
+    several, unknown = target.copy(), target.copy()
+    several[0, 1], unknown[0, 1] = 1, np.nan
+    for other in (several, unknown, 0 * target, target[:, :1]):
+        assert not metrics.exclusive(other)
+
+
+def test_hit_probability_equals_simulation_and_closed_form() -> None:
+    generator = np.random.default_rng(2)
+    for hits, pool, k in [(1, 10, 1), (1, 10, 10), (3, 20, 5), (7, 9, 5), (2, 5, 50)]:
+        first = np.argsort(generator.random((20_000, pool)), axis=1)[:, :hits].min(1)
+        found = metrics.hit_probability(np.array([hits]), np.array([pool]), k)
+        assert found == pytest.approx((first < k).mean(), abs=0.015)
+    single = metrics.hit_probability(np.ones(3), np.array([4, 10, 100]), np.array([1, 5, 10]))
+    np.testing.assert_allclose(single, [0.25, 0.5, 0.1])
+    assert metrics.hit_probability(np.array([2]), np.array([5]), 0) == 0

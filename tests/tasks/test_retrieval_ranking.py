@@ -1,0 +1,99 @@
+"""Against loops over single queries, and simulation."""
+
+import numpy as np
+import pytest
+import torch
+
+from imitate.tasks import retrieval_ranking as ranking
+from imitate.tasks.retrieval_ranking import Side
+
+
+def _sides(seed: int = 0, *, images: int = 30, texts: int = 12, decimals: int = 6) -> tuple[Side, Side]:
+    generator = np.random.default_rng(seed)
+    text = np.concatenate([np.arange(texts), generator.integers(0, texts, images - texts)])
+    classes = np.eye(4)[generator.integers(0, 4, images)]
+    of_text = np.zeros((texts, 4))
+    np.maximum.at(of_text, text, classes)
+    vectors = [torch.from_numpy(generator.normal(size=(n, 3)).round(decimals)) for n in (images, texts)]
+    return (
+        Side(vectors[0].float(), torch.from_numpy(text), torch.from_numpy(classes).float()),
+        Side(vectors[1].float(), torch.arange(texts), torch.from_numpy(of_text).float()),
+    )
+
+
+def _naive(queries: Side, gallery: Side) -> dict[str, list[float]]:
+    """Sort for each query; no ties."""
+    found: dict[str, list[float]] = {}
+    for i in range(len(queries.text)):
+        similarity = [float(queries.vectors[i] @ vector) for vector in gallery.vectors]
+        order = sorted(range(len(similarity)), key=lambda j: -similarity[j])
+        first = next(place for place, j in enumerate(order) if gallery.text[j] == queries.text[i])
+        good = [bool((gallery.classes[j] * queries.classes[i]).any()) for j in order]
+        for k in (k for k in (1, 5, 10) if k <= len(order)):
+            found.setdefault(f"recall@{k}", []).append(float(first < k))
+            found.setdefault(f"precision@{k}", []).append(sum(good[:k]) / k)
+        found.setdefault("percentile", []).append((len(order) - 1 - first) / (len(order) - 1))
+    return found
+
+
+@pytest.mark.parametrize("cells", [2**22, 40])
+def test_equals_sorting_in_both_directions(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "CELLS", cells)
+    images, texts = _sides()
+    for queries, gallery in ((images, texts), (texts, images)):
+        found, expected = ranking.figures(ranking.rank(queries, gallery)), _naive(queries, gallery)
+        assert set(found) == set(expected)
+        for name in expected:
+            np.testing.assert_allclose(found[name], expected[name], atol=1e-6, err_msg=name)
+
+
+def test_ties_count_by_the_mean_over_their_orders() -> None:
+    images, texts = _sides(decimals=0)
+    found = ranking.figures(ranking.rank(images, texts))
+    generator = np.random.default_rng(1)
+    sums = {name: np.zeros(len(images.text)) for name in found}
+    for _ in range(150):
+        noise = [
+            torch.from_numpy(generator.permutation(len(side.text)) * 1e-5)[:, None].float() for side in (images, texts)
+        ]
+        extended = texts._replace(vectors=torch.cat([texts.vectors, noise[1]], 1))
+        queries = images._replace(vectors=torch.cat([images.vectors, torch.ones(len(images.text), 1)], 1))
+        for name, values in _naive(queries, extended).items():
+            sums[name] += np.array(values) / 150
+    for name, column in found.items():
+        np.testing.assert_allclose(column, sums[name], atol=0.2, err_msg=name)
+        assert column.mean() == pytest.approx(sums[name].mean(), abs=0.03), name
+
+
+def test_chance_is_the_level_of_random_vectors_and_of_a_model_that_tells_nothing_apart() -> None:
+    images, texts = _sides()
+    for queries, gallery in ((images, texts), (texts, images)):
+        chance = ranking.figures(ranking.at_random(ranking.rank(queries, gallery)))
+        constant = gallery._replace(vectors=torch.ones_like(gallery.vectors))
+        tied = ranking.figures(ranking.rank(queries, constant))
+        generator = torch.Generator().manual_seed(0)
+        many = [
+            ranking.figures(
+                ranking.rank(
+                    queries._replace(vectors=torch.randn(len(queries.text), 32, generator=generator)),
+                    gallery._replace(vectors=torch.randn(len(gallery.text), 32, generator=generator)),
+                )
+            )
+            for _ in range(300)
+        ]
+        for name, column in chance.items():
+            np.testing.assert_allclose(tied[name], column, err_msg=name)
+            simulated = np.mean([each[name].mean() for each in many])
+            assert simulated == pytest.approx(column.mean(), abs=0.03), name
+
+
+def test_unknown_classes_leave_precision_undefined_and_are_never_relevant() -> None:
+    images, texts = _sides()
+    images.classes[0] = 0
+    texts.classes[1] = 0
+    ranks = ranking.rank(images, texts)
+    assert np.isnan(ranks.precision[1][0]) and np.isnan(ranks.relevant[0])
+    assert not np.isnan(ranks.precision[1][1:]).any()
+    assert (ranks.relevant[1:] <= 11).all()
+    without = ranking.rank(*(side._replace(classes=side.classes[:, :0]) for side in (images, texts)))
+    assert without.precision == {}
