@@ -117,12 +117,12 @@ def test_a_chronic_finding_stays_where_it_was() -> None:
 def test_resolution_does_not_move_a_finding() -> None:
     case = with_findings(Finding("Consolidation", Place("left", "upper"), "severe"))
     small, large = (boxes(render(case, size).regions)[0] for size in (128, 512))
-    assert np.allclose(np.array(small[1:5]) * 4, large[1:], atol=10)
+    assert np.allclose(np.array(small[1:5]) * 4, large[1:5], atol=10)
 
 
 def test_patients_differ_and_studies_of_one_look_alike() -> None:
     images = [render(with_findings(patient=patient), 96).image.astype(float) for patient in range(6)]
-    assert min(np.abs(images[0] - image).mean() for image in images[1:5]) > 5
+    assert min(np.abs(images[0] - image).mean() for image in images[1:]) > 5
 
 
 def test_the_smallest_size_still_shows_every_finding() -> None:
