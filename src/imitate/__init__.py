@@ -1,13 +1,44 @@
-"""IMITATE: hierarchical vision-language pre-training for chest radiographs. Public names load on first use."""
+"""IMITATE: hierarchical vision-language pre-training for chest radiographs.
+
+The public names are loaded when they are first used, so that ``import imitate`` costs nothing.
+"""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_HOMES = {"Imitate": "models.imitate", "Predictor": "inference.predictor", "load": "inference.predictor"}
-__all__ = list(_HOMES)
+if TYPE_CHECKING:
+    from imitate.commands.evaluate import evaluate as evaluate
+    from imitate.commands.prepare import prepare as prepare
+    from imitate.commands.pretrain import pretrain as pretrain
+    from imitate.inference.predictor import Predictor as Predictor
+    from imitate.inference.predictor import load as load
+    from imitate.models.imitate import Imitate as Imitate
+
+    __version__: str
+
+_HOMES = {
+    "prepare": "commands.prepare",
+    "pretrain": "commands.pretrain",
+    "evaluate": "commands.evaluate",
+    "load": "inference.predictor",
+    "Predictor": "inference.predictor",
+    "Imitate": "models.imitate",
+}
+__all__ = ["Imitate", "Predictor", "__version__", "evaluate", "load", "prepare", "pretrain"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(f"imitate.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'imitate' has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("imitate-cxr")
+        except PackageNotFoundError:  # a source tree that was never installed
+            return "unknown"
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,7 +1,14 @@
-"""The command line: a command's name leads to its verb; the verb's signature and docstring are its flags and help."""
+"""The command line: each command is a function of ``imitate.commands``; its signature and docstring are its flags."""
 
+import inspect
+import linecache
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, get_args, get_origin
+
+if TYPE_CHECKING:
+    from imitate.config import Config
 
 COMMANDS = {
     "demo": "the whole chain on synthetic data, ends in report.html",
@@ -26,15 +33,15 @@ def usage() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, or 2 for a mistake of the user, told in one line."""
+    """Run one command; returns the exit code: 0, or 2 for a mistake of the user, reported in one line."""
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in {"-h", "--help"}:
         sys.stdout.write(usage() + "\n")
         return 0
     if name == "--version":
-        from importlib.metadata import version
+        from imitate import __version__
 
-        sys.stdout.write(f"imitate {version('imitate-cxr')}\n")
+        sys.stdout.write(f"imitate {__version__}\n")
         return 0
     if name not in COMMANDS:
         sys.stderr.write(f"imitate: unknown command {name!r}\n{usage()}\n")
@@ -42,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     return _run(name, rest)
 
 
-def _run(name: str, rest: list[str]) -> int:
+def _run(name: str, words: list[str]) -> int:
     import logging
     import os
 
@@ -53,12 +60,12 @@ def _run(name: str, rest: list[str]) -> int:
     from imitate.errors import UserError
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    module = name.replace("-", "_")
-    verb = getattr(import_module(f"imitate.commands.{module}"), module)
+    function = name.replace("-", "_")
+    module = import_module(f"imitate.commands.{function}")
     try:
-        tyro.cli(
-            verb, args=rest, prog=f"imitate {name}", config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
-        )
+        options = module.options(words) if hasattr(module, "options") else None
+        choices = module.choices() if hasattr(module, "choices") else ()
+        tyro.cli(as_flags(getattr(module, function), options, choices), args=words, prog=f"imitate {name}")
     except UserError as error:
         sys.stderr.write(f"imitate {name}: {error}\n")
         return 2
@@ -66,6 +73,99 @@ def _run(name: str, rest: list[str]) -> int:
         sys.stderr.write(f"imitate {name}: interrupted\n")
         return 130
     return 0
+
+
+def as_flags(
+    command: Callable[..., Any], options: "Config | type[Config] | None" = None, choices: Sequence[str] = ()
+) -> Callable[..., Any]:
+    """``command`` as tyro parses it: ``**options`` become the flags of a model, passed on only where they are given.
+
+    ``choices`` are the values of the first positional argument. An argument that takes a path in several forms from
+    Python takes the first form here.
+    """
+    import tyro
+
+    from imitate.names import FLAGS
+
+    parameters = [each for each in inspect.signature(command).parameters.values() if each.kind is not each.VAR_KEYWORD]
+    taken = {each.name for each in parameters}
+    parameters = [each.replace(annotation=FLAGS.get(each.annotation, each.annotation)) for each in parameters]
+    if choices:
+        optional = type(None) in get_args(parameters[0].annotation)
+        named: Any = Literal[tuple(choices)]
+        parameters[0] = parameters[0].replace(annotation=named | None if optional else named)
+    if options is not None:
+        given = Annotated[optional_flags(options, taken), tyro.conf.arg(name="")]
+        parameters.append(inspect.Parameter("options", inspect.Parameter.KEYWORD_ONLY, annotation=given))
+
+    def run(*positional: Any, options: Mapping[str, Any] | None = None, **named: Any) -> Any:
+        return command(*positional, **named, **(options or {}))
+
+    vars(run).pop("__wrapped__", None)  # a decorated function would be parsed by the signature of the bare one
+    run.__doc__ = command.__doc__
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
+
+
+def optional_flags(options: "Config | type[Config]", taken: set[str]) -> Any:
+    """A TypedDict that has the model's fields, none of them required; UserError where a name is ``taken``.
+
+    The help shows the defaults: those of the instance, where ``options`` is one.
+    """
+    import tyro
+
+    from imitate.config import Config
+    from imitate.errors import UserError
+
+    kind, values = (options, None) if isinstance(options, type) else (type(options), options)
+    comments, fields = _comments(kind), dict[str, Any]()
+    for name, field in kind.model_fields.items():
+        if name in taken:
+            raise UserError(f"option {name!r} of {kind.__name__} has the name of a flag of the command: rename it")
+        value = getattr(values, name) if values else field.get_default(call_default_factory=True, validated_data={})
+        annotation: Any = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Config):
+            fields[name] = Annotated[optional_flags(value, set()), tyro.conf.arg(help="")]
+            continue
+        hint = "(required)" if field.is_required() else f"(default: {_shown(value)})"
+        about = tyro.conf.arg(help=field.description or comments.get(name, ""), help_behavior_hint=hint)
+        if get_origin(annotation) is dict:
+            annotation = Annotated[Any, _yaml_value()]
+        fields[name] = Annotated[annotation, about]
+    return TypedDict(kind.__name__, fields, total=False)  # type: ignore[operator]
+
+
+def _yaml_value() -> Any:
+    import tyro
+
+    from imitate.config import parse_yaml
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="YAML",
+        instance_from_str=lambda words: parse_yaml(words[0], where=f"the value {words[0]!r}"),
+        is_instance=lambda _: True,
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _comments(kind: type) -> dict[str, str]:
+    """The comment behind each field of a model, of its bases too."""
+    import re
+
+    from imitate.config import Config
+
+    found: dict[str, str] = {}
+    for each in reversed([base for base in kind.__mro__ if issubclass(base, Config)]):
+        text = "".join(linecache.getlines(inspect.getfile(each)))
+        body = re.search(rf"^class {each.__name__}\b.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+        found |= dict(re.findall(r"^    (\w+): .*  # (.+)$", body[0], re.MULTILINE)) if body else {}
+    return found
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Every setting of a run, as frozen models that reject unknown keys; ``load_config`` reads them from YAML."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -27,12 +28,7 @@ class ImitateConfig(Config):
     fit: Fit = "squash"  # how an image was brought into the prepared square
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    levels: tuple[int, ...] = (
-        1,
-        2,
-        3,
-        4,
-    )  # that the findings branch reads, 1 shallow; none: it reads the pooled feature
+    levels: tuple[int, ...] = (1, 2, 3, 4)  # read by the findings branch, 1 is shallow; none: the pooled feature
     keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # share of channels drawn at each of these levels
     channel_draw: ChannelChoice = "replacement"  # distinct: without; sample: anew for each sample, with
     feed_forward: bool = False  # LayerNorm and a feed-forward block after the attention
@@ -66,9 +62,7 @@ class ObjectiveConfig(Config):
     kernel: Kernel = "exp"
     kernel_lambda: float = 0.2
     prior_weight: float | None = Field(None, ge=0)  # factor of k(P) in the target; None: the temperature, as published
-    identical: Literal["kernel", "one", "ignored"] = (
-        "kernel"  # samples of one text: by k(P), as k(P) = 1, no candidates
-    )
+    identical: Literal["kernel", "one", "ignored"] = "kernel"  # samples of one text: k(P), k(P) = 1, no candidates
     normalise_targets: bool = False  # each row of the target sums to one
     temperature_text: float = Field(0.07, gt=0)  # image with text
     temperature_views: float = Field(0.2, gt=0)  # view with view
@@ -134,6 +128,7 @@ class Recipe(Config):
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
+Where = Callable[[tuple[int | str, ...]], str]
 
 
 def load_config(kind: type[AnyConfig], path: Path, overrides: dict[str, Any] | None = None) -> AnyConfig:
@@ -141,7 +136,7 @@ def load_config(kind: type[AnyConfig], path: Path, overrides: dict[str, Any] | N
 
     A path such as recipes/tiny.yaml, where there is no such file, means the one that comes with the package.
     """
-    found = path if path.is_file() or path.parts[:1] != ("recipes",) else shipped(path)
+    found = find_recipe(path)
     if not found.is_file():
         raise UserError(f"no recipe at {path}: give the path of a YAML file such as recipes/tiny.yaml")
     values = {str(key): value for key, value in read_yaml(found, holds="keys and values").items()}
@@ -153,7 +148,32 @@ def load_config(kind: type[AnyConfig], path: Path, overrides: dict[str, Any] | N
             if not isinstance(node, dict):
                 raise UserError(f"setting {key}: {group} is {node!r}, which has no parts")
         node[last] = value
-    return validate(kind, values, where=str(path))
+
+    def place(location: tuple[int | str, ...]) -> str:
+        key = ".".join(map(str, location))
+        if any(f"{each}.".startswith(f"{key}.") or key.startswith(f"{each}.") for each in overrides or {}):
+            return f"settings over {path}"
+        return f"{path}{_line(found, location)}"
+
+    return validate(kind, values, where=place)
+
+
+def dotted(kind: type[Config], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"training": {"epochs": 3}}`` -> {"training.epochs": 3}: only the model's sections are taken apart."""
+    flat: dict[str, Any] = {}
+    for key, value in changes.items():
+        field = kind.model_fields.get(key)
+        section = field.annotation if field else None
+        if isinstance(section, type) and issubclass(section, Config) and isinstance(value, Mapping):
+            flat |= {f"{key}.{name}": each for name, each in dotted(section, value).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def find_recipe(path: Path) -> Path:
+    """The file itself; where there is none, recipes/NAME.yaml means the one that comes with the package."""
+    return path if path.is_file() or path.parts[:1] != ("recipes",) else shipped(path)
 
 
 def shipped(recipe: Path) -> Path:
@@ -173,12 +193,13 @@ def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
     return parsed
 
 
-def validate(kind: type[AnyConfig], values: dict[Any, Any], *, where: str) -> AnyConfig:
-    """``kind(**values)`` with the first error told in one line."""
+def validate(kind: type[AnyConfig], values: dict[Any, Any], *, where: str | Where) -> AnyConfig:
+    """``kind(**values)`` with the first error reported in one line, after ``where`` the value comes from."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
+        where = where if isinstance(where, str) else where(first["loc"])
         key = ".".join(str(part) for part in first["loc"]) or "(root)"
         if first["type"] == "extra_forbidden":
             raise UserError(f"{where}: unknown key {key!r}; known: {', '.join(_known(kind, first['loc']))}") from error
@@ -186,6 +207,19 @@ def validate(kind: type[AnyConfig], values: dict[Any, Any], *, where: str) -> An
             where = f"{where}: {key}" if first["loc"] else where
             raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
         raise UserError(f"{where}: {key} = {first['input']!r}: {first['msg']}") from error
+
+
+def _line(path: Path, location: tuple[int | str, ...]) -> str:
+    """Where in a YAML file a key stands; "" where the file has no such key."""
+    node: yaml.Node | None = yaml.compose(path.read_text(encoding="utf-8-sig"), _Bounded)
+    line = ""
+    for part in location:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+        key, node = next((pair for pair in pairs if pair[0].value == str(part)), (None, None))
+        if key is None:
+            break
+        line = f", line {key.start_mark.line + 1}"
+    return line
 
 
 def _known(kind: type[Config], location: tuple[int | str, ...]) -> list[str]:

@@ -1,7 +1,21 @@
 """The words that settings and files use, where more than one module needs them."""
 
-from typing import Literal
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
 
+AnyPath = str | Path
+Paths = AnyPath | Sequence[AnyPath]
+Names = str | Sequence[str]
+Models = str | PathLike[str] | Sequence[str | PathLike[str]]  # run folders, hub ids, random, ...
+FLAGS: dict[Any, Any] = {  # what the command line takes where a function takes several types
+    AnyPath: Path,
+    AnyPath | None: Path | None,
+    Paths: tuple[Path, ...],
+    Names: tuple[str, ...],
+    Models: tuple[str, ...],
+}
 Kernel = Literal["exp", "gaussian", "laplacian", "sigmoid", "none"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 ObjectiveName = Literal["imitate", "clip", "convirt", "mflag", "simclr"]
@@ -18,6 +32,7 @@ TaskName = Literal[
 Branch = Literal["both", "findings", "impression"]
 Section = Literal["findings", "impression"]
 SECTIONS: tuple[Section, Section] = ("findings", "impression")
+TEMPERATURE = 0.07  # of the softmax over prompts; that of pre-training
 REPORT = "report"  # findings and impression as one text
 
 CHEXPERT = (
@@ -40,3 +55,8 @@ NIH = (
     "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
     "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia",
 )  # labels of ChestX-ray14 and Open-i, in the order of the publication  # fmt: skip
+
+
+def several(given: str | PathLike[str] | Sequence[Any]) -> tuple[Any, ...]:
+    """One path or name, or several of them, as a tuple."""
+    return (given,) if isinstance(given, str | PathLike) else tuple(given)

@@ -80,9 +80,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         seen["seeds"].append(seed)
         return Subject(model, encoder, ImitateConfig(prepared_size=seen["size"], image_size=8))
 
-    module = ModuleType("imitate.inference.encoder")
-    module.load_subject = load_subject  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "imitate.inference.encoder", module)
+    monkeypatch.setattr("imitate.inference.encoder.load_subject", load_subject)
     fake = ModuleType("imitate.tasks.noisy")
     fake.Noisy = Noisy  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "imitate.tasks.noisy", fake)
@@ -198,15 +196,35 @@ def test_results_without_their_predictions(data: Path, tmp_path: Path) -> None:
 def test_the_command_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "r.json"
     line = ["evaluate", "linear-classification", "--model", "0.5", "0.7", "--data", str(data), "--out", str(out)]
-    assert cli.main([*line, "--resamples", "20", "--settings", "split=train"]) == 0
-    assert read_results(out).settings == {"classes": ["Edema", "Mass"], "split": "train"}
+    for split in (["--settings", "split=train"], ["--split", "train"]):
+        out.unlink(missing_ok=True)
+        assert cli.main([*line, "--resamples", "20", *split]) == 0
+        assert read_results(out).settings == {"classes": ["Edema", "Mass"], "split": "train"}
     shown = " ".join(capsys.readouterr().out.split())
     assert "auroc/Mass" in shown and "0.5 + 0.7 on prepared/train, 20 images of 10 patients" in shown
     assert cli.main([*line, "--settings", "x=1"]) == 2
     assert "imitate evaluate: settings of linear-classification: unknown key 'x'" in capsys.readouterr().err
+    for mistake in (["--splitt", "train"], ["--search", "exact"]):  # the second is an option of another task
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*line, *mistake])
+        assert ended.value.code == 2 and f"Unrecognized options: {mistake[0]}" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        cli.main(["evaluate", "--help"])
-    assert "Share of the training patients" in capsys.readouterr().out
+        cli.main(["evaluate", "linear-classification", "--help"])
+    text = capsys.readouterr().out
+    assert "Fraction of the training patients" in text and "--split STR" in text and "(default: test)" in text
+
+
+def test_a_task_named_after_the_models_is_not_taken_for_one(capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["evaluate", "--data", "x", "--out", "r.json", "--model", "random", "retrieval"]
+    assert cli.main(line) == 2
+    assert "retrieval is a task, not a model: name it first, as imitate evaluate retrieval" in capsys.readouterr().err
+
+
+def test_a_recipe_brings_the_flags_of_its_task(data: Path, tmp_path: Path, recipe: Path) -> None:
+    out = tmp_path / "r.json"
+    line = ["evaluate", "--recipe", str(recipe), "--model", "0.5", "--data", str(data), "--out", str(out)]
+    assert cli.main([*line, "--fraction", "1", "--split", "train", "--resamples", "10"]) == 0
+    assert read_results(out).settings["split"] == "train"
 
 
 RECIPE = """

@@ -15,9 +15,9 @@ from pydicom.uid import ExplicitVRLittleEndian
 from runs import write_run
 
 from imitate.cli import main
-from imitate.commands.predict import overlay
 from imitate.data.prepared import Prepared
 from imitate.inference.predictor import Predictor, load
+from imitate.inference.tables import overlay
 
 
 @pytest.fixture(scope="module")
@@ -221,6 +221,13 @@ def test_what_is_missing_or_cannot_be_is_told_before_the_model_is_read(root, tmp
         assert main(["predict", action, "--model", "absent", *map(str, flags)]) == 2
         told = capsys.readouterr().err
         assert message in told and told.count("\n") == 1
+
+
+def test_a_heatmap_is_not_written_to_a_terminal(root, ask, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert ask("heatmap", "--images", films(root)[0], "--text", "edema") == 2
+    told = capsys.readouterr()
+    assert not told.out and "give --out map.png, or redirect the output" in told.err
 
 
 def test_mistakes_of_the_question_and_of_the_model_are_told(root, ask, tmp_path, capsys):

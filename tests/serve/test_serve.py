@@ -5,11 +5,12 @@ import pytest
 from served import untrained
 
 from imitate.cli import main
-from imitate.commands import serve as app
-from imitate.commands.serve import is_loopback, serve
+from imitate.commands.serve import serve
 from imitate.errors import UserError
 from imitate.models.text import save_text_encoder
+from imitate.serve import launch as app
 from imitate.serve.guard import Guard
+from imitate.serve.launch import is_loopback
 
 
 @pytest.fixture(scope="module")

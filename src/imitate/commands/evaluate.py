@@ -1,60 +1,62 @@
 """``imitate evaluate``: measure an encoder on a task, with intervals over seeds and patients."""
 
-import logging
-import math
-import time
-from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from rich.console import Console
-from rich.table import Table
-
-from imitate.config import parse_settings
-from imitate.data.prepared import Prepared
+from imitate.commands import flag
 from imitate.errors import UserError
-from imitate.inference.encoder import Subject, choose_device
-from imitate.names import Mode, TaskName
-from imitate.statistics import resampling
-from imitate.tasks.base import Budget, Estimate, Predictions, Results, Task
-from imitate.tasks.evaluation import planned
-from imitate.tasks.results import check_out, write_results
+from imitate.names import AnyPath, Mode, Models, Names, several
 
-log = logging.getLogger(__name__)
-VERSIONS = ("imitate-cxr", "torch", "timm", "numpy", "scikit-learn")
+if TYPE_CHECKING:
+    from imitate.config import Config
+    from imitate.tasks.base import Results
 
 
-class Row(NamedTuple):
-    """Of a table: an encoder for each seed, the architecture of those that have none, what the row is called."""
+def choices() -> list[str]:
+    from imitate.tasks import TASKS
 
-    models: tuple[str, ...]
-    like: str | None
-    name: str | None
-    out: Path
+    return list(TASKS)
+
+
+def options(words: list[str]) -> "type[Config] | None":
+    """The settings of the task that is named first, or that of the recipe."""
+    from imitate.config import find_recipe, read_yaml
+    from imitate.tasks import task_class
+
+    task, recipe = words[0] if words else "", flag(words, "--recipe")
+    if recipe and find_recipe(Path(recipe)).is_file():
+        task = read_yaml(find_recipe(Path(recipe)), holds="a task and its settings").get("task", task)
+    return task_class(task) if task in choices() else None
 
 
 def evaluate(
-    task: TaskName | None = None,
+    task: str | None = None,
     /,
     *,
-    model: tuple[str, ...],
-    data: Path,
-    out: Path,
-    recipe: Path | None = None,
-    beside: tuple[str, ...] = (),
+    model: Models,
+    data: AnyPath,
+    out: AnyPath,
+    recipe: AnyPath | None = None,
+    beside: Models = (),
     like: str | None = None,
     fraction: float | None = None,
     seeds: int = 1,
     mode: Mode | None = None,
     name: str | None = None,
-    settings: tuple[str, ...] = (),
+    settings: Names = (),
     resamples: int = 1000,
     device: str = "auto",
-    cache: Path | None = None,
-) -> Results:
+    cache: AnyPath | None = None,
+    **options: Any,
+) -> "Results":
     """Measure an encoder on a task, with intervals over seeds and patients.
+
+    The task comes first; its own settings are flags too: `imitate evaluate TASK --help` lists them. From Python::
+
+        import imitate
+
+        results = imitate.evaluate("retrieval", model="runs/first", data="data/first", out="r.json", split="test")
+        results.metrics["recall/image_to_text@1"].value
 
     Args:
         task: What to measure.
@@ -62,160 +64,28 @@ def evaluate(
         data: The prepared folder.
         out: Results file to write, .json; the predictions go beside it, .npz.
         recipe: A row of a published table, recipes/downstream/*.yaml, in place of the task; other flags change it.
-        beside: Models to measure too, each into a file of its own: random pixels, the plain rows of a probe's table.
+        beside: Models to measure too, each into a file of its own: random pixels, the baselines of a probe's table.
         like: A run, recipe or timm name that gives the architecture of random, imagenet or a weights file.
-        fraction: Share of the training patients to use, by default all; 1% lies within 10%. A recipe has its own.
+        fraction: Fraction of the training patients to use, by default all; 1% lies within 10%. A recipe has its own.
         seeds: How often to fit each model.
         mode: clean, the default, or paper for the sizes and quirks of the published tables.
         name: What tables call this row.
-        settings: The task's own settings, as key=value.
+        settings: The task's own settings as key=value, for those of a recipe.
         resamples: Bootstrap samples behind each interval.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.
         cache: Folder for features and subset lists that other evaluations can use again.
 
     Returns:
-        The results of ``model``, at the largest share.
+        The results of ``model``, at the largest fraction.
     """
-    check_out(out)
-    if min(seeds, resamples, len(model)) < 1:
-        raise UserError(f"seeds {seeds}, resamples {resamples}, models {len(model)}: each must be at least 1")
-    plan = planned(task, recipe, mode=mode, fraction=fraction, settings=parse_settings(settings))
-    tasks = plan.tasks()
-    prepared = Prepared.open(data)
-    plan = plan.on(prepared)
-    budget = Budget(mode=plan.mode, device=choose_device(device), cache=cache)
-    written = []
-    for row in _rows(model, beside, out=out, like=like, name=name, seeds=seeds):
-        for share, chosen in tasks.items():
-            path = row.out if len(tasks) == 1 else _with(row.out, f"{share:g}")
-            found, runs = _measured(chosen, row, prepared, budget._replace(fraction=share), resamples=resamples)
-            written.append(write_results(found.model_copy(update={"published": plan.published}), runs, path))
-            _show(written[-1])
-    return written[len(tasks) - 1]
+    models, plain = (tuple(map(str, several(each))) for each in (model, beside))
+    swallowed = [each for each in models if each in choices() and not Path(each).exists()]
+    if task is None and swallowed:
+        raise UserError(f"{swallowed[0]} is a task, not a model: name it first, as imitate evaluate {swallowed[0]} ...")
+    from imitate.config import parse_settings
+    from imitate.tasks.measuring import Request, measure
 
-
-def _rows(
-    model: tuple[str, ...], beside: tuple[str, ...], *, out: Path, like: str | None, name: str | None, seeds: int
-) -> list[Row]:
-    """The row of ``model`` first; those beside it have as many seeds, and by default its architecture."""
-    models = tuple(path for path in model for _ in range(seeds))
-    like = like or next((path for path in model if Path(path).is_dir()), None)
-    plain = [Row((each,) * len(models), like, None, _with(out, Path(each).name)) for each in beside]
-    return [Row(models, like, name, out), *plain]
-
-
-def _with(out: Path, what: str) -> Path:
-    return out.with_name(f"{out.stem}-{what}{out.suffix}")
-
-
-def _measured(
-    task: Task, row: Row, data: Prepared, budget: Budget, *, resamples: int
-) -> tuple[Results, list[Predictions]]:
-    started = time.perf_counter()
-    names, runs = [], []
-    for seed, path in enumerate(row.models):
-        subject = _subject(path, row.like, task, data, seed)
-        log.info("%s of %s, %g%% of the patients, seed %d", task.name, subject.name, 100 * budget.fraction, seed)
-        names.append(subject.name)
-        runs.append(task.predict(subject, data, budget._replace(seed=seed)))
-    encoders = list(dict.fromkeys(names))
-    per_seed = [task.measure(run) for run in runs]
-    results = Results(
-        task=task.name,
-        model=row.name or " + ".join(encoders),
-        data=_provenance(data, runs[0], split=getattr(task, "split", "test")),
-        mode=budget.mode,
-        fraction=budget.fraction,
-        seeds=list(range(len(runs))),
-        settings=task.model_dump(mode="json"),
-        metrics=estimates(task, runs, per_seed, resamples),
-        per_seed=[{key: value for key, value in each.items() if not math.isnan(value)} for each in per_seed],
-        encoders=encoders,
-        versions={package: version(package) for package in VERSIONS},
-        seconds=round(time.perf_counter() - started, 1),
-    )
-    return results, runs
-
-
-def estimates(
-    task: Task, runs: list[Predictions], per_seed: list[dict[str, float]], resamples: int
-) -> dict[str, Estimate]:
-    """The mean over the runs of every figure, its 95% interval over runs and patients, and the levels beside it."""
-    assert all(np.array_equal(run["image_id"], runs[0]["image_id"]) for run in runs), "the runs differ in their images"
-    drawn = resampling.bootstrap([partial(task.resample, run) for run in runs], runs[0]["patient"], resamples=resamples)
-    chance, shuffled = task.chance(runs[0]), [task.shuffled(run) for run in runs]
-    found = {}
-    for name in per_seed[0]:
-        low, high = resampling.interval(drawn[name]) or (None, None)
-        found[name] = Estimate(
-            value=_defined(np.mean([figures[name] for figures in per_seed])),
-            low=low,
-            high=high,
-            chance=_defined(chance.get(name, math.nan)),
-            shuffled=_defined(np.mean([level.get(name, math.nan) for level in shuffled])),
-            note=_note(name, per_seed[0], drawn),
-        )
-    return found
-
-
-def _defined(value: float | np.floating) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
-def _note(name: str, figures: dict[str, float], drawn: dict[str, np.ndarray]) -> str:
-    """Which classes a macro figure leaves out, and how often resamples leave out something more."""
-    classes = [key for key in figures if key.startswith(f"{name}/")]
-    absent = [key for key in classes if math.isnan(figures[key])]
-    notes = [f"undefined and left out: {', '.join(key.split('/')[1] for key in absent)}"] if absent else []
-    watched = [key for key in classes or [name] if not math.isnan(figures[key])]
-    lost = np.any([np.isnan(drawn[key]) for key in watched], axis=0).mean() if watched else 0.0
-    if lost > 0:
-        notes.append(f"{'some class ' if classes else ''}undefined in {lost:.1%} of the resamples")
-    return "; ".join(notes)
-
-
-def _subject(model: str, like: str | None, task: Task, data: Prepared, seed: int) -> Subject:
-    """The encoder, after checking that data and model have what the task needs."""
-    from imitate.inference.encoder import load_subject
-
-    lacking = {
-        "labels": not data.classes,
-        "masks": data.masks is None,
-        "boxes": "boxes" in task.needs and not data.table["boxes"].map(len).any(),
-    }
-    for need in sorted(task.needs & {key for key, missing in lacking.items() if missing}):
-        raise UserError(f"{task.name} needs {need}, {data.root} has none: prepare a source that brings them")
-    subject = load_subject(model, like=like, data=data, seed=seed)
-    Prepared.open(data.root, size=subject.config.prepared_size)
-    if "text" in task.needs and (subject.model is None or subject.text is None):
-        raise UserError(
-            f"{task.name} compares images with text, {model} has no text encoder: "
-            "give the folder of a pre-training run, or random with --like RECIPE"
-        )
-    return subject
-
-
-def _provenance(data: Prepared, predictions: Predictions, *, split: str) -> dict[str, Any]:
-    return {
-        "name": data.root.resolve().name,
-        "source": data.meta["source"],
-        "fingerprint": data.meta["fingerprint"],
-        "split": split,
-        "images": len(predictions["image_id"]),
-        "patients": len(np.unique(predictions["patient"])),
-    }
-
-
-def _show(results: Results) -> None:
-    where = results.data
-    table = Table(
-        title=f"{results.task}: {results.model} on {where['name']}/{where['split']}, "
-        f"{where['images']} images of {where['patients']} patients, {len(results.seeds)} seed(s)"
-    )
-    for column in ("figure", "value", "95% interval", "chance", "shuffled", "note"):
-        table.add_column(column, overflow="fold", justify="left" if column in {"figure", "note"} else "right")
-    for name, each in results.metrics.items():
-        between = "" if each.low is None or each.high is None else f"{each.low:.4f} - {each.high:.4f}"
-        levels = ("" if level is None else f"{level:.4f}" for level in (each.chance, each.shuffled))
-        table.add_row(name, "undefined" if each.value is None else f"{each.value:.4f}", between, *levels, each.note)
-    Console().print(table)
+    given = {**parse_settings(several(settings)), **options}
+    paths = [None if each is None else Path(each) for each in (recipe, cache)]
+    request = Request(task, paths[0], mode, fraction, given, models, plain, like, name, seeds)
+    return measure(request, data=Path(data), out=Path(out), resamples=resamples, device=device, cache=paths[1])

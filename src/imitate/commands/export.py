@@ -1,34 +1,15 @@
 """``imitate export``: a trained model as others load it."""
 
-import json
-import logging
-from importlib.resources import files
-from pathlib import Path
-from string import Template
-from typing import Any, Literal
+from typing import Literal
 
-from safetensors.torch import save_file
-
-from imitate.config import ImitateConfig, read_yaml
-from imitate.errors import UserError
-from imitate.inference.encoder import Subject, load_folder
-from imitate.models import hub
-from imitate.models.image import ImageEncoder
-from imitate.models.imitate import Imitate
-from imitate.models.text import LsaTextEncoder, save_text_encoder
-
-log = logging.getLogger(__name__)
-Format = Literal["hub", "timm"]
-CARD = "README.md"
-TORCHVISION = {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152"}
-UNKNOWN = "not recorded"
+from imitate.names import AnyPath
 
 
 def export(
     *,
     model: str,
-    to: Path,
-    format: Format = "hub",
+    to: AnyPath,
+    format: Literal["hub", "timm"] = "hub",
     license: str = "other",
     push: str | None = None,
     revision: str | None = None,
@@ -43,90 +24,8 @@ def export(
         push: Upload to this repository of the hub, owner/name; it is private if it is new.
         revision: Of a hub id.
     """
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(f"{to} exists and is not an empty folder: choose another --to")
-    source = hub.local_folder(model, revision=revision)
-    subject = load_folder(source)
-    if format == "hub":
-        write_hub(subject, to, _facts(source), license=license, name=push or to.resolve().name)
-    else:
-        write_timm(subject.encoder, subject.config, to)
-    log.info("wrote %s: %s says how to load it", to, to / CARD)
-    if push is not None:
-        log.info("pushed to %s", hub.push(to, push))
+    from pathlib import Path
 
+    from imitate.inference.export import export_model
 
-def write_hub(subject: Subject, to: Path, facts: dict[str, str], *, license: str, name: str) -> None:
-    """A folder that ``load`` and ``Imitate.from_pretrained`` read, here or on the hub."""
-    assert isinstance(subject.model, Imitate)
-    subject.model.save(to)
-    vocabulary = ""
-    if subject.text is not None:
-        save_text_encoder(subject.text, to / "text")
-    if isinstance(subject.text, LsaTextEncoder):
-        vocabulary = "The text encoder's vocabulary lists words and word pairs of the training reports."
-        log.warning("%s lists words of the training reports: read it before you share it", to / "text/vocabulary.json")
-    config = subject.config
-    card = Template(files("imitate").joinpath("model_card.md").read_text(encoding="utf-8")).substitute(
-        facts,
-        **config.model_dump(include={"backbone", "fit", "prepared_size", "image_size"}),
-        license=license,
-        name=name,
-        parameters=f"{sum(each.numel() for each in subject.model.parameters()) / 1e6:.1f}",
-        text=subject.text.name if subject.text else "none: images only",
-        vocabulary=vocabulary,
-    )
-    (to / CARD).write_text(card.rstrip() + "\n", encoding="utf-8")
-
-
-def write_timm(encoder: ImageEncoder, config: ImitateConfig, to: Path) -> None:
-    """The weights under timm's names, which for a plain ResNet are torchvision's; a README with the line that loads."""
-    to.mkdir(parents=True, exist_ok=True)
-    file = f"{encoder.name.replace('/', '-')}.safetensors"
-    save_file({name: tensor.contiguous() for name, tensor in encoder.network.state_dict().items()}, to / file)
-    options = "".join(f", {key}={value!r}" for key, value in config.backbone_options.items())
-    lines = [
-        f"# {encoder.name}, pre-trained with IMITATE",
-        "",
-        "```python",
-        f'timm.create_model("{encoder.name}", num_classes=0, checkpoint_path="{file}"{options})',
-        "```",
-        "",
-        f"Images: gray in three channels, {config.fit} to {config.prepared_size} px, centre crop {config.image_size} "
-        f"px, values in 0..1, mean {list(config.mean)}, std {list(config.std)}.",
-    ]
-    base = encoder.name.split(".")[0]
-    if base in TORCHVISION and not config.backbone_options:
-        lines += [
-            *("", "The names are also torchvision's; only its fc is missing:", "", "```python"),
-            f'torchvision.models.{base}().load_state_dict(safetensors.torch.load_file("{file}"), strict=False)',
-            "```",
-        ]
-    (to / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _facts(source: Path) -> dict[str, str]:
-    """Data and training, as far as the run folder and its prepared folder tell; no path, no patient."""
-    found = [folder / "config.yaml" for folder in (source, source.parent) if (folder / "config.yaml").is_file()]
-    if not found:
-        return {"data": UNKNOWN, "training": UNKNOWN}
-    values = read_yaml(found[0], holds="a run's settings")
-    training = values["training"]
-    return {
-        "data": _data(Path(values["data"]["path"]), values["data"]["fingerprint"]),
-        "training": f"{training['epochs']} epochs, global batch {training['batch_size']}, seed {training['seed']}, "
-        f"kernel {values['objective']['kernel']}",
-    }
-
-
-def _data(folder: Path, fingerprint: str) -> str:
-    """The size is known where the prepared folder still is what it was."""
-    named = f"{folder.name}, fingerprint {fingerprint[:12]}"
-    if not (folder / "meta.json").is_file():
-        return named
-    meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    if meta["fingerprint"] != fingerprint:
-        return named
-    splits = ", ".join(f"{count:,} {name}" for name, count in meta.get("splits", {}).items())
-    size = f"{meta['images']:,} images of {meta['patients']:,} patients"
-    return f"{named}: {meta['source']}, {size}{f' ({splits})' if splits else ''}"
+    export_model(model, Path(to), format=format, license=license, push=push, revision=revision)

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+from imitate.names import AnyPath, Paths, several
+
 
 def report(
-    results: tuple[Path, ...],
+    results: Paths,
     /,
     *,
-    out: Path = Path("report.html"),
-    data: tuple[Path, ...] = (),
+    out: AnyPath = Path("report.html"),
+    data: Paths = (),
     show_reports: bool = False,
 ) -> Path:
     """Write one HTML page from results files: tables, curves and examples, readable without a network; or Markdown.
@@ -21,4 +23,5 @@ def report(
     """
     from imitate.report.build import write_report
 
-    return write_report(results, out=out, data=data, show_reports=show_reports)
+    files, folders = (tuple(map(Path, several(each))) for each in (results, data))
+    return write_report(files, out=Path(out), data=folders, show_reports=show_reports)

@@ -23,9 +23,8 @@ from imitate.inference.radiograph import Radiograph, Source, radiograph, radiogr
 from imitate.models.hub import local_folder
 from imitate.models.imitate import Imitate
 from imitate.models.types import TextEncoder
-from imitate.names import SECTIONS, Branch
+from imitate.names import SECTIONS, TEMPERATURE, Branch
 
-TEMPERATURE = 0.07
 Images = Source | Iterable[Source]
 Index = Path | str | Prepared | Sequence[Source]
 

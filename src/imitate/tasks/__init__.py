@@ -1,9 +1,14 @@
 """The tasks that measure an encoder, by name; a task's module is imported when it is asked for."""
 
+from __future__ import annotations
+
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from imitate.names import TaskName
-from imitate.tasks.base import Task
+
+if TYPE_CHECKING:
+    from imitate.tasks.base import Task
 
 TASKS: dict[TaskName, str] = {
     "linear-classification": "classification.LinearClassification",

@@ -1,0 +1,53 @@
+"""Start the server: who may reach it, on which port, with which model."""
+
+import ipaddress
+import logging
+import os
+import socket
+from importlib.util import find_spec
+from pathlib import Path
+
+from imitate.errors import UserError
+
+log = logging.getLogger(__name__)
+PASSWORD = "IMITATE_PASSWORD"
+
+
+def launch(
+    model: str, index: Path | None, *, host: str, port: int, device: str = "auto", revision: str | None = None
+) -> None:
+    """Listen, then read the model, then serve until Ctrl-C; ``imitate serve`` has the details."""
+    if not (find_spec("fastapi") and find_spec("uvicorn")):
+        raise UserError('imitate serve needs packages that are not here: pip install "imitate-cxr[serve]"')
+    password, local = os.environ.get(PASSWORD) or None, is_loopback(host)
+    if password is None and not local:
+        raise UserError(f"--host {host} lets others in: set the environment variable {PASSWORD}, or leave --host out")
+    with _listen(host, port) as listener:
+        from imitate.data.prepared import Prepared
+        from imitate.inference.predictor import load
+        from imitate.serve.server import create, web_server
+        from imitate.serve.service import Service
+
+        predictor = load(model, revision=revision, device=device)
+        prepared = None if index is None else Prepared.open(index, size=predictor.subject.config.prepared_size)
+        app = create(Service(predictor, prepared), password=password, local=local)
+        shown = f"[{host}]" if ":" in host else host
+        log.info("the viewer is at http://%s:%d (Ctrl-C ends it)", shown, listener.getsockname()[1])
+        web_server(app).run(sockets=[listener])
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # another name
+        return False
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Taken before the model is read: what can't be served shall not be waited for."""
+    if not 0 <= port < 2**16:
+        raise UserError(f"--port {port} is no port: give one of 0 to 65535")
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise UserError(f"cannot listen at {host}, port {port}: {error.strerror}; give another --port") from error
