@@ -54,8 +54,9 @@ def _run(name: str, rest: list[str]) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     module = name.replace("-", "_")
-    verb = getattr(import_module(f"imitate.commands.{module}"), module)
+    room = import_module(f"imitate.commands.{module}")
     try:
+        verb = room.command_line(rest) if hasattr(room, "command_line") else getattr(room, module)
         tyro.cli(
             verb, args=rest, prog=f"imitate {name}", config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
         )
