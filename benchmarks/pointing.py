@@ -32,7 +32,6 @@ from imitate.inference.prompts import choose_prompts
 from imitate.models.imitate import Imitate, freeze_all, seeded_model
 from imitate.models.types import Images
 from imitate.names import Branch
-from imitate.sources import SourceOptions
 from imitate.statistics.metrics import mean
 from imitate.statistics.resampling import bootstrap, interval
 from imitate.tasks.zero_shot import class_prompts
@@ -266,7 +265,7 @@ def _cell(figure: dict[str, float] | None, *, signed: bool) -> str:
 def drawn_runs(work: Path, *, images: int, seeds: int) -> tuple[list[Path], Path]:
     """Synthetic radiographs with reports and boxes, and models trained on them."""
     data, runs = work / "data", [work / f"run-{seed}" for seed in range(seeds)]
-    prepare("synthetic", archive=SourceOptions(n=images), out=data, size=72)
+    prepare("synthetic", n=images, out=data, size=72)
     for seed, run in enumerate(runs):
         pretrain(RECIPE, data=data, out=run, threads=1, settings=(f"training.seed={seed}",))
     return runs, data

@@ -44,9 +44,8 @@ def untrained(root: Path) -> list[str]:
     from imitate.data.text_cache import corpus
     from imitate.models.imitate import seeded_model
     from imitate.models.text import fit_or_load, save_text_encoder
-    from imitate.sources import SourceOptions
 
-    prepare("synthetic", archive=SourceOptions(n=200), out=root / "data", size=256)
+    prepare("synthetic", n=200, out=root / "data", size=256)
     text = fit_or_load("lsa-64", corpus(Prepared.open(root / "data")))
     config = ImitateConfig(backbone="resnet18", text_width=text.width)
     seeded_model(config, pretrained=False, seed=0).save(root / "run" / "model")

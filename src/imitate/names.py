@@ -23,9 +23,6 @@ Texts = Literal["sections", "swapped", "report"]
 ChannelChoice = Literal["replacement", "distinct", "sample"]
 Mode = Literal["clean", "paper"]
 Fit = Literal["squash", "pad"]
-SourceName = Literal[
-    "synthetic", "open-i", "mimic-cxr", "table", "chexpert", "rsna", "covidx", "chestxray14", "siim", "object-cxr"
-]
 TaskName = Literal[
     "linear-classification", "finetune-classification", "segmentation", "detection", "retrieval", "zero-shot"
 ]

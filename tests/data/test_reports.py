@@ -10,9 +10,9 @@ from imitate.data.reports import (
     clean_text,
     decode_report,
     mimic_rules,
+    parse_sections,
     read_headers,
     split_by_headers,
-    split_report,
 )
 from imitate.errors import UserError
 
@@ -40,12 +40,14 @@ IMPRESSION = "1. Left nodule. 2. Follow-up is advised."
 
 
 def test_both_sections_of_an_ordinary_report() -> None:
-    assert split_report(REPORT) == Sections(FINDINGS, IMPRESSION, None)
+    assert parse_sections(REPORT) == Sections(FINDINGS, IMPRESSION, None)
 
 
 def test_windows_and_old_mac_line_ends_read_the_same() -> None:
     assert (
-        split_report(REPORT.replace("\n", "\r\n")) == split_report(REPORT.replace("\n", "\r")) == split_report(REPORT)
+        parse_sections(REPORT.replace("\n", "\r\n"))
+        == parse_sections(REPORT.replace("\n", "\r"))
+        == parse_sections(REPORT)
     )
 
 
@@ -61,19 +63,19 @@ def test_windows_and_old_mac_line_ends_read_the_same() -> None:
     ],
 )
 def test_what_is_not_a_header(text: str) -> None:
-    assert split_report(text) == Sections()
+    assert parse_sections(text) == Sections()
 
 
 def test_a_header_may_hold_spaces_brackets_slash_comma_and_dash() -> None:
-    assert split_report("x\n   CHEST (PA/AP, SEMI-UPRIGHT): clear").findings == "clear"
+    assert parse_sections("x\n   CHEST (PA/AP, SEMI-UPRIGHT): clear").findings == "clear"
 
 
 def test_a_header_ends_the_search_up_to_its_line_end() -> None:
-    one_line = split_report("x\n FINDINGS: clear. IMPRESSION: normal.\n IMPRESSION: none")
+    one_line = parse_sections("x\n FINDINGS: clear. IMPRESSION: normal.\n IMPRESSION: none")
     assert one_line == Sections("clear. IMPRESSION: normal.", "none")
-    next_line = split_report("x\n FINDINGS:\n IMPRESSION: normal.\n RECOMMENDATION: none.")
+    next_line = parse_sections("x\n FINDINGS:\n IMPRESSION: normal.\n RECOMMENDATION: none.")
     assert next_line == Sections("IMPRESSION: normal.", None)
-    assert split_report("x\n FINDINGS: clear.\n IMPRESSION: normal.") == Sections("clear.", "normal.")
+    assert parse_sections("x\n FINDINGS: clear.\n IMPRESSION: normal.") == Sections("clear.", "normal.")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +99,7 @@ def test_a_header_ends_the_search_up_to_its_line_end() -> None:
     ],
 )
 def test_names_of_sections(header: str, section: str | None) -> None:
-    found = split_report(f"x\n {header}: Some text.")
+    found = parse_sections(f"x\n {header}: Some text.")
     assert {name for name in ("findings", "impression") if getattr(found, name)} == ({section} if section else set())
 
 
@@ -109,43 +111,43 @@ def test_the_published_map_is_whole() -> None:
 
 
 def test_the_last_section_of_a_name_counts_and_empty_ones_do_not() -> None:
-    assert split_report("x\n FINDINGS: first\n FINDINGS: second\n FINDINGS: \n \n").findings == "second"
-    titled = split_report("x\n CHEST, PA LATERAL:\n \n INDICATION: cough\n \n IMPRESSION: clear")
+    assert parse_sections("x\n FINDINGS: first\n FINDINGS: second\n FINDINGS: \n \n").findings == "second"
+    titled = parse_sections("x\n CHEST, PA LATERAL:\n \n INDICATION: cough\n \n IMPRESSION: clear")
     assert titled == Sections(None, "clear")
 
 
 def test_only_a_trailing_paragraph() -> None:
     text = "x\n INDICATION: Cough.\n \n The lungs are clear.\n \n No effusion."
-    assert split_report(text) == Sections(None, None, "The lungs are clear. No effusion.")
-    assert split_report("No header.\n \n The lungs are clear.").last_paragraph == "The lungs are clear."
-    assert split_report(text.replace("\n \n", "\n\n")) == Sections()  # the blank line holds one space
-    assert split_report(text + "\n IMPRESSION: Clear.").last_paragraph is None
+    assert parse_sections(text) == Sections(None, None, "The lungs are clear. No effusion.")
+    assert parse_sections("No header.\n \n The lungs are clear.").last_paragraph == "The lungs are clear."
+    assert parse_sections(text.replace("\n \n", "\n\n")) == Sections()  # the blank line holds one space
+    assert parse_sections(text + "\n IMPRESSION: Clear.").last_paragraph is None
 
 
 @pytest.mark.parametrize("study", ["s50913680", "50913680"])
 def test_a_custom_section_becomes_the_impression_or_vanishes(study: str) -> None:
     text = "x\n INDICATION: cough\n RECOMMENDATION(S): The lungs are clear.\n"
-    assert split_report(text, study=study) == Sections(None, "The lungs are clear.")
-    assert split_report(text, study=study, mode="paper") == Sections()
-    assert split_report(text, study="50000000") == Sections()
+    assert parse_sections(text, study=study) == Sections(None, "The lungs are clear.")
+    assert parse_sections(text, study=study, mode="paper") == Sections()
+    assert parse_sections(text, study="50000000") == Sections()
 
 
 def test_a_custom_section_keeps_its_first_paragraph_only() -> None:
     text = "x\n INDICATION: The lungs are clear.\n \n Dictated by ___."
-    assert split_report(text, study="57936451").impression == "The lungs are clear."
+    assert parse_sections(text, study="57936451").impression == "The lungs are clear."
 
 
 def test_a_custom_range_counts_characters_of_the_raw_text() -> None:
     text = "." * 59 + "x" * (218 - 59) + "." * 40
-    assert split_report(text, study="56579911").impression == "x" * (218 - 59)
-    assert split_report(REPORT, study="58235663") == Sections()  # the range 0..0: no usable text
-    assert split_report(REPORT, study="56579911", mode="paper") == Sections()
+    assert parse_sections(text, study="56579911").impression == "x" * (218 - 59)
+    assert parse_sections(REPORT, study="58235663") == Sections()  # the range 0..0: no usable text
+    assert parse_sections(REPORT, study="56579911", mode="paper") == Sections()
 
 
 def test_missing_text_is_none() -> None:
     assert [clean_text(value) for value in ("", " \n", "nan", "NaN", None, float("nan"))] == [None] * 6
     assert clean_text(" two\n  words ") == "two words"
-    assert split_report("") == Sections()
+    assert parse_sections("") == Sections()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
@@ -203,7 +205,7 @@ STUDIES = st.sampled_from([None, "50000000", *mimic_rules().custom_section, *mim
 @settings(deadline=None)
 @given(text=TEXTS, study=STUDIES, mode=st.sampled_from(["clean", "paper"]))
 def test_a_section_is_a_part_of_its_report(text: str, study: str | None, mode: str) -> None:
-    for section in split_report(text, study=study, mode=mode):
+    for section in parse_sections(text, study=study, mode=mode):
         assert section is None or (section and section in " ".join(text.split()))
 
 
@@ -218,22 +220,22 @@ def test_house_style_sections_hold_words_of_the_report_in_order(text: str) -> No
 @settings(deadline=None)
 @given(data=st.binary())
 def test_any_bytes_decode(data: bytes) -> None:
-    assert isinstance(split_report(decode_report(data)), Sections)
+    assert isinstance(parse_sections(decode_report(data)), Sections)
 
 
 @pytest.mark.parametrize("piece", ["\n ", "A", "\n A", "\n FINDINGS: ", "\n \n", " ", ":", "\n FINDINGS:\n", "1"])
 def test_time_is_linear(piece: str) -> None:
     text = "x\n " + piece * (200_000 // len(piece))
     start = time.process_time()
-    split_report(text)
+    parse_sections(text)
     split_by_headers(text, read_headers())
     assert time.process_time() - start < 5  # quadratic would be many minutes
 
 
 def test_the_last_section_with_text_counts_and_paragraphs_only_where_there_is_none() -> None:
-    assert split_report("\n IMPRESSION: Normal.\n IMPRESSION:  \n").impression == "Normal."
-    assert split_report("\n FINDINGS: a\n \n b") == Sections("a b", None, None)
-    assert split_report("\n IMPRESSION: a\n \n b") == Sections(None, "a b", None)
+    assert parse_sections("\n IMPRESSION: Normal.\n IMPRESSION:  \n").impression == "Normal."
+    assert parse_sections("\n FINDINGS: a\n \n b") == Sections("a b", None, None)
+    assert parse_sections("\n IMPRESSION: a\n \n b") == Sections(None, "a b", None)
 
 
 def test_one_section_is_a_house_style_and_its_header_may_end_in_a_colon(tmp_path: Path) -> None:

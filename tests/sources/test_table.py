@@ -111,7 +111,7 @@ def test_a_patient_in_two_splits_is_told(tmp_path: Path, caplog: pytest.LogCaptu
         "image_path,patient,findings,split\n1.png,7,x,train\n1.png,7,x,test\n1.png,8,x,val\n"
     )
     read(tmp_path)
-    assert "1 patients stand in more than one split" in caplog.text
+    assert "1 patients are in more than one split" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from imitate.commands.synthesize import synthesize
 from imitate.config import shipped
 from imitate.errors import UserError
 from imitate.names import TaskName
-from imitate.sources import SourceOptions
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +35,8 @@ def demo(*, out: Path = Path("demo"), threads: int | None = None) -> None:
     _clear(out)
     log.info("1/5  an archive in MIMIC-CXR's own layout, and radiographs with masks and boxes")
     synthesize("mimic-cxr", out=out / "raw", n=STUDIES)
-    prepare("mimic-cxr", archive=SourceOptions(raw=out / "raw"), out=out / "mimic-cxr", size=SIZE)
-    prepare("synthetic", archive=SourceOptions(n=LABELLED, seed=1), out=out / "labelled", size=SIZE)
+    prepare("mimic-cxr", raw=out / "raw", out=out / "mimic-cxr", size=SIZE)
+    prepare("synthetic", n=LABELLED, seed=1, out=out / "labelled", size=SIZE)
     log.info("2/5  pre-training")
     recipe = shipped(Path("recipes/tiny.yaml"))
     pretrain(recipe, data=out / "mimic-cxr", out=out / "run", threads=threads)

@@ -5,15 +5,15 @@ from collections import Counter
 from pathlib import Path
 
 from imitate.commands.prepare import summarise
-from imitate.data.prepared import Dropped, Record
+from imitate.config import validate
+from imitate.data.manifest import Excluded, Record
 from imitate.errors import UserError
-from imitate.names import SourceName
-from imitate.sources import SourceOptions, dataset
+from imitate.sources import find_source
 
 log = logging.getLogger(__name__)
 
 
-def synthesize(source: SourceName, /, *, out: Path, n: int = 200, seed: int = 0) -> None:
+def synthesize(source: str, /, *, out: Path, n: int = 200, seed: int = 0) -> None:
     """Write the official on-disk layout of a source, with synthetic radiographs.
 
     Args:
@@ -29,9 +29,11 @@ def synthesize(source: SourceName, /, *, out: Path, n: int = 200, seed: int = 0)
     if n < 1:
         raise UserError(f"--n {n}: give 1 or more images")
     LAYOUTS[source](out, n=n, seed=seed)
-    found = list(dataset(source).records(SourceOptions(raw=out)))
+    origin = find_source(source)
+    found = list(origin.records(validate(origin.Options, {"raw": out}, where=source)))
     log.info("%s: %d records", out, len(found))
     summarise(
         split=Counter(record.split for record in found if isinstance(record, Record)),
-        dropped=Counter(record.reason for record in found if isinstance(record, Dropped)),
+        projection=Counter(record.projection or "unknown" for record in found if isinstance(record, Record)),
+        excluded=Counter(record.reason for record in found if isinstance(record, Excluded)),
     )

@@ -8,7 +8,6 @@ from itertools import accumulate
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Bool
 from PIL import Image, ImageDraw
 
@@ -54,14 +53,18 @@ class Shape(NamedTuple):
 
 Annotation = Box | RunLengths | Shape
 
-ARROW = pa.struct(
-    [
-        *((name, pa.string()) for name in ("kind", "label", "phrase", "reader", "runs")),
-        ("values", pa.list_(pa.float64())),
-        ("reference_size", pa.list_(pa.int32())),
-    ]
-)
-"""An annotation in a manifest: ``values`` are x, y, width, height of a box, or x, y, x, y, ... of a shape."""
+
+def __getattr__(name: str) -> Any:
+    """``ARROW``, the type of an annotation in a manifest, built when asked for: help must not wait for pyarrow.
+
+    Its ``values`` are x, y, width, height of a box, or x, y, x, y, ... of a shape.
+    """
+    if name != "ARROW":
+        raise AttributeError(name)
+    import pyarrow as pa
+
+    texts = [(part, pa.string()) for part in ("kind", "label", "phrase", "reader", "runs")]
+    return pa.struct([*texts, ("values", pa.list_(pa.float64())), ("reference_size", pa.list_(pa.int32()))])
 
 
 def to_row(annotation: Annotation) -> dict[str, Any]:
@@ -124,6 +127,13 @@ def parse_runs(text: str, *, pixels: int) -> list[tuple[int, int]]:
     if edges and edges[-1] > pixels:
         raise ValueError("run lengths exceed the image")
     return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def encode_runs(mask: Mask) -> str:
+    """The inverse of ``runs_mask`` at the size of the mask."""
+    flat = np.concatenate([[False], mask.T.ravel(), [False]])
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    return " ".join(map(str, np.diff(edges, prepend=0)))
 
 
 def runs_mask(width: int, height: int, *, runs: Sequence[str], frame: Size) -> Mask:

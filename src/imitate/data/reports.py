@@ -46,7 +46,7 @@ def mimic_rules() -> Rules:
     )
 
 
-def split_report(text: str, *, study: str | None = None, mode: Literal["clean", "paper"] = "clean") -> Sections:
+def parse_sections(text: str, *, study: str | None = None, mode: Literal["clean", "paper"] = "clean") -> Sections:
     """Split a report in MIMIC-CXR's format by the published rules; linear in the length of the text.
 
     A header is a newline, a space, capitals, a colon and white space; the last section of a name counts. For 54

@@ -6,7 +6,6 @@ from hashlib import sha256
 
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
-from sklearn.model_selection import train_test_split
 
 from imitate.errors import UserError
 
@@ -41,6 +40,8 @@ def patient_folds(patients: Sequence[str], count: int, *, seed: int = 0) -> Int[
 
 def published_three(count: int, *, held_out: int) -> Shaped[np.ndarray, " count"]:
     """``train``, ``val`` or ``test`` by position: hold out with seed 0, then halve with seed 0, test half first."""
+    from sklearn.model_selection import train_test_split
+
     if count < 3:
         raise UserError(f"{count} images are too few for train, val and test: give at least 3")
     train, rest = train_test_split(np.arange(count), test_size=min(max(held_out, 2), count - 1), random_state=0)
@@ -52,6 +53,8 @@ def published_three(count: int, *, held_out: int) -> Shaped[np.ndarray, " count"
 
 def published_two(count: int, *, train: float) -> Shaped[np.ndarray, " count"]:
     """``train`` or ``val`` by position, with seed 0."""
+    from sklearn.model_selection import train_test_split
+
     if count < 2:
         raise UserError(f"{count} images are too few for train and val: give at least 2")
     _, val = train_test_split(np.arange(count), train_size=train, random_state=0)

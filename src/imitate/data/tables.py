@@ -1,21 +1,34 @@
 """Tables as archives and hospitals ship them: CSV, gzipped CSV, Parquet; and a patient split for those without one."""
 
+from __future__ import annotations
+
 import errno
 import gzip
 import hashlib
 import os
 import zlib
 from collections.abc import Collection, Sequence
+from importlib import import_module
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from imitate.data.manifest import Excluded, Record
 from imitate.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+else:
+
+    class _Pandas:
+        """Imported where it is first used: the help of a command reads a source's options and must not wait for it."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(import_module("pandas"), name)
+
+    pd = _Pandas()
 
 MISSING = "missing file"  # the reason of a record whose image is not there
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
@@ -34,6 +47,8 @@ def read_table(
     """
     if not path.is_file():
         raise UserError(f"no table {path.name} in {path.parent}: {_neighbours(path.parent)}")
+    import pyarrow as pa
+
     read = _read_parquet if path.suffix == ".parquet" else _read_csv
     try:
         table = read(path, required, optional, text)
@@ -101,6 +116,9 @@ def _wanted(path: Path, found: Sequence[str], required: Sequence[str], optional:
 
 
 def _read_parquet(path: Path, required: Sequence[str], optional: Sequence[str] | None, text: bool) -> pd.DataFrame:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     table = pq.read_table(path, columns=_wanted(path, pq.read_schema(path).names, required, optional))
     if text:
         table = table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
@@ -117,7 +135,7 @@ def _read_csv(path: Path, required: Sequence[str], optional: Sequence[str] | Non
 
 
 def _decode_csv(path: Path, **options: Any) -> pd.DataFrame:
-    """All columns: told to read only some, pandas no longer notices rows that are too long."""
+    """All columns: asked to read only some, pandas no longer notices rows that are too long."""
     with _open(path) as file:
         header = file.readline()
         delimiter = max(",;\t", key=lambda character: header.count(character.encode()))
@@ -172,13 +190,13 @@ def require_unique(ids: pd.Series, *, path: Path) -> None:
 
 
 def is_below(path: Path, root: Path) -> bool:
-    """Whether a path that a table told stays in ``root`` as it is written; links in the tree are the owner's own."""
+    """Whether a path that a table names stays in ``root`` as it is written; links in the tree are the owner's own."""
     whole, start = (Path(os.path.abspath(each)) for each in (path, root))  # noqa: PTH100 (resolve follows links)
     return whole.is_relative_to(start)
 
 
 def is_there(path: Path) -> bool:
-    """Whether it is a file; one that permissions hide counts, so that reading it tells."""
+    """Whether it is a file; one that permissions hide counts, so that reading it says so."""
     try:
         return path.is_file()
     except PermissionError:
@@ -187,3 +205,10 @@ def is_there(path: Path) -> bool:
         if error.errno != errno.ENAMETOOLONG:
             raise
         return False
+
+
+def present(record: Record, *, root: Path) -> Record | Excluded:
+    """The record, or why it is excluded where its image file is not there or not below ``root``."""
+    if not is_below(record.image, root):
+        return Excluded(record.image_id, "image outside the root")
+    return record if is_there(record.image) else Excluded(str(record.image), MISSING)

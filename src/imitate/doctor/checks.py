@@ -1,4 +1,4 @@
-"""What a check finds, and the checks that a raw tree and a prepared folder share."""
+"""What a check is, and the checks that a raw tree and a prepared folder share."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,10 +9,10 @@ import numpy as np
 State = Literal["ok", "warn", "broken"]
 
 
-class Finding(NamedTuple):
+class Check(NamedTuple):
     state: State
     what: str
-    told: str
+    found: str
 
 
 class Census(NamedTuple):
@@ -26,7 +26,7 @@ class Census(NamedTuple):
 
 
 def counts(census: Census) -> Counter[str]:
-    """Under the names of a source's expectations: images, patients, boxes, <class>, each also "in <split>"."""
+    """Under the names of a source's ``expected``: images, patients, boxes, <class>, each also "in <split>"."""
     found = Counter({"images": len(census.splits), "patients": len(set(census.patients)), "boxes": census.boxes})
     splits = np.array(census.splits)
     for split in set(census.splits):
@@ -38,29 +38,29 @@ def counts(census: Census) -> Counter[str]:
     return found
 
 
-def examine_splits(census: Census, *, overlap: State) -> Iterator[Finding]:
-    """``overlap`` is how bad it is that a patient of train or val stands in another split too."""
+def examine_splits(census: Census, *, overlap: State) -> Iterator[Check]:
+    """``overlap`` is how bad it is that a patient of train or val is in another split too."""
     sizes = Counter(census.splits)
-    yield Finding("ok", "splits", ", ".join(f"{count:,} {split}" for split, count in sizes.most_common()))
+    yield Check("ok", "splits", ", ".join(f"{count:,} {split}" for split, count in sizes.most_common()))
     homes: dict[str, set[str]] = {}
     for split, patient in zip(census.splits, census.patients, strict=True):
         homes.setdefault(patient, set()).add(split)
     shared = sum(len(splits) > 1 and bool(splits & {"train", "val"}) for splits in homes.values())
-    told = f"{shared:,} of {len(homes):,} stand in train or val and in another split"
-    yield Finding(overlap if shared else "ok", "patients", told)
+    found = f"{shared:,} of {len(homes):,} are in train or val and in another split"
+    yield Check(overlap if shared else "ok", "patients", found)
 
 
-def examine_labels(census: Census) -> Iterator[Finding]:
+def examine_labels(census: Census) -> Iterator[Check]:
     if not census.classes:
         return
     values = census.labels
     strange = int((~np.isin(values, (0, 1)) & ~np.isnan(values)).sum())
     if strange:
-        yield Finding("broken", "labels", f"{strange} values are neither 0, 1 nor unknown")
+        yield Check("broken", "labels", f"{strange} values are neither 0, 1 nor unknown")
     known = (~np.isnan(values)).sum(axis=0)
     positive = (values == 1).sum(axis=0)
-    shares = {name: yes / of for name, yes, of in zip(census.classes, positive, known, strict=True) if of}
-    single = [name for name, share in shares.items() if share in (0, 1)]
+    prevalence = {name: yes / of for name, yes, of in zip(census.classes, positive, known, strict=True) if of}
+    single = [name for name, value in prevalence.items() if value in (0, 1)]
     if single:
-        yield Finding("warn", "labels", f"positive for no image, or for every one: {', '.join(single)}")
-    yield Finding("ok", "prevalence", ", ".join(f"{name} {share:.1%}" for name, share in shares.items()))
+        yield Check("warn", "labels", f"positive for no image, or for every one: {', '.join(single)}")
+    yield Check("ok", "prevalence", ", ".join(f"{name} {value:.1%}" for name, value in prevalence.items()))

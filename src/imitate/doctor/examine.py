@@ -1,64 +1,47 @@
-"""``imitate doctor``: is this raw tree, prepared folder, run or installation sound?"""
+"""Recognise what lies at a path, check it, and print what was found."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from imitate.doctor.checks import Finding, State
+from imitate.doctor.checks import Check, State
 from imitate.doctor.installation import examine_installation
 from imitate.doctor.prepared import examine_prepared
-from imitate.doctor.raw import examine_raw
+from imitate.doctor.raw import examine_raw, recognise
 from imitate.doctor.run import examine_run
 from imitate.errors import UserError
-from imitate.names import SourceName
 
 COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "broken": "bold red"}
 PREPARED = ("meta.json", "images.npy", "progress.jsonl")
 RUN = ("config.yaml", "metrics.jsonl", "model")
-RAW: tuple[tuple[SourceName, tuple[str, ...]], ...] = (  # the first whose files are all there
-    ("rsna", ("stage_2_train_labels.csv",)),
-    ("chestxray14", ("Data_Entry_2017*.csv",)),
-    ("siim", ("train-rle.csv",)),
-    ("siim", ("stage_2_train.csv",)),
-    ("covidx", ("train_COVIDx*.txt",)),
-    ("mimic-cxr", ("mimic-cxr-*-metadata.csv*",)),
-    ("open-i", ("indiana_reports.csv",)),
-    ("open-i", ("NLMCXR_reports.tgz",)),
-    ("open-i", ("ecgen-radiology",)),
-    ("object-cxr", ("train.csv", "dev.csv")),
-    ("chexpert", ("train.csv", "valid.csv")),
-)
 
 
-def doctor(paths: tuple[Path, ...] = (), /, *, source: SourceName | None = None) -> None:
-    """Check raw trees, prepared folders and runs; without a path, the installation.
-
-    What is broken ends in an error (exit code 2); a warning does not, as it may well be as it should.
-
-    Args:
-        paths: What to check; each is recognised by its files.
-        source: What a raw tree is, where its files do not tell.
-    """
+def examine(paths: Sequence[Path], *, source: str | None = None, options: Mapping[str, Any] | None = None) -> None:
+    """Print a table of checks for each path, or for the installation; UserError where something is broken."""
+    if options and source is None:
+        raise UserError(f"options of a source ({', '.join(options)}) without one: name the --source of the raw tree")
     console = Console()
     broken = []
-    for title, findings in [_recognised(path, source) for path in paths] or [("installation", examine_installation())]:
+    examined = [_recognised(path, source, options or {}) for path in paths] or [("installation", examine_installation())]
+    for title, checks in examined:
         console.print(Text(title, "bold"), soft_wrap=True)
         table = Table()
         for column in ("", "check", "found"):
             table.add_column(column, overflow="fold")
-        for finding in findings:
-            table.add_row(Text(finding.state, COLOURS[finding.state]), Text(finding.what), Text(finding.told))
-            if finding.state == "broken":
-                broken.append(f"{finding.what}: {finding.told}")
+        for check in checks:
+            table.add_row(Text(check.state, COLOURS[check.state]), Text(check.what), Text(check.found))
+            if check.state == "broken":
+                broken.append(f"{check.what}: {check.found}")
         console.print(table)
     if broken:
         raise UserError(f"{len(broken)} broken: {'; '.join(broken)}")
 
 
-def _recognised(path: Path, source: SourceName | None) -> tuple[str, Iterator[Finding]]:
+def _recognised(path: Path, source: str | None, options: Mapping[str, Any]) -> tuple[str, Iterator[Check]]:
     if not path.exists():
         raise UserError(f"nothing at {path}: give a raw tree, a prepared folder or a run")
     if source is None:
@@ -66,8 +49,7 @@ def _recognised(path: Path, source: SourceName | None) -> tuple[str, Iterator[Fi
             return f"prepared folder {path}", examine_prepared(path)
         if any((path / name).exists() for name in RUN):
             return f"run {path}", examine_run(path)
-        matches = (name for name, signs in RAW if all(any(path.glob(sign)) for sign in signs))
-        source = next(matches, None)
+        source = recognise(path)
     if source is None:
-        raise UserError(f"cannot tell what {path} is: name its --source, or give the folder that holds its tables")
-    return f"raw tree {path}, {source}", examine_raw(path, source)
+        raise UserError(f"{path} is not recognised: name its --source, or give the folder that holds its tables")
+    return f"raw tree {path}, {source}", examine_raw(path, source, options)

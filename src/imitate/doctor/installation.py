@@ -9,21 +9,21 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from imitate.doctor.checks import Finding
+from imitate.doctor.checks import Check
 
 ROOM = 20  # GiB; MIMIC-CXR at 256 px takes 14
 
 
-def examine_installation() -> Iterator[Finding]:
-    yield Finding("ok", "python", f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores")
+def examine_installation() -> Iterator[Check]:
+    yield Check("ok", "python", f"{platform.python_version()} on {platform.machine()}, {os.cpu_count()} cores")
     yield from _packages()
     yield from _devices()
     free = shutil.disk_usage(Path.cwd()).free >> 30
-    yield Finding("ok" if free >= ROOM else "warn", "disk", f"{free} GiB free here; MIMIC-CXR at 256 px takes 14")
+    yield Check("ok" if free >= ROOM else "warn", "disk", f"{free} GiB free here; MIMIC-CXR at 256 px takes 14")
     yield from _decoders()
 
 
-def _packages() -> Iterator[Finding]:
+def _packages() -> Iterator[Check]:
     """Each dependency that the distribution declares, extras left out."""
     for package in map(Requirement, requires("imitate-cxr") or []):
         if package.marker and not package.marker.evaluate({"extra": ""}):
@@ -31,37 +31,38 @@ def _packages() -> Iterator[Finding]:
         try:
             found = version(package.name)
         except PackageNotFoundError:
-            yield Finding("broken", package.name, f"is not installed: pip install '{package}'")
+            yield Check("broken", package.name, f"is not installed: pip install '{package}'")
             continue
         if package.specifier.contains(found, prereleases=True):
-            yield Finding("ok", package.name, found)
+            yield Check("ok", package.name, found)
         else:
-            yield Finding("broken", package.name, f"{found} is installed: pip install '{package}'")
+            yield Check("broken", package.name, f"{found} is installed: pip install '{package}'")
 
 
-def _devices() -> Iterator[Finding]:
+def _devices() -> Iterator[Check]:
     import torch
 
     try:
         import torchvision  # noqa: F401  beside another torch than its own, its operators do not load
     except (ImportError, RuntimeError) as error:
-        told = f"does not load beside torch {torch.__version__} ({' '.join(str(error).split())}): install both together"
-        yield Finding("broken", "torchvision", told)
+        reason = " ".join(str(error).split())
+        found = f"does not load beside torch {torch.__version__} ({reason}): install both together"
+        yield Check("broken", "torchvision", found)
     if not torch.cuda.is_available():
-        yield Finding("ok", "GPU", "none that torch can use: everything runs on the CPU")
+        yield Check("ok", "GPU", "none that torch can use: everything runs on the CPU")
     for index in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(index)
-        yield Finding("ok", "GPU", f"{device.name}, {device.total_memory >> 30} GiB")
+        yield Check("ok", "GPU", f"{device.name}, {device.total_memory >> 30} GiB")
 
 
-def _decoders() -> Iterator[Finding]:
+def _decoders() -> Iterator[Check]:
     from pydicom import uid
     from pydicom.pixels import get_decoder
 
     codecs = (uid.JPEGBaseline8Bit, uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless, uid.RLELossless)
     missing = [codec.name for codec in codecs if not get_decoder(codec).is_available]
     if missing:
-        told = f"cannot decode {', '.join(missing)}: pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
-        yield Finding("warn", "DICOM", told)
+        found = f"cannot decode {', '.join(missing)}: pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+        yield Check("warn", "DICOM", found)
     else:
-        yield Finding("ok", "DICOM", "decodes JPEG, lossless JPEG, JPEG-LS, JPEG 2000 and RLE")
+        yield Check("ok", "DICOM", "decodes JPEG, lossless JPEG, JPEG-LS, JPEG 2000 and RLE")

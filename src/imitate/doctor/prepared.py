@@ -6,24 +6,24 @@ from pathlib import Path
 import numpy as np
 
 from imitate.data.prepared import Prepared
-from imitate.doctor.checks import Census, Finding, State, examine_labels, examine_splits
+from imitate.doctor.checks import Census, Check, State, examine_labels, examine_splits
 from imitate.errors import UserError
 from imitate.names import SECTIONS
 
 
-def examine_prepared(path: Path) -> Iterator[Finding]:
+def examine_prepared(path: Path) -> Iterator[Check]:
     """Shapes, fingerprint, splits, labels, text."""
     try:
         data = Prepared.open(path)
     except UserError as error:
-        yield Finding("broken", "folder", str(error))
+        yield Check("broken", "folder", str(error))
         return
     size, mode = data.meta["size"], data.meta["mode"]
-    yield Finding("ok", "folder", f"{len(data):,} images of {size} px from {data.meta['source']}, mode {mode}")
+    yield Check("ok", "folder", f"{len(data):,} images of {size} px from {data.meta['source']}, mode {mode}")
     for name, pixels in (("images", data.images), ("masks", data.masks)):
         if pixels is not None and (pixels.shape != (len(data), size, size) or pixels.dtype != np.uint8):
             found = " x ".join(map(str, pixels.shape))
-            yield Finding("broken", name, f"{pixels.dtype} {found}, not uint8 {len(data)} x {size} x {size}")
+            yield Check("broken", name, f"{pixels.dtype} {found}, not uint8 {len(data)} x {size} x {size}")
     yield _compare_fingerprint(data)
     census = Census(
         splits=data.table["split"].tolist(),
@@ -37,30 +37,30 @@ def examine_prepared(path: Path) -> Iterator[Finding]:
     yield from _examine_text(data)
 
 
-def _compare_fingerprint(data: Prepared) -> Finding:
+def _compare_fingerprint(data: Prepared) -> Check:
     from imitate.data.writing import fingerprint
 
     if fingerprint(data.root) == data.meta["fingerprint"]:
-        return Finding("ok", "fingerprint", "as written")
-    return Finding("broken", "fingerprint", f"{data.root} changed since it was written: prepare it again")
+        return Check("ok", "fingerprint", "as written")
+    return Check("broken", "fingerprint", f"{data.root} changed since it was written: prepare it again")
 
 
-def _examine_text(data: Prepared) -> Iterator[Finding]:
+def _examine_text(data: Prepared) -> Iterator[Check]:
     present = {section: data.has(section) for section in SECTIONS}
     if not any(rows.any() for rows in present.values()):
         return
-    yield Finding("ok", "text", ", ".join(f"{rows.mean():.0%} have {section}" for section, rows in present.items()))
+    yield Check("ok", "text", ", ".join(f"{rows.mean():.0%} have {section}" for section, rows in present.items()))
     encoders = [folder for folder in sorted((data.root / "text").glob("*")) if folder.is_dir()]
     if not encoders:
-        yield Finding("ok", "embeddings", "none yet: the first pre-training computes them")
+        yield Check("ok", "embeddings", "none yet: the first pre-training computes them")
     for encoder in encoders:
         if not (encoder / "meta.json").is_file():  # written last
-            yield Finding("ok", f"embeddings {encoder.name}", "unfinished: the next pre-training computes them again")
+            yield Check("ok", f"embeddings {encoder.name}", "unfinished: the next pre-training computes them again")
             continue
         faults = [fault for section, rows in present.items() if (fault := _fault(encoder / f"{section}.npy", rows))]
         state: State = "broken" if faults else "ok"
-        told = f"{', '.join(faults)}: delete {encoder}" if faults else "fit the table"
-        yield Finding(state, f"embeddings {encoder.name}", told)
+        found = f"{', '.join(faults)}: delete {encoder}" if faults else "fit the table"
+        yield Check(state, f"embeddings {encoder.name}", found)
 
 
 def _fault(path: Path, present: np.ndarray) -> str | None:

@@ -5,70 +5,114 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from imitate.data.prepared import Dropped, Record
+from imitate.config import validate
+from imitate.data.annotations import Box
+from imitate.data.manifest import Excluded, Record
 from imitate.data.tables import MISSING
-from imitate.doctor.checks import Census, Finding, counts, examine_labels, examine_splits
+from imitate.doctor.checks import Census, Check, counts, examine_labels, examine_splits
 from imitate.errors import UserError
-from imitate.names import SourceName
-from imitate.sources import SourceOptions, dataset
+from imitate.sources import BUILT_IN, Traits, find_source, source_names
 
 SAMPLE = 16  # images to decode
 SHOWN = 4  # counts that differ
 
 
-def examine_raw(path: Path, source: SourceName) -> Iterator[Finding]:
-    """Tables, missing files, counts, splits, labels; a few images are decoded."""
-    origin = dataset(source)
+def recognise(path: Path) -> str | None:
+    """The source whose signs the tree has; None where there is none, UserError where it may be one of several."""
+    built_in = [name for name in BUILT_IN if _matches(path, name)]
+    installed = [name for name in source_names() if name not in BUILT_IN and _matches(path, name)]
+    found = [*built_in[:1], *installed]
+    if len(found) > 1:
+        raise UserError(f"{path} may be of {' or '.join(found)}: name its --source")
+    return found[0] if found else None
+
+
+def examine_raw(path: Path, source: str, options: Mapping[str, Any] | None = None) -> Iterator[Check]:
+    """Tables, missing files, counts, splits, labels; a few images are decoded.
+
+    ``options`` are those of the source, without ``raw``. Counts are of the projections that are selected by default.
+    """
+    origin = find_source(source)
+    chosen = validate(origin.Options, {**(options or {}), "raw": path}, where=source)
     records: list[Record] = []
-    dropped: Counter[str] = Counter()
+    excluded: Counter[str] = Counter()
     try:
-        for record in origin.records(SourceOptions(raw=path)):
-            if isinstance(record, Dropped):
-                dropped[record.reason] += 1
+        for record in origin.records(chosen):
+            if isinstance(record, Excluded):
+                excluded[record.reason] += 1
             else:
                 records.append(record)
     except UserError as error:
-        yield Finding("broken", "tables", str(error))
+        yield Check("broken", "tables", str(error))
         return
-    yield Finding("ok" if records else "broken", "records", f"{len(records):,} usable, {dropped.total():,} left out")
-    for reason, count in dropped.most_common():
-        yield Finding("warn" if reason == MISSING else "ok", "left out", f"{count:,} x {reason}")
+    yield Check("ok" if records else "broken", "records", f"{len(records):,} usable, {excluded.total():,} excluded")
+    for reason, count in excluded.most_common():
+        yield Check("warn" if reason == MISSING else "ok", "excluded", f"{count:,} x {reason}")
     if not records:
         return
-    labels = [[(record.labels or {}).get(name, math.nan) for name in origin.classes] for record in records]
-    census = Census(
-        splits=[record.split for record in records],
-        patients=[record.patient for record in records],
-        labels=np.array(labels, np.float32),
-        classes=origin.classes,
-        boxes=sum(len(record.boxes) for record in records),
-    )
-    if origin.expectations:
-        found = counts(census) + Counter({f"dropped: {reason}": count for reason, count in dropped.items()})
-        found["records"] = len(records) + dropped.total()
-        yield _compare(found, origin.expectations)
-    yield from examine_splits(census, overlap="broken")
+    traits, mode = origin.traits_of(chosen), getattr(chosen, "mode", "clean")
+    yield _examine_projections(records, traits)
+    census = _census(records, traits, origin.classes_of(chosen))
+    if origin.expected and mode == "clean":
+        found = counts(census) + Counter(
+            f"{record.projection} images in {record.split}" for record in records if not _selected(record, traits)
+        )
+        found["records"] = len(records) + excluded.total()
+        yield _compare(found, origin.expected)
+    yield from examine_splits(census, overlap="broken" if mode == "clean" else "warn")
+    if traits.patients != "patients":
+        ids = f"name {traits.patients}, not patients: a patient may have several, in more than one split"
+        yield Check("warn", "patient ids", ids)
     yield from examine_labels(census)
     yield _decode([record.image for record in records])
 
 
-def _compare(found: Mapping[str, int], expectations: Mapping[str, int]) -> Finding:
+def _matches(path: Path, name: str) -> bool:
+    return any(all(any(path.glob(sign)) for sign in signs) for signs in find_source(name).signs)
+
+
+def _selected(record: Record, traits: Traits) -> bool:
+    return traits.projections is None or record.projection in traits.projections
+
+
+def _census(records: Sequence[Record], traits: Traits, classes: tuple[str, ...]) -> Census:
+    chosen = [record for record in records if _selected(record, traits)]
+    labels = [[(record.labels or {}).get(name, math.nan) for name in classes] for record in chosen]
+    return Census(
+        splits=[record.split for record in chosen],
+        patients=[record.patient for record in chosen],
+        labels=np.array(labels, np.float32).reshape(len(chosen), len(classes)),
+        classes=classes,
+        boxes=sum(isinstance(annotation, Box) for record in chosen for annotation in record.annotations),
+    )
+
+
+def _examine_projections(records: Sequence[Record], traits: Traits) -> Check:
+    sizes = Counter(record.projection or "unknown" for record in records)
+    listed = ", ".join(f"{count:,} {name}" for name, count in sizes.most_common())
+    if traits.projections is None:
+        return Check("ok", "projections", f"{listed}; all are selected by default")
+    some = any(_selected(record, traits) for record in records)
+    default = ", ".join(name or "unknown" for name in traits.projections)
+    return Check("ok" if some else "broken", "projections", f"{listed}; selected by default: {default}")
+
+
+def _compare(found: Mapping[str, int], expected: Mapping[str, int]) -> Check:
     """The published counts are of a copy of the data and of its full size: to differ from them is no fault."""
     differ = [
-        f"{what} {found.get(what, 0):,} of {count:,}"
-        for what, count in expectations.items()
-        if found.get(what, 0) != count
+        f"{what} {found.get(what, 0):,} of {count:,}" for what, count in expected.items() if found.get(what, 0) != count
     ]
     if not differ:
-        return Finding("ok", "published counts", f"all {len(expectations)} agree")
+        return Check("ok", "published counts", f"all {len(expected)} agree")
     more = f", and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
-    return Finding("warn", "published counts", f"a part, or another version? {', '.join(differ[:SHOWN])}{more}")
+    return Check("warn", "published counts", f"a part, or another version? {', '.join(differ[:SHOWN])}{more}")
 
 
-def _decode(images: Sequence[Path]) -> Finding:
+def _decode(images: Sequence[Path]) -> Check:
     from imitate.data.pixels import ImageError, read_gray
 
     sample = random.Random(0).sample(images, min(SAMPLE, len(images)))
@@ -80,8 +124,8 @@ def _decode(images: Sequence[Path]) -> Finding:
         except ImageError as error:
             reasons[error.reason] += 1
     if not reasons:
-        return Finding("ok", "images", f"{len(sample)} decoded, sides of {min(sides)} to {max(sides)} px")
-    told = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
-    return Finding(
-        "warn" if sides else "broken", "images", f"{reasons.total()} of {len(sample)} cannot be decoded: {told}"
+        return Check("ok", "images", f"{len(sample)} decoded, sides of {min(sides)} to {max(sides)} px")
+    listed = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
+    return Check(
+        "warn" if sides else "broken", "images", f"{reasons.total()} of {len(sample)} cannot be decoded: {listed}"
     )

@@ -8,59 +8,59 @@ from typing import Any
 
 from imitate.config import Recipe, read_yaml, validate
 from imitate.data.prepared import Prepared
-from imitate.doctor.checks import Finding
+from imitate.doctor.checks import Check
 from imitate.errors import UserError
 
 
-def examine_run(path: Path) -> Iterator[Finding]:
+def examine_run(path: Path) -> Iterator[Check]:
     yield from _settings(path / "config.yaml")
     yield _progress(path / "metrics.jsonl")
     if (path / "last.ckpt").is_file():
-        yield Finding("ok", "last.ckpt", "is there")
+        yield Check("ok", "last.ckpt", "is there")
     else:
-        yield Finding("warn", "last.ckpt", "absent: this run cannot be continued")
+        yield Check("warn", "last.ckpt", "absent: this run cannot be continued")
     model = path / "model"
     if (model / "config.json").is_file() and any(model.glob("*.safetensors")):
-        yield Finding("ok", "model", "is there")
+        yield Check("ok", "model", "is there")
     else:
-        yield Finding("warn", "model", "incomplete: the end of each epoch writes it")
+        yield Check("warn", "model", "incomplete: the end of each epoch writes it")
 
 
-def _settings(path: Path) -> Iterator[Finding]:
+def _settings(path: Path) -> Iterator[Check]:
     """The recipe, and the prepared folder that it was trained on."""
     if not path.is_file():
-        yield Finding("warn", "config.yaml", "absent: this run cannot be continued")
+        yield Check("warn", "config.yaml", "absent: this run cannot be continued")
         return
     try:
         values = read_yaml(path, holds="keys and values")
         data = values.pop("data", {})
         recipe = validate(Recipe, values, where=str(path))
     except UserError as error:
-        yield Finding("broken", "config.yaml", str(error))
+        yield Check("broken", "config.yaml", str(error))
         return
-    yield Finding("ok", "config.yaml", f"{recipe.model.backbone}, {recipe.training.epochs} epochs")
+    yield Check("ok", "config.yaml", f"{recipe.model.backbone}, {recipe.training.epochs} epochs")
     yield _data(data)
 
 
-def _data(data: dict[str, Any]) -> Finding:
+def _data(data: dict[str, Any]) -> Check:
     path = Path(data.get("path", ""))
     try:
         found = Prepared.open(path).meta["fingerprint"]
     except UserError as error:
-        return Finding("warn", "data", str(error))
+        return Check("warn", "data", str(error))
     if found != data.get("fingerprint"):
-        return Finding("warn", "data", f"{path} is no longer what this run was trained on")
-    return Finding("ok", "data", str(path))
+        return Check("warn", "data", f"{path} is no longer what this run was trained on")
+    return Check("ok", "data", str(path))
 
 
-def _progress(path: Path) -> Finding:
+def _progress(path: Path) -> Check:
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     try:
         entries = [json.loads(line) for line in lines]
     except ValueError:
-        return Finding("warn", "metrics.jsonl", "a line is torn: the run was stopped while it wrote")
+        return Check("warn", "metrics.jsonl", "a line is torn: the run was stopped while it wrote")
     if not entries:
-        return Finding("warn", "metrics.jsonl", "no step is logged yet")
+        return Check("warn", "metrics.jsonl", "no step is logged yet")
     if not all(math.isfinite(entry.get("loss", 0.0)) for entry in entries):
-        return Finding("broken", "metrics.jsonl", "a loss is not finite: lower the learning rate")
-    return Finding("ok", "metrics.jsonl", f"{len(entries):,} entries, up to step {entries[-1]['step']:,}")
+        return Check("broken", "metrics.jsonl", "a loss is not finite: lower the learning rate")
+    return Check("ok", "metrics.jsonl", f"{len(entries):,} entries, up to step {entries[-1]['step']:,}")

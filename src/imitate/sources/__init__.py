@@ -1,60 +1,101 @@
-"""The sources that ``imitate prepare`` reads: one file each, turning a raw tree into records."""
+"""The sources that ``imitate prepare`` reads: one file each, turning a raw tree into records.
 
+Another package adds its own through the entry-point group ``imitate.sources``: a name, and the ``Source`` behind it.
+Modules of this package import nothing that is slow to start, since the command line reads their options for its help.
+"""
+
+from __future__ import annotations
+
+import logging
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pydantic import Field
 
 from imitate.config import Config
-from imitate.data.prepared import Dropped, Record
-from imitate.data.tables import MISSING, is_below, is_there
-from imitate.names import Mode
+from imitate.errors import UserError
+
+if TYPE_CHECKING:
+    from imitate.data.manifest import Excluded, Record
+
+log = logging.getLogger(__name__)
+GROUP = "imitate.sources"
+BUILT_IN = (  # ``doctor`` takes the first whose signs a raw tree has
+    *("rsna", "chestxray14", "siim", "covidx", "mimic-cxr", "open-i", "object-cxr", "chexpert"),
+    *("table", "synthetic"),
+)
+NO_CLASSES: tuple[str, ...] = ()
 
 
-class TableColumns(Config):
-    """Where the ``table`` source finds things; the defaults are the names that it looks for."""
+class Options(Config):
+    """What every source that reads a raw tree asks for; each source adds what it uses itself."""
 
-    image_path: str = "image_path"
-    patient: str = "patient"
-    study: str = "study"
-    split: str = "split"
-    view: str = "view"
-    report: str = "report"
-    findings: str = "findings"
-    impression: str = "impression"
-    labels: tuple[str, ...] = ()  # label columns, 0/1/blank
+    raw: Path = Field(description="the raw archive: the folder that holds its tables")
 
 
-class SourceOptions(Config):
-    """What the user says of a raw tree."""
+class Traits(Config):
+    """What those who use a prepared folder must know of its source; it stands in ``index.json``."""
 
-    raw: Path = Path()  # the raw archive; synthetic: needs none
-    mode: Mode = "clean"  # paper: the sizes, splits and quirks behind published tables
-    reports: Path | None = None  # mimic-cxr: mimic-cxr-reports.zip or the folder it unpacks to; default: below raw
-    columns: TableColumns = TableColumns()  # table
-    sections: Path | None = None  # table: YAML that maps a house style's section headers
-    n: int = 200  # synthetic: number of images
-    seed: int = 0  # synthetic
-    split_by: Literal["official", "patient"] = "official"  # chestxray14: its own lists, or 70/10/20 by patient
-
-
-class Dataset(NamedTuple):
-    """``records`` yields every usable image, and a Dropped for each one that is not; UserError for a wrong tree."""
-
-    records: Callable[[SourceOptions], Iterator[Record | Dropped]]
-    classes: tuple[str, ...] = ()  # the order of the label vector; () where there are none or they come with the data
-    expectations: Mapping[str, int] = {}  # counts of the published data (clean mode), for `imitate doctor` to compare
+    exclusive: bool = False  # the classes exclude each other
+    patients: Literal["patients", "studies", "images"] = "patients"  # what a patient id really identifies
+    uncertainty: str = ""  # what uncertain labels become, in words
+    test_sets: tuple[str, ...] = ("test",)
+    masks: bool = False  # masks are drawn from the annotations
+    projections: tuple[str, ...] | None = None  # selected by default at training and evaluation; None: all of them
+    prompts: str = ""  # name of a file of built-in prompts (inference/prompt_files/NAME.yaml)
+    tone: str = "unknown"
 
 
-def dataset(name: str) -> Dataset:
-    """The source of this name; each module of this package ends in ``DATASET = Dataset(...)``."""
-    module = import_module(f"{__name__}.{name.replace('-', '_')}")
-    found: Dataset = module.DATASET
+class Source(NamedTuple):
+    """``records`` yields a Record for every usable image, an Excluded for each other; UserError for a wrong tree.
+
+    Each record has one label for every class, NaN where unknown, or none at all.
+    """
+
+    records: Callable[[Any], Iterator[Record | Excluded]]
+    Options: type[Config]
+    classes: tuple[str, ...] | Callable[[Any], tuple[str, ...]] = NO_CLASSES  # the order of the label vector
+    signs: tuple[tuple[str, ...], ...] = ()  # glob patterns; a tree that matches all of one tuple is of this source
+    expected: Mapping[str, int] = {}  # published counts for doctor, of the default options and projections
+    traits: Traits | Callable[[Any], Traits] = Traits()
+
+    def classes_of(self, options: Config) -> tuple[str, ...]:
+        return self.classes(options) if callable(self.classes) else self.classes
+
+    def traits_of(self, options: Config) -> Traits:
+        return self.traits if isinstance(self.traits, Traits) else self.traits(options)
+
+
+def find_source(name: str) -> Source:
+    """The built-in source of this name, else the installed one; UserError lists the names."""
+    installed = _installed()
+    if name in BUILT_IN:
+        source: Any = import_module(f"{__name__}.{name.replace('-', '_')}").SOURCE
+        return source
+    if name not in installed:
+        raise UserError(f"no source {name!r}: choose among {', '.join(source_names())}")
+    try:
+        source = installed[name].load()
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"source {name!r} ({installed[name].value}) cannot be loaded: {error}") from error
+    if not isinstance(source, Source):
+        raise UserError(f"source {name!r} ({installed[name].value}) is a {type(source).__name__}, not a Source")
+    return source
+
+
+def source_names() -> list[str]:
+    """The built-in sources and the installed ones."""
+    return [*sorted(BUILT_IN), *sorted(_installed())]
+
+
+@cache
+def _installed() -> dict[str, EntryPoint]:
+    """The entry points of other packages; a built-in source keeps its name."""
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    for name in sorted(found.keys() & set(BUILT_IN)):
+        log.warning("the source %s of %s is ignored: a built-in source has this name", name, found.pop(name).value)
     return found
-
-
-def present(record: Record, *, root: Path) -> Record | Dropped:
-    """The record, or why it is left out where its image file is not there or not below ``root``."""
-    if not is_below(record.image, root):
-        return Dropped(record.image_id, "image outside the root")
-    return record if is_there(record.image) else Dropped(str(record.image), MISSING)

@@ -1,24 +1,26 @@
 """NIH ChestX-ray14: PNG files, fourteen findings, boxes on 880 images of the official test list.
 
 ``split_by`` official: the published lists, a tenth of train_val being val, drawn by patient. ``split_by`` patient:
-70/10/20 of all images by patient, for parts of the archive whose official test is missing or skewed. The mode plays
-no part.
+70/10/20 of all images by patient, for parts of the archive whose official test is missing or skewed.
 """
+
+from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import pandas as pd
+from pydantic import Field
 
 from imitate.data.annotations import Box, box_fault
-from imitate.data.prepared import Dropped, Record
+from imitate.data.manifest import Excluded, Record
 from imitate.data.splits import draw_patients, require_splits
-from imitate.data.tables import MISSING, column_values, find, read_table, require_filled, require_unique
+from imitate.data.tables import MISSING, column_values, find, pd, read_table, require_filled, require_unique
 from imitate.errors import UserError
 from imitate.names import NIH
-from imitate.sources import Dataset, SourceOptions
+from imitate.sources import Options, Source
 
 COUNTS = {
     "Atelectasis": 11_559,
@@ -39,11 +41,17 @@ COUNTS = {
 SPELLINGS = {"Infiltrate": "Infiltration"}  # in the table of boxes
 FRAME = (1024, 1024)  # the published size, in which the boxes count even where the files are smaller
 IMAGES = ("images/*.png", "images_*/*.png", "images_*/images/*.png")
-COLUMNS = {"Image Index": "name", "Finding Labels": "findings", "Patient ID": "patient", "View Position": "view"}
+COLUMNS = {"Image Index": "name", "Finding Labels": "findings", "Patient ID": "patient", "View Position": "projection"}
 Boxes = Mapping[str, list[Box]]
 
 
-def records(options: SourceOptions) -> Iterator[Record | Dropped]:
+class ChestXray14Options(Options):
+    split_by: Literal["official", "patient"] = Field(
+        "official", description="official: the published lists; patient: 70/10/20 of all images by patient"
+    )
+
+
+def records(options: ChestXray14Options) -> Iterator[Record | Excluded]:
     path = find(options.raw, "Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
     table = read_table(path, list(COLUMNS), text=True)[list(COLUMNS)].rename(columns=COLUMNS)
     require_filled(table, ["name", "findings", "patient"], path=path)
@@ -58,7 +66,7 @@ def records(options: SourceOptions) -> Iterator[Record | Dropped]:
         yield _record(row, files.get(row[0]), boxes, path)
 
 
-def _splits(table: pd.DataFrame, options: SourceOptions) -> pd.Series:
+def _splits(table: pd.DataFrame, options: ChestXray14Options) -> pd.Series:
     """The split of each row; "" for an image in neither list."""
     splits = pd.Series("", index=table.index, dtype=object)
     if options.split_by == "patient":
@@ -69,7 +77,7 @@ def _splits(table: pd.DataFrame, options: SourceOptions) -> pd.Series:
         train_val, test = (_listed(table["name"], options.raw / f"{part}_list.txt") for part in ("train_val", "test"))
         if (train_val & test).any():
             both = table["name"][train_val & test]
-            raise UserError(f"{options.raw}: {len(both)} images are in both lists, {both.iloc[0]} first: mend them")
+            raise UserError(f"{options.raw}: {len(both)} images are in both lists, {both.iloc[0]} first: correct them")
         pool, val_images = train_val | test, round(0.1 * train_val.sum())
     train = pool & ~test
     splits[train], splits[test] = "train", "test"
@@ -98,7 +106,7 @@ def _boxes(path: Path) -> Boxes:
         table[column] = column_values(table, column, path=path)
     for name, finding, *corners in table.iloc[:, :6].itertuples(index=False):
         x, y, width, height = map(float, corners)
-        boxes[name].append(Box(_class(finding, path), x, y, width, height))
+        boxes[name].append(Box(_class(finding, path), x, y, width, height, reference_size=FRAME))
     return boxes
 
 
@@ -109,30 +117,32 @@ def _class(finding: str, path: Path) -> str:
     return name
 
 
-def _record(row: tuple[str, ...], file: Path | None, boxes: Boxes, path: Path) -> Record | Dropped:
-    name, findings, patient, view, split = row
+def _record(row: tuple[str, ...], file: Path | None, boxes: Boxes, path: Path) -> Record | Excluded:
+    name, findings, patient, projection, split = row
     found = {_class(finding, path) for finding in findings.split("|") if finding != "No Finding"}
     drawn = tuple(boxes.get(name, ()))
     fault = next(filter(None, (box_fault(box, frame=FRAME) for box in drawn)), None)
     if file is None or not split or fault:
-        return Dropped(name, fault or ("in neither list" if file else MISSING))
+        return Excluded(name, fault or ("in neither list" if file else MISSING))
     return Record(
         image_id=name,
         image=file,
         patient=patient,
         study=file.stem,  # each image is a follow-up of its own
         split=split,
-        view=view,
+        projection=projection.strip().upper(),
         labels={name: float(name in found) for name in NIH},
-        boxes=drawn,
-        frame=FRAME,
+        annotations=drawn,
+        annotated=bool(drawn),  # who drew boxes saw these images alone
     )
 
 
-DATASET = Dataset(
+SOURCE = Source(
     records,
+    ChestXray14Options,
     NIH,
-    {
+    signs=(("Data_Entry_2017*.csv",),),
+    expected={
         "images": 112_120,
         "patients": 30_805,
         "images in test": 25_596,

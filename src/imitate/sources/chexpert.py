@@ -1,9 +1,10 @@
-"""CheXpert: frontal radiographs, the five competition findings, and the retrieval sets 5x200 and 8x200.
+"""CheXpert: the five competition findings, and the retrieval sets 5x200 and 8x200.
 
 Uncertain labels count as published: positive for Atelectasis, Edema and Pleural Effusion, negative for the others;
 blank is negative. Test is the official valid.csv. Validation has 5,000 images, a tenth of a tree below 50,000.
-clean: drawn by patient, patients of the retrieval sets left out. paper: drawn by image from all views, as published
-(without its bug that left the drawn rows in train), only the 5x200 images left out.
+clean: drawn by patient among the frontal images, laterals follow their patient, patients of the retrieval sets are
+excluded. paper: drawn by image from all projections, as published (without its bug that left the drawn rows in train),
+only the 5x200 images excluded. The default selection is the frontal images, in both.
 
 5x200 comes from chexpert_5x200.csv beside the tables (``Path``, and ``Report Impression`` as text where it has it).
 Without it, it is drawn anew by the published rule, which shares about a third of the images: split "5x200-regen".
@@ -12,18 +13,20 @@ unknown in every other split. groundtruth.csv, the radiologists' labels of the t
 one frontal image a study; it can come without, as it was released years later.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
+from pydantic import Field
 
-from imitate.data.prepared import Dropped, Record
+from imitate.data.manifest import Excluded, Record
 from imitate.data.splits import draw_patients, require_splits
-from imitate.data.tables import column_values, find, read_table, require_unique
+from imitate.data.tables import column_values, find, pd, present, read_table, require_unique
 from imitate.errors import UserError
 from imitate.names import CHEXPERT, Mode
-from imitate.sources import Dataset, SourceOptions, present
+from imitate.sources import Options, Source, Traits
 
 UNCERTAIN = {"Atelectasis": 1.0, "Cardiomegaly": 0.0, "Consolidation": 0.0, "Edema": 1.0, "Pleural Effusion": 1.0}
 CLASSES = tuple(UNCERTAIN)
@@ -33,11 +36,16 @@ EIGHT = (
     *("Pneumothorax", "Pleural Effusion", "Fracture"),
 )
 REGENERATED = "5x200-regen"
-LISTED, LEFT_OUT = "in a retrieval set", "patient of a retrieval set"
+LISTED, EXCLUDED = "in a retrieval set", "patient of a retrieval set"
+FRONTAL = ("PA", "AP", "FRONTAL")
 log = logging.getLogger(__name__)
 
 
-def records(options: SourceOptions) -> Iterator[Record | Dropped]:
+class ChexpertOptions(Options):
+    mode: Mode = Field("clean", description="paper: validation by image from all projections, as published")
+
+
+def records(options: ChexpertOptions) -> Iterator[Record | Excluded]:
     raw, mode = options.raw, options.mode
     train, valid = (_table(find(raw, f"{part}.csv")) for part in ("train", "valid"))
     find(raw, "train")
@@ -63,7 +71,9 @@ def _table(path: Path) -> pd.DataFrame:
     if table["patient"].isna().any():
         odd = table["Path"][table["patient"].isna()].iloc[0]
         raise UserError(f"{path}: Path {odd!r} is not <archive>/<part>/patientN/studyN/<file>")
-    table["frontal"] = table["Frontal/Lateral"] == "Frontal"
+    side, frontal = (table[column].fillna("").str.strip().str.upper() for column in ("Frontal/Lateral", "AP/PA"))
+    table["projection"] = side.mask((side == "FRONTAL") & frontal.isin(("PA", "AP")), frontal)
+    table["frontal"] = side == "FRONTAL"
     return table
 
 
@@ -83,7 +93,7 @@ def _consensus(raw: Path) -> pd.DataFrame:
         raise UserError(f"{path}: Study {odd!r} is not <archive>/<part>/patientN/studyN")
     files = [next(iter(sorted((raw / study).glob("view*_frontal.*"))), Path("view1_frontal.jpg")) for study in studies]
     table["Path"] = [f"{study}/{file.name}" for study, file in zip(studies, files, strict=True)]
-    return table.assign(frontal=True, split="consensus")
+    return table.assign(projection="FRONTAL", split="consensus")
 
 
 def _below_root(paths: pd.Series) -> pd.Series:
@@ -131,19 +141,19 @@ def _regenerated(train: pd.DataFrame) -> pd.DataFrame:
 
 
 def _splits(train: pd.DataFrame, sets: dict[str, pd.DataFrame], mode: Mode) -> pd.Series:
-    """train, val, LISTED for images that a retrieval set yields, LEFT_OUT for other images of their patients."""
+    """train, val, LISTED for images that a retrieval set yields, EXCLUDED for other images of their patients."""
     splits = pd.Series("train", index=train.index)
     listed = [rows for name, rows in sets.items() if mode == "clean" or name.startswith("5x200")]
     splits[train["Path"].isin(pd.concat(listed)["Path"])] = LISTED
     if mode == "clean":
         patients = train["patient"].isin(pd.concat(listed)["patient"])
-        splits[patients & (splits == "train")] = LEFT_OUT
+        splits[patients & (splits == "train")] = EXCLUDED
         pool = train[(splits == "train") & train["frontal"]]
-        val = pool.index[draw_patients(pool["patient"].to_list(), images=_validation(len(pool)))]
+        drawn = pool["patient"][draw_patients(pool["patient"].to_list(), images=_validation(len(pool)))]
+        splits[train["patient"].isin(drawn)] = "val"
     else:
         pool = train[splits == "train"]
-        val = pool.sample(n=_validation(len(pool)), random_state=0).index
-    splits[val] = "val"
+        splits[pool.sample(n=_validation(len(pool)), random_state=0).index] = "val"
     return splits
 
 
@@ -151,16 +161,16 @@ def _validation(images: int) -> int:
     return min(5_000, max(1, images // 10), images)
 
 
-def _records(raw: Path, rows: pd.DataFrame, *, prefix: str = "") -> Iterator[Record | Dropped]:
+def _records(raw: Path, rows: pd.DataFrame, *, prefix: str = "") -> Iterator[Record | Excluded]:
     labels = rows[list(CLASSES)].fillna(0.0)
     for name, value in UNCERTAIN.items():
         labels[name] = labels[name].replace(-1.0, value)
-    rows = rows.reindex(columns=["Path", "patient", "frontal", "split", "AP/PA", "impression", "only"])
+    rows = rows.reindex(columns=["Path", "patient", "split", "projection", "impression", "only"])
     rows = rows.astype(object).where(rows.notna(), None)
     for row, values in zip(rows.itertuples(index=False, name=None), labels.to_numpy().tolist(), strict=True):
-        path, patient, frontal, split, view, impression, only = row
-        if not frontal or split == LEFT_OUT:
-            yield Dropped(path, LEFT_OUT if frontal else "not frontal")
+        path, patient, split, projection, impression, only = row
+        if split == EXCLUDED:
+            yield Excluded(path, EXCLUDED)
             continue
         given = dict(zip(CLASSES, values, strict=True))
         yield present(
@@ -170,16 +180,24 @@ def _records(raw: Path, rows: pd.DataFrame, *, prefix: str = "") -> Iterator[Rec
                 patient=patient,
                 study=path.rsplit("/", 1)[0],
                 split=split,
-                view=view or "",
+                projection=projection,
                 impression=impression,
+                language="en" if impression else "",
                 labels={name: float(name == only) for name in EIGHT} if only else given,
             ),
             root=raw,
         )
 
 
-DATASET = Dataset(
+SOURCE = Source(
     records,
+    ChexpertOptions,
     (*CLASSES, *(name for name in EIGHT if name not in CLASSES)),
-    {"images in test": 202, "dropped: not frontal": 32_419},
+    signs=(("train.csv", "valid.csv"),),
+    expected={"images in test": 202, "LATERAL images in test": 32},
+    traits=Traits(
+        uncertainty="positive for Atelectasis, Edema and Pleural Effusion, negative for Cardiomegaly and Consolidation",
+        test_sets=("test", "consensus", "5x200", REGENERATED, "8x200"),
+        projections=FRONTAL,
+    ),
 )

@@ -1,22 +1,31 @@
 """COVIDx: normal, pneumonia, COVID-19; the three-class lists 9A and CXR-3 3A.
 
-clean: the list that is there (3A first), train divided 80/20 by patient, patients of the test list left out of train.
+clean: the list that is there (3A first), train divided 80/20 by patient, patients of the test list excluded from train.
 paper: 9A divided 80/20 by image. The class follows almost entirely from the hospital that an image comes from, so
 that a high accuracy says little about disease.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from imitate.data.prepared import Dropped, Record
+from pydantic import Field
+
+from imitate.data.manifest import Excluded, Record
 from imitate.data.splits import draw_patients, published_two, require_splits
-from imitate.data.tables import find
+from imitate.data.tables import find, present
 from imitate.errors import UserError
-from imitate.sources import Dataset, SourceOptions, present
+from imitate.names import Mode
+from imitate.sources import Options, Source, Traits
 
 CLASSES = ("normal", "pneumonia", "COVID-19")
 LISTS = {"clean": ("COVIDx_CXR-3A.txt", "COVIDx9A.txt"), "paper": ("COVIDx9A.txt",)}
+
+
+class CovidxOptions(Options):
+    mode: Mode = Field("clean", description="paper: list 9A divided by image, as published; clean: by patient")
 
 
 class Row(NamedTuple):
@@ -26,14 +35,14 @@ class Row(NamedTuple):
     source: str
 
 
-def records(options: SourceOptions) -> Iterator[Record | Dropped]:
+def records(options: CovidxOptions) -> Iterator[Record | Excluded]:
     path = find(options.raw, *(f"train_{name}" for name in LISTS[options.mode]))
     train, again = _read(path)
     test, again_test = _read(find(options.raw, path.name.replace("train_", "test_")))
-    yield from (Dropped(row.file, "listed again") for row in again + again_test)
+    yield from (Excluded(row.file, "listed again") for row in again + again_test)
     if options.mode == "clean":
         tested = {row.patient for row in test}
-        yield from (Dropped(row.file, "patient of the test list") for row in train if row.patient in tested)
+        yield from (Excluded(row.file, "patient of the test list") for row in train if row.patient in tested)
         train = [row for row in train if row.patient not in tested]
         val = draw_patients([row.patient for row in train], images=max(1, round(0.2 * len(train))))
         splits = ["val" if drawn else "train" for drawn in val]
@@ -78,8 +87,11 @@ def _read(path: Path) -> tuple[list[Row], list[Row]]:
     return list(rows.values()), again
 
 
-DATASET = Dataset(
+SOURCE = Source(
     records,
+    CovidxOptions,
     CLASSES,
-    {"images in test": 400, "normal in test": 100, "pneumonia in test": 100, "COVID-19 in test": 200},
+    signs=(("train_COVIDx*.txt",),),
+    expected={"images in test": 400, "normal in test": 100, "pneumonia in test": 100, "COVID-19 in test": 200},
+    traits=Traits(exclusive=True, prompts="covidx"),
 )

@@ -4,12 +4,15 @@
 The DICOM tree ships without them: put them beside its ``files/``. Reports are read from the unopened
 ``mimic-cxr-reports.zip`` or its unpacked tree, at ``reports`` or below ``raw``.
 
-clean: PA and AP images; a blank view is filled from the view code or the procedure where these name one view only.
-    Official splits. A study without text stays if it has labels.
-paper: the published selection. The exact words PA and AP; validation and test make one split ``val``; neither the 54
-    studies of custom sections nor those whose text has fewer than three words.
+The default selection is PA and AP images. LL and RL, left and right lateral, count as LATERAL.
+clean: a blank projection is filled from the view code or the procedure where these name one only. Official splits. A
+    study without text stays if it has labels.
+paper: the published selection. Blank projections stay unknown; validation and test make one split ``val``; neither the
+    54 studies of custom sections nor those whose text has fewer than three words.
 Labels: 1 and 0 as they are; blank (not mentioned) is 0; -1 (uncertain) is NaN; a study without a row has none.
 """
+
+from __future__ import annotations
 
 import re
 import zipfile
@@ -22,14 +25,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
+from pydantic import Field
 
-from imitate.data.prepared import Dropped, Record
-from imitate.data.reports import Sections, decode_report, split_report
-from imitate.data.tables import MISSING, is_below, is_there, newest_table, numbers, read_table, split_name
+from imitate.data.manifest import Excluded, Record
+from imitate.data.reports import Sections, decode_report, parse_sections
+from imitate.data.tables import MISSING, is_below, is_there, newest_table, numbers, pd, read_table, split_name
 from imitate.errors import UserError
 from imitate.names import CHEXPERT, Mode
-from imitate.sources import Dataset, SourceOptions
+from imitate.sources import Options, Source, Traits
 
 CLASSES = tuple(sorted(CHEXPERT))
 ZIP = "mimic-cxr-reports.zip"
@@ -37,10 +40,18 @@ MEMBER = re.compile(r"(?:^|/)(p1\d/p\d{8}/s\d{8}\.txt)$")
 REPORT_LIMIT = 1 << 20  # bytes; the longest report has a few thousand
 VIEW_CODE = "ViewCodeSequence_CodeMeaning"
 VIEW_CODES = {"postero-anterior": "PA", "antero-posterior": "AP", "lateral": "LATERAL", "left lateral": "LATERAL"}
+LATERAL = {"LL": "LATERAL", "RL": "LATERAL"}
 PROCEDURES = ("PerformedProcedureStepDescription", "ProcedureCodeSequence_CodeMeaning")
 PROCEDURE_WORDS = {"pa": "PA", "ap": "AP", "portable": "AP", "lat": "LATERAL", "lateral": "LATERAL"}
 
 Read = Callable[[str], bytes]  # p10/p10000001/s50000001.txt -> its bytes
+
+
+class MimicCxrOptions(Options):
+    mode: Mode = Field("clean", description="paper: the published selection, with validation and test as one split")
+    reports: Path | None = Field(
+        None, description="mimic-cxr-reports.zip, or the folder it unpacks to; looked for below raw by default"
+    )
 
 
 class _Tree(NamedTuple):
@@ -50,7 +61,7 @@ class _Tree(NamedTuple):
     mode: Mode
 
 
-def records(options: SourceOptions) -> Iterator[Record | Dropped]:
+def records(options: MimicCxrOptions) -> Iterator[Record | Excluded]:
     """In the order of patients, studies and images; each report is read once, when its study comes."""
     raw = options.raw
     if not (raw / "files").is_dir():
@@ -62,17 +73,17 @@ def records(options: SourceOptions) -> Iterator[Record | Dropped]:
             yield from _study(rows, tree)
 
 
-def _study(rows: Iterable[Any], tree: _Tree) -> Iterator[Record | Dropped]:
+def _study(rows: Iterable[Any], tree: _Tree) -> Iterator[Record | Excluded]:
     sections: Sections | str | None = None  # a string says why there are none
     for row in rows:
         flaw = _flaw(row)
         image = None if flaw else _image(row, tree.files)
         if image is None:
-            yield Dropped(str(row.dicom_id), flaw or MISSING)
+            yield Excluded(str(row.dicom_id), flaw or MISSING)
             continue
         sections = sections or _sections(row, tree)
         if isinstance(sections, str):
-            yield Dropped(row.dicom_id, sections)
+            yield Excluded(row.dicom_id, sections)
             continue
         labels = tree.labels.get(row.study_id)
         yield Record(
@@ -81,9 +92,10 @@ def _study(rows: Iterable[Any], tree: _Tree) -> Iterator[Record | Dropped]:
             patient=row.subject_id,
             study=row.study_id,
             split=row.split,
-            view=row.view,
+            projection=row.projection,
             findings=sections.findings,
             impression=sections.impression,
+            language="en",
             labels=None if labels is None else dict(zip(CLASSES, labels.tolist(), strict=True)),
         )
 
@@ -91,10 +103,6 @@ def _study(rows: Iterable[Any], tree: _Tree) -> Iterator[Record | Dropped]:
 def _flaw(row: Any) -> str | None:
     if not all(isinstance(part, str) for part in (row.dicom_id, row.subject_id, row.study_id)):
         return "row without ids"
-    if not isinstance(row.view, str) or not row.view:
-        return "view unknown"
-    if row.view not in ("PA", "AP"):
-        return "not frontal"
     return None if isinstance(row.split, str) else "no split"
 
 
@@ -112,7 +120,7 @@ def _sections(row: Any, tree: _Tree) -> Sections | str:
         return "report missing"
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError):
         return "report unreadable"
-    sections = split_report(decode_report(data), study=row.study_id, mode=tree.mode)
+    sections = parse_sections(decode_report(data), study=row.study_id, mode=tree.mode)
     if sections.findings or sections.impression:
         few = tree.mode == "paper" and _published_words(sections) < 3
         return "fewer than three words" if few else sections
@@ -128,14 +136,14 @@ def _published_words(sections: Sections) -> int:
 
 
 def _images(raw: Path, mode: Mode) -> pd.DataFrame:
-    """One row an image: dicom_id, subject_id, study_id (digits only), view, split (NaN where unknown)."""
+    """One row an image: dicom_id, subject_id, study_id (digits only), projection, split (NaN where unknown)."""
     ids = ["dicom_id", "subject_id", "study_id"]
     optional = [VIEW_CODE, *PROCEDURES]
     metadata = read_table(_table(raw, "metadata"), [*ids, "ViewPosition"], optional=optional, text=True)
     table = _table(raw, "split")
     splits = read_table(table, ["dicom_id", "split"], optional=(), text=True).drop_duplicates("dicom_id")
     names = splits.set_index("dicom_id")["split"].map(split_name)
-    images = metadata[ids].assign(view=_views(metadata, mode), split=metadata["dicom_id"].map(names))
+    images = metadata[ids].assign(projection=_projections(metadata, mode), split=metadata["dicom_id"].map(names))
     if mode == "paper":
         images["split"] = images["split"].replace("test", "val")
     for column in ("subject_id", "study_id"):  # some tables write p10000001 and s50000001
@@ -143,17 +151,18 @@ def _images(raw: Path, mode: Mode) -> pd.DataFrame:
     return images.sort_values(["subject_id", "study_id", "dicom_id"], ignore_index=True)
 
 
-def _views(metadata: pd.DataFrame, mode: Mode) -> pd.Series:
-    views = metadata["ViewPosition"].copy()
+def _projections(metadata: pd.DataFrame, mode: Mode) -> pd.Series:
+    projections = metadata["ViewPosition"].replace(LATERAL)
     if mode == "clean":
-        blank = views.isna()
+        blank = projections.isna()
         columns = [metadata[column][blank].fillna("") for column in (VIEW_CODE, *PROCEDURES) if column in metadata]
-        views[blank] = [_named_view(*texts) for texts in zip(*columns, strict=True)] if columns else ""
-    return views
+        if columns:
+            projections[blank] = [_named(*texts) for texts in zip(*columns, strict=True)]
+    return projections.fillna("")
 
 
-def _named_view(*texts: str) -> str:
-    """The one view that the view code, else the procedure names; empty if there is none or more than one."""
+def _named(*texts: str) -> str:
+    """The one projection that the view code, else the procedure names; empty if there is none or more than one."""
     for text in texts:
         if text.strip().lower() in VIEW_CODES:
             return VIEW_CODES[text.strip().lower()]
@@ -232,4 +241,19 @@ def _read_member(archive: zipfile.ZipFile, prefix: str, name: str) -> bytes:
     return archive.read(member)
 
 
-DATASET = Dataset(records, CLASSES, {"records": 377_110})
+def _traits(options: MimicCxrOptions) -> Traits:
+    return Traits(
+        uncertainty="unknown; what a report does not mention is negative",
+        test_sets=() if options.mode == "paper" else ("test",),
+        projections=("PA", "AP"),
+    )
+
+
+SOURCE = Source(
+    records,
+    MimicCxrOptions,
+    CLASSES,
+    signs=(("mimic-cxr-*-metadata.csv*",),),
+    expected={"records": 377_110},
+    traits=_traits,
+)

@@ -5,20 +5,21 @@ the published square around its centre, often larger than the object. Test is th
 The tables name no patients: an image counts as one.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from functools import partial
 
 import numpy as np
 from PIL import Image, ImageDraw
-from scipy.ndimage import distance_transform_edt
+from pydantic import Field
 
-from imitate.data.annotations import Box, Kind, Shape, box_fault, shapes_mask
-from imitate.data.prepared import Dropped, Record
+from imitate.data.annotations import Box, Kind, Shape, box_fault
+from imitate.data.manifest import Excluded, Record
 from imitate.data.splits import published_two
-from imitate.data.tables import find, read_table, require_filled, require_unique
+from imitate.data.tables import find, present, read_table, require_filled, require_unique
 from imitate.errors import UserError
 from imitate.names import Mode
-from imitate.sources import Dataset, SourceOptions, present
+from imitate.sources import Options, Source, Traits
 
 CLASSES = ("Foreign object",)
 KINDS: dict[str, Kind] = {"0": "rectangle", "1": "ellipse", "2": "polygon"}
@@ -26,7 +27,11 @@ LARGEST = 2**16  # of a coordinate; drawing an ellipse takes time and memory by 
 REACH = 100  # pixels around a polygon's line, in the published search for its centre
 
 
-def records(options: SourceOptions) -> Iterator[Record | Dropped]:
+class ObjectCxrOptions(Options):
+    mode: Mode = Field("clean", description="paper: 90/10 instead of 80/20, and the published squares around polygons")
+
+
+def records(options: ObjectCxrOptions) -> Iterator[Record | Excluded]:
     for part in ("train", "dev"):
         path = find(options.raw, f"{part}.csv")
         folder = find(options.raw, part)
@@ -37,14 +42,14 @@ def records(options: SourceOptions) -> Iterator[Record | Dropped]:
         require_filled(table, [column], path=path)
         names = table[column].str.split("/").str[-1]
         require_unique(names, path=path)
-        share = 0.9 if options.mode == "paper" else 0.8
-        splits = published_two(len(table), train=share) if part == "train" else ["test"] * len(table)
+        fraction = 0.9 if options.mode == "paper" else 0.8
+        splits = published_two(len(table), train=fraction) if part == "train" else ["test"] * len(table)
         for name, text, split in zip(names, table["annotation"].fillna(""), splits, strict=True):
             try:
                 shapes = parse_shapes(text)
                 boxes = _boxes(shapes, options.mode)
             except ValueError as error:
-                yield Dropped(f"{part}/{name}", str(error))
+                yield Excluded(f"{part}/{name}", str(error))
                 continue
             yield present(
                 Record(
@@ -54,8 +59,8 @@ def records(options: SourceOptions) -> Iterator[Record | Dropped]:
                     study=f"{part}/{name}",
                     split=str(split),
                     labels={CLASSES[0]: float(bool(shapes))},
-                    boxes=boxes,
-                    mask=partial(shapes_mask, shapes=shapes),
+                    annotations=(*boxes, *shapes),
+                    annotated=True,
                 ),
                 root=options.raw,
             )
@@ -97,6 +102,8 @@ def square_box(shape: Shape) -> Box:
     Half its side is the distance from there to the farthest vertex; it may leave the image. The pole is searched on a
     grid of at most 256 cells a side, so that it is exact to about 1/256 of the object.
     """
+    from scipy.ndimage import distance_transform_edt
+
     points = np.array(shape.points)
     origin = points.min(axis=0) - 2 * REACH
     extent = points.max(axis=0) + 2 * REACH - origin
@@ -112,8 +119,11 @@ def square_box(shape: Shape) -> Box:
     return Box(CLASSES[0], float(centre[0]) - reach, float(centre[1]) - reach, 2 * reach, 2 * reach)
 
 
-DATASET = Dataset(
+SOURCE = Source(
     records,
+    ObjectCxrOptions,
     CLASSES,
-    {"images in train": 6_400, "images in val": 1_600, "images in test": 1_000},
+    signs=(("train.csv", "dev.csv"),),
+    expected={"images in train": 6_400, "images in val": 1_600, "images in test": 1_000},
+    traits=Traits(patients="images", masks=True),
 )

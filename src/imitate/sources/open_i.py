@@ -1,9 +1,9 @@
 """Open-i, the Indiana University chest X-rays: the official archive or its widespread CSV form.
 
 Below ``raw``: ``indiana_reports.csv``, else the XML reports (``NLMCXR_reports.tgz``, read in place, or the folder
-``ecgen-radiology``); ``indiana_projections.csv``, which alone knows the views and is needed beside the CSV reports;
-images anywhere, named as either form names them. Only frontal images are kept. Without projections the views are
-unknown: then all images are kept, with an empty view and a warning.
+``ecgen-radiology``); ``indiana_projections.csv``, which alone knows the projections and is needed beside the CSV
+reports; images anywhere, named as either form names them. The default selection is frontal images. Without that table
+the projections are unknown: then all images are selected, with a warning.
 A study is its own patient: the archive has no patient ids. Splits come from ``splits.csv`` (uid, split), else 80/10/10
 by a hash of the study; labels from ``openi_gld_std14.csv``. A study without any text stays if it has labels.
 """
@@ -21,12 +21,12 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from imitate.data.prepared import Dropped, Record
+from imitate.data.manifest import Excluded, Record
 from imitate.data.reports import Sections, clean_text
 from imitate.data.tables import MISSING, hashed_split, numbers, read_table, split_name
 from imitate.errors import UserError
 from imitate.names import NIH
-from imitate.sources import Dataset, SourceOptions
+from imitate.sources import Options, Source, Traits
 
 log = logging.getLogger(__name__)
 CLASSES = (*NIH, "normal")
@@ -47,47 +47,46 @@ class _Tree(NamedTuple):
     labels: dict[str, dict[str, float]]
 
 
-def records(options: SourceOptions) -> Iterator[Record | Dropped]:
+def records(options: Options) -> Iterator[Record | Excluded]:
     raw = options.raw
     if not raw.is_dir():
         raise UserError(f"no Open-i folder at {raw}: give the folder that holds {REPORTS} or {ARCHIVE}")
     tree = _Tree({}, _images(raw), _splits(raw), _labels(raw))
     for uid, study in _csv_studies(raw) if (raw / REPORTS).is_file() else _xml_studies(raw):
         if study is None:
-            yield Dropped(uid, "report unreadable")
+            yield Excluded(uid, "report unreadable")
         else:
             tree.studies[uid] = study
     pictured, listed = set(), set()
-    for uid, key, view in _listing(raw, tree.studies):
+    for uid, key, projection in _listing(raw, tree.studies):
         pictured.add(uid)
         listed.add(key)
-        yield _record(uid, key, view, tree)
-    yield from (Dropped(uid, "report without image") for uid in tree.studies if uid not in pictured)
-    yield from (Dropped(str(path), "image not listed") for key, path in tree.images.items() if key not in listed)
+        yield _record(uid, key, projection, tree)
+    yield from (Excluded(uid, "report without image") for uid in tree.studies if uid not in pictured)
+    yield from (Excluded(str(path), "image not listed") for key, path in tree.images.items() if key not in listed)
 
 
-def _record(uid: str, key: str, view: str, tree: _Tree) -> Record | Dropped:
-    if view not in ("Frontal", ""):
-        return Dropped(key, "not frontal")
+def _record(uid: str, key: str, projection: str, tree: _Tree) -> Record | Excluded:
     if key not in tree.images:
-        return Dropped(key, MISSING)
+        return Excluded(key, MISSING)
     if uid not in tree.studies:
-        return Dropped(key, "image without report")
+        return Excluded(key, "image without report")
     split = hashed_split(uid) if tree.splits is None else tree.splits.get(uid)
     if split is None:
-        return Dropped(key, "no split")
+        return Excluded(key, "no split")
     sections, labels = tree.studies[uid].sections, tree.labels.get(uid)
     if not sections.findings and not sections.impression and labels is None:
-        return Dropped(key, "no findings and no impression")
+        return Excluded(key, "no findings and no impression")
     return Record(
         image_id=key,
         image=tree.images[key],
         patient=uid,
         study=uid,
         split=split,
-        view=view,
+        projection=projection,
         findings=sections.findings,
         impression=sections.impression,
+        language="en",
         labels=labels,
     )
 
@@ -136,13 +135,13 @@ def _xml_files(raw: Path) -> Iterator[tuple[str, bytes | None]]:
 
 
 def _listing(raw: Path, studies: dict[str, _Study]) -> Iterator[tuple[str, str, str]]:
-    """(uid, image key, view) of every image that the tree speaks of; the view is empty where it is unknown."""
+    """(uid, image key, projection) of every image that the tree names; the projection is empty where unknown."""
     if (raw / REPORTS).is_file() or (raw / PROJECTIONS).is_file():
         table = read_table(raw / PROJECTIONS, ["uid", "filename", "projection"], optional=(), text=True)
-        for uid, name, view in table.dropna()[["uid", "filename", "projection"]].itertuples(index=False, name=None):
-            yield uid, _key(name), view
+        for uid, name, word in table.dropna()[["uid", "filename", "projection"]].itertuples(index=False, name=None):
+            yield uid, _key(name), word.strip().upper()
         return
-    log.warning("views are unknown, lateral images stay: put %s into the folder to keep frontal ones only", PROJECTIONS)
+    log.warning("projections are unknown, lateral images are selected too: put %s into the folder", PROJECTIONS)
     for uid, study in studies.items():
         yield from ((uid, key, "") for key in study.images)
 
@@ -197,4 +196,11 @@ def _key(name: str) -> str:
     return re.sub(r"^CXR(\d+)_(\1_)?", r"\1_", name)
 
 
-DATASET = Dataset(records, CLASSES, {"records": 7_466, "dropped: not frontal": 3_648})  # of the CSV form
+SOURCE = Source(
+    records,
+    Options,
+    CLASSES,
+    signs=(("indiana_reports.csv",), ("NLMCXR_reports.tgz",), ("ecgen-radiology",)),
+    expected={"records": 7_466},  # of the CSV form
+    traits=Traits(patients="studies", projections=("FRONTAL", ""), prompts="open-i"),
+)

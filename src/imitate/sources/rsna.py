@@ -5,25 +5,31 @@ tasks. paper: the published draw for classification, 18,678/4,003/4,003; a publi
 A ``patientId`` names an image here; the tables do not say which images share a patient.
 """
 
+from __future__ import annotations
+
 import math
 from collections import defaultdict
 from collections.abc import Iterator
-from functools import partial
 
-import pandas as pd
+from pydantic import Field
 
-from imitate.data.annotations import Box, box_fault, boxes_mask
-from imitate.data.prepared import Dropped, Record
+from imitate.data.annotations import Box, box_fault
+from imitate.data.manifest import Excluded, Record
 from imitate.data.splits import published_three
-from imitate.data.tables import column_values, find, read_table, require_filled
-from imitate.sources import Dataset, SourceOptions, present
+from imitate.data.tables import column_values, find, pd, present, read_table, require_filled
+from imitate.names import Mode
+from imitate.sources import Options, Source, Traits
 
 CLASSES = ("Pneumonia",)
 FRAME = (1024, 1024)
 COORDINATES = ["x", "y", "width", "height"]
 
 
-def records(options: SourceOptions) -> Iterator[Record | Dropped]:
+class RsnaOptions(Options):
+    mode: Mode = Field("clean", description="paper: the published draw for classification instead of the dense tasks'")
+
+
+def records(options: RsnaOptions) -> Iterator[Record | Excluded]:
     path = find(options.raw, "stage_2_train_labels.csv")
     folder = find(options.raw, "stage_2_train_images")
     table = read_table(path, ["patientId", *COORDINATES, "Target"], text=True)
@@ -40,7 +46,7 @@ def records(options: SourceOptions) -> Iterator[Record | Dropped]:
         if targets[name] != {float(bool(drawn))}:
             fault = "Target and boxes disagree"
         if fault:
-            yield Dropped(name, fault)
+            yield Excluded(name, fault)
             continue
         yield present(
             Record(
@@ -50,9 +56,8 @@ def records(options: SourceOptions) -> Iterator[Record | Dropped]:
                 study=name,
                 split=str(split),
                 labels={CLASSES[0]: float(bool(drawn))},
-                boxes=drawn,
-                frame=FRAME,
-                mask=partial(boxes_mask, boxes=drawn, frame=FRAME),
+                annotations=drawn,
+                annotated=True,
             ),
             root=options.raw,
         )
@@ -64,14 +69,17 @@ def _by_image(table: pd.DataFrame) -> tuple[dict[str, set[float]], dict[str, lis
     for name, target, *corners in table[["patientId", "Target", *COORDINATES]].itertuples(index=False, name=None):
         targets[name].add(target)
         if not all(map(math.isnan, corners)):
-            boxes[name].append(Box(CLASSES[0], *corners))
+            x, y, width, height = corners
+            boxes[name].append(Box(CLASSES[0], x, y, width, height, reference_size=FRAME))
     return targets, boxes
 
 
-DATASET = Dataset(
+SOURCE = Source(
     records,
+    RsnaOptions,
     CLASSES,
-    {
+    signs=(("stage_2_train_labels.csv",),),
+    expected={
         "images": 26_684,
         "boxes": 9_555,
         "images in train": 16_010,
@@ -82,4 +90,5 @@ DATASET = Dataset(
         "Pneumonia in val": 1_182,
         "Pneumonia in test": 1_251,
     },
+    traits=Traits(patients="images", masks=True, prompts="rsna"),
 )

@@ -5,19 +5,21 @@ stand in several splits, each time with a part of its mask (``image_id`` is then
 The tables name no patients: an image counts as one.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
-import pandas as pd
+from pydantic import Field
 
-from imitate.data.annotations import parse_runs, runs_mask
-from imitate.data.prepared import Dropped, Record
+from imitate.data.annotations import RunLengths, parse_runs
+from imitate.data.manifest import Excluded, Record
 from imitate.data.splits import published_three
-from imitate.data.tables import MISSING, find, read_table, require_filled
+from imitate.data.tables import MISSING, find, pd, read_table, require_filled
 from imitate.errors import UserError
-from imitate.sources import Dataset, SourceOptions
+from imitate.names import Mode
+from imitate.sources import Options, Source, Traits
 
 CLASSES = ("Pneumothorax",)
 FRAME = (1024, 1024)
@@ -25,7 +27,11 @@ TABLES = ("stage_2_train.csv", "train-rle.csv")
 IMAGES = ("*.dcm", "*/*.dcm", "*/*/*.dcm", "*/*/*/*.dcm")  # dicom-images-train/<study>/<series>/<image>.dcm, or flatter
 
 
-def records(options: SourceOptions) -> Iterator[Record | Dropped]:
+class SiimOptions(Options):
+    mode: Mode = Field("clean", description="paper: splits by row, so that an image may stand in several, as published")
+
+
+def records(options: SiimOptions) -> Iterator[Record | Excluded]:
     path = find(options.raw, *TABLES)
     table = _table(path)
     if options.mode == "paper":
@@ -53,17 +59,17 @@ def _table(path: Path) -> pd.DataFrame:
     return pd.DataFrame({"image": cells["ImageId"], "runs": cells["EncodedPixels"].replace("-1", "")})
 
 
-def _record(image: str, split: str, runs: tuple[str, ...], file: Path | None, suffix: str) -> Record | Dropped:
+def _record(image: str, split: str, runs: tuple[str, ...], file: Path | None, suffix: str) -> Record | Excluded:
     drawn = tuple(text for text in runs if text)
     if file is None:
-        return Dropped(image, MISSING)
+        return Excluded(image, MISSING)
     if drawn and len(drawn) < len(runs):
-        return Dropped(image, "both negative and drawn")
+        return Excluded(image, "both negative and drawn")
     try:
         for text in drawn:
             parse_runs(text, pixels=FRAME[0] * FRAME[1])
     except ValueError as error:
-        return Dropped(image, str(error))
+        return Excluded(image, str(error))
     return Record(
         image_id=image + suffix,
         image=file,
@@ -71,18 +77,22 @@ def _record(image: str, split: str, runs: tuple[str, ...], file: Path | None, su
         study=image,
         split=split,
         labels={CLASSES[0]: float(bool(drawn))},
-        mask=partial(runs_mask, runs=drawn, frame=FRAME),
+        annotations=tuple(RunLengths(CLASSES[0], text, FRAME) for text in drawn or ("",)),
+        annotated=True,
     )
 
 
-DATASET = Dataset(
+SOURCE = Source(
     records,
+    SiimOptions,
     CLASSES,
-    {
+    signs=(("train-rle.csv",), ("stage_2_train.csv",)),
+    expected={
         "images": 12_047,
         "Pneumothorax": 2_669,
         "images in train": 8_433,
         "images in val": 1_807,
         "images in test": 1_807,
     },
+    traits=Traits(patients="images", masks=True),
 )

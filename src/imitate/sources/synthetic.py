@@ -1,55 +1,55 @@
 """Synthetic radiographs straight into a prepared folder: labels, boxes, masks and reports of one drawing.
 
 The images are written to ``raw`` as PNG files, or to a temporary folder that is gone when the program ends. The mask is
-the union of the findings within the lungs; boxes are tight around every finding. Lateral views are among the images.
+the union of the findings within the lungs; boxes are tight around every finding. Laterals are among the images.
 """
+
+from __future__ import annotations
 
 import atexit
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from pydantic import Field
 
-from imitate.data.prepared import Dropped, Record
+from imitate.config import Config
+from imitate.data.annotations import RunLengths, encode_runs
+from imitate.data.manifest import Excluded, Record
 from imitate.errors import UserError
-from imitate.sources import Dataset, SourceOptions
+from imitate.sources import Source, Traits
 from imitate.synthetic.cases import CLASSES, TRAITS, draw_case
-from imitate.synthetic.files import save_picture
-from imitate.synthetic.phantom import boxes, render
-from imitate.synthetic.wording import compose
+from imitate.synthetic.lesions import Region
 
 SIZE = 256  # px
 
 
-def records(options: SourceOptions) -> Iterator[Record | Dropped]:
+class SyntheticOptions(Config):
+    n: int = Field(200, description="number of images")
+    seed: int = Field(0, description="another seed, other patients")
+    raw: Path | None = Field(None, description="where the PNG files are kept; by default they are temporary")
+
+
+def records(options: SyntheticOptions) -> Iterator[Record | Excluded]:
     if options.n < 1:
         raise UserError(f"{options.n} synthetic images: give --n 1 or more")
-    folder = _folder(options.raw)
+    folder = options.raw or _temporary()
     for index in range(options.n):
         yield _record(options.seed, index, folder)
 
 
-def lung_mask(width: int, height: int, *, seed: int, index: int) -> np.ndarray:
-    """The union of the findings within the lungs, drawn once more."""
-    masks = [
-        region.mask
-        for region in render(draw_case(seed, index), height, width).regions
-        if TRAITS[region.finding.name].in_lung
-    ]
-    return np.any([np.zeros((height, width), bool), *masks], axis=0)
-
-
-def _folder(raw: Path) -> Path:
-    if raw != Path():
-        return raw
-    temporary = TemporaryDirectory(prefix="imitate-synthetic-")  # the writer's processes read it after the last record
-    atexit.register(temporary.cleanup)
-    return Path(temporary.name)
+def _temporary() -> Path:
+    folder = TemporaryDirectory(prefix="imitate-synthetic-")  # the writer's processes read it after the last record
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
 
 
 def _record(seed: int, index: int, folder: Path) -> Record:
+    from imitate.synthetic.files import save_picture
+    from imitate.synthetic.phantom import boxes, render
+    from imitate.synthetic.wording import compose
+
     case = draw_case(seed, index)
     image_id = f"synthetic-{seed}-{index:06d}"
     phantom, report = render(case, SIZE), compose(case)
@@ -60,13 +60,23 @@ def _record(seed: int, index: int, folder: Path) -> Record:
         patient=f"p{case.patient}",
         study=f"p{case.patient}-s{case.study}",
         split=case.split,
-        view=case.view,
+        projection=case.view,
         findings=report.findings,
         impression=report.impression,
+        language="en",
         labels=case.labels,
-        boxes=boxes(phantom.regions),
-        mask=partial(lung_mask, seed=seed, index=index),
+        annotations=(*boxes(phantom.regions), _lung_mask(phantom.regions)),
+        annotated=True,
+        sex=case.sex,
+        age=case.age,
     )
 
 
-DATASET = Dataset(records, CLASSES)
+def _lung_mask(regions: list[Region]) -> RunLengths:
+    """The union of the findings within the lungs; also where it is empty, since boxes alone would become the mask."""
+    masks = [region.mask for region in regions if TRAITS[region.finding.name].in_lung]
+    union = np.any([np.zeros((SIZE, SIZE), bool), *masks], axis=0)
+    return RunLengths("", encode_runs(union), (SIZE, SIZE))
+
+
+SOURCE = Source(records, SyntheticOptions, CLASSES, traits=Traits(masks=True))

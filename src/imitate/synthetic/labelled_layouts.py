@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imitate.data.annotations import encode_runs
 from imitate.synthetic.cases import draw_case, frontal_cases, usual
 from imitate.synthetic.files import Row, begin, save_dicom, save_picture, save_table
 from imitate.synthetic.labels import CHEXPERT, chexpert_mentions, chexpert_truth, nih_name
@@ -138,17 +139,10 @@ def write_siim(out: Path, *, n: int, seed: int, size: int = 256) -> None:
         save_dicom(path, phantom.image, case, uids=(study, series, image))
         air = next((region.mask for region in phantom.regions if region.finding.name == "Pneumothorax"), None)
         parts = [] if air is None else _parts(_enlarged(air), 1 + number % 3)
-        rows += [{"ImageId": image, " EncodedPixels": text} for text in map(run_lengths, parts)]
+        rows += [{"ImageId": image, " EncodedPixels": text} for text in (f" {encode_runs(part)}" for part in parts)]
         if air is None:
             rows.append({"ImageId": image, " EncodedPixels": " -1"})
     save_table(out / "train-rle.csv", rows)
-
-
-def run_lengths(mask: np.ndarray) -> str:
-    """ " gap length gap length ...", down the columns; a gap counts from the end of the run before."""
-    flat = np.concatenate([[False], mask.T.ravel(), [False]])
-    edges = np.flatnonzero(flat[1:] != flat[:-1])
-    return "".join(f" {step}" for step in np.diff(edges, prepend=0))
 
 
 def _enlarged(mask: np.ndarray) -> np.ndarray:

@@ -179,7 +179,7 @@ def write_table(out: Path, *, n: int, seed: int, size: int = 256) -> None:
         name = f"images/{study}-{case.view.lower()}.png"
         save_picture(out / name, render(case, size).image)
         keys = {"image_path": name, "patient": f"P{case.patient:05d}", "study": study, "split": case.split}
-        sections = {"view": case.view, "findings": report.findings, "impression": report.impression}
+        sections = {"projection": case.view, "findings": report.findings, "impression": report.impression}
         rows.append(keys | sections | {label: int(value) for label, value in case.labels.items()})
     save_table(out / "table.csv", rows)
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from imitate.config import Config, load_config, validate
 from imitate.data.prepared import Prepared
 from imitate.errors import UserError
-from imitate.names import Fit, Mode, SourceName, TaskName
+from imitate.names import Fit, Mode, TaskName
 from imitate.tasks import UNTRAINED, task_class
 from imitate.tasks.base import Published, Task
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 class Folder(Config):
     """What ``imitate prepare`` was told; None where it does not matter."""
 
-    source: SourceName
+    source: str
     mode: Mode | None = None
     fit: Fit | None = None
     size: int | None = None

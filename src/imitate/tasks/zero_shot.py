@@ -35,7 +35,7 @@ class ZeroShot(Task):
     split: str = "test"
     macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
     branch: Literal["both", "findings", "impression"] = "both"  # both: the mean of their cosines
-    prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: by the data's source
+    prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: the built-in ones
 
     def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
         rows = data.rows(self.split)
@@ -93,7 +93,8 @@ def class_prompts(data: Prepared, path: Path | None) -> dict[str, Prompts]:
     UserError where none has, or a file holds no valid prompts.
     """
     found: dict[str, Prompts] = {}
-    for file in [path] if path else [BUILT_IN / f"{data.meta['source']}.yaml", BUILT_IN / "findings.yaml"]:
+    own = data.meta["traits"]["prompts"] if "traits" in data.meta else data.meta["source"]  # format 1: its name
+    for file in [path] if path else [BUILT_IN / f"{own}.yaml", BUILT_IN / "findings.yaml"]:
         if path or file.is_file():
             found = {**read_prompts(file), **found}
     chosen = {label: found[plain(label)] for label in data.classes if plain(label) in found}
