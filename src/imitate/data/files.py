@@ -1,0 +1,82 @@
+"""Files that are whole or absent, their digests, and a lock that works on every file system."""
+
+import errno
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+from imitate.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+PART = ".part"  # ends the name of a file that is being written
+LOCK_TIMEOUT = 600.0  # seconds
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a name to write to; afterwards the file is synced and renamed to ``path``, or removed after an error."""
+    part = path.with_name(f"{path.name}.{secrets.token_hex(4)}{PART}")
+    try:
+        yield part
+        sync(part)
+        part.replace(path)
+    except FileNotFoundError as error:
+        if error.filename != str(part):
+            raise
+        raise UserError(f"{part} has vanished: another process writes the same shards, let only one do so") from error
+    finally:
+        part.unlink(missing_ok=True)
+    with suppress(OSError):  # some systems do not open folders
+        sync(path.parent)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what killed processes left behind."""
+    for path in folder.glob(f"*{PART}"):
+        with suppress(OSError):  # in use, on Windows
+            path.unlink()
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk has it."""
+    descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path``; a soft lock where the file system has none of its own."""
+    lock = _acquire(FileLock(path), path) or _acquire(SoftFileLock(path.with_name(path.name + ".soft")), path)
+    if lock is None:
+        raise UserError(f"{path.parent} takes no lock: choose a folder on another file system")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(lock: BaseFileLock, path: Path) -> BaseFileLock | None:
+    try:
+        lock.acquire(timeout=LOCK_TIMEOUT)
+    except Timeout as error:
+        message = f"another process holds {lock.lock_file}: wait until it has ended, or delete it if none is left"
+        raise UserError(message) from error
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_FLOCK:
+            raise
+        return None
+    return lock

@@ -1,0 +1,114 @@
+"""index.json, written last: what a prepared folder holds, shard by shard."""
+
+import hashlib
+import json
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from imitate.data.changes import Seen
+from imitate.data.files import remove_parts, replacing, sha256
+from imitate.data.manifest import Manifests
+from imitate.data.shards import FOLDER, shard_path
+from imitate.errors import UserError
+
+INDEX, FORMAT = "index.json", 2
+LIBRARIES = ("pillow", "pydicom", "numpy", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg")
+
+
+def versions() -> dict[str, str]:
+    """Of what decides the pixels."""
+    found = {}
+    for name, package in (("imitate", "imitate-cxr"), *zip(LIBRARIES, LIBRARIES, strict=True)):
+        try:
+            found[name] = version(package)
+        except PackageNotFoundError:  # imitate's own source tree that was never installed
+            found[name] = "unknown"
+    return found
+
+
+def read_index(folder: Path) -> dict[str, Any] | None:
+    """None where the folder is incomplete."""
+    path = folder / INDEX
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def write_index(folder: Path, *, inputs: dict[str, str]) -> dict[str, Any]:
+    """For a folder whose shards are all complete; ``inputs`` are the digests of the source's tables now."""
+    with Manifests.of(folder) as manifests:
+        index = _build(folder, manifests, inputs)
+    if not index["images"]:
+        for path in (*folder.glob("manifest*.parquet"), *(folder / FOLDER).iterdir()):
+            path.unlink()
+        (folder / FOLDER).rmdir()
+        raise no_image(index["settings"]["source"], index["excluded"])
+    for each in (folder, folder / FOLDER):
+        remove_parts(each)
+    with replacing(folder / INDEX) as part:
+        part.write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    return index
+
+
+def no_image(source: str, reasons: dict[str, int]) -> UserError:
+    found = "; ".join(f"{count} x {reason}" for reason, count in Counter(reasons).most_common())
+    return UserError(f"no usable image in {source} ({found or 'it yields no record'}): look at the raw folder")
+
+
+def fingerprint(settings: dict[str, Any], shards: list[dict[str, Any]]) -> str:
+    """SHA-256 of what a reader of the folder sees; the lists of excluded records name places, which do not matter."""
+    chosen = {name: settings[name] for name in ("size", "resize", "classes")}
+    files = [[digest for name, digest in sorted(each["sha256"].items()) if ".excluded." not in name] for each in shards]
+    return hashlib.sha256(json.dumps([FORMAT, chosen, files], sort_keys=True).encode()).hexdigest()
+
+
+def _build(folder: Path, manifests: Manifests, inputs: dict[str, str]) -> dict[str, Any]:
+    described = manifests.described[-1]
+    excluded, boxes, splits, patients = Counter[str](), Counter[str](), Counter[str](), Seen()
+    for written in manifests.written:
+        excluded.update(written.excluded)
+    shards = []
+    for shard in range(manifests.shards):
+        path = shard_path(folder, shard)
+        with pq.ParquetFile(path) as file:
+            notes = json.loads(file.metadata.metadata[b"imitate"])
+            columns = file.read(columns=["split", "patient"]).to_pydict()
+        splits.update(columns["split"])
+        patients.add(columns["patient"])
+        boxes.update(notes["boxes_excluded"])
+        digests = {**notes["sha256"], path.name: sha256(path)}
+        listed = shard_path(folder, shard, ".excluded.parquet")
+        if listed.is_file():
+            excluded.update(pq.read_table(listed, columns=["reason"])["reason"].to_pylist())
+            digests[listed.name] = sha256(listed)
+        size = sum((folder / FOLDER / name).stat().st_size for name in digests)
+        shards.append({"name": path.stem, "rows": len(columns["split"]), "sha256": digests, "bytes": size})
+    settings = {**described["settings"], "inputs": inputs}
+    parts = [
+        {"manifest": path.name, "sha256": written.sha256, "records": written.records}
+        | {"excluded": sum(written.excluded.values()), "versions": of_part["versions"]}
+        for path, written, of_part in zip(manifests.paths, manifests.written, manifests.described, strict=True)
+    ]
+    return {
+        "format": FORMAT,
+        "settings": settings,
+        "traits": described["traits"],
+        "tone": described["traits"].get("tone", "unknown"),
+        "versions": described["versions"],
+        "parts": parts,
+        "shards": shards,
+        "images": sum(each["rows"] for each in shards),
+        "patients": len(patients),
+        **{name: _sorted(each) for name, each in (("splits", splits), ("excluded", excluded))},
+        "boxes_excluded": _sorted(boxes),
+        "fingerprint": fingerprint(settings, shards),
+    }
+
+
+def _sorted(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items()))

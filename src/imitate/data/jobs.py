@@ -1,0 +1,45 @@
+"""What goes to a worker process that decodes, and what comes back; apart from ``decoding`` for the sake of the parent,
+which needs no decoders.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from imitate.data.annotations import Annotation
+
+if TYPE_CHECKING:
+    from imitate.data.manifest import Record
+
+Resize = Literal["stretch", "letterbox"]
+
+
+class Setup(NamedTuple):
+    """What decides the pixels."""
+
+    size: int
+    resize: Resize
+    masks: bool
+
+
+class Job(NamedTuple):
+    """The fields of a record that its pixels depend on."""
+
+    image: Path
+    member: str
+    annotations: tuple[Annotation, ...]
+    invert: bool | None
+    window: tuple[float, float] | None
+
+    @classmethod
+    def of(cls, record: "Record") -> "Job":
+        return cls(*(getattr(record, name) for name in cls._fields))
+
+
+class Decoded(NamedTuple):
+    image: UInt8[np.ndarray, "size size"]
+    mask: UInt8[np.ndarray, "size size"] | None
+    boxes: list[dict[str, Any]]  # in prepared pixels
+    boxes_outside: int
