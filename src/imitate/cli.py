@@ -65,7 +65,8 @@ def _run(name: str, words: list[str]) -> int:
     try:
         options = module.options(words) if hasattr(module, "options") else None
         choices = module.choices() if hasattr(module, "choices") else ()
-        tyro.cli(as_flags(getattr(module, function), options, choices), args=words, prog=f"imitate {name}")
+        command = as_flags(getattr(module, function), options, choices=choices, omitted=getattr(module, "OMITTED", ()))
+        tyro.cli(command, args=words, prog=f"imitate {name}")
     except UserError as error:
         sys.stderr.write(f"imitate {name}: {error}\n")
         return 2
@@ -76,13 +77,19 @@ def _run(name: str, words: list[str]) -> int:
 
 
 def as_flags(
-    command: Callable[..., Any], options: "Config | type[Config] | None" = None, choices: Sequence[str] = ()
+    command: Callable[..., Any],
+    options: "Config | type[Config] | None" = None,
+    *,
+    choices: Sequence[str] = (),
+    omitted: Sequence[str] = (),
 ) -> Callable[..., Any]:
     """``command`` as tyro parses it: ``**options`` become the flags of a model, passed on only where they are given.
 
-    ``choices`` are the values of the first positional argument. An argument that takes a path in several forms from
-    Python takes the first form here.
+    ``choices`` are the values of the first positional argument, ``omitted`` the options that are no flags. What may be
+    of several types for a caller from Python has the type that ``names.FLAGS`` says.
     """
+    import re
+
     import tyro
 
     from imitate.names import FLAGS
@@ -90,25 +97,29 @@ def as_flags(
     parameters = [each for each in inspect.signature(command).parameters.values() if each.kind is not each.VAR_KEYWORD]
     taken = {each.name for each in parameters}
     parameters = [each.replace(annotation=FLAGS.get(each.annotation, each.annotation)) for each in parameters]
+    parameters = [
+        each.replace(annotation=tyro.conf.FlagCreatePairsOff[bool]) if each.default is False else each
+        for each in parameters
+    ]
     if choices:
         optional = type(None) in get_args(parameters[0].annotation)
         named: Any = Literal[tuple(choices)]
         parameters[0] = parameters[0].replace(annotation=named | None if optional else named)
     if options is not None:
-        given = Annotated[optional_flags(options, taken), tyro.conf.arg(name="")]
+        given = Annotated[optional_flags(options, taken, omitted), tyro.conf.arg(name="")]
         parameters.append(inspect.Parameter("options", inspect.Parameter.KEYWORD_ONLY, annotation=given))
 
     def run(*positional: Any, options: Mapping[str, Any] | None = None, **named: Any) -> Any:
         return command(*positional, **named, **(options or {}))
 
     vars(run).pop("__wrapped__", None)  # a decorated function would be parsed by the signature of the bare one
-    run.__doc__ = command.__doc__
+    run.__doc__ = re.sub(r"\s+From Python::.*?(?=\n\s+Args:)", "\n", command.__doc__ or "", flags=re.DOTALL)
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run
 
 
-def optional_flags(options: "Config | type[Config]", taken: set[str]) -> Any:
+def optional_flags(options: "Config | type[Config]", taken: set[str], omitted: Sequence[str] = ()) -> Any:
     """A TypedDict that has the model's fields, none of them required; UserError where a name is ``taken``.
 
     The help shows the defaults: those of the instance, where ``options`` is one.
@@ -121,17 +132,17 @@ def optional_flags(options: "Config | type[Config]", taken: set[str]) -> Any:
     kind, values = (options, None) if isinstance(options, type) else (type(options), options)
     comments, fields = _comments(kind), dict[str, Any]()
     for name, field in kind.model_fields.items():
+        if name in omitted:
+            continue
         if name in taken:
             raise UserError(f"option {name!r} of {kind.__name__} has the name of a flag of the command: rename it")
         value = getattr(values, name) if values else field.get_default(call_default_factory=True, validated_data={})
-        annotation: Any = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, Config):
+        if isinstance(value, Config):
             fields[name] = Annotated[optional_flags(value, set()), tyro.conf.arg(help="")]
             continue
         hint = "(required)" if field.is_required() else f"(default: {_shown(value)})"
         about = tyro.conf.arg(help=field.description or comments.get(name, ""), help_behavior_hint=hint)
-        if get_origin(annotation) is dict:
-            annotation = Annotated[Any, _yaml_value()]
+        annotation = Annotated[Any, _yaml_value()] if get_origin(field.annotation) is dict else field.annotation
         fields[name] = Annotated[annotation, about]
     return TypedDict(kind.__name__, fields, total=False)  # type: ignore[operator]
 
@@ -160,7 +171,12 @@ def _comments(kind: type) -> dict[str, str]:
     for each in reversed([base for base in kind.__mro__ if issubclass(base, Config)]):
         text = "".join(linecache.getlines(inspect.getfile(each)))
         body = re.search(rf"^class {each.__name__}\b.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
-        found |= dict(re.findall(r"^    (\w+): .*  # (.+)$", body[0], re.MULTILINE)) if body else {}
+        field = ""
+        for line in body[0].splitlines() if body else ():
+            name, comment = re.match(r"    (\w+): ", line), re.search(r"  # (.+)$", line)
+            field = name[1] if name else field
+            if comment and field:
+                found[field] = comment[1]
     return found
 
 

@@ -28,7 +28,12 @@ class ImitateConfig(Config):
     fit: Fit = "squash"  # how an image was brought into the prepared square
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    levels: tuple[int, ...] = (1, 2, 3, 4)  # read by the findings branch, 1 is shallow; none: the pooled feature
+    levels: tuple[int, ...] = (
+        1,
+        2,
+        3,
+        4,
+    )  # that the findings branch reads, 1 shallow; none: it reads the pooled feature
     keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # share of channels drawn at each of these levels
     channel_draw: ChannelChoice = "replacement"  # distinct: without; sample: anew for each sample, with
     feed_forward: bool = False  # LayerNorm and a feed-forward block after the attention
@@ -62,7 +67,9 @@ class ObjectiveConfig(Config):
     kernel: Kernel = "exp"
     kernel_lambda: float = 0.2
     prior_weight: float | None = Field(None, ge=0)  # factor of k(P) in the target; None: the temperature, as published
-    identical: Literal["kernel", "one", "ignored"] = "kernel"  # samples of one text: k(P), k(P) = 1, no candidates
+    identical: Literal["kernel", "one", "ignored"] = (
+        "kernel"  # samples of one text: by k(P), as k(P) = 1, no candidates
+    )
     normalise_targets: bool = False  # each row of the target sums to one
     temperature_text: float = Field(0.07, gt=0)  # image with text
     temperature_views: float = Field(0.2, gt=0)  # view with view

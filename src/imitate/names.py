@@ -23,6 +23,7 @@ Texts = Literal["sections", "swapped", "report"]
 ChannelChoice = Literal["replacement", "distinct", "sample"]
 Mode = Literal["clean", "paper"]
 Fit = Literal["squash", "pad"]
+Resize = Literal["stretch", "letterbox"]
 TaskName = Literal[
     "linear-classification", "finetune-classification", "segmentation", "detection", "retrieval", "zero-shot"
 ]

@@ -4,55 +4,55 @@ import logging
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 from imitate.commands.evaluate import evaluate
 from imitate.commands.prepare import prepare
 from imitate.commands.pretrain import pretrain
 from imitate.commands.report import report
 from imitate.commands.synthesize import synthesize
-from imitate.config import shipped
 from imitate.errors import UserError
-from imitate.names import TaskName
+from imitate.names import AnyPath
 
 log = logging.getLogger(__name__)
 
 SIZE = 72
 STUDIES, LABELLED = 1200, 700
 MARK = ".imitate-demo"
+MADE = ("raw", "mimic-cxr", "labelled", "run", "results", "cache", "report.html")
 
 
-def demo(*, out: Path = Path("demo"), threads: int | None = None) -> None:
+def demo(*, out: AnyPath = Path("demo"), threads: int | None = None) -> None:
     """Run the whole chain on synthetic data: archive, prepared folder, pre-training, five tasks, report.html.
 
-    A few minutes on two cores, no network. Synthetic radiographs are drawings: the figures show that the chain works,
+    A few minutes on two cores, no network. Synthetic radiographs are drawings: the metrics show that the chain works,
     not that the method does.
 
     Args:
-        out: folder for everything; one that an earlier demo made is replaced.
+        out: folder for everything; what an earlier demo made there is replaced.
         threads: compute threads.
     """
-    started = time.monotonic()
+    started, out = time.monotonic(), Path(out)
     _clear(out)
     log.info("1/5  an archive in MIMIC-CXR's own layout, and radiographs with masks and boxes")
     synthesize("mimic-cxr", out=out / "raw", n=STUDIES)
     prepare("mimic-cxr", raw=out / "raw", out=out / "mimic-cxr", size=SIZE)
     prepare("synthetic", n=LABELLED, seed=1, out=out / "labelled", size=SIZE)
     log.info("2/5  pre-training")
-    recipe = shipped(Path("recipes/tiny.yaml"))
-    pretrain(recipe, data=out / "mimic-cxr", out=out / "run", threads=threads)
+    pretrain("recipes/tiny.yaml", data=out / "mimic-cxr", out=out / "run", threads=threads)
     models = {"IMITATE": str(out / "run"), "untrained": "random"}
     log.info("3/5  retrieval and zero-shot classification, beside the untrained model")
     for row in models.items():
-        _measure(out, "retrieval", row, data="mimic-cxr", settings=("split=test",))
-        _measure(out, "zero-shot", row, data="mimic-cxr", settings=("split=test",))
+        _measure(out, "retrieval", row, data="mimic-cxr", split="test")
+        _measure(out, "zero-shot", row, data="mimic-cxr", split="test")
     log.info("4/5  linear probes at 10% and 100%, segmentation, detection, fine-tuning")
     for row in [*models.items(), ("24x24 pixels", "pixels")]:
         for fraction in (0.1, 1.0):
             _measure(out, "linear-classification", row, fraction=fraction)
     for row in models.items():
-        _measure(out, "segmentation", row, settings=("epochs=6",))
-        _measure(out, "detection", row, settings=("epochs=6",))
-        _measure(out, "finetune-classification", row, settings=("epochs=10", "batch_size=16", "learning_rate=3e-3"))
+        _measure(out, "segmentation", row, epochs=6)
+        _measure(out, "detection", row, epochs=6)
+        _measure(out, "finetune-classification", row, epochs=10, batch_size=16, learning_rate=3e-3)
     log.info("5/5  the report")
     page = out / "report.html"
     report(tuple(sorted((out / "results").glob("*.json"))), out=page, data=(out / "labelled", out / "mimic-cxr"))
@@ -60,34 +60,33 @@ def demo(*, out: Path = Path("demo"), threads: int | None = None) -> None:
 
 
 def _measure(
-    out: Path,
-    task: TaskName,
-    row: tuple[str, str],
-    *,
-    data: str = "labelled",
-    fraction: float = 1.0,
-    settings: tuple[str, ...] = (),
+    out: Path, task: str, row: tuple[str, str], *, data: str = "labelled", fraction: float = 1.0, **settings: Any
 ) -> None:
     """One results file; ``row`` is the name in tables and the model."""
     name, model = row
     evaluate(
         task,
-        model=(model,),
+        model=model,
         data=out / data,
         out=out / "results" / f"{task}-{name}-{fraction:g}.json".replace(" ", "-"),
         like=str(out / "run"),
         fraction=fraction,
         name=name,
-        settings=settings,
         resamples=200,
         cache=out / "cache",
+        **settings,
     )
 
 
 def _clear(out: Path) -> None:
+    """Remove what a demo made, and nothing else."""
     if out.is_dir() and any(out.iterdir()):
         if not (out / MARK).is_file():
             raise UserError(f"{out} holds files that no demo made: choose another --out")
-        shutil.rmtree(out)
+        for path in (out / name for name in MADE):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).touch()

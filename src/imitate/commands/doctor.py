@@ -20,9 +20,7 @@ def options(words: list[str]) -> "type[Config] | None":
     return None if source is None else find_source(source).Options
 
 
-def doctor(
-    paths: Paths = (), /, *, source: str | None = None, excluded: bool = False, **options: Any
-) -> None:
+def doctor(paths: Paths = (), /, *, source: str | None = None, excluded: bool = False, **options: Any) -> None:
     """Check raw trees, prepared folders and runs; without a path, the installation.
 
     What is broken ends in an error (exit code 2); a warning does not, as it may well be as it should. A source's own
@@ -33,7 +31,8 @@ def doctor(
         source: What a raw tree is, where its files do not tell.
         excluded: List the records that a prepared folder excludes, each with its reason, in place of the checks.
     """
-    from imitate.doctor.examine import examine, list_excluded
+    from imitate.doctor.examine import examine
+    from imitate.doctor.excluded import list_excluded
 
     folders = tuple(map(Path, several(paths)))
     if excluded:

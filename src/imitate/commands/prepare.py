@@ -1,110 +1,140 @@
 """``imitate prepare``: raw archives to prepared folders."""
 
 import logging
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from imitate.commands.source_flags import with_flags
-from imitate.config import Config, validate
-from imitate.data import prepared as first_edition
-from imitate.data.annotations import Box, draw_mask
-from imitate.data.chunks import Preparation
-from imitate.data.manifest import Excluded, Record
-from imitate.data.unfinished import META
-from imitate.data.writing import write_prepared
 from imitate.errors import UserError
-from imitate.names import Fit
-from imitate.sources import Traits, find_source
+from imitate.names import AnyPath, Names, Resize, several
+
+if TYPE_CHECKING:
+    from imitate.config import Config
 
 log = logging.getLogger(__name__)
-SMALL = 250  # images that one process has done by the time that another one is up
+TABLES = (".csv", ".csv.gz", ".tsv", ".parquet")
+
+
+def choices() -> list[str]:
+    from imitate.sources import source_names
+
+    return source_names()
+
+
+def options(words: list[str]) -> "type[Config] | None":
+    """Those of the source that is named first."""
+    from imitate.sources import find_source
+
+    if not words or words[0] in ("-h", "--help"):
+        return None
+    if words[0].startswith("-"):
+        raise UserError(f"name the source before {words[0]}: imitate prepare SOURCE --raw RAW --out FOLDER")
+    return find_source(words[0]).Options
 
 
 def prepare(
-    source: str, /, *, out: Path, size: int = 256, fit: Fit = "squash", workers: int | None = None, **options: Any
-) -> dict[str, Any]:
+    source: str,
+    /,
+    *,
+    out: AnyPath,
+    size: int = 256,
+    resize: Resize = "stretch",
+    projections: Names = (),
+    workers: int | None = None,
+    append: bool = False,
+    check: bool = False,
+    part: str = "1/1",
+    cluster: str | None = None,
+    **options: Any,
+) -> dict[str, Any] | None:
     """Turn a raw archive into a prepared folder; the same command again continues after an interruption.
+
+    The source comes first; its own options are flags too: `imitate prepare SOURCE --help` lists them. From Python::
+
+        import imitate
+
+        imitate.prepare("open-i", raw="archives/open-i", out="data/open-i", size=256)
 
     Args:
         source: What the archive is.
         out: The prepared folder to write.
         size: Side of the prepared images, in pixels.
-        fit: squash gives up the aspect ratio, pad keeps it and fills up with black.
+        resize: stretch gives up the aspect ratio, letterbox keeps it and fills up with black.
+        projections: Decode only these, such as PA AP; by default all, of which training and evaluation select.
         workers: Processes that decode; by default one a core, fewer for a small archive, where they do not pay.
-        options: Those of the source, such as ``raw``, the folder of the archive.
+        append: Add the records that are new in the archive to a folder that is there.
+        check: Read the tables and decode a sample of the images, write nothing.
+        part: i/n writes every n-th shard only, from the i-th on, as one of n jobs that share the folder.
+        cluster: Address of a Dask scheduler, whose workers decode.
+
+    Returns:
+        What index.json holds; None where other parts have shards to write, or after a check.
     """
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers {workers}: give 1 or more, or leave it out")
-    chosen = find_source(source)
-    if "raw" not in options and chosen.Options.model_fields["raw"].is_required():
-        raise UserError(f"--raw is missing: name the folder that holds the archive of {source}")
-    settings = validate(chosen.Options, options, where=source)
-    traits = chosen.traits_of(settings)
-    preparation = validate(
-        Preparation,
-        {"source": source, "size": size, "fit": fit, "classes": chosen.classes_of(settings)} | _recorded(settings),
-        where=source,
-    )
-    with TemporaryDirectory() as temporary:
-        if getattr(settings, "raw", temporary) is None:  # a source that makes its images
-            settings = settings.model_copy(update={"raw": Path(temporary)})
-        # Read whole before decoding: a faulty table ends a run in its first minutes, and the time left is known.
-        records = [] if (out / META).is_file() else list(_first_edition(chosen.records(settings), traits))
-        workers = workers or min(_cores(), 1 + len(records) // SMALL)
-        meta = write_prepared(iter(records), out, preparation, total=len(records), workers=workers)
-    log.info("%s: %d images of %d patients", out, meta["images"], meta["patients"])
-    summarise(split=meta["splits"], excluded=meta["dropped"], box_excluded=meta["boxes_dropped"])
-    return meta
+    from imitate.config import validate
+    from imitate.data.progress import log_counts
+    from imitate.data.shards import Settings
+    from imitate.data.writer import Archive, Engine, check_records, write_folder
+    from imitate.sources import find_source
+
+    origin = find_source(source)
+    missing = [name for name, field in origin.Options.model_fields.items() if field.is_required()]
+    if "raw" in missing and options.get("raw", Path()) in (Path(), ""):
+        raise UserError(f"--raw is missing: name the folder of the {source} archive (the current one: --raw $PWD)")
+    chosen = validate(origin.Options, options, where=source)
+    values = {
+        "source": source,
+        "size": size,
+        "resize": resize,
+        "classes": origin.classes_of(chosen),
+        "projections": several(projections) or None,
+        **_recorded(chosen),
+    }
+    settings = validate(Settings, values, where=source)
+    engine = Engine(workers, _part(part), cluster)
+    with _raw(chosen) as (root, chosen):
+        archive = Archive(root, origin.traits_of(chosen).model_dump(mode="json"), _inputs(chosen))
+        records = origin.records(chosen)
+        if not check:
+            return write_folder(records, Path(out), settings, archive=archive, engine=engine, append=append)
+        found = check_records(records, settings, archive=archive)
+    log.info("%d usable records; %d images of a sample decoded", found.records, found.decoded)
+    log_counts(excluded=found.excluded, not_decoded=found.failed)
+    return None
 
 
-def command_line(arguments: list[str]) -> Callable[..., Any]:
-    """The verb, with the options of the source that the first word names."""
-    named = arguments and not arguments[0].startswith("-")
-    return with_flags(prepare, arguments[0] if named else None)
+def _part(text: str) -> tuple[int, int]:
+    index, slash, parts = text.partition("/")
+    if not (slash and index.isdecimal() and parts.isdecimal()):
+        raise UserError(f"--part {text}: write it as i/n, such as 3/64")
+    return int(index), int(parts)
 
 
-def _recorded(settings: Config) -> dict[str, Any]:
-    """``mode`` and ``options`` of the folder's settings."""
-    values = settings.model_dump(mode="json", exclude={"mode"}, exclude_none=True)
-    if "raw" in values:
-        values["raw"] = str(Path(values["raw"]).resolve())
-    return {"mode": getattr(settings, "mode", "clean"), "options": values}
+def _recorded(chosen: "Config") -> dict[str, Any]:
+    """``mode`` and ``options`` of the folder's settings: of paths the names, as another machine has them elsewhere."""
+    values = chosen.model_dump(mode="json", exclude={"mode", "raw"}, exclude_none=True)
+    names = {key: Path(value).name for key, value in values.items() if isinstance(getattr(chosen, key), Path)}
+    return {"mode": getattr(chosen, "mode", "clean"), "options": values | names}
 
 
-def _first_edition(
-    records: Iterable[Record | Excluded], traits: Traits
-) -> Iterator[first_edition.Record | first_edition.Dropped]:
-    """As the writer of format 1 takes them, of the projections that are selected by default."""
-    for record in records:
-        if isinstance(record, Excluded):
-            yield first_edition.Dropped(record.source, record.reason)
-        elif traits.projections is not None and record.projection not in traits.projections:
-            yield first_edition.Dropped(record.image_id, f"projection {record.projection or 'unknown'}")
-        else:
-            yield first_edition.Record(
-                image_id=record.image_id,
-                image=record.image,
-                patient=record.patient,
-                study=record.study,
-                split=record.split,
-                view=record.projection,
-                labels=record.labels,
-                findings=record.findings,
-                impression=record.impression,
-                boxes=tuple(each for each in record.annotations if isinstance(each, Box)),
-                mask=partial(draw_mask, record.annotations) if traits.masks else None,
-            )
+def _inputs(chosen: "Config") -> dict[str, str]:
+    """SHA-256 of the files that the options name, and of the tables in the folders that they name."""
+    from imitate.data.files import sha256
+
+    paths = [value for value in vars(chosen).values() if isinstance(value, Path)]
+    tables = [each for path in paths if path.is_dir() for each in path.iterdir() if each.name.lower().endswith(TABLES)]
+    return {path.name: sha256(path) for path in (*paths, *tables) if path.is_file()}
 
 
-def summarise(**counts: Mapping[str, int]) -> None:
-    for what, each in counts.items():
-        for name, count in sorted(each.items(), key=lambda item: -item[1]):
-            log.info("%9d  %s: %s", count, what.replace("_", " "), name)
+@contextmanager
+def _raw(chosen: "Config") -> "Iterator[tuple[Path, Config]]":
+    """The folder of the archive, and the options; a source that makes its images gets a folder for the time."""
+    from tempfile import TemporaryDirectory
 
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    raw = getattr(chosen, "raw", None)
+    if raw is not None:
+        yield (raw if raw.is_dir() else raw.parent), chosen
+        return
+    with TemporaryDirectory(prefix="imitate-") as folder:
+        known = "raw" in type(chosen).model_fields
+        yield Path(folder), chosen.model_copy(update={"raw": Path(folder)}) if known else chosen

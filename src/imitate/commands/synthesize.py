@@ -4,16 +4,13 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from imitate.commands.prepare import summarise
-from imitate.config import validate
-from imitate.data.manifest import Excluded, Record
 from imitate.errors import UserError
-from imitate.sources import find_source
+from imitate.names import AnyPath
 
 log = logging.getLogger(__name__)
 
 
-def synthesize(source: str, /, *, out: Path, n: int = 200, seed: int = 0) -> None:
+def synthesize(source: str, /, *, out: AnyPath, n: int = 200, seed: int = 0) -> None:
     """Write the official on-disk layout of a source, with synthetic radiographs.
 
     Args:
@@ -22,17 +19,21 @@ def synthesize(source: str, /, *, out: Path, n: int = 200, seed: int = 0) -> Non
         n: Number of images.
         seed: Another seed, other patients.
     """
+    from imitate.config import validate
+    from imitate.data.manifest import Excluded, Record
+    from imitate.data.progress import log_counts
+    from imitate.sources import find_source
     from imitate.synthetic.layouts import LAYOUTS
 
     if source not in LAYOUTS:
         raise UserError(f"no layout for {source}: choose among {', '.join(LAYOUTS)}")
     if n < 1:
         raise UserError(f"--n {n}: give 1 or more images")
-    LAYOUTS[source](out, n=n, seed=seed)
+    LAYOUTS[source](Path(out), n=n, seed=seed)
     origin = find_source(source)
     found = list(origin.records(validate(origin.Options, {"raw": out}, where=source)))
     log.info("%s: %d records", out, len(found))
-    summarise(
+    log_counts(
         split=Counter(record.split for record in found if isinstance(record, Record)),
         projection=Counter(record.projection or "unknown" for record in found if isinstance(record, Record)),
         excluded=Counter(record.reason for record in found if isinstance(record, Excluded)),

@@ -58,9 +58,10 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
     """Hold the lock file ``path``; a soft lock where the file system has none of its own."""
-    lock = _acquire(FileLock(path), path) or _acquire(SoftFileLock(path.with_name(path.name + ".soft")), path)
+    soft = path.with_name(path.name + ".soft")
+    lock = _acquire(FileLock(path), timeout) or _acquire(SoftFileLock(soft), timeout)
     if lock is None:
         raise UserError(f"{path.parent} takes no lock: choose a folder on another file system")
     try:
@@ -69,9 +70,9 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _acquire(lock: BaseFileLock, path: Path) -> BaseFileLock | None:
+def _acquire(lock: BaseFileLock, timeout: float) -> BaseFileLock | None:
     try:
-        lock.acquire(timeout=LOCK_TIMEOUT)
+        lock.acquire(timeout=timeout)
     except Timeout as error:
         message = f"another process holds {lock.lock_file}: wait until it has ended, or delete it if none is left"
         raise UserError(message) from error

@@ -26,7 +26,9 @@ def examine(paths: Sequence[Path], *, source: str | None = None, options: Mappin
         raise UserError(f"options of a source ({', '.join(options)}) without one: name the --source of the raw tree")
     console = Console()
     broken = []
-    examined = [_recognised(path, source, options or {}) for path in paths] or [("installation", examine_installation())]
+    examined = [_recognised(path, source, options or {}) for path in paths] or [
+        ("installation", examine_installation())
+    ]
     for title, checks in examined:
         console.print(Text(title, "bold"), soft_wrap=True)
         table = Table()

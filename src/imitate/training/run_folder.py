@@ -1,11 +1,12 @@
 """A run's folder: whose it is, with which settings, and its metrics."""
 
 import errno
-import fcntl
 import json
 import os
+import shutil
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from safetensors import SafetensorError
 from torch.utils.tensorboard import SummaryWriter
 
 from imitate.config import Recipe, read_yaml
-from imitate.data.unfinished import FULL, this_process
+from imitate.data.files import FULL, locked
 from imitate.errors import UserError
 
 FREE = {"devices", "nodes", "log_every", "checkpoint_every"}
@@ -24,27 +25,23 @@ FREE = {"devices", "nodes", "log_every", "checkpoint_every"}
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
     """Hold the folder against a second run for the duration; leave none behind where nothing was written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "lock").open("a+", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write into {folder} ({error.strerror}): choose another --out") from error
-    with file:
+    holder = folder / "holder"  # a file of its own: Windows lets nobody read the one that is locked
+    with ExitStack() as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(folder / "lock", timeout=0))
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        except UserError as error:
+            who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
+            raise UserError(f"{folder} is in use by {who}: wait for it") from error
         except OSError as error:
-            file.seek(0)
-            raise UserError(f"{folder} is in use by {file.read().strip() or 'another process'}: wait for it") from error
-        file.seek(0)
-        file.truncate()
-        file.write(this_process())
-        file.flush()
+            raise UserError(f"cannot write into {folder} ({error.strerror}): choose another --out") from error
         try:
             yield
         finally:
-            if [path.name for path in folder.iterdir()] == ["lock"]:
-                (folder / "lock").unlink()
-                folder.rmdir()
+            holder.unlink(missing_ok=True)
+    if [path.name for path in folder.iterdir()] in ([], ["lock"]):
+        shutil.rmtree(folder)
 
 
 @contextmanager
