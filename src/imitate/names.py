@@ -8,7 +8,8 @@ ObjectiveName = Literal["imitate", "clip", "convirt", "mflag", "simclr"]
 Texts = Literal["sections", "swapped", "report"]
 ChannelChoice = Literal["replacement", "distinct", "sample"]
 Mode = Literal["clean", "paper"]
-Fit = Literal["squash", "pad"]
+Resize = Literal["stretch", "letterbox"]
+Fit = Literal["squash", "pad"]  # what the writer of format 1 calls them
 SourceName = Literal[
     "synthetic", "open-i", "mimic-cxr", "table", "chexpert", "rsna", "covidx", "chestxray14", "siim", "object-cxr"
 ]

@@ -40,7 +40,7 @@ def demo(*, out: Path = Path("demo"), threads: int | None = None) -> None:
     prepare("synthetic", archive=SourceOptions(n=LABELLED, seed=1), out=out / "labelled", size=SIZE)
     log.info("2/5  pre-training")
     recipe = shipped(Path("recipes/tiny.yaml"))
-    pretrain(recipe, data=out / "mimic-cxr", out=out / "run", threads=threads)
+    pretrain(recipe, data=(out / "mimic-cxr",), out=out / "run", threads=threads)
     models = {"IMITATE": str(out / "run"), "untrained": "random"}
     log.info("3/5  retrieval and zero-shot classification, beside the untrained model")
     for row in models.items():

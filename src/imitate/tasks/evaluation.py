@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from imitate.config import Config, load_config, validate
 from imitate.data.prepared import Prepared
 from imitate.errors import UserError
-from imitate.names import Fit, Mode, SourceName, TaskName
+from imitate.names import Mode, Resize, SourceName, TaskName
 from imitate.tasks import UNTRAINED, task_class
 from imitate.tasks.base import Published, Task
 
@@ -21,7 +21,7 @@ class Folder(Config):
 
     source: SourceName
     mode: Mode | None = None
-    fit: Fit | None = None
+    resize: Resize | None = None
     size: int | None = None
 
 
