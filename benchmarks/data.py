@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from imitate.config import ImitateConfig, ViewsConfig
+from imitate.config import AugmentConfig, ImitateConfig
 from imitate.data.augment import draw_views, warp
 from imitate.data.chunks import Preparation
 from imitate.data.pixels import read_gray, to_prepared
 from imitate.data.prepared import Prepared, Record
-from imitate.data.sampler import Reader
+from imitate.data.sampler import BatchReader
 from imitate.data.writing import write_prepared
 from imitate.models.types import TextEncoder
 from imitate.synthetic.cases import draw_case
@@ -165,7 +165,7 @@ def views(*, batch: int, rounds: int) -> list[Row]:
     """The published augmentation: ours as one warp of the batch, and an image at a time by torchvision on PIL."""
     from torchvision.transforms import v2
 
-    config, settings = ImitateConfig(), ViewsConfig()
+    config, settings = ImitateConfig(), AugmentConfig()
     images = torch.randint(0, 256, (batch, 256, 256), dtype=torch.uint8)
     pictures = [Image.fromarray(image).convert("RGB") for image in images.numpy()]
     each = v2.Compose(
@@ -196,7 +196,7 @@ def reading(folder: Path, *, n: int, batch: int = 128) -> list[Row]:
     write_prepared(records(small), path / "data", Preparation(source="bench"), workers=1)
     data = Prepared.open(path / "data")
     width = np.zeros((n, 256), np.float16)
-    reader = Reader(data, {"findings": width, "impression": width})
+    reader = BatchReader(data, {"findings": width, "impression": width})
     order = np.random.default_rng(0).permutation(n)
     chosen = [order[i : i + batch] for i in range(0, n, batch)]
     rows = []

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from imitate.config import ImitateConfig, ViewsConfig
+from imitate.config import AugmentConfig, ImitateConfig
 from imitate.data.augment import draw_views, warp
 from imitate.data.prepared import Prepared
 from measuring import RESULTS, Row, Tables, aligned, machine, options, timed
@@ -114,7 +114,7 @@ def large(device: str, sizes: Sizes, data: Prepared, folder: Path) -> list[Row]:
 
 def views(device: str, sizes: Sizes) -> list[Row]:
     images = torch.randint(0, 256, (sizes.batch, *[sizes.config.prepared_size] * 2), dtype=torch.uint8).to(device)
-    draw = draw_views(sizes.batch, ViewsConfig(), sizes.config, torch.Generator().manual_seed(0))
+    draw = draw_views(sizes.batch, AugmentConfig(), sizes.config, torch.Generator().manual_seed(0))
     draw = draw._replace(homography=draw.homography.to(device), autocontrast=draw.autocontrast.to(device))
     seconds = best(lambda: warp(images, draw, sizes.config), device)
     return [{"views": "one warp a batch", "views/s": sizes.batch / seconds, "ms a step": 2e3 * seconds}]

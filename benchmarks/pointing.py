@@ -100,7 +100,7 @@ def find_pairs(data: Prepared, rows: np.ndarray, labels: Sequence[str], side: in
     margin = (data.meta["size"] - side) // 2
     centre = np.arange(side) + 0.5 + margin
     found = []
-    for row in rows[(data.table["view"].iloc[rows] != "LATERAL").to_numpy()]:
+    for row in rows[(data.table["projection"].iloc[rows] != "LATERAL").to_numpy()]:
         boxes = data.boxes(int(row))
         for label in sorted({box.label for box in boxes} & set(labels)):
             inside = np.zeros((side, side), bool)
@@ -267,7 +267,7 @@ def drawn_runs(work: Path, *, images: int, seeds: int) -> tuple[list[Path], Path
     data, runs = work / "data", [work / f"run-{seed}" for seed in range(seeds)]
     prepare("synthetic", n=images, out=data, size=72)
     for seed, run in enumerate(runs):
-        pretrain(RECIPE, data=data, out=run, threads=1, settings=(f"training.seed={seed}",))
+        pretrain(RECIPE, data=(data,), out=run, threads=1, settings=(f"training.seed={seed}",))
     return runs, data
 
 

@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from imitate.config import ImitateConfig, Recipe, TrainingConfig
 from imitate.data.prepared import Prepared
-from imitate.data.sampler import Order, Reader, training_rows
+from imitate.data.sampler import BatchReader, BatchSampler, training_rows
 from imitate.models.imitate import seeded_model
 from imitate.training import loop
 from imitate.training.engine import launch
@@ -79,10 +79,10 @@ def job(data: Prepared, folder: Path, sizes: Sizes, device: str, **training: Any
     recipe = Recipe(model=sizes.config, pretrained=False, training=settings)
     model = seeded_model(sizes.config, pretrained=False, seed=0)
     texts = np.random.default_rng(1).normal(size=(len(data), sizes.config.text_width)).astype(np.float16)
-    reader = Reader(data, {"findings": texts, "impression": texts}, pin=device == "cuda")
+    reader = BatchReader(data, {"findings": texts, "impression": texts}, pin=device == "cuda")
     folder.mkdir(parents=True)
     return loop.Job(
-        launch(settings), recipe, model, Order(training_rows(data), batch_size=batch, seed=0), reader, folder
+        launch(settings), recipe, model, BatchSampler(training_rows(data), batch_size=batch, seed=0), reader, folder
     )
 
 

@@ -47,7 +47,7 @@ def views() -> Image.Image:
         recipe = load_config(Recipe, ROOT / "recipes" / f"{name}.yaml")
         prepared = torch.from_numpy(render(draw_case(SEED, CASE), recipe.model.prepared_size).image)[None]
         generator = torch.Generator().manual_seed(SEED)
-        draw = draw_views(COUNT, recipe.views, recipe.model, generator)
+        draw = draw_views(COUNT, recipe.augment, recipe.model, generator)
         drawn = warp(prepared.expand(COUNT, -1, -1), draw, recipe.model)[:, 0]
         gray = (drawn * recipe.model.std[0] + recipe.model.mean[0]).clamp(0, 1)
         y = row * (step + top) + GAP

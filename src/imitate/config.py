@@ -1,17 +1,27 @@
 """Every setting of a run, as frozen models that reject unknown keys; ``load_config`` reads them from YAML."""
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from imitate.errors import UserError
-from imitate.names import ChannelChoice, Fit, Kernel, ObjectiveName, Precision, Texts
+from imitate.names import ChannelChoice, Kernel, ObjectiveName, Precision, Resize, Texts
 
+log = logging.getLogger(__name__)
 BYTES = 2**18  # of a file; the largest of ours has 10,000
 VALUES = 2**16  # with every alias written out
+RENAMED = {
+    ("Recipe", "views"): "augment",
+    ("ImitateConfig", "fit"): "resize",
+    ("Folder", "fit"): "resize",  # of a recipe in recipes/downstream
+    ("fit", "squash"): "stretch",
+    ("fit", "pad"): "letterbox",
+}
+"""Keys, by the model that had them, and values, by their key, of version 0.1, which are read until version 0.3."""
 
 
 class Config(BaseModel):
@@ -25,7 +35,8 @@ class ImitateConfig(Config):
     backbone_options: dict[str, Any] = {}  # passed on to timm.create_model
     prepared_size: int = 256  # side of the prepared images
     image_size: int = 224  # side of the crop that the encoder sees
-    fit: Fit = "squash"  # how an image was brought into the prepared square
+    resize: Resize = "stretch"  # how an image was brought into the prepared square
+    projections: tuple[str, ...] | None = None  # that it learns from; None: those that each folder selects by default
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     levels: tuple[int, ...] = (
@@ -84,7 +95,7 @@ class ObjectiveConfig(Config):
         return self
 
 
-class ViewsConfig(Config):
+class AugmentConfig(Config):
     """Random views, drawn on the device as one warp a batch."""
 
     horizontal_flip: float = 0.5
@@ -122,8 +133,9 @@ class Recipe(Config):
     model: ImitateConfig = ImitateConfig()
     pretrained: bool = True  # start from timm's ImageNet weights
     text: str = "lsa"  # lsa, lsa-<width>, or hf:<id>@<revision>[:mean]
+    labels_as_text: bool = False  # sentences made from the labels, for images without a report
     objective: ObjectiveConfig = ObjectiveConfig()
-    views: ViewsConfig = ViewsConfig()
+    augment: AugmentConfig = AugmentConfig()
     training: TrainingConfig = TrainingConfig()
 
     def resolved(self) -> "Recipe":
@@ -132,6 +144,13 @@ class Recipe(Config):
             return self
         one = {"levels": (), "keep": (), "texts": "report"}
         return self.model_copy(update={"model": self.model.model_copy(update=one)})
+
+
+def data_of(recorded: dict[str, Any]) -> dict[str, Any]:
+    """What config.yaml says of the data: ``paths``, ``fingerprints`` and ``weights``; version 0.1 knew one folder."""
+    if "path" not in recorded:
+        return recorded
+    return {"paths": [recorded["path"]], "fingerprints": [recorded.get("fingerprint")], "weights": []}
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -147,14 +166,9 @@ def load_config(kind: type[AnyConfig], path: Path, overrides: dict[str, Any] | N
     if not found.is_file():
         raise UserError(f"no recipe at {path}: give the path of a YAML file such as recipes/tiny.yaml")
     values = {str(key): value for key, value in read_yaml(found, holds="keys and values").items()}
+    values = current(kind, values, where=str(path))
     for key, value in (overrides or {}).items():
-        *groups, last = key.split(".")
-        node = values
-        for group in groups:
-            node = node.setdefault(group, {})
-            if not isinstance(node, dict):
-                raise UserError(f"setting {key}: {group} is {node!r}, which has no parts")
-        node[last] = value
+        _override(kind, values, key, value)
 
     def place(location: tuple[int | str, ...]) -> str:
         key = ".".join(map(str, location))
@@ -183,6 +197,45 @@ def find_recipe(path: Path) -> Path:
     return path if path.is_file() or path.parts[:1] != ("recipes",) else shipped(path)
 
 
+def current(kind: type[Config], values: dict[Any, Any], *, where: str) -> dict[Any, Any]:
+    """With the names of today in place of those in ``RENAMED``, each of which is logged."""
+    found = {}
+    for key, value in values.items():
+        name = RENAMED.get((kind.__name__, key), key) if isinstance(key, str) else key
+        if name != key and name not in values:
+            log.warning("%s: %s is called %s now", where, key, name)
+            key, value = name, RENAMED.get((key, value), value) if isinstance(value, str) else value
+        part = _part(kind, key)
+        found[key] = current(part, value, where=where) if part and isinstance(value, dict) else value
+    return found
+
+
+def _part(kind: type[Config], key: Any) -> type[Config] | None:
+    """The model of the settings below ``key``."""
+    annotation = kind.model_fields[key].annotation if key in kind.model_fields else None
+    models = [
+        each for each in (annotation, *get_args(annotation)) if isinstance(each, type) and issubclass(each, Config)
+    ]
+    return models[0] if models else None
+
+
+def _nested(key: str, value: Any) -> dict[str, Any]:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def _override(kind: type[Config], values: dict[Any, Any], key: str, value: Any) -> None:
+    """Put the value of a dotted key into ``values``."""
+    setting = current(kind, _nested(key, value), where=f"setting {key}")
+    for _ in key.split(".")[1:]:
+        ((name, setting),) = setting.items()
+        values = values.setdefault(name, {})
+        if not isinstance(values, dict):
+            raise UserError(f"setting {key}: {name} is {values!r}, which has no parts")
+    values.update(setting)
+
+
 def shipped(recipe: Path) -> Path:
     """Where recipes/NAME.yaml of the repository lies: beside the sources, or in the installed package."""
     beside = Path(__file__).parents[2] / recipe
@@ -201,9 +254,12 @@ def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
 
 
 def validate(kind: type[AnyConfig], values: dict[Any, Any], *, where: str | Where) -> AnyConfig:
-    """``kind(**values)`` with the first error reported in one line, after ``where`` the value comes from."""
+    """``kind(**values)`` with the first error in one line, after ``where`` the value comes from.
+
+    Names of an earlier version are accepted.
+    """
     try:
-        return kind.model_validate(values)
+        return kind.model_validate(current(kind, values, where=where if isinstance(where, str) else where(())))
     except ValidationError as error:
         first = error.errors()[0]
         where = where if isinstance(where, str) else where(first["loc"])

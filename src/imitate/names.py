@@ -22,8 +22,8 @@ ObjectiveName = Literal["imitate", "clip", "convirt", "mflag", "simclr"]
 Texts = Literal["sections", "swapped", "report"]
 ChannelChoice = Literal["replacement", "distinct", "sample"]
 Mode = Literal["clean", "paper"]
-Fit = Literal["squash", "pad"]
 Resize = Literal["stretch", "letterbox"]
+Fit = Literal["squash", "pad"]  # what the writer of format 1 calls them
 TaskName = Literal[
     "linear-classification", "finetune-classification", "segmentation", "detection", "retrieval", "zero-shot"
 ]

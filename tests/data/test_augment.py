@@ -7,11 +7,11 @@ import torch
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from imitate.config import ImitateConfig, ViewsConfig
+from imitate.config import AugmentConfig, ImitateConfig
 from imitate.data.augment import ViewDraw, draw_views, evaluation_view, normalise, warp
 
 CONFIG = ImitateConfig(prepared_size=64, image_size=48, mean=(0, 0, 0), std=(1, 1, 1))
-PLAIN = ViewsConfig(
+PLAIN = AugmentConfig(
     horizontal_flip=0, vertical_flip=0, rotation=0, scale=0, perspective=0, perspective_probability=0, autocontrast=0
 )
 
@@ -104,6 +104,6 @@ def test_evaluation_view_is_the_normalised_centre():
 
 @pytest.mark.parametrize("batch", [1, 5])
 def test_the_published_recipe_gives_finite_views(batch):
-    view = draw_views(batch, ViewsConfig(), CONFIG, torch.Generator().manual_seed(1))
+    view = draw_views(batch, AugmentConfig(), CONFIG, torch.Generator().manual_seed(1))
     images = warp(torch.randint(0, 256, (batch, 64, 64), dtype=torch.uint8), view, CONFIG)
     assert images.shape == (batch, 3, 48, 48) and torch.isfinite(images).all()

@@ -35,7 +35,7 @@ def tiny_curve(folder: Path) -> list[dict[str, float]]:
 
     data = write_folder(folder / "data", n=IMAGES, size=load_config(Recipe, RECIPE).model.prepared_size)
     settings = (f"training.epochs={EPOCHS}", "training.log_every=1", "training.devices=1")
-    pretrain(RECIPE, data=data, out=folder / "run", settings=settings, threads=1)
+    pretrain(RECIPE, data=(data,), out=folder / "run", settings=settings, threads=1)
     rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     return [row for row in rows if "loss" in row]
 

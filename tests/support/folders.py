@@ -1,10 +1,45 @@
-"""Small prepared folders for tests, written straight from the format's description."""
+"""Small prepared folders for tests, written straight from the description of format 2, several shards each."""
 
+import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from imitate.data.corpus import Corpus
+
+SHARD = 16  # rows
+STRINGS = ("image_id", "patient", "study", "split", "projection", "findings", "impression", "language")
+BOX = pa.struct(
+    [
+        ("label", pa.string()),
+        *((name, pa.float64()) for name in ("x", "y", "width", "height")),
+        ("phrase", pa.string()),
+        ("reader", pa.string()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in STRINGS),
+        ("labels", pa.list_(pa.float32())),
+        ("boxes", pa.list_(BOX)),
+        ("annotated", pa.bool_()),
+        ("sex", pa.string()),
+        ("age", pa.float64()),
+        ("scanner", pa.string()),
+        ("extra", pa.map_(pa.string(), pa.string())),
+        ("has_findings", pa.bool_()),
+        ("has_impression", pa.bool_()),
+    ]
+)
+SETTINGS = ("source", "size", "resize", "mode", "classes", "options", "inputs", "projections")
+ABSENT = {"projection": "PA", "findings": None, "impression": None, "language": "en", "labels": None, "boxes": [],
+          "annotated": None, "sex": "", "age": None, "scanner": "", "extra": {}}  # fmt: skip
 
 WORDS = [
     "heart",
@@ -26,8 +61,74 @@ WORDS = [
 ]
 
 
+def write_shards(
+    root: Path, table: pd.DataFrame, images: np.ndarray, *, masks: np.ndarray | None = None, **meta: object
+) -> Path:
+    """A prepared folder of these rows; what ``table`` lacks is unknown. ``meta`` goes into index.json."""
+    (root / "shards").mkdir(parents=True)
+    rows = [_row(row) for row in table.to_dict("records")]
+    shards = []
+    for start in range(0, len(rows), SHARD):
+        name, part = f"{start // SHARD:05d}", slice(start, start + SHARD)
+        base = root / "shards" / name
+        np.save(base.with_suffix(".npy"), images[part])
+        if masks is not None:
+            np.save(base.with_suffix(".masks.npy"), masks[part])
+        pq.write_table(pa.Table.from_pylist(rows[part], SCHEMA), base.with_suffix(".parquet"))
+        files = sorted((root / "shards").glob(f"{name}.*"))
+        digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        size = sum(path.stat().st_size for path in files)
+        shards.append({"name": name, "rows": len(rows[part]), "sha256": digests, "bytes": size})
+    splits = table["split"].value_counts().to_dict() if "split" in table else {}
+    index: dict = {
+        "format": 2,
+        "settings": {"source": "test", "size": images.shape[-1], "resize": "stretch", "mode": "clean", "classes": []},
+        "traits": {"masks": masks is not None, "projections": None},
+        "tone": "unknown",
+        "shards": shards,
+        "images": len(rows),
+        "patients": int(table["patient"].nunique()),
+        "splits": splits,
+        "fingerprint": f"test-{len(rows)}-{images.shape[-1]}",
+    }
+    (root / "index.json").write_text(json.dumps(_changed(index, meta)))
+    return root
+
+
+def edit_index(root: Path, **meta: object) -> None:
+    """Other values in index.json, of the settings too."""
+    path = root / "index.json"
+    path.write_text(json.dumps(_changed(json.loads(path.read_text()), meta)))
+
+
+def _changed(index: dict, meta: Mapping[str, object]) -> dict:
+    settings = {key: value for key, value in meta.items() if key in SETTINGS}
+    others = {key: value for key, value in meta.items() if key not in SETTINGS}
+    traits = {**index["traits"], **others.pop("traits", {})}  # type: ignore[dict-item]
+    return {**index, **others, "traits": traits, "settings": {**index["settings"], **settings}}
+
+
+def _row(row: Mapping) -> dict:
+    """Of pandas' values Arrow's."""
+    whole = {**ABSENT, **row}
+    for section in ("findings", "impression"):
+        whole[section] = whole[section] if isinstance(whole[section], str) else None
+        whole[f"has_{section}"] = whole[section] is not None
+    return {name: list(whole[name].items()) if name == "extra" else whole[name] for name in SCHEMA.names}
+
+
+def in_memory(data: Corpus) -> Corpus:
+    """The corpus with everything in memory, for tests that change it."""
+    table = data.table.drop(columns=["has_findings", "has_impression"]).assign(**data.reports())
+    table["boxes"] = [[box._asdict() for box in data.boxes(row)] for row in range(len(data))]
+    if data.classes:
+        table["labels"] = list(data.labels)
+    masks = None if data.masks is None else data.masks[:]
+    return replace(data, table=table, images=data.images[:], masks=masks, columns=None, parts=())
+
+
 def write_folder(root: Path, *, n: int = 40, size: int = 36, seed: int = 0, **meta: object) -> Path:
-    """Two classes told by a bright left or right half; reports that say so; a few sections missing."""
+    """Two classes, a bright left or right half; reports that say so; a few sections missing."""
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, 2, (n, 2))
     images = generator.integers(20, 90, (n, size, size))
@@ -44,17 +145,11 @@ def write_folder(root: Path, *, n: int = 40, size: int = 36, seed: int = 0, **me
             "patient": [f"patient{i // 2:04d}" for i in range(n)],
             "study": [f"study{i:04d}" for i in range(n)],
             "split": [("train", "train", "train", "val", "test")[i // 2 % 5] for i in range(n)],
-            "view": "PA",
+            "projection": "PA",
             "findings": [None if i % 9 == 4 else f"{side} {words()}" for i, side in enumerate(sides)],
             "impression": [None if i % 11 == 5 else f"{side} effusion" for i, side in enumerate(sides)],
             "labels": [row.astype(np.float32).tolist() for row in labels],
-            "boxes": [[] for _ in range(n)],
         }
     )
-    root.mkdir(parents=True)
-    np.save(root / "images.npy", images.clip(0, 255).astype(np.uint8))
-    table.to_parquet(root / "table.parquet")
-    described = {"format_version": 1, "source": "test", "size": size, "fit": "squash", "classes": ["Left", "Right"]}
-    described |= {"images": n, "patients": (n + 1) // 2, "fingerprint": f"test-{n}-{size}-{seed}", **meta}
-    (root / "meta.json").write_text(json.dumps(described))
-    return root
+    described = {"classes": ["Left", "Right"], "fingerprint": f"test-{n}-{size}-{seed}", **meta}
+    return write_shards(root, table, images.clip(0, 255).astype(np.uint8), **described)

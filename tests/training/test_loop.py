@@ -15,7 +15,7 @@ from waiting import BlockingCopies
 
 from imitate.config import Recipe
 from imitate.data.prepared import Prepared
-from imitate.data.sampler import Order, Reader, training_rows
+from imitate.data.sampler import BatchReader, BatchSampler, training_rows
 from imitate.data.text_cache import corpus, text_embeddings
 from imitate.errors import UserError
 from imitate.models.image import ImageEncoder
@@ -32,9 +32,9 @@ def start(folder: Path, data: Path, recipe: Recipe, validate=None) -> Job:
     encoder = fit_or_load(recipe.text, corpus(prepared))
     recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"text_width": encoder.width})})
     model = seeded_model(recipe.model, pretrained=False, seed=recipe.training.seed)
-    order = Order(training_rows(prepared), batch_size=recipe.training.batch_size, seed=recipe.training.seed)
+    order = BatchSampler(training_rows(prepared), batch_size=recipe.training.batch_size, seed=recipe.training.seed)
     folder.mkdir(exist_ok=True)
-    reader = Reader(prepared, text_embeddings(prepared, encoder))
+    reader = BatchReader(prepared, text_embeddings(prepared, encoder))
     return Job(launch(recipe.training), recipe, model, order, reader, folder, validate)
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from imitate.config import ImitateConfig, ViewsConfig
+from imitate.config import AugmentConfig, ImitateConfig
 from imitate.models.types import Images
 
 
@@ -35,7 +35,7 @@ def evaluation_view(images: UInt8[Tensor, "batch size size"], config: ImitateCon
     return normalise(crop.to(torch.float32) / 255, config)
 
 
-def draw_views(batch: int, views: ViewsConfig, config: ImitateConfig, generator: torch.Generator) -> ViewDraw:
+def draw_views(batch: int, augment: AugmentConfig, config: ImitateConfig, generator: torch.Generator) -> ViewDraw:
     """Random crop, flips, rotation, zoom and perspective of ``batch`` samples as one homography each (on the CPU).
 
     The order is that of the published recipe: crop, flips, rotation, perspective, autocontrast. Unlike there, what a
@@ -48,17 +48,17 @@ def draw_views(batch: int, views: ViewsConfig, config: ImitateConfig, generator:
     slack = (config.prepared_size - config.image_size) / 2
     # Whole pixels, as a crop moves by; torch.rand stays below 1, so floor gives 0 .. 2 slack
     shift = torch.floor(uniform(0, 2 * slack + 1, 2)) - slack
-    flip_x = 1 - 2.0 * (uniform(0, 1) < views.horizontal_flip)
-    flip_y = 1 - 2.0 * (uniform(0, 1) < views.vertical_flip)
-    angle = uniform(-views.rotation, views.rotation) * (math.pi / 180)
-    zoom = uniform(1 - views.scale, 1 + views.scale)
-    corners = uniform(0, views.perspective, 4, 2) * (uniform(0, 1, 1, 1) < views.perspective_probability)
+    flip_x = 1 - 2.0 * (uniform(0, 1) < augment.horizontal_flip)
+    flip_y = 1 - 2.0 * (uniform(0, 1) < augment.vertical_flip)
+    angle = uniform(-augment.rotation, augment.rotation) * (math.pi / 180)
+    zoom = uniform(1 - augment.scale, 1 + augment.scale)
+    corners = uniform(0, augment.perspective, 4, 2) * (uniform(0, 1, 1, 1) < augment.perspective_probability)
     cosine, sine, zero, one = angle.cos() * zoom, angle.sin() * zoom, torch.zeros(batch), torch.ones(batch)
     affine = torch.stack(
         [flip_x * cosine, -flip_x * sine, shift[:, 0], flip_y * sine, flip_y * cosine, shift[:, 1], zero, zero, one],
         dim=1,
     ).view(batch, 3, 3)
-    return ViewDraw(affine @ _perspective(corners, config.image_size), uniform(0, 1) < views.autocontrast)
+    return ViewDraw(affine @ _perspective(corners, config.image_size), uniform(0, 1) < augment.autocontrast)
 
 
 def _perspective(corners: Float[Tensor, "batch 4 2"], size: int) -> Float[Tensor, "batch 3 3"]:

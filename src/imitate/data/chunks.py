@@ -22,6 +22,7 @@ from pydantic import Field
 from imitate.config import Config
 from imitate.data.annotations import Box
 from imitate.data.dicom import ImageError
+from imitate.data.folder import RESIZES
 from imitate.data.memory import keep_freed_memory
 from imitate.data.pixels import Geometry, read_gray, to_prepared
 from imitate.data.prepared import Dropped, Record
@@ -113,7 +114,7 @@ def prepare(task: Task, preparation: Preparation) -> Chunk:
             continue
         content.update(_file_digest(record.image))
         try:
-            image, geometry = to_prepared(read_gray(record.image), size, preparation.fit)
+            image, geometry = to_prepared(read_gray(record.image), size, RESIZES[preparation.fit])
         except ImageError as error:
             dropped.append((str(record.image), error.reason))
             continue

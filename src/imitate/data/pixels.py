@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from imitate.data.annotations import Box
 from imitate.data.dicom import Gray, ImageError, check_size, is_dicom, quiet, read_dicom
-from imitate.names import Fit
+from imitate.names import Resize
 
 MIN_SIDE = 16
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
@@ -87,10 +87,10 @@ def read_gray(source: Path | BufferedIOBase) -> Gray:
         raise
 
 
-def to_prepared(gray: Gray, size: int, fit: Fit = "squash") -> tuple[UInt8[np.ndarray, "size size"], Geometry]:
+def to_prepared(gray: Gray, size: int, resize: Resize = "stretch") -> tuple[UInt8[np.ndarray, "size size"], Geometry]:
     """Crop to the bounding box of non-zero pixels, min-max to 8 bit, resize with an anti-aliasing filter.
 
-    ``squash`` fills the square whatever the aspect ratio, ``pad`` fits the longest side and centres on zeros.
+    ``stretch`` fills the square whatever the aspect ratio, ``letterbox`` fits the longest side and centres on zeros.
     """
     down, across = (np.flatnonzero(gray.any(axis=axis)) for axis in (1, 0))
     if not len(down):
@@ -98,15 +98,15 @@ def to_prepared(gray: Gray, size: int, fit: Fit = "squash") -> tuple[UInt8[np.nd
     left, top, right, bottom = (int(edge) for edge in (across[0], down[0], across[-1] + 1, down[-1] + 1))
     if min(right - left, bottom - top) < MIN_SIDE:
         raise ImageError(f"image under {MIN_SIDE} pixels a side")
-    content = _content(right - left, bottom - top, size, fit)
+    content = _content(right - left, bottom - top, size, resize)
     image = np.zeros((size, size), np.uint8)
     shape = (content[2] - content[0], content[3] - content[1])
     image[content[1] : content[3], content[0] : content[2]] = _resize(gray[top:bottom, left:right], shape)
     return image, Geometry(gray.shape[1], gray.shape[0], size, (left, top, right, bottom), content)
 
 
-def _content(width: int, height: int, size: int, fit: Fit) -> tuple[int, int, int, int]:
-    if fit == "squash":
+def _content(width: int, height: int, size: int, resize: Resize) -> tuple[int, int, int, int]:
+    if resize == "stretch":
         return 0, 0, size, size
     wide, high = (max(1, round(side * size / max(width, height))) for side in (width, height))
     left, top = (size - wide) // 2, (size - high) // 2

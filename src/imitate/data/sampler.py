@@ -1,17 +1,19 @@
-"""Which samples make a step, and reading them ahead of the computation."""
+"""Batches of a corpus: which rows, and the rows' pixels and text embeddings read ahead of the training step."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.models.types import PretrainBatch
 from imitate.names import REPORT, SECTIONS, Texts
@@ -24,50 +26,100 @@ SOURCES: dict[Texts, tuple[str, str]] = {
 """What the findings and the impression branch learn from."""
 
 
-class Order:
-    """A new permutation of the rows in every epoch, from (seed, epoch) alone; the last incomplete batch is left out."""
+class BatchSampler:
+    """The rows of each step, from (seed, step) alone; the last incomplete batch of an epoch is left out.
 
-    def __init__(self, rows: np.ndarray, *, batch_size: int, seed: int) -> None:
-        self.rows, self.batch_size, self.seed = rows, batch_size, seed
-        self.steps_per_epoch = len(rows) // batch_size
+    An epoch has as many samples as there are rows. Without ``weights`` it is a permutation of all rows. With them each
+    corpus supplies its weight's fraction of the samples (by largest remainder): permutations of its rows one after the
+    other, across the epochs, so that none comes again before all the others came.
+    """
+
+    def __init__(
+        self, rows: Sequence[Int[np.ndarray, " n"]], *, batch_size: int, seed: int, weights: Sequence[float] = ()
+    ) -> None:
+        """``rows`` and ``weights`` of each corpus."""
+        self.rows, self.batch_size, self.seed = np.concatenate(list(rows)), batch_size, seed
+        self.steps_per_epoch = len(self.rows) // batch_size
         if not self.steps_per_epoch:
-            raise UserError(f"{len(rows)} training samples are fewer than batch_size {batch_size}: lower batch_size")
-        self._epoch, self._permutation = -1, rows
+            raise UserError(
+                f"{len(self.rows)} training samples are fewer than batch_size {batch_size}: lower batch_size"
+            )
+        self._corpora = list(rows)
+        self._quotas = quotas(weights, len(self.rows)) if weights and len(self._corpora) > 1 else None
+        self._epoch, self._samples = -1, self.rows
 
-    def batch(self, step: int) -> np.ndarray:
+    def batch(self, step: int) -> Int[np.ndarray, " batch"]:
         """Row indices of the global batch of this step."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             generator = np.random.default_rng([self.seed, epoch])
-            self._epoch, self._permutation = epoch, self.rows[generator.permutation(len(self.rows))]
-        return self._permutation[position * self.batch_size : (position + 1) * self.batch_size]
+            pool = self.rows if self._quotas is None else self._mixed(epoch)
+            self._epoch, self._samples = epoch, pool[generator.permutation(len(pool))]
+        return self._samples[position * self.batch_size : (position + 1) * self.batch_size]
+
+    def _mixed(self, epoch: int) -> Int[np.ndarray, " samples"]:
+        """The samples of an epoch, corpus by corpus."""
+        assert self._quotas is not None
+        parts = []
+        for corpus, (rows, quota) in enumerate(zip(self._corpora, self._quotas, strict=True)):
+            number, start = divmod(epoch * quota, len(rows))
+            last = (epoch * quota + quota - 1) // len(rows)
+            drawn = [
+                rows[np.random.default_rng([self.seed, each, corpus + 1]).permutation(len(rows))]
+                for each in range(number, last + 1)
+            ]
+            parts.append(np.concatenate([rows[:0], *drawn])[start : start + quota])
+        return np.concatenate(parts)
 
 
-def training_rows(data: Prepared) -> np.ndarray:
-    """Images of the train split that have at least one section."""
+def quotas(weights: Sequence[float], total: int) -> list[int]:
+    """``total`` samples parted by weight; those of the largest remainders get one more."""
+    exact = np.array(weights, dtype=np.float64) / sum(weights) * total
+    counts = np.floor(exact).astype(np.int64)
+    most = np.argsort(counts - exact, kind="stable")[: total - int(counts.sum())]
+    counts[most] += 1
+    return counts.tolist()
+
+
+def training_rows(data: Corpus, *, textless: bool = False) -> list[Int[np.ndarray, " n"]]:
+    """The train split of each folder: images with a section; all of a folder without any, where ``textless`` may be.
+
+    UserError: a folder that has none.
+    """
     some = np.logical_or.reduce([data.has(section) for section in SECTIONS])
-    rows = data.rows("train")
-    kept = rows[some[rows]]
-    if not len(kept):
-        raise UserError(f"{data.root}: no image of the train split has findings or impression text")
+    training = data.table["split"].to_numpy() == "train"
+    kept, start = [], 0
+    for part in data.each:
+        rows = np.arange(start, start + len(part))
+        rows = rows[training[rows]]
+        written = rows[some[rows]]
+        if not len(rows):
+            part.rows("train")  # UserError that says which splits there are
+        if not len(written) and not textless:
+            raise UserError(
+                f"{part.root}: no image of the train split has findings or impression text: prepare a source with "
+                "reports, or set labels_as_text=true where it has labels"
+            )
+        kept.append(written if len(written) else rows)
+        start += len(part)
     return kept
 
 
-class Reader:
-    """Batches of a prepared folder and its text embeddings, by row index; pinned where a GPU will take them.
+class BatchReader:
+    """Batches of a corpus and its text embeddings, by row index; pinned where a GPU will take them.
 
     A batch's ``findings`` and ``impression`` are what these branches learn from, whichever text that is.
     """
 
     def __init__(
-        self, data: Prepared, texts: dict[str, np.ndarray], *, branches: Texts = "sections", pin: bool = False
+        self, data: Corpus, texts: Mapping[str, Any], *, branches: Texts = "sections", pin: bool = False
     ) -> None:
         self._images, self._pin = data.images, pin
         self._texts = [texts[source] for source in SOURCES[branches]]
         self._has = [data.has(source) for source in SOURCES[branches]]
-        self.image_ids = data.table["image_id"].to_numpy()
+        self.image_ids = data.table["image_id"].array
 
-    def __call__(self, rows: np.ndarray) -> PretrainBatch:
+    def __call__(self, rows: Int[np.ndarray, " batch"]) -> PretrainBatch:
         order = np.argsort(rows)  # ascending reads of the memory map
         images = torch.empty((len(rows), *self._images.shape[1:]), dtype=torch.uint8, pin_memory=self._pin)
         images.numpy()[order] = self._images[rows[order]]
@@ -86,26 +138,37 @@ class Reader:
         return tensor.pin_memory() if self._pin else tensor
 
 
-def warm_up(path: Path) -> Thread | None:
-    """Read a file once from end to end in the background, so that reads here and there then find it in memory.
+def warm_up(paths: Sequence[Path]) -> Thread | None:
+    """Read files once from end to end in the background, so that reads here and there then find them in memory.
 
-    Sequential reading is what disks are good at. None where the file would take over half of this machine's memory.
+    Sequential reading is what disks are good at. None where the files would take over half of this machine's memory,
+    or the system does not say how much it has.
     """
-    if path.stat().st_size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2:
+    memory = _memory()
+    if memory is None or sum(path.stat().st_size for path in paths) > memory // 2:
         return None
 
     def read() -> None:
         block = bytearray(2**24)
-        with path.open("rb", buffering=0) as file:
-            while file.readinto(block):
-                pass
+        for path in paths:
+            with path.open("rb", buffering=0) as file:
+                while file.readinto(block):
+                    pass
 
     thread = Thread(target=read, daemon=True)
     thread.start()
     return thread
 
 
-def read_ahead(reader: Reader, batches: Iterator[np.ndarray], *, depth: int = 2) -> Iterator[PretrainBatch]:
+def _memory() -> int | None:
+    """Bytes of this machine's memory."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf, other systems not these names
+        return None
+
+
+def read_ahead(reader: BatchReader, batches: Iterator[np.ndarray], *, depth: int = 2) -> Iterator[PretrainBatch]:
     """Yield the batches in order, the next ``depth`` being read meanwhile by one thread."""
     with ThreadPoolExecutor(1) as pool:
         waiting = [pool.submit(reader, rows) for rows in islice(batches, depth)]

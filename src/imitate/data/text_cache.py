@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
+from imitate.data.stacked import Stacked
 from imitate.errors import UserError
 from imitate.models.types import TextEncoder
 from imitate.names import REPORT, SECTIONS
@@ -16,21 +17,28 @@ log = logging.getLogger(__name__)
 TEXTS = (*SECTIONS, REPORT)
 
 
-def corpus(data: Prepared, *, split: str = "train") -> list[str]:
+def corpus(data: Corpus, *, split: str = "train") -> list[str]:
     """Every section of the split as one text; what an encoder that needs fitting is fitted on."""
-    rows = data.table[data.table["split"] == split]
-    texts = [text for section in SECTIONS for text in rows[section].dropna()]
+    rows = np.flatnonzero(data.table["split"].to_numpy() == split)
+    texts = [text for section in SECTIONS for text in data.text(section, rows).dropna()]
     if not texts:
         raise UserError(f"{data.root} has no report text in split {split!r}: the source brought none")
     return texts
 
 
-def text_embeddings(data: Prepared, encoder: TextEncoder) -> dict[str, np.ndarray]:
-    """Section or ``report`` -> float16 (N, W) memory map, zero rows where it is missing.
+def text_embeddings(data: Corpus, encoder: TextEncoder) -> dict[str, np.ndarray | Stacked]:
+    """Section or ``report`` -> float16 (N, W) on disk, zero rows where it is missing.
 
-    Written to text/<encoder>/ at first use; two runs that do so at once do not disturb one another.
+    Written to text/<encoder>/ of each folder at first use; two runs that do so at once do not disturb one another.
     """
-    folder = data.root / "text" / encoder.name
+    if data.parts:
+        ends = np.cumsum([len(part) for part in data.parts], dtype=np.int64)
+        parts = [text_embeddings(part, encoder) for part in data.parts]
+        return {
+            text: Stacked([part[text] for part in parts].__getitem__, ends, shape=(encoder.width,), dtype=np.float16)
+            for text in TEXTS
+        }
+    folder = embeddings_folder(data, encoder.name)
     expected = {"encoder": encoder.name, "width": encoder.width, "data": data.meta["fingerprint"]}
     if not _complete(folder, expected):
         log.info("encoding the reports with %s", encoder.name)
@@ -41,6 +49,11 @@ def text_embeddings(data: Prepared, encoder: TextEncoder) -> dict[str, np.ndarra
     return {text: np.load(folder / f"{text}.npy", mmap_mode="r", allow_pickle=False) for text in TEXTS}
 
 
+def embeddings_folder(data: Corpus, encoder: str) -> Path:
+    """Where the embeddings of these rows lie; other selections of one folder have a place each."""
+    return data.root / "text" / (f"{encoder}-{data.variant}" if data.variant else encoder)
+
+
 def _complete(folder: Path, expected: dict[str, object]) -> bool:
     meta = folder / "meta.json"
     if not all((folder / f"{text}.npy").is_file() for text in TEXTS):
@@ -48,7 +61,7 @@ def _complete(folder: Path, expected: dict[str, object]) -> bool:
     return meta.is_file() and json.loads(meta.read_text(encoding="utf-8")) == expected
 
 
-def _write(folder: Path, data: Prepared, encoder: TextEncoder) -> None:
+def _write(folder: Path, data: Corpus, encoder: TextEncoder) -> None:
     """Each distinct text is encoded once."""
     columns = [data.text(name) for name in TEXTS]
     distinct = sorted({text for column in columns for text in column.dropna()})

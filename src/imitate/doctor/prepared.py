@@ -1,11 +1,13 @@
 """A prepared folder: complete, unchanged since it was written, and fit for use."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
+from imitate.data.folder import FORMAT
 from imitate.doctor.checks import Census, Check, State, examine_labels, examine_splits
 from imitate.errors import UserError
 from imitate.names import SECTIONS
@@ -14,7 +16,7 @@ from imitate.names import SECTIONS
 def examine_prepared(path: Path) -> Iterator[Check]:
     """Shapes, fingerprint, splits, labels, text."""
     try:
-        data = Prepared.open(path)
+        data = Corpus.open(path)
     except UserError as error:
         yield Check("broken", "folder", str(error))
         return
@@ -30,22 +32,41 @@ def examine_prepared(path: Path) -> Iterator[Check]:
         patients=data.table["patient"].tolist(),
         labels=data.labels if data.classes else np.empty((len(data), 0), np.float32),
         classes=data.classes,
-        boxes=int(data.table["boxes"].map(len).sum()),
+        boxes=int(data.box_counts().sum()),
     )
     yield from examine_splits(census, overlap="broken" if mode == "clean" else "warn")
     yield from examine_labels(census)
     yield from _examine_text(data)
 
 
-def _compare_fingerprint(data: Prepared) -> Check:
-    from imitate.data.writing import fingerprint
+def _compare_fingerprint(data: Corpus) -> Check:
+    if data.meta["format"] == FORMAT:
+        changed = damaged(data)
+    else:
+        from imitate.data.writing import fingerprint
 
-    if fingerprint(data.root) == data.meta["fingerprint"]:
+        changed = [] if fingerprint(data.root) == data.fingerprint else ["images.npy or table.parquet"]
+    if not changed:
         return Check("ok", "fingerprint", "as written")
-    return Check("broken", "fingerprint", f"{data.root} changed since it was written: prepare it again")
+    return Check(
+        "broken",
+        "fingerprint",
+        f"{data.root} changed since it was written ({', '.join(changed[:5])}): prepare it again",
+    )
 
 
-def _examine_text(data: Prepared) -> Iterator[Check]:
+def damaged(data: Corpus) -> list[str]:
+    """Files of the shards that no longer have the digest which the index states."""
+    found = []
+    for shard in data.meta["shards"]:
+        for name, digest in shard.get("sha256", {}).items():
+            with (data.root / "shards" / Path(name).name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    found.append(f"shards/{name}")
+    return found
+
+
+def _examine_text(data: Corpus) -> Iterator[Check]:
     present = {section: data.has(section) for section in SECTIONS}
     if not any(rows.any() for rows in present.values()):
         return

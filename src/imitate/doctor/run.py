@@ -2,12 +2,11 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from imitate.config import Recipe, read_yaml, validate
-from imitate.data.prepared import Prepared
+from imitate.config import Recipe, data_of, read_yaml, validate
+from imitate.data.corpus import Corpus
 from imitate.doctor.checks import Check
 from imitate.errors import UserError
 
@@ -39,16 +38,17 @@ def _settings(path: Path) -> Iterator[Check]:
         yield Check("broken", "config.yaml", str(error))
         return
     yield Check("ok", "config.yaml", f"{recipe.model.backbone}, {recipe.training.epochs} epochs")
-    yield _data(data)
+    recorded = data_of(data)
+    for path, fingerprint in zip(recorded.get("paths", [""]), recorded.get("fingerprints", [None]), strict=True):
+        yield _data(Path(path), fingerprint, recipe.model.projections)
 
 
-def _data(data: dict[str, Any]) -> Check:
-    path = Path(data.get("path", ""))
+def _data(path: Path, fingerprint: str | None, projections: Sequence[str] | None) -> Check:
     try:
-        found = Prepared.open(path).meta["fingerprint"]
+        found = Corpus.open(path, projections=projections).fingerprint
     except UserError as error:
         return Check("warn", "data", str(error))
-    if found != data.get("fingerprint"):
+    if found != fingerprint:
         return Check("warn", "data", f"{path} is no longer what this run was trained on")
     return Check("ok", "data", str(path))
 

@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 
 from imitate.data.augment import evaluation_view
 from imitate.data.prepared import Prepared
+from imitate.data.text_cache import embeddings_folder
 from imitate.errors import UserError
 from imitate.inference.encoder import Subject
 from imitate.names import Section
@@ -80,12 +81,12 @@ def embed_reports(subject: Subject, data: Prepared, text: Text, rows: np.ndarray
     """
     assert subject.text is not None
     present = data.has(text)[rows]
-    folder = data.root / "text" / subject.text.name
+    folder = embeddings_folder(data, subject.text.name)
     if (folder / "meta.json").is_file() and (folder / f"{text}.npy").is_file():
         stored = np.load(folder / f"{text}.npy", mmap_mode="r", allow_pickle=False)
         vectors = project(subject, torch.from_numpy(stored[rows[present]].astype(np.float32)), device)
     else:
-        vectors = embed_texts(subject, data.text(text).iloc[rows[present]].tolist(), device)
+        vectors = embed_texts(subject, data.text(text, rows[present]).tolist(), device)
     out = vectors.new_zeros(len(rows), vectors.shape[1])
     out[torch.from_numpy(np.flatnonzero(present)).to(device)] = vectors
     return out

@@ -1,15 +1,15 @@
 """A trained model as others load it: a folder for the hub, or weights for timm and torchvision."""
 
-import json
 import logging
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Any, Literal
+from typing import Literal
 
 from safetensors.torch import save_file
 
-from imitate.config import ImitateConfig, read_yaml
+from imitate.config import ImitateConfig, data_of, read_yaml
+from imitate.data.folder import open_folder
 from imitate.errors import UserError
 from imitate.inference.encoder import Subject, load_folder
 from imitate.models import hub
@@ -75,8 +75,8 @@ def write_timm(encoder: ImageEncoder, config: ImitateConfig, to: Path) -> None:
         f'timm.create_model("{encoder.name}", num_classes=0, checkpoint_path="{file}"{options})',
         "```",
         "",
-        f"Images: gray in three channels, {config.fit} to {config.prepared_size} px, centre crop {config.image_size} "
-        f"px, values in 0..1, mean {list(config.mean)}, std {list(config.std)}.",
+        f"Images: gray in three channels, {config.resize} to {config.prepared_size} px, centre crop "
+        f"{config.image_size} px, values in 0..1, mean {list(config.mean)}, std {list(config.std)}.",
     ]
     base = encoder.name.split(".")[0]
     if base in TORCHVISION and not config.backbone_options:
@@ -94,9 +94,9 @@ def _facts(source: Path) -> dict[str, str]:
     if not found:
         return {"data": UNKNOWN, "training": UNKNOWN}
     values = read_yaml(found[0], holds="a run's settings")
-    training = values["training"]
+    training, data = values["training"], data_of(values["data"])
     return {
-        "data": _data(Path(values["data"]["path"]), values["data"]["fingerprint"]),
+        "data": "; ".join(map(_data, map(Path, data["paths"]), data["fingerprints"])),
         "training": f"{training['epochs']} epochs, global batch {training['batch_size']}, seed {training['seed']}, "
         f"kernel {values['objective']['kernel']}",
     }
@@ -105,9 +105,10 @@ def _facts(source: Path) -> dict[str, str]:
 def _data(folder: Path, fingerprint: str) -> str:
     """The size is known where the prepared folder still is what it was."""
     named = f"{folder.name}, fingerprint {fingerprint[:12]}"
-    if not (folder / "meta.json").is_file():
+    try:
+        meta = open_folder(folder).meta
+    except UserError:
         return named
-    meta: dict[str, Any] = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     if meta["fingerprint"] != fingerprint:
         return named
     splits = ", ".join(f"{count:,} {name}" for name, count in meta.get("splits", {}).items())

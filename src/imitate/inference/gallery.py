@@ -53,7 +53,7 @@ def reports(subject: Subject, data: Prepared, branch: Branch, device: str) -> Ga
     The cosine of a report is the mean over those of the branch's sections that it has.
     """
     used = list(SECTIONS[branch])
-    every = data.table[["image_id", *used]].reset_index(drop=True).dropna(how="all", subset=used)
+    every = data.table[["image_id"]].assign(**data.reports(used)).reset_index(drop=True).dropna(how="all", subset=used)
     images = every.groupby(used, dropna=False)["image_id"].transform("size")
     table = every.assign(images=images)[~every.duplicated(used)]
     if table.empty:

@@ -23,7 +23,7 @@ from imitate.inference.radiograph import Radiograph, Source, radiograph, radiogr
 from imitate.models.hub import local_folder
 from imitate.models.imitate import Imitate
 from imitate.models.types import TextEncoder
-from imitate.names import SECTIONS, TEMPERATURE, Branch
+from imitate.names import TEMPERATURE, Branch
 
 Images = Source | Iterable[Source]
 Index = Path | str | Prepared | Sequence[Source]
@@ -63,7 +63,7 @@ class Predictor:
 
     def read(self, image: Source) -> Radiograph:
         """The image as every method takes it: read once, asked often."""
-        return radiograph(image, size=self.subject.config.prepared_size, fit=self.subject.config.fit)
+        return radiograph(image, size=self.subject.config.prepared_size, resize=self.subject.config.resize)
 
     def classify(
         self,
@@ -157,7 +157,7 @@ class Predictor:
     def _see(self, images: Images) -> tuple[list[str], ImageVectors]:
         """Names and vectors."""
         config, names = self.subject.config, list[str]()
-        read = radiographs(images, size=config.prepared_size, fit=config.fit)
+        read = radiographs(images, size=config.prepared_size, resize=config.resize)
 
         def batches() -> Iterator[np.ndarray]:
             while batch := list(islice(read, BATCH)):
@@ -186,7 +186,8 @@ class Predictor:
         key = found.meta["fingerprint"]
         if key not in self._images:
             self._images[key] = embed_images(self.subject, found, np.arange(len(found)), self.device)
-        return Gallery(found.table[["image_id", "view", *SECTIONS]], image_vectors(self._images[key], branch))
+        table = found.table[["image_id", "projection"]].assign(**found.reports())
+        return Gallery(table, image_vectors(self._images[key], branch))
 
     def _opened(self, index: Index) -> Prepared | Sequence[Source]:
         if isinstance(index, str | Path):

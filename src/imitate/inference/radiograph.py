@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from imitate.data.dicom import MAX_PIXELS, Gray, ImageError
 from imitate.data.pixels import Geometry, read_gray, to_prepared
 from imitate.errors import UserError
-from imitate.names import Fit
+from imitate.names import Resize
 
 log = logging.getLogger(__name__)
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
@@ -33,22 +33,22 @@ Source = str | Path | BufferedIOBase | Image.Image | np.ndarray | Radiograph
 """A DICOM, PNG or JPEG file; an open one; a picture; an array (height, width) or (height, width, 3)."""
 
 
-def radiographs(sources: Source | Iterable[Source], *, size: int, fit: Fit) -> Iterator[Radiograph]:
+def radiographs(sources: Source | Iterable[Source], *, size: int, resize: Resize) -> Iterator[Radiograph]:
     """One or many, each read when it is its turn; those without a path are named by their number."""
     if isinstance(sources, Source):
         sources = [sources]
     for number, source in enumerate(sources):
-        yield radiograph(source, size=size, fit=fit, name=str(number))
+        yield radiograph(source, size=size, resize=resize, name=str(number))
 
 
-def radiograph(source: Source, *, size: int, fit: Fit, name: str = "image") -> Radiograph:
+def radiograph(source: Source, *, size: int, resize: Resize, name: str = "image") -> Radiograph:
     """Read and prepare. UserError names the image, the reason and what would do."""
     if isinstance(source, Radiograph):
         return source
     if isinstance(source, str | Path):
         name = str(source)
     try:
-        return Radiograph(name, *to_prepared(_gray(source, name), size, fit))
+        return Radiograph(name, *to_prepared(_gray(source, name), size, resize))
     except ImageError as error:
         raise UserError(
             f"cannot use {name}: {error.reason}; give one frontal radiograph as DICOM, PNG or JPEG, "

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from imitate.data.prepared import Prepared
-from imitate.names import SECTIONS
 from imitate.report import figures
 from imitate.report.groups import Group
 from imitate.report.page import Html, details, element, figure, note
@@ -105,7 +104,7 @@ def _percentile(run: Predictions) -> np.ndarray:
 
 def _ranked(example: Example) -> Html:
     """The query beside the reports that stand first; their words only if they may be shown."""
-    reports = example.data.table.set_index("image_id")[list(SECTIONS)].to_dict("index")
+    reports = example.data.reports().set_axis(example.data.table["image_id"]).to_dict("index")
     ids = [example.run["image_id"][example.row], *example.run["top"][example.row]]
     own, *first = ({section: text for section, text in reports[str(image)].items() if pd.notna(text)} for image in ids)
     items = []

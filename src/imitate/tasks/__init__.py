@@ -5,12 +5,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from imitate.names import TaskName
-
 if TYPE_CHECKING:
     from imitate.tasks.base import Task
 
-TASKS: dict[TaskName, str] = {
+TASKS: dict[str, str] = {
     "linear-classification": "classification.LinearClassification",
     "finetune-classification": "classification.FinetuneClassification",
     "segmentation": "segmentation.Segmentation",
@@ -18,10 +16,10 @@ TASKS: dict[TaskName, str] = {
     "retrieval": "retrieval.Retrieval",
     "zero-shot": "zero_shot.ZeroShot",
 }
-UNTRAINED: frozenset[TaskName] = frozenset({"retrieval", "zero-shot"})
+UNTRAINED: frozenset[str] = frozenset({"retrieval", "zero-shot"})
 
 
-def task_class(name: TaskName) -> type[Task]:
+def task_class(name: str) -> type[Task]:
     module, attribute = TASKS[name].split(".")
     found: type[Task] = getattr(import_module(f"{__name__}.{module}"), attribute)
     return found

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from imitate.data.prepared import Prepared
+from imitate.data.stacked import Stacked
 from imitate.errors import UserError
 from imitate.inference.encoder import Subject
 from imitate.losses.detection import detection_loss
@@ -158,10 +159,10 @@ def objects_of(data: Prepared, rows: np.ndarray) -> Objects:
     return Objects(corners, counts)
 
 
-def on_masks(masks: np.ndarray, rows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+def on_masks(masks: np.ndarray | Stacked, rows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Whether each box's centre is on its image's mask."""
     x, y = np.moveaxis(centres(boxes).astype(np.int64).clip(0, masks.shape[-1] - 1), -1, 0)
-    return masks[rows[:, None], y, x] > 0
+    return np.array([masks[int(row)][v, u] > 0 for row, v, u in zip(rows, y, x, strict=True)], bool).reshape(y.shape)
 
 
 def tabulate(boxes: np.ndarray, scores: np.ndarray, objects: Objects, masked: np.ndarray | None = None) -> Predictions:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from imitate.config import Config, load_config, validate
 from imitate.data.prepared import Prepared
 from imitate.errors import UserError
-from imitate.names import Fit, Mode, TaskName
+from imitate.names import Mode, Resize, TaskName
 from imitate.tasks import UNTRAINED, task_class
 from imitate.tasks.base import Published, Task
 
@@ -21,7 +21,7 @@ class Folder(Config):
 
     source: str
     mode: Mode | None = None
-    fit: Fit | None = None
+    resize: Resize | None = None
     size: int | None = None
 
 
@@ -72,7 +72,7 @@ class Evaluation(Config):
 
 
 def planned(
-    task: TaskName | None, recipe: Path | None, *, mode: Mode | None, fraction: float | None, settings: dict[str, Any]
+    task: str | None, recipe: Path | None, *, mode: Mode | None, fraction: float | None, settings: dict[str, Any]
 ) -> Evaluation:
     """The recipe's evaluation, or the task's, with the flags that are given in place of what it says.
 
@@ -83,7 +83,7 @@ def planned(
         if task not in (None, plan.task):
             raise UserError(f"{recipe} measures {plan.task}, not {task}: leave out one of the two")
     elif task is not None:
-        plan = Evaluation(task=task)
+        plan = validate(Evaluation, {"task": task}, where="imitate evaluate")
     else:
         raise UserError("nothing to measure: name a TASK, or a --recipe such as recipes/downstream/rsna_linear.yaml")
     fractions = plan.fractions if fraction is None else {fraction: plan.fractions.get(fraction, {})}

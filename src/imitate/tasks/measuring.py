@@ -157,7 +157,7 @@ def _subject(model: str, like: str | None, task: Task, data: Prepared, seed: int
     lacking = {
         "labels": not data.classes,
         "masks": data.masks is None,
-        "boxes": "boxes" in task.needs and not data.table["boxes"].map(len).any(),
+        "boxes": "boxes" in task.needs and not data.box_counts().any(),
     }
     for need in sorted(task.needs & {key for key, missing in lacking.items() if missing}):
         raise UserError(f"{task.name} needs {need}, {data.root} has none: prepare a source that brings them")

@@ -124,7 +124,7 @@ def _pairs(subject: Subject, data: Prepared, rows: np.ndarray, budget: Budget) -
     for branch, used in BRANCHES.items():
         present = np.flatnonzero(np.any([data.has(section)[rows] for section in used], axis=0))
         here = rows[present]
-        text = np.arange(len(here)) if budget.mode == "paper" else _places(data.table[list(used)].iloc[here])
+        text = np.arange(len(here)) if budget.mode == "paper" else _places(data.reports(used, here))
         first = here[np.unique(text, return_index=True)[1]]
         if len(first) < 2:
             log.warning("%s: fewer than two distinct texts, left out", branch)

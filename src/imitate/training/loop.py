@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from imitate.config import Recipe
-from imitate.data.sampler import Order, Reader, read_ahead
+from imitate.data.sampler import BatchReader, BatchSampler, read_ahead
 from imitate.errors import UserError
 from imitate.models.imitate import Imitate
 from imitate.training.baselines import training_module
@@ -43,8 +43,8 @@ class Job:
     fabric: Fabric
     recipe: Recipe
     model: Imitate
-    order: Order
-    reader: Reader
+    order: BatchSampler
+    reader: BatchReader
     folder: Path
     validate: Validate | None = None
     step: int = 0

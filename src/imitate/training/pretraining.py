@@ -43,8 +43,9 @@ class Pretraining(nn.Module):
     """L = L_imp + L_find + L_vv_imp + L_vv_find (REFERENCE section 4), as named terms; the loop sums them.
 
     Every backbone and head pass covers one view, or one section, at a time, so that BatchNorm statistics are those of
-    the published step. A sample without a section has none of that section's terms. Under several processes the loss
-    is that of the global batch unless ``negatives`` is ``rank``.
+    the published step. A sample without a section has none of that section's terms; one without any text has the
+    view-with-view terms of both. Under several processes the loss is that of the global batch unless ``negatives`` is
+    ``rank``.
 
     With ``chunk`` the backbone sees at most so many samples at once, and what it keeps for backward is one chunk's:
     only what the heads read is kept of the others, and they are computed again when their gradient is known (gradient
@@ -100,9 +101,11 @@ class Pretraining(nn.Module):
         text, present = self._share(text), self._share(present)
         settings = self.objective
         softened = soften(clinical_prior(text), settings.kernel, kernel_lambda=settings.kernel_lambda)
+        both = present.unsqueeze(1) & present.unsqueeze(0)
         if settings.identical == "one":
             softened = softened.masked_fill(identical_texts(text), 1.0)
-        ignored = identical_texts(text) if settings.identical == "ignored" else None
+        softened = softened * both  # nothing is known of how a missing text resembles another
+        ignored = identical_texts(text) & both if settings.identical == "ignored" else None
         targets = Targets(settings.prior_weight, settings.normalise_targets, ignored)
         return Branch([], [], projected, softened, present, targets)
 
@@ -119,9 +122,11 @@ class Pretraining(nn.Module):
             terms[name] = torch.stack(losses).sum()
         if self._compares_views:
             tau = self.objective.temperature_views
+            textless = ~(findings.present | impression.present)
             for name, branch, prior in (("findings", findings, None), ("impression", impression, impression.softened)):
                 targets = PUBLISHED if prior is None else branch.targets
-                terms[f"views_{name}"] = 2 * cicl(branch.pairs[0], branch.pairs[1], prior, tau, branch.present, targets)
+                seen = branch.present | textless
+                terms[f"views_{name}"] = 2 * cicl(branch.pairs[0], branch.pairs[1], prior, tau, seen, targets)
         return terms
 
 
@@ -130,7 +135,7 @@ def draw_step(model: Imitate, recipe: Recipe, *, step: int, part: slice = slice(
     generator = torch.Generator().manual_seed(recipe.training.seed * 1_000_003 + step)
     count, batch = recipe.objective.views, recipe.training.batch_size
     views = [
-        ViewDraw(*(value[part] for value in draw_views(batch, recipe.views, recipe.model, generator)))
+        ViewDraw(*(value[part] for value in draw_views(batch, recipe.augment, recipe.model, generator)))
         for _ in range(count)
     ]
 

@@ -14,7 +14,7 @@ import yaml
 from safetensors import SafetensorError
 from torch.utils.tensorboard import SummaryWriter
 
-from imitate.config import Recipe, read_yaml
+from imitate.config import Recipe, data_of, read_yaml, validate
 from imitate.data.files import FULL, locked
 from imitate.errors import UserError
 
@@ -59,9 +59,9 @@ def room(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def settle(folder: Path, recipe: Recipe, data: dict[str, str]) -> None:
+def settle(folder: Path, recipe: Recipe, data: dict[str, Any]) -> None:
     """Write ``config.yaml``, or compare with the one that is there: UserError that shows what differs."""
-    wanted = {**recipe.model_dump(mode="json"), "data": data}
+    wanted = {**recipe.model_dump(mode="json"), "data": data_of(data)}
     path = folder / "config.yaml"
     if not path.is_file():
         part = folder / "config.yaml.part"
@@ -69,13 +69,13 @@ def settle(folder: Path, recipe: Recipe, data: dict[str, str]) -> None:
         part.replace(path)
         return
     written = read_yaml(path, holds="this run's settings")
-    data_there = written.pop("data")
-    whole = Recipe.model_validate(written).model_dump(mode="json")  # what an older run does not tell is at its default
-    found, ours = _flat({**whole, "data": data_there}), _flat(wanted)
+    data_there = data_of(written.pop("data"))
+    whole = validate(Recipe, written, where=str(path))  # what an older run does not say is at its default
+    found, ours = _flat({**whole.model_dump(mode="json"), "data": data_there}), _flat(wanted)
     differ = [
         f"{key} is {found.get(key)!r} there and {ours.get(key)!r} here"
         for key in sorted(found.keys() | ours.keys())
-        if found.get(key) != ours.get(key) and key.removeprefix("training.") not in FREE and key != "data.path"
+        if found.get(key) != ours.get(key) and key.removeprefix("training.") not in FREE and key != "data.paths"
     ]
     if differ:
         raise UserError(f"{folder} holds a run with other settings: {'; '.join(differ)}. Choose another --out")

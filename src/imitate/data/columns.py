@@ -1,0 +1,76 @@
+"""The columns of a prepared folder that stay on disk: texts, labels, boxes."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Float, Int
+
+from imitate.data.annotations import Box
+from imitate.data.folder import LIGHT, Folder
+from imitate.data.stacked import by_piece
+from imitate.errors import UserError
+
+BOX = ("label", "x", "y", "width", "height", "phrase", "reader")
+
+
+class Columns:
+    """``places`` are the folder's rows that a corpus has, ascending."""
+
+    def __init__(self, folder: Folder, places: Int[np.ndarray, " rows"]) -> None:
+        self.folder, self.places = folder, places
+        self._ends = folder.ends
+        self._boxes = lru_cache(8)(self._read_boxes)  # shards: whoever asks for one image asks for its neighbours
+
+    def take(self, name: str, rows: Int[np.ndarray, " n"]) -> pa.ChunkedArray:
+        """A column at these rows of the corpus, in any order; only their shards are read."""
+        pieces, order = [], []
+        for number, positions, local in by_piece(self.places[rows], self._ends):
+            pieces.append(self.folder.read(number, [name])[name].take(pa.array(local)))
+            order.append(positions)
+        if not pieces:
+            return pa.chunked_array([], pa.null())
+        joined = pa.chunked_array([chunk for piece in pieces for chunk in piece.chunks])
+        return joined.take(pa.array(np.argsort(np.concatenate(order))))
+
+    def stream(self, name: str) -> Iterator[pa.ChunkedArray]:
+        """The whole column, a shard at a time."""
+        for number, _, local in by_piece(self.places, self._ends):
+            yield self.folder.read(number, [name])[name].take(pa.array(local))
+
+    def boxes(self, row: int) -> list[Box]:
+        place = int(self.places[row])
+        number = int(np.searchsorted(self._ends, place, side="right"))
+        found = self._boxes(number)[place - (int(self._ends[number - 1]) if number else 0)].as_py()
+        return [Box(**{name: box[name] for name in BOX if box.get(name) is not None}) for box in found or ()]
+
+    def box_counts(self) -> Int[np.ndarray, " rows"]:
+        counts = [pc.list_value_length(piece).fill_null(0).to_numpy() for piece in self.stream("boxes")]
+        return np.concatenate([np.zeros(0, np.int64), *counts]).astype(np.int64)
+
+    def labels(self, classes: Sequence[str]) -> Float[np.ndarray, "rows classes"]:
+        parts = [self._matrix(piece, len(classes)) for piece in self.stream("labels")]
+        return np.concatenate([np.zeros((0, len(classes)), np.float32), *parts])
+
+    def _matrix(self, column: pa.ChunkedArray, width: int) -> Float[np.ndarray, "rows classes"]:
+        lists = column.combine_chunks()
+        known = lists.is_valid().to_numpy(zero_copy_only=False)
+        if not (pc.list_value_length(lists).fill_null(width).to_numpy() == width).all():
+            raise UserError(f"{self.folder.root}: labels that are not {width} values a row: prepare it again")
+        out = np.full((len(lists), width), np.nan, np.float32)
+        values = lists.flatten().cast(pa.float32()).fill_null(np.nan)
+        out[known] = values.to_numpy(zero_copy_only=False).reshape(-1, width)
+        return out
+
+    def _read_boxes(self, number: int) -> pa.Array:
+        return self.folder.read(number, ["boxes"])["boxes"].combine_chunks()
+
+
+def light_columns(folder: Folder) -> pa.Table:
+    """The light columns of every shard."""
+    with ThreadPoolExecutor() as pool:
+        tables = list(pool.map(folder.light, range(len(folder.shards))))
+    return pa.concat_tables([LIGHT.empty_table(), *tables])
