@@ -10,12 +10,16 @@ from PIL import Image
 
 from imitate import cli
 from imitate.commands import prepare as verbs
+from imitate.commands import source_flags
 from imitate.commands import synthesize as synthesizing
 from imitate.commands.prepare import prepare
 from imitate.commands.synthesize import synthesize
-from imitate.data.prepared import Dropped, Prepared, Record
+from imitate.config import Config
+from imitate.data.manifest import Excluded, Record
+from imitate.data.prepared import Prepared
 from imitate.errors import UserError
-from imitate.sources import Dataset, SourceOptions, TableColumns
+from imitate.sources import Options, Source, Traits
+from imitate.sources.table import TableColumns
 
 
 def draw(folder: Path, count: int) -> None:
@@ -23,21 +27,39 @@ def draw(folder: Path, count: int) -> None:
         Image.fromarray(np.random.default_rng(i).integers(1, 255, (40, 40)).astype(np.uint8)).save(folder / f"{i}.png")
 
 
-def records(options: SourceOptions) -> Iterator[Record | Dropped]:
-    """A source that draws what it reads, and drops every fifth."""
+class Drawn(Config):
+    raw: Path | None = None
+    n: int = 200
+    seed: int = 0
+
+
+class Labelled(Options):
+    n: int = 200
+    columns: TableColumns = TableColumns()
+
+
+def records(options: Drawn | Labelled) -> Iterator[Record | Excluded]:
+    """A source that draws what it reads, and excludes every fifth."""
+    assert options.raw
     draw(options.raw, options.n)
     for i in range(options.n):
-        labels = dict.fromkeys(options.columns.labels, 1.0)
-        image = options.raw / f"{i}.png"
-        record = Record(str(i), image, f"p{i}", "s", split="train" if i % 2 else "test", labels=labels)
-        yield record if i % 5 else Dropped(f"row {i}", "no report")
+        labels = dict.fromkeys(options.columns.labels, 1.0) if isinstance(options, Labelled) else None
+        image, split = options.raw / f"{i}.png", "train" if i % 2 else "test"
+        record = Record(
+            str(i), image, f"p{i}", "s", split=split, projection="AP" if i % 7 else "LATERAL", labels=labels
+        )
+        yield record if i % 5 else Excluded(f"row {i}", "no report")
 
 
 @pytest.fixture(autouse=True)
 def sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {"synthetic": Dataset(records, ("Edema",)), "open-i": Dataset(records), "table": Dataset(records)}
-    for module in (verbs, synthesizing):
-        monkeypatch.setattr(module, "dataset", known.__getitem__)
+    known = {
+        "synthetic": Source(records, Drawn, ("Edema",)),
+        "open-i": Source(records, Labelled, traits=Traits(projections=("AP",))),
+        "table": Source(records, Labelled, lambda options: options.columns.labels),
+    }
+    for module in (verbs, synthesizing, source_flags):
+        monkeypatch.setattr(module, "find_source", known.__getitem__)
 
 
 def test_the_command_line_prepares(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -50,8 +72,13 @@ def test_the_command_line_prepares(tmp_path: Path, caplog: pytest.LogCaptureFixt
         assert cli.main(command) == 0
     assert "complete already" in caplog.text
     data = Prepared.open(out, size=72)
-    assert len(data) == 16 and data.meta["source"] == "open-i" and data.meta["options"] == {"raw": str(raw)}
-    for told in ("16 images of 16 patients", "8  split: train", "8  split: test", "4  dropped: no report"):
+    assert len(data) == 14 and data.meta["source"] == "open-i" and data.meta["options"]["raw"] == str(raw)
+    for told in (
+        "14 images of 14 patients",
+        "7  split: train",
+        "4  excluded: no report",
+        "2  excluded: projection LAT",
+    ):
         assert told in caplog.text
 
 
@@ -59,7 +86,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) ->
     for flags, told in (
         (
             [],
-            "imitate prepare: --raw is missing: say where the archive of open-i lies (the current folder: --raw $PWD)",
+            "imitate prepare: --raw is missing: name the folder that holds the archive of open-i",
         ),
         (
             ["--raw", "x", "--workers", "0"],
@@ -75,30 +102,29 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) ->
     assert not (tmp_path / "out").exists()
 
 
-def test_help_lists_every_option(capsys: pytest.CaptureFixture) -> None:
+def test_help_lists_the_options_of_the_source_alone(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as ended:
-        cli.main(["prepare", "--help"])
+        cli.main(["prepare", "table", "--help"])
     text = capsys.readouterr().out
     assert ended.value.code == 0
-    flags = "out size fit workers raw mode reports sections n seed image-path labels"
-    assert all(f"--{flag} " in text for flag in flags.split())
+    assert all(f"--{flag} " in text for flag in ("out", "size", "fit", "workers", "raw", "image-path", "labels"))
+    assert "--seed" not in text
 
 
 def test_label_columns_become_classes(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
-    archive = SourceOptions(raw=tmp_path / "raw", columns=TableColumns(labels=("Edema", "Scoliosis")), n=6)
-    meta = prepare("table", out=tmp_path / "out", size=16, workers=1, archive=archive)
+    columns = TableColumns(labels=("Edema", "Scoliosis"))
+    meta = prepare("table", out=tmp_path / "out", size=16, workers=1, raw=tmp_path / "raw", columns=columns, n=6)
     assert meta["classes"] == ["Edema", "Scoliosis"]
     assert Prepared.open(tmp_path / "out").labels.tolist() == [[1, 1]] * 4
 
 
 def test_synthetic_needs_no_raw_folder(tmp_path: Path) -> None:
-    archive = SourceOptions(n=7, seed=3)
-    meta = prepare("synthetic", out=tmp_path / "out", size=16, workers=1, archive=archive)
+    meta = prepare("synthetic", out=tmp_path / "out", size=16, workers=1, n=7, seed=3)
     assert meta["images"] == 5 and meta["options"] == {"n": 7, "seed": 3}
-    assert prepare("synthetic", out=tmp_path / "out", size=16, workers=1, archive=archive) == meta
+    assert prepare("synthetic", out=tmp_path / "out", size=16, workers=1, n=7, seed=3) == meta
     with pytest.raises(UserError, match="seed 3, not 4"):
-        prepare("synthetic", out=tmp_path / "out", size=16, workers=1, archive=SourceOptions(n=7, seed=4))
+        prepare("synthetic", out=tmp_path / "out", size=16, workers=1, n=7, seed=4)
 
 
 def test_synthesize_writes_and_counts(
@@ -116,7 +142,7 @@ def test_synthesize_writes_and_counts(
     with caplog.at_level("INFO"):
         synthesize("open-i", out=tmp_path / "raw", n=9, seed=4)
     assert asked == [(tmp_path / "raw", 9, 4)]
-    assert "200 records" in caplog.text and "40  dropped: no report" in caplog.text
+    assert "200 records" in caplog.text and "40  excluded: no report" in caplog.text
     with pytest.raises(UserError, match="no layout for rsna: choose among open-i"):
         synthesize("rsna", out=tmp_path / "other")
     with pytest.raises(UserError, match="--n 0: give 1 or more images"):

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from imitate.data.writing import fingerprint
-from imitate.doctor.checks import Finding
+from imitate.doctor.checks import Check
 from imitate.doctor.prepared import examine_prepared
 
 IMAGES = 6
@@ -44,7 +44,7 @@ def embed(root: Path, *, name: str = "lsa-8", zero: bool = True, rows: int = IMA
     (root / "text" / name / "meta.json").touch()
 
 
-def examined(path: Path) -> dict[str, Finding]:
+def examined(path: Path) -> dict[str, Check]:
     return {finding.what: finding for finding in examine_prepared(path)}
 
 
@@ -52,9 +52,9 @@ def test_a_sound_folder(tmp_path: Path) -> None:
     embed(prepared(tmp_path))
     found = examined(tmp_path)
     assert {finding.state for finding in found.values()} == {"ok"}
-    assert found["folder"].told == "6 images of 8 px from table, mode clean"
-    assert found["text"].told == "50% have findings, 100% have impression"
-    assert found["embeddings lsa-8"].told == "fit the table"
+    assert found["folder"].found == "6 images of 8 px from table, mode clean"
+    assert found["text"].found == "50% have findings, 100% have impression"
+    assert found["embeddings lsa-8"].found == "fit the table"
 
 
 def test_text_is_looked_at_where_there_is_any(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_an_unfinished_folder_is_broken(tmp_path: Path) -> None:
     found = examined(tmp_path)
     assert list(found) == ["folder"]
     assert found["folder"].state == "broken"
-    assert "incomplete" in found["folder"].told
+    assert "incomplete" in found["folder"].found
 
 
 def test_a_changed_pixel_breaks_the_fingerprint(tmp_path: Path) -> None:
@@ -89,8 +89,8 @@ def test_images_of_another_number_are_broken(tmp_path: Path) -> None:
     np.save(tmp_path / "images.npy", np.load(tmp_path / "images.npy")[:5])
     np.save(tmp_path / "masks.npy", np.zeros((6, 4, 4), np.uint8))
     found = examined(tmp_path)
-    assert found["images"].told == "uint8 5 x 8 x 8, not uint8 6 x 8 x 8"
-    assert found["masks"].told == "uint8 6 x 4 x 4, not uint8 6 x 8 x 8"
+    assert found["images"].found == "uint8 5 x 8 x 8, not uint8 6 x 8 x 8"
+    assert found["masks"].found == "uint8 6 x 4 x 4, not uint8 6 x 8 x 8"
 
 
 @pytest.mark.parametrize(("mode", "state"), [("clean", "broken"), ("paper", "warn")])
@@ -108,7 +108,7 @@ def test_embeddings_that_do_not_fit_are_broken(tmp_path: Path) -> None:
     np.save(tmp_path / "text" / "wild" / "impression.npy", np.full((6, 4), np.inf, np.float16))
     found = examined(tmp_path)
     told = {
-        name: found[f"embeddings {name}"].told.split(": delete")[0] for name in ("short", "shifted", "half", "wild")
+        name: found[f"embeddings {name}"].found.split(": delete")[0] for name in ("short", "shifted", "half", "wild")
     }
     assert told == {
         "short": "5 rows in findings.npy, not 6, 5 rows in impression.npy, not 6",
