@@ -76,6 +76,9 @@ def write_folder(
     plan = Plan(out.absolute(), archive.root.absolute(), settings, described["traits"]["masks"], engine.time_limit)
     with _room(out):
         _open(out)
+        with Manifests.of(out) as manifests:  # before the tables are read
+            for before in manifests.described:
+                _require_same(out, before, described)
         rows = manifest_rows(records, plan.layout, settings.projections)
         _publish(rows, out, described, append=append)
         with Manifests.of(out) as manifests:
