@@ -10,7 +10,17 @@ import pytest
 from imitate.data import changes, manifest
 from imitate.data.annotations import Box, RunLengths, Shape
 from imitate.data.changes import Changes, Seen, added_rows, image_ids, manifest_rows
-from imitate.data.manifest import Excluded, Layout, Manifests, Record, Written, escape, row_digest, unescape, write_manifest
+from imitate.data.manifest import (
+    Excluded,
+    Layout,
+    Manifests,
+    Record,
+    Written,
+    escape,
+    row_digest,
+    unescape,
+    write_manifest,
+)
 
 ROOT = Path("/archive")
 LAYOUT = Layout(ROOT, ("Edema", "Fracture"))

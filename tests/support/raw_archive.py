@@ -21,6 +21,10 @@ def make_archive(folder: Path) -> Archive:
         gray = np.random.default_rng(i).integers(1, 255, (40, 32)).astype(np.uint8)
         Image.fromarray(gray * (i % 10 != 3)).save(folder / f"{i}.png")
     (folder / "5.png").write_bytes((folder / "5.png").read_bytes()[:300])
+    return archive_of(folder)
+
+
+def archive_of(folder: Path) -> Archive:
     return Archive(folder, traits={"masks": True}, inputs={"table.csv": "one"})
 
 
