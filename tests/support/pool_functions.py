@@ -1,6 +1,7 @@
 """Functions for worker processes in tests: they crash, hang, print and raise on demand."""
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ def scripted(setup: Path) -> Callable[[Any], Any]:
         if item == "hang":
             time.sleep(600)
         if item == "print":
-            print("x" * 100_000)
+            sys.stdout.write("x" * 100_000)
         if item == "raise":
             raise KeyError("a fault of ours")
         if item == "disk":
