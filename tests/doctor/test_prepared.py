@@ -87,10 +87,7 @@ def test_a_changed_pixel_breaks_the_fingerprint(tmp_path: Path) -> None:
 def test_images_of_another_number_are_broken(tmp_path: Path) -> None:
     prepared(tmp_path)
     np.save(tmp_path / "images.npy", np.load(tmp_path / "images.npy")[:5])
-    np.save(tmp_path / "masks.npy", np.zeros((6, 4, 4), np.uint8))
-    found = examined(tmp_path)
-    assert found["images"].told == "uint8 5 x 8 x 8, not uint8 6 x 8 x 8"
-    assert found["masks"].told == "uint8 6 x 4 x 4, not uint8 6 x 8 x 8"
+    assert "images.npy has 448 bytes, not 512" in examined(tmp_path)["folder"].told
 
 
 @pytest.mark.parametrize(("mode", "state"), [("clean", "broken"), ("paper", "warn")])

@@ -16,7 +16,7 @@ from imitate.errors import UserError
 from imitate.names import SourceName
 
 COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "broken": "bold red"}
-PREPARED = ("meta.json", "images.npy", "progress.jsonl")
+PREPARED = ("index.json", "meta.json", "images.npy", "progress.jsonl")
 RUN = ("config.yaml", "metrics.jsonl", "model")
 RAW: tuple[tuple[SourceName, tuple[str, ...]], ...] = (  # the first whose files are all there
     ("rsna", ("stage_2_train_labels.csv",)),
