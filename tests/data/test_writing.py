@@ -98,7 +98,7 @@ def test_the_folder_opens_and_holds_what_the_records_say(raw: Path, reference: P
         assert data.has("findings")[row] == bool(record.findings)
         assert data.has("impression")[row] == bool(record.impression)
         if record.findings:
-            assert data.table["findings"][row] == record.findings
+            assert data.text("findings")[row] == record.findings
         assert data.boxes(row) == [box for box in map(geometry.box, record.boxes) if box]
         expected = (record.labels or {}).get("Edema", np.nan)
         np.testing.assert_array_equal(data.labels[row], np.float32([expected, np.nan]))

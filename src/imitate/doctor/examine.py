@@ -16,7 +16,7 @@ from imitate.doctor.run import examine_run
 from imitate.errors import UserError
 
 COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "broken": "bold red"}
-PREPARED = ("meta.json", "images.npy", "progress.jsonl")
+PREPARED = ("index.json", "manifest.parquet", "meta.json")
 RUN = ("config.yaml", "metrics.jsonl", "model")
 
 
