@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from imitate.data.prepared import Prepared
+from imitate.data.text_cache import TextRows
 from imitate.errors import UserError
 from imitate.models.types import PretrainBatch
 from imitate.names import REPORT, SECTIONS, Texts
@@ -60,7 +61,7 @@ class Reader:
     """
 
     def __init__(
-        self, data: Prepared, texts: dict[str, np.ndarray], *, branches: Texts = "sections", pin: bool = False
+        self, data: Prepared, texts: dict[str, TextRows], *, branches: Texts = "sections", pin: bool = False
     ) -> None:
         self._images, self._pin = data.images, pin
         self._texts = [texts[source] for source in SOURCES[branches]]
