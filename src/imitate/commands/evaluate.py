@@ -15,9 +15,10 @@ from rich.table import Table
 from imitate.config import parse_settings
 from imitate.data.prepared import Prepared
 from imitate.errors import UserError
-from imitate.inference.encoder import Subject, choose_device
+from imitate.inference.encoder import Encoder, choose_device, load_encoder
 from imitate.names import Mode, TaskName
 from imitate.statistics import resampling
+from imitate.tasks import check_data, check_encoder
 from imitate.tasks.base import Budget, Estimate, Predictions, Results, Task
 from imitate.tasks.evaluation import planned
 from imitate.tasks.results import check_out, write_results
@@ -114,10 +115,10 @@ def _measured(
     started = time.perf_counter()
     names, runs = [], []
     for seed, path in enumerate(row.models):
-        subject = _subject(path, row.like, task, data, seed)
-        log.info("%s of %s, %g%% of the patients, seed %d", task.name, subject.name, 100 * budget.fraction, seed)
-        names.append(subject.name)
-        runs.append(task.predict(subject, data, budget._replace(seed=seed)))
+        encoder = _encoder(path, row.like, task, data, budget._replace(seed=seed))
+        log.info("%s of %s, %g%% of the patients, seed %d", task.name, encoder.name, 100 * budget.fraction, seed)
+        names.append(encoder.name)
+        runs.append(task.predict(encoder, data, budget._replace(seed=seed)))
     encoders = list(dict.fromkeys(names))
     per_seed = [task.measure(run) for run in runs]
     results = Results(
@@ -174,25 +175,13 @@ def _note(name: str, figures: dict[str, float], drawn: dict[str, np.ndarray]) ->
     return "; ".join(notes)
 
 
-def _subject(model: str, like: str | None, task: Task, data: Prepared, seed: int) -> Subject:
-    """The encoder, after checking that data and model have what the task needs."""
-    from imitate.inference.encoder import load_subject
-
-    lacking = {
-        "labels": not data.classes,
-        "masks": data.masks is None,
-        "boxes": "boxes" in task.needs and not data.table["boxes"].map(len).any(),
-    }
-    for need in sorted(task.needs & {key for key, missing in lacking.items() if missing}):
-        raise UserError(f"{task.name} needs {need}, {data.root} has none: prepare a source that brings them")
-    subject = load_subject(model, like=like, data=data, seed=seed)
-    Prepared.open(data.root, size=subject.config.prepared_size)
-    if "text" in task.needs and (subject.model is None or subject.text is None):
-        raise UserError(
-            f"{task.name} compares images with text, {model} has no text encoder: "
-            "give the folder of a pre-training run, or random with --like RECIPE"
-        )
-    return subject
+def _encoder(model: str, like: str | None, task: Task, data: Prepared, budget: Budget) -> Encoder:
+    """After checking that data and model have what the task needs."""
+    check_data(task, data)
+    encoder = load_encoder(model, like=like, data=data, seed=budget.seed, cache=budget.cache)
+    Prepared.open(data.root, size=encoder.preprocessing.prepared_size)
+    check_encoder(task, encoder)
+    return encoder
 
 
 def _provenance(data: Prepared, predictions: Predictions, *, split: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from PIL import Image
 from imitate.data.pixels import read_gray
 from imitate.data.prepared import Prepared
 from imitate.errors import UserError
-from imitate.inference.predictor import TEMPERATURE, Predictor, load
+from imitate.inference.predictor import Predictor, load
 from imitate.inference.prompts import parse_prompts
 from imitate.inference.radiograph import Radiograph
 from imitate.names import Branch
@@ -34,7 +34,7 @@ class Request(NamedTuple):
     prepared: Path | None
     k: int
     branch: Branch
-    temperature: float
+    temperature: float | None
     out: str
 
 
@@ -49,7 +49,7 @@ def predict(
     index: Path | None = None,
     k: int = 5,
     branch: Branch = "both",
-    temperature: float = TEMPERATURE,
+    temperature: float | None = None,
     out: str = "-",
     device: str = "auto",
     revision: str | None = None,
@@ -67,7 +67,7 @@ def predict(
         index: retrieve: The prepared folder to search.
         k: retrieve: How many to find for each query.
         branch: Compare with what reports describe (findings), conclude (impression), or both.
-        temperature: classify: Of the softmax over positive and negative prompts.
+        temperature: classify: Of the softmax over positive and negative prompts; by default the model's own.
         out: .csv or .json; heatmap: .png, .npy, or a folder for several; embed: .npy, .npz, .csv. - is standard output.
         device: cpu, cuda, ...; auto takes a GPU if there is one.
         revision: Of a hub id.
@@ -98,7 +98,7 @@ def _classify(predictor: Predictor, request: Request) -> None:
 
 def _retrieve(predictor: Predictor, request: Request) -> None:
     assert request.prepared is not None
-    index = Prepared.open(request.prepared, size=predictor.subject.config.prepared_size)
+    index = Prepared.open(request.prepared, size=predictor.encoder.preprocessing.prepared_size)
     found = []
     for text in request.text:
         table = predictor.retrieve(text=text, index=index, k=request.k, branch=request.branch)

@@ -47,7 +47,7 @@ def serve(
         from imitate.serve.service import Service
 
         predictor = load(model, revision=revision, device=device)
-        prepared = None if index is None else Prepared.open(index, size=predictor.subject.config.prepared_size)
+        prepared = None if index is None else Prepared.open(index, size=predictor.encoder.preprocessing.prepared_size)
         app = create(Service(predictor, prepared), password=password, local=local)
         shown = f"[{host}]" if ":" in host else host
         log.info("the viewer is at http://%s:%d (Ctrl-C ends it)", shown, listener.getsockname()[1])

@@ -87,6 +87,19 @@ class Reader:
         return tensor.pin_memory() if self._pin else tensor
 
 
+class LabelReader(Reader):
+    """A batch has ``labels`` too, float32 (batch, classes), NaN where unknown."""
+
+    def __init__(
+        self, data: Prepared, texts: dict[str, TextRows], *, branches: Texts = "sections", pin: bool = False
+    ) -> None:
+        super().__init__(data, texts, branches=branches, pin=pin)
+        self._labels = data.labels
+
+    def __call__(self, rows: np.ndarray) -> PretrainBatch:
+        return {**super().__call__(rows), "labels": self._tensor(self._labels[rows])}
+
+
 def warm_up(path: Path) -> Thread | None:
     """Read a file once from end to end in the background, so that reads here and there then find it in memory.
 

@@ -80,7 +80,8 @@ class Encoder:
     @property
     def _module(self) -> nn.Module:
         """What has the weights."""
-        return self.image  # type: ignore[no-any-return]
+        image: nn.Module = self.image
+        return image
 
     def to(self, device: str) -> Self:
         """On the device, in eval mode."""

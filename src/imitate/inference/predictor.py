@@ -75,7 +75,7 @@ class Predictor:
         """One row an image, one column a class: the share of the positive prompts in a softmax over the two sides.
 
         p = exp(c+ / T) / (exp(c+ / T) + exp(c- / T)), c the cosine of the image and the mean of a side's unit
-        vectors, T ``temperature``, by default that with which the model was trained. These probabilities are not calibrated: they rank
+        vectors, T ``temperature``, by default that of pre-training. These probabilities are not calibrated: they rank
         images; a threshold for a class has to be found on labelled images. Without ``prompts``, the built-in classes.
         """
         temperature = self.encoder.temperature if temperature is None else temperature

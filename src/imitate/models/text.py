@@ -23,7 +23,7 @@ LSA_WIDTH = 256
 
 
 def fit_or_load(spec: str, corpus: list[str]) -> TextEncoder:
-    """A recipe's text encoder: ``lsa``, ``lsa-<width>`` (fitted on the corpus) or ``hf:<id>@<revision>[:<pooling>]``."""
+    """A recipe's text encoder: ``lsa``, ``lsa-<width>`` fitted on the corpus, ``hf:<id>@<revision>[:<pooling>]``."""
     if match := re.fullmatch(r"lsa(?:-(\d+))?", spec):
         return LsaTextEncoder.fit(corpus, width=int(match[1] or LSA_WIDTH))
     if match := re.fullmatch(r"hf:(?P<name>[^@]+?)(?:@(?P<revision>[\w.-]+))?(?::(?P<pooling>cls|mean|last))?", spec):
@@ -181,10 +181,10 @@ def _from_transformers(source: str, revision: str | None, local: bool) -> tuple[
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     tokenizer.padding_side = tokenizer.truncation_side = "right"
+    config = transformers.AutoConfig.from_pretrained(source, **options)
     kind: Any = transformers.AutoModel
-    if hasattr(transformers.AutoConfig.from_pretrained(source, **options), "text_config"):
-        whole = transformers.AutoConfig.from_pretrained(source, **options).architectures or [""]
-        kind = getattr(transformers, whole[0].removesuffix("Model") + "TextModel", kind)
+    if hasattr(config, "text_config"):
+        kind = getattr(transformers, f"{(config.architectures or [''])[0].removesuffix('Model')}TextModel", kind)
     # transformers unpickles .bin with weights_only
     model = kind.from_pretrained(source, **options, use_safetensors=True if local else None)
     return tokenizer, model
@@ -194,7 +194,7 @@ def _is_causal(kind: str) -> bool:
     from transformers.models.auto import modeling_auto as auto
 
     reads_ahead = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    return kind == "clip_text_model" or kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not reads_ahead
+    return kind == "clip_text_model" or (kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not reads_ahead)
 
 
 def _longest(tokenizer: Any, config: Any) -> int:
@@ -220,7 +220,7 @@ def _identity(tokenizer: Any, model: Any, settings: str) -> str:
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     rules = json.loads(backend.to_str()) if hasattr(backend, "to_str") else tokenizer.get_vocab()
     for changing in ("truncation", "padding"):  # what the last call set
         rules.pop(changing, None)

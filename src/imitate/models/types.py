@@ -1,6 +1,6 @@
 """Types of tensors. Shapes are checked at run time under pytest."""
 
-from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
+from typing import NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
 
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
@@ -32,6 +32,7 @@ class PretrainBatch(TypedDict):
     impression: Float[Tensor, "batch width"]
     has_findings: Bool[Tensor, " batch"]
     has_impression: Bool[Tensor, " batch"]
+    labels: NotRequired[Float[Tensor, "batch classes"]]
 
 
 @runtime_checkable

@@ -17,7 +17,6 @@ from imitate.tasks.results import write_text
 
 log = logging.getLogger(__name__)
 TITLE = "Evaluation of chest radiograph encoders"
-CURVES = frozenset({"linear-classification", "finetune-classification", "zero-shot"})
 HOW = (
     "Intervals are 95% percentile intervals of a bootstrap over seeds and patients together; with one seed they do "
     "not hold the variation of training. A value is bold where its interval leaves out the value of the next best; "
@@ -86,7 +85,7 @@ def _section(group: Group, look: figures.Styles, folders: Mapping[str, Prepared]
         tables.main_table(group, look),
         *tables.notes(group),
         *curves.summary(group, look),
-        *(curves.classes(group, runs, look) if group.task in CURVES else []),
+        *(curves.classes(group, runs, look) if group.kind.curves else []),
         *examples(group, runs, folders, show_reports=show_reports),
         *_lost([name for name in read if name not in runs]),
         tables.all_figures(group, look),

@@ -3,7 +3,7 @@
 A task inherits its settings (``class Segmentation(Fitting, Task)``) and gives ``fit`` two functions::
 
     rows = parts(data, budget, test=self.split)
-    with frozen(subject.encoder), seeded(budget.seed):
+    with frozen(encoder.image), seeded(budget.seed):
         head = Head(...).to(budget.device)
         fit(head, settings=self, budget=budget, rows=rows.train, step=step, validate=validate)
 

@@ -73,7 +73,9 @@ def settle(folder: Path, recipe: Recipe, data: dict[str, str]) -> None:
         return
     written = read_yaml(path, holds="this run's settings")
     data_there = written.pop("data")
-    whole = Recipe.model_validate(written).model_dump(mode="json")  # what an older run does not tell is at its default
+    whole = (
+        Recipe.model_validate(written).resolved().model_dump(mode="json")
+    )  # what an older run does not tell is at its default
     found, ours = _flat({**whole, "data": data_there}), _flat(wanted)
     differ = [
         f"{key} is {found.get(key)!r} there and {ours.get(key)!r} here"
