@@ -10,7 +10,7 @@ from recipes import tiny_recipe
 
 from imitate.data.prepared import Prepared
 from imitate.data.sampler import Order, Reader, training_rows
-from imitate.data.text_cache import corpus, text_embeddings
+from imitate.data.text_cache import TextCache, corpus, text_embeddings
 from imitate.models.imitate import seeded_model
 from imitate.models.text import fit_or_load
 from imitate.training import loop
@@ -42,7 +42,12 @@ def test_memory_and_handles_stay_level(steps, tmp_path, monkeypatch, figures):
     monkeypatch.setattr(loop, "_step", watched)
     order = Order(training_rows(data), batch_size=8, seed=0)
     job = loop.Job(
-        launch(recipe.training), recipe, model, order, Reader(data, text_embeddings(data, encoder)), tmp_path / "run"
+        launch(recipe.training),
+        recipe,
+        model,
+        order,
+        Reader(data, text_embeddings(data, TextCache(encoder))),
+        tmp_path / "run",
     )
     assert loop.fit(job) and job.step >= steps and all(torch.isfinite(p).all() for p in model.parameters())
     settled = [each for each in seen if each[0] >= steps // 4]

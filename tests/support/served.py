@@ -12,7 +12,7 @@ from recipes import TINY_MODEL
 
 from imitate.data.prepared import Prepared
 from imitate.data.text_cache import corpus
-from imitate.inference.encoder import Subject
+from imitate.inference.encoder import ImitateEncoder
 from imitate.inference.predictor import Predictor
 from imitate.models.imitate import freeze_all, seeded_model
 from imitate.models.text import fit_or_load
@@ -31,7 +31,7 @@ def untrained(root: Path) -> tuple[Predictor, Prepared]:
     config = TINY_MODEL.model_copy(update={"text_width": text.width})
     model = seeded_model(config, pretrained=False, seed=0)
     freeze_all(model)
-    return Predictor(Subject(str(root / "run"), model.image, config, model=model, text=text)), data
+    return Predictor(ImitateEncoder(str(root / "run"), model, text)), data
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from waiting import BlockingCopies
 from imitate.config import Recipe
 from imitate.data.prepared import Prepared
 from imitate.data.sampler import Order, Reader, training_rows
-from imitate.data.text_cache import corpus, text_embeddings
+from imitate.data.text_cache import TextCache, corpus, text_embeddings
 from imitate.errors import UserError
 from imitate.models.image import ImageEncoder
 from imitate.models.imitate import Imitate, seeded_model
@@ -34,7 +34,7 @@ def start(folder: Path, data: Path, recipe: Recipe, validate=None) -> Job:
     model = seeded_model(recipe.model, pretrained=False, seed=recipe.training.seed)
     order = Order(training_rows(prepared), batch_size=recipe.training.batch_size, seed=recipe.training.seed)
     folder.mkdir(exist_ok=True)
-    reader = Reader(prepared, text_embeddings(prepared, encoder))
+    reader = Reader(prepared, text_embeddings(prepared, TextCache(encoder)))
     return Job(launch(recipe.training), recipe, model, order, reader, folder, validate)
 
 

@@ -1,7 +1,7 @@
 """Which samples make a step, and reading them ahead of the computation."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -61,7 +61,12 @@ class Reader:
     """
 
     def __init__(
-        self, data: Prepared, texts: dict[str, TextRows], *, branches: Texts = "sections", pin: bool = False
+        self,
+        data: Prepared,
+        texts: Mapping[str, TextRows | np.ndarray],
+        *,
+        branches: Texts = "sections",
+        pin: bool = False,
     ) -> None:
         self._images, self._pin = data.images, pin
         self._texts = [texts[source] for source in SOURCES[branches]]
@@ -91,7 +96,12 @@ class LabelReader(Reader):
     """A batch has ``labels`` too, float32 (batch, classes), NaN where unknown."""
 
     def __init__(
-        self, data: Prepared, texts: dict[str, TextRows], *, branches: Texts = "sections", pin: bool = False
+        self,
+        data: Prepared,
+        texts: Mapping[str, TextRows | np.ndarray],
+        *,
+        branches: Texts = "sections",
+        pin: bool = False,
     ) -> None:
         super().__init__(data, texts, branches=branches, pin=pin)
         self._labels = data.labels

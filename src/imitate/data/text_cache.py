@@ -8,8 +8,9 @@ data it comes from, and an interrupted run continues at the first block that is 
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -129,17 +130,12 @@ class TextCache:
         if self._keep is None:
             self._blocks[name] = keys, vectors
             return
-        self._keep.mkdir(parents=True, exist_ok=True)
-        for suffix in (".keys", ".npy"):
-            partial = self._keep / f"{name}{suffix}.{os.getpid()}.partial"
-            with partial.open("wb") as file:
-                if suffix == ".npy":
-                    np.save(file, vectors, allow_pickle=False)
-                else:
-                    file.write(keys.tobytes())
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(self._keep / f"{name}{suffix}")
+        try:
+            self._keep.mkdir(parents=True, exist_ok=True)
+            _write(self._keep / f"{name}.keys", lambda file: file.write(keys.tobytes()))
+            _write(self._keep / f"{name}.npy", lambda file: np.save(file, vectors, allow_pickle=False))
+        except PermissionError as error:
+            raise UserError(f"cannot write {self._keep.parent}: choose another --cache") from error
 
 
 class TextRows:
@@ -168,6 +164,16 @@ class TextRows:
 def no_texts(count: int, width: int) -> TextRows:
     """Of an objective that reads none."""
     return TextRows(np.full(count, -1, np.int64), [], np.zeros(1, np.int64), width)
+
+
+def _write(path: Path, content: Callable[[BinaryIO], object]) -> None:
+    """Whole or not at all."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        content(file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 def _key(text: str) -> bytes:

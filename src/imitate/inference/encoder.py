@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -83,7 +83,7 @@ class Encoder:
         image: nn.Module = self.image
         return image
 
-    def to(self, device: str) -> Self:
+    def to(self, device: str) -> "Encoder":
         """On the device, in eval mode."""
         self._module.eval().to(device)
         return self
