@@ -74,10 +74,10 @@ def test_identical_reports_count_once_and_a_missing_section_takes_no_part(tmp_pa
     a, b, x, y, z = (read.encode([text])[0] for text in "abxyz")
     f, i = query["findings"][0], query["impression"][0]
     expected = torch.stack([(f @ a + i @ x) / 2, f @ b, i @ y, (f @ a + i @ z) / 2])
-    assert torch.allclose(found.vectors @ image_vectors(query, "both")[0], expected, atol=1e-6)
+    assert torch.allclose(found.vectors @ image_vectors(query, "both")[0], expected, atol=1e-3)  # float16
     alone = reports(encoder(), data, "findings", "cpu")
     assert alone.table["findings"].tolist() == ["a", "b"] and alone.table["images"].tolist() == [3, 1]
-    assert torch.allclose(alone.vectors @ f, torch.stack([f @ a, f @ b]), atol=1e-6)
+    assert torch.allclose(alone.vectors @ f, torch.stack([f @ a, f @ b]), atol=1e-3)
 
 
 def test_a_folder_without_that_section_is_told(tmp_path):

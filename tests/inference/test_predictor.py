@@ -150,7 +150,7 @@ def test_a_map_is_the_density_over_the_original_image_its_height_1_what_speaks_a
         assert heat.shape == (160, 200) and heat.dtype == np.float32 and heat.min() == 0
         assert not heat[:20].any() and not heat[:, :40].any() and not heat[140:].any() and not heat[:, 180:].any()
         read = torch.from_numpy(predictor.embed_texts(text, branch="findings"))
-        density = heatmap(predictor.encoder.model, view, read, branch)[0].numpy()
+        density = heatmap(predictor.encoder, view, read, branch)[0].numpy()
         highest[text] = (heat.max(), density.max())
         if density.max() > 0:
             seen = np.zeros((36, 36), np.float32)

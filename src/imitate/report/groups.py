@@ -103,7 +103,10 @@ def _read(path: Path) -> Results:
         raise UserError(
             f"{path} has format version {results.format_version}, this program reads {FORMAT_VERSION}: evaluate again"
         )
-    find_task(results.task)
+    try:
+        find_task(results.task)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     missing = [name for name in DATA if name not in results.data]
     if missing:
         raise UserError(f"{path} does not say the {missing[0]} of its data: evaluate again")
