@@ -15,15 +15,16 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from imitate.data.chunks import Preparation
+from imitate.data.writing import write_prepared
 from PIL import Image
 
 from imitate.config import AugmentConfig, ImitateConfig
 from imitate.data.augment import draw_views, warp
-from imitate.data.chunks import Preparation
+from imitate.data.corpus import Corpus
+from imitate.data.manifest import Record
 from imitate.data.pixels import read_gray, to_prepared
-from imitate.data.prepared import Prepared, Record
 from imitate.data.sampler import BatchReader
-from imitate.data.writing import write_prepared
 from imitate.models.types import TextEncoder
 from imitate.synthetic.cases import draw_case
 from imitate.synthetic.files import save_dicom, save_picture
@@ -194,7 +195,7 @@ def reading(folder: Path, *, n: int, batch: int = 128) -> list[Row]:
     path.mkdir()
     small = write_files(folder, ".png", n=1, shape=(256, 256)) * n
     write_prepared(records(small), path / "data", Preparation(source="bench"), workers=1)
-    data = Prepared.open(path / "data")
+    data = Corpus.open(path / "data")
     width = np.zeros((n, 256), np.float16)
     reader = BatchReader(data, {"findings": width, "impression": width})
     order = np.random.default_rng(0).permutation(n)

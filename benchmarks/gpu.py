@@ -19,7 +19,7 @@ import torch
 
 from imitate.config import AugmentConfig, ImitateConfig
 from imitate.data.augment import draw_views, warp
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from measuring import RESULTS, Row, Tables, aligned, machine, options, timed
 from step import NAMES, Bench, compare
 from whole_loop import Sizes, job, looped, synchronise, waiting, write_folder
@@ -81,7 +81,7 @@ def allocated(run: Callable[[], Any], device: str) -> float:
     return torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else 0.0
 
 
-def loops(device: str, sizes: Sizes, data: Prepared, folder: Path) -> Iterator[Row]:
+def loops(device: str, sizes: Sizes, data: Corpus, folder: Path) -> Iterator[Row]:
     """The whole loop, beside the bare backbone's forward and backward on two views that are there already."""
     floor = best(Bench(device=device, batch=sizes.batch, config=sizes.config).step("floor bf16"), device)
     settings: dict[str, dict[str, Any]] = {"eager": {}, "chunks of half": {"chunk": sizes.batch // 2}}
@@ -100,7 +100,7 @@ def loops(device: str, sizes: Sizes, data: Prepared, folder: Path) -> Iterator[R
         yield row | {"published run, minutes": PUBLISHED_PAIRS * PUBLISHED_EPOCHS / pairs / 60}
 
 
-def large(device: str, sizes: Sizes, data: Prepared, folder: Path) -> list[Row]:
+def large(device: str, sizes: Sizes, data: Corpus, folder: Path) -> list[Row]:
     """A contrastive batch of thousands, in chunks."""
     made = job(data, folder / "large", sizes, device, batch_size=sizes.large, chunk=sizes.chunk, epochs=4)
     if device == "cuda":

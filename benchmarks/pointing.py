@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from imitate.commands.prepare import prepare
 from imitate.commands.pretrain import pretrain
 from imitate.data.augment import evaluation_view
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.inference.embeddings import embed_texts
 from imitate.inference.encoder import Subject, load_folder
 from imitate.inference.heatmap import contributions, over_pixels, similarity
@@ -95,7 +95,7 @@ def occlusion(model: Imitate, images: Images, texts: list[Tensor]) -> Found:
     return {key: [fall / cover for fall in maps] for key, maps in found.items()}
 
 
-def find_pairs(data: Prepared, rows: np.ndarray, labels: Sequence[str], side: int) -> Pairs:
+def find_pairs(data: Corpus, rows: np.ndarray, labels: Sequence[str], side: int) -> Pairs:
     """All pairs of these frontal images with at least one pixel of a box in the view."""
     margin = (data.meta["size"] - side) // 2
     centre = np.arange(side) + 0.5 + margin
@@ -148,9 +148,7 @@ def baselines(pairs: Pairs) -> dict[str, dict[str, np.ndarray]]:
 METHODS: tuple[Method, ...] = (hirescam, similarity_map, occlusion)
 
 
-def figures(
-    subject: Subject, data: Prepared, pairs: Pairs, methods: Sequence[Method] = METHODS
-) -> dict[str, np.ndarray]:
+def figures(subject: Subject, data: Corpus, pairs: Pairs, methods: Sequence[Method] = METHODS) -> dict[str, np.ndarray]:
     """One value a pair, named map/branch/figure."""
     texts = prompt_vectors(subject, data)
     names = sorted(set(pairs.labels))
@@ -174,7 +172,7 @@ def figures(
     return found
 
 
-def prompt_vectors(subject: Subject, data: Prepared) -> dict[str, Tensor]:
+def prompt_vectors(subject: Subject, data: Corpus) -> dict[str, Tensor]:
     """The unit vector in the middle of each class's positive prompts; only of classes whose words are known."""
     assert subject.text is not None
     prompts = choose_prompts(dict(class_prompts(data, None)), subject.text)
@@ -190,7 +188,7 @@ def untrained(subject: Subject, seed: int) -> Subject:
     return subject._replace(name="untrained", model=fresh.eval(), encoder=fresh.image)
 
 
-def measure(runs: Sequence[Path], data: Prepared, split: str | None) -> dict[str, Any]:
+def measure(runs: Sequence[Path], data: Corpus, split: str | None) -> dict[str, Any]:
     subjects = [load_folder(run) for run in runs]
     rows = data.rows(split) if split else np.arange(len(data))
     pairs = find_pairs(data, rows, list(prompt_vectors(subjects[0], data)), subjects[0].config.image_size)
@@ -287,7 +285,7 @@ def main() -> None:
         if not runs:
             work, split = arguments.work or Path(temporary), "test"
             runs, data = drawn_runs(work, images=arguments.images, seeds=arguments.seeds)
-        results = measure(runs, Prepared.open(data), split)
+        results = measure(runs, Corpus.open(data), split)
     print(f"{results['data']}: {results['pairs']} pairs, {results['patients']} patients, {results['runs']} runs\n")
     print(table(results))
     if arguments.out:

@@ -40,13 +40,13 @@ def untrained(root: Path) -> list[str]:
     """The options of a server over random weights and 200 drawn studies."""
     from imitate.commands.prepare import prepare
     from imitate.config import ImitateConfig
-    from imitate.data.prepared import Prepared
+    from imitate.data.corpus import Corpus
     from imitate.data.text_cache import corpus
     from imitate.models.imitate import seeded_model
     from imitate.models.text import fit_or_load, save_text_encoder
 
     prepare("synthetic", n=200, out=root / "data", size=256)
-    text = fit_or_load("lsa-64", corpus(Prepared.open(root / "data")))
+    text = fit_or_load("lsa-64", corpus(Corpus.open(root / "data")))
     config = ImitateConfig(backbone="resnet18", text_width=text.width)
     seeded_model(config, pretrained=False, seed=0).save(root / "run" / "model")
     save_text_encoder(text, root / "run" / "text")

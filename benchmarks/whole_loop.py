@@ -15,7 +15,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from imitate.config import ImitateConfig, Recipe, TrainingConfig
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.data.sampler import BatchReader, BatchSampler, training_rows
 from imitate.models.imitate import seeded_model
 from imitate.training import loop
@@ -48,7 +48,7 @@ def synchronise(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def write_folder(root: Path, sizes: Sizes) -> Prepared:
+def write_folder(root: Path, sizes: Sizes) -> Corpus:
     """A prepared folder of noise: no pixel changes what a step takes."""
     root.mkdir(parents=True)
     side, count = sizes.config.prepared_size, sizes.images
@@ -70,10 +70,10 @@ def write_folder(root: Path, sizes: Sizes) -> Prepared:
         "fingerprint": "noise",
     }
     (root / "meta.json").write_text(json.dumps(meta))
-    return Prepared.open(root)
+    return Corpus.open(root)
 
 
-def job(data: Prepared, folder: Path, sizes: Sizes, device: str, **training: Any) -> loop.Job:
+def job(data: Corpus, folder: Path, sizes: Sizes, device: str, **training: Any) -> loop.Job:
     batch = training.pop("batch_size", sizes.batch)
     settings = TrainingConfig(batch_size=batch, devices=1, precision="bf16-mixed", log_every=10, **training)
     recipe = Recipe(model=sizes.config, pretrained=False, training=settings)
@@ -113,7 +113,7 @@ class Ended(Exception):
     pass
 
 
-def waiting(device: str, sizes: Sizes, data: Prepared, folder: Path) -> tuple[list[Row], list[Row]]:
+def waiting(device: str, sizes: Sizes, data: Corpus, folder: Path) -> tuple[list[Row], list[Row]]:
     """Steps between two logging steps: what the host waited for, and where the card's time went."""
     made, found = job(data, folder / "profiled", sizes, device), {}
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device == "cuda" else [])]

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from imitate.config import BYTES, parse_yaml, read_yaml
+from imitate.config import parse_yaml, read_yaml
+from imitate.config.files import BYTES
 from imitate.errors import UserError
 
 

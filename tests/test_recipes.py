@@ -12,12 +12,12 @@ from imitate.commands.evaluate import evaluate
 from imitate.commands.prepare import prepare
 from imitate.commands.synthesize import synthesize
 from imitate.config import Recipe, load_config
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.data.text_cache import corpus
 from imitate.models.imitate import seeded_model
 from imitate.models.text import fit_or_load, save_text_encoder
 from imitate.sources import find_source
-from imitate.tasks import UNTRAINED
+from imitate.tasks import find_task
 from imitate.tasks.evaluation import Evaluation
 
 ROOT = Path(__file__).parents[1]
@@ -49,12 +49,12 @@ def test_the_reference_recipe_is_complete_and_published():
 def test_every_row_of_a_published_table_parses(path):
     plan = load_config(Evaluation, path)
     tasks = plan.tasks()
-    assert list(tasks) == ([1.0] if plan.task in UNTRAINED else [0.01, 0.1, 1.0])
+    assert list(tasks) == ([1.0] if not find_task(plan.task).trains else [0.01, 0.1, 1.0])
     assert path.stem.startswith(plan.data.source.replace("-", "_"))
     assert plan.mode == "paper"
     if plan.published:
         assert plan.published.shares == tuple(tasks)
-        assert {"random", "imagenet"} <= set(map(str.lower, plan.published.rows)) or plan.task in UNTRAINED
+        assert {"random", "imagenet"} <= set(map(str.lower, plan.published.rows)) or not find_task(plan.task).trains
 
 
 def test_every_task_and_data_set_of_the_tables_has_a_recipe():
@@ -69,7 +69,7 @@ def test_every_task_and_data_set_of_the_tables_has_a_recipe():
 def run(tmp_path_factory) -> Path:
     """An untrained model with its text encoder."""
     root = tmp_path_factory.mktemp("run")
-    encoder = fit_or_load("lsa-8", corpus(Prepared.open(write_folder(root / "texts"))))
+    encoder = fit_or_load("lsa-8", corpus(Corpus.open(write_folder(root / "texts"))))
     model = TINY_MODEL.model_copy(update={"text_width": encoder.width})
     seeded_model(model, pretrained=False, seed=0).save(root / "model")
     save_text_encoder(encoder, root / "text")
@@ -113,7 +113,7 @@ def test_recipes_run_on_the_synthetic_archives(name, main, run, folder, tmp_path
     settings = tuple(f"{key}={value}" for key, value in small.items() if key in known)
     found = evaluate(
         model=(str(run),), data=folder(plan.data.source), out=tmp_path / "r.json", recipe=recipe, settings=settings,
-        fraction=None if plan.task in UNTRAINED else 1.0, resamples=10,
+        fraction=None if not find_task(plan.task).trains else 1.0, resamples=10,
     )  # fmt: skip
     assert (found.task, found.mode) == (plan.task, "paper")
     assert next(iter(found.metrics)) == main

@@ -19,7 +19,7 @@ from browser import chromium, wait  # noqa: E402
 from served import serving  # noqa: E402
 
 from imitate import load  # noqa: E402
-from imitate.data.prepared import Prepared  # noqa: E402
+from imitate.data.corpus import Corpus  # noqa: E402
 from imitate.serve.server import create  # noqa: E402
 from imitate.serve.service import Service  # noqa: E402
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--index", type=Path, default=Path("demo/mimic-cxr"))
     parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()
-    with serving(create(Service(load(arguments.model), Prepared.open(arguments.index)))) as address:
+    with serving(create(Service(load(arguments.model), Corpus.open(arguments.index)))) as address:
         for name in ("light", "dark"):
             save(picture(address, dark=name == "dark"), arguments.out / f"viewer-{name}.png")
 

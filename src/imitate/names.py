@@ -18,19 +18,14 @@ FLAGS: dict[Any, Any] = {  # what the command line takes where a function takes 
 }
 Kernel = Literal["exp", "gaussian", "laplacian", "sigmoid", "none"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-ObjectiveName = Literal["imitate", "clip", "convirt", "mflag", "simclr"]
 Texts = Literal["sections", "swapped", "report"]
 ChannelChoice = Literal["replacement", "distinct", "sample"]
 Mode = Literal["clean", "paper"]
 Resize = Literal["stretch", "letterbox"]
-Fit = Literal["squash", "pad"]  # what the writer of format 1 calls them
-TaskName = Literal[
-    "linear-classification", "finetune-classification", "segmentation", "detection", "retrieval", "zero-shot"
-]
+TaskName = str  # of a built-in task, or of one of the entry-point group imitate.tasks
 Branch = Literal["both", "findings", "impression"]
 Section = Literal["findings", "impression"]
 SECTIONS: tuple[Section, Section] = ("findings", "impression")
-TEMPERATURE = 0.07  # of the softmax over prompts; that of pre-training
 REPORT = "report"  # findings and impression as one text
 
 CHEXPERT = (

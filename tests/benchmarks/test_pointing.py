@@ -10,7 +10,7 @@ import pytest
 from folders import edit_rows, write_folder
 from runs import write_run
 
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.statistics.metrics import auroc
 
 ROOT = Path(__file__).parents[2]
@@ -44,12 +44,12 @@ def test_pairs_are_of_the_frontal_images_and_the_part_of_a_box_in_view(tmp_path)
     assert np.array_equal(pairs.inside[0], expected)
 
 
-def folder(tmp_path: Path, boxes: list, views: list[str]) -> Prepared:
+def folder(tmp_path: Path, boxes: list, views: list[str]) -> Corpus:
     root = write_folder(tmp_path / "data", n=len(boxes), classes=["Edema", "Mass"])
     keys = ("label", "x", "y", "width", "height")
     described = [[dict(zip(keys, box, strict=True)) for box in each] for each in boxes]
     edit_rows(root, boxes=described, projection=views)
-    return Prepared.open(root)
+    return Corpus.open(root)
 
 
 def test_the_boxes_of_other_patients_are_those_of_the_class_where_there_are_any():

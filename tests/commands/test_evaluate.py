@@ -14,7 +14,7 @@ import imitate.tasks
 from imitate import cli
 from imitate.commands.evaluate import evaluate
 from imitate.config import ImitateConfig
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference.encoder import Subject
 from imitate.models.image import ImageEncoder
@@ -33,7 +33,7 @@ class Noisy(Task):
     classes: tuple[str, ...] = ("Edema", "Mass")
     split: str = "test"
 
-    def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
+    def predict(self, subject: Subject, data: Corpus, budget: Budget) -> Predictions:
         rows = data.rows(self.split)
         noise = np.random.default_rng(budget.seed).normal(0, float(subject.name), (len(rows), 2))
         table = data.table.iloc[rows]
@@ -70,7 +70,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A loader that makes any name a subject, with the options that it was called with; Noisy as a task."""
     encoder, seen = ImageEncoder("resnet10t"), {"size": 8, "seeds": []}
 
-    def load_subject(model: str, *, like: str | None, data: Prepared, seed: int) -> Subject:
+    def load_subject(model: str, *, like: str | None, data: Corpus, seed: int) -> Subject:
         seen["seeds"].append(seed)
         return Subject(model, encoder, ImitateConfig(prepared_size=seen["size"], image_size=8))
 
@@ -104,7 +104,7 @@ def test_figures_intervals_and_files(data: Path, tmp_path: Path, fakes: dict[str
 
 
 def test_an_undefined_class_is_left_out_and_named(data: Path, tmp_path: Path) -> None:
-    edit_rows(data, labels=[[label[0], 0.0] for label in Prepared.open(data).labels])
+    edit_rows(data, labels=[[label[0], 0.0] for label in Corpus.open(data).labels])
     out = tmp_path / "r.json"
     results = evaluate("linear-classification", model=("0.5",), data=data, out=out, resamples=20)
     assert results.metrics["auroc/Mass"].value is None
@@ -114,7 +114,7 @@ def test_an_undefined_class_is_left_out_and_named(data: Path, tmp_path: Path) ->
 
 
 def test_resamples_without_a_rare_class_are_told(data: Path, tmp_path: Path) -> None:
-    edit_rows(data, labels=[[label[0], float(i == 50)] for i, label in enumerate(Prepared.open(data).labels)])
+    edit_rows(data, labels=[[label[0], float(i == 50)] for i, label in enumerate(Corpus.open(data).labels)])
     found = evaluate("linear-classification", model=("0.5",), data=data, out=tmp_path / "r.json", resamples=500).metrics
     share = float(found["auroc/Mass"].note.removeprefix("undefined in ").removesuffix("% of the resamples"))
     assert share == pytest.approx(100 * (1 - 1 / 50) ** 50, abs=7)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 import imitate
 from imitate.cli import main
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.inference.predictor import load
 from imitate.models.imitate import Imitate
 
@@ -35,7 +35,7 @@ def export(root: Path, to: Path, *flags: str) -> int:
 
 def test_a_hub_folder_says_what_the_run_says(root, tmp_path):
     assert export(root, tmp_path / "shared") == 0
-    images = list(np.array(Prepared.open(root / "data").images[:3]))
+    images = list(np.array(Corpus.open(root / "data").images[:3]))
     run, exported = load(root / "run"), load(tmp_path / "shared")
     assert np.array_equal(run.embed_images(images), exported.embed_images(images))
     assert np.array_equal(run.embed_texts("left effusion"), exported.embed_texts("left effusion"))

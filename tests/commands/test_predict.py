@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from runs import write_run
 
 from imitate.cli import main
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.inference.predictor import Predictor, load
 from imitate.inference.tables import overlay
 
@@ -26,7 +26,7 @@ def root(tmp_path_factory) -> Path:
     write_run(root)
     films = root / "films"
     films.mkdir()
-    pixels = np.array(Prepared.open(root / "data").images[:3])
+    pixels = np.array(Corpus.open(root / "data").images[:3])
     Image.fromarray(pixels[0]).resize((90, 120)).save(films / "a.png")
     Image.fromarray(pixels[1]).save(films / "b.jpg")
     write_dicom(films / "c", pixels[2])

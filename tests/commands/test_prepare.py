@@ -15,8 +15,8 @@ from imitate.commands import synthesize as synthesizing
 from imitate.commands.prepare import prepare
 from imitate.commands.synthesize import synthesize
 from imitate.config import Config
+from imitate.data.corpus import Corpus
 from imitate.data.manifest import Excluded, Record
-from imitate.data.prepared import Prepared
 from imitate.errors import UserError
 from imitate.sources import Options, Source, Traits
 from imitate.sources.table import TableColumns
@@ -71,7 +71,7 @@ def test_the_command_line_prepares(tmp_path: Path, caplog: pytest.LogCaptureFixt
         shutil.rmtree(raw)
         assert cli.main(command) == 0
     assert "complete already" in caplog.text
-    data = Prepared.open(out, size=72)
+    data = Corpus.open(out, size=72)
     assert len(data) == 14 and data.meta["source"] == "open-i" and data.meta["options"]["raw"] == str(raw)
     for told in (
         "14 images of 14 patients",
@@ -116,7 +116,7 @@ def test_label_columns_become_classes(tmp_path: Path) -> None:
     columns = TableColumns(labels=("Edema", "Scoliosis"))
     meta = prepare("table", out=tmp_path / "out", size=16, workers=1, raw=tmp_path / "raw", columns=columns, n=6)
     assert meta["classes"] == ["Edema", "Scoliosis"]
-    assert Prepared.open(tmp_path / "out").labels.tolist() == [[1, 1]] * 4
+    assert Corpus.open(tmp_path / "out").labels.tolist() == [[1, 1]] * 4
 
 
 def test_synthetic_needs_no_raw_folder(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from folders import write_folder
 from recipes import tiny_recipe
 
 from imitate import cli
-from imitate.data.prepared import Prepared
-from imitate.inference.encoder import load_subject
+from imitate.data.corpus import Corpus
+from imitate.inference.encoder import load_encoder
 from imitate.models.imitate import Imitate
 
 SOURCE = Path(__file__).parents[1] / "src"
@@ -57,9 +57,9 @@ def test_a_run_folder_is_complete_and_loads(data, recipe, tmp_path):
     assert {"config.yaml", "metrics.jsonl", "last.ckpt", "model", "text"} <= {p.name for p in out.iterdir()}
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert any(key.startswith("val/") for row in rows for key in row)
-    subject = load_subject(str(out), like=None, data=Prepared.open(data), seed=0)
-    assert subject.text is not None and subject.model is not None
-    embedded = subject.model.encode_text(subject.text.encode(["left effusion"]))
+    encoder = load_encoder(str(out), like=None, data=Corpus.open(data), seed=0)
+    assert encoder.text is not None and encoder.model is not None
+    embedded = encoder.model.encode_text(encoder.text.encode(["left effusion"]))
     assert torch.isfinite(embedded).all()
 
 
@@ -148,9 +148,9 @@ def test_importing_a_published_checkpoint_gives_a_run(tmp_path, capsys):
     assert "already holds a model" in capsys.readouterr().err
 
 
-def test_random_subjects_differ_by_seed_and_take_a_runs_architecture(data, recipe, tmp_path):
-    prepared = Prepared.open(data)
-    a, b, again = (load_subject("random", like=str(recipe), data=prepared, seed=s) for s in (0, 1, 0))
-    first, second, third = (next(subject.encoder.parameters()) for subject in (a, b, again))
+def test_random_encoders_differ_by_seed_and_take_a_runs_architecture(data, recipe, tmp_path):
+    prepared = Corpus.open(data)
+    a, b, again = (load_encoder("random", like=str(recipe), data=prepared, seed=s) for s in (0, 1, 0))
+    first, second, third = (next(encoder.image.parameters()) for encoder in (a, b, again))
     assert torch.equal(first, third) and not torch.equal(first, second)
-    assert a.config.image_size == 32 and a.text is not None
+    assert a.preprocessing.image_size == 32 and a.text is not None

@@ -5,16 +5,16 @@ import pytest
 from folders import write_folder
 
 from imitate.data import sampler
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.data.sampler import Order, Reader, read_ahead, training_rows, warm_up
-from imitate.data.text_cache import text_embeddings
+from imitate.data.text_cache import TextCache, text_embeddings
 from imitate.errors import UserError
 from imitate.models.text import fit_or_load
 
 
 @pytest.fixture
 def data(tmp_path):
-    return Prepared.open(write_folder(tmp_path / "data"))
+    return Corpus.open(write_folder(tmp_path / "data"))
 
 
 def test_every_epoch_is_another_permutation_of_all_rows():
@@ -40,7 +40,7 @@ def test_training_rows_have_a_section_and_are_of_the_train_split(data):
 
 def test_reader_pairs_images_texts_and_flags_by_row(data):
     encoder = fit_or_load("lsa-8", ["left effusion normal", "right heart size", "lungs clear normal size"] * 4)
-    texts = text_embeddings(data, encoder)
+    texts = text_embeddings(data, TextCache(encoder))
     rows = np.array([12, 4, 22, 5])
     batch = Reader(data, texts)(rows)
     assert np.array_equal(batch["images"], data.images[rows])

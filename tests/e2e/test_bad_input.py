@@ -10,6 +10,7 @@ from folders import edit_rows, write_folder
 
 from imitate.cli import main
 from imitate.commands.synthesize import synthesize
+from imitate.data.corpus import Corpus
 
 Spoil = Callable[[Path], None]
 
@@ -129,7 +130,7 @@ def test_a_class_with_one_label_only_is_reported_as_undefined(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     folder = write_folder(tmp_path / "folder")
-    data = Prepared.open(folder)
+    data = Corpus.open(folder)
     tested = data.table["split"] == "test"
     edit_rows(folder, labels=[[x[0], 0 if test else x[1]] for x, test in zip(data.labels, tested, strict=True)])
     assert measured(folder, tmp_path / "r.json") == 0

@@ -8,7 +8,7 @@ import pytest
 import tables
 from imitate.commands.report import report
 from imitate.config import Recipe, load_config, validate
-from imitate.tasks import task_class
+from imitate.tasks import find_task
 from study import ROOT, load_study
 
 
@@ -21,7 +21,7 @@ def test_every_study_parses(path: Path) -> None:
         changed = load_config(Recipe, ROOT / study.recipe, row.settings).resolved()
         assert (changed != recipe) == bool(row.settings)
     for measure in study.tasks.values():
-        validate(task_class(measure.task), measure.settings, where=measure.task)
+        validate(find_task(measure.task), measure.settings, where=measure.task)
 
 
 STUDIED = sorted(path.parent for path in (ROOT / "docs/results").glob("*/study.json"))

@@ -1,4 +1,4 @@
-"""Prepared folders hold what those of the first edition held: ``folders.json`` has their digests, of 200 images each."""
+"""Corpus folders hold what those of the first edition held: ``folders.json`` has their digests, of 200 images each."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ import pytest
 
 from imitate.commands.prepare import prepare
 from imitate.commands.synthesize import synthesize
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.synthetic.layouts import LAYOUTS
 
 GOLDEN = json.loads(Path(__file__).with_name("folders.json").read_text())["folders"]
@@ -43,10 +43,10 @@ def test_a_folder_is_that_of_the_first_edition(name: str, raw, tmp_path: Path) -
     options = {"raw": raw(source)} if source in LAYOUTS else {"n": N, "seed": SEED}
     options |= {"mode": "paper"} if mode == "paper" else {}
     prepare(source, out=tmp_path / "out", size=int(size), fit=fit, workers=1, **options)
-    assert digests(Prepared.open(tmp_path / "out")) == GOLDEN[name]
+    assert digests(Corpus.open(tmp_path / "out")) == GOLDEN[name]
 
 
-def digests(data: Prepared) -> dict[str, object]:
+def digests(data: Corpus) -> dict[str, object]:
     """Of what is selected by default."""
     found: dict[str, object] = {"images": len(data), "pixels": digest(data.images)}
     if data.masks is not None:

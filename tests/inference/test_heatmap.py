@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imitate.config import ImitateConfig
+from imitate.inference.encoder import ImitateEncoder
 from imitate.inference.heatmap import LEVELS, contributions, heatmap, over_pixels, similarity
-from imitate.models.imitate import Imitate, freeze_all, seeded_model
+from imitate.models.imitate import freeze_all, seeded_model
 
 BRANCHES = ["findings", "impression", "both"]
 NETWORKS = {  # whose stages give channels first, channels last, and tokens after one that is no place
@@ -19,7 +20,7 @@ NETWORKS = {  # whose stages give channels first, channels last, and tokens afte
 }
 
 
-def model(backbone: str = "resnet18", **changes: object) -> Imitate:
+def model(backbone: str = "resnet18", **changes: object) -> ImitateEncoder:
     """In float64, with the running statistics of random images."""
     options = {
         "prepared_size": 72,
@@ -33,7 +34,7 @@ def model(backbone: str = "resnet18", **changes: object) -> Imitate:
     for _ in range(10):
         made.encode_image(pictures(16, seed=9).float())
     freeze_all(made)
-    return made.double().eval()
+    return ImitateEncoder("made", made.double().eval())
 
 
 def pictures(count: int, seed: int = 0) -> Tensor:
@@ -45,7 +46,7 @@ def text(count: int) -> Tensor:
     return torch.randn(count, 16, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
 
 
-def cells_by_differences(made: Imitate, images: Tensor, level: int, branch: str) -> Tensor:
+def cells_by_differences(made: ImitateEncoder, images: Tensor, level: int, branch: str) -> Tensor:
     """(high, wide) of one image: each cell of the stage's output is made a little larger and a little smaller."""
     high, wide = made.image(images).levels[level].shape[2:]
 
@@ -61,7 +62,7 @@ def cells_by_differences(made: Imitate, images: Tensor, level: int, branch: str)
 
     def similar(cell: int, step: float) -> Tensor:
         hook = made.image.stages[level].register_forward_hook(lambda module, inputs, out: scaled(out, cell, step))
-        found = similarity(made.encode_image(images), text(1), branch)
+        found = similarity(made.look(images)[0], text(1), branch)
         hook.remove()
         return found
 
@@ -119,5 +120,27 @@ def test_a_branch_that_reads_no_deep_level_has_no_map_there():
 
 
 def test_a_model_in_training_mode_is_a_mistake_of_ours():
+    made = model()
+    made.model.train()
     with pytest.raises(AssertionError, match="training mode"):
-        heatmap(model().train(), pictures(1), text(1))
+        heatmap(made, pictures(1), text(1))
+
+
+def test_a_model_of_swapped_sections_is_explained_by_the_branch_that_learned_the_section():
+    plain, swapped = model(), model(texts="swapped")
+    images = pictures(2)
+    for section, other in (("findings", "impression"), ("impression", "findings")):
+        assert torch.equal(heatmap(swapped, images, text(2), section), heatmap(plain, images, text(2), other))
+        assert torch.equal(swapped.look(images)[0][section], plain.look(images)[0][other])
+    assert not torch.allclose(
+        heatmap(plain, images, text(2), "findings"), heatmap(plain, images, text(2), "impression")
+    )
+
+
+def test_a_model_of_one_image_embedding_has_one_map():
+    made = model(levels=(), keep=())
+    assert list(made.look(pictures(1))[0]) == ["image"]
+    findings, impression, both = (
+        heatmap(made, pictures(1), text(1), branch) for branch in ("findings", "impression", "both")
+    )
+    assert torch.equal(findings, impression) and torch.allclose(findings, both)

@@ -11,7 +11,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 import imitate
 from imitate.data.augment import evaluation_view
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference.heatmap import heatmap
 from imitate.inference.predictor import Predictor, load
@@ -36,7 +36,7 @@ def predictor(root) -> Predictor:
 @pytest.fixture(scope="module")
 def images(root) -> list[np.ndarray]:
     """Ready to be prepared into what they are: no border, full contrast, the model's size."""
-    images = np.array(Prepared.open(root / "data").images)
+    images = np.array(Corpus.open(root / "data").images)
     images[:, 0, 0], images[:, -1, -1], images[:, 0, -1] = 255, 1, 0
     images[:, :, 0] = images[:, :, 0].clip(1)
     images[:, 1, 1] = 0
@@ -89,7 +89,7 @@ def test_thousands_are_read_a_batch_at_a_time_and_give_what_each_gives_alone(pre
             read_so_far.append(None)
             yield image
 
-    watch = predictor.subject.model.image.register_forward_hook(lambda *_: read_at_batch.append(len(read_so_far)))
+    watch = predictor.encoder.model.image.register_forward_hook(lambda *_: read_at_batch.append(len(read_so_far)))
     table = predictor.classify(sources(), {"Effusion": "effusion", "Edema": "edema"})
     watch.remove()
     assert table.shape == (1200, 2) and table.index.name == "image" and list(table.index[:2]) == ["0", "1"]
@@ -123,13 +123,13 @@ def test_retrieval_finds_what_the_embeddings_say(root, predictor, images, branch
 
 
 def test_a_prepared_folder_is_searched_for_reports_and_for_images(root, predictor):
-    data = Prepared.open(root / "data")
+    data = Corpus.open(root / "data")
     pixels = predictor.embed_texts("left effusion", branch="impression")[0]
     found = predictor.retrieve(text="left effusion", index=root / "data", k=3, branch="impression")
-    view = evaluation_view(torch.from_numpy(np.array(data.images)), predictor.subject.config)
+    view = evaluation_view(torch.from_numpy(np.array(data.images)), predictor.encoder.preprocessing)
     with torch.inference_mode():
-        assert isinstance(predictor.subject.model, Imitate)
-        cosines = normalize(predictor.subject.model.encode_image(view).impression).numpy() @ pixels
+        assert isinstance(predictor.encoder.model, Imitate)
+        cosines = normalize(predictor.encoder.model.encode_image(view).impression).numpy() @ pixels
     assert found["image_id"].tolist() == data.table["image_id"].iloc[np.argsort(-cosines)[:3]].tolist()
     again = predictor.retrieve(text="left effusion", index=str(root / "data"), k=3, branch="impression")
     pd.testing.assert_frame_equal(found, again)
@@ -140,17 +140,17 @@ def test_a_prepared_folder_is_searched_for_reports_and_for_images(root, predicto
 
 @pytest.mark.parametrize("branch", BRANCHES)
 def test_a_map_is_the_density_over_the_original_image_its_height_1_what_speaks_against_0(root, predictor, branch):
-    small = np.array(Prepared.open(root / "data").images[2])
+    small = np.array(Corpus.open(root / "data").images[2])
     large = np.zeros((160, 200), np.uint8)
     large[20:140, 40:180] = np.asarray(Image.fromarray(small).resize((140, 120)))
-    view = evaluation_view(torch.from_numpy(predictor.read(large).pixels[None]), predictor.subject.config)
+    view = evaluation_view(torch.from_numpy(predictor.read(large).pixels[None]), predictor.encoder.preprocessing)
     highest = {}
     for text in WORDS:
         heat = predictor.heatmap(large, text, branch=branch)
         assert heat.shape == (160, 200) and heat.dtype == np.float32 and heat.min() == 0
         assert not heat[:20].any() and not heat[:, :40].any() and not heat[140:].any() and not heat[:, 180:].any()
         read = torch.from_numpy(predictor.embed_texts(text, branch="findings"))
-        density = heatmap(predictor.subject.model, view, read, branch)[0].numpy()
+        density = heatmap(predictor.encoder, view, read, branch)[0].numpy()
         highest[text] = (heat.max(), density.max())
         if density.max() > 0:
             seen = np.zeros((36, 36), np.float32)
@@ -163,7 +163,7 @@ def test_a_map_is_the_density_over_the_original_image_its_height_1_what_speaks_a
 
 def test_gradients_and_modes_are_left_alone(predictor, images):
     predictor.heatmap(images[0], "left effusion")
-    model = predictor.subject.model
+    model = predictor.encoder.model
     assert isinstance(model, Imitate) and not model.training
     assert all(p.grad is None and not p.requires_grad for p in model.parameters())
     assert not any(module._forward_hooks for module in model.modules())
@@ -176,7 +176,7 @@ def test_a_model_within_a_run_and_a_hub_id_load_as_the_run_does(root, predictor,
         "imitate.inference.predictor.local_folder", lambda source, *, revision: {"v1": root / "run"}[revision]
     )
     fetched = load("someone/model", revision="v1")
-    assert fetched.subject.name == "someone/model" and np.array_equal(fetched.embed_images(images[0]), expected)
+    assert fetched.encoder.name == "someone/model" and np.array_equal(fetched.embed_images(images[0]), expected)
 
 
 def test_a_model_fed_with_padded_images_pads(tmp_path):

@@ -22,7 +22,7 @@ LSA = LsaTextEncoder.fit(CORPUS, width=3)
 class WordPieces:
     """Any encoder that is not LSA can spell every word."""
 
-    name, width = "pieces", 2
+    name, identity, width = "pieces", "pieces", 2
 
     def encode(self, texts: list[str]) -> Float[Tensor, "texts width"]:
         return torch.ones(len(texts), 2)

@@ -7,7 +7,7 @@ import pytest
 import results_files
 from folders import in_memory, write_folder
 
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.report.examples import _chosen, _dice, _found, examples
 from imitate.report.groups import read_groups
 
@@ -19,52 +19,52 @@ WRITERS = {
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Prepared:
-    data = in_memory(Prepared.open(write_folder(tmp_path / "folder", fingerprint=results_files.DATA["fingerprint"])))
+def folder(tmp_path: Path) -> Corpus:
+    data = in_memory(Corpus.open(write_folder(tmp_path / "folder", fingerprint=results_files.DATA["fingerprint"])))
     return replace(data, masks=np.tile(np.arange(36) > 18, (40, 36, 1)).astype(np.uint8))
 
 
-def page(tmp_path: Path, task: str, folders: dict[str, Prepared], *, show_reports: bool = False) -> str:
+def page(tmp_path: Path, task: str, folders: dict[str, Corpus], *, show_reports: bool = False) -> str:
     (group,) = read_groups([WRITERS[task](tmp_path / f"{task}.json")])
     runs = {name: entry.predictions() for name, entry in group.at(1.0).items()}
     return "".join(examples(group, runs, folders, show_reports=show_reports))
 
 
 @pytest.mark.parametrize("task", WRITERS)
-def test_best_median_and_worst_are_shown(tmp_path: Path, folder: Prepared, task: str) -> None:
+def test_best_median_and_worst_are_shown(tmp_path: Path, folder: Corpus, task: str) -> None:
     told = page(tmp_path, task, {folder.meta["fingerprint"]: folder})
     assert re.findall(r"<figcaption>IMITATE, (\w+):", told) == ["best", "median", "worst"]
     assert told.count("data:image/png;base64,") == 3
 
 
 @pytest.mark.parametrize("task", WRITERS)
-def test_without_the_very_folder_a_line_says_so(tmp_path: Path, folder: Prepared, task: str) -> None:
+def test_without_the_very_folder_a_line_says_so(tmp_path: Path, folder: Corpus, task: str) -> None:
     told = page(tmp_path, task, {"another": folder})
     assert "give --data the prepared folder of fingerprint 01234567" in told
     assert "data:image" not in told
 
 
 @pytest.mark.parametrize("task", WRITERS)
-def test_neither_ids_nor_reports_unless_asked_for(tmp_path: Path, folder: Prepared, task: str) -> None:
+def test_neither_ids_nor_reports_unless_asked_for(tmp_path: Path, folder: Corpus, task: str) -> None:
     told = page(tmp_path, task, {folder.meta["fingerprint"]: folder})
     private = [*folder.table["image_id"], *folder.table["patient"], *folder.table["findings"].dropna()]
     assert not [text for text in private if text in told]
 
 
-def test_reports_are_shown_escaped_where_asked_for(tmp_path: Path, folder: Prepared) -> None:
+def test_reports_are_shown_escaped_where_asked_for(tmp_path: Path, folder: Corpus) -> None:
     folder.table["impression"] = "<b>mild</b> edema"
     told = page(tmp_path, "retrieval", {folder.meta["fingerprint"]: folder}, show_reports=True)
     assert "&lt;b&gt;mild&lt;/b&gt; edema" in told
     assert "<b>mild" not in told
 
 
-def test_identical_reports_are_the_image_s_own(tmp_path: Path, folder: Prepared) -> None:
+def test_identical_reports_are_the_image_s_own(tmp_path: Path, folder: Corpus) -> None:
     folder.table["findings"], folder.table["impression"] = None, "clear"
     told = page(tmp_path, "retrieval", {folder.meta["fingerprint"]: folder})
     assert (told.count("its own report"), told.count("another report")) == (15, 0)
 
 
-def test_other_reports_are_told_from_the_own(tmp_path: Path, folder: Prepared) -> None:
+def test_other_reports_are_told_from_the_own(tmp_path: Path, folder: Corpus) -> None:
     folder.table["impression"] = [f"report {i}" for i in range(40)]
     told = page(tmp_path, "retrieval", {folder.meta["fingerprint"]: folder})
     assert (told.count("its own report"), told.count("another report")) == (3, 12)

@@ -72,7 +72,7 @@ def test_two_results_for_one_cell_are_an_error(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"format_version": 2}, "format version 2, this program reads 1"),
-        ({"task": "guessing"}, "unknown task 'guessing'"),
+        ({"task": "guessing"}, r"a\.json: there is no task 'guessing'; there are linear-classification"),
         ({"data": {"name": "folder"}}, "does not say the fingerprint"),
         ({"metrics": {}}, "holds no figures"),
         ({"colour": "red"}, "unknown key 'colour'"),

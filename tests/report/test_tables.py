@@ -14,8 +14,9 @@ from imitate.tasks.results import read_results
 
 def group_of(tmp_path: Path, main: str, values: dict[str, float | None]) -> Group:
     """One result a method; intervals of 0.03 on either side."""
+    write = results_files.segmentation if main == "false_positive_rate" else results_files.detection
     paths = [
-        results_files.detection(tmp_path / f"{name}.json", model=name, metrics={main: estimated(float("nan") if value is None else value)})
+        write(tmp_path / f"{name}.json", model=name, metrics={main: estimated(float("nan") if value is None else value)})
         for name, value in values.items()
     ]  # fmt: skip
     (group,) = read_groups(paths)
@@ -76,7 +77,7 @@ def test_published_figures_of_retrieval_stand_in_their_own_direction(tmp_path: P
     assert imitate[5].startswith("40.0") and other == ["Other, published", *["–"] * 4, "35.0", *["–"] * 3]
 
 
-def test_a_probe_without_its_plain_rows_is_told(tmp_path: Path) -> None:
+def test_a_probe_without_its_baselines_is_told(tmp_path: Path) -> None:
     def told(*encoders: str) -> str:
         paths = [
             results_files.classification(tmp_path / f"{name}.json", n=40, model=name, encoders=[name])
@@ -84,9 +85,9 @@ def test_a_probe_without_its_plain_rows_is_told(tmp_path: Path) -> None:
         ]
         return "".join(tables.notes(read_groups(paths)[0]))
 
-    assert "add the plain rows of random and pixels: imitate evaluate --beside random pixels." in told("run")
-    assert "of pixels: imitate evaluate --beside pixels." in told("run", "random")
-    assert "plain rows" not in told("run", "random", "pixels")
+    assert "add the baselines random and pixels: imitate evaluate --beside random pixels." in told("run")
+    assert "the baselines pixels: imitate evaluate --beside pixels." in told("run", "random")
+    assert "the baselines" not in told("run", "random", "pixels")
 
 
 def test_retrieval_stands_beside_chance_and_exchanged_images(tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ def test_all_figures_hold_every_class(tmp_path: Path) -> None:
 def test_notes_name_undefined_classes_once(tmp_path: Path) -> None:
     paths = [
         results_files.classification(
-            tmp_path / f"{name}.json", model=name, n=60, mode="paper", encoders=list(tables.PLAIN)
+            tmp_path / f"{name}.json", model=name, n=60, mode="paper", encoders=["random", "pixels"]
         )
         for name in "ab"
     ]

@@ -17,8 +17,8 @@ from imitate.serve.launch import is_loopback
 def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("run")
     predictor, _ = untrained(root)
-    predictor.subject.model.save(root / "run" / "model")
-    save_text_encoder(predictor.subject.text, root / "run" / "text")
+    predictor.encoder.model.save(root / "run" / "model")
+    save_text_encoder(predictor.encoder.text, root / "run" / "text")
     return root
 
 

@@ -2,6 +2,7 @@ import pytest
 from uploads import encoded, picture
 
 from imitate.errors import UserError
+from imitate.inference.encoder import ImitateEncoder
 from imitate.inference.predictor import Predictor
 from imitate.serve.schema import ClassifyQuestion, ReportsQuestion
 from imitate.serve.service import HELD, Service
@@ -40,13 +41,13 @@ def test_about_names_no_folder_above(service):
 
 
 def test_a_model_of_other_words_starts_without_prompts(service, monkeypatch):
-    text = service.predictor.subject.text
+    text = service.predictor.encoder.text
     monkeypatch.setattr(text, "words", lambda text: {"fremd": False})
     assert Service(service.predictor).about.prompts == {}
 
 
 def test_a_model_without_words_is_refused(service):
-    mute = Predictor(service.predictor.subject._replace(text=None))
+    mute = Predictor(ImitateEncoder("mute", service.predictor.encoder.model))
     with pytest.raises(UserError, match="no text encoder"):
         Service(mute)
 

@@ -14,7 +14,7 @@ import results_files
 import torch
 from folders import write_folder
 
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.models.reference import read_state
 from imitate.sources import mimic_cxr, open_i
@@ -83,7 +83,7 @@ def test_a_pickle_in_any_file_is_not_run(tmp_path):
     with path.open("ab") as file:
         file.truncate(size)
     with pytest.raises(UserError, match="holds object 1, not uint8 16 x 36 x 36"):
-        Prepared.open(folder).images[0]
+        Corpus.open(folder).images[0]
     assert not mark.exists()
     pickle.loads(pickle.dumps(trap))
     assert mark.exists()  # the trap is one

@@ -11,7 +11,7 @@ from PIL import Image
 from recipes import tiny_recipe
 
 from imitate import cli
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.synthetic.layouts import LAYOUTS
 
 WORD, PATIENT, FILE = "Zyxwordle", "Zyxpatient", "Zyxfile"  # of one report, of every table row, of every file name
@@ -20,7 +20,7 @@ WORD, PATIENT, FILE = "Zyxwordle", "Zyxpatient", "Zyxfile"  # of one report, of 
 def archive(root: Path) -> Path:
     """A hospital's table over the pictures and texts of a small prepared folder."""
     folder = write_folder(root / "folder", n=260)
-    data = Prepared.open(folder)
+    data = Corpus.open(folder)
     table, images = data.table.assign(**data.reports()), data.images[:]
     (root / "raw").mkdir()
     table["image_path"] = [f"{FILE}{number}.png" for number in range(len(table))]

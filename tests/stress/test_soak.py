@@ -8,9 +8,9 @@ import torch
 from folders import write_folder
 from recipes import tiny_recipe
 
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.data.sampler import BatchReader, BatchSampler, training_rows
-from imitate.data.text_cache import corpus, text_embeddings
+from imitate.data.text_cache import TextCache, corpus, text_embeddings
 from imitate.models.imitate import seeded_model
 from imitate.models.text import fit_or_load
 from imitate.training import loop
@@ -25,7 +25,7 @@ def resident() -> float:
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads its memory in /proc")
 @pytest.mark.parametrize("steps", [60, pytest.param(2000, marks=pytest.mark.stress)])
 def test_memory_and_handles_stay_level(steps, tmp_path, monkeypatch, figures):
-    data = Prepared.open(write_folder(tmp_path / "data", n=560, size=36))
+    data = Corpus.open(write_folder(tmp_path / "data", n=560, size=36))
     recipe = tiny_recipe(epochs=steps // 40 + 1, checkpoint_every=25)
     encoder = fit_or_load(recipe.text, corpus(data))
     recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"text_width": encoder.width})})
@@ -46,7 +46,7 @@ def test_memory_and_handles_stay_level(steps, tmp_path, monkeypatch, figures):
         recipe,
         model,
         order,
-        BatchReader(data, text_embeddings(data, encoder)),
+        BatchReader(data, text_embeddings(data, TextCache(encoder))),
         tmp_path / "run",
     )
     assert loop.fit(job) and job.step >= steps and all(torch.isfinite(p).all() for p in model.parameters())

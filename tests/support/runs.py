@@ -7,7 +7,7 @@ import yaml
 from folders import write_folder
 from recipes import tiny_recipe
 
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.data.text_cache import corpus
 from imitate.models.imitate import seeded_model
 from imitate.models.text import LsaTextEncoder, save_text_encoder
@@ -16,7 +16,7 @@ from imitate.models.text import LsaTextEncoder, save_text_encoder
 def write_run(root: Path, *, data: Path | None = None, **model: object) -> Path:
     """``root/run`` over the prepared folder ``root/data``; running statistics are those of a few random inputs."""
     folder = data or write_folder(root / "data")
-    encoder = LsaTextEncoder.fit(corpus(Prepared.open(folder)), width=8)
+    encoder = LsaTextEncoder.fit(corpus(Corpus.open(folder)), width=8)
     recipe = tiny_recipe()
     config = recipe.model.model_copy(update={"text_width": encoder.width, **model})
     fresh = seeded_model(config, pretrained=False, seed=0)
@@ -27,7 +27,7 @@ def write_run(root: Path, *, data: Path | None = None, **model: object) -> Path:
     run = root / "run"
     fresh.save(run / "model")
     save_text_encoder(encoder, run / "text")
-    meta = Prepared.open(folder).meta
+    meta = Corpus.open(folder).meta
     settings = recipe.model_dump(mode="json") | {"data": {"path": str(folder), "fingerprint": meta["fingerprint"]}}
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
     return run

@@ -10,9 +10,9 @@ from pathlib import Path
 from folders import in_memory, write_folder
 from recipes import TINY_MODEL
 
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.data.text_cache import corpus
-from imitate.inference.encoder import Subject
+from imitate.inference.encoder import ImitateEncoder
 from imitate.inference.predictor import Predictor
 from imitate.models.imitate import freeze_all, seeded_model
 from imitate.models.text import fit_or_load
@@ -23,15 +23,15 @@ WORDS = "small left pleural effusion. the heart is enlarged. the lungs are clear
 MARKUP = "<script>document.title = 'run'</script><b>left</b> effusion"
 
 
-def untrained(root: Path) -> tuple[Predictor, Prepared]:
+def untrained(root: Path) -> tuple[Predictor, Corpus]:
     """A predictor, and a folder in which a report has markup."""
-    data = in_memory(Prepared.open(write_folder(root / "data")))
+    data = in_memory(Corpus.open(write_folder(root / "data")))
     data.table.loc[:5, "findings"] = MARKUP
     text = fit_or_load("lsa-8", [*corpus(data), *WORDS.split(".")])
     config = TINY_MODEL.model_copy(update={"text_width": text.width})
     model = seeded_model(config, pretrained=False, seed=0)
     freeze_all(model)
-    return Predictor(Subject(str(root / "run"), model.image, config, model=model, text=text)), data
+    return Predictor(ImitateEncoder(str(root / "run"), model, text)), data
 
 
 @contextmanager

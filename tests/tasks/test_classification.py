@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from imitate.config import ImitateConfig
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
-from imitate.inference.encoder import Subject
+from imitate.inference.encoder import Encoder
 from imitate.models.image import ImageEncoder
 from imitate.models.types import ImageFeatures
 from imitate.tasks.base import Budget
@@ -38,10 +38,10 @@ class Blocks(nn.Module):
         return ImageFeatures([], adaptive_avg_pool2d(images[:, :1], 4).flatten(1))
 
 
-BLOCKS = Subject("blocks", Blocks(), CONFIG)  # type: ignore[arg-type]
+BLOCKS = Encoder("blocks", Blocks(), CONFIG)
 
 
-def prepared(labels: np.ndarray, *, contrast: float = 200, source: str = "table", size: int = 40) -> Prepared:
+def prepared(labels: np.ndarray, *, contrast: float = 200, source: str = "table", size: int = 40) -> Corpus:
     """Noise, with a bright square of its own for each class that an image has; NaN shows as no square."""
     images = np.random.default_rng(0).normal(20, 4, (len(labels), size, size))
     cell, margin = size // 5, size // 10
@@ -57,7 +57,7 @@ def prepared(labels: np.ndarray, *, contrast: float = 200, source: str = "table"
         }
     )
     meta: dict[str, Any] = {"classes": list(NAMES[: labels.shape[1]]), "fingerprint": "f" * 64, "source": source}
-    return Prepared(Path("folder"), meta, table, images.clip(0, 255).astype(np.uint8), None)
+    return Corpus(Path("folder"), meta, table, images.clip(0, 255).astype(np.uint8), None)
 
 
 def independent(classes: int = 3) -> np.ndarray:
@@ -68,10 +68,10 @@ def one_of_three() -> np.ndarray:
     return np.eye(3)[np.random.default_rng(2).integers(0, 3, sum(SPLITS.values()))]
 
 
-def resnet() -> Subject:
+def resnet() -> Encoder:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Subject("tiny", ImageEncoder("test_resnet"), CONFIG)
+        return Encoder("tiny", ImageEncoder("test_resnet"), CONFIG)
 
 
 def state(module: nn.Module) -> dict[str, Tensor]:
@@ -82,8 +82,8 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
-def figures(task: Classification, data: Prepared, subject: Subject = BLOCKS) -> dict[str, float]:
-    return task.measure(task.predict(subject, data, Budget()))
+def figures(task: Classification, data: Corpus, encoder: Encoder = BLOCKS) -> dict[str, float]:
+    return task.measure(task.predict(encoder, data, Budget()))
 
 
 AUGMENTED = LinearClassification(path="augmented", epochs=12, batch_size=24, learning_rate=0.1)
@@ -121,10 +121,10 @@ def test_folds_test_every_image_once_by_probes_that_never_saw_the_patient(monkey
     data, seen = prepared(independent()), []
     inner = LinearClassification.logits
 
-    def noting(task: LinearClassification, subject: Subject, problem: Any, budget: Budget) -> Tensor:
+    def noting(task: LinearClassification, encoder: Encoder, problem: Any, budget: Budget) -> Tensor:
         patients = [set(data.table["patient"].iloc[rows]) for rows in problem.rows]
         seen.append((problem.rows.test, (patients[0] | patients[1]) & patients[2]))
-        return inner(task, subject, problem, budget)
+        return inner(task, encoder, problem, budget)
 
     monkeypatch.setattr(LinearClassification, "logits", noting)
     task = LinearClassification(folds=4)
@@ -188,11 +188,11 @@ def test_resampled_figures_are_those_of_the_repeated_rows() -> None:
 
 @pytest.mark.parametrize("task", [LinearClassification(), LinearClassification(path="augmented", epochs=2)])
 def test_frozen_means_frozen(task: Classification) -> None:
-    subject = resnet()
-    before = state(subject.encoder)
-    task.predict(subject, prepared(independent()), Budget())
-    assert same(before, state(subject.encoder))
-    assert all(parameter.grad is None for parameter in subject.encoder.parameters())
+    encoder = resnet()
+    before = state(encoder.image)
+    task.predict(encoder, prepared(independent()), Budget())
+    assert same(before, state(encoder.image))
+    assert all(parameter.grad is None for parameter in encoder.image.parameters())
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -216,15 +216,22 @@ def test_paper_takes_the_augmented_path_and_leaves_the_validation_tail_out() -> 
     assert not np.array_equal(clean, moved)
 
 
-def test_chexpert_is_distorted_and_other_sources_are_cropped() -> None:
+def test_images_are_cropped_or_distorted_whatever_their_source() -> None:
     labels = independent()
     task = AUGMENTED.model_copy(update={"epochs": 1})
-    plain, other, chexpert = (
-        task.predict(BLOCKS, prepared(labels, source=source), Budget())["score"]
-        for source in ("rsna", "covidx", "chexpert")
+    distorting = task.model_copy(update={"augmentation": "distort"})
+    plain, other = (
+        task.predict(BLOCKS, prepared(labels, source=each), Budget())["score"] for each in ("a", "chexpert")
     )
     np.testing.assert_array_equal(plain, other)
-    assert not np.array_equal(plain, chexpert)
+    assert not np.array_equal(plain, distorting.predict(BLOCKS, prepared(labels), Budget())["score"])
+
+
+def test_a_caution_of_the_source_is_repeated(caplog: pytest.LogCaptureFixture) -> None:
+    data = prepared(independent())
+    data.meta["traits"] = {"caution": "the origin says it all"}
+    LinearClassification().predict(BLOCKS, data, Budget())
+    assert "the origin says it all" in caplog.text
 
 
 def test_the_weight_decay_is_chosen_on_validation(caplog: pytest.LogCaptureFixture) -> None:
@@ -237,16 +244,16 @@ def test_the_weight_decay_is_chosen_on_validation(caplog: pytest.LogCaptureFixtu
     assert [record.message.split(":")[0] for record in caplog.records] == ["weight decay 10", "weight decay 0.01"]
 
 
-def test_fine_tuning_beats_the_probe_and_leaves_the_subject_alone() -> None:
-    subject, data = resnet(), prepared(independent(2), contrast=8)
-    before = state(subject.encoder)
-    subject.encoder.requires_grad_(False)
+def test_fine_tuning_beats_the_probe_and_leaves_the_encoder_alone() -> None:
+    encoder, data = resnet(), prepared(independent(2), contrast=8)
+    before = state(encoder.image)
+    encoder.image.requires_grad_(False)
     task = FinetuneClassification(learning_rate=0.01, batch_size=20, epochs=10)
-    tuned = figures(task, data, subject=subject)["auroc"]
+    tuned = figures(task, data, encoder=encoder)["auroc"]
     assert tuned > 0.95
-    assert tuned > figures(LinearClassification(), data, subject=subject)["auroc"] + 0.03
-    assert same(before, state(subject.encoder))
-    assert not any(parameter.requires_grad for parameter in subject.encoder.parameters())
+    assert tuned > figures(LinearClassification(), data, encoder=encoder)["auroc"] + 0.03
+    assert same(before, state(encoder.image))
+    assert not any(parameter.requires_grad for parameter in encoder.image.parameters())
 
 
 def test_fine_tuning_is_deterministic_by_seed() -> None:

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from imitate.config import ImitateConfig
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
-from imitate.inference.encoder import Subject
+from imitate.inference.encoder import Encoder
 from imitate.models.image import ImageEncoder
 from imitate.tasks.base import Budget
 from imitate.tasks.dense import Dense, identity, pyramid, whole_images
@@ -17,21 +17,21 @@ CONFIG = ImitateConfig(backbone="resnet10t", prepared_size=80, image_size=64)
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
-    return Subject("tiny", ImageEncoder("resnet10t"), CONFIG)
+def encoder() -> Encoder:
+    return Encoder("tiny", ImageEncoder("resnet10t"), CONFIG)
 
 
 @pytest.fixture
-def data() -> Prepared:
+def data() -> Corpus:
     images, masks = np.zeros((3, 80, 80), np.uint8), np.zeros((3, 80, 80), np.uint8)
     images[1, :4] = 255  # at the border, which a centre crop would lose
     masks[1, :4] = 1
     table = pd.DataFrame({"image_id": ["a", "b", "c"], "patient": ["p", "q", "q"], "split": "test"})
-    return Prepared(Path("memory"), {"size": 80}, table, images, masks)
+    return Corpus(Path("memory"), {"size": 80}, table, images, masks)
 
 
-def test_the_border_is_seen_and_the_mask_stays_on_it(subject: Subject, data: Prepared) -> None:
-    view = whole_images(subject, data, Budget(), Dense())
+def test_the_border_is_seen_and_the_mask_stays_on_it(encoder: Encoder, data: Corpus) -> None:
+    view = whole_images(encoder, data, Budget(), Dense())
     gray, masks = view.gray(np.array([1, 0])), view.masks(np.array([1, 0]))
     assert gray.shape == masks.shape == (2, 64, 64)
     assert not gray[1].any()
@@ -44,27 +44,27 @@ def test_the_border_is_seen_and_the_mask_stays_on_it(subject: Subject, data: Pre
 
 
 @pytest.mark.parametrize("size", [80, 96])
-def test_another_input_size(subject: Subject, data: Prepared, size: int) -> None:
-    view = whole_images(subject, data, Budget(), Dense(image_size=size))
+def test_another_input_size(encoder: Encoder, data: Corpus, size: int) -> None:
+    view = whole_images(encoder, data, Budget(), Dense(image_size=size))
     assert view.gray(np.array([1])).shape == view.masks(np.array([1])).shape == (1, size, size)
 
 
-def test_the_mode_says_what_moves_and_the_subject_is_copied(subject: Subject) -> None:
-    assert pyramid(subject, Budget(), Dense()).adaptation == "frozen"
-    assert pyramid(subject, Budget(mode="paper"), Dense()).adaptation == "drifting"
-    trained = pyramid(subject, Budget(mode="paper"), Dense(freeze=False))
+def test_the_mode_says_what_moves_and_the_encoder_is_copied(encoder: Encoder) -> None:
+    assert pyramid(encoder, Budget(), Dense()).adaptation == "frozen"
+    assert pyramid(encoder, Budget(mode="paper"), Dense()).adaptation == "drifting"
+    trained = pyramid(encoder, Budget(mode="paper"), Dense(freeze=False))
     assert trained.adaptation == "trained"
     next(trained.parameters()).data.fill_(7)
-    assert not (next(subject.encoder.parameters()) == 7).all()
+    assert not (next(encoder.image.parameters()) == 7).all()
 
 
 def test_a_size_that_the_network_does_not_take_is_told() -> None:
     encoder = ImageEncoder("vit_tiny_patch16_224", options={"img_size": 64})
     with pytest.raises(UserError, match="vit_tiny_patch16_224 takes no images of 96 px"):
-        pyramid(Subject("vit", encoder, CONFIG), Budget(), Dense(image_size=96))
+        pyramid(Encoder("vit", encoder, CONFIG), Budget(), Dense(image_size=96))
 
 
-def test_identity_can_be_saved_without_pickle(data: Prepared, tmp_path: Path) -> None:
+def test_identity_can_be_saved_without_pickle(data: Corpus, tmp_path: Path) -> None:
     np.savez(tmp_path / "rows.npz", **identity(data, np.array([2, 0]), Budget(mode="paper")))
     with np.load(tmp_path / "rows.npz", allow_pickle=False) as rows:
         assert rows["image_id"].tolist() == ["c", "a"]

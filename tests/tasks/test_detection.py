@@ -8,9 +8,9 @@ import torch
 
 from imitate.config import ImitateConfig
 from imitate.data.annotations import Box
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
-from imitate.inference.encoder import Subject
+from imitate.inference.encoder import Encoder
 from imitate.models.image import ImageEncoder
 from imitate.models.yolo import YOLO
 from imitate.tasks.base import Budget, Predictions
@@ -22,16 +22,16 @@ SIZE = 80
 TASK = Detection(epochs=12, batch_size=8, learning_rate=5e-3, width=32)
 
 
-def prepared(images: np.ndarray, boxes: list[list[Box]], split: np.ndarray) -> Prepared:
+def prepared(images: np.ndarray, boxes: list[list[Box]], split: np.ndarray) -> Corpus:
     names = [f"i{i}" for i in range(len(images))]
     table = pd.DataFrame({"image_id": names, "patient": [f"p{name}" for name in names], "split": split})
     table["boxes"] = [[box._asdict() for box in some] for some in boxes]
-    return Prepared(Path("memory"), {"size": images.shape[-1]}, table, images, None)
+    return Corpus(Path("memory"), {"size": images.shape[-1]}, table, images, None)
 
 
 @pytest.fixture(scope="module")
-def data() -> Prepared:
-    """A bright rectangle on noise; every fourth image has none. Prepared at 80, seen at 64."""
+def data() -> Corpus:
+    """A bright rectangle on noise; every fourth image has none. Corpus at 80, seen at 64."""
     generator = np.random.default_rng(0)
     images = generator.integers(0, 60, (96, SIZE, SIZE), dtype=np.uint8)
     boxes: list[list[Box]] = [[] for _ in images]
@@ -44,19 +44,19 @@ def data() -> Prepared:
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
+def encoder() -> Encoder:
     torch.manual_seed(0)
     config = ImitateConfig(backbone="resnet10t", prepared_size=SIZE, image_size=64)
-    return Subject("tiny", ImageEncoder("resnet10t").eval(), config)
+    return Encoder("tiny", ImageEncoder("resnet10t").eval(), config)
 
 
-def test_it_learns_in_prepared_pixels_and_leaves_the_subject_bit_identical(subject: Subject, data: Prepared) -> None:
-    before = copy.deepcopy(subject.encoder.state_dict())
-    predictions = TASK.predict(subject, data, Budget())
+def test_it_learns_in_prepared_pixels_and_leaves_the_encoder_bit_identical(encoder: Encoder, data: Corpus) -> None:
+    before = copy.deepcopy(encoder.image.state_dict())
+    predictions = TASK.predict(encoder, data, Budget())
     figures = TASK.measure(predictions)
     assert figures["map"] > 0.3
     assert figures["froc"] > 0.9
-    assert all(torch.equal(before[name], tensor) for name, tensor in subject.encoder.state_dict().items())
+    assert all(torch.equal(before[name], tensor) for name, tensor in encoder.image.state_dict().items())
     assert predictions["image_id"].tolist() == [f"i{i}" for i in range(80, 96)]
     assert (np.diff(predictions["scores"], axis=1) <= 0).all()
     assert predictions["scores"][predictions["scores"] > 0].min() >= 0.05
@@ -64,15 +64,15 @@ def test_it_learns_in_prepared_pixels_and_leaves_the_subject_bit_identical(subje
 
 @pytest.mark.parametrize("mode", ["clean", "paper"])
 def test_frozen_moves_nothing_in_clean_and_batchnorm_statistics_alone_in_paper(
-    mode: str, subject: Subject, data: Prepared
+    mode: str, encoder: Encoder, data: Corpus
 ) -> None:
     budget = Budget(mode=mode)
     after = (
         Detection(epochs=1, batch_size=8, width=16)
-        .train(subject, data, budget, parts(data, budget))
+        .train(encoder, data, budget, parts(data, budget))
         .pyramid.encoder.state_dict()
     )
-    moved = {name for name, tensor in subject.encoder.state_dict().items() if not torch.equal(tensor, after[name])}
+    moved = {name for name, tensor in encoder.image.state_dict().items() if not torch.equal(tensor, after[name])}
     statistics = {name for name in after if "running" in name or "num_batches" in name}
     assert moved == (set() if mode == "clean" else statistics)
 
@@ -82,7 +82,7 @@ def tables(boxes: np.ndarray, scores: np.ndarray, objects: Objects, *, paper: bo
 
 
 @pytest.fixture
-def objects(data: Prepared) -> Objects:
+def objects(data: Corpus) -> Objects:
     return objects_of(data, np.arange(len(data)))
 
 
@@ -156,14 +156,14 @@ def test_rows_are_a_sample(objects: Objects) -> None:
     ("mode", "confidence", "kept"), [("clean", None, True), ("paper", None, False), ("clean", 0.3, False)]
 )
 def test_confidence_decides_what_is_kept(
-    mode: str, confidence: float | None, kept: bool, subject: Subject, data: Prepared
+    mode: str, confidence: float | None, kept: bool, encoder: Encoder, data: Corpus
 ) -> None:
     task, budget = Detection(confidence=confidence), Budget(mode=mode)
-    network = YOLO(pyramid(subject, budget, task), width=4).eval()
+    network = YOLO(pyramid(encoder, budget, task), width=4).eval()
     for out in network.outputs:
         out[-1].weight.data.zero_()
         out[-1].bias.data.view(3, 6)[:, 4] = torch.tensor(0.2).logit()
-    boxes, scores = task._detect(network, whole_images(subject, data, budget, task), np.arange(3), budget)
+    boxes, scores = task._detect(network, whole_images(encoder, data, budget, task), np.arange(3), budget)
     assert boxes.shape == (3, 100, 4)
     np.testing.assert_allclose(scores[:, 0], 0.2 if kept else 0, rtol=1e-6)
 
@@ -184,10 +184,10 @@ def test_the_centre_must_lie_on_the_mask_where_there_is_one(objects: Objects) ->
     assert not found[60:].any()
 
 
-def test_mistakes_are_told(subject: Subject, data: Prepared) -> None:
+def test_mistakes_are_told(encoder: Encoder, data: Corpus) -> None:
     for part, count in (("train", 64), ("val", 16)):
         boxes = [[] if split == part else data.boxes(i) for i, split in enumerate(data.table["split"])]
         bare = prepared(data.images, boxes, data.table["split"].to_numpy())
         name = {"train": "training", "val": "validation"}[part]
         with pytest.raises(UserError, match=f"none of the {count} {name} images of memory has a box"):
-            Detection().predict(subject, bare, Budget())
+            Detection().predict(encoder, bare, Budget())

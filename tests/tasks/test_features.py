@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from imitate.config import ImitateConfig
 from imitate.data.augment import evaluation_view
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
-from imitate.inference.encoder import Subject
+from imitate.inference.encoder import Encoder
 from imitate.models.types import ImageFeatures
 from imitate.tasks.base import Budget
 from imitate.tasks.features import pooled_features
@@ -34,21 +34,21 @@ class Small(nn.Module):
         return ImageFeatures([], self.norm(self.map(images.flatten(1))))
 
 
-def subject(encoder: Small, config: ImitateConfig = CONFIG) -> Subject:
-    return Subject("small", encoder, config)  # type: ignore[arg-type]
+def wrapped(encoder: Small, config: ImitateConfig = CONFIG) -> Encoder:
+    return Encoder("small", encoder, config)
 
 
 @pytest.fixture
-def data() -> Prepared:
+def data() -> Corpus:
     images = np.random.default_rng(0).integers(0, 256, (260, 10, 10), dtype=np.uint8)
     meta: dict[str, Any] = {"fingerprint": "a"}
-    return Prepared(Path("folder"), meta, pd.DataFrame({"split": ["train"] * 260}), images, None)
+    return Corpus(Path("folder"), meta, pd.DataFrame({"split": ["train"] * 260}), images, None)
 
 
-def test_features_are_those_of_the_encoder_in_evaluation_mode(data: Prepared) -> None:
+def test_features_are_those_of_the_encoder_in_evaluation_mode(data: Corpus) -> None:
     encoder = Small()
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    found = pooled_features(subject(encoder), data, ROWS, Budget())
+    found = pooled_features(wrapped(encoder), data, ROWS, Budget())
     assert all(torch.equal(before[name], tensor) for name, tensor in encoder.state_dict().items())
     assert encoder.training
     encoder.eval()
@@ -57,28 +57,28 @@ def test_features_are_those_of_the_encoder_in_evaluation_mode(data: Prepared) ->
     torch.testing.assert_close(found, expected)
 
 
-def test_the_cache_serves_the_same_question_only(data: Prepared, tmp_path: Path) -> None:
+def test_the_cache_serves_the_same_question_only(data: Corpus, tmp_path: Path) -> None:
     encoder, budget = Small(), Budget(cache=tmp_path)
-    first = pooled_features(subject(encoder), data, ROWS, budget)
-    assert torch.equal(first, pooled_features(subject(encoder), data, ROWS, budget))
+    first = pooled_features(wrapped(encoder), data, ROWS, budget)
+    assert torch.equal(first, pooled_features(wrapped(encoder), data, ROWS, budget))
     assert encoder.seen == len(ROWS)
-    pooled_features(subject(encoder), data, ROWS[:9], budget)
+    pooled_features(wrapped(encoder), data, ROWS[:9], budget)
     assert encoder.seen == len(ROWS) + 9
     pooled_features(
-        subject(encoder, CONFIG.model_copy(update={"image_size": 8, "mean": (0.5,) * 3})), data, ROWS, budget
+        wrapped(encoder, CONFIG.model_copy(update={"image_size": 8, "mean": (0.5,) * 3})), data, ROWS, budget
     )
     assert encoder.seen == 2 * len(ROWS) + 9
     data.meta["fingerprint"] = "b"
-    pooled_features(subject(encoder), data, ROWS, budget)
+    pooled_features(wrapped(encoder), data, ROWS, budget)
     assert encoder.seen == 3 * len(ROWS) + 9
     nn.init.ones_(encoder.norm.running_var).mul_(2)
-    changed = pooled_features(subject(encoder), data, ROWS, budget)
+    changed = pooled_features(wrapped(encoder), data, ROWS, budget)
     assert encoder.seen == 4 * len(ROWS) + 9
     assert not torch.equal(first, changed)
 
 
-def test_damaged_weights_are_an_error_of_the_user(data: Prepared) -> None:
+def test_damaged_weights_are_an_error_of_the_user(data: Corpus) -> None:
     encoder = Small()
     nn.init.constant_(encoder.map.bias, float("nan"))
     with pytest.raises(UserError, match="small gives features that are not finite"):
-        pooled_features(subject(encoder), data, ROWS, Budget())
+        pooled_features(wrapped(encoder), data, ROWS, Budget())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.tasks.base import Budget
 from imitate.tasks.fitting import (
@@ -27,11 +27,11 @@ INPUTS = torch.randn(100, 5, generator=torch.Generator().manual_seed(0))
 OUTPUTS = INPUTS.sum(1, keepdim=True)
 
 
-def prepared(splits: dict[str, int], *, images_a_patient: int = 2) -> Prepared:
+def prepared(splits: dict[str, int], *, images_a_patient: int = 2) -> Corpus:
     split = np.repeat(list(splits), list(splits.values()))
     table = pd.DataFrame({"split": split, "patient": [f"p{i // images_a_patient}" for i in range(len(split))]})
     images = np.arange(len(split) * 16, dtype=np.uint32).astype(np.uint8).reshape(-1, 4, 4)
-    return Prepared(Path("folder"), {"classes": [], "fingerprint": "f" * 64}, table, images, None)
+    return Corpus(Path("folder"), {"classes": [], "fingerprint": "f" * 64}, table, images, None)
 
 
 def regress(model: nn.Module, *, seed: int = 0, figures: list[float] | None = None, **settings: object) -> Fit:

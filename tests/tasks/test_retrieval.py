@@ -10,10 +10,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from imitate.config import ImitateConfig
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
+from imitate.data.text_cache import TextCache, text_embeddings
 from imitate.errors import UserError
-from imitate.inference.encoder import Subject
-from imitate.models.image import ImageEncoder
+from imitate.inference.encoder import ImitateEncoder
+from imitate.models.imitate import Imitate
 from imitate.models.types import ImageEmbedding, ImageFeatures, Images
 from imitate.tasks.base import Budget, Predictions
 from imitate.tasks.retrieval import Retrieval
@@ -28,8 +29,12 @@ def _pattern(word: str) -> np.ndarray:
     return np.random.default_rng(list(word.encode())).integers(0, 256, HALF).astype(np.uint8)
 
 
-class FakeModel(nn.Module):
+class FakeModel(Imitate):
     """The upper half of an image is its findings, the lower its impression."""
+
+    def __init__(self, config: ImitateConfig = CONFIG) -> None:
+        nn.Module.__init__(self)
+        self.image, self.config = nn.Identity(), config
 
     def encode_image(self, images: Images) -> ImageEmbedding:
         flat = images[:, 0].flatten(1)
@@ -40,7 +45,7 @@ class FakeModel(nn.Module):
 
 
 class FakeText:
-    name, width = "fake", HALF
+    name, identity, width = "fake", "fake", HALF
 
     def encode(self, texts: list[str]) -> Float[Tensor, "texts width"]:
         rows = np.stack([_pattern(text) for text in texts]) if texts else np.zeros((0, HALF))
@@ -52,16 +57,11 @@ class ConstantText(FakeText):
         return torch.ones(len(texts), HALF)
 
 
-@pytest.fixture(scope="module")
-def encoder() -> ImageEncoder:
-    return ImageEncoder("resnet10t")
+def _encoder(text: FakeText | None = None, config: ImitateConfig = CONFIG) -> ImitateEncoder:
+    return ImitateEncoder("fake", FakeModel(config), text or FakeText())
 
 
-def _subject(encoder: ImageEncoder, text: FakeText | None = None) -> Subject:
-    return Subject("fake", encoder, CONFIG, FakeModel(), text or FakeText())
-
-
-def _data(root: Path, findings: list[str | None], impression: list[str | None], **labels: list[float]) -> Prepared:
+def _data(root: Path, findings: list[str | None], impression: list[str | None], **labels: list[float]) -> Corpus:
     reports = list(zip(findings, impression, strict=True))
     images = [np.concatenate([_pattern(part or "") for part in report]).reshape(SIDE, SIDE) for report in reports]
     table = pd.DataFrame(
@@ -75,27 +75,26 @@ def _data(root: Path, findings: list[str | None], impression: list[str | None], 
         }
     )
     meta = {"classes": list(labels), "source": "table", "fingerprint": "f", "size": SIDE}
-    return Prepared(root, meta, table, np.stack(images), None)
+    return Corpus(root, meta, table, np.stack(images), None)
 
 
-def _shares(encoder: ImageEncoder, data: Prepared, text: FakeText, **config: str) -> dict[str, float]:
-    subject = _subject(encoder, text)
-    subject = subject._replace(config=CONFIG.model_copy(update=config))
+def _metrics(data: Corpus, text: FakeText, **config: str) -> dict[str, float]:
+    encoder = _encoder(text, CONFIG.model_copy(update=config))
     task = Retrieval()
-    return task.measure(task.predict(subject, data, Budget()))
+    return task.measure(task.predict(encoder, data, Budget()))
 
 
-def test_a_model_of_swapped_sections_is_asked_by_the_section_that_each_branch_learnt(encoder: ImageEncoder) -> None:
+def test_a_model_of_swapped_sections_is_asked_by_the_section_that_each_branch_learnt() -> None:
     findings, impression = _reports()
     data = _data(Path(), impression, findings)  # the upper half of an image shows what the table calls impression
     data.table[["findings", "impression"]] = data.table[["impression", "findings"]].to_numpy()
     named = {branch: f"recall@1/{branch}/image-to-text" for branch in ("findings", "impression")}
-    swapped, plain = (_shares(encoder, data, FakeText(), texts=texts) for texts in ("swapped", "sections"))
+    swapped, plain = (_metrics(data, FakeText(), texts=texts) for texts in ("swapped", "sections"))
     for name in named.values():
         assert swapped[name] == 1 and plain[name] < 0.5
 
 
-def test_a_model_of_whole_reports_is_asked_by_the_whole_report(encoder: ImageEncoder) -> None:
+def test_a_model_of_whole_reports_is_asked_by_the_whole_report() -> None:
     findings, impression = _reports()
     asked: list[str] = []
 
@@ -105,11 +104,11 @@ def test_a_model_of_whole_reports_is_asked_by_the_whole_report(encoder: ImageEnc
             return super().encode(texts)
 
     data = _data(Path(), findings, impression)
-    _shares(encoder, data, Noting(), texts="report")
+    _metrics(data, Noting(), texts="report")
     both = [text for text in data.text("report") if text in asked]
     assert len(both) == len(data)
     asked.clear()
-    _shares(encoder, data, Noting(), texts="sections")
+    _metrics(data, Noting(), texts="sections")
     whole = set(data.text("report")) - {*findings, *impression}
     assert whole and not whole & set(asked)
 
@@ -125,11 +124,11 @@ def _reports(n: int = 24) -> tuple[list[str | None], list[str | None]]:
     )
 
 
-def test_an_oracle_is_perfect(tmp_path: Path, encoder: ImageEncoder) -> None:
+def test_an_oracle_is_perfect(tmp_path: Path) -> None:
     findings, impression = _reports()
     data = _data(tmp_path, findings, impression, a=[i % 2 for i in range(24)], b=[0] * 24)
     task = Retrieval()
-    predictions = task.predict(_subject(encoder), data, Budget())
+    predictions = task.predict(_encoder(), data, Budget())
     figures = task.measure(predictions)
     perfect = {name: value for name, value in figures.items() if name.startswith(("recall", "percentile", "mean"))}
     assert next(iter(figures)) == "mean-recall"
@@ -141,37 +140,37 @@ def test_an_oracle_is_perfect(tmp_path: Path, encoder: ImageEncoder) -> None:
     assert shuffled["percentile/both/image-to-text"] == pytest.approx(chance["percentile/both/image-to-text"], abs=0.1)
 
 
-def test_images_without_knowledge_are_where_exchanged_images_are(tmp_path: Path, encoder: ImageEncoder) -> None:
+def test_images_without_knowledge_are_where_exchanged_images_are(tmp_path: Path) -> None:
     data = _data(tmp_path, *_reports())
     data.images[:] = np.tile(_pattern("a collapsed model"), 2).reshape(SIDE, SIDE)
     task = Retrieval()
-    predictions = task.predict(_subject(encoder), data, Budget())
+    predictions = task.predict(_encoder(), data, Budget())
     assert task.measure(predictions) == pytest.approx(task.shuffled(predictions))
-    nothing = task.predict(_subject(encoder, ConstantText()), data, Budget())
+    nothing = task.predict(_encoder(ConstantText()), data, Budget())
     assert task.measure(nothing) == pytest.approx(task.chance(nothing))
     assert task.shuffled(nothing) == pytest.approx(task.chance(nothing))
 
 
-def test_the_gallery_holds_distinct_texts(tmp_path: Path, encoder: ImageEncoder) -> None:
+def test_the_gallery_holds_distinct_texts(tmp_path: Path) -> None:
     data = _data(tmp_path, [None] * 20, [*["normal"] * 16, "a", "b", "c", "d"])
     task = Retrieval()
-    clean = task.chance(task.predict(_subject(encoder), data, Budget()))
+    clean = task.chance(task.predict(_encoder(), data, Budget()))
     assert clean["recall@1/impression/image-to-text"] == pytest.approx(1 / 5)
     assert clean["recall@1/impression/text-to-image"] == pytest.approx((16 / 20 + 4 * 1 / 20) / 5)
     assert not [name for name in clean if "findings" in name]
-    paper = task.predict(_subject(encoder), data, Budget(mode="paper"))
+    paper = task.predict(_encoder(), data, Budget(mode="paper"))
     assert task.chance(paper)["recall@1/impression/image-to-text"] == pytest.approx(1 / 20)
     assert task.measure(paper)["recall@1/impression/image-to-text"] == pytest.approx((16 * 1 / 16 + 4) / 20)
 
 
-def test_precision_by_classes(tmp_path: Path, encoder: ImageEncoder) -> None:
+def test_precision_by_classes(tmp_path: Path) -> None:
     """The impression is the class: its five images are the first five; half of those without a class have none."""
     impression: list[str | None] = [f"impression {i % 4}" for i in range(20)]
     labels = {name: [float(i % 4 == c) for i in range(20)] for c, name in enumerate("abc")}
     labels["a"][0] = labels["b"][0] = labels["c"][0] = np.nan
     data = _data(tmp_path, [f"findings {i}" for i in range(20)], impression, **labels)
     task = Retrieval()
-    predictions = task.predict(_subject(encoder), data, Budget())
+    predictions = task.predict(_encoder(), data, Budget())
     figures = task.measure(predictions)
     assert figures["precision@1/impression/image-to-text"] == pytest.approx(1.0)
     assert figures["precision@5/impression/text-to-image"] == pytest.approx((4 / 5 + 3) / 4)
@@ -179,23 +178,23 @@ def test_precision_by_classes(tmp_path: Path, encoder: ImageEncoder) -> None:
     assert np.isnan(predictions["figure:precision@1/impression/image-to-text"][0])
 
 
-def test_both_is_the_mean_cosine_of_what_a_report_has(tmp_path: Path, encoder: ImageEncoder) -> None:
+def test_both_is_the_mean_cosine_of_what_a_report_has(tmp_path: Path) -> None:
     """Without its findings half, an image is nearest to its impression among reports that have no findings."""
     findings: list[str | None] = [*[f"findings {i}" for i in range(6)], *[None] * 6]
     data = _data(tmp_path, findings, [f"impression {i}" for i in range(12)])
-    figures = Retrieval().measure(Retrieval().predict(_subject(encoder), data, Budget()))
+    figures = Retrieval().measure(Retrieval().predict(_encoder(), data, Budget()))
     assert figures["recall@1/both/image-to-text"] == 1.0
     data.images[:6, : SIDE // 2] = data.images[[1, 2, 3, 4, 5, 0], : SIDE // 2]
-    mixed = Retrieval().predict(_subject(encoder), data, Budget())
+    mixed = Retrieval().predict(_encoder(), data, Budget())
     both = mixed["figure:recall@5/both/image-to-text"]
     assert both[:6].mean() == 1.0
     assert Retrieval().measure(mixed)["recall@1/findings/image-to-text"] == 0.0
 
 
-def test_the_nearest_reports_are_named_by_their_first_images(tmp_path: Path, encoder: ImageEncoder) -> None:
+def test_the_nearest_reports_are_named_by_their_first_images(tmp_path: Path) -> None:
     """Eight images, four distinct reports, one image without any: the own report comes first, each report once."""
     texts: list[str | None] = [*[f"report {i % 4}" for i in range(8)], None]
-    top = Retrieval().predict(_subject(encoder), _data(tmp_path, texts, texts), Budget())["top"]
+    top = Retrieval().predict(_encoder(), _data(tmp_path, texts, texts), Budget())["top"]
     assert top[:8, 0].tolist() == [f"i{i % 4}" for i in range(8)]
     assert [sorted(row) for row in top[:8].tolist()] == [["i0", "i1", "i2", "i3"]] * 8
     assert top[8].tolist() == [""] * 4
@@ -205,11 +204,11 @@ def _resampled(task: Retrieval, predictions: Predictions, rows: np.ndarray) -> d
     return task.resample(predictions, np.bincount(rows, minlength=24)[None])
 
 
-def test_a_bootstrap_sample_is_measured_like_its_rows(tmp_path: Path, encoder: ImageEncoder) -> None:
+def test_a_bootstrap_sample_is_measured_like_its_rows(tmp_path: Path) -> None:
     data = _data(tmp_path, *_reports(), a=[i % 2 for i in range(24)])
     data.images[:] = np.random.default_rng(0).integers(0, 256, data.images.shape)
     task = Retrieval()
-    predictions = task.predict(_subject(encoder), data, Budget())
+    predictions = task.predict(_encoder(), data, Budget())
     rows = np.random.default_rng(1).integers(0, 24, 24)
     measured = task.measure(predictions, rows)
     column = predictions["figure:recall@5/findings/image-to-text"][rows]
@@ -217,22 +216,33 @@ def test_a_bootstrap_sample_is_measured_like_its_rows(tmp_path: Path, encoder: I
     assert measured == pytest.approx({name: value[0] for name, value in _resampled(task, predictions, rows).items()})
 
 
-def test_stored_embeddings_are_used(tmp_path: Path, encoder: ImageEncoder) -> None:
+def test_stored_embeddings_of_the_same_encoder_are_used(tmp_path: Path) -> None:
     data = _data(tmp_path, *_reports())
-    folder = tmp_path / "text" / "fake"
-    folder.mkdir(parents=True)
-    for section in ("findings", "impression"):
-        encoded = FakeText().encode([str(text) for text in data.table[section]]).numpy().astype(np.float16)
-        np.save(folder / f"{section}.npy", encoded * data.has(section)[:, None])
-    (folder / "meta.json").write_text("{}")
-    figures = Retrieval().measure(Retrieval().predict(_subject(encoder, ConstantText()), data, Budget()))
-    assert figures["mean-recall"] == 1.0
+    text_embeddings(data, TextCache(FakeText(), tmp_path / "cache"), ("findings", "impression"))
+
+    class Silent(FakeText):
+        def encode(self, texts: list[str]) -> Float[Tensor, "texts width"]:
+            raise AssertionError("asked again")
+
+    cache = TextCache(Silent(), also=[tmp_path / "cache"])
+    encoder = ImitateEncoder("fake", FakeModel(), Silent(), cache)
+    assert Retrieval().measure(Retrieval().predict(encoder, data, Budget()))["mean-recall"] == 1.0
 
 
-def test_too_few_reports_are_told(tmp_path: Path, encoder: ImageEncoder) -> None:
+def test_stored_embeddings_of_an_encoder_of_the_same_name_are_not(tmp_path: Path) -> None:
+    data = _data(tmp_path, *_reports())
+    other = ConstantText()
+    other.identity = "other"
+    text_embeddings(data, TextCache(other, tmp_path / "cache"))
+    cache = TextCache(FakeText(), also=[tmp_path / "cache"])
+    encoder = ImitateEncoder("fake", FakeModel(), FakeText(), cache)
+    assert Retrieval().measure(Retrieval().predict(encoder, data, Budget()))["mean-recall"] == 1.0
+
+
+def test_too_few_reports_are_told(tmp_path: Path) -> None:
     for impression in ([None] * 4, ["normal"] * 4):
         data = _data(tmp_path, [None] * 4, impression)
         with pytest.raises(UserError, match="fewer than two distinct reports in split 'val'"):
-            Retrieval().predict(_subject(encoder), data, Budget())
+            Retrieval().predict(_encoder(), data, Budget())
     with pytest.raises(UserError, match="no images in split 'test'"):
-        Retrieval(split="test").predict(_subject(encoder), data, Budget())
+        Retrieval(split="test").predict(_encoder(), data, Budget())

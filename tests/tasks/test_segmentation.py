@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from imitate.config import ImitateConfig
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
-from imitate.inference.encoder import Subject
+from imitate.inference.encoder import Encoder
 from imitate.models.image import ImageEncoder
 from imitate.tasks import segmentation
 from imitate.tasks.base import Budget, Predictions
@@ -22,7 +22,7 @@ TASK = Segmentation(epochs=8, batch_size=8, learning_rate=2e-2, width=32)
 
 
 @pytest.fixture(scope="module")
-def data() -> Prepared:
+def data() -> Corpus:
     """Bright squares on noise; every third image has none."""
     generator = np.random.default_rng(0)
     images = generator.integers(0, 60, (72, SIZE, SIZE), dtype=np.uint8)
@@ -33,23 +33,23 @@ def data() -> Prepared:
         masks[i, y : y + side, x : x + side] = 1
     split = np.repeat(["train", "val", "test"], [40, 16, 16])
     table = pd.DataFrame({"image_id": [f"i{i}" for i in range(72)], "patient": [f"p{i}" for i in range(72)]})
-    return Prepared(Path("memory"), {"size": SIZE, "source": "squares"}, table.assign(split=split), images, masks)
+    return Corpus(Path("memory"), {"size": SIZE, "source": "squares"}, table.assign(split=split), images, masks)
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
+def encoder() -> Encoder:
     torch.manual_seed(0)
     config = ImitateConfig(backbone="resnet10t", prepared_size=SIZE, image_size=SIZE)
-    return Subject("tiny", ImageEncoder("resnet10t").eval(), config)
+    return Encoder("tiny", ImageEncoder("resnet10t").eval(), config)
 
 
-def test_it_learns_and_leaves_the_subject_bit_identical(subject: Subject, data: Prepared) -> None:
-    before = copy.deepcopy(subject.encoder.state_dict())
-    predictions = TASK.predict(subject, data, Budget())
+def test_it_learns_and_leaves_the_encoder_bit_identical(encoder: Encoder, data: Corpus) -> None:
+    before = copy.deepcopy(encoder.image.state_dict())
+    predictions = TASK.predict(encoder, data, Budget())
     figures = TASK.measure(predictions)
     assert figures["dice_positives"] > 0.8
     assert figures["dice_micro"] > 0.8
-    assert all(torch.equal(before[name], tensor) for name, tensor in subject.encoder.state_dict().items())
+    assert all(torch.equal(before[name], tensor) for name, tensor in encoder.image.state_dict().items())
     assert predictions["image_id"].tolist() == [f"i{i}" for i in range(56, 72)]
     masks = np.unpackbits(predictions["masks"], axis=-1, count=SIZE * SIZE).astype(bool)
     truth = data.masks[56:].reshape(16, -1) > 0
@@ -60,17 +60,17 @@ def test_it_learns_and_leaves_the_subject_bit_identical(subject: Subject, data: 
 
 @pytest.mark.parametrize("mode", ["clean", "paper"])
 def test_frozen_moves_nothing_in_clean_and_batchnorm_statistics_alone_in_paper(
-    mode: str, subject: Subject, data: Prepared
+    mode: str, encoder: Encoder, data: Corpus
 ) -> None:
     task, budget = Segmentation(epochs=1, batch_size=8, width=32), Budget(mode=mode)
-    after = task.train(subject, data, budget, parts(data, budget)).pyramid.encoder.state_dict()
-    moved = {name for name, tensor in subject.encoder.state_dict().items() if not torch.equal(tensor, after[name])}
+    after = task.train(encoder, data, budget, parts(data, budget)).pyramid.encoder.state_dict()
+    moved = {name for name, tensor in encoder.image.state_dict().items() if not torch.equal(tensor, after[name])}
     statistics = {name for name in after if "running" in name or "num_batches" in name}
     assert moved == (set() if mode == "clean" else statistics)
 
 
 def test_paper_leaves_the_tail_of_the_validation_images_out(
-    subject: Subject, data: Prepared, monkeypatch: pytest.MonkeyPatch
+    encoder: Encoder, data: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[np.ndarray] = []
     read = WholeImages.images
@@ -79,13 +79,13 @@ def test_paper_leaves_the_tail_of_the_validation_images_out(
     for mode, count in (("clean", 16), ("paper", 12)):
         seen.clear()
         budget = Budget(mode=mode)
-        Segmentation(batch_size=6, width=32).train(subject, data, budget, parts(data, budget))
+        Segmentation(batch_size=6, width=32).train(encoder, data, budget, parts(data, budget))
         assert np.concatenate(seen).tolist() == list(range(40, 40 + count))
 
 
-def test_the_seed_decides(subject: Subject, data: Prepared) -> None:
+def test_the_seed_decides(encoder: Encoder, data: Corpus) -> None:
     task = Segmentation(epochs=1, batch_size=8, width=32)
-    first, again, other = (task.predict(subject, data, Budget(seed=seed))["masks"] for seed in (0, 0, 1))
+    first, again, other = (task.predict(encoder, data, Budget(seed=seed))["masks"] for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
@@ -154,16 +154,15 @@ def test_undefined_is_nan() -> None:
     assert np.isnan(Segmentation().measure(predictions([3], [3], [3]))["false_positive_rate"])
 
 
-def test_siim_trains_on_as_many_empty_images_as_others(data: Prepared) -> None:
+def test_balanced_it_trains_on_as_many_empty_images_as_others(data: Corpus) -> None:
     positive = data.masks.any(axis=(1, 2))
-    siim = Prepared(data.root, data.meta | {"source": "siim"}, data.table, data.images, data.masks)
+    task = Segmentation(balanced=True)
     rows = np.concatenate([np.flatnonzero(positive)[:10], np.flatnonzero(~positive)])
-    chosen = Segmentation()._training(siim, rows, Budget())
+    chosen = task._training(data, rows, Budget())
     assert set(np.flatnonzero(positive)[:10]) <= set(chosen.tolist())
     assert (~positive[chosen]).sum() == 10
-    assert set(chosen.tolist()) != set(Segmentation()._training(siim, rows, Budget(seed=1)).tolist())
+    assert set(chosen.tolist()) != set(task._training(data, rows, Budget(seed=1)).tolist())
     np.testing.assert_array_equal(Segmentation()._training(data, rows, Budget()), rows)
-    np.testing.assert_array_equal(Segmentation(balanced=True)._training(data, rows, Budget()), chosen)
 
 
 def test_augmentation_moves_image_and_mask_together_by_at_most_what_is_set() -> None:
@@ -181,10 +180,10 @@ def test_augmentation_moves_image_and_mask_together_by_at_most_what_is_set() -> 
     assert (turned - square).abs().amax(dim=(1, 2)).max() > 0.5
 
 
-def test_mistakes_are_told(subject: Subject, data: Prepared) -> None:
-    unmasked = Prepared(data.root, data.meta, data.table, data.images, None)
+def test_mistakes_are_told(encoder: Encoder, data: Corpus) -> None:
+    unmasked = Corpus(data.root, data.meta, data.table, data.images, None)
     with pytest.raises(UserError, match="has no masks: prepare a source"):
-        Segmentation().predict(subject, unmasked, Budget())
-    empty = Prepared(data.root, data.meta, data.table, data.images, np.zeros_like(data.masks))
+        Segmentation().predict(encoder, unmasked, Budget())
+    empty = Corpus(data.root, data.meta, data.table, data.images, np.zeros_like(data.masks))
     with pytest.raises(UserError, match="none of the 40 training images has a mask"):
-        Segmentation().predict(subject, empty, Budget())
+        Segmentation().predict(encoder, empty, Budget())

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from imitate import sources
 from imitate.config import ImitateConfig
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
-from imitate.inference.encoder import Subject
+from imitate.inference.encoder import ImitateEncoder
 from imitate.inference.prompts import BUILT_IN
-from imitate.models.image import ImageEncoder
+from imitate.models.imitate import Imitate
 from imitate.models.types import ImageEmbedding, ImageFeatures, Images
 from imitate.tasks.base import Budget, Predictions
 from imitate.tasks.zero_shot import ZeroShot, class_prompts
@@ -29,8 +29,12 @@ CONFIG = ImitateConfig(prepared_size=SIDE, image_size=SIDE, mean=(0, 0, 0), std=
 CLASSES = ["Edema", "Pleural_Thickening", "COVID-19"]
 
 
-class FakeModel(nn.Module):
+class FakeModel(Imitate):
     """The first row of pixels is the findings embedding, the second the impression's."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.image, self.config = nn.Identity(), CONFIG
 
     def encode_image(self, images: Images) -> ImageEmbedding:
         return ImageEmbedding(images[:, 0, 0], images[:, 0, 1], ImageFeatures([], images[:, 0, 0]))
@@ -42,7 +46,7 @@ class FakeModel(nn.Module):
 class FakeText:
     """Class c without negation is axis 2c, negated it is 2c + 1; the prompts of one side differ in a last axis."""
 
-    name, width = "fake", SIDE
+    name, identity, width = "fake", "fake", SIDE
 
     def encode(self, texts: list[str]) -> Float[Tensor, "texts width"]:
         rows = torch.zeros(len(texts), SIDE)
@@ -63,11 +67,11 @@ def prompts(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
-    return Subject("fake", ImageEncoder("resnet10t"), CONFIG, FakeModel(), FakeText())
+def encoder() -> ImitateEncoder:
+    return ImitateEncoder("fake", FakeModel(), FakeText())
 
 
-def _data(target: np.ndarray, *, classes: list[str] = CLASSES, source: str = "table") -> Prepared:
+def _data(target: np.ndarray, *, classes: list[str] = CLASSES, source: str = "table") -> Corpus:
     """Both rows of pixels say which classes an image has."""
     images = np.zeros((len(target), SIDE, SIDE), dtype=np.uint8)
     for c in range(target.shape[1]):
@@ -76,7 +80,7 @@ def _data(target: np.ndarray, *, classes: list[str] = CLASSES, source: str = "ta
     table = pd.DataFrame({"image_id": [f"i{i}" for i in range(len(target))], "split": "test"})
     table["patient"] = table["image_id"]
     table["labels"] = list(target)
-    return Prepared(Path("prepared"), {"classes": classes, "source": source}, table, images, None)
+    return Corpus(Path("prepared"), {"classes": classes, "source": source}, table, images, None)
 
 
 def _target(n: int = 40) -> np.ndarray:
@@ -84,9 +88,9 @@ def _target(n: int = 40) -> np.ndarray:
 
 
 @pytest.mark.parametrize("branch", ["impression", "findings", "both"])
-def test_an_oracle_is_perfect(subject: Subject, prompts: Path, branch: str) -> None:
+def test_an_oracle_is_perfect(encoder: ImitateEncoder, prompts: Path, branch: str) -> None:
     task = ZeroShot.model_validate({"prompts": prompts, "branch": branch})
-    figures = task.measure(task.predict(subject, _data(_target()), Budget()))
+    figures = task.measure(task.predict(encoder, _data(_target()), Budget()))
     assert next(iter(figures)) == "auroc"
     assert set(figures) == {
         name + suffix
@@ -96,12 +100,12 @@ def test_an_oracle_is_perfect(subject: Subject, prompts: Path, branch: str) -> N
     assert set(figures.values()) == {1.0}
 
 
-def test_branches_see_their_own_part(subject: Subject, prompts: Path) -> None:
+def test_branches_see_their_own_part(encoder: ImitateEncoder, prompts: Path) -> None:
     data = _data(_target())
     data.images[:, 1] = 1
     figures = {
         branch: ZeroShot(prompts=prompts, branch=branch).measure(
-            ZeroShot(prompts=prompts, branch=branch).predict(subject, data, Budget())
+            ZeroShot(prompts=prompts, branch=branch).predict(encoder, data, Budget())
         )["auroc"]
         for branch in get_args(ZeroShot.model_fields["branch"].annotation)
     }
@@ -109,11 +113,11 @@ def test_branches_see_their_own_part(subject: Subject, prompts: Path) -> None:
 
 
 def test_the_score_is_the_difference_of_cosines_with_the_middle_of_unit_vectors(
-    subject: Subject, prompts: Path
+    encoder: ImitateEncoder, prompts: Path
 ) -> None:
     data = _data(_target())
     data.images[:] = np.random.default_rng(1).integers(0, 256, data.images.shape)
-    score = ZeroShot(prompts=prompts, branch="impression").predict(subject, data, Budget())["score"]
+    score = ZeroShot(prompts=prompts, branch="impression").predict(encoder, data, Budget())["score"]
     image = data.images[7, 1] / np.linalg.norm(data.images[7, 1].astype(float))
     for c, each in enumerate(class_prompts(data, prompts).values()):
         sides = []
@@ -124,46 +128,46 @@ def test_the_score_is_the_difference_of_cosines_with_the_middle_of_unit_vectors(
         assert score[7, c] == pytest.approx(sides[0] - sides[1], abs=1e-5)
 
 
-def test_constant_and_shuffled_images_are_at_chance(subject: Subject, prompts: Path) -> None:
+def test_constant_and_shuffled_images_are_at_chance(encoder: ImitateEncoder, prompts: Path) -> None:
     task, data = ZeroShot(prompts=prompts), _data(_target(1000))
-    predictions = task.predict(subject, data, Budget())
+    predictions = task.predict(encoder, data, Budget())
     chance = task.chance(predictions)
     assert {chance["auroc"], chance["auroc/Edema"]} == {0.5}
     assert chance["average-precision/Edema"] == pytest.approx(predictions["target"][:, 0].mean())
     data.images[:] = data.images[np.random.default_rng(0).permutation(1000)]
-    assert task.measure(task.predict(subject, data, Budget()))["auroc"] == pytest.approx(0.5, abs=0.03)
+    assert task.measure(task.predict(encoder, data, Budget()))["auroc"] == pytest.approx(0.5, abs=0.03)
     data.images[:] = 7
-    assert task.measure(task.predict(subject, data, Budget())) == pytest.approx(chance)
+    assert task.measure(task.predict(encoder, data, Budget())) == pytest.approx(chance)
 
 
-def test_classes_that_exclude_each_other_have_an_accuracy(subject: Subject, prompts: Path) -> None:
+def test_classes_that_exclude_each_other_have_an_accuracy(encoder: ImitateEncoder, prompts: Path) -> None:
     task, target = ZeroShot(prompts=prompts), np.eye(3)[np.arange(30) % 3]
-    predictions = task.predict(subject, _data(target), Budget())
+    predictions = task.predict(encoder, _data(target), Budget())
     assert task.measure(predictions)["accuracy"] == 1.0
     assert task.chance(predictions)["accuracy"] == pytest.approx(1 / 3)
     assert task.measure(predictions, np.array([0, 0]))["accuracy"] == 1.0
     target[0] = 1
-    assert "accuracy" not in task.measure(task.predict(subject, _data(target), Budget()))
+    assert "accuracy" not in task.measure(task.predict(encoder, _data(target), Budget()))
 
 
-def test_a_class_that_the_split_knows_nothing_of_takes_no_part(subject: Subject, prompts: Path) -> None:
+def test_a_class_that_the_split_knows_nothing_of_takes_no_part(encoder: ImitateEncoder, prompts: Path) -> None:
     """So that accuracy on 5x200 is of five classes although 8x200 has more."""
     target = np.eye(3)[np.arange(40) % 2]
     target[:, 2] = np.nan
     task = ZeroShot(prompts=prompts)
-    predictions = task.predict(subject, _data(target), Budget())
+    predictions = task.predict(encoder, _data(target), Budget())
     assert predictions["classes"].tolist() == CLASSES[:2]
     assert task.chance(predictions)["accuracy"] == 0.5
     with pytest.raises(UserError, match="knows no label in split 'test': choose another split"):
-        task.predict(subject, _data(np.full((40, 3), np.nan)), Budget())
+        task.predict(encoder, _data(np.full((40, 3), np.nan)), Budget())
 
 
-def test_a_bootstrap_sample_is_measured_like_its_rows(subject: Subject, prompts: Path) -> None:
+def test_a_bootstrap_sample_is_measured_like_its_rows(encoder: ImitateEncoder, prompts: Path) -> None:
     data = _data(_target())
     data.images[:] = np.random.default_rng(1).integers(0, 256, data.images.shape)
     data.table["labels"] = list(np.where(np.random.default_rng(2).random((40, 3)) < 0.1, np.nan, _target()))
     task = ZeroShot(prompts=prompts)
-    predictions: Predictions = task.predict(subject, data, Budget())
+    predictions: Predictions = task.predict(encoder, data, Budget())
     rows = np.random.default_rng(3).integers(0, 40, 40)
     target, score = predictions["target"][rows], predictions["score"][rows]
     expected = [roc_auc_score(target[~np.isnan(target[:, c]), c], score[~np.isnan(target[:, c]), c]) for c in range(3)]
@@ -201,11 +205,11 @@ def test_every_source_has_prompts_for_its_classes() -> None:
 
 
 def test_a_class_without_prompts_is_left_out_and_named(
-    subject: Subject, prompts: Path, caplog: pytest.LogCaptureFixture
+    encoder: ImitateEncoder, prompts: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = _data(_target(), classes=["Edema", "Situs inversus", "COVID-19"])
     with caplog.at_level(logging.WARNING):
-        predictions = ZeroShot(prompts=prompts).predict(subject, data, Budget())
+        predictions = ZeroShot(prompts=prompts).predict(encoder, data, Budget())
     assert "no prompts for Situs inversus" in caplog.text
     assert predictions["classes"].tolist() == ["Edema", "COVID-19"]
     np.testing.assert_array_equal(predictions["target"], _target()[:, [0, 2]])
@@ -233,7 +237,7 @@ def test_unusable_prompts_are_told(prompts: Path, text: str | None, message: str
         class_prompts(_data(_target()), prompts)
 
 
-def test_embeddings_that_are_not_finite_are_told(prompts: Path, subject: Subject) -> None:
+def test_embeddings_that_are_not_finite_are_told(prompts: Path, encoder: ImitateEncoder) -> None:
     class Broken(FakeModel):
         def encode_image(self, images: Images) -> ImageEmbedding:
             return ImageEmbedding(
@@ -241,4 +245,4 @@ def test_embeddings_that_are_not_finite_are_told(prompts: Path, subject: Subject
             )
 
     with pytest.raises(UserError, match="not finite"):
-        ZeroShot(prompts=prompts).predict(subject._replace(model=Broken()), _data(_target()), Budget())
+        ZeroShot(prompts=prompts).predict(ImitateEncoder("fake", Broken(), FakeText()), _data(_target()), Budget())

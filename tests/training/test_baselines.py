@@ -8,18 +8,19 @@ import torch.multiprocessing as mp
 from recipes import tiny_recipe
 from torch import nn
 
-from imitate.config import ObjectiveConfig, Recipe
+from imitate.config import OPTIONS, Recipe
 from imitate.data.augment import warp
 from imitate.losses.baselines import CONVIRT_WEIGHT, alignment, info_nce, nt_xent, orthogonality
 from imitate.models.imitate import seeded_model
-from imitate.training.baselines import Baseline, training_module
+from imitate.training.baselines import Caption
+from imitate.training.objectives import training_module
 from imitate.training.pretraining import Pretraining, draw_step
 
 TERMS = {"clip": ["caption"], "convirt": ["caption"], "mflag": ["alignment", "orthogonality"], "simclr": ["views"]}
 
 
 def recipe(name: str, **objective) -> Recipe:
-    settings = ObjectiveConfig(name=name, **objective)
+    settings = OPTIONS[name](name=name, **objective)
     return tiny_recipe().model_copy(update={"objective": settings}).resolved()
 
 
@@ -71,7 +72,7 @@ def test_every_trainable_weight_gets_a_gradient(name):
 def test_imitate_and_the_baselines_see_the_same_views_and_start_from_the_same_encoder():
     ours, theirs = recipe("imitate"), recipe("clip")
     steps = [module(settings) for settings in (ours, theirs)]
-    assert type(steps[0]) is Pretraining and type(steps[1]) is Baseline
+    assert type(steps[0]) is Pretraining and type(steps[1]) is Caption
     a, b = (draw_step(step.model, settings, step=7) for step, settings in zip(steps, (ours, theirs), strict=True))
     for one, other in zip(a.views, b.views, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(one, other, strict=True))

@@ -14,9 +14,9 @@ from recipes import tiny_recipe
 from waiting import BlockingCopies
 
 from imitate.config import Recipe
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.data.sampler import BatchReader, BatchSampler, training_rows
-from imitate.data.text_cache import corpus, text_embeddings
+from imitate.data.text_cache import TextCache, corpus, text_embeddings
 from imitate.errors import UserError
 from imitate.models.image import ImageEncoder
 from imitate.models.imitate import Imitate, seeded_model
@@ -28,13 +28,13 @@ from imitate.training.pretraining import Pretraining
 
 
 def start(folder: Path, data: Path, recipe: Recipe, validate=None) -> Job:
-    prepared = Prepared.open(data)
+    prepared = Corpus.open(data)
     encoder = fit_or_load(recipe.text, corpus(prepared))
     recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"text_width": encoder.width})})
     model = seeded_model(recipe.model, pretrained=False, seed=recipe.training.seed)
     order = BatchSampler(training_rows(prepared), batch_size=recipe.training.batch_size, seed=recipe.training.seed)
     folder.mkdir(exist_ok=True)
-    reader = BatchReader(prepared, text_embeddings(prepared, encoder))
+    reader = BatchReader(prepared, text_embeddings(prepared, TextCache(encoder)))
     return Job(launch(recipe.training), recipe, model, order, reader, folder, validate)
 
 

@@ -13,14 +13,14 @@ from recipes import tiny_recipe
 from torch import nn
 from torch.nn import functional as F
 
-from imitate.config import ObjectiveConfig, Recipe
+from imitate.config import ImitateOptions, Recipe
 from imitate.data.augment import warp
 from imitate.models.imitate import Imitate, seeded_model
 from imitate.training.pretraining import Pretraining, draw_step
 
 
 def recipe(batch: int = 8, **objective) -> Recipe:
-    return tiny_recipe(batch_size=batch).model_copy(update={"objective": ObjectiveConfig(**objective)})
+    return tiny_recipe(batch_size=batch).model_copy(update={"objective": ImitateOptions(**objective)})
 
 
 def batch(size: int = 8, *, findings=(), impression=()):
@@ -34,7 +34,7 @@ def batch(size: int = 8, *, findings=(), impression=()):
 
 def naive_terms(module: Pretraining, sample, draw) -> dict[str, float]:
     """REFERENCE section 4 as written: one sample pair at a time; only the sample's own section decides its presence."""
-    model, settings = module.model, module.objective
+    model, settings = module.model, module.options
     embedded = {"findings": [], "impression": [], "m2": []}
     for v in range(settings.views):
         features = model.image(warp(sample["images"], draw.views[v], model.config).double())

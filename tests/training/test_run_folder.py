@@ -4,7 +4,7 @@ import pytest
 import yaml
 from recipes import tiny_recipe
 
-from imitate.config import ObjectiveConfig
+from imitate.config import CaptionOptions
 from imitate.errors import UserError
 from imitate.training.run_folder import Journal, claimed, settle
 
@@ -28,7 +28,7 @@ def test_a_setting_that_an_older_run_does_not_tell_is_at_its_default(tmp_path):
     del older["objective"]["name"]
     path.write_text(yaml.safe_dump(older))
     settle(tmp_path, tiny_recipe(), DATA)
-    baseline = tiny_recipe().model_copy(update={"objective": ObjectiveConfig(name="clip")})
+    baseline = tiny_recipe().model_copy(update={"objective": CaptionOptions(name="clip")})
     with pytest.raises(UserError, match="objective.name is 'imitate' there and 'clip' here"):
         settle(tmp_path, baseline, DATA)
 

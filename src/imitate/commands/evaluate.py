@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 
 def choices() -> list[str]:
-    from imitate.tasks import TASKS
+    from imitate.tasks import task_names
 
-    return list(TASKS)
+    return task_names()
 
 
 def options(words: list[str]) -> "type[Config] | None":
     """The settings of the task that is named first, or that of the recipe."""
     from imitate.config import find_recipe, read_yaml
-    from imitate.tasks import task_class
+    from imitate.tasks import find_task
 
     task, recipe = words[0] if words else "", flag(words, "--recipe")
     if recipe and find_recipe(Path(recipe)).is_file():
         task = read_yaml(find_recipe(Path(recipe)), holds="a task and its settings").get("task", task)
-    return task_class(task) if task in choices() else None
+    return find_task(task) if task in choices() else None
 
 
 def evaluate(

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from imitate.names import TEMPERATURE, AnyPath, Branch, Names, Paths, several
+from imitate.names import AnyPath, Branch, Names, Paths, several
 
 
 def predict(
@@ -17,7 +17,7 @@ def predict(
     index: AnyPath | None = None,
     k: int = 5,
     branch: Branch = "both",
-    temperature: float = TEMPERATURE,
+    temperature: float | None = None,
     out: str = "-",
     device: str = "auto",
     revision: str | None = None,
@@ -35,7 +35,7 @@ def predict(
         index: retrieve: The prepared folder to search.
         k: retrieve: How many to find for each query.
         branch: Compare with what reports describe (findings), conclude (impression), or both.
-        temperature: classify: Of the softmax over positive and negative prompts.
+        temperature: classify: Of the softmax over positive and negative prompts; by default the model's own.
         out: .csv or .json; heatmap: .png, .npy, or a folder for several; embed: .npy, .npz, .csv. - is standard output.
         device: cpu, cuda, ...; auto takes a GPU if there is one.
         revision: Of a hub id.

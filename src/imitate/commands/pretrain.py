@@ -21,6 +21,7 @@ def pretrain(
     out: AnyPath,
     weights: tuple[float, ...] = (),
     settings: Names = (),
+    cache: AnyPath | None = None,
     threads: int | None = None,
     **changes: Any,
 ) -> Path:
@@ -41,6 +42,7 @@ def pretrain(
         out: run folder.
         weights: of each folder in an epoch's samples, such as 1 .5 2; default: their numbers of training images.
         settings: keys of the recipe as key=value, such as training.epochs=3; the same as --training.epochs 3.
+        cache: folder for embeddings of reports that other runs can use again; default: OUT/text_cache.
         threads: compute threads; with another job on the machine, fewer than cores is faster.
 
     Returns:
@@ -51,4 +53,5 @@ def pretrain(
     given = {**parse_settings(several(settings)), **dotted(Recipe, changes)}
     chosen = load_config(Recipe, Path(recipe), given)
     folders = tuple(map(Path, several(data)))
-    return run(chosen, data=folders, out=Path(out), weights=tuple(weights), threads=threads)
+    keep = None if cache is None else Path(cache)
+    return run(chosen, data=folders, out=Path(out), weights=tuple(weights), cache=keep, threads=threads)

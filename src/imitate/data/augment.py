@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from imitate.config import AugmentConfig, ImitateConfig
+from imitate.config import AugmentConfig, ImitateConfig, Preprocessing
 from imitate.models.types import Images
 
 
@@ -19,16 +19,18 @@ class ViewDraw(NamedTuple):
     autocontrast: Bool[Tensor, " batch"]
 
 
-def normalise(gray: Float[Tensor, "batch height width"], config: ImitateConfig) -> Images:
-    """Gray values in [0, 1] to three normalised channels."""
+def normalise(gray: Float[Tensor, "batch height width"], config: Preprocessing) -> Images:
+    """Gray values in [0, 1] to the encoder's range and its normalised channels."""
     mean, std = (  # filled on the device: copying them there would wait for it
-        torch.stack([torch.full_like(gray[0, 0, 0], value) for value in values]).view(1, 3, 1, 1)
+        torch.stack([torch.full_like(gray[0, 0, 0], value) for value in values]).view(1, -1, 1, 1)
         for values in (config.mean, config.std)
     )
-    return (gray.unsqueeze(1) - mean) / std
+    black, white = config.range
+    scaled = gray if (black, white) == (0, 1) else gray * (white - black) + black
+    return (scaled.unsqueeze(1) - mean) / std
 
 
-def evaluation_view(images: UInt8[Tensor, "batch size size"], config: ImitateConfig) -> Images:
+def evaluation_view(images: UInt8[Tensor, "batch size size"], config: Preprocessing) -> Images:
     """The centre crop of ``config.image_size``, normalised: deterministic."""
     margin = (images.shape[-1] - config.image_size) // 2
     crop = images[:, margin : margin + config.image_size, margin : margin + config.image_size]

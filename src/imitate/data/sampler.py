@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from imitate.data.corpus import Corpus
+from imitate.data.text_cache import TextRows
 from imitate.errors import UserError
 from imitate.models.types import PretrainBatch
 from imitate.names import REPORT, SECTIONS, Texts
@@ -81,8 +81,10 @@ def quotas(weights: Sequence[float], total: int) -> list[int]:
     return counts.tolist()
 
 
-def training_rows(data: Corpus, *, textless: bool = False) -> list[Int[np.ndarray, " n"]]:
+def training_rows(data: Corpus, *, textless: bool = False, every: bool = False) -> list[Int[np.ndarray, " n"]]:
     """The train split of each folder: images with a section; all of a folder without any, where ``textless`` may be.
+
+    ``every`` takes all images, for an objective that reads no text.
 
     UserError: a folder that has none.
     """
@@ -95,12 +97,12 @@ def training_rows(data: Corpus, *, textless: bool = False) -> list[Int[np.ndarra
         written = rows[some[rows]]
         if not len(rows):
             part.rows("train")  # UserError that says which splits there are
-        if not len(written) and not textless:
+        if not len(written) and not (textless or every):
             raise UserError(
                 f"{part.root}: no image of the train split has findings or impression text: prepare a source with "
                 "reports, or set labels_as_text=true where it has labels"
             )
-        kept.append(written if len(written) else rows)
+        kept.append(written if len(written) and not every else rows)
         start += len(part)
     return kept
 
@@ -112,7 +114,12 @@ class BatchReader:
     """
 
     def __init__(
-        self, data: Corpus, texts: Mapping[str, Any], *, branches: Texts = "sections", pin: bool = False
+        self,
+        data: Corpus,
+        texts: Mapping[str, TextRows | np.ndarray],
+        *,
+        branches: Texts = "sections",
+        pin: bool = False,
     ) -> None:
         self._images, self._pin = data.images, pin
         self._texts = [texts[source] for source in SOURCES[branches]]
@@ -136,6 +143,24 @@ class BatchReader:
     def _tensor(self, values: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(values)
         return tensor.pin_memory() if self._pin else tensor
+
+
+class LabelReader(BatchReader):
+    """A batch has ``labels`` too, float32 (batch, classes), NaN where unknown."""
+
+    def __init__(
+        self,
+        data: Corpus,
+        texts: Mapping[str, TextRows | np.ndarray],
+        *,
+        branches: Texts = "sections",
+        pin: bool = False,
+    ) -> None:
+        super().__init__(data, texts, branches=branches, pin=pin)
+        self._labels = data.labels
+
+    def __call__(self, rows: np.ndarray) -> PretrainBatch:
+        return {**super().__call__(rows), "labels": self._tensor(self._labels[rows])}
 
 
 def warm_up(paths: Sequence[Path]) -> Thread | None:

@@ -1,20 +1,33 @@
-"""Text embeddings of a prepared folder, computed once: the text encoder is frozen and text is never augmented."""
+"""Text embeddings, computed once: the text encoder is frozen and text is never augmented.
 
-import json
+A cache is a folder with a folder for each text encoder, named by the digest of its weights and tokenizer. A block in it
+is two files, the digests of up to 65,536 texts and their embeddings (float16), so that a text is found again whatever
+data it comes from, and an interrupted run continues at the first block that is absent.
+"""
+
+import hashlib
 import logging
 import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from rich.console import Console
+from rich.progress import track
 
 from imitate.data.corpus import Corpus
-from imitate.data.stacked import Stacked
 from imitate.errors import UserError
 from imitate.models.types import TextEncoder
 from imitate.names import REPORT, SECTIONS
 
 log = logging.getLogger(__name__)
 TEXTS = (*SECTIONS, REPORT)
+BLOCK = 2**16  # texts that are computed, and kept, together
+AT_ONCE = 2**12  # texts that the encoder is given in one call
+KEY = "S32"  # half a SHA-256, in hexadecimal
 
 
 def corpus(data: Corpus, *, split: str = "train") -> list[str]:
@@ -26,52 +39,142 @@ def corpus(data: Corpus, *, split: str = "train") -> list[str]:
     return texts
 
 
-def text_embeddings(data: Corpus, encoder: TextEncoder) -> dict[str, np.ndarray | Stacked]:
-    """Section or ``report`` -> float16 (N, W) on disk, zero rows where it is missing.
+def text_embeddings(data: Corpus, cache: "TextCache", texts: Iterable[str] = TEXTS) -> dict[str, "TextRows"]:
+    """Section or ``report`` -> the embeddings of all images' texts, zero rows where it is missing."""
+    columns = {name: data.text(name) for name in dict.fromkeys(texts)}
+    cache.fill(text for column in columns.values() for text in column.dropna())
+    return {name: cache.rows(column) for name, column in columns.items()}
 
-    Written to text/<encoder>/ of each folder at first use; two runs that do so at once do not disturb one another.
+
+class TextCache:
+    """The embeddings of one encoder: read from folders, computed where they are missing, and kept in one of them.
+
+    Nothing is written where no folder keeps them; they are then held in memory.
     """
-    if data.parts:
-        ends = np.cumsum([len(part) for part in data.parts], dtype=np.int64)
-        parts = [text_embeddings(part, encoder) for part in data.parts]
-        return {
-            text: Stacked([part[text] for part in parts].__getitem__, ends, shape=(encoder.width,), dtype=np.float16)
-            for text in TEXTS
-        }
-    folder = embeddings_folder(data, encoder.name)
-    expected = {"encoder": encoder.name, "width": encoder.width, "data": data.meta["fingerprint"]}
-    if not _complete(folder, expected):
-        log.info("encoding the reports with %s", encoder.name)
-        _write(folder, data, encoder)
-        part = folder / f"meta.json.{os.getpid()}"
-        part.write_text(json.dumps(expected), encoding="utf-8")
-        part.replace(folder / "meta.json")
-    return {text: np.load(folder / f"{text}.npy", mmap_mode="r", allow_pickle=False) for text in TEXTS}
+
+    def __init__(self, encoder: TextEncoder, keep: Path | None = None, *, also: Sequence[Path] = ()) -> None:
+        """``keep`` is read and written, ``also`` are only read."""
+        self.encoder = encoder
+        self._keep = None if keep is None else keep / encoder.identity
+        self._folders = [folder / encoder.identity for folder in also if folder != keep]
+        self._blocks: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # name: the texts' keys, their embeddings
+        self.read()
+
+    def read(self) -> None:
+        """Find the blocks that have been written since; those of other processes, say."""
+        for folder in [*self._folders, *([self._keep] if self._keep else [])]:
+            for path in sorted(folder.glob("*.npy")) if folder.is_dir() else ():
+                keys = path.with_suffix(".keys")
+                if path.stem not in self._blocks and keys.is_file():
+                    found = np.frombuffer(keys.read_bytes(), KEY)
+                    self._blocks[path.stem] = found, np.load(path, mmap_mode="r", allow_pickle=False)
+        every = np.concatenate([keys for keys, _ in self._blocks.values()] or [np.zeros(0, KEY)])
+        self._order = np.argsort(every, kind="stable")
+        self._keys = every[self._order]
+        self._starts = np.cumsum([0, *(len(keys) for keys, _ in self._blocks.values())])
+
+    def fill(self, texts: Iterable[str], *, part: int = 0, parts: int = 1) -> None:
+        """Compute what is missing of these texts; of several processes each ``part`` takes every ``parts``-th block.
+
+        All parts must be given the same texts, and ``read`` when all have finished.
+        """
+        by_key = {_key(text): text for text in texts}
+        distinct = np.array(sorted(by_key), KEY)
+        known = self._find(distinct) >= 0
+        plan = [slice(start, start + BLOCK) for start in range(0, len(distinct), BLOCK)]
+        todo = [distinct[block][~known[block]] for block in plan[part::parts]]
+        todo = [keys for keys in todo if len(keys)]
+        if todo:
+            count = sum(map(len, todo))
+            log.info("encoding the reports with %s: %d distinct texts", self.encoder.name, count)
+            pieces = [(keys, keys[start : start + AT_ONCE]) for keys in todo for start in range(0, len(keys), AT_ONCE)]
+            computed: list[np.ndarray] = []
+            console = Console(stderr=True)
+            for keys, piece in track(
+                pieces, "encoding reports", console=console, transient=True, disable=not console.is_terminal
+            ):
+                computed.append(self._encode([by_key[key] for key in piece.tolist()]))
+                if sum(map(len, computed)) == len(keys):
+                    self._add(keys, np.concatenate(computed))
+                    computed = []
+            self.read()
+
+    def rows(self, texts: "pd.Series[str]") -> "TextRows":
+        """The embeddings of texts that ``fill`` was given, zero rows where a text is null."""
+        present = texts.notna().to_numpy()
+        keys = np.array([_key(text) for text in texts[present]], KEY)
+        positions = np.full(len(texts), -1, np.int64)
+        positions[present] = self._find(keys)
+        if (positions[present] < 0).any():
+            raise KeyError("a text has no embedding: fill the cache first")
+        return TextRows(positions, [vectors for _, vectors in self._blocks.values()], self._starts, self.encoder.width)
+
+    def embed(self, texts: Sequence[str]) -> Float[np.ndarray, "texts width"]:
+        """Of texts that ``fill`` was given, in float16."""
+        return self.rows(pd.Series(texts, dtype="str"))[:]
+
+    def _find(self, keys: np.ndarray) -> Int[np.ndarray, " texts"]:
+        """Where each text stands, counted through all blocks; -1 where it is missing."""
+        if not len(self._keys):
+            return np.full(len(keys), -1, np.int64)
+        at = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
+        return np.where(self._keys[at] == keys, self._order[at], -1)
+
+    def _encode(self, texts: list[str]) -> Float[np.ndarray, "texts width"]:
+        limit = np.finfo(np.float16).max
+        return self.encoder.encode(texts).numpy().clip(-limit, limit).astype(np.float16)
+
+    def _add(self, keys: np.ndarray, vectors: np.ndarray) -> None:
+        """The embeddings last, at once: where they are, the block is whole."""
+        name = hashlib.sha256(keys.tobytes()).hexdigest()[:16]
+        if self._keep is None:
+            self._blocks[name] = keys, vectors
+            return
+        try:
+            self._keep.mkdir(parents=True, exist_ok=True)
+            _write(self._keep / f"{name}.keys", lambda file: file.write(keys.tobytes()))
+            _write(self._keep / f"{name}.npy", lambda file: np.save(file, vectors, allow_pickle=False))
+        except PermissionError as error:
+            raise UserError(f"cannot write {self._keep.parent}: choose another --cache") from error
 
 
-def embeddings_folder(data: Corpus, encoder: str) -> Path:
-    """Where the embeddings of these rows lie; other selections of one folder have a place each."""
-    return data.root / "text" / (f"{encoder}-{data.variant}" if data.variant else encoder)
+class TextRows:
+    """An embedding for each image, which stays on disk until it is asked for: ``rows[indices]``."""
+
+    def __init__(
+        self, positions: Int[np.ndarray, " rows"], blocks: Sequence[np.ndarray], starts: np.ndarray, width: int
+    ) -> None:
+        self._positions, self._blocks, self._starts = positions, blocks, starts
+        self.shape = (len(positions), width)
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, rows: np.ndarray | slice) -> Float[np.ndarray, "rows width"]:
+        """In float16; zero rows where there is no text."""
+        positions = self._positions[rows]
+        found = np.zeros((len(positions), self.shape[1]), np.float16)
+        block = np.searchsorted(self._starts, positions, side="right") - 1
+        for number in np.unique(block[positions >= 0]):
+            here = (block == number) & (positions >= 0)
+            found[here] = self._blocks[number][positions[here] - self._starts[number]]
+        return found
 
 
-def _complete(folder: Path, expected: dict[str, object]) -> bool:
-    meta = folder / "meta.json"
-    if not all((folder / f"{text}.npy").is_file() for text in TEXTS):
-        return False
-    return meta.is_file() and json.loads(meta.read_text(encoding="utf-8")) == expected
+def no_texts(count: int, width: int) -> TextRows:
+    """Of an objective that reads none."""
+    return TextRows(np.full(count, -1, np.int64), [], np.zeros(1, np.int64), width)
 
 
-def _write(folder: Path, data: Corpus, encoder: TextEncoder) -> None:
-    """Each distinct text is encoded once."""
-    columns = [data.text(name) for name in TEXTS]
-    distinct = sorted({text for column in columns for text in column.dropna()})
-    position = {text: i for i, text in enumerate(distinct)}
-    rows = encoder.encode(distinct).numpy() if distinct else np.zeros((0, encoder.width), np.float32)
-    limit = np.finfo(np.float16).max
-    rows = np.concatenate([rows.clip(-limit, limit), np.zeros((1, encoder.width))]).astype(np.float16)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, column in zip(TEXTS, columns, strict=True):
-        index = [position[text] if isinstance(text, str) else -1 for text in column]
-        part = folder / f"{name}.{os.getpid()}.npy"
-        np.save(part, rows[np.asarray(index, dtype=np.int64)], allow_pickle=False)
-        part.replace(folder / f"{name}.npy")
+def _write(path: Path, content: Callable[[BinaryIO], object]) -> None:
+    """Whole or not at all."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with partial.open("wb") as file:
+        content(file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _key(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32].encode()

@@ -1,35 +1,169 @@
-"""From what the user names to an encoder under test."""
+"""What an Imitate run, a timm network and a published encoder have in common, and how each is loaded by its name."""
 
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imitate.config import ImitateConfig, Recipe, load_config
-from imitate.data.prepared import Prepared
-from imitate.data.text_cache import corpus
+from imitate.config import ImitateConfig, Preprocessing, Recipe, load_config
+from imitate.data.augment import evaluation_view
+from imitate.data.corpus import Corpus
+from imitate.data.text_cache import TextCache, corpus
 from imitate.errors import UserError
+from imitate.models import reference
 from imitate.models.image import ImageEncoder
 from imitate.models.imitate import Imitate, freeze_all, seeded_model
-from imitate.models.reference import load_encoder, read_state
 from imitate.models.text import fit_or_load, load_text_encoder
 from imitate.models.types import ImageFeatures, Images, TextEncoder
+from imitate.names import Branch, Section
+
+TEMPERATURE = 0.07  # of the published models
+BRANCHES: dict[Branch, tuple[Section, ...]] = {
+    "both": ("findings", "impression"),
+    "findings": ("findings",),
+    "impression": ("impression",),
+}
+Vectors = Float[Tensor, "rows joint"]
+Named = Mapping[str, Tensor]
+"""``findings`` and ``impression``, what an image has to be compared with each section; or ``image``, which is both."""
 
 
-class Subject(NamedTuple):
-    """The encoder under test."""
+def of_branch(vectors: Named, branch: Branch) -> list[Tensor]:
+    """The vectors to compare, one a section of the branch."""
+    return [vectors[section] if section in vectors else vectors["image"] for section in BRANCHES[branch]]
 
-    name: str  # as shown in tables
-    encoder: ImageEncoder
-    config: ImitateConfig  # prepared_size, image_size, mean, std say how it wants its images
-    model: nn.Module | None = None  # an Imitate, for the tasks that need text
+
+class Encoder:
+    """An encoder of images; subclasses also embed texts. ``image`` is the network, from normalised images to features.
+
+    Pixels are prepared ones, on the device that ``to`` moved the encoder to.
+    """
+
     text: TextEncoder | None = None
+    temperature = TEMPERATURE  # of the softmax over positive and negative prompts
+    whole_reports = True  # both sections of a report are read as one text
+
+    def __init__(self, name: str, image: nn.Module, preprocessing: Preprocessing) -> None:
+        self.name = name  # as shown in tables
+        self.image: Any = image
+        self.preprocessing = Preprocessing(**preprocessing.model_dump(include=set(Preprocessing.model_fields)))
+
+    @property
+    def has_text(self) -> bool:
+        return self.text is not None
+
+    @property
+    def lacks(self) -> str:
+        """Why there is no text, in words."""
+        return f"{self.name} has no text encoder"
+
+    @property
+    def backbone(self) -> str:
+        return str(getattr(self.image, "name", self.name))
+
+    @cached_property
+    def identity(self) -> str:
+        """The digest of the weights, the architecture and the preprocessing; computed once."""
+        digest = hashlib.sha256(f"{self.preprocessing.model_dump_json()} {self._module!r}".encode())
+        for name, tensor in self._module.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        digest.update(self.text.identity.encode() if self.text else b"")
+        return digest.hexdigest()
+
+    @property
+    def _module(self) -> nn.Module:
+        """What has the weights."""
+        image: nn.Module = self.image
+        return image
+
+    def to(self, device: str) -> "Encoder":
+        """On the device, in eval mode."""
+        self._module.eval().to(device)
+        return self
+
+    def prepare(self, pixels: UInt8[Tensor, "batch size size"]) -> Images:
+        return evaluation_view(pixels, self.preprocessing)
+
+    def features(self, pixels: UInt8[Tensor, "batch size size"]) -> ImageFeatures:
+        """The pyramid and the pooled feature."""
+        features: ImageFeatures = self.image(self.prepare(pixels))
+        return features
+
+    def embed_images(self, pixels: UInt8[Tensor, "batch size size"]) -> dict[str, Vectors]:
+        """Unit vectors, by section, or as ``image``."""
+        return {name: F.normalize(vectors) for name, vectors in self.look(self.prepare(pixels))[0].items()}
+
+    def look(self, images: Images) -> tuple[dict[str, Tensor], ImageFeatures]:
+        """The embeddings before normalisation, differentiable, and the features beneath them."""
+        features: ImageFeatures = self.image(images)
+        return {"image": features.pooled}, features
+
+    def embed_texts(self, texts: list[str]) -> Vectors | None:
+        """Unit vectors, on the encoder's device; None where ``has_text`` is False."""
+        return None
+
+    def embed_reports(self, texts: list[str]) -> Vectors | None:
+        """The same of many texts, which may be kept for the next time."""
+        return self.embed_texts(texts)
+
+
+class ImitateEncoder(Encoder):
+    """A model of ours. What each branch learned from is decided here: a model of swapped sections is named by text."""
+
+    def __init__(
+        self, name: str, model: Imitate, text: TextEncoder | None = None, cache: TextCache | None = None
+    ) -> None:
+        """``cache`` keeps the embeddings of reports; by default in memory."""
+        super().__init__(name, model.image, model.config)
+        self.model, self.text = model, text
+        self.temperature = model.config.temperature
+        self.whole_reports = model.config.texts == "report"
+        self._cache = cache or (TextCache(text) if text else None)
+
+    @property
+    def has_text(self) -> bool:
+        return self.text is not None and self.model.config.reads_text
+
+    @property
+    def lacks(self) -> str:
+        config = self.model.config
+        return super().lacks if config.reads_text else f"{self.name} was trained by {config.objective}, without text"
+
+    @property
+    def _module(self) -> nn.Module:
+        return self.model
+
+    def look(self, images: Images) -> tuple[dict[str, Tensor], ImageFeatures]:
+        config, seen = self.model.config, self.model.encode_image(images)
+        if not config.levels:
+            return {"image": seen.impression}, seen.features
+        sections = ("impression", "findings") if config.texts == "swapped" else ("findings", "impression")
+        return dict(zip(sections, (seen.findings, seen.impression), strict=True)), seen.features
+
+    def embed_texts(self, texts: list[str]) -> Vectors | None:
+        return self._project(self.text.encode(texts)) if self.text and self.has_text else None
+
+    def embed_reports(self, texts: list[str]) -> Vectors | None:
+        """With the text encoder's output rounded to float16, as it is stored."""
+        if self._cache is None or not self.has_text:
+            return None
+        self._cache.fill(texts)
+        return self._project(torch.from_numpy(self._cache.embed(texts)).float())
+
+    def _project(self, encoded: Float[Tensor, "texts width"]) -> Vectors:
+        device = next((each.device for each in self.model.parameters()), torch.device("cpu"))
+        return torch.cat([F.normalize(self.model.encode_text(part.to(device))) for part in encoded.split(4096)])
 
 
 class Pixels(nn.Module):
-    """The plainest encoder: an image's own 24 x 24 gray pixels. What acquisition alone gives away."""
+    """The simplest encoder: an image's own 24 x 24 gray pixels. What acquisition alone gives away."""
 
     side = 24
 
@@ -38,34 +172,36 @@ class Pixels(nn.Module):
         return ImageFeatures([small], small.flatten(1))
 
 
-def load_subject(model: str, *, like: str | None, data: Prepared, seed: int) -> Subject:
-    """``model`` is a run or model folder, an encoder file, ``random``, ``imagenet``, ``pixels`` or a timm name.
+def load_encoder(
+    model: str, *, like: str | None = None, data: Corpus, seed: int = 0, cache: Path | None = None
+) -> Encoder:
+    """``model`` is a run or model folder, a file of weights, ``random``, ``imagenet``, ``pixels`` or a timm name.
 
-    ``like`` (a run, a recipe or a timm name; default resnet50) gives the architecture of random, imagenet and of an
-    encoder file. ``seed`` is that of random weights.
+    ``like`` (a run, a recipe or a timm name; default resnet50) gives the architecture of random, imagenet and of a file
+    of weights. ``seed`` is that of random weights. ``cache`` is a folder that keeps embeddings of reports.
     """
     path = Path(model)
     if path.is_dir():
-        return load_folder(path)
+        return load_folder(path, cache=cache)
     config, recipe_text = _architecture(like, data)
     if model == "pixels":
-        return Subject("pixels", Pixels(), config)  # type: ignore[arg-type]
+        return Encoder("pixels", Pixels(), config)
     if model == "random":
         text = _text(like, recipe_text, data)
         width = config.model_copy(update={"text_width": text.width if text else config.text_width})
         fresh = seeded_model(width, pretrained=False, seed=seed)
         freeze_all(fresh)
-        return Subject("random", fresh.image, width, model=fresh, text=text)
+        return ImitateEncoder("random", fresh, text, _cache(text, cache, *_beside(like)))
     if path.suffix in {".pth", ".pt", ".ckpt", ".tar", ".bin", ".safetensors"}:
-        encoder = ImageEncoder(config.backbone, options=config.backbone_options)
-        load_encoder(encoder, read_state(path), where=model)
+        image = ImageEncoder(config.backbone, options=config.backbone_options)
+        reference.load_encoder(image, reference.read_state(path), where=model)
     elif model == "imagenet":
-        encoder = _pretrained(config)
+        image = _pretrained(config)
     else:
         config = config.model_copy(update={"backbone": model, "backbone_options": {}})
-        encoder = _pretrained(config)
-    freeze_all(encoder)
-    return Subject(path.stem if path.suffix else model, encoder, config)
+        image = _pretrained(config)
+    freeze_all(image)
+    return Encoder(path.stem if path.suffix else model, image, config)
 
 
 def choose_device(name: str) -> str:
@@ -76,36 +212,46 @@ def choose_device(name: str) -> str:
     return name
 
 
-def load_folder(path: Path) -> Subject:
-    """A run, a model within a run, or an exported model; without a text encoder where there is none."""
+def load_folder(path: Path, *, name: str | None = None, cache: Path | None = None) -> ImitateEncoder:
+    """A run, a model within a run, or an exported model; without a text encoder where there is none.
+
+    Embeddings of reports are read from where the run left them, too.
+    """
     inner = path / "model" if (path / "model").is_dir() else path
     model = Imitate.from_pretrained(inner)
     freeze_all(model)
     texts = [folder / "text" for folder in (path, path.parent) if (folder / "text" / "text.json").is_file()]
-    return Subject(
-        path.name, model.image, model.config, model=model, text=load_text_encoder(texts[0]) if texts else None
-    )
+    text = load_text_encoder(texts[0]) if texts else None
+    return ImitateEncoder(name or path.name, model, text, _cache(text, cache, *_beside(path)))
 
 
-def _architecture(like: str | None, data: Prepared) -> tuple[ImitateConfig, str | None]:
+def _beside(run: Path | str | None) -> list[Path]:
+    return [] if run is None else [folder / "text_cache" for folder in (Path(run), Path(run).parent)]
+
+
+def _cache(text: TextEncoder | None, keep: Path | None, *also: Path) -> TextCache | None:
+    return TextCache(text, keep and keep / "text", also=also) if text else None
+
+
+def _architecture(like: str | None, data: Corpus) -> tuple[ImitateConfig, str | None]:
     if like is None:
         return _sized("resnet50", data), None
     path = Path(like)
     if path.suffix in {".yaml", ".yml"}:
-        recipe = load_config(Recipe, path)
-        return recipe.model, recipe.text
+        recipe = load_config(Recipe, path).resolved()
+        return recipe.model.model_copy(update={"objective": ""}), recipe.text
     if path.is_dir():
-        return load_folder(path).config, None
+        return load_folder(path).model.config, None
     return _sized(like, data), None
 
 
-def _sized(backbone: str, data: Prepared) -> ImitateConfig:
+def _sized(backbone: str, data: Corpus) -> ImitateConfig:
     """7/8 of the prepared side is seen: 224 of 256."""
     size = data.meta["size"]
     return ImitateConfig(backbone=backbone, prepared_size=size, image_size=size * 7 // 8)
 
 
-def _text(like: str | None, spec: str | None, data: Prepared) -> TextEncoder | None:
+def _text(like: str | None, spec: str | None, data: Corpus) -> TextEncoder | None:
     if like is not None and Path(like).is_dir():
         return load_folder(Path(like)).text
     return fit_or_load(spec, corpus(data)) if spec else None

@@ -11,10 +11,9 @@ from safetensors.torch import save_file
 from imitate.config import ImitateConfig, data_of, read_yaml
 from imitate.data.folder import open_folder
 from imitate.errors import UserError
-from imitate.inference.encoder import Subject, load_folder
+from imitate.inference.encoder import ImitateEncoder, load_folder
 from imitate.models import hub
 from imitate.models.image import ImageEncoder
-from imitate.models.imitate import Imitate
 from imitate.models.text import LsaTextEncoder, save_text_encoder
 
 log = logging.getLogger(__name__)
@@ -29,34 +28,33 @@ def export_model(model: str, to: Path, *, format: Format, license: str, push: st
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to} exists and is not an empty folder: choose another --to")
     source = hub.local_folder(model, revision=revision)
-    subject = load_folder(source)
+    encoder = load_folder(source)
     if format == "hub":
-        write_hub(subject, to, _facts(source), license=license, name=push or to.resolve().name)
+        write_hub(encoder, to, _facts(source), license=license, name=push or to.resolve().name)
     else:
-        write_timm(subject.encoder, subject.config, to)
+        write_timm(encoder.model.image, encoder.model.config, to)
     log.info("wrote %s: %s says how to load it", to, to / CARD)
     if push is not None:
         log.info("pushed to %s", hub.push(to, push))
 
 
-def write_hub(subject: Subject, to: Path, facts: dict[str, str], *, license: str, name: str) -> None:
+def write_hub(encoder: ImitateEncoder, to: Path, facts: dict[str, str], *, license: str, name: str) -> None:
     """A folder that ``load`` and ``Imitate.from_pretrained`` read, here or on the hub."""
-    assert isinstance(subject.model, Imitate)
-    subject.model.save(to)
+    encoder.model.save(to)
     vocabulary = ""
-    if subject.text is not None:
-        save_text_encoder(subject.text, to / "text")
-    if isinstance(subject.text, LsaTextEncoder):
+    if encoder.text is not None:
+        save_text_encoder(encoder.text, to / "text")
+    if isinstance(encoder.text, LsaTextEncoder):
         vocabulary = "The text encoder's vocabulary lists words and word pairs of the training reports."
         log.warning("%s lists words of the training reports: read it before you share it", to / "text/vocabulary.json")
-    config = subject.config
+    config = encoder.model.config
     card = Template(files("imitate").joinpath("model_card.md").read_text(encoding="utf-8")).substitute(
         facts,
-        **config.model_dump(include={"backbone", "fit", "prepared_size", "image_size"}),
+        **config.model_dump(include={"backbone", "resize", "prepared_size", "image_size"}),
         license=license,
         name=name,
-        parameters=f"{sum(each.numel() for each in subject.model.parameters()) / 1e6:.1f}",
-        text=subject.text.name if subject.text else "none: images only",
+        parameters=f"{sum(each.numel() for each in encoder.model.parameters()) / 1e6:.1f}",
+        text=encoder.text.name if encoder.text else "none: images only",
         vocabulary=vocabulary,
     )
     (to / CARD).write_text(card.rstrip() + "\n", encoding="utf-8")
@@ -98,7 +96,7 @@ def _facts(source: Path) -> dict[str, str]:
     return {
         "data": "; ".join(map(_data, map(Path, data["paths"]), data["fingerprints"])),
         "training": f"{training['epochs']} epochs, global batch {training['batch_size']}, seed {training['seed']}, "
-        f"kernel {values['objective']['kernel']}",
+        f"objective {values['objective']['name']}",
     }
 
 

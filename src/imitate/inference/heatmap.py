@@ -9,32 +9,29 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
+from imitate.inference.encoder import Encoder, Named, of_branch
 from imitate.models.image import ImageEncoder
-from imitate.models.imitate import Imitate
-from imitate.models.types import ImageEmbedding, Images
+from imitate.models.types import Images
 from imitate.names import Branch
 
 LEVELS = (2, 3)  # C3 and C4, as indices of the encoder's stages
 SMOOTHING = 1 / 28  # standard deviation of the last blur, as a share of the side: half a cell of C4 at 224 pixels
 
 
-def similarity(
-    embedding: ImageEmbedding, text: Float[Tensor, "batch joint"], branch: Branch
-) -> Float[Tensor, " batch"]:
+def similarity(seen: Named, text: Float[Tensor, "batch joint"], branch: Branch) -> Float[Tensor, " batch"]:
     """The cosine of each image's branch with its text; ``both`` is the mean of the two."""
-    branches = [embedding.findings, embedding.impression] if branch == "both" else [getattr(embedding, branch)]
-    return torch.stack([F.cosine_similarity(image, text) for image in branches]).mean(0)
+    return torch.stack([F.cosine_similarity(image, text) for image in of_branch(seen, branch)]).mean(0)
 
 
 def heatmap(
-    model: Imitate, images: Images, text: Float[Tensor, "batch joint"], branch: Branch = "both"
+    encoder: Encoder, images: Images, text: Float[Tensor, "batch joint"], branch: Branch = "both"
 ) -> Float[Tensor, "batch side side"]:
     """The mean of C3's and C4's ``contributions``, over the images' pixels. Where negative, a place speaks against."""
-    return over_pixels(contributions(model, images, text, branch), images.shape[-1])
+    return over_pixels(contributions(encoder, images, text, branch), images.shape[-1])
 
 
 def contributions(
-    model: Imitate,
+    encoder: Encoder,
     images: Images,
     text: Float[Tensor, "batch joint"],
     branch: Branch,
@@ -44,16 +41,16 @@ def contributions(
 
     .. math:: M_l = H_l W_l \sum_k \frac{\partial s}{\partial C_{l,k}} \odot C_{l,k}
 
-    The model's gradients and mode are left as they are; it must be in eval mode.
+    The encoder's gradients and mode are left as they are; it must be in eval mode.
     """
-    assert not model.training, "in training mode the images of a batch change each other's maps"
-    with torch.enable_grad(), Outputs(model.image, levels) as stages:
-        embedding = model.encode_image(images.detach().requires_grad_())
-        total = similarity(embedding, text.detach(), branch).sum()
+    assert not encoder.image.training, "in training mode the images of a batch change each other's maps"
+    with torch.enable_grad(), Outputs(encoder.image, levels) as stages:
+        seen, features = encoder.look(images.detach().requires_grad_())
+        total = similarity(seen, text.detach(), branch).sum()
         gradients = torch.autograd.grad(total, stages.outputs, materialize_grads=True)
     found = []
     for level, output, gradient in zip(levels, stages.outputs, gradients, strict=True):
-        cells = _per_cell(gradient * output.detach(), like=embedding.features.levels[level])
+        cells = _per_cell(gradient * output.detach(), like=features.levels[level])
         found.append(cells * cells[0].numel())
     return found
 

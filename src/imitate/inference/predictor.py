@@ -11,28 +11,26 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from imitate.data.augment import evaluation_view
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
-from imitate.inference.embeddings import BATCH, ImageVectors, embed_images, embed_pixels, embed_texts
-from imitate.inference.encoder import Subject, choose_device, load_folder
+from imitate.inference.embeddings import BATCH, embed_images, embed_pixels, embed_texts
+from imitate.inference.encoder import TEMPERATURE, Encoder, Vectors, choose_device, load_folder
 from imitate.inference.gallery import Gallery, image_vectors, reports, text_vectors
 from imitate.inference.heatmap import heatmap
 from imitate.inference.prompts import Wording, check_texts, choose_prompts
 from imitate.inference.radiograph import Radiograph, Source, radiograph, radiographs, to_original
 from imitate.models.hub import local_folder
-from imitate.models.imitate import Imitate
 from imitate.models.types import TextEncoder
-from imitate.names import TEMPERATURE, Branch
+from imitate.names import Branch
 
 Images = Source | Iterable[Source]
-Index = Path | str | Prepared | Sequence[Source]
+Index = Path | str | Corpus | Sequence[Source]
 
 
 def load(source: Path | str, *, revision: str | None = None, device: str = "auto") -> "Predictor":
     """A run folder, a model folder within it, an exported folder, or a hub id (at a revision) as a Predictor."""
-    subject = load_folder(local_folder(source, revision=revision))
-    return Predictor(subject._replace(name=str(source)), device=choose_device(device))
+    encoder = load_folder(local_folder(source, revision=revision), name=str(source))
+    return Predictor(encoder, device=choose_device(device))
 
 
 class Predictor:
@@ -55,15 +53,16 @@ class Predictor:
     medical device.
     """
 
-    def __init__(self, subject: Subject, *, device: str = "cpu") -> None:
-        self.subject = subject
+    def __init__(self, encoder: Encoder, *, device: str = "cpu") -> None:
+        self.encoder = encoder
         self.device = device
-        self._images: dict[str, ImageVectors] = {}
+        self._images: dict[str, dict[str, Vectors]] = {}
         self._reports: dict[tuple[str, ...], Gallery] = {}
 
     def read(self, image: Source) -> Radiograph:
         """The image as every method takes it: read once, asked often."""
-        return radiograph(image, size=self.subject.config.prepared_size, resize=self.subject.config.resize)
+        wanted = self.encoder.preprocessing
+        return radiograph(image, size=wanted.prepared_size, resize=wanted.resize)
 
     def classify(
         self,
@@ -71,7 +70,7 @@ class Predictor:
         prompts: Mapping[str, Wording] | None = None,
         *,
         branch: Branch = "both",
-        temperature: float = TEMPERATURE,
+        temperature: float | None = None,
     ) -> pd.DataFrame:
         """One row an image, one column a class: the share of the positive prompts in a softmax over the two sides.
 
@@ -79,9 +78,10 @@ class Predictor:
         vectors, T ``temperature``, by default that of pre-training. These probabilities are not calibrated: they rank
         images; a threshold for a class has to be found on labelled images. Without ``prompts``, the built-in classes.
         """
+        temperature = self.encoder.temperature if temperature is None else temperature
         if not temperature > 0:
             raise UserError(f"temperature {temperature} must be above 0, e.g. {TEMPERATURE}")
-        chosen = choose_prompts(prompts, self._encoder)
+        chosen = choose_prompts(prompts, self._text)
         sides = [(self._middle(each.positive), self._middle(each.negative)) for each in chosen.values()]
         difference = torch.stack([positive - negative for positive, negative in sides])
         names, seen = self._see(images)
@@ -121,8 +121,8 @@ class Predictor:
         The scale is that of this image and text alone: a map's height says nothing of how probable the finding is.
         """
         seen = self.read(image)
-        view = evaluation_view(torch.from_numpy(seen.pixels[None]).to(self.device), self.subject.config)
-        density = heatmap(self._model, view, self._read([text]), branch)[0].clamp(min=0).cpu().numpy()
+        view = self.encoder.to(self.device).prepare(torch.from_numpy(seen.pixels[None]).to(self.device))
+        density = heatmap(self.encoder, view, self._read([text]), branch)[0].clamp(min=0).cpu().numpy()
         margin = (len(seen.pixels) - len(density)) // 2
         square = np.zeros(seen.pixels.shape, np.float32)
         square[margin : margin + len(density), margin : margin + len(density)] = density
@@ -141,23 +141,18 @@ class Predictor:
         return array
 
     @property
-    def _model(self) -> Imitate:
-        assert isinstance(self.subject.model, Imitate)
-        return self.subject.model.eval().to(self.device)
-
-    @property
-    def _encoder(self) -> TextEncoder:
-        if self.subject.text is None:
+    def _text(self) -> TextEncoder:
+        if self.encoder.text is None or not self.encoder.has_text:
             raise UserError(
-                f"{self.subject.name} has no text encoder, and can only embed images: "
-                "keep text/ beside model/, or import with --text"
+                f"{self.encoder.lacks}, and can only embed images: keep text/ beside model/, import with --text, "
+                "or pre-train with an objective that reads text"
             )
-        return self.subject.text
+        return self.encoder.text
 
-    def _see(self, images: Images) -> tuple[list[str], ImageVectors]:
+    def _see(self, images: Images) -> tuple[list[str], dict[str, Vectors]]:
         """Names and vectors."""
-        config, names = self.subject.config, list[str]()
-        read = radiographs(images, size=config.prepared_size, resize=config.resize)
+        wanted, names = self.encoder.preprocessing, list[str]()
+        read = radiographs(images, size=wanted.prepared_size, resize=wanted.resize)
 
         def batches() -> Iterator[np.ndarray]:
             while batch := list(islice(read, BATCH)):
@@ -165,38 +160,38 @@ class Predictor:
                 yield np.stack([each.pixels for each in batch])
 
         total = len(images) if isinstance(images, list | tuple) else None
-        vectors = embed_pixels(self.subject, batches(), self.device, total=total)
+        vectors = embed_pixels(self.encoder, batches(), self.device, total=total)
         return names, vectors
 
     def _texts_of(self, index: Index, branch: Branch) -> Gallery:
         found = self._opened(index)
-        if not isinstance(found, Prepared):
+        if not isinstance(found, Corpus):
             sentences = [str(text) for text in found]
             return Gallery(pd.DataFrame({"text": sentences}), text_vectors(self._read(sentences), branch))
-        key = (self._encoder.name, found.meta["fingerprint"], branch)
+        key = (self._text.identity, found.meta["fingerprint"], branch)
         if key not in self._reports:
-            self._reports[key] = reports(self.subject, found, branch, self.device)
+            self._reports[key] = reports(self.encoder, found, branch, self.device)
         return self._reports[key]
 
     def _images_of(self, index: Index, branch: Branch) -> Gallery:
         found = self._opened(index)
-        if not isinstance(found, Prepared):
+        if not isinstance(found, Corpus):
             names, seen = self._see(found)
             return Gallery(pd.DataFrame({"image": names}), image_vectors(seen, branch))
         key = found.meta["fingerprint"]
         if key not in self._images:
-            self._images[key] = embed_images(self.subject, found, np.arange(len(found)), self.device)
+            self._images[key] = embed_images(self.encoder, found, np.arange(len(found)), self.device)
         table = found.table[["image_id", "projection"]].assign(**found.reports())
         return Gallery(table, image_vectors(self._images[key], branch))
 
-    def _opened(self, index: Index) -> Prepared | Sequence[Source]:
+    def _opened(self, index: Index) -> Corpus | Sequence[Source]:
         if isinstance(index, str | Path):
-            return Prepared.open(Path(index), size=self.subject.config.prepared_size)
+            return Corpus.open(Path(index), size=self.encoder.preprocessing.prepared_size)
         return index
 
     def _read(self, texts: Sequence[str]) -> Float[Tensor, "texts joint"]:
-        check_texts(texts, self._encoder)
-        return embed_texts(self.subject, list(texts), self.device)
+        check_texts(texts, self._text)
+        return embed_texts(self.encoder, list(texts), self.device)
 
     def _middle(self, texts: Sequence[str]) -> Float[Tensor, " joint"]:
-        return normalize(embed_texts(self.subject, list(texts), self.device).mean(0), dim=0)
+        return normalize(embed_texts(self.encoder, list(texts), self.device).mean(0), dim=0)

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from imitate.data.corpus import Corpus
 from imitate.data.pixels import read_gray
-from imitate.data.prepared import Prepared
 from imitate.errors import UserError
 from imitate.inference.predictor import Predictor, load
 from imitate.inference.prompts import parse_prompts
@@ -34,7 +34,7 @@ class Request(NamedTuple):
     prepared: Path | None
     k: int
     branch: Branch
-    temperature: float
+    temperature: float | None
     out: str
 
 
@@ -66,7 +66,7 @@ def _classify(predictor: Predictor, request: Request) -> None:
 
 def _retrieve(predictor: Predictor, request: Request) -> None:
     assert request.prepared is not None
-    index = Prepared.open(request.prepared, size=predictor.subject.config.prepared_size)
+    index = Corpus.open(request.prepared, size=predictor.encoder.preprocessing.prepared_size)
     found = []
     for text in request.text:
         table = predictor.retrieve(text=text, index=index, k=request.k, branch=request.branch)

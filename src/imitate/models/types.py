@@ -1,11 +1,11 @@
 """Types of tensors. Shapes are checked at run time under pytest."""
 
-from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
+from typing import NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
 
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-Images = Float[Tensor, "batch 3 height width"]
+Images = Float[Tensor, "batch channels height width"]
 """Normalised radiographs, as an encoder reads them."""
 
 
@@ -32,13 +32,15 @@ class PretrainBatch(TypedDict):
     impression: Float[Tensor, "batch width"]
     has_findings: Bool[Tensor, " batch"]
     has_impression: Bool[Tensor, " batch"]
+    labels: NotRequired[Float[Tensor, "batch classes"]]
 
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """A frozen text encoder. ``name`` identifies its weights: two encoders with one name give one embedding."""
+    """A frozen text encoder. ``identity`` is the digest of its weights and vocabulary, ``name`` is for people."""
 
     name: str
+    identity: str
     width: int
 
     def encode(self, texts: list[str]) -> Float[Tensor, "texts width"]:

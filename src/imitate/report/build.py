@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.report import curves, figures, tables
 from imitate.report.examples import examples
@@ -17,7 +17,6 @@ from imitate.tasks.results import write_text
 
 log = logging.getLogger(__name__)
 TITLE = "Evaluation of chest radiograph encoders"
-CURVES = frozenset({"linear-classification", "finetune-classification", "zero-shot"})
 HOW = (
     "Intervals are 95% percentile intervals of a bootstrap over seeds and patients together; with one seed they do "
     "not hold the variation of training. A value is bold where its interval leaves out the value of the next best; "
@@ -47,14 +46,14 @@ def write_report(results: Sequence[Path], *, out: Path, data: Sequence[Path] = (
     return out
 
 
-def _page(groups: Sequence[Group], folders: Mapping[str, Prepared], *, show_reports: bool) -> Html:
+def _page(groups: Sequence[Group], folders: Mapping[str, Corpus], *, show_reports: bool) -> Html:
     look = figures.styles(list(dict.fromkeys(name for group in groups for name in group.methods)))
     sections = [_section(group, look, folders, show_reports=show_reports) for group in groups]
     return document(TITLE, _head(groups, look), *sections, _foot())
 
 
-def _folders(paths: Sequence[Path]) -> dict[str, Prepared]:
-    return {str(folder.meta["fingerprint"]): folder for folder in map(Prepared.open, paths)}
+def _folders(paths: Sequence[Path]) -> dict[str, Corpus]:
+    return {str(folder.meta["fingerprint"]): folder for folder in map(Corpus.open, paths)}
 
 
 def _head(groups: Sequence[Group], look: figures.Styles) -> Html:
@@ -71,7 +70,7 @@ def _head(groups: Sequence[Group], look: figures.Styles) -> Html:
     )
 
 
-def _section(group: Group, look: figures.Styles, folders: Mapping[str, Prepared], *, show_reports: bool) -> Html:
+def _section(group: Group, look: figures.Styles, folders: Mapping[str, Corpus], *, show_reports: bool) -> Html:
     data = group.data
     where = (
         f"{data['images']:,} images of {data['patients']:,} patients, split {data['split']}, mode {group.mode}, "
@@ -86,7 +85,7 @@ def _section(group: Group, look: figures.Styles, folders: Mapping[str, Prepared]
         tables.main_table(group, look),
         *tables.notes(group),
         *curves.summary(group, look),
-        *(curves.classes(group, runs, look) if group.task in CURVES else []),
+        *(curves.classes(group, runs, look) if group.kind.curves else []),
         *examples(group, runs, folders, show_reports=show_reports),
         *_lost([name for name in read if name not in runs]),
         tables.all_figures(group, look),

@@ -8,7 +8,7 @@ from imitate.report import figures
 from imitate.report.figures import Point, Scored, Styles
 from imitate.report.groups import Group
 from imitate.report.page import Html, details, element, figure
-from imitate.report.tables import WAYS, at_share, headlines, label, trained
+from imitate.report.tables import WAYS, at_share, headlines, label, trained, two_ways
 from imitate.tasks.base import Estimate, Predictions
 
 UNFOLDED = 1  # classes whose curves are shown at once
@@ -17,7 +17,7 @@ Runs = Mapping[str, list[Predictions]]
 
 def summary(group: Group, look: Styles) -> list[Html]:
     """The curves of label efficiency, and the intervals side by side; retrieval has bars."""
-    if group.task == "retrieval":
+    if two_ways(group):
         return _retrieval(group, look)
     drawn = {}
     if len(group.shares) > 1:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.report import figures
 from imitate.report.groups import Group
 from imitate.report.page import Html, details, element, figure, note
@@ -19,7 +19,7 @@ FADED = 0.25  # a box scored below this share of the image's best is left out
 
 
 class Example(NamedTuple):
-    data: Prepared
+    data: Corpus
     run: Predictions
     row: int  # in the run
     place: int  # in the folder
@@ -38,7 +38,7 @@ class Kind(NamedTuple):
 
 
 def examples(
-    group: Group, runs: Mapping[str, list[Predictions]], folders: Mapping[str, Prepared], *, show_reports: bool
+    group: Group, runs: Mapping[str, list[Predictions]], folders: Mapping[str, Corpus], *, show_reports: bool
 ) -> list[Html]:
     """Best, median and worst test image of each method's first seed; without their folder a line that says so."""
     if group.task not in KINDS:

@@ -7,19 +7,11 @@ from typing import Any, NamedTuple
 
 from imitate.errors import UserError
 from imitate.names import Mode
-from imitate.tasks import TASKS
-from imitate.tasks.base import Estimate, Predictions, Published, Results
+from imitate.tasks import find_task, task_names
+from imitate.tasks.base import Estimate, Predictions, Published, Results, Task
 from imitate.tasks.results import read_predictions, read_results
 
 FORMAT_VERSION = 1
-TITLES = {
-    "linear-classification": "Linear classification",
-    "finetune-classification": "Fine-tuned classification",
-    "segmentation": "Segmentation",
-    "detection": "Detection",
-    "retrieval": "Retrieval",
-    "zero-shot": "Zero-shot classification",
-}
 DATA = ("name", "fingerprint", "split", "images", "patients")
 
 
@@ -46,6 +38,10 @@ class Group(NamedTuple):
     methods: dict[str, dict[float, Entry]]
 
     @property
+    def kind(self) -> type[Task]:
+        return find_task(self.task)
+
+    @property
     def entries(self) -> list[Entry]:
         return [entry for shares in self.methods.values() for entry in shares.values()]
 
@@ -55,8 +51,10 @@ class Group(NamedTuple):
 
     @property
     def figures(self) -> list[str]:
-        """Every figure that any of the results has, the main one first."""
-        return list(dict.fromkeys(figure for entry in self.entries for figure in entry.results.metrics))
+        """Every metric that any of the results has, the main one first."""
+        every = list(dict.fromkeys(metric for entry in self.entries for metric in entry.results.metrics))
+        main = self.kind.main_metric(self.mode)
+        return sorted(every, key=lambda metric: metric != main)
 
     @property
     def published(self) -> list[Published]:
@@ -70,7 +68,7 @@ class Group(NamedTuple):
 
     @property
     def title(self) -> str:
-        return f"{TITLES[self.task]} on {self.data['name']}{', mode paper' if self.mode == 'paper' else ''}"
+        return f"{self.kind.title} on {self.data['name']}{', mode paper' if self.mode == 'paper' else ''}"
 
     def at(self, share: float) -> dict[str, Entry]:
         return {name: shares[share] for name, shares in self.methods.items() if share in shares}
@@ -94,7 +92,7 @@ def read_groups(paths: Sequence[Path]) -> list[Group]:
         data = entry.results.data
         key = (entry.results.task, *(data[name] for name in DATA[1:]), entry.results.mode)
         together.setdefault(key, []).append(entry)
-    order = list(TASKS)
+    order = task_names()
     keys = sorted(together, key=lambda key: order.index(key[0]))
     return [_group(together[key]) for key in keys]
 
@@ -105,8 +103,10 @@ def _read(path: Path) -> Results:
         raise UserError(
             f"{path} has format version {results.format_version}, this program reads {FORMAT_VERSION}: evaluate again"
         )
-    if results.task not in TASKS:
-        raise UserError(f"{path} is of the unknown task {results.task!r}; known: {', '.join(TASKS)}")
+    try:
+        find_task(results.task)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     missing = [name for name in DATA if name not in results.data]
     if missing:
         raise UserError(f"{path} does not say the {missing[0]} of its data: evaluate again")

@@ -6,8 +6,6 @@ from imitate.report.groups import Entry, Group
 from imitate.report.tables import headlines, label
 from imitate.tasks.base import Estimate
 
-BESIDE = {"retrieval": ("percentile", "precision@5")}  # figures of both branches that stand beside the headlines
-
 
 def markdown(groups: Sequence[Group]) -> str:
     """A section a group: figures as rows, chance and the methods as columns, in percent with 95% intervals."""
@@ -39,7 +37,7 @@ def _figures(group: Group) -> list[str]:
     chosen = headlines(group)
     for figure in group.figures:
         base, *rest = figure.split("/")
-        beside = base in BESIDE.get(group.task, ()) and rest[:1] == ["both"]
+        beside = base in group.kind.also and rest[:1] == ["both"]
         defined = any(entry.results.metrics[figure].value is not None for entry in _having(group, figure))
         if (beside or base == group.figures[0]) and rest and defined and figure not in chosen:
             chosen.append(figure)

@@ -1,56 +1,34 @@
 """Groups of results as tables: methods as rows, shares of the training patients as columns, in percent."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 
 from imitate.report.figures import Style, Styles
 from imitate.report.groups import Group
 from imitate.report.page import Html, anchor, details, element, join, note, table
-from imitate.tasks import UNTRAINED
+from imitate.tasks import find_task, task_names
 from imitate.tasks.base import Estimate
 
-HEADLINES: dict[str, tuple[str, ...]] = {
-    "linear-classification": ("auroc", "accuracy"),
-    "finetune-classification": ("auroc", "accuracy"),
-    "segmentation": ("dice", "dice_positives", "false_positive_rate"),
-    "detection": ("map", "froc"),
-    "retrieval": tuple(f"recall@{k}/both/{way}" for way in ("image-to-text", "text-to-image") for k in (1, 5, 10)),
-    "zero-shot": ("auroc", "average-precision", "accuracy"),
-}
-NAMES = {
-    "auroc": "AUROC",
-    "average-precision": "average precision",
-    "oracle-max-f1": "F1 at the best threshold (oracle)",
-    "dice": "Dice",
-    "dice_positives": "Dice, positives only",
-    "dice_micro": "Dice, all pixels together",
-    "dice_batched": "Dice, mean of batches",
-    "false_positive_rate": "false-positive rate",
-    "map": "mAP, IoU .40 to .75",
-    "map_coco": "mAP, IoU .50 to .95",
-    "ap50": "AP, IoU .50",
-    "map_paper": "mAP as published",
-    "froc": "FROC sensitivity",
-    "image_auroc": "AUROC of whole images",
-    "kaggle": "challenge metric of RSNA",
-    "mean-recall": "mean recall",
-    "percentile": "percentile rank",
-}
 WAYS = {"image-to-text": "image → text", "text-to-image": "text → image"}
-FALLING = frozenset({"false_positive_rate"})  # less is better
 PAPER = "Mode paper keeps the sizes and quirks of published tables, to stand beside them: never compare it with clean."
-PLAIN = ("random", "pixels")
-LACKING = "Acquisition alone lifts a probe well above chance. To see what was learned, add the plain rows of"
-CHANCE = {
-    "segmentation": "Chance is the predictor that never finds anything: where most images are empty, its Dice is high.",
-    "retrieval": "Chance is a random order, exactly. “Images exchanged” is the same model with its images permuted: "
-    "what it scores without looking at the right image.",
-}
+LACKING = "Acquisition alone lifts a probe well above chance. To see what was learned, add the baselines"
+
+
+@cache
+def _names() -> Mapping[str, str]:
+    own = {metric: name for task in task_names() for metric, name in find_task(task).names.items()}
+    return {"auroc": "AUROC", "average-precision": "average precision", **own}
+
+
+def two_ways(group: Group) -> bool:
+    """Whether its metrics are of two directions, as those of retrieval are."""
+    return any(metric.rpartition("/")[2] in WAYS for metric in group.figures)
 
 
 def label(figure: str) -> str:
-    """What a table calls a figure such as ``auroc/Edema``."""
+    """What a table calls a metric such as ``auroc/Edema``."""
     base, *parts = figure.split("/")
-    named = NAMES.get(base, base.replace("recall@", "R@").replace("precision@", "P@"))
+    named = _names().get(base, base.replace("recall@", "R@").replace("precision@", "P@"))
     if base == "froc" and parts:
         parts = [f"{parts[0]} false positives an image"]
     return " · ".join([named, *(WAYS.get(part, part) for part in parts)])
@@ -60,7 +38,7 @@ def headlines(group: Group) -> list[str]:
     """The figures of the first table: the main one, then those that it must be read beside."""
     main, *others = group.figures
     quoted = [figure for each in group.published for row in each.rows.values() for figure in row]
-    chosen = [figure for figure in dict.fromkeys([*HEADLINES[group.task], *quoted]) if figure in others]
+    chosen = [figure for figure in dict.fromkeys([*group.kind.beside, *quoted]) if figure in others]
     return [main, *sorted(chosen, key=lambda figure: figure.endswith("text-to-image"))]
 
 
@@ -92,7 +70,7 @@ def main_table(group: Group, look: Styles) -> Html:
     chosen, shares = headlines(group), group.shares
     columns: dict[str, list[str]] = {}
     for figure in chosen:
-        if group.task == "retrieval":
+        if two_ways(group):
             name, *parts = label(figure).split(" · ")
             columns.setdefault(parts[-1] if parts else name, []).extend([name] if parts else [])
         else:
@@ -126,9 +104,9 @@ def all_figures(group: Group, look: Styles) -> Html:
 def notes(group: Group) -> list[Html]:
     """What a reader must know to read the tables of this group."""
     written = []
-    if group.task in CHANCE:
-        written.append(note(CHANCE[group.task]))
-    if missing := _missing_plain(group):
+    if group.kind.about_chance:
+        written.append(note(group.kind.about_chance))
+    if missing := _missing_baselines(group):
         written.append(note(f"{LACKING} {' and '.join(missing)}: imitate evaluate --beside {' '.join(missing)}."))
     for each in group.published:
         told = f"{each.source}{f' ({each.note})' if each.note else ''}"
@@ -158,7 +136,7 @@ def key(name: str, style: Style) -> Html:
 
 
 def trained(group: Group) -> bool:
-    return group.task not in UNTRAINED
+    return group.kind.trains
 
 
 def at_share(group: Group, share: float) -> str:
@@ -192,13 +170,13 @@ def _told(group: Group, figures: Sequence[str]) -> list[Html]:
 
 def _cells(group: Group, figure: str, share: float, names: Sequence[str]) -> list[Html]:
     found = group.estimates(figure, share)
-    best = _best(found, figure)
+    best = _best(found, larger_is_better=group.kind.larger_is_better.get(figure, True))
     return [_cell(found.get(name), bold=name == best) for name in names]
 
 
-def _best(found: dict[str, Estimate], figure: str) -> str | None:
+def _best(found: dict[str, Estimate], *, larger_is_better: bool) -> str | None:
     """The best method, where its interval leaves out the value of the next; None where none is so clear."""
-    sign = -1 if figure in FALLING else 1
+    sign = 1 if larger_is_better else -1
     ranked = sorted(((sign * each.value, name) for name, each in found.items() if each.value is not None), reverse=True)
     if len(ranked) < 2:
         return None
@@ -219,12 +197,10 @@ def _levels(group: Group, figures: list[str]) -> list[tuple[str, list[str]]]:
     ]
 
 
-def _missing_plain(group: Group) -> list[str]:
-    """The plain rows that a probe's table has not."""
-    if group.task != "linear-classification":
-        return []
+def _missing_baselines(group: Group) -> list[str]:
+    """The baselines that the table lacks."""
     seen = {name for entry in group.entries for name in entry.results.encoders}
-    return [name for name in PLAIN if name not in seen]
+    return [name for name in group.kind.baselines if name not in seen]
 
 
 def _published(group: Group, figures: Sequence[str]) -> list[tuple[str, Sequence[str]]]:

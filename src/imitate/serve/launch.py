@@ -23,13 +23,13 @@ def launch(
     if password is None and not local:
         raise UserError(f"--host {host} lets others in: set the environment variable {PASSWORD}, or leave --host out")
     with _listen(host, port) as listener:
-        from imitate.data.prepared import Prepared
+        from imitate.data.corpus import Corpus
         from imitate.inference.predictor import load
         from imitate.serve.server import create, web_server
         from imitate.serve.service import Service
 
         predictor = load(model, revision=revision, device=device)
-        prepared = None if index is None else Prepared.open(index, size=predictor.subject.config.prepared_size)
+        prepared = None if index is None else Corpus.open(index, size=predictor.encoder.preprocessing.prepared_size)
         app = create(Service(predictor, prepared), password=password, local=local)
         shown = f"[{host}]" if ":" in host else host
         log.info("the viewer is at http://%s:%d (Ctrl-C ends it)", shown, listener.getsockname()[1])

@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from imitate.config import Config
-from imitate.inference.predictor import TEMPERATURE
 from imitate.inference.prompts import Prompts
 from imitate.names import Branch
 
@@ -32,7 +31,7 @@ class ClassifyQuestion(Question):
     """A class by two sets of sentences, or by a phrase; without prompts the built-in classes."""
 
     prompts: Annotated[dict[Name, Text | Pair], Field(min_length=1, max_length=50)] | None = None
-    temperature: float = Field(TEMPERATURE, gt=0, le=100)
+    temperature: float | None = Field(None, gt=0, le=100)
 
 
 class HeatmapQuestion(Question):
@@ -108,7 +107,7 @@ class About(BaseModel):
     backbone: str
     index: str | None
     max_bytes: int
-    temperature: float = TEMPERATURE
+    temperature: float  # of the model, unless a question says another
     prompts: dict[str, Pair]
     examples: list[Example]
 

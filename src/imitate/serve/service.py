@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference.predictor import Predictor
 from imitate.inference.prompts import choose_prompts
@@ -27,11 +27,11 @@ MAX_BYTES = 64 * 2**20  # of a file: the largest detectors give 45 MB
 class Service:
     """Its methods but ``find`` and ``keep`` take time, and must not run at the same time."""
 
-    def __init__(self, predictor: Predictor, index: Prepared | None = None) -> None:
-        if predictor.subject.text is None:
+    def __init__(self, predictor: Predictor, index: Corpus | None = None) -> None:
+        if not predictor.encoder.has_text:
             raise UserError(
-                f"{predictor.subject.name} has no text encoder, and could answer nothing: "
-                "keep text/ beside model/, or import with --text"
+                f"{predictor.encoder.lacks}, and could answer nothing: keep text/ beside model/, import with --text, "
+                "or pre-train with an objective that reads text"
             )
         self.predictor, self.index = predictor, index
         self._uploads: OrderedDict[str, Held] = OrderedDict()
@@ -91,8 +91,9 @@ class Service:
             for id_, held in self._examples.items()
         ]
         return About(
-            model="/".join(Path(self.predictor.subject.name).parts[-2:]),  # of a path no more than of a hub id
-            backbone=self.predictor.subject.config.backbone,
+            model="/".join(Path(self.predictor.encoder.name).parts[-2:]),  # of a path no more than of a hub id
+            backbone=self.predictor.encoder.backbone,
+            temperature=self.predictor.encoder.temperature,
             index=None if self.index is None else self.index.root.name,
             max_bytes=MAX_BYTES,
             prompts=self._built_in(),
@@ -100,14 +101,14 @@ class Service:
         )
 
     def _built_in(self) -> dict[str, Pair]:
-        assert self.predictor.subject.text is not None
+        assert self.predictor.encoder.text is not None
         try:
-            chosen = choose_prompts(None, self.predictor.subject.text)
+            chosen = choose_prompts(None, self.predictor.encoder.text)
         except UserError:  # reports of another language: the user brings all words
             return {}
         return {name: Pair(**each.model_dump()) for name, each in chosen.items()}
 
-    def _read_index(self, index: Prepared) -> None:
+    def _read_index(self, index: Corpus) -> None:
         """Now, so that nobody waits later; this also finds what a folder lacks."""
         example = next(iter(self._examples.values()))
         branches: tuple[Branch, ...] = ("both", "findings", "impression")

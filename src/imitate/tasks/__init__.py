@@ -1,11 +1,16 @@
-"""The tasks that measure an encoder, by name; a task's module is imported when it is asked for."""
+"""The tasks that measure an encoder, by name: the built-in ones, and those of the entry-point group imitate.tasks."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from imitate.config import plugins
+from imitate.errors import UserError
+
 if TYPE_CHECKING:
+    from imitate.data.corpus import Corpus
+    from imitate.inference.encoder import Encoder
     from imitate.tasks.base import Task
 
 TASKS: dict[str, str] = {
@@ -16,10 +21,44 @@ TASKS: dict[str, str] = {
     "retrieval": "retrieval.Retrieval",
     "zero-shot": "zero_shot.ZeroShot",
 }
-UNTRAINED: frozenset[str] = frozenset({"retrieval", "zero-shot"})
+"""In the order of a report's sections; a task's module is imported when it is asked for."""
+NEEDS = frozenset({"labels", "masks", "boxes", "text"})
 
 
-def task_class(name: str) -> type[Task]:
-    module, attribute = TASKS[name].split(".")
-    found: type[Task] = getattr(import_module(f"{__name__}.{module}"), attribute)
+def task_names() -> list[str]:
+    return [*TASKS, *(name for name in plugins("imitate.tasks") if name not in TASKS)]
+
+
+def find_task(name: str) -> type[Task]:
+    """UserError lists the names; also where a task of another package needs what is not known here."""
+    if name in TASKS:
+        module, attribute = TASKS[name].split(".")
+        found: type[Task] = getattr(import_module(f"{__name__}.{module}"), attribute)
+        return found
+    others = plugins("imitate.tasks")
+    if name not in others:
+        raise UserError(f"there is no task {name!r}; there are {', '.join(task_names())}")
+    found = others[name].load()
+    if unknown := sorted(found.needs - NEEDS):
+        raise UserError(f"task {name} needs {', '.join(unknown)}: a task can need {', '.join(sorted(NEEDS))}")
     return found
+
+
+def check_data(task: Task, data: Corpus) -> None:
+    """UserError where the folder lacks what the task needs."""
+    lacking = {
+        "labels": not data.classes,
+        "masks": data.masks is None,
+        "boxes": "boxes" in task.needs and not data.box_counts().any(),
+    }
+    for need in sorted(task.needs & {key for key, missing in lacking.items() if missing}):
+        raise UserError(f"{task.name} needs {need}, {data.root} has none: prepare a source that brings them")
+
+
+def check_encoder(task: Task, encoder: Encoder) -> None:
+    """UserError where the task compares images with text and the encoder has none."""
+    if "text" in task.needs and not encoder.has_text:
+        raise UserError(
+            f"{task.name} compares images with text, {encoder.lacks}: "
+            "give the folder of a pre-training run, or random with --like RECIPE"
+        )

@@ -5,7 +5,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from imitate.config import ImitateConfig
+from imitate.config import Preprocessing
 from imitate.data.augment import normalise
 from imitate.models.types import Images
 
@@ -14,20 +14,20 @@ BLUR = (0.1, 2.0)  # range of the standard deviation in pixels
 RADIUS = 6  # pixels of the blur's kernel on either side
 
 
-def cropped_view(images: UInt8[Tensor, "batch size size"], config: ImitateConfig, generator: torch.Generator) -> Images:
+def cropped_view(images: UInt8[Tensor, "batch size size"], config: Preprocessing, generator: torch.Generator) -> Images:
     """A random crop of ``config.image_size``, normalised."""
     return normalise(_crop(images, config.image_size, generator), config)
 
 
 def jittered_view(
-    images: UInt8[Tensor, "batch size size"], config: ImitateConfig, generator: torch.Generator
+    images: UInt8[Tensor, "batch size size"], config: Preprocessing, generator: torch.Generator
 ) -> Images:
     """A random crop, then brightness and contrast (p .8)."""
     return normalise(_jitter(_crop(images, config.image_size, generator), generator), config)
 
 
 def distorted_view(
-    images: UInt8[Tensor, "batch size size"], config: ImitateConfig, generator: torch.Generator
+    images: UInt8[Tensor, "batch size size"], config: Preprocessing, generator: torch.Generator
 ) -> Images:
     """A random crop, then brightness and contrast (p .8), blur (p .5) and a horizontal flip (p .5).
 

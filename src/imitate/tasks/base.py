@@ -1,6 +1,7 @@
-"""What every task has in common: its subject, its contract, its results."""
+"""What every task has in common: its contract and its results."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -8,8 +9,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from imitate.config import Config
-from imitate.data.prepared import Prepared
-from imitate.inference.encoder import Subject
+from imitate.data.corpus import Corpus
+from imitate.inference.encoder import Encoder
 from imitate.names import Mode
 
 Predictions = dict[str, np.ndarray]
@@ -28,7 +29,7 @@ class Budget(NamedTuple):
 
 
 class Estimate(Config):
-    """A figure with its interval and the levels to read it against; ``value`` None means undefined, ``note`` why."""
+    """A metric with its interval and the levels to read it against; ``value`` None means undefined, ``note`` why."""
 
     value: float | None
     low: float | None = None
@@ -39,35 +40,59 @@ class Estimate(Config):
 
 
 class Task(Config, ABC):
-    """Fit on the training part, predict the test part, measure any subset of the predictions."""
+    """Fit on the training part, predict the test part, measure any subset of the predictions.
+
+    The class variables are all that tables, reports and comparisons know of a task.
+    """
 
     name: ClassVar[str]
-    needs: ClassVar[frozenset[str]]  # among labels, masks, boxes, text
+    title: ClassVar[str]
+    needs: ClassVar[frozenset[str]]  # among tasks.NEEDS
+    headline: ClassVar[str]  # the main metric
+    paper_headline: ClassVar[str] = ""  # the main metric in mode paper, where it is another
+    beside: ClassVar[tuple[str, ...]] = ()  # metrics that the main one must be read beside
+    also: ClassVar[tuple[str, ...]] = ()  # further metrics of both sections for a Markdown table
+    larger_is_better: ClassVar[Mapping[str, bool]] = {}  # metrics for which it is not: {"error": False}
+    trains: ClassVar[bool] = True  # False: a fraction of the training patients has no meaning
+    curves: ClassVar[bool] = False  # predictions hold target, score and classes, of which ROC curves are drawn
+    baselines: ClassVar[tuple[str, ...]] = ()  # models without which its tables are not to be read
+    names: ClassVar[Mapping[str, str]] = {}  # what tables call its metrics, where that is not the metric's own name
+    about_chance: ClassVar[str] = ""  # what the level of chance is, for the reader of a table
+
+    projections: tuple[str, ...] | None = None  # of the images that take part; None: as the folder has it
+
+    @classmethod
+    def main_metric(cls, mode: Mode) -> str:
+        return cls.paper_headline if mode == "paper" and cls.paper_headline else cls.headline
+
+    def selected(self, data: Corpus) -> Corpus:
+        """The images that take part."""
+        return data if self.projections is None else data.select(self.projections)
 
     @abstractmethod
-    def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
+    def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
         """Train what the task trains, with this seed and share of patients; predictions of the test images."""
 
     @abstractmethod
     def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
-        """Named figures over ``rows`` (indices, repeats allowed: a bootstrap sample); NaN where undefined.
+        """Named metrics over ``rows`` (indices, repeats allowed: a bootstrap sample); NaN where undefined.
 
-        A per-class figure is named ``auroc/Edema``; the main one comes first.
+        A per-class metric is named ``auroc/Edema``; the main one comes first.
         """
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
-        """The exact chance level of those figures that have one."""
+        """The exact chance level of those metrics that have one."""
         return {}
 
     def shuffled(self, predictions: Predictions) -> dict[str, float]:
-        """The level of this model with its images exchanged, for those figures that have one."""
+        """The level of this model with its images exchanged, for those metrics that have one."""
         return {}
 
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         """``measure`` for many bootstrap samples, ``counts[s, i]`` times row i in sample s; override it to be fast."""
         rows = np.arange(counts.shape[1])
         measured = [self.measure(predictions, np.repeat(rows, drawn)) for drawn in counts]
-        return {name: np.array([figures.get(name, np.nan) for figures in measured]) for name in measured[0]}
+        return {name: np.array([each.get(name, np.nan) for each in measured]) for name in measured[0]}
 
 
 class Published(Config):
@@ -100,7 +125,7 @@ class Results(Config):
     settings: dict[str, Any]
     metrics: dict[str, Estimate]  # intervals over seeds and patients together; per-class ones are named metric/class
     per_seed: list[dict[str, float]]
-    encoders: list[str] = Field([])  # the subjects' own names: random and pixels are the plain rows of a probe's table
+    encoders: list[str] = Field([])  # the encoders' own names: random and pixels are the baselines of a probe's table
     published: Published | None = None  # what the recipe quotes to stand beside
     predictions: str | None = None  # .npz beside the JSON: arrays named <seed>/<field>
     versions: dict[str, str]

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from imitate.data.augment import evaluation_view
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
-from imitate.inference.encoder import Subject
+from imitate.inference.encoder import Encoder
 from imitate.models.types import Images
 from imitate.statistics import metrics
 from imitate.tasks.augmentation import cropped_view, distorted_view, jittered_view
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 class Problem(NamedTuple):
     """The labelled images of a prepared folder."""
 
-    data: Prepared
+    data: Corpus
     rows: Parts
     target: Float[Tensor, "images classes"]  # of the whole folder; NaN where unknown
     classes: list[str]  # the columns of target
@@ -46,18 +46,22 @@ class Classification(Fitting, Task):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
+    headline: ClassVar[str] = "auroc"
+    beside: ClassVar[tuple[str, ...]] = ("accuracy",)
+    curves: ClassVar[bool] = True
 
     split: str = "test"
     macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
 
     @abstractmethod
-    def logits(self, subject: Subject, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
+    def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
         """Of the test images, after fitting on the training ones."""
 
-    def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
+    def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
         """``score`` holds logits, or log-probabilities of exclusive classes: neither saturates into ties."""
-        problem = labelled(data, budget, split=self.split)
-        logits = self.logits(subject, problem, budget).float().cpu()
+        problem = labelled(self.selected(data), budget, split=self.split)
+        data = problem.data
+        logits = self.logits(encoder, problem, budget).float().cpu()
         table = data.table.iloc[problem.rows.test]
         return {
             "target": problem.target[problem.rows.test].numpy(),
@@ -95,27 +99,30 @@ class LinearClassification(Classification):
     """
 
     name: ClassVar[str] = "linear-classification"
+    title: ClassVar[str] = "Linear classification"
+    baselines: ClassVar[tuple[str, ...]] = ("random", "pixels")
 
     path: Literal["cached", "augmented"] = "cached"
     decays: tuple[PositiveFloat, ...] = Field((10.0, 1.0, 0.1, 0.01, 0.001, 0.0001), min_length=1)  # of the weights
+    augmentation: Literal["crop", "distort"] = "crop"  # of the augmented path: random crops, or flips and affine maps
     folds: int = Field(0, ge=0)  # 0: the folder's own splits
 
-    def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
+    def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
         if not self.folds:
-            return super().predict(subject, data, budget)
+            return super().predict(encoder, data, budget)
         parts = [
-            super(LinearClassification, self).predict(subject, fold, budget)
-            for fold in data.folds(self.folds, test=self.split)
+            super(LinearClassification, self).predict(encoder, fold, budget)
+            for fold in self.selected(data).folds(self.folds, test=self.split)
         ]
         each = {name: [part[name] for part in parts] for name in parts[0]}
         return {name: arrays[0] if name == "classes" else np.concatenate(arrays) for name, arrays in each.items()}
 
-    def logits(self, subject: Subject, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
+    def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
         if self.path == "augmented" or budget.mode == "paper":
-            return self._augmented(subject, problem, budget)
+            return self._augmented(encoder, problem, budget)
         target = problem.target.to(budget.device)
         train, validation, test = (
-            pooled_features(subject, problem.data, rows, budget).to(budget.device) for rows in problem.rows
+            pooled_features(encoder, problem.data, rows, budget).to(budget.device) for rows in problem.rows
         )
         standardise(train, validation, test)
         best, logits = math.inf, torch.empty(0, 0)
@@ -129,30 +136,30 @@ class LinearClassification(Classification):
             best, logits = figure, linear(test)
         return logits
 
-    def _augmented(self, subject: Subject, problem: Problem, budget: Budget) -> Tensor:
+    def _augmented(self, encoder: Encoder, problem: Problem, budget: Budget) -> Tensor:
         data, rows, exclusive = problem.data, problem.rows, problem.exclusive
         target = problem.target.to(budget.device)
-        encoder = subject.encoder.to(budget.device)
-        view = distorted_view if data.meta["source"] == "chexpert" else cropped_view
+        image = encoder.image.to(budget.device)
+        view = distorted_view if self.augmentation == "distort" else cropped_view
         checked = rows.validation
         if budget.mode == "paper" and len(checked) >= self.batch_size:
             checked = np.concatenate(batches(checked, self.batch_size, drop_last=True))
         validation, test = (
-            pooled_features(subject, data, part, budget).to(budget.device) for part in (checked, rows.test)
+            pooled_features(encoder, data, part, budget).to(budget.device) for part in (checked, rows.test)
         )
         with seeded(budget.seed):
             head = nn.Linear(test.shape[1], target.shape[1]).to(budget.device)
 
         def step(chosen: np.ndarray, generator: torch.Generator) -> Tensor:
             with torch.no_grad():
-                images = view(pixels(data, chosen, budget.device), subject.config, generator)
-                features = encoder(images).pooled
+                images = view(pixels(data, chosen, budget.device), encoder.preprocessing, generator)
+                features = image(images).pooled
             return loss(head(features), target[chosen], exclusive)
 
         def validate() -> float:
             return float(loss(head(validation), target[checked], exclusive))
 
-        with frozen(encoder):
+        with frozen(image):
             fit(head, settings=self, budget=budget, rows=rows.train, step=step, validate=validate)
         with torch.no_grad():
             return head(test)
@@ -162,6 +169,7 @@ class FinetuneClassification(Classification):
     """All weights of a copy of the encoder, deeper layers faster than shallow ones, by validation loss."""
 
     name: ClassVar[str] = "finetune-classification"
+    title: ClassVar[str] = "Fine-tuned classification"
 
     learning_rate: float = Field(3e-4, gt=0)
     weight_decay: float = Field(0.05, ge=0)
@@ -169,22 +177,22 @@ class FinetuneClassification(Classification):
     warmup: float = Field(0.05, ge=0, lt=1)
     layer_decay: float = Field(0.85, gt=0, le=1)
 
-    def logits(self, subject: Subject, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
+    def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
         data, rows = problem.data, problem.rows
         target = problem.target.to(budget.device)
         with seeded(budget.seed):
-            model = Classifier(copy.deepcopy(subject.encoder), subject.encoder.width, target.shape[1]).to(budget.device)
+            model = Classifier(copy.deepcopy(encoder.image), encoder.image.width, target.shape[1]).to(budget.device)
         model.requires_grad_(True)
 
         def read(part: np.ndarray) -> Tensor:
             views = (
-                evaluation_view(pixels(data, chosen, budget.device), subject.config)
+                evaluation_view(pixels(data, chosen, budget.device), encoder.preprocessing)
                 for chosen in batches(part, self.batch_size)
             )
             return torch.cat([model(images) for images in views])
 
         def step(chosen: np.ndarray, generator: torch.Generator) -> Tensor:
-            images = jittered_view(pixels(data, chosen, budget.device), subject.config, generator)
+            images = jittered_view(pixels(data, chosen, budget.device), encoder.preprocessing, generator)
             return loss(model(images), target[chosen], problem.exclusive)
 
         def validate() -> float:
@@ -210,7 +218,7 @@ class Classifier(nn.Module):
         return self.head(self.norm(self.encoder(images).pooled))
 
 
-def labelled(data: Prepared, budget: Budget, *, split: str) -> Problem:
+def labelled(data: Corpus, budget: Budget, *, split: str) -> Problem:
     """The parts of the folder without the images that have no label at all, and the classes that training knows.
 
     UserError where none validates or tests, or the training images hold every class with one label only.
@@ -226,8 +234,8 @@ def labelled(data: Prepared, budget: Budget, *, split: str) -> Problem:
     train = target[rows.train]
     if not ((train == 1).any(0) & (train == 0).any(0)).any():
         raise UserError(f"the {len(train)} training images hold no class with both labels: raise --fraction")
-    if data.meta["source"] == "covidx":
-        log.warning("COVIDx: the images' origin all but determines their class, so a high accuracy says little")
+    if caution := data.meta.get("traits", {}).get("caution"):
+        log.warning("%s", caution)
     classes = [name for name, known in zip(data.classes, taught, strict=True) if known]
     return Problem(data, rows, torch.from_numpy(target), classes, metrics.exclusive(target[has_any]))
 

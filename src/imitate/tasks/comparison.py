@@ -13,7 +13,7 @@ from rich.table import Table
 from imitate.config import Config, validate
 from imitate.errors import UserError
 from imitate.statistics import resampling
-from imitate.tasks import TASKS, task_class
+from imitate.tasks import find_task
 from imitate.tasks.base import Predictions, Results, Task
 from imitate.tasks.results import check_out, read_predictions, read_results, write_text
 
@@ -92,9 +92,7 @@ def _drawn(measured: Measured, first: Measured, resamples: int) -> dict[str, res
 
 def _read(path: Path) -> Measured:
     results = read_results(path)
-    if results.task not in TASKS:
-        raise UserError(f"{path} is of the unknown task {results.task!r}; known: {', '.join(TASKS)}")
-    task = validate(task_class(results.task), results.settings, where=f"settings in {path}")
+    task = validate(find_task(results.task), results.settings, where=f"settings in {path}")
     return Measured(results.model, path, results, task, read_predictions(results, path))
 
 

@@ -10,11 +10,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from imitate.config import ImitateConfig
+from imitate.config import Preprocessing
 from imitate.data.augment import normalise
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
-from imitate.inference.encoder import Subject
+from imitate.inference.encoder import Encoder
 from imitate.models.pyramid import Adaptation, Pyramid
 from imitate.models.types import Images
 from imitate.tasks.base import Budget, Predictions
@@ -32,10 +32,10 @@ class Dense(Fitting):
 
 
 class WholeImages(NamedTuple):
-    """Prepared images squashed to a network's input, without the crop of other tasks: the border counts too."""
+    """Corpus images squashed to a network's input, without the crop of other tasks: the border counts too."""
 
-    data: Prepared
-    config: ImitateConfig
+    data: Corpus
+    config: Preprocessing
     size: int
     device: str
 
@@ -60,27 +60,27 @@ def _squash(values: Tensor, size: int) -> Gray:
     return squashed.squeeze(1).clamp(0, 1)
 
 
-def whole_images(subject: Subject, data: Prepared, budget: Budget, settings: Dense) -> WholeImages:
-    return WholeImages(data, subject.config, settings.image_size or subject.config.image_size, budget.device)
+def whole_images(encoder: Encoder, data: Corpus, budget: Budget, settings: Dense) -> WholeImages:
+    return WholeImages(
+        data, encoder.preprocessing, settings.image_size or encoder.preprocessing.image_size, budget.device
+    )
 
 
-def pyramid(subject: Subject, budget: Budget, settings: Dense) -> Pyramid:
-    """Of a copy, so that the subject stays as it is; in mode ``paper`` a frozen encoder's BatchNorm drifts."""
+def pyramid(encoder: Encoder, budget: Budget, settings: Dense) -> Pyramid:
+    """Of a copy, so that the encoder stays as it is; in mode ``paper`` a frozen encoder's BatchNorm drifts."""
     adaptation: Adaptation = "trained"
     if settings.freeze:
         adaptation = "drifting" if budget.mode == "paper" else "frozen"
-    levels = Pyramid(copy.deepcopy(subject.encoder), adaptation)
+    levels = Pyramid(copy.deepcopy(encoder.image), adaptation)
     if size := settings.image_size:
         try:
             levels(torch.zeros((1, 3, size, size), device=next(levels.parameters()).device))
         except AssertionError as error:  # timm's, of a ViT with embeddings for one size
-            raise UserError(
-                f"{subject.encoder.name} takes no images of {size} px ({error}): unset image_size"
-            ) from error
+            raise UserError(f"{encoder.image.name} takes no images of {size} px ({error}): unset image_size") from error
     return levels
 
 
-def identity(data: Prepared, rows: np.ndarray, budget: Budget) -> Predictions:
+def identity(data: Corpus, rows: np.ndarray, budget: Budget) -> Predictions:
     """The fields that all dense predictions have."""
     table = data.table.iloc[rows]
     return {

@@ -1,5 +1,6 @@
 """Detection with YOLOv3 heads over the encoder's pyramid: mean average precision under each convention, and FROC."""
 
+from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -9,10 +10,10 @@ from pydantic import Field
 from torch import Tensor
 from torchvision.ops import nms
 
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.data.stacked import Stacked
 from imitate.errors import UserError
-from imitate.inference.encoder import Subject
+from imitate.inference.encoder import Encoder
 from imitate.losses.detection import detection_loss
 from imitate.models.yolo import YOLO, anchors, decode
 from imitate.statistics import metrics
@@ -37,7 +38,7 @@ class Objects(NamedTuple):
 
 
 class Detection(Dense, Task):
-    """YOLOv3 heads over the encoder, one class: a box of whatever label is an object. Figures:
+    """YOLOv3 heads over the encoder, one class: a box of whatever label is an object. Metrics:
 
     - ``map``: average precision, mean over IoU .40 to .75 in steps of .05; every image of the split counts.
     - ``map_coco``, ``ap50``: the same over IoU .50 to .95, and at .50.
@@ -47,11 +48,24 @@ class Detection(Dense, Task):
     - ``kaggle``: TP / (TP + FP + FN) of an image's detections scored .5 and more, mean over IoU .40 to .75 and over the
       images that have an object or such a detection: the metric of RSNA's challenge.
     - ``map_paper``: as ``map``, of the detections scored .5 and more, without the images that have no such detection
-      or no object, as published; the main figure in mode ``paper``.
+      or no object, as published; the main metric in mode ``paper``.
     """
 
     name: ClassVar[str] = "detection"
+    title: ClassVar[str] = "Detection"
     needs: ClassVar[frozenset[str]] = frozenset({"boxes"})
+    headline: ClassVar[str] = "map"
+    paper_headline: ClassVar[str] = "map_paper"
+    beside: ClassVar[tuple[str, ...]] = ("froc",)
+    names: ClassVar[Mapping[str, str]] = {
+        "map": "mAP, IoU .40 to .75",
+        "map_coco": "mAP, IoU .50 to .95",
+        "ap50": "AP, IoU .50",
+        "map_paper": "mAP as published",
+        "froc": "FROC sensitivity",
+        "image_auroc": "AUROC of whole images",
+        "kaggle": "challenge metric of RSNA",
+    }
 
     learning_rate: float = Field(5e-4, gt=0)
     weight_decay: float = Field(1e-6, ge=0)
@@ -59,17 +73,18 @@ class Detection(Dense, Task):
     width: int = Field(512, ge=4)  # channels of the coarse head
     confidence: float | None = Field(None, gt=0, lt=1)  # lowest score of a detection; None: .05, in mode paper .5
 
-    def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
+    def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
         """Boxes are corners in prepared pixels, by falling score, padded to 100 with score 0."""
+        data = self.selected(data)
         rows = parts(data, budget, test=self.split)
-        network = self.train(subject, data, budget, rows)
-        boxes, scores = self._detect(network, whole_images(subject, data, budget, self), rows.test, budget)
+        network = self.train(encoder, data, budget, rows)
+        boxes, scores = self._detect(network, whole_images(encoder, data, budget, self), rows.test, budget)
         masked = None if data.masks is None else on_masks(data.masks, rows.test, boxes)
         return identity(data, rows.test, budget) | tabulate(boxes, scores, objects_of(data, rows.test), masked)
 
-    def train(self, subject: Subject, data: Prepared, budget: Budget, rows: Parts) -> YOLO:
+    def train(self, encoder: Encoder, data: Corpus, budget: Budget, rows: Parts) -> YOLO:
         """The network of the best mean average precision on the validation images."""
-        view = whole_images(subject, data, budget, self)
+        view = whole_images(encoder, data, budget, self)
         objects = objects_of(data, np.arange(len(data)))
         for part, some in (("training", rows.train), ("validation", rows.validation)):
             if not objects.counts[some].any():
@@ -78,7 +93,7 @@ class Detection(Dense, Task):
                     "raise --fraction, or prepare a source that has, e.g. rsna"
                 )
         with seeded(budget.seed):
-            network = YOLO(pyramid(subject, budget, self), width=self.width).to(budget.device)
+            network = YOLO(pyramid(encoder, budget, self), width=self.width).to(budget.device)
         sides = anchors(view.size).to(budget.device)
         scale = view.size / data.images.shape[-1]
 
@@ -148,7 +163,7 @@ def _kaggle(matched: np.ndarray, kept: np.ndarray, objects: np.ndarray) -> np.nd
         return np.where(called > 0, hits / (called - hits), np.nan)
 
 
-def objects_of(data: Prepared, rows: np.ndarray) -> Objects:
+def objects_of(data: Corpus, rows: np.ndarray) -> Objects:
     """Corners in prepared pixels; boxes without area are left out."""
     found = [[box for box in data.boxes(int(row)) if box.width > 0 and box.height > 0] for row in rows]
     counts = np.array([len(boxes) for boxes in found])

@@ -4,13 +4,13 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from imitate.config import Config, load_config, validate
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.names import Mode, Resize, TaskName
-from imitate.tasks import UNTRAINED, task_class
+from imitate.tasks import find_task
 from imitate.tasks.base import Published, Task
 
 log = logging.getLogger(__name__)
@@ -35,24 +35,29 @@ class Evaluation(Config):
     fractions: dict[float, dict[str, Any]] = Field({1.0: {}}, min_length=1)  # share of the patients: its own settings
     published: Published | None = None
 
+    @field_validator("task")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        return str(find_task(name).name)
+
     @model_validator(mode="after")
     def _shares(self) -> "Evaluation":
         for share in self.fractions:
             if not 0 < share <= 1:
                 raise ValueError(f"a fraction is in (0, 1], not {share:g}")
-            if share < 1 and self.task in UNTRAINED:
+            if share < 1 and not find_task(self.task).trains:
                 raise ValueError(f"{self.task} trains nothing, a fraction of {share:g} has no meaning: leave it out")
         return self
 
     def tasks(self) -> dict[float, Task]:
         """By share, the smallest first. UserError for settings that the task does not know."""
-        kind, where = task_class(self.task), f"settings of {self.task}"
+        kind, where = find_task(self.task), f"settings of {self.task}"
         return {
             share: validate(kind, {**self.settings, **own}, where=where)
             for share, own in sorted(self.fractions.items())
         }
 
-    def on(self, data: Prepared) -> "Evaluation":
+    def on(self, data: Corpus) -> "Evaluation":
         """Without its published figures where the folder was prepared in another way. UserError: another source."""
         if self.data is None:
             return self

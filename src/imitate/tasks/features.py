@@ -9,53 +9,47 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from imitate.data.augment import evaluation_view
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
-from imitate.inference.encoder import Subject
+from imitate.inference.encoder import Encoder
 from imitate.tasks.base import Budget
 from imitate.tasks.fitting import autocast, batches, frozen, pixels, progress
 
 BATCH = 128
 
 
-def pooled_features(subject: Subject, data: Prepared, rows: np.ndarray, budget: Budget) -> Float[Tensor, "rows width"]:
-    """``subject.encoder(images).pooled`` in float32 on the CPU; read from the budget's cache folder where it is there.
+def pooled_features(encoder: Encoder, data: Corpus, rows: np.ndarray, budget: Budget) -> Float[Tensor, "rows width"]:
+    """``encoder.image(images).pooled`` in float32 on the CPU; read from the budget's cache folder where it is there.
 
     The cache knows an encoder by its weights and structure, so that another checkpoint never finds these features.
     """
     if budget.cache is None:
-        return _encode(subject, data, rows, budget.device)
-    path = budget.cache / "features" / f"{_key(subject, data, rows, budget.device)}.npy"
+        return _encode(encoder, data, rows, budget.device)
+    path = budget.cache / "features" / f"{_key(encoder, data, rows, budget.device)}.npy"
     if path.is_file():
         return torch.from_numpy(np.load(path, allow_pickle=False))
-    features = _encode(subject, data, rows, budget.device)
+    features = _encode(encoder, data, rows, budget.device)
     _save(path, features.numpy())
     return features
 
 
-def _encode(subject: Subject, data: Prepared, rows: np.ndarray, device: str) -> Tensor:
+def _encode(encoder: Encoder, data: Corpus, rows: np.ndarray, device: str) -> Tensor:
     features = torch.empty(0, 0)
-    encoder = subject.encoder.to(device)
-    with frozen(encoder), torch.no_grad(), autocast(device):
+    image = encoder.image.to(device)
+    with frozen(image), torch.no_grad(), autocast(device):
         for i, chosen in enumerate(progress(batches(rows, BATCH), "encoding")):
-            pooled = encoder(evaluation_view(pixels(data, chosen, device), subject.config)).pooled
+            pooled = encoder.features(pixels(data, chosen, device)).pooled
             if not i:
                 features = torch.empty(len(rows), pooled.shape[1])
             if not pooled.isfinite().all():
-                raise UserError(f"{subject.name} gives features that are not finite: take an earlier checkpoint")
+                raise UserError(f"{encoder.name} gives features that are not finite: take an earlier checkpoint")
             features[i * BATCH : i * BATCH + len(chosen)] = pooled
     return features
 
 
-def _key(subject: Subject, data: Prepared, rows: np.ndarray, device: str) -> str:
-    config = subject.config
-    view = (config.image_size, config.mean, config.std, torch.device(device).type)
-    digest = hashlib.sha256(f"{data.meta['fingerprint']} {view} {subject.encoder!r}".encode())
+def _key(encoder: Encoder, data: Corpus, rows: np.ndarray, device: str) -> str:
+    digest = hashlib.sha256(f"{data.meta['fingerprint']} {encoder.identity} {torch.device(device).type}".encode())
     digest.update(rows.astype(np.int64).tobytes())
-    for name, tensor in subject.encoder.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:32]
 
 

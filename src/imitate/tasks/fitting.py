@@ -3,7 +3,7 @@
 A task inherits its settings (``class Segmentation(Fitting, Task)``) and gives ``fit`` two functions::
 
     rows = parts(data, budget, test=self.split)
-    with frozen(subject.encoder), seeded(budget.seed):
+    with frozen(encoder.image), seeded(budget.seed):
         head = Head(...).to(budget.device)
         fit(head, settings=self, budget=budget, rows=rows.train, step=step, validate=validate)
 
@@ -28,7 +28,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from imitate.config import Config
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.statistics.resampling import stored_subset, subset
 from imitate.tasks.base import Budget
@@ -70,7 +70,7 @@ class Parts(NamedTuple):
     test: np.ndarray
 
 
-def parts(data: Prepared, budget: Budget, *, test: str = "test") -> Parts:
+def parts(data: Corpus, budget: Budget, *, test: str = "test") -> Parts:
     """Which images train (the budget's share of the patients), validate (all of ``val``) and test.
 
     Where ``val`` is the test or absent, a fifth of the training patients validates instead.
@@ -87,7 +87,7 @@ def parts(data: Prepared, budget: Budget, *, test: str = "test") -> Parts:
     return Parts(train[~held], train[held], tested)
 
 
-def training_rows(data: Prepared, budget: Budget) -> np.ndarray:
+def training_rows(data: Corpus, budget: Budget) -> np.ndarray:
     """The budget's share of the training images: by patient; in mode ``paper`` by image, as the peers draw it."""
     rows = data.rows("train")
     if budget.fraction >= 1:
@@ -113,7 +113,7 @@ def batches(rows: np.ndarray, size: int, *, drop_last: bool = False) -> list[np.
     return [rows[start : start + size] for start in range(0, stop, size)]
 
 
-def pixels(data: Prepared, rows: np.ndarray, device: str) -> UInt8[Tensor, "batch size size"]:
+def pixels(data: Corpus, rows: np.ndarray, device: str) -> UInt8[Tensor, "batch size size"]:
     return torch.from_numpy(np.array(data.images[rows])).to(device)
 
 

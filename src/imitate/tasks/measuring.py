@@ -12,11 +12,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
-from imitate.inference.encoder import Subject, choose_device
+from imitate.inference.encoder import Encoder, choose_device, load_encoder
 from imitate.names import Mode
 from imitate.statistics import resampling
+from imitate.tasks import check_data, check_encoder
 from imitate.tasks.base import Budget, Estimate, Predictions, Results, Task
 from imitate.tasks.evaluation import planned
 from imitate.tasks.results import check_out, write_results
@@ -59,7 +60,7 @@ def measure(
         raise UserError(f"seeds {seeds}, resamples {resamples}, models {models}: each must be at least 1")
     plan = planned(*request[:2], mode=request.mode, fraction=request.fraction, settings=request.settings)
     tasks = plan.tasks()
-    prepared = Prepared.open(data)
+    prepared = Corpus.open(data)
     plan = plan.on(prepared)
     budget = Budget(mode=plan.mode, device=choose_device(device), cache=cache)
     written = []
@@ -85,15 +86,15 @@ def _with(out: Path, what: str) -> Path:
 
 
 def _measured(
-    task: Task, row: Row, data: Prepared, budget: Budget, *, resamples: int
+    task: Task, row: Row, data: Corpus, budget: Budget, *, resamples: int
 ) -> tuple[Results, list[Predictions]]:
     started = time.perf_counter()
     names, runs = [], []
     for seed, path in enumerate(row.models):
-        subject = _subject(path, row.like, task, data, seed)
-        log.info("%s of %s, %g%% of the patients, seed %d", task.name, subject.name, 100 * budget.fraction, seed)
-        names.append(subject.name)
-        runs.append(task.predict(subject, data, budget._replace(seed=seed)))
+        encoder = _encoder(path, row.like, task, data, budget._replace(seed=seed))
+        log.info("%s of %s, %g%% of the patients, seed %d", task.name, encoder.name, 100 * budget.fraction, seed)
+        names.append(encoder.name)
+        runs.append(task.predict(encoder, data, budget._replace(seed=seed)))
     encoders = list(dict.fromkeys(names))
     per_seed = [task.measure(run) for run in runs]
     results = Results(
@@ -150,28 +151,16 @@ def _note(name: str, figures: dict[str, float], drawn: dict[str, np.ndarray]) ->
     return "; ".join(notes)
 
 
-def _subject(model: str, like: str | None, task: Task, data: Prepared, seed: int) -> Subject:
-    """The encoder, after checking that data and model have what the task needs."""
-    from imitate.inference.encoder import load_subject
-
-    lacking = {
-        "labels": not data.classes,
-        "masks": data.masks is None,
-        "boxes": "boxes" in task.needs and not data.box_counts().any(),
-    }
-    for need in sorted(task.needs & {key for key, missing in lacking.items() if missing}):
-        raise UserError(f"{task.name} needs {need}, {data.root} has none: prepare a source that brings them")
-    subject = load_subject(model, like=like, data=data, seed=seed)
-    Prepared.open(data.root, size=subject.config.prepared_size)
-    if "text" in task.needs and (subject.model is None or subject.text is None):
-        raise UserError(
-            f"{task.name} compares images with text, {model} has no text encoder: "
-            "give the folder of a pre-training run, or random with --like RECIPE"
-        )
-    return subject
+def _encoder(model: str, like: str | None, task: Task, data: Corpus, budget: Budget) -> Encoder:
+    """After checking that data and model have what the task needs."""
+    check_data(task, data)
+    encoder = load_encoder(model, like=like, data=data, seed=budget.seed, cache=budget.cache)
+    Corpus.open(data.root, size=encoder.preprocessing.prepared_size)
+    check_encoder(task, encoder)
+    return encoder
 
 
-def _provenance(data: Prepared, predictions: Predictions, *, split: str) -> dict[str, Any]:
+def _provenance(data: Corpus, predictions: Predictions, *, split: str) -> dict[str, Any]:
     return {
         "name": data.root.resolve().name,
         "source": data.meta["source"],

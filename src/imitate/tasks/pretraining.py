@@ -2,17 +2,18 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from imitate.config import Recipe, read_yaml, validate
 from imitate.data.corpus import Corpus
-from imitate.data.sampler import BatchReader, BatchSampler, training_rows, warm_up
-from imitate.data.text_cache import corpus, text_embeddings
+from imitate.data.sampler import BatchReader, BatchSampler, LabelReader, training_rows, warm_up
+from imitate.data.text_cache import TEXTS, TextCache, TextRows, corpus, no_texts, text_embeddings
 from imitate.errors import UserError
-from imitate.inference.encoder import Subject
+from imitate.inference.encoder import ImitateEncoder
 from imitate.inference.label_texts import texts_of_labels
 from imitate.models.imitate import Imitate, parameter_count, seeded_model
 from imitate.models.text import fit_or_load, load_text_encoder, save_text_encoder
@@ -22,26 +23,46 @@ from imitate.tasks.base import Budget
 from imitate.tasks.retrieval import Retrieval
 from imitate.training.engine import launch, together
 from imitate.training.loop import Job, Validate, fit
+from imitate.training.objectives import find_objective
 from imitate.training.run_folder import claimed, room, settle
 
 log = logging.getLogger(__name__)
 
 
 def run(
-    recipe: Recipe, *, data: Sequence[Path], out: Path, weights: tuple[float, ...] = (), threads: int | None = None
+    recipe: Recipe,
+    *,
+    data: Sequence[Path],
+    out: Path,
+    weights: tuple[float, ...] = (),
+    cache: Path | None = None,
+    threads: int | None = None,
 ) -> Path:
-    """Pre-train, or continue where the run folder ``out`` ends; returns the folder of the model."""
+    """Pre-train, or continue where the run folder ``out`` ends; returns the folder of the model.
+
+    ``cache`` keeps the embeddings of reports, by default ``out``/text_cache.
+    """
     _check_weights(weights, folders=len(data))
     chosen = recipe.resolved()
     prepared = Corpus.open(data, size=chosen.model.prepared_size, projections=chosen.model.projections)
     fabric = launch(chosen.training, threads=threads)
     with together(fabric):
-        finished = _train(fabric, chosen, prepared, out, weights)
+        finished = _train(fabric, chosen, prepared, Places(out, cache or out / "text_cache"), weights)
     if not finished:
         log.info("stopped and saved; the same command continues")
         raise KeyboardInterrupt
     log.info("finished: %s", out / "model")
     return out / "model"
+
+
+class Places(NamedTuple):
+    """Where a run writes."""
+
+    run: Path
+    cache: Path  # of the reports' embeddings
+
+    def texts(self, encoder: TextEncoder | None) -> TextCache | None:
+        return TextCache(encoder, self.cache) if encoder else None
 
 
 def _check_weights(weights: tuple[float, ...], *, folders: int) -> None:
@@ -51,7 +72,7 @@ def _check_weights(weights: tuple[float, ...], *, folders: int) -> None:
         raise UserError(f"--weights {bad[0]:g}: a weight is above 0; a folder that shall not train is not given")
 
 
-def _train(fabric: Any, recipe: Recipe, data: Corpus, out: Path, weights: tuple[float, ...]) -> bool:
+def _train(fabric: Any, recipe: Recipe, data: Corpus, places: Places, weights: tuple[float, ...]) -> bool:
     """The first process makes the run folder, the others take it from there; False if a signal stopped the run."""
     recorded = {
         "paths": [str(each.root) for each in data.each],
@@ -60,25 +81,36 @@ def _train(fabric: Any, recipe: Recipe, data: Corpus, out: Path, weights: tuple[
     }
     if recipe.labels_as_text:
         data = data.filled(texts_of_labels)
+    out = places.run
     if not fabric.is_global_zero:
         fabric.barrier()
-        return fit(_job(fabric, _settled(out), data, load_text_encoder(out / "text"), out, weights))
-    with claimed(out), room(out):  # mistakes in the recipe show before anything is written
+        recipe = _settled(out)
+        encoder = load_text_encoder(out / "text") if recipe.model.reads_text else None
+        return fit(_job(fabric, recipe, data, places.texts(encoder), out, weights))
+    with claimed(out), room(out):
         recipe, encoder = _with_text(recipe, data, out)
-        job = _job(fabric, recipe, data, encoder, out, weights)
+        # Mistakes in the recipe show before anything is written
+        job = _job(fabric, recipe, data, places.texts(encoder), out, weights)
         settle(out, recipe, recorded)
-        if not (out / "text" / "text.json").is_file():
+        if encoder and not (out / "text" / "text.json").is_file():
             save_text_encoder(encoder, out / "text")
         fabric.barrier()
         return fit(job)
 
 
-def _with_text(recipe: Recipe, data: Corpus, out: Path) -> tuple[Recipe, TextEncoder]:
-    """The recipe completed with what the data decide, and its text encoder, after embedding all reports with it."""
-    known = (out / "text" / "text.json").is_file()
-    encoder = load_text_encoder(out / "text") if known else fit_or_load(recipe.text, corpus(data))
-    text_embeddings(data, encoder)
-    found = {"text_width": encoder.width, "resize": data.resize}
+def _with_text(recipe: Recipe, data: Corpus, out: Path) -> tuple[Recipe, TextEncoder | None]:
+    """The recipe completed with what the data decide, and its text encoder where the objective reads text."""
+    objective = find_objective(recipe.objective.name)
+    if "labels" in objective.needs and not data.classes:
+        raise UserError(
+            f"objective {recipe.objective.name} needs labels, {data.root} has none: prepare a source with them"
+        )
+    found: dict[str, Any] = {"resize": data.resize, "reads_text": objective.reads_text}
+    encoder = None
+    if objective.reads_text:
+        known = (out / "text" / "text.json").is_file()
+        encoder = load_text_encoder(out / "text") if known else fit_or_load(recipe.text, corpus(data))
+        found["text_width"] = encoder.width
     return recipe.model_copy(update={"model": recipe.model.model_copy(update=found)}), encoder
 
 
@@ -88,32 +120,41 @@ def _settled(out: Path) -> Recipe:
     return validate(Recipe, values, where=str(out / "config.yaml"))
 
 
-def _job(fabric: Any, recipe: Recipe, data: Corpus, encoder: TextEncoder, out: Path, weights: tuple[float, ...]) -> Job:
-    seed = recipe.training.seed
+def _job(
+    fabric: Any, recipe: Recipe, data: Corpus, texts: TextCache | None, out: Path, weights: tuple[float, ...]
+) -> Job:
+    objective, seed = find_objective(recipe.objective.name), recipe.training.seed
     model = seeded_model(recipe.model, pretrained=recipe.pretrained, seed=seed)
-    rows = training_rows(data, textless=_compares_views(recipe))
+    rows = training_rows(data, textless=_compares_views(recipe), every=not objective.reads_text)
     sampler = BatchSampler(rows, weights=weights, batch_size=recipe.training.batch_size, seed=seed)
     log.info("%.1f M trainable parameters, %d samples, %d steps an epoch", parameter_count(model) / 1e6,
              len(sampler.rows), sampler.steps_per_epoch)  # fmt: skip
     if fabric.local_rank == 0:
         warm_up(data.image_files())
+    reader = LabelReader if "labels" in objective.needs else BatchReader
     pin = fabric.device.type == "cuda"
-    reader = BatchReader(data, text_embeddings(data, encoder), branches=recipe.model.texts, pin=pin)
-    validate = _validation(data, encoder, recipe, str(fabric.device))
-    return Job(fabric, recipe, model, sampler, reader, out, validate)
+    batches = reader(data, _embedded(recipe, data, texts), branches=recipe.model.texts, pin=pin)
+    return Job(fabric, recipe, model, sampler, batches, out, _validation(data, texts, str(fabric.device)))
 
 
 def _compares_views(recipe: Recipe) -> bool:
     """Whether an image without any text has a term of the loss."""
     objective = recipe.objective
-    return objective.name == "simclr" or (
-        objective.name == "imitate" and objective.visual_visual and objective.views == 2
-    )
+    return getattr(objective, "visual_visual", False) and objective.views == 2
 
 
-def _validation(data: Corpus, encoder: TextEncoder, recipe: Recipe, device: str) -> Validate | None:
+def _embedded(recipe: Recipe, data: Corpus, texts: TextCache | None) -> dict[str, TextRows]:
+    """Of the texts that the objective reads; none of the others."""
+    none = no_texts(len(data), recipe.model.text_width)
+    if texts is None:
+        return dict.fromkeys(TEXTS, none)
+    read = find_objective(recipe.objective.name).texts(recipe.model)
+    return {**dict.fromkeys(TEXTS, none), **text_embeddings(data, texts, read)}
+
+
+def _validation(data: Corpus, texts: TextCache | None, device: str) -> Validate | None:
     """Retrieval on the validation split, together and of each folder, where there are reports to find."""
-    if recipe.objective.name == "simclr":
+    if texts is None:
         return None
     task = Retrieval()
     measured = {"": data} if _distinct_reports(data) > 1 else {}
@@ -123,10 +164,10 @@ def _validation(data: Corpus, encoder: TextEncoder, recipe: Recipe, device: str)
     measured |= {f"{part.name}/": part for part in data.parts if _distinct_reports(part) > 1}
 
     def validate(model: Imitate) -> dict[str, float]:
-        subject = Subject("validation", model.image, recipe.model, model=model, text=encoder)
+        encoder = ImitateEncoder("validation", model, texts.encoder, texts)
         found: dict[str, float] = {}
         for name, each in measured.items():
-            values = task.measure(task.predict(subject, each, Budget(device=device)))
+            values = task.measure(task.predict(encoder, each, Budget(device=device)))
             found |= {f"{name}{metric}": value for metric, value in values.items()}
         return found
 

@@ -1,7 +1,7 @@
 """Retrieval: from a radiograph to its report among all the others, and back."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -10,22 +10,16 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference.embeddings import embed_images, embed_reports, texts_of
-from imitate.inference.encoder import Subject
+from imitate.inference.encoder import BRANCHES, Encoder, of_branch
 from imitate.inference.nearest import Engine, nearest
-from imitate.names import Section
 from imitate.statistics import metrics
 from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.retrieval_ranking import Ranks, Side, at_random, figures, rank
 
 log = logging.getLogger(__name__)
-BRANCHES: dict[str, tuple[Section, ...]] = {
-    "both": ("findings", "impression"),
-    "findings": ("findings",),
-    "impression": ("impression",),
-}
 PERMUTATIONS = 5
 NEAREST = 5
 
@@ -54,20 +48,33 @@ class Retrieval(Task):
     """
 
     name: ClassVar[str] = "retrieval"
+    title: ClassVar[str] = "Retrieval"
     needs: ClassVar[frozenset[str]] = frozenset({"text"})
+    trains: ClassVar[bool] = False
+    headline: ClassVar[str] = "mean-recall"
+    beside: ClassVar[tuple[str, ...]] = tuple(
+        f"recall@{k}/both/{way}" for way in ("image-to-text", "text-to-image") for k in (1, 5, 10)
+    )
+    also: ClassVar[tuple[str, ...]] = ("percentile", "precision@5")
+    names: ClassVar[Mapping[str, str]] = {"mean-recall": "mean recall", "percentile": "percentile rank"}
+    about_chance: ClassVar[str] = (
+        "Chance is a random order, exactly. “Images exchanged” is the same model with its images permuted: what it "
+        "scores without looking at the right image."
+    )
 
     split: str = "val"
     search: Engine = "exact"  # what finds each image's nearest reports; the figures are exact in any case
 
-    def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
+    def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
         """Columns ``<level>:<figure>/<branch>/<direction>`` of level figure, chance, shuffled or weight.
 
         ``top`` names the reports nearest to each image, by both sections, as the images that they belong to.
         """
+        data = self.selected(data)
         rows = data.rows(self.split)
         table = data.table.iloc[rows]
         out: Predictions = {key: table[key].to_numpy().astype(np.str_) for key in ("image_id", "patient")}
-        for pairs in _pairs(subject, data, rows, budget):
+        for pairs in _pairs(encoder, data, rows, budget):
             for name, column in _columns(pairs).items():
                 whole = np.full(len(rows), np.nan, dtype=np.float32)
                 whole[pairs.present] = column
@@ -119,8 +126,8 @@ def _means(predictions: Predictions, level: str, counts: np.ndarray | None = Non
     return {"mean-recall": np.mean(main, axis=0), **means}
 
 
-def _pairs(subject: Subject, data: Prepared, rows: np.ndarray, budget: Budget) -> Iterator[Pairs]:
-    embedded = embed_images(subject, data, rows, budget.device)
+def _pairs(encoder: Encoder, data: Corpus, rows: np.ndarray, budget: Budget) -> Iterator[Pairs]:
+    embedded = embed_images(encoder, data, rows, budget.device)
     for branch, used in BRANCHES.items():
         present = np.flatnonzero(np.any([data.has(section)[rows] for section in used], axis=0))
         here = rows[present]
@@ -129,9 +136,9 @@ def _pairs(subject: Subject, data: Prepared, rows: np.ndarray, budget: Budget) -
         if len(first) < 2:
             log.warning("%s: fewer than two distinct texts, left out", branch)
             continue
-        sections = [embed_reports(subject, data, text, first, budget.device) for text in texts_of(subject, used)]
+        sections = [embed_reports(encoder, data, text, first, budget.device) for text in texts_of(encoder, used)]
         available = torch.stack([section.any(1) for section in sections]).sum(0)
-        images = torch.cat([getattr(embedded, section) for section in used], 1)[torch.from_numpy(present)]
+        images = torch.cat(of_branch(embedded, branch), 1)[torch.from_numpy(present)]
         image_classes, text_classes = _classes(data, here, text)
         texts = torch.cat(sections, 1) / available[:, None].clamp(min=1)
         yield Pairs(
@@ -146,7 +153,7 @@ def _places(reports: pd.DataFrame) -> np.ndarray:
     return np.array([places.setdefault(tuple(key), len(places)) for key in keys], dtype=np.int64)
 
 
-def _classes(data: Prepared, rows: np.ndarray, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _classes(data: Corpus, rows: np.ndarray, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The classes of these images, and those of their texts: any class of the images that have it."""
     labels = data.labels[rows] if data.classes else np.zeros((len(rows), 0))
     known = ~np.isnan(labels).all(1) if data.classes else np.zeros((len(rows), 0))

@@ -1,5 +1,6 @@
 """Segmentation with a U-Net decoder over the encoder's pyramid: Dice under each of the conventions in use."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -9,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from imitate.data.augment import normalise
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
-from imitate.inference.encoder import Subject
+from imitate.inference.encoder import Encoder
 from imitate.losses.segmentation import segmentation_loss
 from imitate.models.unet import UNet
 from imitate.statistics import metrics
@@ -19,49 +20,64 @@ from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.dense import Dense, Gray, WholeImages, identity, pyramid, whole_images
 from imitate.tasks.fitting import Parts, autocast, batches, fit, parts, seeded
 
-BALANCED_SOURCES = ("siim",)  # of which the peers train on as many empty images as others
 READ_AT_ONCE = 256  # masks
 
 
 class Segmentation(Dense, Task):
-    """Figures:
+    """Metrics:
 
     - ``dice``: mean over images of 2|P and T| / (|P| + |T|), 1 where both are empty. Where most images are empty it
       rewards empty predictions: read it beside its chance level, the always-empty predictor, and the next three.
     - ``dice_positives``: the same over the images that have a target.
     - ``dice_micro``: one Dice over all pixels together.
     - ``false_positive_rate``: share of the images without a target that get a prediction.
-    - ``dice_batched``: mean over batches of their mean Dice, as published; the main figure in mode ``paper``.
+    - ``dice_batched``: mean over batches of their mean Dice, as published; the main metric in mode ``paper``.
     """
 
     name: ClassVar[str] = "segmentation"
+    title: ClassVar[str] = "Segmentation"
     needs: ClassVar[frozenset[str]] = frozenset({"masks"})
+    headline: ClassVar[str] = "dice"
+    paper_headline: ClassVar[str] = "dice_batched"
+    beside: ClassVar[tuple[str, ...]] = ("dice_positives", "false_positive_rate")
+    larger_is_better: ClassVar[Mapping[str, bool]] = {"false_positive_rate": False}
+    names: ClassVar[Mapping[str, str]] = {
+        "dice": "Dice",
+        "dice_positives": "Dice, positives only",
+        "dice_micro": "Dice, all pixels together",
+        "dice_batched": "Dice, mean of batches",
+        "false_positive_rate": "false-positive rate",
+    }
+    about_chance: ClassVar[str] = (
+        "Chance is the predictor that never finds anything: where most images are empty, its Dice is high."
+    )
 
     learning_rate: float = Field(2e-4, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     batch_size: int = Field(16, ge=1)
     width: int = Field(256, ge=16)  # channels of the decoder's deepest block
-    balanced: bool | None = None  # train on as many empty images as others; None: where the source is siim
+    balanced: bool | None = None  # True: train on as many empty images as others, as the peers do on SIIM
     augment: float = Field(0.5, ge=0, le=1)  # probability of a random scale and rotation
     scale: float = Field(0.1, ge=0, lt=1)
     rotation: float = 10.0  # degrees
 
-    def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
+    def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
         """Pixel counts, and the predicted masks: the network's pixels row by row, eight a byte (np.packbits)."""
         if data.masks is None:
             raise UserError(f"{data.root} has no masks: prepare a source that has, e.g. siim or rsna")
+        data = self.selected(data)
         rows = parts(data, budget, test=self.split)
-        network = self.train(subject, data, budget, rows)
-        view = whole_images(subject, data, budget, self)
+        network = self.train(encoder, data, budget, rows)
+        view = whole_images(encoder, data, budget, self)
         counts = [_count(network, view, piece) for piece in batches(rows.test, self.batch_size)]
         joined = {name: np.concatenate([part[name] for part in counts]) for name in counts[0]}
         return identity(data, rows.test, budget) | joined
 
-    def train(self, subject: Subject, data: Prepared, budget: Budget, rows: Parts) -> UNet:
+    def train(self, encoder: Encoder, data: Corpus, budget: Budget, rows: Parts) -> UNet:
         """The network of the best validation loss."""
-        view = whole_images(subject, data, budget, self)
+        view = whole_images(encoder, data, budget, self)
         with seeded(budget.seed):
-            network = UNet(pyramid(subject, budget, self), width=self.width).to(budget.device)
+            network = UNet(pyramid(encoder, budget, self), width=self.width).to(budget.device)
 
         def step(piece: np.ndarray, generator: torch.Generator) -> Tensor:
             gray, masks = self._scale_and_rotate(view.gray(piece), view.masks(piece), generator)
@@ -104,14 +120,13 @@ class Segmentation(Dense, Task):
         figures = self.measure(predictions | {"predicted": nothing, "intersection": nothing})
         return {name: value for name, value in figures.items() if not np.isnan(value)}
 
-    def _training(self, data: Prepared, rows: np.ndarray, budget: Budget) -> np.ndarray:
+    def _training(self, data: Corpus, rows: np.ndarray, budget: Budget) -> np.ndarray:
         """The rows to train on: all, or the positive ones and as many empty ones, drawn by the seed."""
         assert data.masks is not None
         positive = np.concatenate([data.masks[piece].any(axis=(1, 2)) for piece in batches(rows, READ_AT_ONCE)])
         if not positive.any():
             raise UserError(f"none of the {len(rows)} training images has a mask: raise --fraction")
-        balanced = data.meta.get("source") in BALANCED_SOURCES if self.balanced is None else self.balanced
-        if not balanced:
+        if not self.balanced:
             return rows
         empty = np.random.default_rng(budget.seed).permutation(rows[~positive])
         return np.sort(np.concatenate([rows[positive], empty[: positive.sum()]]))

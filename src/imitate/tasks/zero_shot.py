@@ -1,6 +1,7 @@
 """Zero-shot classification: a radiograph against what a report would say with and without each finding."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -10,10 +11,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.errors import UserError
-from imitate.inference.embeddings import Vectors, embed_images, embed_texts
-from imitate.inference.encoder import Subject
+from imitate.inference.embeddings import embed_images, embed_texts
+from imitate.inference.encoder import Encoder, Vectors, of_branch
 from imitate.inference.prompts import BUILT_IN, Prompts, plain, read_prompts
 from imitate.statistics import metrics
 from imitate.tasks.base import Budget, Predictions, Task
@@ -30,14 +31,21 @@ class ZeroShot(Task):
     """
 
     name: ClassVar[str] = "zero-shot"
+    title: ClassVar[str] = "Zero-shot classification"
     needs: ClassVar[frozenset[str]] = frozenset({"labels", "text"})
+    trains: ClassVar[bool] = False
+    headline: ClassVar[str] = "auroc"
+    beside: ClassVar[tuple[str, ...]] = ("average-precision", "accuracy")
+    curves: ClassVar[bool] = True
+    names: ClassVar[Mapping[str, str]] = {"oracle-max-f1": "F1 at the best threshold (oracle)"}
 
     split: str = "test"
     macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
     branch: Literal["both", "findings", "impression"] = "both"  # both: the mean of their cosines
     prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: the built-in ones
 
-    def predict(self, subject: Subject, data: Prepared, budget: Budget) -> Predictions:
+    def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
+        data = self.selected(data)
         rows = data.rows(self.split)
         labels = dict(zip(data.classes, data.labels[rows].T, strict=True))
         prompts = {
@@ -47,15 +55,14 @@ class ZeroShot(Task):
         }
         if not prompts:
             raise UserError(f"{data.root} knows no label in split {self.split!r}: choose another split")
-        images = embed_images(subject, data, rows, budget.device)
-        branches = images if self.branch == "both" else (getattr(images, self.branch),)
+        images = embed_images(encoder, data, rows, budget.device)
         directions = torch.stack(
             [
-                _ensemble(subject, each.positive, budget) - _ensemble(subject, each.negative, budget)
+                _ensemble(encoder, each.positive, budget) - _ensemble(encoder, each.negative, budget)
                 for each in prompts.values()
             ]
         )
-        score = torch.stack([branch @ directions.T for branch in branches]).mean(0)
+        score = torch.stack([branch @ directions.T for branch in of_branch(images, self.branch)]).mean(0)
         table = data.table.iloc[rows]
         return {
             "target": np.stack([labels[label] for label in prompts], axis=1),
@@ -87,13 +94,13 @@ class ZeroShot(Task):
 METRICS = {"auroc": metrics.auroc, "average-precision": metrics.average_precision, "oracle-max-f1": metrics.max_f1}
 
 
-def class_prompts(data: Prepared, path: Path | None) -> dict[str, Prompts]:
+def class_prompts(data: Corpus, path: Path | None) -> dict[str, Prompts]:
     """The prompts of those classes of the data that have any; a class without is left out with a warning.
 
     UserError where none has, or a file holds no valid prompts.
     """
     found: dict[str, Prompts] = {}
-    own = data.meta["traits"]["prompts"] if "traits" in data.meta else data.meta["source"]  # format 1: its name
+    own = data.meta["traits"].get("prompts") if "traits" in data.meta else data.meta.get("source")
     for file in [path] if path else [BUILT_IN / f"{own}.yaml", BUILT_IN / "findings.yaml"]:
         if path or file.is_file():
             found = {**read_prompts(file), **found}
@@ -109,7 +116,7 @@ def class_prompts(data: Prepared, path: Path | None) -> dict[str, Prompts]:
     return chosen
 
 
-def _ensemble(subject: Subject, texts: tuple[str, ...], budget: Budget) -> Tensor:
+def _ensemble(encoder: Encoder, texts: tuple[str, ...], budget: Budget) -> Tensor:
     """The unit vector in the middle of the texts' unit vectors."""
-    vectors: Vectors = embed_texts(subject, list(texts), budget.device)
+    vectors: Vectors = embed_texts(encoder, list(texts), budget.device)
     return normalize(vectors.mean(0), dim=0)

@@ -21,9 +21,9 @@ from imitate.config import Recipe
 from imitate.data.sampler import BatchReader, BatchSampler, read_ahead
 from imitate.errors import UserError
 from imitate.models.imitate import Imitate
-from imitate.training.baselines import training_module
 from imitate.training.checkpoint import load_checkpoint, save_checkpoint
 from imitate.training.engine import rank_slice
+from imitate.training.objectives import training_module
 from imitate.training.optim import build_optimizer, learning_rate
 from imitate.training.pretraining import draw_step, move
 from imitate.training.run_folder import Journal

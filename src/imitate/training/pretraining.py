@@ -4,14 +4,14 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from imitate.config import ObjectiveConfig, Recipe
+from imitate.config import BaselineOptions, ImitateOptions, Recipe
 from imitate.data.augment import ViewDraw, draw_views, warp
 from imitate.distributed import gather
 from imitate.losses.contrastive import PUBLISHED, Targets, cicl, clinical_prior, identical_texts, soften
@@ -39,13 +39,15 @@ class Branch(NamedTuple):
     targets: Targets
 
 
-class Pretraining(nn.Module):
-    """L = L_imp + L_find + L_vv_imp + L_vv_find (REFERENCE section 4), as named terms; the loop sums them.
+Own = TypeVar("Own", bound=ImitateOptions | BaselineOptions)
+
+
+class Step(nn.Module, Generic[Own]):
+    """What the built-in objectives share: the backbone's pass over one view, and the global batch.
 
     Every backbone and head pass covers one view, or one section, at a time, so that BatchNorm statistics are those of
-    the published step. A sample without a section has none of that section's terms; one without any text has the
-    view-with-view terms of both. Under several processes the loss is that of the global batch unless ``negatives`` is
-    ``rank``.
+    the published step. A sample without any text has the view-with-view terms of both sections. Under several
+    processes the loss is that of the global batch unless ``negatives`` is ``rank``.
 
     With ``chunk`` the backbone sees at most so many samples at once, and what it keeps for backward is one chunk's:
     only what the heads read is kept of the others, and they are computed again when their gradient is known (gradient
@@ -53,27 +55,11 @@ class Pretraining(nn.Module):
     backbone's BatchNorm has the statistics of a chunk, as it has those of a process's share; the heads' is unchanged.
     """
 
-    def __init__(self, model: Imitate, objective: ObjectiveConfig, *, chunk: int | None = None) -> None:
+    def __init__(self, model: Imitate, options: Own, *, chunk: int | None = None) -> None:
         super().__init__()
         self.model = model
-        self.objective = objective
+        self.options = options
         self.chunk = chunk
-
-    def forward(self, batch: PretrainBatch, draw: StepDraw) -> dict[str, Float[Tensor, ""]]:
-        findings = self._section(batch["findings"], batch["has_findings"])
-        impression = self._section(batch["impression"], batch["has_impression"])
-        for view, *draws in zip(draw.views, draw.channels_text, draw.channels_views, strict=True):
-            pooled, *aggregated = self._look(batch["images"], view, draws if self._compares_views else draws[:1])
-            findings.views.append(self._share(self.model.project_findings(aggregated[0])))
-            impression.views.append(self._share(self.model.impression_head(pooled)))
-            findings.pairs.extend(self._share(self.model.project_findings(rows)) for rows in aggregated[1:])
-        impression.pairs.extend(impression.views)
-        with torch.autocast(batch["images"].device.type, enabled=False):
-            return self._terms(findings, impression)
-
-    @property
-    def _compares_views(self) -> bool:
-        return self.objective.visual_visual and self.objective.views == 2
 
     def _look(self, images: Tensor, view: ViewDraw, draws: Sequence[list[Tensor]]) -> Sequence[Tensor]:
         """All that the heads read of one view: the pooled feature, and the levels aggregated under each draw.
@@ -95,11 +81,38 @@ class Pretraining(nn.Module):
         seen = [checkpoint(look, *chunk, use_reentrant=False, context_fn=again) for chunk in chunks]
         return [torch.cat(rows) for rows in zip(*seen, strict=True)]
 
+    def _share(self, rows: Tensor) -> Tensor:
+        rows = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
+        return gather(rows) if self.options.negatives == "global" else rows
+
+
+class Pretraining(Step[ImitateOptions]):
+    """L = L_imp + L_find + L_vv_imp + L_vv_find (REFERENCE section 4), as named terms; the loop sums them.
+
+    A sample without a section is excluded from that section's terms.
+    """
+
+    def forward(self, batch: PretrainBatch, draw: StepDraw) -> dict[str, Float[Tensor, ""]]:
+        findings = self._section(batch["findings"], batch["has_findings"])
+        impression = self._section(batch["impression"], batch["has_impression"])
+        for view, *draws in zip(draw.views, draw.channels_text, draw.channels_views, strict=True):
+            pooled, *aggregated = self._look(batch["images"], view, draws if self._compares_views else draws[:1])
+            findings.views.append(self._share(self.model.project_findings(aggregated[0])))
+            impression.views.append(self._share(self.model.impression_head(pooled)))
+            findings.pairs.extend(self._share(self.model.project_findings(rows)) for rows in aggregated[1:])
+        impression.pairs.extend(impression.views)
+        with torch.autocast(batch["images"].device.type, enabled=False):
+            return self._terms(findings, impression)
+
+    @property
+    def _compares_views(self) -> bool:
+        return self.options.visual_visual and self.options.views == 2
+
     def _section(self, text: Tensor, present: Tensor) -> Branch:
         text = text.to(parameter_dtype(self.model))
         projected = self._share(self.model.encode_text(text, present))
         text, present = self._share(text), self._share(present)
-        settings = self.objective
+        settings = self.options
         softened = soften(clinical_prior(text), settings.kernel, kernel_lambda=settings.kernel_lambda)
         both = present.unsqueeze(1) & present.unsqueeze(0)
         if settings.identical == "one":
@@ -109,19 +122,15 @@ class Pretraining(nn.Module):
         targets = Targets(settings.prior_weight, settings.normalise_targets, ignored)
         return Branch([], [], projected, softened, present, targets)
 
-    def _share(self, rows: Tensor) -> Tensor:
-        rows = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
-        return gather(rows) if self.objective.negatives == "global" else rows
-
     def _terms(self, findings: Branch, impression: Branch) -> dict[str, Tensor]:
         terms = {}
         for name, branch in (("findings", findings), ("impression", impression)):
-            tau = self.objective.temperature_text
+            tau = self.options.temperature_text
             fixed = (branch.softened, tau, branch.present, branch.targets)
             losses = [cicl(view, branch.text, *fixed) for view in branch.views]
             terms[name] = torch.stack(losses).sum()
         if self._compares_views:
-            tau = self.objective.temperature_views
+            tau = self.options.temperature_views
             textless = ~(findings.present | impression.present)
             for name, branch, prior in (("findings", findings, None), ("impression", impression, impression.softened)):
                 targets = PUBLISHED if prior is None else branch.targets

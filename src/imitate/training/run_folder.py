@@ -70,7 +70,7 @@ def settle(folder: Path, recipe: Recipe, data: dict[str, Any]) -> None:
         return
     written = read_yaml(path, holds="this run's settings")
     data_there = data_of(written.pop("data"))
-    whole = validate(Recipe, written, where=str(path))  # what an older run does not say is at its default
+    whole = validate(Recipe, written, where=str(path)).resolved()  # what an older run does not say is at its default
     found, ours = _flat({**whole.model_dump(mode="json"), "data": data_there}), _flat(wanted)
     differ = [
         f"{key} is {found.get(key)!r} there and {ours.get(key)!r} here"

@@ -2,18 +2,25 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from imitate.config.files import parse_yaml, read_yaml
 from imitate.errors import UserError
-from imitate.names import ChannelChoice, Kernel, ObjectiveName, Precision, Resize, Texts
+from imitate.names import ChannelChoice, Kernel, Precision, Resize, Texts
 
 log = logging.getLogger(__name__)
-BYTES = 2**18  # of a file; the largest of ours has 10,000
-VALUES = 2**16  # with every alias written out
 RENAMED = {
     ("Recipe", "views"): "augment",
     ("ImitateConfig", "fit"): "resize",
@@ -28,17 +35,35 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ImitateConfig(Config):
+class Preprocessing(Config):
+    """What an encoder wants of an image: a centre crop of a prepared one, its gray values scaled and normalised."""
+
+    prepared_size: int = 256  # side of the prepared images
+    image_size: int = 224  # side of the crop that the encoder sees
+    resize: Resize = "stretch"  # how an image was brought into the prepared square
+    range: tuple[float, float] = (0.0, 1.0)  # of the gray values before normalisation, black and white
+    mean: tuple[float, ...] = Field((0.485, 0.456, 0.406), min_length=1)  # an entry for each channel
+    std: tuple[float, ...] = Field((0.229, 0.224, 0.225), min_length=1)
+
+    @property
+    def channels(self) -> int:
+        return len(self.mean)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Preprocessing":
+        if self.image_size > self.prepared_size:
+            raise ValueError(f"image_size {self.image_size} exceeds prepared_size {self.prepared_size}")
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean {self.mean} and std {self.std} must have one entry for each channel")
+        return self
+
+
+class ImitateConfig(Preprocessing):
     """The architecture; saved as ``config.json`` beside the weights."""
 
     backbone: str = "resnet50"  # any timm name, CNN or ViT
     backbone_options: dict[str, Any] = {}  # passed on to timm.create_model
-    prepared_size: int = 256  # side of the prepared images
-    image_size: int = 224  # side of the crop that the encoder sees
-    resize: Resize = "stretch"  # how an image was brought into the prepared square
     projections: tuple[str, ...] | None = None  # that it learns from; None: those that each folder selects by default
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     levels: tuple[int, ...] = (
         1,
         2,
@@ -54,6 +79,9 @@ class ImitateConfig(Config):
     joint_width: int = 512
     text_width: int = 768
     texts: Texts = "sections"  # what the branches learn from; swapped: each the other's; report: both the whole report
+    temperature: float = Field(0.07, gt=0)  # between image and text, as in training; of the softmax over prompts
+    objective: str = ""  # that trained the model; empty: not recorded
+    reads_text: bool = True  # False: the objective read no text, so that the text head is untrained
 
     @model_validator(mode="after")
     def _levels_have_shares(self) -> "ImitateConfig":
@@ -63,20 +91,34 @@ class ImitateConfig(Config):
             raise ValueError(f"levels are among 1, 2, 3, 4, not {self.levels}")
         if not all(0 < share <= 1 for share in self.keep):
             raise ValueError(f"keep holds shares in (0, 1], not {self.keep}")
-        if self.image_size > self.prepared_size:
-            raise ValueError(f"image_size {self.image_size} exceeds prepared_size {self.prepared_size}")
         return self
 
 
-class ObjectiveConfig(Config):
-    """``imitate`` is the loss of REFERENCE section 3 and 4: clinical-informed contrast, two views.
+Negatives = Literal["global", "rank"]
+"""Contrast over the global batch, or within each process."""
 
-    The others are baselines (losses/baselines.py) with one image embedding and the whole report as one caption.
-    """
 
-    name: ObjectiveName = "imitate"
+class ObjectiveOptions(Config):
+    """What the options of every objective begin with; ``model`` is what the objective asks of the model's config."""
+
+    model: ClassVar[dict[str, Any]] = {}
+
+    name: str
+    views: Literal[1, 2] = 2  # augmented views of each image in a step
+
+    @property
+    def temperature(self) -> float:
+        """Between image and text, for prompts to be read with later."""
+        return float(getattr(self, "temperature_text", 0.07))
+
+
+class ImitateOptions(ObjectiveOptions):
+    """The loss of REFERENCE sections 3 and 4: clinical-informed contrast, two views."""
+
+    name: str = "imitate"
+    negatives: Negatives = "global"
     kernel: Kernel = "exp"
-    kernel_lambda: float = 0.2
+    kernel_lambda: float = Field(0.2, ge=0)
     prior_weight: float | None = Field(None, ge=0)  # factor of k(P) in the target; None: the temperature, as published
     identical: Literal["kernel", "one", "ignored"] = (
         "kernel"  # samples of one text: by k(P), as k(P) = 1, no candidates
@@ -84,15 +126,41 @@ class ObjectiveConfig(Config):
     normalise_targets: bool = False  # each row of the target sums to one
     temperature_text: float = Field(0.07, gt=0)  # image with text
     temperature_views: float = Field(0.2, gt=0)  # view with view
-    views: Literal[1, 2] = 2
     visual_visual: bool = True  # the two view-with-view terms; they need two views
-    negatives: Literal["global", "rank"] = "global"
+
+
+class BaselineOptions(ObjectiveOptions):
+    """One image embedding, of the pooled feature, and one caption, the whole report (losses/baselines.py)."""
+
+    model: ClassVar[dict[str, Any]] = {"levels": (), "keep": (), "texts": "report"}
+
+    negatives: Negatives = "global"
+
+
+class CaptionOptions(BaselineOptions):
+    """CLIP and ConVIRT."""
+
+    temperature_text: float = Field(0.07, gt=0)
+
+
+class SimclrOptions(BaselineOptions):
+    name: str = "simclr"
+    temperature_views: float = Field(0.2, gt=0)
 
     @model_validator(mode="after")
-    def _has_its_views(self) -> "ObjectiveConfig":
-        if self.name == "simclr" and self.views != 2:
+    def _has_its_views(self) -> "SimclrOptions":
+        if self.views != 2:
             raise ValueError(f"simclr compares two views, not {self.views}")
         return self
+
+
+OPTIONS: dict[str, type[ObjectiveOptions]] = {
+    "imitate": ImitateOptions,
+    "clip": CaptionOptions,
+    "convirt": CaptionOptions,
+    "mflag": BaselineOptions,
+    "simclr": SimclrOptions,
+}
 
 
 class AugmentConfig(Config):
@@ -134,16 +202,42 @@ class Recipe(Config):
     pretrained: bool = True  # start from timm's ImageNet weights
     text: str = "lsa"  # lsa, lsa-<width>, or hf:<id>@<revision>[:mean]
     labels_as_text: bool = False  # sentences made from the labels, for images without a report
-    objective: ObjectiveConfig = ObjectiveConfig()
+    objective: SerializeAsAny[ObjectiveOptions] = ImitateOptions()
     augment: AugmentConfig = AugmentConfig()
     training: TrainingConfig = TrainingConfig()
 
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _own_options(cls, given: Any) -> Any:
+        """The options of the objective that is named."""
+        if not isinstance(given, dict):
+            return given
+        name = str(given.get("name", "imitate"))
+        return validate(objective_options(name), {**given, "name": name}, where=name)
+
     def resolved(self) -> "Recipe":
-        """A baseline's model has one image embedding, of the pooled feature, and learns from the whole report."""
-        if self.objective.name == "imitate":
-            return self
-        one = {"levels": (), "keep": (), "texts": "report"}
-        return self.model_copy(update={"model": self.model.model_copy(update=one)})
+        """With what the objective asks of the model, and with what the model is to remember of the objective."""
+        own = self.objective
+        found = {**own.model, "temperature": own.temperature, "objective": own.name}
+        return self.model_copy(update={"model": self.model.model_copy(update=found)})
+
+
+def objective_options(name: str) -> type[ObjectiveOptions]:
+    """The options of a built-in objective, or of one of the entry-point group imitate.objectives."""
+    if name in OPTIONS:
+        return OPTIONS[name]
+    found = plugins("imitate.objectives")
+    if name not in found:
+        raise UserError(f"there is no objective {name!r}; there are {', '.join([*OPTIONS, *found])}")
+    options: type[ObjectiveOptions] = found[name].load().Options
+    if not issubclass(options, ObjectiveOptions):
+        raise UserError(f"the Options of objective {name} must be a subclass of imitate.config.ObjectiveOptions")
+    return options
+
+
+def plugins(group: str) -> dict[str, EntryPoint]:
+    """The entry points that installed packages give in this group, by name; nothing of them is imported yet."""
+    return {each.name: each for each in entry_points(group=group)}
 
 
 def data_of(recorded: dict[str, Any]) -> dict[str, Any]:
@@ -238,8 +332,8 @@ def _override(kind: type[Config], values: dict[Any, Any], key: str, value: Any) 
 
 def shipped(recipe: Path) -> Path:
     """Where recipes/NAME.yaml of the repository lies: beside the sources, or in the installed package."""
-    beside = Path(__file__).parents[2] / recipe
-    return beside if beside.is_file() else Path(__file__).parent / recipe
+    beside = Path(__file__).parents[3] / recipe
+    return beside if beside.is_file() else Path(__file__).parents[1] / recipe
 
 
 def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -290,52 +384,3 @@ def _known(kind: type[Config], location: tuple[int | str, ...]) -> list[str]:
     for part in location[:-1]:
         model = model.model_fields[part].annotation
     return sorted(model.model_fields)
-
-
-def read_yaml(path: Path, *, holds: str) -> dict[Any, Any]:
-    """The mapping in a file, {} of an empty one. UserError where it is none; ``holds`` says what it should be."""
-    try:
-        if path.stat().st_size > BYTES:
-            raise UserError(f"{path} has {path.stat().st_size} bytes, more than {BYTES}: it must hold {holds}")
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
-    values = parse_yaml(text, where=str(path))
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must hold {holds}, not {type(values).__name__}")
-    return values
-
-
-def parse_yaml(text: str, *, where: str) -> Any:
-    """UserError names ``where`` the text is from."""
-    try:
-        return yaml.load(text, _Bounded)
-    except Exception as error:  # over a date such as 2024-13-01 its constructors raise whatever they like
-        reason = "nested too deep" if isinstance(error, RecursionError) else error
-        raise UserError(f"{where} is not valid YAML: {reason}") from error
-
-
-class _Bounded(yaml.SafeLoader):
-    """Safe, not recursive, and with its aliases written out no larger than ``VALUES``: ten lines can name gigabytes."""
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self._weights: dict[yaml.Node, int] = {}
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        is_alias = self.check_event(yaml.AliasEvent)
-        node: yaml.Node | None = super().compose_node(parent, index)
-        assert node is not None
-        if not is_alias:
-            parts = node.value if isinstance(node.value, list) else []
-            flat = [each for part in parts for each in (part if isinstance(part, tuple) else (part,))]
-            self._weights[node] = 1 + sum(self._weights[each] for each in flat)
-        if node not in self._weights:
-            raise yaml.YAMLError("an alias within what it stands for")
-        if self._weights[node] > VALUES:
-            raise yaml.YAMLError(f"more than {VALUES} values")
-        return node

@@ -1,0 +1,60 @@
+"""YAML files, read within bounds."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from imitate.errors import UserError
+
+BYTES = 2**18  # of a file; the largest of ours has 10,000
+VALUES = 2**16  # with every alias written out
+
+
+def read_yaml(path: Path, *, holds: str) -> dict[Any, Any]:
+    """The mapping in a file, {} of an empty one. UserError where it is none; ``holds`` says what it should be."""
+    try:
+        if path.stat().st_size > BYTES:
+            raise UserError(f"{path} has {path.stat().st_size} bytes, more than {BYTES}: it must hold {holds}")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    values = parse_yaml(text, where=str(path))
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold {holds}, not {type(values).__name__}")
+    return values
+
+
+def parse_yaml(text: str, *, where: str) -> Any:
+    """UserError names ``where`` the text is from."""
+    try:
+        return yaml.load(text, _Bounded)
+    except Exception as error:  # over a date such as 2024-13-01 its constructors raise whatever they like
+        reason = "nested too deep" if isinstance(error, RecursionError) else error
+        raise UserError(f"{where} is not valid YAML: {reason}") from error
+
+
+class _Bounded(yaml.SafeLoader):
+    """Safe, not recursive, and with its aliases written out no larger than ``VALUES``: ten lines can name gigabytes."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._weights: dict[yaml.Node, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        is_alias = self.check_event(yaml.AliasEvent)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        assert node is not None
+        if not is_alias:
+            parts = node.value if isinstance(node.value, list) else []
+            flat = [each for part in parts for each in (part if isinstance(part, tuple) else (part,))]
+            self._weights[node] = 1 + sum(self._weights[each] for each in flat)
+        if node not in self._weights:
+            raise yaml.YAMLError("an alias within what it stands for")
+        if self._weights[node] > VALUES:
+            raise yaml.YAMLError(f"more than {VALUES} values")
+        return node

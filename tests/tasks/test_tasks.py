@@ -1,0 +1,139 @@
+"""The contract of tasks: what their classes say, and those of other packages."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import pytest
+import results_files
+from recipes import TINY_MODEL
+
+from imitate import tasks
+from imitate.data.corpus import Corpus
+from imitate.errors import UserError
+from imitate.inference.encoder import Encoder, ImitateEncoder, Pixels
+from imitate.models.imitate import seeded_model
+from imitate.report import tables
+from imitate.report.figures import styles
+from imitate.report.groups import read_groups
+from imitate.tasks import TASKS, check_data, check_encoder, find_task, task_names
+from imitate.tasks.base import NEEDS, Budget, Predictions, Task
+from imitate.tasks.evaluation import Evaluation
+
+
+class Counting(Task):
+    """How many images there are."""
+
+    name: ClassVar[str] = "counting"
+    title: ClassVar[str] = "Counting of images"
+    needs: ClassVar[frozenset[str]] = frozenset()
+    headline: ClassVar[str] = "error"
+    larger_is_better: ClassVar[dict[str, bool]] = {"error": False}
+    trains: ClassVar[bool] = False
+    names: ClassVar[dict[str, str]] = {"error": "Error of the count"}
+
+    def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
+        rows = self.selected(data).table
+        return {key: rows[key].to_numpy(dtype=str) for key in ("image_id", "patient")}
+
+    def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
+        return {"count": 3.0, "error": 0.5}
+
+
+class Hungry(Counting):
+    name: ClassVar[str] = "hungry"
+    needs: ClassVar[frozenset[str]] = frozenset({"labels", "depth"})
+
+
+class _Entry:
+    def __init__(self, task: type[Task]) -> None:
+        self.load = lambda: task
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "plugins", lambda group: {"counting": _Entry(Counting), "hungry": _Entry(Hungry)})
+    tables._names.cache_clear()
+
+
+def test_every_class_says_what_tables_ask() -> None:
+    for name in TASKS:
+        task = find_task(name)
+        assert task.name == name and task.title and task.needs <= NEEDS
+        assert task.main_metric("clean") == task.headline
+        assert task.main_metric("paper") == (task.paper_headline or task.headline)
+    assert find_task("segmentation").main_metric("paper") == "dice_batched"
+
+
+def test_unknown_names_and_needs_are_told(installed: None) -> None:
+    with pytest.raises(UserError, match="no task 'guessing'; there are linear-classification, .*zero-shot, counting"):
+        find_task("guessing")
+    with pytest.raises(UserError, match="task hungry needs depth: a task can need boxes, labels, masks, text"):
+        find_task("hungry")
+    with pytest.raises(ValueError, match="no task 'guessing'"):
+        Evaluation(task="guessing")
+
+
+def test_a_task_of_another_package_has_tables_without_a_change_here(
+    installed: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "task_names", lambda: [*TASKS, "counting"])
+    assert task_names()[-2:] == ["counting", "hungry"]
+    found = {"count": results_files.estimated(3.0), "error": results_files.estimated(0.5)}
+    paths = [
+        results_files.write_file(
+            tmp_path / f"{model}.json", "counting", [results_files.identity(4)],
+            {**found, "error": results_files.estimated(error)}, model=model,
+        )
+        for model, error in (("good", 0.1), ("bad", 0.5))
+    ]  # fmt: skip
+    (group,) = read_groups(paths)
+    assert group.title == "Counting of images on folder" and group.figures == ["error", "count"]
+    table = tables.main_table(group, styles(["good", "bad"]))
+    assert "Error of the count" in table and "<strong>10.0</strong>" in table
+    with pytest.raises(ValueError, match="counting trains nothing"):
+        Evaluation(task="counting", fractions={0.1: {}})
+
+
+def _data(**changes: object) -> Corpus:
+    table = pd.DataFrame(
+        {"image_id": ["a", "b"], "patient": ["p", "q"], "projection": ["PA", "LATERAL"], "boxes": [[], []]}
+    )
+    return Corpus(Path("folder"), {"classes": [], **changes}, table, np.zeros((2, 4, 4), np.uint8), None)
+
+
+@pytest.mark.parametrize("name", ["linear-classification", "segmentation", "detection", "zero-shot"])
+def test_a_folder_that_lacks_what_a_task_needs_is_told(name: str) -> None:
+    with pytest.raises(UserError, match=rf"{name} needs (labels|masks|boxes), folder has none"):
+        check_data(find_task(name)(), _data())
+    check_data(find_task("retrieval")(), _data())
+
+
+def test_an_encoder_without_text_is_told_why(tiny_encoders: dict[str, Encoder]) -> None:
+    check_encoder(find_task("segmentation")(), tiny_encoders["simclr"])
+    with pytest.raises(UserError, match="retrieval compares images with text, run was trained by simclr, without text"):
+        check_encoder(find_task("retrieval")(), tiny_encoders["simclr"])
+    with pytest.raises(UserError, match="retrieval compares images with text, pixels has no text encoder"):
+        check_encoder(find_task("retrieval")(), tiny_encoders["pixels"])
+
+
+@pytest.fixture
+def tiny_encoders() -> dict[str, Encoder]:
+    config = TINY_MODEL.model_copy(update={"objective": "simclr", "reads_text": False})
+    model = seeded_model(config, pretrained=False, seed=0)
+    return {"simclr": ImitateEncoder("run", model), "pixels": Encoder("pixels", Pixels(), config)}
+
+
+def test_projections_are_selected_where_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[tuple[str, ...]] = []
+
+    def select(data: Corpus, projections: tuple[str, ...]) -> Corpus:
+        chosen.append(projections)
+        return data
+
+    monkeypatch.setattr(Corpus, "select", select, raising=False)
+    data = _data()
+    assert Counting().selected(data) is data and not chosen
+    Counting(projections=("PA",)).predict(Encoder("none", Pixels(), Preprocessing()), data, Budget())
+    assert chosen == [("PA",)]

@@ -1,0 +1,97 @@
+"""The contract of objectives: what they read, what they ask of the model, those of other packages."""
+
+from typing import Any, ClassVar, Literal
+
+import pytest
+import torch
+from recipes import TINY_MODEL, tiny_recipe
+from torch import nn
+
+from imitate.config import OPTIONS, ObjectiveOptions, Recipe
+from imitate.errors import UserError
+from imitate.models.imitate import seeded_model
+from imitate.training import objectives
+from imitate.training.objectives import NEEDS, OBJECTIVES, Objective, find_objective, training_module
+from imitate.training.pretraining import draw_step
+
+
+class Pairs(ObjectiveOptions):
+    model: ClassVar[dict[str, Any]] = {"levels": (), "keep": (), "texts": "report"}
+
+    name: str = "pairs"
+    views: Literal[1, 2] = 1
+    margin: float = 0.5
+
+
+class PairsStep(nn.Module):
+    def __init__(self, model, options, *, chunk=None):
+        super().__init__()
+        self.model, self.options = model, options
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def forward(self, batch, draw):
+        text = self.model.encode_text(batch["impression"], batch["has_impression"])
+        return {"pairs": text.square().mean() + self.options.margin + self.bias, "labels": batch["labels"].sum()}
+
+
+PAIRS = Objective(Pairs, frozenset({"images", "report", "labels"}), PairsStep)
+UNKNOWN = Objective(Pairs, frozenset({"images", "volumes"}), PairsStep)
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Two objectives of another package."""
+    found = {"pairs": _Loaded(PAIRS), "unknown": _Loaded(UNKNOWN)}
+    monkeypatch.setattr("imitate.config.plugins", lambda group: found if group == "imitate.objectives" else {})
+    monkeypatch.setattr(objectives, "plugins", lambda group: found)
+
+
+class _Loaded:
+    def __init__(self, objective):
+        self.load = lambda: objective
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_names_what_it_reads(name):
+    objective, recipe = OBJECTIVES[name], Recipe.model_validate({"objective": {"name": name}}).resolved()
+    assert objective.needs <= NEEDS and objective.Options is OPTIONS[name] and "images" in objective.needs
+    expected = {"imitate": ("findings", "impression"), "simclr": ()}.get(name, ("report",))
+    assert objective.texts(recipe.model) == expected and objective.reads_text == bool(expected)
+    assert recipe.model.objective == name and bool(recipe.model.levels) == (name == "imitate")
+
+
+def test_imitate_reads_the_texts_that_its_branches_learn_from():
+    texts = OBJECTIVES["imitate"].texts
+    assert set(texts(TINY_MODEL.model_copy(update={"texts": "swapped"}))) == {"findings", "impression"}
+    assert texts(TINY_MODEL.model_copy(update={"texts": "report"})) == ("report",)
+
+
+def test_the_models_temperature_is_the_objectives():
+    recipe = Recipe.model_validate({"objective": {"name": "convirt", "temperature_text": 0.1}})
+    assert recipe.resolved().model.temperature == 0.1
+    assert Recipe.model_validate({"objective": {"name": "mflag"}}).resolved().model.temperature == 0.07
+
+
+def test_another_packages_objective_is_found_asked_and_trained(installed):
+    recipe = tiny_recipe().model_copy(
+        update={"objective": Recipe.model_validate({"objective": {"name": "pairs", "margin": 2}}).objective}
+    )
+    recipe = recipe.resolved()
+    assert recipe.model.levels == () and recipe.model.texts == "report" and recipe.model.objective == "pairs"
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+    step = training_module(seeded_model(recipe.model, pretrained=False, seed=0), recipe.objective)
+    assert any(name == "bias" for name, _ in step.named_parameters())
+    draw = draw_step(step.model, recipe, step=0)
+    assert len(draw.views) == 1
+    batch = {"impression": torch.randn(8, 12), "has_impression": torch.ones(8, dtype=bool), "labels": torch.ones(8, 2)}
+    terms = step(batch, draw)
+    assert list(terms) == ["pairs", "labels"] and terms["labels"] == 16 and terms["pairs"] > 2
+    with pytest.raises(ValueError, match="pairs: unknown key 'kernel'; known: margin, name, views"):
+        Recipe.model_validate({"objective": {"name": "pairs", "kernel": "exp"}})
+
+
+def test_what_no_batch_has_and_unknown_names_are_told(installed):
+    with pytest.raises(UserError, match="objective unknown needs volumes: a batch can have findings, images"):
+        find_objective("unknown")
+    with pytest.raises(UserError, match="there is no objective 'barlow'; there are imitate, .*simclr, pairs, unknown"):
+        find_objective("barlow")
