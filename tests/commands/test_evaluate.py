@@ -14,7 +14,7 @@ import imitate.tasks
 from imitate import cli
 from imitate.commands.evaluate import evaluate
 from imitate.config import ImitateConfig
-from imitate.data.prepared import FORMAT_VERSION, Prepared
+from imitate.data.prepared import Prepared
 from imitate.errors import UserError
 from imitate.inference.encoder import Subject
 from imitate.models.image import ImageEncoder
@@ -62,11 +62,13 @@ def data(tmp_path: Path) -> Path:
     labels = np.random.default_rng(0).integers(0, 2, (n, 2)).astype(np.float32)
     table = pd.DataFrame({"image_id": [f"i{i}" for i in range(n)], "patient": [f"p{i // 2}" for i in range(n)]})
     table["split"] = np.where(np.arange(n) < 20, "train", "test")
+    table[["study", "view"]] = ["s", "PA"]
+    table[["findings", "impression"]] = None
     table["labels"] = list(labels)
     table["boxes"] = [[] for _ in range(n)]
     table.to_parquet(root / "table.parquet")
     np.save(root / "images.npy", np.zeros((n, 8, 8), dtype=np.uint8))
-    meta = {"format_version": FORMAT_VERSION, "source": "table", "fingerprint": "abc", "size": 8}
+    meta = {"format_version": 1, "source": "table", "fingerprint": "abc", "size": 8, "fit": "squash"}
     (root / "meta.json").write_text(json.dumps({**meta, "classes": ["Edema", "Mass"], "images": n, "patients": 60}))
     return root
 

@@ -83,7 +83,7 @@ def test_the_card_of_a_model_without_a_run_or_whose_data_has_changed_says_so(roo
     assert main(["export", "--model", str(tmp_path / "whole"), "--to", str(tmp_path / "again")]) == 0
     assert "not recorded" in (tmp_path / "again" / "README.md").read_text()
     write_run(tmp_path)
-    meta = tmp_path / "data" / "meta.json"
+    meta = tmp_path / "data" / "index.json"
     meta.write_text(meta.read_text().replace("test-40-36-0", "prepared-anew"))
     assert export(tmp_path, tmp_path / "changed") == 0
     card = (tmp_path / "changed" / "README.md").read_text()
@@ -131,7 +131,7 @@ def test_the_lines_of_the_timm_readme_run(tmp_path, monkeypatch, options):
 
     for block in blocks:
         exec(block, {"timm": timm, "torchvision": torchvision, "safetensors": safetensors})
-    assert "squash to 36 px, centre crop 32 px" in readme and "mean [0.485, 0.456, 0.406]" in readme
+    assert "stretch to 36 px, centre crop 32 px" in readme and "mean [0.485, 0.456, 0.406]" in readme
 
 
 def test_push_uploads_the_folder_that_was_written(root, tmp_path, monkeypatch):

@@ -1,9 +1,9 @@
 from pathlib import Path
 
 import pytest
-from imitate.commands.doctor import RAW, doctor
 
 from imitate.cli import main
+from imitate.commands.doctor import RAW, doctor
 from imitate.errors import UserError
 
 
