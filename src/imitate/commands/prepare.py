@@ -1,23 +1,19 @@
 """``imitate prepare``: raw archives to prepared folders."""
 
-import logging
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 from imitate.config import validate
-from imitate.data.chunks import Preparation
-from imitate.data.unfinished import META
-from imitate.data.writing import write_prepared
+from imitate.data.manifest import Excluded, Record
+from imitate.data.shards import Settings
+from imitate.data.writer import Archive, Engine, write_folder
 from imitate.errors import UserError
 from imitate.names import Fit, SourceName
 from imitate.sources import SourceOptions, dataset
 
-log = logging.getLogger(__name__)
 DEFAULTS = SourceOptions()
-SMALL = 250  # images that one process has done by the time that another one is up
 
 
 def prepare(
@@ -29,7 +25,7 @@ def prepare(
     fit: Fit = "squash",
     workers: int | None = None,
     archive: SourceOptions = DEFAULTS,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Turn a raw archive into a prepared folder; the same command again goes on after an interruption.
 
     Args:
@@ -40,8 +36,6 @@ def prepare(
         workers: Processes that decode; by default one a core, fewer for a small archive, where they do not pay.
         archive: Where the raw archive lies and how to read it.
     """
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers {workers}: give 1 or more, or leave it out")
     if source == "synthetic" and archive.raw == Path():
         with TemporaryDirectory() as raw:
             drawn = archive.model_copy(update={"raw": Path(raw)})
@@ -49,18 +43,12 @@ def prepare(
     if archive.raw == Path():
         raise UserError(f"--raw is missing: say where the archive of {source} lies (the current folder: --raw $PWD)")
     chosen = dataset(source)
-    settings = {"source": source, "size": size, "fit": fit, "mode": archive.mode}
+    resize = {"squash": "stretch", "pad": "letterbox"}[fit]
+    values = {"source": source, "size": size, "resize": resize, "mode": archive.mode}
     more = {"classes": chosen.classes or archive.columns.labels, "options": _told(source, archive)}
-    preparation = validate(Preparation, {**settings, **more}, where=source)
-    total = archive.n
-    if source != "synthetic" and not (out / META).is_file():
-        # Read twice: cheap beside decoding, it tells the time left of hours, and a faulty table before them.
-        total = sum(1 for _ in chosen.records(archive))
-    workers = workers or min(_cores(), 1 + total // SMALL)
-    meta = write_prepared(chosen.records(archive), out, preparation, total=total, workers=workers)
-    log.info("%s: %d images of %d patients", out, meta["images"], meta["patients"])
-    summarise(split=meta["splits"], dropped=meta["dropped"], box_dropped=meta["boxes_dropped"])
-    return meta
+    settings = validate(Settings, {**values, **more}, where=source)
+    records = cast(Iterator[Record | Excluded], chosen.records(archive))
+    return write_folder(records, out, settings, archive=Archive(archive.raw), engine=Engine(workers=workers))
 
 
 def _told(source: SourceName, archive: SourceOptions) -> dict[str, Any]:
@@ -69,13 +57,3 @@ def _told(source: SourceName, archive: SourceOptions) -> dict[str, Any]:
         return {"n": archive.n, "seed": archive.seed}
     told = archive.model_dump(mode="json", exclude={"mode", "n", "seed"}, exclude_defaults=True)
     return told | {"raw": str(archive.raw.resolve())}
-
-
-def summarise(**counts: Mapping[str, int]) -> None:
-    for what, each in counts.items():
-        for name, count in sorted(each.items(), key=lambda item: -item[1]):
-            log.info("%9d  %s: %s", count, what.replace("_", " "), name)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

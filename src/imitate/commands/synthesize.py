@@ -4,8 +4,8 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from imitate.commands.prepare import summarise
 from imitate.data.prepared import Dropped, Record
+from imitate.data.progress import log_counts
 from imitate.errors import UserError
 from imitate.names import SourceName
 from imitate.sources import SourceOptions, dataset
@@ -31,7 +31,7 @@ def synthesize(source: SourceName, /, *, out: Path, n: int = 200, seed: int = 0)
     LAYOUTS[source](out, n=n, seed=seed)
     found = list(dataset(source).records(SourceOptions(raw=out)))
     log.info("%s: %d records", out, len(found))
-    summarise(
+    log_counts(
         split=Counter(record.split for record in found if isinstance(record, Record)),
         dropped=Counter(record.reason for record in found if isinstance(record, Dropped)),
     )

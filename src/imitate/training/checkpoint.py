@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from imitate.data.unfinished import sync
+from imitate.data.files import sync
 from imitate.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch.utils.tensorboard import SummaryWriter
 
 from imitate.config import Recipe, read_yaml
-from imitate.data.unfinished import FULL, this_process
+from imitate.data.files import FULL, this_process
 from imitate.errors import UserError
 
 FREE = {"devices", "nodes", "log_every", "checkpoint_every"}
