@@ -72,7 +72,9 @@ def test_what_is_imported_is_required_and_what_is_required_is_imported():
     providers = packages_distributions()
     imported = {canonical(name) for top in foreign_imports() for name in providers.get(top, [top])}
     required = {canonical(line) for line in PROJECT["dependencies"]}
-    optional = {canonical(line) for extra in ("serve", "faiss") for line in PROJECT["optional-dependencies"][extra]}
+    optional = {
+        canonical(line) for extra in ("serve", "faiss", "cluster") for line in PROJECT["optional-dependencies"][extra]
+    }
     assert imported - required - optional <= {"starlette"}, "not in pyproject.toml"  # starlette is fastapi's own
     assert required - imported - set(UNSEEN) == set(), "nothing imports it"
     assert not required & optional

@@ -1,118 +1,146 @@
 import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pyarrow.parquet as pq
 import pytest
+from raw_archive import SETTINGS, N, archive_records, content, make_archive
 
-from imitate.data.writing import fingerprint
+from imitate.data import manifest
+from imitate.data.manifest import Excluded, Record
+from imitate.data.writer import Archive, Engine, write_folder
 from imitate.doctor.checks import Finding
-from imitate.doctor.prepared import examine_prepared
-
-IMAGES = 6
-
-
-def prepared(root: Path, *, mode: str = "clean", patients: str = "aabbcd", text: bool = True) -> Path:
-    root.mkdir(parents=True, exist_ok=True)
-    np.save(root / "images.npy", np.random.default_rng(0).integers(0, 255, (IMAGES, 8, 8), dtype=np.uint8))
-    frame = pd.DataFrame(
-        {
-            "image_id": [f"i{i}" for i in range(IMAGES)],
-            "patient": list(patients),
-            "study": list(patients),
-            "split": ["train", "train", "train", "train", "val", "test"],
-            "view": "PA",
-            "findings": ["Clear." if text and i % 2 else None for i in range(IMAGES)],
-            "impression": ["Normal." if text else None for _ in range(IMAGES)],
-            "labels": [[float(i % 2)] for i in range(IMAGES)],
-            "boxes": [[] for _ in range(IMAGES)],
-        }
-    )
-    frame.to_parquet(root / "table.parquet")
-    meta = {"format_version": 1, "size": 8, "mode": mode, "source": "table", "classes": ["Edema"]}
-    (root / "meta.json").write_text(json.dumps(meta | {"fingerprint": fingerprint(root)}))
-    return root
+from imitate.doctor.prepared import examine_prepared, excluded
+from imitate.errors import UserError
 
 
-def embed(root: Path, *, name: str = "lsa-8", zero: bool = True, rows: int = IMAGES) -> None:
-    (root / "text" / name).mkdir(parents=True)
-    findings = np.ones((rows, 4), np.float16)
-    if zero:
-        findings[::2] = 0
-    np.save(root / "text" / name / "findings.npy", findings)
-    np.save(root / "text" / name / "impression.npy", np.ones((rows, 4), np.float16))
-    (root / "text" / name / "meta.json").touch()
+def write(out: Path, archive: Archive, *, mode: str = "clean") -> Path:
+    """Twice, so that it has two manifests; each patient in one split, two shards and one."""
+    given = [
+        replace(each, split="train" if int(each.patient[1:]) % 2 else "test") if isinstance(each, Record) else each
+        for each in archive_records(archive.root)
+    ]
+    settings = SETTINGS.model_copy(update={"mode": mode})
+    write_folder(given[:30], out, settings, archive=archive, engine=Engine(workers=1))
+    write_folder(given, out, settings, archive=archive, engine=Engine(workers=1), append=True)
+    return out
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("folder")
+    (folder / "raw").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest, "ROWS", 60)
+        return write(folder / "out", make_archive(folder / "raw"))
+
+
+@pytest.fixture
+def folder(written: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(written, tmp_path / "out"))
 
 
 def examined(path: Path) -> dict[str, Finding]:
     return {finding.what: finding for finding in examine_prepared(path)}
 
 
-def test_a_sound_folder(tmp_path: Path) -> None:
-    embed(prepared(tmp_path))
-    found = examined(tmp_path)
+def test_a_sound_folder(written: Path) -> None:
+    before = content(written)
+    found = examined(written)
     assert {finding.state for finding in found.values()} == {"ok"}
-    assert found["folder"].told == "6 images of 8 px from table, mode clean"
-    assert found["text"].told == "50% have findings, 100% have impression"
-    assert found["embeddings lsa-8"].told == "fit the table"
+    assert found["folder"].told == "126 images of 24 px from table, mode clean"
+    assert (found["shards"].told, found["manifests"].told) == ("4, each as written", "2, each as written")
+    assert found["text"].told.endswith("% have impression")
+    assert content(written) == before
 
 
-def test_text_is_looked_at_where_there_is_any(tmp_path: Path) -> None:
-    assert "text" not in examined(prepared(tmp_path / "a", text=False))
-    assert examined(prepared(tmp_path / "b"))["embeddings"].state == "ok"
+def test_what_is_excluded_is_listed(written: Path) -> None:
+    listed = list(excluded(written))
+    counts = json.loads((written / "index.json").read_text())["excluded"]
+    assert {reason: sum(each == reason for _, each in listed) for reason in counts} == counts
+    assert len(listed) == sum(counts.values()) == N + 3 - 126
+    assert ("row 11", "no split") in listed
+    assert {Path(place).name for place, reason in listed if reason == "missing file"} == {"150.png", "152.png"}
+    with pytest.raises(UserError, match="has no manifest"):
+        list(excluded(written.parent))
 
 
-def test_unfinished_embeddings_are_no_fault(tmp_path: Path) -> None:
-    embed(prepared(tmp_path), rows=5)
-    (tmp_path / "text" / "lsa-8" / "meta.json").unlink()
-    assert examined(tmp_path)["embeddings lsa-8"].state == "ok"
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
 
 
-def test_an_unfinished_folder_is_broken(tmp_path: Path) -> None:
-    (prepared(tmp_path) / "meta.json").unlink()
-    found = examined(tmp_path)
-    assert list(found) == ["folder"]
-    assert found["folder"].state == "broken"
-    assert "incomplete" in found["folder"].told
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
 
 
-def test_a_changed_pixel_breaks_the_fingerprint(tmp_path: Path) -> None:
-    prepared(tmp_path)
-    images = np.load(tmp_path / "images.npy")
-    images[3, 2, 1] ^= 1
-    np.save(tmp_path / "images.npy", images)
-    assert {what for what, finding in examined(tmp_path).items() if finding.state == "broken"} == {"fingerprint"}
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
 
 
-def test_images_of_another_number_are_broken(tmp_path: Path) -> None:
-    prepared(tmp_path)
-    np.save(tmp_path / "images.npy", np.load(tmp_path / "images.npy")[:5])
-    np.save(tmp_path / "masks.npy", np.zeros((6, 4, 4), np.uint8))
-    found = examined(tmp_path)
-    assert found["images"].told == "uint8 5 x 8 x 8, not uint8 6 x 8 x 8"
-    assert found["masks"].told == "uint8 6 x 4 x 4, not uint8 6 x 8 x 8"
+def garble(path: Path) -> None:
+    path.write_bytes(b"{}" + path.read_bytes()[:50])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "what", "message"),
+    [
+        ("shards/00001.npy", flip, "shards", "00001.npy changed since it was written: prepare it again"),
+        ("shards/00001.npy", cut, "shards", "00001.npy is no whole array"),
+        ("shards/00002.masks.npy", empty, "shards", "00002.masks.npy is no whole array"),
+        ("shards/00000.parquet", cut, "shards", "00000.parquet is no whole table"),
+        ("shards/00003.parquet", Path.unlink, "shards", "00003.parquet is missing"),
+        ("shards/00000.excluded.parquet", flip, "shards", "00000.excluded.parquet changed"),
+        ("manifest-1.parquet", cut, "manifests", "is damaged"),
+        ("manifest-1.parquet", Path.unlink, "manifests", "other manifests than those of index.json"),
+        ("manifest.parquet", empty, "manifests", "is damaged"),
+        ("index.json", garble, "folder", "index.json is damaged"),
+        ("index.json", Path.unlink, "folder", "is incomplete: run the same `imitate prepare` again"),
+    ],
+)
+def test_damage_is_one_line(name: str, damage: Callable[[Path], object], what: str, message: str, folder: Path) -> None:
+    damage(folder / name)
+    broken = [finding for finding in examine_prepared(folder) if finding.state == "broken"]
+    assert [finding.what for finding in broken] == [what]
+    assert message in broken[0].told and "\n" not in broken[0].told
+
+
+def test_an_array_of_another_shape_is_named(folder: Path) -> None:
+    np.save(folder / "shards/00001.npy", np.load(folder / "shards/00001.npy")[:5])
+    assert "00001.npy holds uint8 5 x 24 x 24, not uint8 " in examined(folder)["shards"].told
+
+
+def test_another_manifest_is_noticed(folder: Path) -> None:
+    path = folder / "manifest.parquet"
+    table, metadata = pq.read_table(path), pq.read_metadata(path).metadata
+    changed = table.set_column(table.schema.get_field_index("sex"), "sex", [["M"] * len(table)])
+    with pq.ParquetWriter(path, changed.schema) as file:
+        file.write_table(changed, row_group_size=60)
+        file.add_key_value_metadata({key: metadata[key] for key in (b"written", b"described")})
+    assert examined(folder)["manifests"].told == "manifest.parquet is damaged: prepare it again"
+
+
+def test_a_changed_index_is_noticed(folder: Path) -> None:
+    index = json.loads((folder / "index.json").read_text())
+    index["settings"]["classes"].reverse()
+    (folder / "index.json").write_text(json.dumps(index))
+    assert examined(folder)["fingerprint"].state == "broken"
 
 
 @pytest.mark.parametrize(("mode", "state"), [("clean", "broken"), ("paper", "warn")])
-def test_shared_patients_are_the_published_way_alone(tmp_path: Path, mode: str, state: str) -> None:
-    assert examined(prepared(tmp_path, mode=mode, patients="aabbbd"))["patients"].state == state
+def test_shared_patients_are_the_published_way_alone(mode: str, state: str, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    archive = make_archive(tmp_path / "raw")
+    settings = SETTINGS.model_copy(update={"mode": mode})
+    some = [each for each in archive_records(archive.root) if not isinstance(each, Excluded)][:9]
+    write_folder(some, tmp_path / "out", settings, archive=archive, engine=Engine(workers=1))
+    assert examined(tmp_path / "out")["patients"].state == state
 
 
-def test_embeddings_that_do_not_fit_are_broken(tmp_path: Path) -> None:
-    prepared(tmp_path)
-    embed(tmp_path, name="short", rows=5)
-    embed(tmp_path, name="shifted", zero=False)
-    embed(tmp_path, name="half")
-    (tmp_path / "text" / "half" / "impression.npy").unlink()
-    embed(tmp_path, name="wild")
-    np.save(tmp_path / "text" / "wild" / "impression.npy", np.full((6, 4), np.inf, np.float16))
-    found = examined(tmp_path)
-    told = {
-        name: found[f"embeddings {name}"].told.split(": delete")[0] for name in ("short", "shifted", "half", "wild")
-    }
-    assert told == {
-        "short": "5 rows in findings.npy, not 6, 5 rows in impression.npy, not 6",
-        "shifted": "findings.npy has vectors where the section is missing",
-        "half": "no impression.npy",
-        "wild": "impression.npy is not finite",
-    }
+def test_the_first_format_is_named(tmp_path: Path) -> None:
+    (tmp_path / "meta.json").touch()
+    assert "is of the first format: prepare it again into another" in examined(tmp_path)["folder"].told

@@ -18,9 +18,7 @@ def write_on_cluster(plan: Plan, shards: Sequence[int], address: str) -> Iterato
     try:
         client = Client(address, timeout=CONNECT_LIMIT)
     except (OSError, ValueError) as error:  # nobody there; no address
-        raise UserError(
-            f"no Dask scheduler answers at {address} ({error}): start one, or leave out --cluster"
-        ) from error
+        raise UserError(f"no Dask scheduler answers at {address} ({error}): start one, or omit --cluster") from error
     with client:
         tasks = [client.submit(write_one, plan, shard, retries=RETRIES, pure=False) for shard in shards]
         for task in as_completed(tasks):

@@ -76,6 +76,9 @@ def write_folder(
     plan = Plan(out.absolute(), archive.root.absolute(), settings, described["traits"]["masks"], engine.time_limit)
     with _room(out):
         _open(out)
+        with Manifests.of(out) as manifests:  # before the tables are read
+            for before in manifests.described:
+                _require_same(out, before, described)
         rows = manifest_rows(records, plan.layout, settings.projections)
         _publish(rows, out, described, append=append)
         with Manifests.of(out) as manifests:
@@ -201,9 +204,7 @@ def _require_versions(out: Path, manifests: Manifests, absent: list[int], now: d
         different = [name for name in now if before.get(name) != now[name]]
         if different:
             old, new = (", ".join(f"{name} {each.get(name)}" for name in different) for each in (before, now))
-            raise UserError(
-                f"{out} was begun with {old}, this is {new}: install those versions or choose another --out"
-            )
+            raise UserError(f"{out} was begun with {old}, not {new}: install those versions, or choose another --out")
 
 
 def _run(plan: Plan, engine: Engine, absent: list[int], lengths: list[int]) -> None:

@@ -1,97 +1,166 @@
 """A prepared folder: complete, unchanged since it was written, and fit for use."""
 
-import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from imitate.data.corpus import Corpus
-from imitate.data.folder import FORMAT
+from imitate.data.files import sha256
+from imitate.data.index import FORMAT, INDEX, fingerprint
+from imitate.data.manifest import Manifests, row_digest
+from imitate.data.shards import FOLDER, shard_path
 from imitate.doctor.checks import Census, Check, State, examine_labels, examine_splits
 from imitate.errors import UserError
-from imitate.names import SECTIONS
+
+COLUMNS = ("split", "patient", "labels", "boxes", "has_findings", "has_impression")
+AGAIN = "prepare it again"
+Place = TypeVar("Place")
+Result = TypeVar("Result")
 
 
 def examine_prepared(path: Path) -> Iterator[Check]:
-    """Shapes, fingerprint, splits, labels, text."""
-    try:
-        data = Corpus.open(path)
-    except UserError as error:
-        yield Check("broken", "folder", str(error))
+    """Files and their digests, shapes, manifests, splits, labels, texts."""
+    if not (path / INDEX).is_file():
+        first = (path / "meta.json").is_file()
+        again = "of the first format: prepare it again into another"
+        way = again if first else "incomplete: run the same `imitate prepare` again"
+        yield Check("broken", "folder", f"prepared folder {path} is {way}")
         return
-    size, mode = data.meta["size"], data.meta["mode"]
-    yield Check("ok", "folder", f"{len(data):,} images of {size} px from {data.meta['source']}, mode {mode}")
-    for name, pixels in (("images", data.images), ("masks", data.masks)):
-        if pixels is not None and (pixels.shape != (len(data), size, size) or pixels.dtype != np.uint8):
-            found = " x ".join(map(str, pixels.shape))
-            yield Check("broken", name, f"{pixels.dtype} {found}, not uint8 {len(data)} x {size} x {size}")
-    yield _compare_fingerprint(data)
-    census = Census(
-        splits=data.table["split"].tolist(),
-        patients=data.table["patient"].tolist(),
-        labels=data.labels if data.classes else np.empty((len(data), 0), np.float32),
-        classes=data.classes,
-        boxes=int(data.box_counts().sum()),
-    )
-    yield from examine_splits(census, overlap="broken" if mode == "clean" else "warn")
-    yield from examine_labels(census)
-    yield from _examine_text(data)
+    try:
+        index = json.loads((path / INDEX).read_text(encoding="utf-8"))
+        settings, shards = index["settings"], index["shards"]
+        size, masks, classes = settings["size"], bool(index["traits"]["masks"]), list(settings["classes"])
+        told = f"{index['images']:,} images of {size} px from {settings['source']}, mode {settings['mode']}"
+        if index["format"] != FORMAT:
+            raise ValueError(f"format {index['format']}, not {FORMAT}")
+        mark = fingerprint(settings, shards)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield Check("broken", "folder", f"{path / INDEX} is damaged ({error!r}): {AGAIN}")
+        return
+    yield Check("ok", "folder", told)
+    same = mark == index["fingerprint"]
+    yield Check("ok" if same else "broken", "fingerprint", "as written" if same else f"{INDEX} changed: {AGAIN}")
+    faults = [fault for shard in shards for fault in _shard_faults(path / FOLDER, shard, size=size, masks=masks)]
+    yield _summed("shards", faults, f"{len(shards):,}, each as written")
+    yield _summed("manifests", list(_manifest_faults(path, index)), f"{len(index['parts']):,}, each as written")
+    if not faults:
+        yield from _examine_tables(path, index, classes)
 
 
-def _compare_fingerprint(data: Corpus) -> Check:
-    if data.meta["format"] == FORMAT:
-        changed = damaged(data)
-    else:
-        from imitate.data.writing import fingerprint
-
-        changed = [] if fingerprint(data.root) == data.fingerprint else ["images.npy or table.parquet"]
-    if not changed:
-        return Check("ok", "fingerprint", "as written")
-    return Check(
-        "broken",
-        "fingerprint",
-        f"{data.root} changed since it was written ({', '.join(changed[:5])}): prepare it again",
-    )
+def excluded(folder: Path) -> Iterator[tuple[str, str]]:
+    """Where each excluded record comes from, and why it is excluded: before decoding, then while decoding."""
+    with _manifests(folder) as manifests:
+        for shard in range(manifests.shards):
+            for row in manifests.rows(shard, columns=["source_place", "excluded"]):
+                if row["excluded"] is not None:
+                    yield row["source_place"], row["excluded"]
+        for shard in range(manifests.shards):
+            listed = shard_path(folder, shard, ".excluded.parquet")
+            if listed.is_file():
+                for row in pq.read_table(listed).to_pylist():
+                    yield row["source_place"], row["reason"]
 
 
-def damaged(data: Corpus) -> list[str]:
-    """Files of the shards that no longer have the digest which the index states."""
-    found = []
-    for shard in data.meta["shards"]:
-        for name, digest in shard.get("sha256", {}).items():
-            with (data.root / "shards" / Path(name).name).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                    found.append(f"shards/{name}")
+def _manifests(folder: Path) -> Manifests:
+    try:
+        found = Manifests.of(folder)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        raise UserError(f"the manifest of {folder} is damaged ({error}): {AGAIN}") from error
+    if not found.paths:
+        raise UserError(f"{folder} has no manifest: give a prepared folder of format {FORMAT}")
     return found
 
 
-def _examine_text(data: Corpus) -> Iterator[Check]:
-    present = {section: data.has(section) for section in SECTIONS}
-    if not any(rows.any() for rows in present.values()):
+def _shard_faults(folder: Path, shard: dict[str, Any], *, size: int, masks: bool) -> Iterator[str]:
+    """What is wrong with a shard's files, one text each."""
+    name, rows = shard["name"], shard["rows"]
+    for file in [f"{name}.parquet", f"{name}.npy", *[f"{name}.masks.npy"] * masks]:
+        if file not in shard["sha256"]:
+            yield f"{file} is not in {INDEX}"
+    for file, digest in shard["sha256"].items():
+        found = _read(sha256, folder / file)
+        if found != digest:
+            yield f"{file} {found if isinstance(found, _Unreadable) else 'changed since it was written'}"
+        if file.endswith(".npy"):
+            array = _read(partial(np.load, mmap_mode="r", allow_pickle=False), folder / file)
+            if isinstance(array, _Unreadable):
+                yield f"{file} is no whole array"
+            elif array.shape != (rows, size, size) or array.dtype != np.uint8:
+                shape = " x ".join(map(str, array.shape))
+                yield f"{file} holds {array.dtype} {shape}, not uint8 {rows} x {size} x {size}"
+        elif file == f"{name}.parquet":
+            metadata = _read(pq.read_metadata, folder / file)
+            if isinstance(metadata, _Unreadable):
+                yield f"{file} is no whole table"
+            elif metadata.num_rows != rows:
+                yield f"{file} holds {metadata.num_rows} rows, not {rows}"
+
+
+def _manifest_faults(folder: Path, index: dict[str, Any]) -> Iterator[str]:
+    try:
+        manifests = _manifests(folder)
+    except UserError as error:
+        yield str(error)
         return
-    yield Check("ok", "text", ", ".join(f"{rows.mean():.0%} have {section}" for section, rows in present.items()))
-    encoders = [folder for folder in sorted((data.root / "text").glob("*")) if folder.is_dir()]
-    if not encoders:
-        yield Check("ok", "embeddings", "none yet: the first pre-training computes them")
-    for encoder in encoders:
-        if not (encoder / "meta.json").is_file():  # written last
-            yield Check("ok", f"embeddings {encoder.name}", "unfinished: the next pre-training computes them again")
-            continue
-        faults = [fault for section, rows in present.items() if (fault := _fault(encoder / f"{section}.npy", rows))]
-        state: State = "broken" if faults else "ok"
-        found = f"{', '.join(faults)}: delete {encoder}" if faults else "fit the table"
-        yield Check(state, f"embeddings {encoder.name}", found)
+    with manifests:
+        if [path.name for path in manifests.paths] != [part["manifest"] for part in index["parts"]]:
+            yield "other manifests than those of index.json: run the same `imitate prepare` again"
+            return
+        if manifests.shards != len(index["shards"]):
+            yield f"{manifests.shards} row groups for {len(index['shards'])} shards"
+        for path, written, part in zip(manifests.paths, manifests.written, index["parts"], strict=True):
+            if written.sha256 != part["sha256"]:
+                yield f"{path.name} is not that of {INDEX}"
+        for shard in range(manifests.shards):
+            rows = _read(manifests.rows, shard)
+            if isinstance(rows, _Unreadable) or any(row["digest"] != row_digest(row) for row in rows):
+                yield f"{manifests.paths[manifests.part(shard)].name} is damaged"
+                return
 
 
-def _fault(path: Path, present: np.ndarray) -> str | None:
-    if not path.is_file():
-        return f"no {path.name}"
-    vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    if len(vectors) != len(present):
-        return f"{len(vectors)} rows in {path.name}, not {len(present)}"
-    if not np.isfinite(vectors).all():
-        return f"{path.name} is not finite"
-    if vectors[~present].any():
-        return f"{path.name} has vectors where the section is missing"
-    return None
+def _examine_tables(folder: Path, index: dict[str, Any], classes: list[str]) -> Iterator[Check]:
+    splits: list[str] = []
+    patients: list[str] = []
+    labels, boxes, texts = [], 0, np.zeros(2, int)
+    for shard in index["shards"]:
+        table = pq.read_table(folder / FOLDER / f"{shard['name']}.parquet", columns=list(COLUMNS))
+        splits += table["split"].to_pylist()
+        patients += table["patient"].to_pylist()
+        boxes += sum(map(len, table["boxes"].to_pylist()))
+        texts += [sum(table[f"has_{section}"].to_pylist()) for section in ("findings", "impression")]
+        if classes:
+            labels.append(np.array(table["labels"].to_pylist(), np.float32).reshape(-1, len(classes)))
+    values = np.concatenate(labels) if labels else np.empty((len(splits), 0), np.float32)
+    census = Census(splits=splits, patients=patients, labels=values, classes=classes, boxes=boxes)
+    overlap: State = "broken" if index["settings"]["mode"] == "clean" else "warn"
+    yield from examine_splits(census, overlap=overlap)
+    yield from examine_labels(census)
+    if texts.any():
+        fractions = texts / max(len(splits), 1)
+        yield Check("ok", "text", f"{fractions[0]:.0%} have findings, {fractions[1]:.0%} have impression")
+
+
+def _summed(what: str, faults: list[str], sound: str) -> Check:
+    """One line, whatever the number of faults."""
+    if not faults:
+        return Check("ok", what, sound)
+    more = f" and {len(faults) - 3:,} more" if len(faults) > 3 else ""
+    return Check("broken", what, f"{'; '.join(faults[:3])}{more}: {AGAIN}")
+
+
+class _Unreadable(str):
+    """What is wrong with a file."""
+
+
+def _read(read: Callable[[Place], Result], place: Place) -> Result | _Unreadable:
+    try:
+        return read(place)
+    except FileNotFoundError:
+        return _Unreadable("is missing")
+    except (OSError, ValueError, EOFError, pa.ArrowException) as error:
+        return _Unreadable(f"cannot be read ({error})")

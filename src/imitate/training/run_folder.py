@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from safetensors import SafetensorError
 from torch.utils.tensorboard import SummaryWriter
 
 from imitate.config import Recipe, data_of, read_yaml, validate
-from imitate.data.files import FULL, locked
+from imitate.data.files import FULL, locked, this_process
 from imitate.errors import UserError
 
 FREE = {"devices", "nodes", "log_every", "checkpoint_every"}
@@ -39,7 +38,7 @@ def claimed(folder: Path) -> Iterator[None]:
         held.callback(_remove_if_empty, folder)
         held.enter_context(lock)
         held.callback(holder.unlink, missing_ok=True)
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        holder.write_text(this_process(), encoding="utf-8")
         yield
 
 

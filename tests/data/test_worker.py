@@ -9,7 +9,7 @@ import pytest
 FAULTS = """
 import resource
 import numpy as np
-from imitate.data.memory import keep_freed_memory
+from imitate.data.worker import keep_freed_memory
 keep_freed_memory()
 np.ones(2**23)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -1,0 +1,97 @@
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from imitate.data.annotations import Box, RunLengths, Shape, draw_mask
+from imitate.data.decoding import Decoder, as_shown
+from imitate.data.dicom import ImageError
+from imitate.data.jobs import Decoded, Job, Setup
+from imitate.data.manifest import Record
+from imitate.data.pixels import read_gray, to_prepared
+from imitate.data.worker import Failure
+
+GRAY = np.random.default_rng(0).integers(1, 255, (40, 32)).astype(np.uint8)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    Image.fromarray(GRAY).save(tmp_path / "1.png")
+    return tmp_path / "1.png"
+
+
+def decode(image: Path, *, masks: bool = True, resize: str = "stretch", **fields: object) -> Decoded | Failure:
+    return Decoder(Setup(24, resize, masks))(Job.of(Record("i", image, "p", "s", **fields)))
+
+
+def test_pixels_masks_and_boxes_go_together(image: Path) -> None:
+    annotations = (
+        Box("A", 4, 8, 8, 8, phrase="left", reader="R"),
+        Box("B", 99, 99, 1, 1),
+        Box("C", 40, 40, 10, 10, reference_size=(64, 80)),
+        RunLengths("A", "80 200", (32, 40)),
+        Shape("A", "ellipse", ((1, 1), (20, 20))),
+    )
+    expected, geometry = to_prepared(read_gray(image), 24)
+    found = decode(image, annotations=annotations)
+    assert isinstance(found, Decoded) and found.boxes_outside == 1
+    np.testing.assert_array_equal(found.image, expected)
+    np.testing.assert_array_equal(found.mask, geometry.mask(draw_mask(annotations, 32, 40)))
+    assert found.mask is not None and found.mask.any()
+    placed = geometry.box(annotations[0])
+    assert [box["label"] for box in found.boxes] == ["A", "C"]
+    assert (found.boxes[0]["phrase"], found.boxes[0]["reader"]) == ("left", "R")
+    assert placed and tuple(found.boxes[0].values())[:5] == placed[:5]
+
+
+def test_masks_only_where_the_source_has_them(image: Path) -> None:
+    without, empty = decode(image, masks=False), decode(image)
+    assert isinstance(without, Decoded) and without.mask is None
+    assert isinstance(empty, Decoded) and empty.mask is not None and not empty.mask.any()
+
+
+def test_letterbox_keeps_the_aspect_ratio(image: Path) -> None:
+    found = decode(image, resize="letterbox")
+    assert isinstance(found, Decoded) and not found.image[:, :2].any() and found.image[:, 3:-3].any()
+
+
+def test_members_of_archives(image: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(image, "x/1.png")
+    (tmp_path / "bad.zip").write_bytes(b"no archive")
+    found, alone = decode(tmp_path / "a.zip", member="x/1.png"), decode(image)
+    assert isinstance(found, Decoded) and isinstance(alone, Decoded)
+    np.testing.assert_array_equal(found.image, alone.image)
+    assert decode(tmp_path / "a.zip", member="y") == Failure("missing file")
+    assert decode(tmp_path / "absent.zip", member="y") == Failure("missing file")
+    assert decode(tmp_path / "bad.zip", member="y") == Failure("damaged, encrypted or unsupported archive")
+
+
+def test_few_archives_stay_open(image: Path, tmp_path: Path) -> None:
+    decoder = Decoder(Setup(24, "stretch", False))
+    for number in range(12):
+        with zipfile.ZipFile(tmp_path / f"{number}.zip", "w") as archive:
+            archive.write(image, "1.png")
+        assert isinstance(decoder(Job(tmp_path / f"{number}.zip", "1.png", (), None, None)), Decoded)
+    assert len(decoder.archives) == 8
+
+
+def test_what_a_source_knows_about_the_values(image: Path) -> None:
+    shown = as_shown(GRAY, invert=True, window=None)
+    np.testing.assert_array_equal(shown, GRAY.max() - GRAY)
+    shown = as_shown(GRAY, invert=False, window=(100, 50))
+    np.testing.assert_allclose(shown, np.clip((GRAY - 75.0) / 50, 0, 1), rtol=1e-6)
+    assert as_shown(GRAY, invert=False, window=None) is GRAY
+    with pytest.raises(ImageError, match="DICOM"):
+        as_shown(GRAY.astype(np.float32), invert=False, window=(1, 2))
+    plain, inverted = decode(image), decode(image, invert=True)
+    assert isinstance(plain, Decoded) and isinstance(inverted, Decoded)
+    assert np.abs(255 - plain.image.astype(int) - inverted.image).max() <= 2
+
+
+def test_reasons_for_what_cannot_be_decoded(image: Path, tmp_path: Path) -> None:
+    assert decode(tmp_path / "absent.png") == Failure("missing file")
+    annotations = (RunLengths("A", "80 9999", (32, 40)),)
+    assert decode(image, annotations=annotations) == Failure("run lengths exceed the image")
