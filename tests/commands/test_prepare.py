@@ -83,22 +83,18 @@ def test_the_command_line_prepares(tmp_path: Path, caplog: pytest.LogCaptureFixt
 
 
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(UserError, match="^--raw is missing: name the folder that holds the archive of open-i$"):
+        prepare("open-i", out=tmp_path / "out")
+    with pytest.raises(UserError, match="^open-i: unknown key 'seed'; known: columns, n, raw$"):
+        prepare("open-i", out=tmp_path / "out", raw=tmp_path, seed=1)
     for flags, told in (
-        (
-            [],
-            "imitate prepare: --raw is missing: name the folder that holds the archive of open-i",
-        ),
-        (
-            ["--raw", "x", "--workers", "0"],
-            "imitate prepare: --workers 0: give 1 or more, or leave it out",
-        ),
-        (
-            ["--raw", "x", "--size", "8"],
-            "imitate prepare: open-i: size = 8: Input should be greater than or equal to 16",
-        ),
+        (["--workers", "0"], "--workers 0: give 1 or more, or leave it out"),
+        (["--size", "8"], "open-i: size = 8: Input should be greater than or equal to 16"),
     ):
-        assert cli.main(["prepare", "open-i", "--out", str(tmp_path / "out"), *flags]) == 2
-        assert capsys.readouterr().err == told + "\n"
+        assert cli.main(["prepare", "open-i", "--raw", "x", "--out", str(tmp_path / "out"), *flags]) == 2
+        assert capsys.readouterr().err == f"imitate prepare: {told}\n"
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["prepare", "open-i", "--raw", "x", "--out", str(tmp_path / "out"), "--seed", "1"])
     assert not (tmp_path / "out").exists()
 
 

@@ -1,6 +1,5 @@
 """The options of a source as flags of a command."""
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -17,10 +16,11 @@ def with_flags(verb: Callable[..., Any], source: str | None, *, without: tuple[s
     chosen: dict[str, Any] = {name: (each.annotation, each) for name, each in fields.items() if name not in without}
     model = create_model("Options", __base__=Config, **chosen)
 
-    @functools.wraps(verb)
     def run(*arguments: Any, options: Any = None, **more: Any) -> Any:
         return verb(*arguments, **more, **{name: getattr(options, name) for name in chosen})
 
+    vars(run).pop("__wrapped__", None)  # a decorated function would be parsed by the signature of the bare one
+    run.__doc__ = verb.__doc__
     signature = inspect.signature(verb)
     named = [each for each in signature.parameters.values() if each.kind != each.VAR_KEYWORD]
     if chosen:
