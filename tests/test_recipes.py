@@ -16,8 +16,7 @@ from imitate.data.prepared import Prepared
 from imitate.data.text_cache import corpus
 from imitate.models.imitate import seeded_model
 from imitate.models.text import fit_or_load, save_text_encoder
-from imitate.names import SourceName
-from imitate.sources import SourceOptions, dataset
+from imitate.sources import find_source
 from imitate.tasks import UNTRAINED
 from imitate.tasks.evaluation import Evaluation
 
@@ -81,11 +80,11 @@ def folder(tmp_path_factory):
     """A prepared folder of a source, from its synthetic archive; made once."""
     made: dict[str, Path] = {}
 
-    def make(source: SourceName) -> Path:
+    def make(source: str) -> Path:
         if source not in made:
             root = tmp_path_factory.mktemp(source)
             synthesize(source, out=root / "raw", n=60)
-            prepare(source, archive=SourceOptions(raw=root / "raw"), out=root / "data", size=36, workers=1)
+            prepare(source, raw=root / "raw", out=root / "data", size=36, workers=1)
             made[source] = root / "data"
         return made[source]
 
@@ -118,7 +117,9 @@ def test_recipes_run_on_the_synthetic_archives(name, main, run, folder, tmp_path
     assert (found.task, found.mode) == (plan.task, "paper")
     assert next(iter(found.metrics)) == main
     assert found.data["source"] == plan.data.source
-    assert set(dataset(plan.data.source).classes) >= {key.split("/")[1] for key in found.metrics if key[:6] == "auroc/"}
+    assert set(find_source(plan.data.source).classes) >= {
+        key.split("/")[1] for key in found.metrics if key[:6] == "auroc/"
+    }
     prepared_alike = plan.data.mode in (None, "clean") and plan.data.fit != "pad" and plan.data.size is None
     assert found.published == (plan.published if prepared_alike else None)
     assert not plan.published or set(found.metrics) >= {

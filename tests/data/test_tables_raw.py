@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imitate.data.prepared import Dropped, Record
-from imitate.data.tables import column_values, find, is_below, is_there, require_filled, require_unique
+from imitate.data.manifest import Excluded, Record
+from imitate.data.tables import column_values, find, is_below, is_there, present, require_filled, require_unique
 from imitate.errors import UserError
-from imitate.sources import present
 
 
 def test_the_first_name_that_exists_is_found(tmp_path: Path) -> None:
@@ -41,10 +40,10 @@ def test_blank_and_repeated_ids_are_named() -> None:
 
 def test_a_record_without_its_file_is_dropped(tmp_path: Path) -> None:
     record = Record(image_id="a", image=tmp_path / "a.png", patient="a", study="a")
-    assert present(record, root=tmp_path) == Dropped(str(tmp_path / "a.png"), "missing file")
+    assert present(record, root=tmp_path) == Excluded(str(tmp_path / "a.png"), "missing file")
     record.image.touch()
     assert present(record, root=tmp_path) is record
-    assert present(record, root=tmp_path / "b") == Dropped("a", "image outside the root")
+    assert present(record, root=tmp_path / "b") == Excluded("a", "image outside the root")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ CENSUS = Census(
 )
 
 
-def test_counts_go_by_the_names_of_expectations() -> None:
+def test_counts_go_by_the_names_of_what_is_expected() -> None:
     found = counts(CENSUS)
     assert (found["images"], found["patients"], found["boxes"]) == (4, 3, 5)
     assert (found["images in train"], found["images in val"], found["images in nowhere"]) == (2, 1, 0)
@@ -23,8 +23,8 @@ def test_counts_go_by_the_names_of_expectations() -> None:
 @pytest.mark.parametrize("overlap", ["warn", "broken"])
 def test_a_patient_of_train_or_val_must_not_stand_elsewhere(overlap: str) -> None:
     sizes, patients = examine_splits(CENSUS, overlap=overlap)
-    assert sizes.told == "2 train, 1 val, 1 test"
-    assert (patients.state, patients.told) == (overlap, "1 of 3 stand in train or val and in another split")
+    assert sizes.found == "2 train, 1 val, 1 test"
+    assert (patients.state, patients.found) == (overlap, "1 of 3 are in train or val and in another split")
 
 
 def test_extra_sets_may_share_patients_with_the_test_split_alone() -> None:
@@ -38,10 +38,10 @@ def test_extra_sets_may_share_patients_with_the_test_split_alone() -> None:
 
 def test_labels_that_cannot_be_measured_are_named() -> None:
     single, prevalence = examine_labels(CENSUS)
-    assert (single.state, single.told) == ("warn", "positive for no image, or for every one: Hernia")
-    assert prevalence.told == "Edema 75.0%, Hernia 0.0%"  # of the images where it is known
+    assert (single.state, single.found) == ("warn", "positive for no image, or for every one: Hernia")
+    assert prevalence.found == "Edema 75.0%, Hernia 0.0%"  # of the images where it is known
     unknown = CENSUS._replace(labels=np.array([[1, NAN], [0, NAN], [1, NAN], [1, NAN]], np.float32))
-    assert [finding.told for finding in examine_labels(unknown)] == ["Edema 75.0%"]
+    assert [finding.found for finding in examine_labels(unknown)] == ["Edema 75.0%"]
     strange = next(examine_labels(CENSUS._replace(labels=CENSUS.labels - 2)))
-    assert (strange.state, strange.told) == ("broken", "7 values are neither 0, 1 nor unknown")
+    assert (strange.state, strange.found) == ("broken", "7 values are neither 0, 1 nor unknown")
     assert list(examine_labels(CENSUS._replace(classes=[], labels=np.empty((4, 0), np.float32)))) == []

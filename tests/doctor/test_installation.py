@@ -11,7 +11,7 @@ from imitate.doctor.installation import examine_installation
 def test_this_installation_is_sound() -> None:
     found = {finding.what: finding for finding in examine_installation()}
     assert [finding for finding in found.values() if finding.state == "broken"] == []
-    assert found["torch"].told.startswith(torch.__version__.split("+")[0])
+    assert found["torch"].found.startswith(torch.__version__.split("+")[0])
     assert "pytest" not in found  # an extra's packages are not needed
     assert found["DICOM"].state == "ok"
 
@@ -21,11 +21,11 @@ def test_absent_and_old_packages_are_broken(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(installation, "requires", lambda name: needs)
     found = list(installation._packages())
     assert [finding.state for finding in found] == ["ok", "broken", "broken"]
-    assert found[1].told.endswith("is installed: pip install 'numpy>=999'")
-    assert found[2].told == "is not installed: pip install 'no-such-package>=2'"
+    assert found[1].found.endswith("is installed: pip install 'numpy>=999'")
+    assert found[2].found == "is not installed: pip install 'no-such-package>=2'"
 
 
 def test_a_full_disk_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1 << 30))
     disk = next(finding for finding in examine_installation() if finding.what == "disk")
-    assert (disk.state, disk.told) == ("warn", "1 GiB free here; MIMIC-CXR at 256 px takes 14")
+    assert (disk.state, disk.found) == ("warn", "1 GiB free here; MIMIC-CXR at 256 px takes 14")

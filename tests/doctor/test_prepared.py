@@ -12,7 +12,7 @@ from raw_archive import SETTINGS, N, archive_records, content, make_archive
 from imitate.data import manifest
 from imitate.data.manifest import Excluded, Record
 from imitate.data.writer import Archive, Engine, write_folder
-from imitate.doctor.checks import Finding
+from imitate.doctor.checks import Check
 from imitate.doctor.prepared import examine_prepared, excluded
 from imitate.errors import UserError
 
@@ -43,7 +43,7 @@ def folder(written: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(written, tmp_path / "out"))
 
 
-def examined(path: Path) -> dict[str, Finding]:
+def examined(path: Path) -> dict[str, Check]:
     return {finding.what: finding for finding in examine_prepared(path)}
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import yaml
 
 from imitate.config import Recipe
-from imitate.doctor.checks import Finding
+from imitate.doctor.checks import Check
 from imitate.doctor.run import examine_run
 
 
@@ -26,16 +26,16 @@ def run(root: Path, *entries: dict[str, float]) -> Path:
     return root
 
 
-def examined(path: Path) -> dict[str, Finding]:
+def examined(path: Path) -> dict[str, Check]:
     return {finding.what: finding for finding in examine_run(path)}
 
 
 def test_a_sound_run(tmp_path: Path) -> None:
     found = examined(run(tmp_path, {"step": 1, "loss": 9.0}, {"step": 2000, "val/auroc": float("nan")}))
     assert {finding.state for finding in found.values()} == {"ok"}
-    assert found["config.yaml"].told == "resnet50, 20 epochs"
-    assert found["metrics.jsonl"].told == "2 entries, up to step 2,000"
-    assert found["data"].told == str(tmp_path / "data")
+    assert found["config.yaml"].found == "resnet50, 20 epochs"
+    assert found["metrics.jsonl"].found == "2 entries, up to step 2,000"
+    assert found["data"].found == str(tmp_path / "data")
 
 
 def test_what_is_not_there_yet_is_a_warning(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_data_that_moved_or_changed_is_a_warning(tmp_path: Path) -> None:
     meta = run(tmp_path) / "data" / "meta.json"
     meta.write_text(meta.read_text().replace("ab", "cd"))
     assert examined(tmp_path)["data"].state == "warn"
-    assert "no longer what this run was trained on" in examined(tmp_path)["data"].told
+    assert "no longer what this run was trained on" in examined(tmp_path)["data"].found
     meta.unlink()
     assert examined(tmp_path)["data"].state == "warn"
 
@@ -70,4 +70,4 @@ def test_settings_of_another_version_are_broken(tmp_path: Path) -> None:
     ):
         (tmp_path / "config.yaml").write_text(text)
         assert examined(tmp_path)["config.yaml"].state == "broken"
-        assert told in examined(tmp_path)["config.yaml"].told
+        assert told in examined(tmp_path)["config.yaml"].found

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from imitate.data.prepared import Dropped, Record
+from imitate.config import Config
+from imitate.data.manifest import Excluded, Record
 from imitate.errors import UserError
-from imitate.sources import SourceOptions
 from imitate.sources import chexpert as module
-from imitate.sources.chexpert import CLASSES, DATASET
+from imitate.sources.chexpert import CLASSES, SOURCE
 
 COLUMNS = (
     *("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly"),
@@ -34,7 +34,7 @@ def write(root: Path, name: str, rows: list[Row], columns: tuple[str, ...] = COL
         writer.writerows(rows)
 
 
-def tree(root: Path, train: list[Row], valid: list[Row] | None = None) -> SourceOptions:
+def tree(root: Path, train: list[Row], valid: list[Row] | None = None) -> Config:
     valid = [row(90_000, part="valid", Edema="1.0")] if valid is None else valid
     for name, rows in (("train", train), ("valid", valid)):
         write(root, f"{name}.csv", rows)
@@ -43,7 +43,7 @@ def tree(root: Path, train: list[Row], valid: list[Row] | None = None) -> Source
             file = root / one["Path"].split("/", 1)[1]
             file.parent.mkdir(parents=True, exist_ok=True)
             file.touch()
-    return SourceOptions(raw=root)
+    return SOURCE.Options(raw=root)
 
 
 def plain(count: int) -> list[Row]:
@@ -60,8 +60,8 @@ def alone(count: int, start: int = 1_000) -> list[Row]:
     return rows
 
 
-def kept(options: SourceOptions) -> dict[str, Record]:
-    return {item.image_id: item for item in DATASET.records(options) if isinstance(item, Record)}
+def kept(options: Config) -> dict[str, Record]:
+    return {item.image_id: item for item in SOURCE.records(options) if isinstance(item, Record)}
 
 
 def test_uncertain_labels_follow_the_published_policy_by_column_name(tmp_path: Path) -> None:
@@ -75,20 +75,25 @@ def test_uncertain_labels_follow_the_published_policy_by_column_name(tmp_path: P
     assert labels[2] == dict.fromkeys(CLASSES, 0) | {"Cardiomegaly": 1}
 
 
-def test_the_archive_name_is_stripped_and_laterals_are_left_out(tmp_path: Path) -> None:
-    options = tree(tmp_path, plain(10))
-    found = list(DATASET.records(options))
-    assert Counter(item.reason for item in found if isinstance(item, Dropped)) == {"not frontal": 10}
+def test_the_archive_name_is_stripped_and_projections_are_named(tmp_path: Path) -> None:
+    unnamed = row(90_001, part="valid") | {"AP/PA": ""}
+    options = tree(tmp_path, plain(10), [row(90_000, part="valid", Edema="1.0"), unnamed])
+    assert Counter(r.projection for r in kept(options).values()) == {"AP": 21, "LATERAL": 10, "FRONTAL": 1}
+    assert SOURCE.traits.projections == ("PA", "AP", "FRONTAL")
     record = kept(options)["train/patient00003/study1/view2_frontal.jpg"]
     assert record.image == tmp_path / "train/patient00003/study1/view2_frontal.jpg"
-    assert (record.patient, record.study, record.view) == ("patient00003", "train/patient00003/study1", "AP")
+    assert (record.patient, record.study, record.projection) == ("patient00003", "train/patient00003/study1", "AP")
     assert {r.split for r in kept(options).values() if r.image_id.startswith("valid")} == {"test"}
 
 
 def test_clean_validates_on_other_patients_and_paper_on_other_images(tmp_path: Path) -> None:
+    """Laterals take part in the published draw alone; in clean mode they are where their patient is."""
     options = tree(tmp_path, plain(100))
     for mode, shared in (("clean", False), ("paper", True)):
-        records = kept(options.model_copy(update={"mode": mode})).values()
+        every = kept(options.model_copy(update={"mode": mode})).values()
+        patients = {(r.patient, r.split) for r in every if r.split != "test"}
+        assert (len(patients) > 100) == shared
+        records = [r for r in every if r.projection != "LATERAL"]
         homes = {split: {r.patient for r in records if r.split == split} for split in ("train", "val")}
         assert bool(homes["train"] & homes["val"]) == shared
         sizes = Counter(r.split for r in records)
@@ -127,11 +132,11 @@ def test_a_small_tree_keeps_half_of_each_pool_to_train_on(tmp_path: Path) -> Non
 @pytest.mark.parametrize(("mode", "leak"), [("clean", False), ("paper", True)])
 def test_other_images_of_the_retrieval_patients(tmp_path: Path, mode: str, leak: bool) -> None:
     options = tree(tmp_path, [*plain(30), *alone(8)]).model_copy(update={"mode": mode})
-    found = list(DATASET.records(options))
+    found = list(SOURCE.records(options))
     records = [item for item in found if isinstance(item, Record)]
     retrieval = {r.patient for r in records if r.split == "5x200-regen"}
     assert bool(retrieval & {r.patient for r in records if r.split in ("train", "val")}) == leak
-    reasons = Counter(item.reason for item in found if isinstance(item, Dropped))
+    reasons = Counter(item.reason for item in found if isinstance(item, Excluded))
     assert reasons["patient of a retrieval set"] == (0 if leak else 20)
     assert len(found) == 30 * 3 + 80 + 1  # each row of the tables once
     assert not {r.image for r in records if r.split == "5x200-regen"} & {r.image for r in records if r.split == "train"}
@@ -150,7 +155,7 @@ def test_the_official_lists_are_used_with_their_impressions(tmp_path: Path) -> N
     texts = [r.impression for r in records.values() if r.split == "5x200"]
     assert texts == ["text 0", None, "text 2"]
     eight = [r.labels for r in records.values() if r.split == "8x200"]
-    assert set(eight[0] or {}) == set(module.EIGHT) <= set(DATASET.classes)
+    assert set(eight[0] or {}) == set(module.EIGHT) <= set(SOURCE.classes)
     assert all(sum(labels.values()) == labels["Edema"] == 1 for labels in eight if labels)
     assert all(set(r.labels or {}) == set(CLASSES) for r in records.values() if r.split != "8x200")
     assert not {"patient01000", "patient01003"} & {r.patient for r in records.values() if r.split in ("train", "val")}
@@ -170,40 +175,40 @@ def test_the_test_part_is_a_split_of_its_own(tmp_path: Path) -> None:
     assert record.image == tmp_path / "test/patient64740/study1/view2_frontal.jpg"
     assert (record.patient, record.labels) == ("patient64740", dict.fromkeys(CLASSES, 0.0) | {"Edema": 1.0})
     assert "test/patient64741/study1/view1_frontal.jpg" in {
-        item.source.removeprefix(f"{tmp_path}/") for item in DATASET.records(options) if isinstance(item, Dropped)
+        item.source.removeprefix(f"{tmp_path}/") for item in SOURCE.records(options) if isinstance(item, Excluded)
     }
     write(tmp_path, "groundtruth.csv", [rows[0] | {"Edema": "-1"}], ("Study", *COLUMNS[5:]))
     with pytest.raises(UserError, match=r"groundtruth\.csv: column 'Edema' holds '-1' in 1 rows: expected 1, 0"):
-        list(DATASET.records(options))
+        list(SOURCE.records(options))
 
 
 def test_a_list_of_another_release_is_told(tmp_path: Path) -> None:
     options = tree(tmp_path, plain(10))
     write(tmp_path, "chexpert_5x200.csv", [row(77_777)], ("Path",))
     with pytest.raises(UserError, match=r"lists 1 images that train\.csv lacks, train/patient77777/"):
-        list(DATASET.records(options))
+        list(SOURCE.records(options))
     (tmp_path / "chexpert_5x200.csv").unlink()
     write(tmp_path, "chexpert_8x200.csv", [plain(10)[0] | {"Variable": "Mass"}], ("Variable", "Path"))
     with pytest.raises(UserError, match="Variable 'Mass' is none of No Finding, Cardiomegaly"):
-        list(DATASET.records(options))
+        list(SOURCE.records(options))
 
 
 def test_wrong_tables_are_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no train\.csv"):
-        list(DATASET.records(SourceOptions(raw=tmp_path)))
+        list(SOURCE.records(SOURCE.Options(raw=tmp_path)))
     options = tree(tmp_path, [*plain(5), row(6, Edema="3")])
     with pytest.raises(UserError, match="column 'Edema' holds '3' in 1 rows: expected 1, 0, -1 or blank"):
-        list(DATASET.records(options))
+        list(SOURCE.records(options))
     write(tmp_path, "train.csv", [*plain(5), plain(5)[0]])
     with pytest.raises(UserError, match="lists 1 ids again"):
-        list(DATASET.records(options))
+        list(SOURCE.records(options))
     write(tmp_path, "train.csv", [{"Path": "train/img1.jpg", "Frontal/Lateral": "Frontal"}])
     with pytest.raises(UserError, match=r"Path 'img1\.jpg' is not"):
-        list(DATASET.records(options))
+        list(SOURCE.records(options))
     write(tmp_path, "train.csv", plain(5))
     write(tmp_path, "valid.csv", [row(1, part="valid", lateral=True)])
     with pytest.raises(UserError, match="split 'test' is empty"):
-        list(DATASET.records(options))
+        list(SOURCE.records(options))
     write(tmp_path, "valid.csv", [row(1, part="valid")], COLUMNS[:-1])
     with pytest.raises(UserError, match=r"valid\.csv lacks .*Support Devices"):
-        list(DATASET.records(options))
+        list(SOURCE.records(options))

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from imitate.data.prepared import Dropped, Record
+from imitate.config import Config
+from imitate.data.manifest import Excluded, Record
 from imitate.errors import UserError
-from imitate.sources import SourceOptions
 from imitate.sources import covidx as module
-from imitate.sources.covidx import DATASET
+from imitate.sources.covidx import SOURCE
 
 LABELS = ("normal", "pneumonia", "COVID-19")
 
@@ -16,19 +16,19 @@ def rows(count: int, *, part: str, images: int = 2) -> list[str]:
     return [f"{part}-{i // images} {part}.{i}.png {LABELS[i // images % 3]} rsna" for i in range(count)]
 
 
-def tree(root: Path, train: list[str], test: list[str], *, name: str = "COVIDx9A") -> SourceOptions:
+def tree(root: Path, train: list[str], test: list[str], *, name: str = "COVIDx9A") -> Config:
     for part, lines in (("train", train), ("test", test)):
         (root / f"{part}_{name}.txt").write_text("\n".join(lines) + "\n")
         (root / part).mkdir(exist_ok=True)
         for line in lines:
             (root / part / line.split()[1]).touch()
-    return SourceOptions(raw=root)
+    return SOURCE.Options(raw=root)
 
 
 def test_clean_divides_patients_and_paper_images(tmp_path: Path) -> None:
     options = tree(tmp_path, rows(100, part="a"), rows(9, part="b"))
     for mode in ("clean", "paper"):
-        records = [r for r in DATASET.records(options.model_copy(update={"mode": mode})) if isinstance(r, Record)]
+        records = [r for r in SOURCE.records(options.model_copy(update={"mode": mode})) if isinstance(r, Record)]
         assert Counter(r.split for r in records) == {"train": 80, "val": 20, "test": 9}
         homes = {split: {r.patient for r in records if r.split == split} for split in ("train", "val")}
         assert bool(homes["train"] & homes["val"]) == (mode == "paper")
@@ -36,7 +36,7 @@ def test_clean_divides_patients_and_paper_images(tmp_path: Path) -> None:
 
 
 def test_labels_are_one_hot(tmp_path: Path) -> None:
-    records = DATASET.records(tree(tmp_path, rows(12, part="a"), rows(9, part="b")))
+    records = SOURCE.records(tree(tmp_path, rows(12, part="a"), rows(9, part="b")))
     labels = {r.image_id: r.labels for r in records if isinstance(r, Record)}
     assert labels["test/b.4.png"] == {"normal": 0.0, "pneumonia": 0.0, "COVID-19": 1.0}
     assert all(sum(row.values()) == 1 for row in labels.values() if row)
@@ -46,24 +46,24 @@ def test_the_published_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module, "present", lambda record, root: record)
     (tmp_path / "train_COVIDx9A.txt").write_text("\n".join(rows(30_130, part="a", images=1)))
     (tmp_path / "test_COVIDx9A.txt").write_text("\n".join(rows(400, part="b", images=1)))
-    records = DATASET.records(SourceOptions(raw=tmp_path, mode="paper"))
+    records = SOURCE.records(SOURCE.Options(raw=tmp_path, mode="paper"))
     assert Counter(r.split for r in records if isinstance(r, Record)) == {"train": 24_104, "val": 6_026, "test": 400}
 
 
 def test_clean_prefers_the_cleaned_list_and_paper_the_published_one(tmp_path: Path) -> None:
     tree(tmp_path, rows(12, part="a"), rows(9, part="b"))
     options = tree(tmp_path, rows(24, part="c"), rows(9, part="d"), name="COVIDx_CXR-3A")
-    assert {r.image_id[6] for r in DATASET.records(options) if isinstance(r, Record) and r.split == "train"} == {"c"}
-    paper = DATASET.records(options.model_copy(update={"mode": "paper"}))
+    assert {r.image_id[6] for r in SOURCE.records(options) if isinstance(r, Record) and r.split == "train"} == {"c"}
+    paper = SOURCE.records(options.model_copy(update={"mode": "paper"}))
     assert {r.image_id[6] for r in paper if isinstance(r, Record) and r.split == "train"} == {"a"}
 
 
-def test_missing_repeated_and_shared_rows_are_dropped_and_counted(tmp_path: Path) -> None:
+def test_missing_repeated_and_shared_rows_are_excluded_and_counted(tmp_path: Path) -> None:
     train = [*rows(20, part="a"), rows(20, part="a")[3], "b-0 x.png normal rsna"]
     options = tree(tmp_path, train, rows(9, part="b"))
     (tmp_path / "train" / "a.7.png").unlink()
-    found = list(DATASET.records(options))
-    reasons = Counter(item.reason for item in found if isinstance(item, Dropped))
+    found = list(SOURCE.records(options))
+    reasons = Counter(item.reason for item in found if isinstance(item, Excluded))
     assert reasons == {"missing file": 1, "listed again": 1, "patient of the test list": 1}
     assert len(found) == len(train) + 9
 
@@ -78,10 +78,10 @@ def test_missing_repeated_and_shared_rows_are_dropped_and_counted(tmp_path: Path
 )
 def test_a_row_that_is_none_is_told_with_its_line(tmp_path: Path, line: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
-        list(DATASET.records(tree(tmp_path, [*rows(6, part="a"), line], rows(9, part="b"))))
+        list(SOURCE.records(tree(tmp_path, [*rows(6, part="a"), line], rows(9, part="b"))))
 
 
 def test_lists_without_three_classes_do_not_count(tmp_path: Path) -> None:
     options = tree(tmp_path, rows(6, part="a"), rows(9, part="b"), name="COVIDx9B")
     with pytest.raises(UserError, match=r"has no train_COVIDx_CXR-3A\.txt or train_COVIDx9A\.txt"):
-        list(DATASET.records(options))
+        list(SOURCE.records(options))

@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 import pytest
 
-from imitate.data.prepared import Dropped, Record
+from imitate.data.manifest import Excluded, Record
 from imitate.errors import UserError
 from imitate.names import Mode
-from imitate.sources import SourceOptions, dataset
-from imitate.sources.mimic_cxr import CLASSES
+from imitate.sources.mimic_cxr import CLASSES, SOURCE
 
 REPORT = " FINAL REPORT\n FINDINGS: The lungs are clear.\n \n IMPRESSION: Normal chest.\n"
 
@@ -64,9 +63,9 @@ def write_zip(path: Path, reports: dict[str, str]) -> None:
 
 
 def read(raw: Path, mode: Mode = "clean", reports: Path | None = None) -> tuple[dict[str, Record], dict[str, str]]:
-    found = list(dataset("mimic-cxr").records(SourceOptions(raw=raw, mode=mode, reports=reports)))
-    dropped = {entry.source: entry.reason for entry in found if isinstance(entry, Dropped)}
-    return {entry.image_id: entry for entry in found if isinstance(entry, Record)}, dropped
+    found = list(SOURCE.records(SOURCE.Options(raw=raw, mode=mode, reports=reports)))
+    excluded = {entry.source: entry.reason for entry in found if isinstance(entry, Excluded)}
+    return {entry.image_id: entry for entry in found if isinstance(entry, Record)}, excluded
 
 
 @pytest.mark.parametrize("end", [".csv.gz", ".csv"])
@@ -75,11 +74,14 @@ def test_an_image_meets_its_report_split_and_patient(tmp_path: Path, end: str) -
     other = Image("a-2", study="50000002", subject="11000002", view="AP", split="test", file=".dcm")
     write_tree(tmp_path, other, one, end=end, version="2.1.0")
     write_zip(tmp_path / "mimic-cxr-reports.zip", {one.report: REPORT, other.report: "x\n IMPRESSION: Edema."})
-    found, dropped = read(tmp_path)
-    assert list(found) == ["b-1", "a-2"] and not dropped  # by patient
+    found, excluded = read(tmp_path)
+    assert list(found) == ["b-1", "a-2"] and not excluded  # by patient
     image = tmp_path / "files/p10/p10000001/s50000001/b-1.jpg"
     texts = ("The lungs are clear.", "Normal chest.")
-    assert found["b-1"] == Record("b-1", image, "10000001", "50000001", "val", "PA", *texts)
+    assert found["b-1"] == Record(
+        "b-1", image, "10000001", "50000001", split="val", projection="PA", findings=texts[0],
+        impression=texts[1], language="en",
+    )  # fmt: skip
     assert found["a-2"].image == tmp_path / "files/p11/p11000002/s50000002/a-2.dcm"
     assert (found["a-2"].split, found["a-2"].findings, found["a-2"].impression) == ("test", None, "Edema.")
 
@@ -113,23 +115,27 @@ def test_the_zip_in_a_place_of_its_own(tmp_path: Path, given: str) -> None:
     assert found["a"].impression == "Normal chest."
 
 
-def test_views(tmp_path: Path) -> None:
+def test_projections(tmp_path: Path) -> None:
     cases = {
         "coded": ("", "CHEST (PA AND LAT)", "postero-anterior", "PA"),
         "portable": ("", "CHEST (PORTABLE AP)", "", "AP"),
-        "both": ("", "CHEST (PA AND LAT)", "", "view unknown"),
-        "none": ("", "", "", "view unknown"),
-        "side": ("", "CHEST (PORTABLE AP)", "left lateral", "not frontal"),
-        "stated": ("LATERAL", "CHEST (PORTABLE AP)", "antero-posterior", "not frontal"),
-        "axial": ("AP AXIAL", "", "", "not frontal"),
+        "both": ("", "CHEST (PA AND LAT)", "", ""),
+        "none": ("", "", "", ""),
+        "side": ("", "CHEST (PORTABLE AP)", "left lateral", "LATERAL"),
+        "stated": ("LATERAL", "CHEST (PORTABLE AP)", "antero-posterior", "LATERAL"),
+        "left": ("LL", "", "", "LATERAL"),
+        "axial": ("AP AXIAL", "", "", "AP AXIAL"),
     }
     images = [Image(name, view=v, procedure=p, code=c) for name, (v, p, c, _) in cases.items()]
     write_tree(tmp_path, *images)
     write_zip(tmp_path / "mimic-cxr-reports.zip", {images[0].report: REPORT})
-    found, dropped = read(tmp_path)
-    assert {name: record.view for name, record in found.items()} | dropped == {n: c[-1] for n, c in cases.items()}
-    found, dropped = read(tmp_path, "paper")
-    assert not found and dropped["coded"] == dropped["portable"] == "view unknown"
+    found, excluded = read(tmp_path)
+    assert not excluded
+    assert {name: record.projection for name, record in found.items()} == {n: c[-1] for n, c in cases.items()}
+    found, _ = read(tmp_path, "paper")
+    stated = {"stated": "LATERAL", "left": "LATERAL", "axial": "AP AXIAL"}
+    assert {name: record.projection for name, record in found.items()} == dict.fromkeys(cases, "") | stated
+    assert SOURCE.traits_of(SOURCE.Options(raw=tmp_path, mode="paper")).projections == ("PA", "AP")
 
 
 def test_labels_join_on_the_study(tmp_path: Path) -> None:
@@ -140,18 +146,18 @@ def test_labels_join_on_the_study(tmp_path: Path) -> None:
     rows = f"10000001,50000001,{','.join(values.values())}"
     write(tmp_path / "mimic-cxr-2.0.0-chexpert.csv.gz", f"{header}\n{rows}\n")
     write_zip(tmp_path / "mimic-cxr-reports.zip", {images[0].report: "No header.", images[2].report: REPORT})
-    found, dropped = read(tmp_path)
-    assert set(found) == {"a", "b", "c"} and not dropped  # a and b have no text, but labels
+    found, excluded = read(tmp_path)
+    assert set(found) == {"a", "b", "c"} and not excluded  # a and b have no text, but labels
     labels = found["b"].labels
-    assert list(labels) == list(dataset("mimic-cxr").classes)
+    assert list(labels) == list(SOURCE.classes)
     assert math.isnan(labels.pop("Pneumonia"))
     assert labels == {name: float(name == "Edema") for name in CLASSES if name != "Pneumonia"}
     assert found["c"].labels is None  # eight real studies have no row
-    _, dropped = read(tmp_path, "paper")
-    assert dropped == {"a": "no findings and no impression", "b": "no findings and no impression"}
+    _, excluded = read(tmp_path, "paper")
+    assert excluded == {"a": "no findings and no impression", "b": "no findings and no impression"}
 
 
-def test_what_cannot_be_used_is_dropped_with_its_reason(tmp_path: Path) -> None:
+def test_what_cannot_be_used_is_excluded_with_its_reason(tmp_path: Path) -> None:
     images = [
         Image("1", study="50000001"),
         Image("2", study="50000002", file=""),
@@ -167,9 +173,9 @@ def test_what_cannot_be_used_is_dropped_with_its_reason(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(images[6].report, REPORT + " " * (1 << 20))
     path.write_bytes(path.read_bytes().replace(b"50000004.\n", b"50000009.\n"))  # its checksum no longer fits
-    found, dropped = read(tmp_path)
+    found, excluded = read(tmp_path)
     assert list(found) == ["1"]
-    assert dropped == {
+    assert excluded == {
         "2": "missing file",
         "3": "report missing",
         "4": "report unreadable",
@@ -191,15 +197,15 @@ def test_the_published_selection(tmp_path: Path) -> None:
     images = [Image(study, study, split=split) for study, split in zip(texts, splits, strict=True)]
     write_tree(tmp_path, *images)
     write_zip(tmp_path / "mimic-cxr-reports.zip", {i.report: texts[i.study] for i in images})
-    found, dropped = read(tmp_path, "paper")
+    found, excluded = read(tmp_path, "paper")
     assert {name: record.split for name, record in found.items()} == {"50000001": "train", "50000004": "val"}
-    assert dropped == {
+    assert excluded == {
         "50000002": "fewer than three words",
         "50000003": "fewer than three words",
         "50913680": "no findings and no impression",
     }
-    found, dropped = read(tmp_path)
-    assert found["50913680"].impression == "The lungs are clear." and not dropped
+    found, excluded = read(tmp_path)
+    assert found["50913680"].impression == "The lungs are clear." and not excluded
     assert [record.split for record in found.values()] == ["train", "train", "train", "test", "val"]
 
 
@@ -210,11 +216,11 @@ def test_prefixed_ids_and_the_newest_table(tmp_path: Path) -> None:
     write(tmp_path / "mimic-cxr-2.1.0-metadata.csv", metadata)
     write_zip(tmp_path / "mimic-cxr-reports.zip", {image.report: REPORT})
     found, _ = read(tmp_path)
-    assert (found["a"].view, found["a"].patient, found["a"].study) == ("AP", "10000001", "50000001")
+    assert (found["a"].projection, found["a"].patient, found["a"].study) == ("AP", "10000001", "50000001")
 
 
 def test_a_report_is_read_once_a_study_and_only_when_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = [Image("a"), Image("e"), Image("c", study="50000002", view="LL"), Image("d", study="50000003")]
+    images = [Image("a"), Image("e"), Image("c", study="50000002", view="LL"), Image("d", study="50000003", file="")]
     write_tree(tmp_path, *images)
     write_zip(tmp_path / "mimic-cxr-reports.zip", {image.report: REPORT for image in images})
     names: list[object] = []
@@ -225,10 +231,10 @@ def test_a_report_is_read_once_a_study_and_only_when_needed(tmp_path: Path, monk
         return genuine(self, name)
 
     monkeypatch.setattr(zipfile.ZipFile, "read", spy)
-    found = dataset("mimic-cxr").records(SourceOptions(raw=tmp_path))
+    found = SOURCE.records(SOURCE.Options(raw=tmp_path))
     next(found)
     assert names == [images[0].report]
-    assert len(list(found)) == 3 and names == [images[0].report, images[3].report]
+    assert len(list(found)) == 3 and names == [images[0].report, images[2].report]
 
 
 def test_wrong_trees_are_told(tmp_path: Path) -> None:

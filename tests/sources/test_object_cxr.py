@@ -4,52 +4,51 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imitate.data.annotations import Box, Shape
-from imitate.data.prepared import Dropped, Record
+from imitate.config import Config
+from imitate.data.annotations import Box, Shape, draw_mask
+from imitate.data.manifest import Excluded, Record
 from imitate.errors import UserError
-from imitate.sources import SourceOptions
 from imitate.sources import object_cxr as module
-from imitate.sources.object_cxr import DATASET, parse_shapes, square_box, tight_box
+from imitate.sources.object_cxr import SOURCE, parse_shapes, square_box, tight_box
 
 ALL_KINDS = "0 10 20 40 80;1 50 20 90 40;2 100 100 160 110 130 180 100 100"
 
 
-def tree(root: Path, annotations: list[str], *, column: str = "image_name", prefix: str = "") -> SourceOptions:
+def tree(root: Path, annotations: list[str], *, column: str = "image_name", prefix: str = "") -> Config:
     for part in ("train", "dev"):
         lines = [f'{prefix}{i:05}.jpg,"{text}"' for i, text in enumerate(annotations)]
         (root / f"{part}.csv").write_text("\n".join([f"{column},annotation", *lines]))
         (root / part).mkdir()
         for i in range(len(annotations)):
             (root / part / f"{i:05}.jpg").touch()
-    return SourceOptions(raw=root)
+    return SOURCE.Options(raw=root)
 
 
 def test_tight_boxes_keep_width_and_height_apart(tmp_path: Path) -> None:
-    records = [r for r in DATASET.records(tree(tmp_path, [ALL_KINDS, "", "", "", ""])) if isinstance(r, Record)]
+    records = [r for r in SOURCE.records(tree(tmp_path, [ALL_KINDS, "", "", "", ""])) if isinstance(r, Record)]
     assert len(records) == 10
     first = records[0]
-    assert first.boxes == (
+    assert first.annotations[:3] == (
         Box("Foreign object", 10, 20, 30, 60),
         Box("Foreign object", 50, 20, 40, 20),
         Box("Foreign object", 100, 100, 60, 80),
     )
     assert first.labels == {"Foreign object": 1.0}
-    assert first.frame is None  # the pixels of the file itself
-    assert first.mask is not None
-    mask = first.mask(200, 300)
+    assert first.annotations[3:] == parse_shapes(ALL_KINDS)
+    assert {each.reference_size for each in first.annotations} == {None}  # the pixels of the file itself
+    mask = draw_mask(first.annotations, 200, 300)
     assert mask.shape == (300, 200)
     assert mask[21:80, 11:40].all()
     assert mask[30, 70] and not mask[21, 51]  # an ellipse has no corners
     assert mask[105, 130] and not mask[170, 105]
     empty = records[1]
     assert empty.labels == {"Foreign object": 0.0}
-    assert empty.boxes == ()
-    assert empty.mask is not None and not empty.mask(200, 300).any()
+    assert empty.annotations == () and empty.annotated
 
 
 @pytest.mark.parametrize(("column", "prefix"), [("image_name", ""), ("image_path", "train/")])
 def test_both_spellings_of_the_name_column(tmp_path: Path, column: str, prefix: str) -> None:
-    records = list(DATASET.records(tree(tmp_path, [""] * 5, column=column, prefix=prefix)))
+    records = list(SOURCE.records(tree(tmp_path, [""] * 5, column=column, prefix=prefix)))
     assert Counter(r.split for r in records if isinstance(r, Record)) == {"train": 4, "val": 1, "test": 5}
 
 
@@ -60,7 +59,7 @@ def test_the_published_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         lines = ["image_name,annotation", *(f"{i:05}.jpg," for i in range(count))]
         (tmp_path / f"{part}.csv").write_text("\n".join(lines))
     for mode, train, val in (("clean", 6_400, 1_600), ("paper", 7_200, 800)):
-        records = list(DATASET.records(SourceOptions.model_validate({"raw": tmp_path, "mode": mode})))
+        records = list(SOURCE.records(SOURCE.Options.model_validate({"raw": tmp_path, "mode": mode})))
         assert Counter(r.split for r in records) == {"train": train, "val": val, "test": 1_000}
 
 
@@ -85,7 +84,7 @@ def test_the_published_box_of_a_polygon_is_a_square_around_its_heart() -> None:
 def test_paper_changes_polygons_alone(tmp_path: Path) -> None:
     options = tree(tmp_path, [ALL_KINDS, *[""] * 9])
     clean, paper = (
-        next(r for r in DATASET.records(options.model_copy(update={"mode": mode})) if isinstance(r, Record)).boxes
+        next(r for r in SOURCE.records(options.model_copy(update={"mode": mode})) if isinstance(r, Record)).annotations
         for mode in ("clean", "paper")
     )
     assert clean[:2] == paper[:2]
@@ -115,22 +114,22 @@ def test_malformed_annotations_are_refused(text: str) -> None:
     assert parse_shapes("") == parse_shapes(" ; ") == ()
 
 
-def test_one_bad_record_is_dropped_with_its_reason(tmp_path: Path) -> None:
-    found = list(DATASET.records(tree(tmp_path, ["0 5 5 5 9", "0 -9 -9 -1 -1", "7 1 2 3 4", "", ""])))
-    assert [item for item in found if isinstance(item, Dropped) and item.source.startswith("train")] == [
-        Dropped("train/00000.jpg", "box without area"),
-        Dropped("train/00001.jpg", "box outside the image"),
-        Dropped("train/00002.jpg", "malformed annotation"),
+def test_one_bad_record_is_excluded_with_its_reason(tmp_path: Path) -> None:
+    found = list(SOURCE.records(tree(tmp_path, ["0 5 5 5 9", "0 -9 -9 -1 -1", "7 1 2 3 4", "", ""])))
+    assert [item for item in found if isinstance(item, Excluded) and item.source.startswith("train")] == [
+        Excluded("train/00000.jpg", "box without area"),
+        Excluded("train/00001.jpg", "box outside the image"),
+        Excluded("train/00002.jpg", "malformed annotation"),
     ]
     assert len(found) == 10
 
 
 def test_wrong_trees_are_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no train\.csv"):
-        list(DATASET.records(SourceOptions(raw=tmp_path)))
+        list(SOURCE.records(SOURCE.Options(raw=tmp_path)))
     options = tree(tmp_path, [""] * 5, column="file")
     with pytest.raises(UserError, match="lacks the column image_name or image_path; it has file, annotation"):
-        list(DATASET.records(options))
+        list(SOURCE.records(options))
     (tmp_path / "train.csv").write_text("image_name,annotation\na.jpg,\na.jpg,\n")
     with pytest.raises(UserError, match=r"lists 1 ids again, 'a\.jpg' first"):
-        list(DATASET.records(options))
+        list(SOURCE.records(options))

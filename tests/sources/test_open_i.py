@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from imitate.data.prepared import Dropped, Record
+from imitate.data.manifest import Excluded, Record
 from imitate.errors import UserError
-from imitate.sources import SourceOptions, dataset
-from imitate.sources.open_i import CLASSES
+from imitate.sources.open_i import CLASSES, SOURCE
 
 XML = """<?xml version="1.0" encoding="utf-8"?>
 <eCitation><uId id="CXR{uid}"/><MedlineCitation><Article><Abstract>
@@ -52,23 +51,24 @@ def archive(root: Path, members: dict[str, bytes]) -> None:
 
 
 def read(raw: Path) -> tuple[dict[str, Record], dict[str, str]]:
-    found = list(dataset("open-i").records(SourceOptions(raw=raw)))
-    dropped = {Path(entry.source).name: entry.reason for entry in found if isinstance(entry, Dropped)}
-    return {entry.image_id: entry for entry in found if isinstance(entry, Record)}, dropped
+    found = list(SOURCE.records(SOURCE.Options(raw=raw)))
+    excluded = {Path(entry.source).name: entry.reason for entry in found if isinstance(entry, Excluded)}
+    return {entry.image_id: entry for entry in found if isinstance(entry, Record)}, excluded
 
 
 def test_csv_form(tmp_path: Path) -> None:
     images(csv_tree(tmp_path), "a/b/1_IM-0001-4001.dcm.jpg", "a/1_IM-0001-3001.dcm.jpg", "2_IM-0002-1001.png")
     images(tmp_path, "3_IM-0003-1001.dcm.png", "9_IM-0009-1001.dcm.png", "8_IM-0008-1001.dcm.png")
-    found, dropped = read(tmp_path)
-    assert set(found) == {"1_IM-0001-4001", "2_IM-0002-1001"}
+    found, excluded = read(tmp_path)
+    assert set(found) == {"1_IM-0001-4001", "1_IM-0001-3001", "2_IM-0002-1001"}
+    lateral = found["1_IM-0001-3001"]
+    assert (lateral.projection, lateral.findings) == ("LATERAL", "Lungs are clear.")
     first, second = found["1_IM-0001-4001"], found["2_IM-0002-1001"]
     assert (first.findings, first.impression) == ("Lungs are clear.", "Normal.")
-    assert (first.patient, first.study, first.view, first.labels) == ("1", "1", "Frontal", None)
+    assert (first.patient, first.study, first.projection, first.labels) == ("1", "1", "FRONTAL", None)
     assert first.image == tmp_path / "a/b/1_IM-0001-4001.dcm.jpg"
     assert (second.findings, second.impression) == (None, "Edema.")
-    assert dropped == {
-        "1_IM-0001-3001": "not frontal",
+    assert excluded == {
         "2_IM-0002-1002": "missing file",
         "3_IM-0003-1001": "no findings and no impression",
         "9_IM-0009-1001": "image without report",
@@ -83,11 +83,11 @@ def test_splits_and_labels(tmp_path: Path) -> None:
     columns = ",".join(["filename", *CLASSES])
     values = ",".join("1" if name == "Edema" else "0" for name in CLASSES)
     (tmp_path / "openi_gld_std14.csv").write_text(f"{columns}\nCXR2,{values}\nCXR3,{values}\n")
-    found, dropped = read(tmp_path)
+    found, excluded = read(tmp_path)
     assert {key: record.split for key, record in found.items()} == {"2_IM-0002-1001": "val", "3_IM-0003-1001": "test"}
     labels = found["3_IM-0003-1001"].labels  # no text, but labels: it stays
     assert labels == {name: float(name == "Edema") for name in CLASSES}
-    assert dropped["1_IM-0001-4001"] == "no split"
+    assert excluded["1_IM-0001-4001"] == "no split"
 
 
 def test_official_archive_is_read_in_place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -105,25 +105,27 @@ def test_official_archive_is_read_in_place(tmp_path: Path, caplog: pytest.LogCap
     archive(tmp_path, {name: text.encode() for name, text in members.items()})
     images(tmp_path, "NLMCXR_png/CXR1_1_IM-0001-4001.png", "dcm/1/1_IM-0001-3001.dcm", "CXR2_IM-0002-1001.png")
     before = sorted(tmp_path.parent.rglob("*.xml"))
-    found, dropped = read(tmp_path)
+    found, excluded = read(tmp_path)
     assert set(found) == {"1_IM-0001-4001", "1_IM-0001-3001", "2_IM-0002-1001"}
-    assert (found["1_IM-0001-3001"].findings, found["1_IM-0001-3001"].view) == ("Clear & wide.", "")
+    assert (found["1_IM-0001-3001"].findings, found["1_IM-0001-3001"].projection) == ("Clear & wide.", "")
     assert found["2_IM-0002-1001"].findings is None
     unreadable = dict.fromkeys(("5.xml", "6.xml", "7.xml", "8.xml"), "report unreadable")
-    assert dropped == unreadable | {"3": "report without image", "9_IM-0009-1001": "missing file"}
-    assert "views are unknown" in caplog.text
+    assert excluded == unreadable | {"3": "report without image", "9_IM-0009-1001": "missing file"}
+    assert "projections are unknown" in caplog.text
     assert sorted(tmp_path.parent.rglob("*.xml")) == before
 
 
-def test_unpacked_reports_with_projections_are_frontal_only(tmp_path: Path) -> None:
+def test_unpacked_reports_with_projections(tmp_path: Path) -> None:
     csv_tree(tmp_path)
     (tmp_path / "indiana_reports.csv").unlink()
     (tmp_path / "reports/ecgen-radiology").mkdir(parents=True)
     (tmp_path / "reports/ecgen-radiology/1.xml").write_text(xml(1, "Clear.", "Normal."))
     images(tmp_path, "CXR1_1_IM-0001-4001.png", "CXR1_1_IM-0001-3001.png")
-    found, dropped = read(tmp_path)
-    assert {key: record.view for key, record in found.items()} == {"1_IM-0001-4001": "Frontal"}
-    assert dropped["1_IM-0001-3001"] == "not frontal"
+    found, _ = read(tmp_path)
+    assert {key: record.projection for key, record in found.items()} == {
+        "1_IM-0001-4001": "FRONTAL",
+        "1_IM-0001-3001": "LATERAL",
+    }
 
 
 def test_of_two_files_the_dicom_is_taken_and_linked_folders_are_entered_once(tmp_path: Path) -> None:
@@ -160,9 +162,14 @@ def test_wrong_trees_are_told(tmp_path: Path) -> None:
 
 
 def test_the_real_archive_in_both_forms(real_data: Path, tmp_path: Path) -> None:
-    found = list(dataset("open-i").records(SourceOptions(raw=real_data / "open-i")))
-    records = [entry for entry in found if isinstance(entry, Record)]
-    assert Counter(entry.reason for entry in found if isinstance(entry, Dropped)) == {"not frontal": 3047}
+    found = list(SOURCE.records(SOURCE.Options(raw=real_data / "open-i")))
+    every = [entry for entry in found if isinstance(entry, Record)]
+    assert Counter(record.projection for record in every) == {"FRONTAL": 3324, "LATERAL": 200}
+    assert Counter(entry.reason for entry in found if isinstance(entry, Excluded)) == {"missing file": 2847}  # laterals
+    assert len({record.image_id for record in every}) == len(every)
+    splits = {(record.patient, record.split) for record in every}
+    assert len(splits) == len({record.patient for record in every})
+    records = [record for record in every if record.projection in SOURCE.traits.projections]
     assert (len(records), len({record.patient for record in records})) == (3324, 3215)
     assert Counter(record.split for record in records) == {"train": 2953, "val": 371}
     assert sum(record.findings is None for record in records) / len(records) == pytest.approx(0.13, abs=0.005)
@@ -172,11 +179,11 @@ def test_the_real_archive_in_both_forms(real_data: Path, tmp_path: Path) -> None
         (tmp_path / name).symlink_to(real_data / "open-i" / name)
     official, _ = read(tmp_path)
     assert {key: (record.findings, record.impression) for key, record in official.items()} == {
-        record.image_id: (record.findings, record.impression) for record in records
+        record.image_id: (record.findings, record.impression) for record in every
     }
 
 
-def test_reports_that_are_no_files_are_dropped(tmp_path: Path) -> None:
+def test_reports_that_are_no_files_are_excluded(tmp_path: Path) -> None:
     images(tmp_path, "1_IM-0001-4001.png")
     folder = tmp_path / "ecgen-radiology"
     folder.mkdir()
@@ -186,5 +193,5 @@ def test_reports_that_are_no_files_are_dropped(tmp_path: Path) -> None:
     (folder / "4.xml").mkdir()
     os.mkfifo(folder / "5.xml")
     (folder / "6.xml").write_bytes(b"<a>" * 3000)
-    found, dropped = read(tmp_path)
-    assert len(found) == 1 and dropped == {f"{number}.xml": "report unreadable" for number in range(2, 7)}
+    found, excluded = read(tmp_path)
+    assert len(found) == 1 and excluded == {f"{number}.xml": "report unreadable" for number in range(2, 7)}

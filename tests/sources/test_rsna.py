@@ -1,4 +1,3 @@
-import pickle
 from collections import Counter
 from pathlib import Path
 from uuid import UUID
@@ -6,20 +5,20 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from imitate.data.annotations import Box
-from imitate.data.prepared import Dropped, Record
+from imitate.config import Config
+from imitate.data.annotations import Box, draw_mask
+from imitate.data.manifest import Excluded, Record
 from imitate.errors import UserError
-from imitate.sources import SourceOptions
-from imitate.sources.rsna import DATASET
+from imitate.sources.rsna import SOURCE
 
 
-def tree(root: Path, rows: list[str], *, missing: tuple[str, ...] = ()) -> SourceOptions:
+def tree(root: Path, rows: list[str], *, missing: tuple[str, ...] = ()) -> Config:
     (root / "stage_2_train_images").mkdir()
     text = "\n".join(["patientId,x,y,width,height,Target", *rows]) + "\n"
     (root / "stage_2_train_labels.csv").write_text(text)
     for name in {row.split(",")[0] for row in rows} - set(missing):
         (root / "stage_2_train_images" / f"{name}.dcm").touch()
-    return SourceOptions(raw=root)
+    return SOURCE.Options(raw=root)
 
 
 def negatives(count: int) -> list[str]:
@@ -28,14 +27,15 @@ def negatives(count: int) -> list[str]:
 
 def test_boxes_of_one_image_are_one_record_with_the_union_as_mask(tmp_path: Path) -> None:
     options = tree(tmp_path, ["a,264.0,152.0,213.0,379.0,1", "a,562.0,152.0,256.0,453.0,1", *negatives(5)])
-    found = {record.image_id: record for record in DATASET.records(options)}
+    found = {record.image_id: record for record in SOURCE.records(options)}
     assert len(found) == 6
     record = found["a"]
     assert isinstance(record, Record)
     assert record.labels == {"Pneumonia": 1.0}
-    assert record.boxes == (Box("Pneumonia", 264, 152, 213, 379), Box("Pneumonia", 562, 152, 256, 453))
-    assert record.frame == (1024, 1024)
-    mask = pickle.loads(pickle.dumps(record)).mask(1024, 1024)
+    first, second = Box("Pneumonia", 264, 152, 213, 379), Box("Pneumonia", 562, 152, 256, 453)
+    assert record.annotations == tuple(box._replace(reference_size=(1024, 1024)) for box in (first, second))
+    assert SOURCE.traits.masks and record.annotated
+    mask = draw_mask(record.annotations, 1024, 1024)
     expected = np.zeros((1024, 1024), bool)
     expected[152 : 152 + 379, 264 : 264 + 213] = True
     expected[152 : 152 + 453, 562 : 562 + 256] = True
@@ -43,19 +43,18 @@ def test_boxes_of_one_image_are_one_record_with_the_union_as_mask(tmp_path: Path
     negative = found[negatives(1)[0].split(",")[0]]
     assert isinstance(negative, Record)
     assert negative.labels == {"Pneumonia": 0.0}
-    assert negative.mask is not None
-    assert not negative.mask(8, 8).any()
+    assert negative.annotated and not draw_mask(negative.annotations, 8, 8).any()
 
 
 def test_the_published_sizes(tmp_path: Path) -> None:
-    """The tables of 26,684 images; without the images, so that each record is dropped after its split is drawn."""
+    """The tables of 26,684 images; without the images, so that each record is excluded after its split is drawn."""
     from imitate.sources import rsna
 
     options = tree(tmp_path, negatives(26_684), missing=tuple(row.split(",")[0] for row in negatives(26_684)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rsna, "present", lambda record, root: record)
-        clean = {record.image_id: record.split for record in DATASET.records(options)}
-        paper = {r.image_id: r.split for r in DATASET.records(options.model_copy(update={"mode": "paper"}))}
+        clean = {record.image_id: record.split for record in SOURCE.records(options)}
+        paper = {r.image_id: r.split for r in SOURCE.records(options.model_copy(update={"mode": "paper"}))}
     assert Counter(clean.values()) == {"train": 16_010, "val": 5_337, "test": 5_337}
     assert Counter(paper.values()) == {"train": 18_678, "val": 4_003, "test": 4_003}
     assert sum(clean[name] == "test" and paper[name] == "train" for name in clean) == 1_328
@@ -65,8 +64,8 @@ def test_the_split_follows_the_sorted_ids_not_the_rows(tmp_path: Path) -> None:
     rows = negatives(30)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    forward = {r.image_id: r.split for r in DATASET.records(tree(tmp_path / "a", rows))}
-    backward = {r.image_id: r.split for r in DATASET.records(tree(tmp_path / "b", rows[::-1]))}
+    forward = {r.image_id: r.split for r in SOURCE.records(tree(tmp_path / "a", rows))}
+    backward = {r.image_id: r.split for r in SOURCE.records(tree(tmp_path / "b", rows[::-1]))}
     assert forward == backward
     assert Counter(forward.values()) == {"train": 18, "val": 6, "test": 6}
 
@@ -81,23 +80,23 @@ def test_the_split_follows_the_sorted_ids_not_the_rows(tmp_path: Path) -> None:
         ("bad,10,10,20,20,0", "Target and boxes disagree"),
     ],
 )
-def test_one_bad_record_is_dropped_with_its_reason(tmp_path: Path, row: str, reason: str) -> None:
-    found = list(DATASET.records(tree(tmp_path, [row, *negatives(5)])))
-    assert [item for item in found if isinstance(item, Dropped)] == [Dropped("bad", reason)]
+def test_one_bad_record_is_excluded_with_its_reason(tmp_path: Path, row: str, reason: str) -> None:
+    found = list(SOURCE.records(tree(tmp_path, [row, *negatives(5)])))
+    assert [item for item in found if isinstance(item, Excluded)] == [Excluded("bad", reason)]
     assert len(found) == 6
 
 
-def test_a_missing_file_is_dropped(tmp_path: Path) -> None:
-    found = list(DATASET.records(tree(tmp_path, ["a,,,,,0", *negatives(5)], missing=("a",))))
-    assert [item.reason for item in found if isinstance(item, Dropped)] == ["missing file"]
+def test_a_missing_file_is_excluded(tmp_path: Path) -> None:
+    found = list(SOURCE.records(tree(tmp_path, ["a,,,,,0", *negatives(5)], missing=("a",))))
+    assert [item.reason for item in found if isinstance(item, Excluded)] == ["missing file"]
 
 
 def test_a_wrong_tree_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no stage_2_train_labels\.csv"):
-        list(DATASET.records(SourceOptions(raw=tmp_path)))
+        list(SOURCE.records(SOURCE.Options(raw=tmp_path)))
     options = tree(tmp_path, ["a,,,,,2", *negatives(5)])
     with pytest.raises(UserError, match="column 'Target' holds '2' in 1 rows: expected 0, 1 or blank"):
-        list(DATASET.records(options))
+        list(SOURCE.records(options))
     (tmp_path / "stage_2_train_labels.csv").write_text("patientId,Target\na,0\n")
     with pytest.raises(UserError, match="lacks"):
-        list(DATASET.records(options))
+        list(SOURCE.records(options))

@@ -1,16 +1,15 @@
 """The synthetic source: records whose image, mask, boxes, labels and sections belong together."""
 
-import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from imitate.data.prepared import Record
+from imitate.data.annotations import Box, draw_mask
+from imitate.data.manifest import Record
 from imitate.errors import UserError
-from imitate.sources import SourceOptions, dataset
-from imitate.sources.synthetic import DATASET, SIZE
+from imitate.sources.synthetic import SIZE, SOURCE
 from imitate.synthetic.cases import CLASSES, TRAITS, draw_case
 
 
@@ -21,13 +20,17 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(raw: Path) -> list[Record]:
-    records = list(DATASET.records(SourceOptions(raw=raw, n=48, seed=2)))
+    records = list(SOURCE.records(SOURCE.Options(raw=raw, n=48, seed=2)))
     assert all(isinstance(record, Record) for record in records)
     return [record for record in records if isinstance(record, Record)]
 
 
 def test_it_is_registered_with_its_classes() -> None:
-    assert dataset("synthetic").classes == CLASSES
+    assert SOURCE.classes == CLASSES
+
+
+def boxes(record: Record) -> list[Box]:
+    return [each for each in record.annotations if isinstance(each, Box)]
 
 
 def test_images_are_gray_files_below_raw(found: list[Record], raw: Path) -> None:
@@ -40,15 +43,15 @@ def test_images_are_gray_files_below_raw(found: list[Record], raw: Path) -> None
 def test_labels_name_the_boxes(found: list[Record]) -> None:
     for record in found:
         assert record.labels is not None and tuple(record.labels) == CLASSES
-        assert {box.label for box in record.boxes} == {name for name, value in record.labels.items() if value}
-        for box in record.boxes:
+        assert {box.label for box in boxes(record)} == {name for name, value in record.labels.items() if value}
+        for box in boxes(record):
             assert 0 <= box.x < box.x + box.width <= SIZE and 0 <= box.y < box.y + box.height <= SIZE
 
 
 def test_the_mask_is_the_union_of_the_lung_findings(found: list[Record]) -> None:
     for record in found:
-        mask = pickle.loads(pickle.dumps(record.mask))(SIZE, SIZE)
-        in_lung = [box for box in record.boxes if TRAITS[box.label].in_lung]
+        mask = draw_mask(record.annotations, SIZE, SIZE)
+        in_lung = [box for box in boxes(record) if TRAITS[box.label].in_lung]
         assert mask.dtype == bool and mask.shape == (SIZE, SIZE) and mask.any() == bool(in_lung)
         if in_lung:
             columns = np.flatnonzero(mask.any(axis=0))
@@ -65,18 +68,19 @@ def test_splits_are_by_patient_and_sections_are_missing_at_times(found: list[Rec
 
 
 def test_records_come_again_the_same(found: list[Record], tmp_path: Path) -> None:
-    for first, second in zip(found[:5], DATASET.records(SourceOptions(raw=tmp_path, n=5, seed=2)), strict=True):
+    for first, second in zip(found[:5], SOURCE.records(SOURCE.Options(raw=tmp_path, n=5, seed=2)), strict=True):
         assert isinstance(second, Record) and first.image.read_bytes() == second.image.read_bytes()
-        assert (first.image_id, first.labels, first.boxes) == (second.image_id, second.labels, second.boxes)
+        assert (first.image_id, first.labels) == (second.image_id, second.labels)
+        assert first.annotations == second.annotations
         assert (first.findings, first.impression, first.split) == (second.findings, second.impression, second.split)
 
 
 def test_without_raw_the_files_outlive_the_generator() -> None:
-    records = list(DATASET.records(SourceOptions(n=2, seed=1)))
+    records = list(SOURCE.records(SOURCE.Options(n=2, seed=1)))
     assert all(isinstance(record, Record) and record.image.is_file() for record in records)
-    assert draw_case(1, 0).view == records[0].view  # type: ignore[union-attr]
+    assert draw_case(1, 0).view == records[0].projection  # type: ignore[union-attr]
 
 
 def test_no_images_is_a_mistake() -> None:
     with pytest.raises(UserError, match="give --n 1 or more"):
-        next(DATASET.records(SourceOptions(n=0)))
+        next(SOURCE.records(SOURCE.Options(n=0)))

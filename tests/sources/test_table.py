@@ -4,9 +4,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from imitate.data.prepared import Dropped, Record
+from imitate.data.manifest import Excluded, Record
 from imitate.errors import UserError
-from imitate.sources import SourceOptions, TableColumns, dataset
+from imitate.sources.table import SOURCE, TableColumns
 
 REPORT = "Findings: Clear lungs.\nImpression: Normal."
 
@@ -18,28 +18,30 @@ def tree(root: Path, *images: str) -> Path:
     return root
 
 
-def read(raw: Path, **options: object) -> list[Record | Dropped]:
-    return list(dataset("table").records(SourceOptions(raw=raw, **options)))
+def read(raw: Path, **options: object) -> list[Record | Excluded]:
+    return list(SOURCE.records(SOURCE.Options(raw=raw, **options)))
 
 
-def reasons(found: list[Record | Dropped]) -> list[str]:
-    return [entry.reason if isinstance(entry, Dropped) else "ok" for entry in found]
+def reasons(found: list[Record | Excluded]) -> list[str]:
+    return [entry.reason if isinstance(entry, Excluded) else "ok" for entry in found]
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.csv.gz", "t.tsv", "t.parquet"])
 def test_a_report_column_in_any_form(tmp_path: Path, name: str) -> None:
     tree(tmp_path, "x/1.dcm", "x/2.dcm")
     table = pd.DataFrame({"image_path": ["x/1.dcm", "x/2.dcm"], "patient": ["007", "8"], "report": [REPORT, None]})
-    table["split"], table["view"], table["study"] = ["validate", "test"], ["PA", None], ["s1", "s2"]
+    table["split"], table["projection"], table["study"] = ["validate", "test"], ["pa", None], ["s1", "s2"]
     path = tmp_path / name
     if name.endswith("parquet"):
         table.to_parquet(path)
     else:
         table.to_csv(path, index=False, sep="\t" if name.endswith("tsv") else ",")
-    record, dropped = read(tmp_path)
+    record, excluded = read(tmp_path)
     image = tmp_path.resolve() / "x/1.dcm"
-    assert record == Record("x/1.dcm", image, "007", "s1", "val", "PA", "Clear lungs.", "Normal.")
-    assert dropped == Dropped(f"{name}, row 2", "no findings and no impression")
+    assert record == Record(
+        "x/1.dcm", image, "007", "s1", split="val", projection="PA", findings="Clear lungs.", impression="Normal."
+    )
+    assert excluded == Excluded(f"{name}, row 2", "no findings and no impression")
 
 
 def test_columns_by_other_names_sections_and_labels(tmp_path: Path) -> None:
@@ -58,7 +60,17 @@ def test_columns_by_other_names_sections_and_labels(tmp_path: Path) -> None:
     assert list(first.labels) == ["Nodule", "Edema"]
     assert math.isnan(first.labels["Nodule"]) and first.labels["Edema"] == 1
     assert second.findings is None and second.labels == {"Nodule": 0, "Edema": 1}
-    assert third == Dropped("t.csv, row 3", "no findings and no impression")
+    assert third == Excluded("t.csv, row 3", "no findings and no impression")
+
+
+def test_the_old_name_of_the_projection_column_is_read_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tree(tmp_path, "1.png")
+    (tmp_path / "t.csv").write_text("image_path,patient,findings,view\n1.png,7,x,Lateral\n")
+    [record] = read(tmp_path)
+    assert record.projection == "LATERAL"
+    assert "t.csv: the column view is now called projection: rename it" in caplog.text
 
 
 def test_a_house_style(tmp_path: Path) -> None:
@@ -130,7 +142,7 @@ def test_a_wrong_table_is_told_before_any_record(
 ) -> None:
     (tmp_path / "t.csv").write_text(content)
     with pytest.raises(UserError, match=message):
-        next(dataset("table").records(SourceOptions(raw=tmp_path, **options)))
+        next(SOURCE.records(SOURCE.Options(raw=tmp_path, **options)))
 
 
 def test_the_table_must_be_one(tmp_path: Path) -> None:

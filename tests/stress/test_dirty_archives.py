@@ -15,9 +15,10 @@ import pytest
 from corruption import FATAL, POSSIBLE, TABLE_FAULTS, edit_table
 
 from imitate.commands.prepare import prepare
-from imitate.data.prepared import Prepared, Record
+from imitate.data.manifest import Record
+from imitate.data.prepared import Prepared
 from imitate.errors import UserError
-from imitate.sources import SourceOptions, dataset
+from imitate.sources import find_source
 from imitate.synthetic.layouts import LAYOUTS
 
 SIZE, IMAGES, SECONDS = 24, 30, 240
@@ -51,7 +52,7 @@ def _tree(name: str, folder: Path) -> Tree:
 def _prepared(source: Any, raw: Path, out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows with pixels, and dropped.csv, within the time that a hang would take."""
     with _no_longer_than(SECONDS):
-        prepare(source, archive=SourceOptions(raw=raw), out=out, size=SIZE, workers=1)
+        prepare(source, raw=raw, out=out, size=SIZE, workers=1)
     data = Prepared.open(out)
     rows = data.table.assign(pixels=[image.tobytes() for image in data.images]).set_index("image_id")
     assert rows.index.is_unique
@@ -79,8 +80,13 @@ def test_damaged_images_are_dropped_and_the_others_untouched(rounds, trees, tmp_
         for number in range(rounds):
             random, raw = Random(f"{name} {number}"), tmp_path / "raw"
             shutil.copytree(tree.raw, raw)
+            source = find_source(tree.source)
+            options = source.Options.model_validate({"raw": raw})
+            default = source.traits_of(options).projections
             kept = [
-                record for record in dataset(tree.source).records(SourceOptions(raw=raw)) if isinstance(record, Record)
+                record
+                for record in source.records(options)
+                if isinstance(record, Record) and (default is None or record.projection in default)
             ]
             hit = {record.image_id: random.choice([*FAULTS]) for record in random.sample(kept, len(kept) // 2)}
             paths = {record.image_id: record.image for record in kept}

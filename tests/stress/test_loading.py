@@ -17,7 +17,7 @@ from folders import write_folder
 from imitate.data.prepared import Prepared
 from imitate.errors import UserError
 from imitate.models.reference import read_state
-from imitate.sources import SourceOptions, dataset, mimic_cxr
+from imitate.sources import mimic_cxr, open_i
 from imitate.tasks.results import read_predictions, read_results
 from imitate.training.checkpoint import LAST, load_checkpoint
 
@@ -104,7 +104,7 @@ def test_archives_are_read_in_place_whatever_their_members_are_called(tmp_path):
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
     before = sorted(tmp_path.rglob("*"))
-    found = list(dataset("open-i").records(SourceOptions(raw=raw)))
+    found = list(open_i.SOURCE.records(open_i.SOURCE.Options(raw=raw)))
     assert [getattr(each, "reason", each.image_id if hasattr(each, "image_id") else "") for each in found].count(
         "report unreadable"
     ) == 2

@@ -10,8 +10,9 @@ import pydicom
 import pytest
 from PIL import Image
 
+from imitate.data.annotations import encode_runs
 from imitate.synthetic.cases import Finding, Place
-from imitate.synthetic.labelled_layouts import COMPETITION, annotation, run_lengths
+from imitate.synthetic.labelled_layouts import COMPETITION, annotation
 from imitate.synthetic.labels import CHEXPERT
 from imitate.synthetic.layouts import LAYOUTS
 from imitate.synthetic.lesions import Region
@@ -146,10 +147,10 @@ def test_run_lengths_decode_to_the_mask() -> None:
     for share in (0.05, 0.5, 0.95):
         mask = random.random((40, 40)) < share
         mask[0, 0] = mask[-1, -1] = True
-        assert (decoded(run_lengths(mask), 40) == mask).all()
+        assert (decoded(encode_runs(mask), 40) == mask).all()
     corner = np.zeros((8, 8), bool)
     corner[2:4, 1] = True
-    assert run_lengths(corner) == " 10 2"
+    assert encode_runs(corner) == "10 2"
 
 
 def test_siim_table_has_its_quirks_and_masks_lie_in_dark_lung(root: Path) -> None:

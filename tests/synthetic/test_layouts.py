@@ -155,7 +155,15 @@ def test_open_i_xml_holds_the_same_reports(open_i: Path) -> None:
 
 def test_table_names_images_sections_and_labels(tmp_path: Path) -> None:
     table = pd.read_csv(written("table", tmp_path) / "table.csv")
-    assert table.columns.tolist()[:7] == ["image_path", "patient", "study", "split", "view", "findings", "impression"]
+    assert table.columns.tolist()[:7] == [
+        "image_path",
+        "patient",
+        "study",
+        "split",
+        "projection",
+        "findings",
+        "impression",
+    ]
     assert table.columns.tolist()[7:] == list(CLASSES) and table[list(CLASSES)].isin([0, 1]).all(axis=None)
     assert table["image_path"].is_unique and all((tmp_path / name).is_file() for name in table["image_path"])
     assert table["findings"].isna().any() and (table.groupby("patient")["split"].nunique() == 1).all()

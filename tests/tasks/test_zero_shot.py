@@ -13,6 +13,7 @@ from jaxtyping import Float
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from imitate import sources
 from imitate.config import ImitateConfig
 from imitate.data.prepared import Prepared
 from imitate.errors import UserError
@@ -20,7 +21,6 @@ from imitate.inference.encoder import Subject
 from imitate.inference.prompts import BUILT_IN
 from imitate.models.image import ImageEncoder
 from imitate.models.types import ImageEmbedding, ImageFeatures, Images
-from imitate.names import SourceName
 from imitate.tasks.base import Budget, Predictions
 from imitate.tasks.zero_shot import ZeroShot, class_prompts
 
@@ -173,7 +173,7 @@ def test_a_bootstrap_sample_is_measured_like_its_rows(subject: Subject, prompts:
 
 
 def test_every_source_has_prompts_for_its_classes() -> None:
-    assert {path.stem for path in BUILT_IN.glob("*.yaml")} <= {"findings", *get_args(SourceName)}
+    assert {path.stem for path in BUILT_IN.glob("*.yaml")} <= {"findings", *sources.BUILT_IN}
     names = {
         "chexpert": "No Finding,Enlarged Cardiomediastinum,Cardiomegaly,Lung Opacity,Lung Lesion,Edema,Consolidation,"
         "Pneumonia,Atelectasis,Pneumothorax,Pleural Effusion,Pleural Other,Fracture,Support Devices",
@@ -193,6 +193,11 @@ def test_every_source_has_prompts_for_its_classes() -> None:
         for source in ("rsna", "siim")
     )
     assert rsna != siim
+    other = _data(np.zeros((1, 0)), classes=["Pneumonia"], source="a plug-in")
+    other.meta["traits"] = {"prompts": "rsna"}
+    assert class_prompts(other, None) == rsna  # the traits of a folder, not its source, name the prompts
+    other.meta["traits"] = {"prompts": ""}
+    assert class_prompts(other, None) != rsna
 
 
 def test_a_class_without_prompts_is_left_out_and_named(

@@ -168,8 +168,10 @@ def shapes_mask(width: int, height: int, *, shapes: Sequence[Shape]) -> Mask:
     canvas = Image.new("1", (width, height))
     draw = ImageDraw.Draw(canvas)
     for shape in shapes:
-        wide, high = shape.reference_size or (width, height)
-        kind, points = shape.kind, [(x * width / wide, y * height / high) for x, y in shape.points]
+        kind, points = shape.kind, list(shape.points)
+        if shape.reference_size is not None:
+            wide, high = shape.reference_size
+            points = [(x * width / wide, y * height / high) for x, y in points]
         if kind == "polygon":
             draw.polygon(points, fill=1, outline=1)
         else:

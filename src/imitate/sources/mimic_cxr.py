@@ -157,7 +157,7 @@ def _projections(metadata: pd.DataFrame, mode: Mode) -> pd.Series:
         blank = projections.isna()
         columns = [metadata[column][blank].fillna("") for column in (VIEW_CODE, *PROCEDURES) if column in metadata]
         if columns:
-            projections[blank] = [_named(*texts) for texts in zip(*columns, strict=True)]
+            projections[blank] = np.array([_named(*texts) for texts in zip(*columns, strict=True)], dtype=object)
     return projections.fillna("")
 
 
