@@ -205,11 +205,11 @@ def reading(folder: Path, *, n: int, batch: int = 128) -> list[Row]:
     rows = []
     for state in ("cold", "warm"):
         if state == "cold" and hasattr(os, "posix_fadvise"):
-            data.images._mmap.madvise(4)  # type: ignore[attr-defined]  # MADV_DONTNEED, then the cache
-            descriptor = os.open(data.root / "images.npy", os.O_RDONLY)
-            os.fsync(descriptor)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(descriptor)
+            for path in data.image_files():  # none is mapped yet
+                descriptor = os.open(path, os.O_RDONLY)
+                os.fsync(descriptor)
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.close(descriptor)
         seconds = timed(lambda: [reader(rows) for rows in chosen])
         rows.append({"memory map": state, "images": n, "images/s": n / seconds, "MB/s": n * 0.065536 / seconds})
     return rows

@@ -46,7 +46,7 @@ class Runner:
 
     def prepare(self, name: str, raw: str | None) -> bool:
         folder, options = self.work / name, dict(self.study.data[name])
-        if (folder / "meta.json").is_file():
+        if any((folder / name).is_file() for name in ("index.json", "meta.json")):
             return True
         source = options.pop("source")
         where = ["--raw", raw] if raw else []

@@ -35,9 +35,10 @@ def test_the_reference_recipe_is_complete_and_published():
     path = ROOT / "recipes/reference.yaml"
     written, recipe = yaml.safe_load(path.read_text()), load_config(Recipe, path)
     ours = {
-        "training": {"clip_gradient", "chunk", "compile", "seed", "log_every", "checkpoint_every", "devices", "nodes"}
+        "model": {"projections"},
+        "training": {"clip_gradient", "chunk", "compile", "seed", "log_every", "checkpoint_every", "devices", "nodes"},
     }
-    for part in ("model", "objective", "views", "training"):
+    for part in ("model", "objective", "augment", "training"):
         fields = set(type(getattr(recipe, part)).model_fields) - ours.get(part, set())
         assert fields - set(written[part]) <= {"backbone_options", "text_width"}
     steps = recipe.training.epochs * (213_384 // recipe.training.batch_size)
@@ -120,7 +121,7 @@ def test_recipes_run_on_the_synthetic_archives(name, main, run, folder, tmp_path
     assert set(find_source(plan.data.source).classes) >= {
         key.split("/")[1] for key in found.metrics if key[:6] == "auroc/"
     }
-    prepared_alike = plan.data.mode in (None, "clean") and plan.data.fit != "pad" and plan.data.size is None
+    prepared_alike = plan.data.mode in (None, "clean") and plan.data.resize != "letterbox" and plan.data.size is None
     assert found.published == (plan.published if prepared_alike else None)
     assert not plan.published or set(found.metrics) >= {
         figure for row in plan.published.rows.values() for figure in row

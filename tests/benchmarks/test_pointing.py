@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from folders import write_folder
+from folders import edit_rows, write_folder
 from runs import write_run
 
 from imitate.data.prepared import Prepared
@@ -46,10 +46,9 @@ def test_pairs_are_of_the_frontal_images_and_the_part_of_a_box_in_view(tmp_path)
 
 def folder(tmp_path: Path, boxes: list, views: list[str]) -> Prepared:
     root = write_folder(tmp_path / "data", n=len(boxes), classes=["Edema", "Mass"])
-    data = Prepared.open(root)
     keys = ("label", "x", "y", "width", "height")
     described = [[dict(zip(keys, box, strict=True)) for box in each] for each in boxes]
-    data.table.assign(boxes=described, view=views).to_parquet(root / "table.parquet")
+    edit_rows(root, boxes=described, projection=views)
     return Prepared.open(root)
 
 

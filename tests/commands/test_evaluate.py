@@ -1,6 +1,5 @@
 """The verb end to end, with a task whose figures are known, and its failures."""
 
-import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import pytest
+from folders import edit_index, edit_rows, write_shards
 
 import imitate.tasks
 from imitate import cli
@@ -56,21 +56,13 @@ class Noisy(Task):
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    root = tmp_path / "prepared"
-    root.mkdir()
     n = 120
     labels = np.random.default_rng(0).integers(0, 2, (n, 2)).astype(np.float32)
     table = pd.DataFrame({"image_id": [f"i{i}" for i in range(n)], "patient": [f"p{i // 2}" for i in range(n)]})
     table["split"] = np.where(np.arange(n) < 20, "train", "test")
-    table[["study", "view"]] = ["s", "PA"]
-    table[["findings", "impression"]] = None
-    table["labels"] = list(labels)
-    table["boxes"] = [[] for _ in range(n)]
-    table.to_parquet(root / "table.parquet")
-    np.save(root / "images.npy", np.zeros((n, 8, 8), dtype=np.uint8))
-    meta = {"format_version": 1, "source": "table", "fingerprint": "abc", "size": 8, "fit": "squash"}
-    (root / "meta.json").write_text(json.dumps({**meta, "classes": ["Edema", "Mass"], "images": n, "patients": 60}))
-    return root
+    table = table.assign(labels=list(labels), study=table["patient"])
+    meta = {"source": "table", "fingerprint": "abc", "classes": ["Edema", "Mass"]}
+    return write_shards(tmp_path / "prepared", table, np.zeros((n, 8, 8), dtype=np.uint8), **meta)
 
 
 @pytest.fixture(autouse=True)
@@ -112,9 +104,7 @@ def test_figures_intervals_and_files(data: Path, tmp_path: Path, fakes: dict[str
 
 
 def test_an_undefined_class_is_left_out_and_named(data: Path, tmp_path: Path) -> None:
-    table = pd.read_parquet(data / "table.parquet")
-    table["labels"] = [np.array([label[0], 0.0]) for label in table["labels"]]
-    table.to_parquet(data / "table.parquet")
+    edit_rows(data, labels=[[label[0], 0.0] for label in Prepared.open(data).labels])
     out = tmp_path / "r.json"
     results = evaluate("linear-classification", model=("0.5",), data=data, out=out, resamples=20)
     assert results.metrics["auroc/Mass"].value is None
@@ -124,9 +114,7 @@ def test_an_undefined_class_is_left_out_and_named(data: Path, tmp_path: Path) ->
 
 
 def test_resamples_without_a_rare_class_are_told(data: Path, tmp_path: Path) -> None:
-    table = pd.read_parquet(data / "table.parquet")
-    table["labels"] = [np.array([label[0], float(i == 50)]) for i, label in enumerate(table["labels"])]
-    table.to_parquet(data / "table.parquet")
+    edit_rows(data, labels=[[label[0], float(i == 50)] for i, label in enumerate(Prepared.open(data).labels)])
     found = evaluate("linear-classification", model=("0.5",), data=data, out=tmp_path / "r.json", resamples=500).metrics
     share = float(found["auroc/Mass"].note.removeprefix("undefined in ").removesuffix("% of the resamples"))
     assert share == pytest.approx(100 * (1 - 1 / 50) ** 50, abs=7)
@@ -164,8 +152,7 @@ def test_data_without_what_the_task_needs(
     need: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Noisy, "needs", frozenset({need}))
-    meta = json.loads((data / "meta.json").read_text())
-    (data / "meta.json").write_text(json.dumps({**meta, "classes": []}))
+    edit_index(data, classes=[])
     with pytest.raises(UserError, match=f"linear-classification needs {need}, .* has none"):
         evaluate("linear-classification", model=("0.5",), data=data, out=tmp_path / "r.json")
 
@@ -272,7 +259,7 @@ def test_a_folder_prepared_otherwise_stands_beside_nothing(
     recipe.write_text(RECIPE.replace("size: 8", "size: 9, mode: paper"))
     found = evaluate(model=("0.5",), data=data, out=tmp_path / "r.json", recipe=recipe, fraction=1.0, resamples=10)
     assert found.published is None
-    assert "mode None, not paper; size 8, not 9: the published figures are left out" in caplog.text
+    assert "mode clean, not paper; size 8, not 9: the published figures are left out" in caplog.text
 
 
 @pytest.mark.parametrize(

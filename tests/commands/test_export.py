@@ -11,6 +11,7 @@ import timm
 import torch
 import torchvision
 import yaml
+from folders import edit_index
 from runs import write_run
 from safetensors.torch import load_file
 
@@ -83,8 +84,7 @@ def test_the_card_of_a_model_without_a_run_or_whose_data_has_changed_says_so(roo
     assert main(["export", "--model", str(tmp_path / "whole"), "--to", str(tmp_path / "again")]) == 0
     assert "not recorded" in (tmp_path / "again" / "README.md").read_text()
     write_run(tmp_path)
-    meta = tmp_path / "data" / "index.json"
-    meta.write_text(meta.read_text().replace("test-40-36-0", "prepared-anew"))
+    edit_index(tmp_path / "data", fingerprint="prepared-anew")
     assert export(tmp_path, tmp_path / "changed") == 0
     card = (tmp_path / "changed" / "README.md").read_text()
     assert "fingerprint test-40-36-0 |" in card and "40 images" not in card

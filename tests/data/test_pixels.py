@@ -145,13 +145,13 @@ def test_damage_never_raises_anything_else(kind: str, data: st.DataObject) -> No
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-@pytest.mark.parametrize("fit", ["squash", "pad"])
-def test_crop_stretch_and_fit(dtype: type, fit: str) -> None:
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+def test_crop_stretch_and_letterbox(dtype: type, resize: str) -> None:
     gray = np.zeros((100, 120), dtype)
     gray[10:90, 20:60] = np.linspace(50, 200, 40).astype(dtype)
-    image, geometry = to_prepared(gray, 64, fit)
+    image, geometry = to_prepared(gray, 64, resize)
     assert geometry.crop == (20, 10, 60, 90)
-    assert geometry.content == ((0, 0, 64, 64) if fit == "squash" else (16, 0, 48, 64))
+    assert geometry.content == ((0, 0, 64, 64) if resize == "stretch" else (16, 0, 48, 64))
     left, top, right, bottom = geometry.content
     inside = image[top:bottom, left:right].astype(int)
     assert inside.min() <= 3 and inside.max() >= 252  # the brightest does not wrap to 0

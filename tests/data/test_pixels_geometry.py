@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 
 from imitate.data.annotations import Box
 from imitate.data.pixels import Geometry, to_prepared
-from imitate.names import Fit
+from imitate.names import Resize
 
-FITS = st.sampled_from(["squash", "pad"])
+RESIZES = st.sampled_from(["stretch", "letterbox"])
 
 
 @st.composite
@@ -32,11 +32,11 @@ def edges(box: Box) -> np.ndarray:
     return np.array([box.x, box.y, box.x + box.width, box.y + box.height])
 
 
-@given(scene=scenes(), fit=FITS)
+@given(scene=scenes(), resize=RESIZES)
 @settings(max_examples=60, deadline=None)
-def test_boxes_and_masks_stay_on_what_they_mark(scene: tuple[np.ndarray, Box], fit: Fit) -> None:
+def test_boxes_and_masks_stay_on_what_they_mark(scene: tuple[np.ndarray, Box], resize: Resize) -> None:
     gray, box = scene
-    image, geometry = to_prepared(gray, 96, fit)
+    image, geometry = to_prepared(gray, 96, resize)
     moved = geometry.box(box)
     assert moved is not None and moved.label == "bright"
     assert np.abs(extent(image > 127) - edges(moved)).max() <= 1
@@ -45,11 +45,11 @@ def test_boxes_and_masks_stay_on_what_they_mark(scene: tuple[np.ndarray, Box], f
     assert np.abs(extent(mask) - edges(moved)).max() <= 1
 
 
-@given(scene=scenes(), fit=FITS, factor=st.floats(0.25, 8))
+@given(scene=scenes(), resize=RESIZES, factor=st.floats(0.25, 8))
 @settings(max_examples=30, deadline=None)
-def test_a_box_may_count_in_another_frame(scene: tuple[np.ndarray, Box], fit: Fit, factor: float) -> None:
+def test_a_box_may_count_in_another_frame(scene: tuple[np.ndarray, Box], resize: Resize, factor: float) -> None:
     gray, box = scene
-    _, geometry = to_prepared(gray, 96, fit)
+    _, geometry = to_prepared(gray, 96, resize)
     height, width = gray.shape
     frame = (round(width * factor), round(height * factor))
     across, down = frame[0] / width, frame[1] / height
@@ -66,7 +66,7 @@ def test_boxes_are_clipped_to_the_content_or_lost() -> None:
 
 
 def test_padding_holds_no_mask() -> None:
-    _, geometry = to_prepared(np.tile(np.arange(40, dtype=np.uint8) + 1, (80, 1)), 64, "pad")
+    _, geometry = to_prepared(np.tile(np.arange(40, dtype=np.uint8) + 1, (80, 1)), 64, "letterbox")
     mask = geometry.mask(np.ones((80, 40), bool))
     assert mask[:, 16:48].all() and mask.sum() == 64 * 32
 

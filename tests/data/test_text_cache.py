@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from folders import write_folder
+from folders import in_memory, write_folder
 
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.data.text_cache import corpus, text_embeddings
 from imitate.errors import UserError
 
@@ -22,7 +22,7 @@ class Counting:
 
 
 def test_each_distinct_text_is_encoded_once_and_kept(tmp_path):
-    data, encoder = Prepared.open(write_folder(tmp_path / "data")), Counting()
+    data, encoder = Corpus.open(write_folder(tmp_path / "data")), Counting()
     arrays = text_embeddings(data, encoder)
     assert len(encoder.asked) == len(set(encoder.asked))
     for section, array in arrays.items():
@@ -33,7 +33,7 @@ def test_each_distinct_text_is_encoded_once_and_kept(tmp_path):
 
 
 def test_the_whole_report_is_both_sections_or_the_one_there_is(tmp_path):
-    data = Prepared.open(write_folder(tmp_path / "data"))
+    data = in_memory(Corpus.open(write_folder(tmp_path / "data")))
     data.table.loc[7, ["findings", "impression"]] = None
     for whole, *sections in zip(data.text("report"), data.table["findings"], data.table["impression"], strict=True):
         known = [section for section in sections if isinstance(section, str)]
@@ -42,14 +42,14 @@ def test_the_whole_report_is_both_sections_or_the_one_there_is(tmp_path):
 
 
 def test_a_folder_from_before_the_whole_report_is_completed(tmp_path):
-    data, encoder = Prepared.open(write_folder(tmp_path / "data")), Counting()
+    data, encoder = Corpus.open(write_folder(tmp_path / "data")), Counting()
     text_embeddings(data, encoder)
     (data.root / "text" / encoder.name / "report.npy").unlink()
     assert len(text_embeddings(data, encoder)["report"]) == len(data)
 
 
 def test_embeddings_of_other_data_are_made_anew(tmp_path):
-    data, encoder = Prepared.open(write_folder(tmp_path / "data")), Counting()
+    data, encoder = Corpus.open(write_folder(tmp_path / "data")), Counting()
     text_embeddings(data, encoder)
     data.meta["fingerprint"] = "other"
     again = Counting()
@@ -58,8 +58,8 @@ def test_embeddings_of_other_data_are_made_anew(tmp_path):
 
 
 def test_corpus_is_the_train_splits_sections(tmp_path):
-    data = Prepared.open(write_folder(tmp_path / "data"))
+    data = Corpus.open(write_folder(tmp_path / "data"))
     train = data.table[data.table["split"] == "train"]
-    assert len(corpus(data)) == train["findings"].notna().sum() + train["impression"].notna().sum()
+    assert len(corpus(data)) == train["has_findings"].sum() + train["has_impression"].sum()
     with pytest.raises(UserError, match="no report text"):
         corpus(data, split="none")

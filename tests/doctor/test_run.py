@@ -1,9 +1,8 @@
 import json
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import yaml
+from folders import edit_index, write_folder
 
 from imitate.config import Recipe
 from imitate.doctor.checks import Check
@@ -12,11 +11,8 @@ from imitate.doctor.run import examine_run
 
 def run(root: Path, *entries: dict[str, float]) -> Path:
     """A run and, beside its files, the data it was trained on."""
-    for folder in ("model", "data"):
-        (root / folder).mkdir()
-    np.save(root / "data" / "images.npy", np.zeros((1, 8, 8), np.uint8))
-    pd.DataFrame({"split": ["train"]}).to_parquet(root / "data" / "table.parquet")
-    (root / "data" / "meta.json").write_text(json.dumps({"format_version": 1, "size": 8, "fingerprint": "ab"}))
+    (root / "model").mkdir()
+    write_folder(root / "data", n=4, fingerprint="ab")
     settings = Recipe().model_dump(mode="json") | {"data": {"path": str(root / "data"), "fingerprint": "ab"}}
     (root / "config.yaml").write_text(yaml.safe_dump(settings))
     (root / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
@@ -46,11 +42,10 @@ def test_what_is_not_there_yet_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_data_that_moved_or_changed_is_a_warning(tmp_path: Path) -> None:
-    meta = run(tmp_path) / "data" / "meta.json"
-    meta.write_text(meta.read_text().replace("ab", "cd"))
+    edit_index(run(tmp_path) / "data", fingerprint="cd")
     assert examined(tmp_path)["data"].state == "warn"
     assert "no longer what this run was trained on" in examined(tmp_path)["data"].found
-    meta.unlink()
+    (tmp_path / "data" / "index.json").unlink()
     assert examined(tmp_path)["data"].state == "warn"
 
 

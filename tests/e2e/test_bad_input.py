@@ -5,13 +5,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
-from folders import write_folder
+from folders import edit_rows, write_folder
 
 from imitate.cli import main
 from imitate.commands.synthesize import synthesize
+from imitate.data.prepared import Prepared
 
 Spoil = Callable[[Path], None]
 
@@ -131,10 +130,9 @@ def test_a_class_with_one_label_only_is_reported_as_undefined(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     folder = write_folder(tmp_path / "folder")
-    table = pd.read_parquet(folder / "table.parquet")
-    tested = table["split"] == "test"
-    table["labels"] = [np.array([x[0], 0 if test else x[1]]) for x, test in zip(table["labels"], tested, strict=True)]
-    table.to_parquet(folder / "table.parquet")
+    data = Prepared.open(folder)
+    tested = data.table["split"] == "test"
+    edit_rows(folder, labels=[[x[0], 0 if test else x[1]] for x, test in zip(data.labels, tested, strict=True)])
     assert measured(folder, tmp_path / "r.json") == 0
     shown = capsys.readouterr().out
     (row,) = [line for line in shown.splitlines() if "auroc/Right" in line]

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from folders import write_folder
+from folders import edit_rows, write_folder
 from torch.nn.functional import normalize
 
 from imitate.config import ImitateConfig
@@ -52,8 +52,7 @@ class Same(torch.nn.Module):
 
 def folder(tmp_path, findings: list[str | None], impression: list[str | None]) -> Prepared:
     root = write_folder(tmp_path / "data", n=len(findings))
-    table = pd.read_parquet(root / "table.parquet").assign(findings=findings, impression=impression)
-    table.to_parquet(root / "table.parquet")
+    edit_rows(root, findings=findings, impression=impression)
     return Prepared.open(root)
 
 

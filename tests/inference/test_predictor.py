@@ -180,7 +180,7 @@ def test_a_model_within_a_run_and_a_hub_id_load_as_the_run_does(root, predictor,
 
 
 def test_a_model_fed_with_padded_images_pads(tmp_path):
-    predictor = load(write_run(tmp_path, fit="pad"))
+    predictor = load(write_run(tmp_path, resize="letterbox"))
     wide = np.random.default_rng(0).integers(1, 255, (40, 120), np.uint8)
     seen = predictor.read(wide)
     assert not seen.pixels[:10].any() and seen.pixels[18].any()

@@ -36,7 +36,7 @@ def write_dicom(path: Path, pixels: np.ndarray, **values: object) -> Path:
 
 
 def read(source: object, **options: object) -> Radiograph:
-    return radiograph(source, **{"size": 32, "fit": "squash", **options})
+    return radiograph(source, **{"size": 32, "resize": "stretch", **options})
 
 
 def test_every_way_of_handing_over_gives_the_same_pixels(tmp_path):
@@ -65,11 +65,11 @@ def test_names_are_paths_or_numbers_and_reading_is_lazy(tmp_path):
             read_so_far.append(source)
             yield source
 
-    found = radiographs(sources(), size=32, fit="squash")
+    found = radiographs(sources(), size=32, resize="stretch")
     assert [next(found).name, next(found).name] == [str(tmp_path / "a.png"), "1"] and len(read_so_far) == 2
     with pytest.raises(UserError, match="absent.png: missing file"):
         next(found)
-    assert [each.name for each in radiographs(picture(), size=32, fit="squash")] == ["0"]
+    assert [each.name for each in radiographs(picture(), size=32, resize="stretch")] == ["0"]
 
 
 def test_what_is_read_already_passes_through():
@@ -132,13 +132,13 @@ def test_a_photograph_turned_by_its_exif_is_read_upright():
     assert (read(turned).geometry.width, read(turned).geometry.height) == (60, 80)
 
 
-@pytest.mark.parametrize("fit", ["squash", "pad"])
-def test_a_map_over_the_square_lies_over_the_same_place_of_the_original(fit):
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+def test_a_map_over_the_square_lies_over_the_same_place_of_the_original(resize):
     """A bright spot in a bordered, oblong image: its map comes back to where it is."""
     gray = np.zeros((300, 200), np.uint8)
     gray[20:280, 30:190] = 10
     gray[200:220, 50:70] = 255
-    seen = read(gray, size=64, fit=fit)
+    seen = read(gray, size=64, resize=resize)
     heat = to_original((seen.pixels / 255).astype(np.float32), seen.geometry)
     assert heat.shape == (300, 200) and heat.dtype == np.float32
     y, x = np.unravel_index(heat.argmax(), heat.shape)

@@ -1,10 +1,11 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import results_files
-from folders import write_folder
+from folders import in_memory, write_folder
 
 from imitate.data.prepared import Prepared
 from imitate.report.examples import _chosen, _dice, _found, examples
@@ -19,9 +20,8 @@ WRITERS = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Prepared:
-    root = write_folder(tmp_path / "folder", fingerprint=results_files.DATA["fingerprint"])
-    np.save(root / "masks.npy", np.tile(np.arange(36) > 18, (40, 36, 1)).astype(np.uint8))
-    return Prepared.open(root)
+    data = in_memory(Prepared.open(write_folder(tmp_path / "folder", fingerprint=results_files.DATA["fingerprint"])))
+    return replace(data, masks=np.tile(np.arange(36) > 18, (40, 36, 1)).astype(np.uint8))
 
 
 def page(tmp_path: Path, task: str, folders: dict[str, Prepared], *, show_reports: bool = False) -> str:

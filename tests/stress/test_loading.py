@@ -77,9 +77,13 @@ def test_a_pickle_in_any_file_is_not_run(tmp_path):
     with pytest.raises(UserError, match="no intact checkpoint left"):
         load_checkpoint(tmp_path)
     folder = write_folder(tmp_path / "data")
-    np.save(folder / "images.npy", np.array([trap], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="Python objects in dtype"):
-        Prepared.open(folder)
+    path = folder / "shards" / "00000.npy"
+    size = path.stat().st_size
+    np.save(path, np.array([trap], dtype=object), allow_pickle=True)
+    with path.open("ab") as file:
+        file.truncate(size)
+    with pytest.raises(UserError, match="holds object 1, not uint8 16 x 36 x 36"):
+        Prepared.open(folder).images[0]
     assert not mark.exists()
     pickle.loads(pickle.dumps(trap))
     assert mark.exists()  # the trap is one

@@ -4,8 +4,6 @@ import logging
 import shutil
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pydicom
 import yaml
 from folders import write_folder
@@ -13,6 +11,7 @@ from PIL import Image
 from recipes import tiny_recipe
 
 from imitate import cli
+from imitate.data.prepared import Prepared
 from imitate.synthetic.layouts import LAYOUTS
 
 WORD, PATIENT, FILE = "Zyxwordle", "Zyxpatient", "Zyxfile"  # of one report, of every table row, of every file name
@@ -21,7 +20,8 @@ WORD, PATIENT, FILE = "Zyxwordle", "Zyxpatient", "Zyxfile"  # of one report, of 
 def archive(root: Path) -> Path:
     """A hospital's table over the pictures and texts of a small prepared folder."""
     folder = write_folder(root / "folder", n=260)
-    table, images = pd.read_parquet(folder / "table.parquet"), np.load(folder / "images.npy", allow_pickle=False)
+    data = Prepared.open(folder)
+    table, images = data.table.assign(**data.reports()), data.images[:]
     (root / "raw").mkdir()
     table["image_path"] = [f"{FILE}{number}.png" for number in range(len(table))]
     table["patient"] = PATIENT + table["patient"]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,6 +101,18 @@ def edit_index(root: Path, **meta: object) -> None:
     path.write_text(json.dumps(_changed(json.loads(path.read_text()), meta)))
 
 
+def edit_rows(root: Path, **columns: Sequence) -> None:
+    """Other values in these columns of a folder."""
+    paths = sorted(path for path in (root / "shards").glob("*.parquet") if "excluded" not in path.name)
+    rows = [row for path in paths for row in pq.read_table(path).to_pylist()]
+    changed = [
+        _row({**row, **dict(zip(columns, values, strict=True))})
+        for row, *values in zip(rows, *columns.values(), strict=True)
+    ]
+    for start, path in zip(range(0, len(rows), SHARD), paths, strict=True):
+        pq.write_table(pa.Table.from_pylist(changed[start : start + SHARD], SCHEMA), path)
+
+
 def _changed(index: dict, meta: Mapping[str, object]) -> dict:
     settings = {key: value for key, value in meta.items() if key in SETTINGS}
     others = {key: value for key, value in meta.items() if key not in SETTINGS}
@@ -114,7 +126,7 @@ def _row(row: Mapping) -> dict:
     for section in ("findings", "impression"):
         whole[section] = whole[section] if isinstance(whole[section], str) else None
         whole[f"has_{section}"] = whole[section] is not None
-    return {name: list(whole[name].items()) if name == "extra" else whole[name] for name in SCHEMA.names}
+    return {name: list(dict(whole[name]).items()) if name == "extra" else whole[name] for name in SCHEMA.names}
 
 
 def in_memory(data: Corpus) -> Corpus:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from folders import write_folder
+from folders import in_memory, write_folder
 from recipes import TINY_MODEL
 
 from imitate.data.prepared import Prepared
@@ -25,7 +25,7 @@ MARKUP = "<script>document.title = 'run'</script><b>left</b> effusion"
 
 def untrained(root: Path) -> tuple[Predictor, Prepared]:
     """A predictor, and a folder in which a report has markup."""
-    data = Prepared.open(write_folder(root / "data"))
+    data = in_memory(Prepared.open(write_folder(root / "data")))
     data.table.loc[:5, "findings"] = MARKUP
     text = fit_or_load("lsa-8", [*corpus(data), *WORDS.split(".")])
     config = TINY_MODEL.model_copy(update={"text_width": text.width})

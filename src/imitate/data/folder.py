@@ -17,6 +17,7 @@ from imitate.names import SECTIONS, Resize
 FORMAT = 2
 RESIZES: dict[str, Resize] = {"squash": "stretch", "pad": "letterbox"}
 """What format 1 called them."""
+HEADER = 128  # bytes of a .npy file before its pixels
 INDEX_BYTES = 2**28  # 300 bytes a shard
 ROW_BYTES = 2**16  # of a row of a shard's table, uncompressed
 LIGHT = pa.schema(
@@ -133,10 +134,10 @@ def open_folder(root: Path) -> Folder:
         raise UserError(f"prepared folder {root} {state}")
     side = folder.meta["size"]
     for shard in folder.shards:
-        _require(shard.table, 1)
+        _require(shard.table, None)
         for path in (shard.images, shard.masks):
             if path is not None:
-                _require(path, shard.rows * side * side)
+                _require(path, HEADER + shard.rows * side * side)
     return folder
 
 
@@ -215,15 +216,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _require(path: Path, count: int) -> None:
-    """UserError where the file is absent or smaller than ``count`` bytes."""
+def _require(path: Path, size: int | None) -> None:
+    """UserError where the file is absent, or has not this many bytes."""
     try:
-        if path.stat().st_size < count:
-            raise UserError(
-                f"{path} is cut short: {path.stat().st_size} bytes, at least {count} expected: copy it again"
-            )
+        found = path.stat().st_size
     except OSError as error:
         raise UserError(f"{path} is missing: copy it again, or prepare it again") from error
+    if size is not None and found != size:
+        raise UserError(f"{path} has {found} bytes, not {size}: copy it again, or prepare it again")
 
 
 def _cast(table: pa.Table, path: Path) -> pa.Table:
