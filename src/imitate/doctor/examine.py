@@ -18,7 +18,7 @@ from imitate.doctor.run import examine_run
 from imitate.errors import UserError
 
 COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "broken": "bold red"}
-PREPARED = ("index.json", "manifest.parquet", "meta.json")
+PREPARED = ("index.json", "manifest.parquet", "meta.json", "images.npy", "progress.jsonl")
 RUN = ("config.yaml", "metrics.jsonl", "model")
 
 
