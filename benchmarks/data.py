@@ -25,6 +25,8 @@ from imitate.data.corpus import Corpus
 from imitate.data.manifest import Record
 from imitate.data.pixels import read_gray, to_prepared
 from imitate.data.sampler import BatchReader
+from imitate.data.shards import Settings
+from imitate.data.writer import Archive, Engine, write_folder
 from imitate.models.types import TextEncoder
 from imitate.synthetic.cases import draw_case
 from imitate.synthetic.files import save_dicom, save_picture
@@ -81,13 +83,16 @@ def shape_of(path: Path) -> tuple[int, ...]:
 
 def prepare(files: list[Path]) -> None:
     with TemporaryDirectory() as out:
-        write_prepared(records(files), Path(out) / "p", Preparation(source="bench"), workers=cores())
+        settings, archive = Settings(source="bench"), Archive(files[0].parent)
+        write_folder(records(files), Path(out) / "p", settings, archive=archive, engine=Engine(workers=cores()))
 
 
 def records(files: list[Path], text: str = "Clear lungs.") -> Iterator[Record]:
     for number, path in enumerate(files):
         name = f"{number:07d}"
-        yield Record(image_id=name, image=path, patient=name, study=name, view="PA", findings=text, impression=text)
+        yield Record(
+            image_id=name, image=path, patient=name, study=name, projection="PA", findings=text, impression=text
+        )
 
 
 def scaled(folder: Path, *, n: int, shape: tuple[int, int], rounds: int) -> list[Row]:
@@ -123,9 +128,8 @@ def grow(n: int) -> Row:
         save_picture(path, render(draw_case(0, 0), 64).image)
         before = resident()
         every = (replace(record, image=path) for record in records([path] * n, "Heart size is normal. " * 10))
-        seconds = timed(
-            lambda: write_prepared(every, Path(folder) / "out", Preparation(source="bench", size=32), workers=1)
-        )
+        settings, archive, engine = Settings(source="bench", size=32), Archive(Path(folder)), Engine(workers=1)
+        seconds = timed(lambda: write_folder(every, Path(folder) / "out", settings, archive=archive, engine=engine))
     return {
         "images": n,
         "s": seconds,

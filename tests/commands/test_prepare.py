@@ -1,3 +1,4 @@
+import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -7,124 +8,179 @@ from types import ModuleType
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import Field
 
+import imitate
 from imitate import cli
-from imitate.commands import prepare as verbs
-from imitate.commands import source_flags
-from imitate.commands import synthesize as synthesizing
-from imitate.commands.prepare import prepare
 from imitate.commands.synthesize import synthesize
 from imitate.config import Config
-from imitate.data.corpus import Corpus
 from imitate.data.manifest import Excluded, Record
 from imitate.errors import UserError
 from imitate.sources import Options, Source, Traits
-from imitate.sources.table import TableColumns
+
+N = 20
 
 
-def draw(folder: Path, count: int) -> None:
-    for i in range(count):
-        Image.fromarray(np.random.default_rng(i).integers(1, 255, (40, 40)).astype(np.uint8)).save(folder / f"{i}.png")
+class Archive(Options):
+    n: int = N  # records of the archive
+    labels: tuple[str, ...] = ()  # columns
+    sections: Path | None = Field(None, description="headers of the reports")
 
 
-class Drawn(Config):
-    raw: Path | None = None
-    n: int = 200
+class Made(Config):
+    n: int = 7
     seed: int = 0
+    raw: Path | None = None
 
 
-class Labelled(Options):
-    n: int = 200
-    columns: TableColumns = TableColumns()
-
-
-def records(options: Drawn | Labelled) -> Iterator[Record | Excluded]:
+def records(options: Archive | Made) -> Iterator[Record | Excluded]:
     """A source that draws what it reads, and excludes every fifth."""
-    assert options.raw
-    draw(options.raw, options.n)
+    assert options.raw is not None
     for i in range(options.n):
-        labels = dict.fromkeys(options.columns.labels, 1.0) if isinstance(options, Labelled) else None
-        image, split = options.raw / f"{i}.png", "train" if i % 2 else "test"
-        record = Record(
-            str(i), image, f"p{i}", "s", split=split, projection="AP" if i % 7 else "LATERAL", labels=labels
-        )
+        image = options.raw / f"{i}.png"
+        if not image.exists():
+            pixels = np.random.default_rng(i).integers(1, 255, (40, 40)).astype(np.uint8)
+            Image.fromarray(pixels).save(image)
+        labels = dict.fromkeys(getattr(options, "labels", ()), 1.0)
+        record = Record(str(i), image, f"p{i}", "s", split="train" if i % 2 else "test", labels=labels)
         yield record if i % 5 else Excluded(f"row {i}", "no report")
+
+
+SOURCES = {
+    "archive": Source(records, Archive, classes=lambda options: options.labels, traits=Traits(tone="cxr")),
+    "made": Source(records, Made),
+}
 
 
 @pytest.fixture(autouse=True)
 def sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {
-        "synthetic": Source(records, Drawn, ("Edema",)),
-        "open-i": Source(records, Labelled, traits=Traits(projections=("AP",))),
-        "table": Source(records, Labelled, lambda options: options.columns.labels),
-    }
-    for module in (verbs, synthesizing, source_flags):
-        monkeypatch.setattr(module, "find_source", known.__getitem__)
+    def find(name: str) -> Source:
+        if name not in SOURCES:
+            raise UserError(f"no source {name!r}: choose among {', '.join(SOURCES)}")
+        return SOURCES[name]
+
+    monkeypatch.setattr("imitate.sources.find_source", find)
+    monkeypatch.setattr("imitate.sources.source_names", lambda: list(SOURCES))
 
 
-def test_the_command_line_prepares(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    raw, out = tmp_path / "raw", tmp_path / "out"
-    raw.mkdir()
-    command = ["prepare", "open-i", "--raw", str(raw), "--out", str(out), "--size", "72", "--workers", "1", "--n", "20"]
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    return folder
+
+
+def command(raw: Path, out: Path, *more: str) -> list[str]:
+    return ["prepare", "archive", "--raw", str(raw), "--out", str(out), "--size", "16", "--workers", "1", *more]
+
+
+def index(out: Path) -> dict:
+    return json.loads((out / "index.json").read_text())
+
+
+def test_the_command_line_prepares(raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    out = tmp_path / "out"
+    options = ("--labels", "Edema", "Scoliosis", "--resize", "letterbox", "--n", "15")
     with caplog.at_level("INFO"):
-        assert cli.main(command) == 0
-        shutil.rmtree(raw)
-        assert cli.main(command) == 0
-    assert "complete already" in caplog.text
-    data = Corpus.open(out, size=72)
-    assert len(data) == 14 and data.meta["source"] == "open-i" and data.meta["options"]["raw"] == str(raw)
-    for told in (
-        "14 images of 14 patients",
-        "7  split: train",
-        "4  excluded: no report",
-        "2  excluded: projection LAT",
-    ):
-        assert told in caplog.text
+        assert cli.main(command(raw, out, *options)) == 0
+        assert cli.main(command(raw, out, *options)) == 0
+    found = index(out)
+    assert found["images"] == 12 and found["traits"]["tone"] == "cxr"
+    settings = {key: found["settings"][key] for key in ("source", "size", "resize", "mode", "classes", "options")}
+    assert settings == {
+        "source": "archive",
+        "size": 16,
+        "resize": "letterbox",
+        "mode": "clean",
+        "classes": ["Edema", "Scoliosis"],
+        "options": {"n": 15, "labels": ["Edema", "Scoliosis"]},
+    }
+    for said in ("12 images of 12 patients", "6  split: train", "3  excluded: no report", "complete already"):
+        assert said in caplog.text
 
 
-def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    for flags, told in (
-        (
-            [],
-            "imitate prepare: --raw is missing: name the folder that holds the archive of open-i",
-        ),
-        (
-            ["--raw", "x", "--workers", "0"],
-            "imitate prepare: --workers 0: give 1 or more, or leave it out",
-        ),
-        (
-            ["--raw", "x", "--size", "8"],
-            "imitate prepare: open-i: size = 8: Input should be greater than or equal to 16",
-        ),
-    ):
-        assert cli.main(["prepare", "open-i", "--out", str(tmp_path / "out"), *flags]) == 2
-        assert capsys.readouterr().err == told + "\n"
+def test_an_archive_that_moved_is_the_same_and_a_corrected_file_is_not(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "sections.yaml").write_text("Befund: findings")
+    (raw / "labels.csv").write_text("a,b\n")
+    options = {"out": tmp_path / "out", "size": 16, "workers": 1, "sections": tmp_path / "sections.yaml"}
+    found = imitate.prepare("archive", raw=raw, **options)
+    assert found is not None and sorted(found["settings"]["inputs"]) == ["labels.csv", "sections.yaml"]
+    moved = shutil.move(raw, tmp_path / "moved")
+    assert imitate.prepare("archive", raw=moved, **options) == found
+    (tmp_path / "sections.yaml").write_text("Befund: impression")
+    with pytest.raises(UserError, match=r"sections\.yaml changed"):
+        imitate.prepare("archive", raw=moved, **options)
+
+
+def test_new_records_are_appended_on_demand(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert cli.main(command(raw, out)) == 0
+    assert cli.main(command(raw, out, "--append")) == 0 and index(out)["images"] == 16
+
+
+def test_parts_complete_the_folder_together(raw: Path, tmp_path: Path) -> None:
+    options = {"raw": raw, "out": tmp_path / "out", "size": 16, "workers": 1}
+    assert imitate.prepare("archive", part="2/2", **options) is None
+    found = imitate.prepare("archive", part="1/2", **options)
+    assert found is not None and found["images"] == 16
+
+
+def test_a_check_writes_nothing(raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        assert cli.main(command(raw, tmp_path / "out", "--check")) == 0
+    assert "16 usable records; 16 images of a sample decoded" in caplog.text and "4  excluded: no report" in caplog.text
     assert not (tmp_path / "out").exists()
 
 
-def test_help_lists_the_options_of_the_source_alone(capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["prepare", "table", "--help"])
-    text = capsys.readouterr().out
-    assert ended.value.code == 0
-    assert all(f"--{flag} " in text for flag in ("out", "size", "fit", "workers", "raw", "image-path", "labels"))
-    assert "--seed" not in text
+def test_projections_are_selected(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="no usable image in archive"):
+        imitate.prepare("archive", raw=raw, out=out, size=16, projections="LATERAL", workers=1)
 
 
-def test_label_columns_become_classes(tmp_path: Path) -> None:
-    (tmp_path / "raw").mkdir()
-    columns = TableColumns(labels=("Edema", "Scoliosis"))
-    meta = prepare("table", out=tmp_path / "out", size=16, workers=1, raw=tmp_path / "raw", columns=columns, n=6)
-    assert meta["classes"] == ["Edema", "Scoliosis"]
-    assert Corpus.open(tmp_path / "out").labels.tolist() == [[1, 1]] * 4
+def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    raw, out = ("--raw", "x"), ("--out", str(tmp_path / "out"))
+    for flags, said in (
+        (("archive", *out), "--raw is missing: name the folder of the archive archive (the current one: --raw $PWD)"),
+        (("archive", *out, "--raw", ""), "--raw is missing: name the folder of the archive archive"),
+        (("archive", *out, *raw, "--workers", "0"), "--workers 0: give 1 or more, or leave it out"),
+        (("archive", *out, *raw, "--size", "8"), "archive: size = 8: Input should be greater than or equal to 16"),
+        (("archive", *out, *raw, "--part", "3"), "--part 3: write it as i/n, such as 3/64"),
+        (("archive", *out, *raw, "--part", "0/2"), "--part 0/2: write it as i/n with i from 1 to n"),
+        (("archiv", *out), "no source 'archiv': choose among archive, made"),
+        ((*out, "archive"), "name the source before --out: imitate prepare SOURCE --raw RAW --out FOLDER"),
+    ):
+        assert cli.main(["prepare", *flags]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"imitate prepare: {said}") and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
-def test_synthetic_needs_no_raw_folder(tmp_path: Path) -> None:
-    meta = prepare("synthetic", out=tmp_path / "out", size=16, workers=1, n=7, seed=3)
-    assert meta["images"] == 5 and meta["options"] == {"n": 7, "seed": 3}
-    assert prepare("synthetic", out=tmp_path / "out", size=16, workers=1, n=7, seed=3) == meta
+def test_a_source_has_its_own_options_and_refuses_others(capsys: pytest.CaptureFixture) -> None:
+    def said(*words: str, code: int = 0) -> str:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["prepare", *words])
+        assert ended.value.code == code
+        return "".join(capsys.readouterr())
+
+    general = ["out", "size", "resize", "projections", "workers", "append", "check", "part", "cluster"]
+    assert all(f"--{flag}" in said("archive", "--help") for flag in (*general, "raw", "n", "labels", "sections"))
+    assert "records of the archive (default: 20)" in said("archive", "--help")
+    assert "headers of the reports (default: None)" in said("archive", "--help")
+    assert "--labels" not in said("made", "--help") and "--seed" in said("made", "--help")
+    assert "{archive,made}" in said("--help")
+    assert "Unrecognized options: --labels" in said("made", "--out", "x", "--labels", "Edema", code=2)
+
+
+def test_a_source_that_makes_its_images_needs_no_folder(tmp_path: Path) -> None:
+    options = {"out": tmp_path / "out", "size": 16, "workers": 1, "seed": 3}
+    found = imitate.prepare("made", **options)
+    assert found is not None and found["images"] == 5 and found["settings"]["options"] == {"n": 7, "seed": 3}
+    assert imitate.prepare("made", **options) == found
     with pytest.raises(UserError, match="seed 3, not 4"):
-        prepare("synthetic", out=tmp_path / "out", size=16, workers=1, n=7, seed=4)
+        imitate.prepare("made", **{**options, "seed": 4})
+    with pytest.raises(UserError, match="made: unknown key 'sede'; known: n, raw, seed"):
+        imitate.prepare("made", out=tmp_path / "other", sede=3)
 
 
 def test_synthesize_writes_and_counts(
@@ -137,13 +193,13 @@ def test_synthesize_writes_and_counts(
         asked.append((out, n, seed))
 
     module = ModuleType("imitate.synthetic.layouts")
-    monkeypatch.setattr(module, "LAYOUTS", {"open-i": layout}, raising=False)
+    monkeypatch.setattr(module, "LAYOUTS", {"archive": layout}, raising=False)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     with caplog.at_level("INFO"):
-        synthesize("open-i", out=tmp_path / "raw", n=9, seed=4)
+        synthesize("archive", out=tmp_path / "raw", n=9, seed=4)
     assert asked == [(tmp_path / "raw", 9, 4)]
-    assert "200 records" in caplog.text and "40  excluded: no report" in caplog.text
-    with pytest.raises(UserError, match="no layout for rsna: choose among open-i"):
+    assert "20 records" in caplog.text and "4  excluded: no report" in caplog.text
+    with pytest.raises(UserError, match="no layout for rsna: choose among archive"):
         synthesize("rsna", out=tmp_path / "other")
     with pytest.raises(UserError, match="--n 0: give 1 or more images"):
-        synthesize("open-i", out=tmp_path / "other", n=0)
+        synthesize("archive", out=tmp_path / "other", n=0)

@@ -5,14 +5,12 @@ import multiprocessing
 import os
 import resource
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from random import Random
 
 import pytest
+from killing import kill_at_random, start_writing
 from raw_archive import SETTINGS, archive_records, content, make_archive
 
 from imitate.data import index, manifest, shards, writer
@@ -20,7 +18,6 @@ from imitate.data.manifest import Excluded, Record
 from imitate.data.writer import Archive, Engine, write_folder
 from imitate.errors import UserError
 
-SCRIPT = Path(__file__).parents[1] / "support" / "write_archive.py"
 ONE = Engine(workers=1)
 FORK = multiprocessing.get_context("fork") if hasattr(os, "fork") else None
 
@@ -45,37 +42,14 @@ def reference(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return out
 
 
-def start(archive: Archive, out: Path, *numbers: int) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.Popen([sys.executable, SCRIPT, archive.root, out, *map(str, numbers)], env=environment)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.stress)])
-def test_kills_at_random_moments_change_nothing(kills: int, archive: Archive, reference: Path, tmp_path: Path) -> None:
-    """SIGKILL real processes, each after some more files have appeared."""
-    chance, out, died = Random(0), tmp_path / "out", 0
-    while died < kills:
-        before = len(list(tmp_path.rglob("*")))
-        process = start(archive, out, 2, 1, 1)
-        goal = before + chance.randrange(1, 8)
-        while process.poll() is None and len(list(tmp_path.rglob("*"))) < goal:
-            time.sleep(0.002)
-        time.sleep(chance.uniform(0, 0.05))
-        process.kill()
-        if process.wait() == 0:  # it got through
-            assert content(out) == content(reference)
-            for path in sorted(out.rglob("*"), reverse=True):
-                path.rmdir() if path.is_dir() else path.unlink()
-            continue
-        died += 1
-    write_folder(archive_records(archive.root), out, SETTINGS, archive=archive, engine=ONE)
-    assert content(out) == content(reference)
+def test_kills_at_random_moments_change_nothing(archive: Archive, reference: Path, tmp_path: Path) -> None:
+    kill_at_random(archive.root, tmp_path / "out", content(reference), kills=3)
 
 
 @pytest.mark.slow
 def test_parts_at_the_same_time_write_the_same(archive: Archive, reference: Path, tmp_path: Path) -> None:
-    processes = [start(archive, tmp_path / "out", 1, part, 3) for part in (1, 2, 3)]
+    processes = [start_writing(archive.root, tmp_path / "out", part=(part, 3)) for part in (1, 2, 3)]
     assert [process.wait(500) for process in processes] == [0, 0, 0]
     assert content(tmp_path / "out") == content(reference)
 

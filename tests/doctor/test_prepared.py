@@ -51,9 +51,9 @@ def test_a_sound_folder(written: Path) -> None:
     before = content(written)
     found = examined(written)
     assert {finding.state for finding in found.values()} == {"ok"}
-    assert found["folder"].told == "126 images of 24 px from table, mode clean"
-    assert (found["shards"].told, found["manifests"].told) == ("4, each as written", "2, each as written")
-    assert found["text"].told.endswith("% have impression")
+    assert found["folder"].found == "126 images of 24 px from table, mode clean"
+    assert (found["shards"].found, found["manifests"].found) == ("4, each as written", "2, each as written")
+    assert found["text"].found.endswith("% have impression")
     assert content(written) == before
 
 
@@ -106,12 +106,12 @@ def test_damage_is_one_line(name: str, damage: Callable[[Path], object], what: s
     damage(folder / name)
     broken = [finding for finding in examine_prepared(folder) if finding.state == "broken"]
     assert [finding.what for finding in broken] == [what]
-    assert message in broken[0].told and "\n" not in broken[0].told
+    assert message in broken[0].found and "\n" not in broken[0].found
 
 
 def test_an_array_of_another_shape_is_named(folder: Path) -> None:
     np.save(folder / "shards/00001.npy", np.load(folder / "shards/00001.npy")[:5])
-    assert "00001.npy holds uint8 5 x 24 x 24, not uint8 " in examined(folder)["shards"].told
+    assert "00001.npy holds uint8 5 x 24 x 24, not uint8 " in examined(folder)["shards"].found
 
 
 def test_another_manifest_is_noticed(folder: Path) -> None:
@@ -121,7 +121,7 @@ def test_another_manifest_is_noticed(folder: Path) -> None:
     with pq.ParquetWriter(path, changed.schema) as file:
         file.write_table(changed, row_group_size=60)
         file.add_key_value_metadata({key: metadata[key] for key in (b"written", b"described")})
-    assert examined(folder)["manifests"].told == "manifest.parquet is damaged: prepare it again"
+    assert examined(folder)["manifests"].found == "manifest.parquet is damaged: prepare it again"
 
 
 def test_a_changed_index_is_noticed(folder: Path) -> None:
@@ -143,4 +143,4 @@ def test_shared_patients_are_the_published_way_alone(mode: str, state: str, tmp_
 
 def test_the_first_format_is_named(tmp_path: Path) -> None:
     (tmp_path / "meta.json").touch()
-    assert "is of the first format: prepare it again into another" in examined(tmp_path)["folder"].told
+    assert "is of the first format: prepare it again into another" in examined(tmp_path)["folder"].found

@@ -6,7 +6,7 @@ import pytest
 
 from imitate.data.manifest import Excluded, Record
 from imitate.errors import UserError
-from imitate.sources.table import SOURCE, TableColumns
+from imitate.sources.table import SOURCE
 
 REPORT = "Findings: Clear lungs.\nImpression: Normal."
 
@@ -52,10 +52,10 @@ def test_columns_by_other_names_sections_and_labels(tmp_path: Path) -> None:
         "2.png;8;nan; ;;true;0.0\n"
         "3.png;9;;;;;NA\n"
     )
-    columns = TableColumns(
+    columns = dict(
         image_path="Datei", patient="Pat", findings="Befund", impression="Urteil", labels=("Nodule", "Edema")
     )
-    first, second, third = read(tmp_path / "t.csv", columns=columns)
+    first, second, third = read(tmp_path / "t.csv", **columns)
     assert (first.findings, first.impression, first.study) == ("Frei.", None, "1.png")
     assert list(first.labels) == ["Nodule", "Edema"]
     assert math.isnan(first.labels["Nodule"]) and first.labels["Edema"] == 1
@@ -131,8 +131,8 @@ def test_a_patient_in_two_splits_is_told(tmp_path: Path, caplog: pytest.LogCaptu
     [
         ("path,patient\n1.png,7\n", {}, "lacks column 'image_path'; its columns are path, patient"),
         ("image_path,patient,text\n1.png,7,x\n", {}, "has no column report, findings, impression, and no label"),
-        ("image_path,patient,e\n1.png,7,2\n", {"columns": TableColumns(labels=("e",))}, "'e' holds '2': write 1, 0"),
-        ("image_path,patient,e\n1.png,7,2\n", {"columns": TableColumns(labels=("f",))}, "lacks column 'f'"),
+        ("image_path,patient,e\n1.png,7,2\n", {"labels": ("e",)}, "'e' holds '2': write 1, 0"),
+        ("image_path,patient,e\n1.png,7,2\n", {"labels": ("f",)}, "lacks column 'f'"),
         ("image_path,patient,report,split\n1.png,7,x,trian\n", {}, "unknown split 'trian'"),
         ("image_path,patient,report\n1.png,7,x\n", {"sections": Path("absent.yaml")}, "absent.yaml"),
     ],

@@ -1,6 +1,6 @@
 """SIGKILL at any moment: the same command again ends in the same bytes as a run that nothing disturbed.
 
-A few random kills are in the ordinary suite in ``test_pretrain`` and ``test_writing_interrupted``.
+A few random kills are in the ordinary suite in ``test_pretrain`` and ``test_writer_interrupted``.
 """
 
 import os
@@ -17,18 +17,20 @@ import pytest
 import torch
 import yaml
 from folders import write_folder
+from killing import kill_at_random, start_writing
+from raw_archive import N, make_archive
+from raw_archive import content as content_of
 from recipes import tiny_recipe
 
 from imitate import cli
 from imitate.models.imitate import Imitate
-from imitate.synthetic.layouts import LAYOUTS
 from imitate.tasks.retrieval import Retrieval
 from imitate.training import loop
 from imitate.training.checkpoint import LAST, PREVIOUS
 from imitate.training.run_folder import Journal
 
 SOURCE = Path(__file__).parents[2] / "src"
-IMAGES, STEPS, KILLS = 320, 120, 20
+STEPS, KILLS = 120, 20
 
 
 def command(*arguments: object) -> subprocess.Popen:
@@ -69,16 +71,11 @@ def content(folder: Path, *names: str) -> dict[str, bytes]:
 
 @pytest.mark.stress
 def test_prepare_killed_again_and_again(tmp_path, figures):
-    LAYOUTS["siim"](tmp_path / "raw", n=IMAGES, seed=0, size=64)
-
-    def start(out: Path) -> subprocess.Popen:
-        return command("prepare", "siim", "--raw", tmp_path / "raw", "--out", out, "--size", 64, "--workers", 2)
-
-    assert start(tmp_path / "whole").wait(600) == 0
-    whole = content(tmp_path / "whole", *sorted(path.name for path in (tmp_path / "whole").iterdir()))
-    killed(start, tmp_path / "out", "images.npy", whole)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == set(whole)
-    figures("kills_prepare", kills=KILLS, images=IMAGES, identical=True)
+    (tmp_path / "raw").mkdir()
+    make_archive(tmp_path / "raw")
+    assert start_writing(tmp_path / "raw", tmp_path / "whole").wait(600) == 0
+    kill_at_random(tmp_path / "raw", tmp_path / "killed", content_of(tmp_path / "whole"), kills=KILLS)
+    figures("kills_prepare", kills=KILLS, images=N, identical=True)
 
 
 RESULT = ("model/model.safetensors", "model/config.json", "best/model.safetensors", "metrics.jsonl")

@@ -17,7 +17,7 @@ def test_another_recipe_in_the_folder_is_told_with_its_difference(tmp_path):
     settle(tmp_path, tiny_recipe(log_every=7, checkpoint_every=3), DATA)
     with pytest.raises(UserError, match=r"training.epochs is 2 there and 5 here"):
         settle(tmp_path, tiny_recipe(epochs=5), DATA)
-    with pytest.raises(UserError, match="data.fingerprint is 'f' there and 'g' here"):
+    with pytest.raises(UserError, match=r"data.fingerprints is \['f'\] there and \['g'\] here"):
         settle(tmp_path, tiny_recipe(), {**DATA, "fingerprint": "g"})
 
 
@@ -38,6 +38,16 @@ def test_two_runs_cannot_hold_one_folder(tmp_path):
         pass
     with claimed(tmp_path):
         pass
+
+
+def test_a_run_that_wrote_nothing_leaves_no_folder(tmp_path):
+    with pytest.raises(ZeroDivisionError), claimed(tmp_path / "run"):
+        assert (tmp_path / "run" / "holder").is_file()
+        raise ZeroDivisionError
+    assert not (tmp_path / "run").exists()
+    with claimed(tmp_path / "run"):
+        (tmp_path / "run" / "config.yaml").touch()
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.yaml", "lock"]
 
 
 def test_the_journal_takes_back_rows_past_the_checkpoint(tmp_path):

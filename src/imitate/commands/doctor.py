@@ -31,8 +31,7 @@ def doctor(paths: Paths = (), /, *, source: str | None = None, excluded: bool = 
         source: What a raw tree is, where its files do not tell.
         excluded: List the records that a prepared folder excludes, each with its reason, in place of the checks.
     """
-    from imitate.doctor.examine import examine
-    from imitate.doctor.excluded import list_excluded
+    from imitate.doctor.examine import examine, list_excluded
 
     folders = tuple(map(Path, several(paths)))
     if excluded:

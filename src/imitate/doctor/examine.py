@@ -1,5 +1,7 @@
 """Recognise what lies at a path, check it, and print what was found."""
 
+import csv
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,13 @@ from rich.text import Text
 
 from imitate.doctor.checks import Check, State
 from imitate.doctor.installation import examine_installation
-from imitate.doctor.prepared import examine_prepared
+from imitate.doctor.prepared import examine_prepared, excluded
 from imitate.doctor.raw import examine_raw, recognise
 from imitate.doctor.run import examine_run
 from imitate.errors import UserError
 
 COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "broken": "bold red"}
-PREPARED = ("index.json", "manifest.parquet", "meta.json")
+PREPARED = ("index.json", "manifest.parquet", "meta.json", "images.npy", "progress.jsonl")
 RUN = ("config.yaml", "metrics.jsonl", "model")
 
 
@@ -41,6 +43,16 @@ def examine(paths: Sequence[Path], *, source: str | None = None, options: Mappin
         console.print(table)
     if broken:
         raise UserError(f"{len(broken)} broken: {'; '.join(broken)}")
+
+
+def list_excluded(folders: Sequence[Path]) -> None:
+    """Print a CSV table of the records that prepared folders exclude: where each comes from, and why."""
+    if not folders:
+        raise UserError("--excluded lists the records of a prepared folder: name it")
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(("source", "reason"))
+    for folder in folders:
+        table.writerows(excluded(folder))
 
 
 def _recognised(path: Path, source: str | None, options: Mapping[str, Any]) -> tuple[str, Iterator[Check]]:

@@ -45,9 +45,8 @@ class TableColumns(Config):
     labels: tuple[str, ...] = Field((), description="columns of 1, 0 or blank; they become the classes")
 
 
-class TableOptions(Options):
+class TableOptions(TableColumns, Options):
     raw: Path = Field(description="the table, or the folder that holds exactly one")
-    columns: TableColumns = TableColumns()
     sections: Path | None = Field(None, description="YAML that maps the section headers of a house style")
 
 
@@ -58,7 +57,7 @@ class _Layout(NamedTuple):
 
 
 def records(options: TableOptions) -> Iterator[Record | Excluded]:
-    path, columns = _path(options.raw), options.columns
+    path, columns = _path(options.raw), options
     texts = (columns.report, columns.findings, columns.impression)
     optional = [columns.study, columns.split, columns.projection, OLD_PROJECTION, *texts]
     table = read_table(path, [columns.image_path, columns.patient, *columns.labels], optional=optional, text=True)
@@ -152,4 +151,4 @@ def _label(value: str | None) -> float:
     return LABEL_VALUES.get((value or "").lower(), float("nan"))
 
 
-SOURCE = Source(records, TableOptions, classes=lambda options: options.columns.labels)
+SOURCE = Source(records, TableOptions, classes=lambda options: options.labels)

@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,7 +14,7 @@ from safetensors import SafetensorError
 from torch.utils.tensorboard import SummaryWriter
 
 from imitate.config import Recipe, data_of, read_yaml, validate
-from imitate.data.files import FULL, locked
+from imitate.data.files import FULL, locked, this_process
 from imitate.errors import UserError
 
 FREE = {"devices", "nodes", "log_every", "checkpoint_every"}
@@ -27,20 +26,24 @@ def claimed(folder: Path) -> Iterator[None]:
     """Hold the folder against a second run for the duration; leave none behind where nothing was written."""
     holder = folder / "holder"  # a file of its own: Windows lets nobody read the one that is locked
     with ExitStack() as held:
+        lock = ExitStack()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            held.enter_context(locked(folder / "lock", timeout=0))
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+            lock.enter_context(locked(folder / "lock", timeout=0))
         except UserError as error:
             who = holder.read_text(encoding="utf-8") if holder.is_file() else "another process"
             raise UserError(f"{folder} is in use by {who}: wait for it") from error
         except OSError as error:
             raise UserError(f"cannot write into {folder} ({error.strerror}): choose another --out") from error
-        try:
-            yield
-        finally:
-            holder.unlink(missing_ok=True)
-    if [path.name for path in folder.iterdir()] in ([], ["lock"]):
+        held.callback(_remove_if_empty, folder)
+        held.enter_context(lock)
+        held.callback(holder.unlink, missing_ok=True)
+        holder.write_text(this_process(), encoding="utf-8")
+        yield
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if {path.name for path in folder.iterdir()} <= {"lock"}:
         shutil.rmtree(folder)
 
 
