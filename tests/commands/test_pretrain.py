@@ -3,22 +3,28 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import yaml
 from folders import edit_index, edit_rows, write_folder
 from recipes import tiny_recipe
+from safetensors.torch import load_file, save_file
+from text_models import write_bert
 
 from imitate import cli
 from imitate.data.corpus import Corpus
+from imitate.data.text_cache import corpus
 from imitate.inference.encoder import load_encoder
 from imitate.models.imitate import Imitate
+from imitate.models.text import LsaTextEncoder, fit_or_load, save_text_encoder
 
 SOURCE = Path(__file__).parents[1] / "src"
 
@@ -232,3 +238,64 @@ def test_random_encoders_differ_by_seed_and_take_a_runs_architecture(data, recip
     first, second, third = (next(encoder.image.parameters()) for encoder in (a, b, again))
     assert torch.equal(first, third) and not torch.equal(first, second)
     assert a.preprocessing.image_size == 32 and a.text is not None
+
+
+def test_simclr_needs_no_reports_and_says_that_it_reads_none(data, recipe, tmp_path, capsys):
+    bare = tmp_path / "bare"
+    shutil.copytree(data, bare)
+    table = pd.read_parquet(bare / "table.parquet").assign(findings=None, impression=None)
+    table.to_parquet(bare / "table.parquet")
+    out = tmp_path / "run"
+    settings = ("--settings", "objective={name: simclr}")
+    assert run_in_process(recipe, bare, out, *settings) == 0
+    assert not (out / "text").exists() and not (out / "text_cache").exists()
+    config = Imitate.from_pretrained(out / "model").config
+    assert config.objective == "simclr" and not config.reads_text
+    save_text_encoder(fit_or_load("lsa-8", corpus(Corpus.open(data))), out / "text")  # as older runs have one
+    capsys.readouterr()
+    for words in (
+        ["evaluate", "retrieval", "--model", str(out), "--data", str(data), "--out", str(tmp_path / "r.json")],
+        ["predict", "classify", "--model", str(out), "--images", str(recipe)],
+        ["serve", "--model", str(out), "--port", "0"],
+    ):
+        assert cli.main(words) == 2
+        assert "run was trained by simclr, without text" in capsys.readouterr().err.splitlines()[-1]
+    assert run_in_process(recipe, bare, tmp_path / "other") == 2
+    assert "has no report text" in capsys.readouterr().err
+
+
+def test_a_text_encoder_of_other_weights_in_the_same_folder_encodes_the_reports_anew(data, tmp_path, tiny_bert):
+    """Kind K37: known by its path, it would get the first one's vectors."""
+    recipe, cache = write_recipe(tmp_path, epochs=1), tmp_path / "cache"
+    words = ("--cache", str(cache), "--settings", f"text=hf:{tiny_bert}:mean", "training.epochs=1")
+    assert run_in_process(recipe, data, tmp_path / "first", *words) == 0
+    assert run_in_process(recipe, data, tmp_path / "again", *words) == 0
+    assert len(list(cache.iterdir())) == 1 and not (tmp_path / "again" / "text_cache").exists()
+    change_weights(tiny_bert)
+    assert run_in_process(recipe, data, tmp_path / "second", *words) == 0
+    assert len(list(cache.iterdir())) == 2
+    weights = [(tmp_path / run / "model/model.safetensors").read_bytes() for run in ("first", "again", "second")]
+    assert weights[0] == weights[1] != weights[2]
+
+
+@pytest.fixture
+def tiny_bert(tmp_path: Path) -> Path:
+    return write_bert(tmp_path / "bert")
+
+
+def change_weights(folder: Path) -> None:
+    state = load_file(folder / "model.safetensors")
+    save_file({name: tensor * 1.5 for name, tensor in state.items()}, folder / "model.safetensors", {"format": "pt"})
+
+
+def test_the_prepared_folder_may_be_read_only_and_only_what_is_read_is_embedded(data, tmp_path, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in data.rglob("*")}
+    recipe = write_recipe(tmp_path, epochs=1)
+    asked = list[str]()
+    original = LsaTextEncoder.encode
+    monkeypatch.setattr(LsaTextEncoder, "encode", lambda self, texts: (asked.extend(texts), original(self, texts))[1])
+    assert run_in_process(recipe, data, tmp_path / "run") == 0
+    assert {path: path.stat().st_mtime_ns for path in data.rglob("*")} == before
+    prepared = Corpus.open(data)
+    assert set(asked) == {text for name in ("findings", "impression") for text in prepared.text(name).dropna()}
+    assert len(asked) == len(set(asked))

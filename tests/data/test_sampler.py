@@ -7,7 +7,7 @@ from folders import edit_rows, in_memory, write_folder
 from imitate.data import sampler
 from imitate.data.corpus import Corpus
 from imitate.data.sampler import BatchReader, BatchSampler, quotas, read_ahead, training_rows, warm_up
-from imitate.data.text_cache import text_embeddings
+from imitate.data.text_cache import TextCache, text_embeddings
 from imitate.errors import UserError
 from imitate.models.text import fit_or_load
 

@@ -10,6 +10,7 @@ import results_files
 from recipes import TINY_MODEL
 
 from imitate import tasks
+from imitate.config import Preprocessing
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference.encoder import Encoder, ImitateEncoder, Pixels
