@@ -179,7 +179,7 @@ def read_scores(path: Path) -> dict[Cell, list[Predictions]]:
 
 
 def _run(lines: pd.DataFrame) -> Predictions:
-    classes = lines["class"].unique().astype(str)
+    classes = np.array(list(lines["class"].unique()), dtype=np.str_)
     first = lines.iloc[:: len(classes)]
     order = np.argsort(first["row"].to_numpy(), kind="stable")
     target, score = (lines[name].to_numpy().reshape(-1, len(classes))[order] for name in ("target", "score"))
@@ -189,7 +189,7 @@ def _run(lines: pd.DataFrame) -> Predictions:
         "patient": places[order],
         "target": target,
         "score": score,
-        "classes": np.array(classes),
+        "classes": classes,
     }
 
 

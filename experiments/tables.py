@@ -10,6 +10,7 @@ from imitate.report import figures
 from imitate.report.groups import Entry, group_entries
 from imitate.report.markdown import markdown, markdown_table, percent
 from imitate.report.tables import label
+from imitate.tasks.base import Estimate
 from layout import Folder, Json
 from study import Cell
 
@@ -28,13 +29,24 @@ class Line(NamedTuple):
 
 def metrics(study: Folder, methods: Sequence[str], lines: Sequence[Line], *, chance: bool = False) -> str:
     """Metrics as lines, methods as columns."""
-    written = []
-    for line in lines:
-        found = [study.estimate(Cell(method, line.task, line.fraction), line.metric) for method in methods]
-        level = next((each.chance for each in found if each and each.chance is not None), None)
-        between = ["" if level is None else f"{100 * level:.1f}"] if chance else []
-        written.append([line.text, *between, *map(percent, found)])
+    written = values(study, methods, lines)
+    if chance:
+        levels = [_chance(study, methods, line) for line in lines]
+        written = [[text, level, *cells] for (text, *cells), level in zip(written, levels, strict=True)]
     return markdown_table(["", *(["chance"] if chance else []), *methods], written)
+
+
+def values(study: Folder, methods: Sequence[str], lines: Sequence[Line]) -> list[list[str]]:
+    return [[line.text, *(percent(_estimate(study, method, line)) for method in methods)] for line in lines]
+
+
+def _estimate(study: Folder, method: str, line: Line) -> Estimate | None:
+    return study.estimate(Cell(method, line.task, line.fraction), line.metric)
+
+
+def _chance(study: Folder, methods: Sequence[str], line: Line) -> str:
+    found = (_estimate(study, method, line) for method in methods)
+    return next((f"{100 * each.chance:.1f}" for each in found if each and each.chance is not None), "")
 
 
 def main_metrics(study: Folder) -> str:

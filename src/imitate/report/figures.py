@@ -278,7 +278,7 @@ def _svg(paint: Callable[[Axes], None], size: tuple[float, float], legend: Seque
     figure.legend(handles=legend, loc="outside lower center", fontsize=8, labelspacing=0.2, borderpad=0)
     for text in figure.findobj(Text):
         if any(ord(letter) >= EAST_ASIAN for letter in text.get_text()):
-            text.set_fontfamily([*SETTINGS["font.sans-serif"][:1], *_installed()])
+            text.set_fontfamily(["DejaVu Sans", *_installed(), "sans-serif"])
     file = BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's browser has a font, even if we have none
