@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test stress lint docs bench clean
+.PHONY: demo test stress lint docs bench results clean
 
 .venv/ready: pyproject.toml constraints.txt hashes.txt
 	$(PYTHON) -m venv .venv
@@ -34,6 +34,9 @@ docs: .venv/ready
 
 bench: .venv/ready
 	for name in step data retrieval scaling growth quickstart pages; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+results: .venv/ready
+	$(BIN)/python experiments/results.py
 
 clean:
 	rm -rf .venv demo build dist site

@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from measuring import RESULTS, Row, shown
 
 DOCS = RESULTS.parent
@@ -52,9 +54,9 @@ def _table(file: str, name: str) -> str:
 
 
 def markdown(rows: list[Row]) -> str:
-    lines = [list(rows[0]), ["---:" if isinstance(value, int | float) else "---" for value in rows[0].values()]]
-    lines += [[shown(value) for value in row.values()] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    align = ["right" if isinstance(value, int | float) else "left" for value in rows[0].values()]
+    frame = pd.DataFrame([[shown(value) for value in row.values()] for row in rows], columns=list(rows[0]))
+    return frame.to_markdown(index=False, disable_numparse=True, colalign=align)
 
 
 def _machine(file: str) -> str:

@@ -32,6 +32,7 @@ from imitate.inference.prompts import choose_prompts
 from imitate.models.imitate import Imitate, freeze_all, seeded_model
 from imitate.models.types import Images
 from imitate.names import Branch
+from imitate.report.markdown import markdown_table
 from imitate.statistics.metrics import mean
 from imitate.statistics.resampling import bootstrap, interval
 from imitate.tasks.zero_shot import class_prompts
@@ -244,12 +245,12 @@ def table(results: dict[str, Any]) -> str:
         "gain over another image",
         "gain over another text",
     )
-    lines = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|---|"]
+    lines = []
     for row in dict.fromkeys(name.rpartition("/")[0] for name in found):
         method, branch = row.split("/")
         cells = [_cell(found.get(f"{row}/{column}"), signed="over" in column) for column in columns]
-        lines.append(f"| {' | '.join([method, branch, *cells])} |")
-    return "\n".join(lines)
+        lines.append([method, branch, *cells])
+    return markdown_table(heads, lines)
 
 
 def _cell(figure: dict[str, float] | None, *, signed: bool) -> str:
@@ -265,7 +266,7 @@ def drawn_runs(work: Path, *, images: int, seeds: int) -> tuple[list[Path], Path
     data, runs = work / "data", [work / f"run-{seed}" for seed in range(seeds)]
     prepare("synthetic", n=images, out=data, size=72)
     for seed, run in enumerate(runs):
-        pretrain(RECIPE, data=(data,), out=run, threads=1, settings=(f"training.seed={seed}",))
+        pretrain(RECIPE, data=data, out=run, threads=1, settings=(f"training.seed={seed}",))
     return runs, data
 
 

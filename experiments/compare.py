@@ -1,63 +1,50 @@
-"""Paired tests of every row of a study against its reference, from the predictions that the runner left in WORK.
+"""Paired tests of every method of a study against its reference; adds them to study.json.
 
-    python experiments/compare.py --work WORK --out docs/results/open_i      (writes differences.json there)
+    python experiments/compare.py docs/results/open_i --work WORK    (from the predictions that the runner left in WORK)
+    python experiments/compare.py docs/results/small                 (from the predictions.parquet that is committed)
 
-Seeds and patients are drawn together, the same ones for both rows. All tests of a family (study.json says which row is
-in which), over all tasks, share one Holm correction. A row is compared once: again only where its results or the
-reference's are others.
+In every resample the same seeds and patients are drawn for both methods. All tests of a family (study.json says which
+method is in which), over all tasks, share one Holm correction.
 """
 
 import argparse
-import hashlib
-import json
 import logging
 import sys
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from imitate.commands.compare import compare
+from imitate.errors import UserError
 from imitate.statistics.resampling import holm
+from imitate.tasks.results import write_results
+from layout import SCORES, Folder, Json, digest, read_folder, read_scores, write_about
+from study import Cell
 
 log = logging.getLogger("study")
 RESAMPLES = 10_000  # with about fifty tests a family, p = 2 / 10,001 is still below .05 after Holm
 
 
-def differences(
-    results: Path, study: dict[str, Any], known: list[dict[str, Any]], *, resamples: int
-) -> list[dict[str, Any]]:
-    """One a row and task, on the task's main figure; from ``known`` where it is of the same results."""
-    tasks: dict[tuple[str, float], dict[str, Path]] = {}
-    for file, (row, measure, fraction) in study["results"].items():
-        tasks.setdefault((measure, fraction), {})[row] = results / file
-    answers = {each["of"]: each for each in known}
-    found = []
-    for (measure, fraction), files in tasks.items():
-        reference = files.pop(study["reference"], None)
-        if reference is None:
+def differences(paths: Mapping[Cell, Path], about: Json, *, resamples: int) -> list[Json]:
+    """One a method and task, on the task's main metric: the method minus the reference."""
+    found: list[Json] = []
+    for task, fraction in dict.fromkeys(cell[1:] for cell in paths):
+        files = {cell.method: path for cell, path in paths.items() if cell[1:] == (task, fraction)}
+        reference = files.pop(about["reference"], None)
+        if reference is None or not files:
             continue
-        of = {row: digest(reference, path, resamples) for row, path in files.items()}
-        new = {row: path for row, path in files.items() if of[row] not in answers}
-        log.info("%s at %g%%: %d rows", measure, 100 * fraction, len(new))
-        for row, each in zip(new, compare(reference, *_two(new), resamples=resamples) if new else (), strict=True):
-            answers[of[row]] = each.model_dump(mode="json")
-        for row in files:
-            where = {"family": study["families"][row], "measure": measure, "fraction": fraction}
-            found.append({**answers[of[row]], **where, "b": row, "of": of[row]})
-    return found
+        log.info("%s at %g%%: %d methods", task, 100 * fraction, len(files))
+        first, *more = files.values()
+        tests = compare(reference, first, tuple(more), resamples=resamples)
+        for method, test in zip(files, tests, strict=True):
+            values = test.model_dump(mode="json", include={"metric", "difference", "low", "high", "p", "p_delong"})
+            found.append(
+                {"family": about["families"][method], "method": method, "task": task, "fraction": fraction} | values
+            )
+    return corrected(found)
 
 
-def digest(reference: Path, other: Path, resamples: int) -> str:
-    """Of everything that a difference is made from."""
-    content = reference.read_bytes() + other.read_bytes() + str(resamples).encode()
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _two(files: dict[str, Path]) -> tuple[Path, tuple[Path, ...]]:
-    first, *more = files.values()
-    return first, tuple(more)
-
-
-def corrected(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def corrected(found: list[Json]) -> list[Json]:
     """With ``p_holm`` over all tests of the family."""
     for family in {each["family"] for each in found}:
         mine = [each for each in found if each["family"] == family]
@@ -66,18 +53,41 @@ def corrected(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def from_scores(study: Folder, folder: Path, *, resamples: int) -> list[Json]:
+    """Repeated from predictions.parquet. UserError where the study has none."""
+    kept = study.about["predictions"]
+    if not kept or not kept["file"]:
+        made = study.about["made_by"]["command"]
+        raise UserError(f"{folder} has no {SCORES}: make the predictions with `{made}`, then give --work WORK")
+    if digest(folder / SCORES) != kept["file_sha256"]:
+        raise UserError(f"{folder / SCORES} is not the file that study.json names: restore it, or run the study again")
+    with tempfile.TemporaryDirectory() as temporary:
+        paths = {}
+        for cell, runs in read_scores(folder / SCORES).items():
+            paths[cell] = Path(temporary) / cell.file
+            write_results(study.results[cell], runs, paths[cell])
+        return differences(paths, study.about, resamples=resamples)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("folder", type=Path, help="of the study's results")
+    parser.add_argument("--work", type=Path, help="the runner's work folder")
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    study = json.loads((arguments.out / "study.json").read_text(encoding="utf-8"))
-    path = arguments.out / "differences.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    found = corrected(differences(arguments.work / "results", study, known, resamples=arguments.resamples))
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    study, resamples = read_folder(arguments.folder), arguments.resamples
+    try:
+        if arguments.work:
+            paths = {cell: arguments.work / "results" / cell.file for cell in study.cells}
+            tests = differences(paths, study.about, resamples=resamples)
+        else:
+            tests = from_scores(study, arguments.folder, resamples=resamples)
+    except UserError as error:
+        log.info("%s", error)
+        return 2
+    of = digest(arguments.folder / "results.csv")
+    write_about(arguments.folder, {**study.about, "differences": {"of": of, "resamples": resamples, "tests": tests}})
     return 0
 
 

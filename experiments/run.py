@@ -1,10 +1,10 @@
-"""Run a study: prepare, pre-train rows x seeds, measure each row, test the rows against the reference.
+"""Run a study: prepare, pre-train methods x seeds, measure each method; writes study.json and results.csv to --out.
 
     python experiments/run.py experiments/open_i.yaml --work WORK --out docs/results/open_i \
         --raw open-i=OPEN_I_FOLDER chestxray14=CHESTXRAY14_FOLDER
 
-What is done is skipped: the same command continues after a stop or a kill, and re-runs only what is missing. WORK holds
-prepared folders, runs, predictions and logs; only results without predictions go to --out.
+What is done is skipped: the same command continues after a stop or a kill, and runs only what is missing. WORK holds
+prepared folders, runs, results with their predictions, and logs.
 """
 
 import argparse
@@ -25,44 +25,46 @@ from typing import Any
 import yaml
 
 from imitate.errors import UserError
+from imitate.tasks.results import read_predictions, read_results, write_text
+from layout import SCORES, Json, digest_of, write_folder, write_scores
 from study import ROOT, Cell, Study, flags, load_study, slug
 
 log = logging.getLogger("study")
 IMITATE = ("-m", "imitate")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
-Task = Callable[[], bool]
+COMPUTE = ("resumed", "seconds", "cpu_seconds", "steps", "pairs")
+Job = Callable[[], bool]
 
 
 class Runner:
     """The commands of a study, each a process of its own with a log in WORK/logs."""
 
-    def __init__(self, study: Study, work: Path, out: Path, *, threads: int, seeds: int) -> None:
-        self.study, self.work, self.out, self.threads = study, work.resolve(), out, threads
+    def __init__(self, study: Study, work: Path, *, threads: int, seeds: int) -> None:
+        self.study, self.work, self.threads = study, work.resolve(), threads
         self.seeds = range(seeds)
         self.children: set[subprocess.Popen[bytes]] = set()
         self.stopping = False
-        for folder in (self.work / "logs", self.work / "results", out):
+        for folder in (self.work / "logs", self.work / "results"):
             folder.mkdir(parents=True, exist_ok=True)
 
     def prepare(self, name: str, raw: str | None) -> bool:
         folder, options = self.work / name, dict(self.study.data[name])
-        if any((folder / name).is_file() for name in ("index.json", "meta.json")):
+        if any((folder / index).is_file() for index in ("index.json", "meta.json")):
             return True
         source = options.pop("source")
         where = ["--raw", raw] if raw else []
         if source != "synthetic" and not raw:
             raise UserError(f"{folder} is not prepared and --raw {name}=FOLDER is missing: say where its archive lies")
         more = [part for key, value in options.items() for part in (f"--{key}", str(value))]
-        return (
-            self.run(f"prepare-{name}", [*IMITATE, "prepare", source, *where, "--out", str(folder), *more]) is not None
-        )
+        command = [*IMITATE, "prepare", source, *where, "--out", str(folder), *more]
+        return self.run(f"prepare-{name}", command) is not None
 
-    def pretrain(self, row: str, seed: int) -> bool:
-        folder, settings = self.folder(row, seed), {**self.study.rows[row].settings, "training.seed": seed}
+    def pretrain(self, method: str, seed: int) -> bool:
+        folder, settings = self.folder(method, seed), {**self.study.methods[method].settings, "training.seed": seed}
         done = folder / "done.json"
         if done.is_file():
             if json.loads(done.read_text())["settings"] != settings:
-                log.info("%s is finished with other settings: rename the row %r or delete the folder", folder, row)
+                log.info("%s was trained with other settings: rename %r or delete the folder", folder, method)
                 return False
             return True
         resumed = (folder / "last.ckpt").is_file()
@@ -71,50 +73,56 @@ class Runner:
         command = [*launcher, *IMITATE, "pretrain", str(ROOT / self.study.recipe)]
         command += ["--data", str(self.work / self.study.train)]
         command += ["--out", str(folder), "--threads", str(self.threads), *flags(settings)]
-        spent = self.run(f"pretrain-{slug(row)}-{seed}", command)
+        spent = self.run(f"pretrain-{slug(method)}-{seed}", command)
         if spent is None:
             return False
-        write_json(done, {"settings": settings, "resumed": resumed, **spent, **pairs(folder)})
+        write_text(done, json.dumps({"settings": settings, "resumed": resumed, **spent, **pairs(folder)}, indent=1))
         return True
 
-    def measure(self, row: str) -> bool:
-        """All of a row's results that are missing, in one process."""
-        wanted = cells(self.study, [row])
-        missing = [cell for cell in wanted if not self.measured(cell)]
-        commands = [json.dumps(self.command(cell)) for cell in missing]
-        done = not missing or self.run(f"measure-{slug(row)}", [str(ROOT / "experiments/measure.py"), *commands])
-        for cell in wanted:
-            if self.measured(cell):
-                text = (self.work / "results" / cell.file).read_text(encoding="utf-8")
-                (self.out / cell.file).write_text(text, encoding="utf-8")
-        return bool(done)
+    def measure(self, method: str) -> bool:
+        """All of a method's results that are missing, in one process."""
+        commands = [json.dumps(self.command(cell)) for cell in self.study.cells(method) if not self.measured(cell)]
+        script = str(ROOT / "experiments/measure.py")
+        return not commands or self.run(f"measure-{slug(method)}", [script, *commands]) is not None
 
     def command(self, cell: Cell) -> list[str]:
-        measure, path = self.study.tasks[cell.measure], self.work / "results" / cell.file
-        command = ["evaluate", measure.task, "--data", str(self.work / measure.data), "--out", str(path)]
-        command += ["--name", cell.row, "--fraction", str(cell.fraction), *flags(measure.settings)]
-        return [*command, "--cache", str(self.work / "cache" / slug(cell.row)), *self.models(cell.row)]
+        measure = self.study.tasks[cell.task]
+        command = ["evaluate", measure.task, "--data", str(self.work / measure.data), "--out", str(self.path(cell))]
+        command += ["--name", cell.method, "--fraction", str(cell.fraction), *flags(measure.settings)]
+        return [*command, "--cache", str(self.work / "cache" / slug(cell.method)), *self.models(cell.method)]
 
     def measured(self, cell: Cell) -> bool:
         """Whether the results are there, of these runs, these settings and as many seeds."""
-        path = self.work / "results" / cell.file
-        runs = [done for seed in self.seeds if (done := self.folder(cell.row, seed) / "done.json").is_file()]
+        path = self.path(cell)
+        runs = [done for seed in self.seeds if (done := self.folder(cell.method, seed) / "done.json").is_file()]
         if not path.is_file() or any(done.stat().st_mtime > path.stat().st_mtime for done in runs):
             return False
-        found, wanted = json.loads(path.read_text(encoding="utf-8")), self.study.tasks[cell.measure].settings
-        seeds = 1 if self.study.rows[cell.row].model == "pixels" else len(self.seeds)
+        found, wanted = json.loads(path.read_text(encoding="utf-8")), self.study.tasks[cell.task].settings
+        seeds = 1 if self.study.methods[cell.method].model == "pixels" else len(self.seeds)
         alike = json.loads(json.dumps(wanted)).items() <= found["settings"].items() if wanted else True
-        return len(found["seeds"]) == seeds and alike and found["task"] == self.study.tasks[cell.measure].task
+        return len(found["seeds"]) == seeds and alike and found["task"] == self.study.tasks[cell.task].task
 
     def models(self, name: str) -> list[str]:
-        row = self.study.rows[name]
-        if row.model == "run":
+        method = self.study.methods[name]
+        if method.model == "run":
             return ["--model", *(str(self.folder(name, seed)) for seed in self.seeds)]
         like = ["--like", str(self.folder(self.study.reference, 0))]  # its network, its text encoder
-        return ["--model", row.model, *like, *(["--seeds", str(len(self.seeds))] if row.model == "random" else [])]
+        return [
+            "--model",
+            method.model,
+            *like,
+            *(["--seeds", str(len(self.seeds))] if method.model == "random" else []),
+        ]
 
-    def folder(self, row: str, seed: int) -> Path:
-        return self.work / "runs" / slug(row) / str(seed)
+    def folder(self, method: str, seed: int) -> Path:
+        return self.work / "runs" / slug(method) / str(seed)
+
+    def path(self, cell: Cell) -> Path:
+        return self.work / "results" / cell.file
+
+    def finished(self, method: str) -> bool:
+        trained = self.study.methods[method].model == "run"
+        return not trained or all((self.folder(method, seed) / "done.json").is_file() for seed in self.seeds)
 
     def run(self, name: str, arguments: list[str]) -> dict[str, Any] | None:
         """Seconds of wall clock and of processors that the command took; None if it failed or was stopped."""
@@ -160,67 +168,68 @@ def pairs(folder: Path) -> dict[str, int]:
     return {"steps": step, "pairs": step * config["training"]["batch_size"]}
 
 
-def write_json(path: Path, values: object) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
-
-
-def cells(study: Study, rows: Iterable[str]) -> list[Cell]:
-    return [
-        Cell(name, measure, fraction)
-        for name in rows
-        for measure, each in study.measures(study.rows[name]).items()
-        for fraction in each.fractions
-    ]
-
-
-def together(pool: ThreadPoolExecutor, tasks: Iterable[Task]) -> bool:
-    """All of them, some at a time and in this order; whether all went well."""
-    went_well = [job.result() for job in [pool.submit(task) for task in tasks]]
-    return all(went_well)
+def together(pool: ThreadPoolExecutor, jobs: Iterable[Job]) -> bool:
+    """All of them, some at a time and in this order; whether all succeeded."""
+    succeeded = [job.result() for job in [pool.submit(job) for job in jobs]]
+    return all(succeeded)
 
 
 def carry_out(runner: Runner, *, workers: int) -> bool:
-    """Stage after stage: every row's first seed, then the next seed, then the measurements."""
+    """Stage after stage: every method's first seed, then the next seed, then the measurements."""
     good = True
     with ThreadPoolExecutor(workers) as pool:
         for stage in runner.study.stages:
-            trained = [name for name, row in stage.rows.items() if row.model == "run"]
+            trained = [name for name, method in stage.methods.items() if method.model == "run"]
             good &= together(pool, [partial(runner.pretrain, name, seed) for seed in runner.seeds for name in trained])
-            ready = [name for name, row in stage.rows.items() if row.model != "run" or finished(runner, name)]
+            ready = [name for name in stage.methods if runner.finished(name)]
             good &= together(pool, [partial(runner.measure, name) for name in ready])
-            write_json(runner.out / "study.json", summary(runner, workers))
-            if runner.stopping:
-                return False
-    return good
+    return good and not runner.stopping
 
 
-def finished(runner: Runner, row: str) -> bool:
-    return all((runner.folder(row, seed) / "done.json").is_file() for seed in runner.seeds)
-
-
-def summary(runner: Runner, workers: int) -> dict[str, Any]:
-    """What the tables need beside the results: families, settings, and the compute of every run."""
+def publish(runner: Runner, out: Path, about: Json) -> None:
+    """What is committed: everything that tables and plots are made from."""
     study = runner.study
-    runs = {
-        name: [json.loads((runner.folder(name, seed) / "done.json").read_text()) for seed in runner.seeds]
-        for name, row in study.rows.items()
-        if row.model == "run" and finished(runner, name)
-    }
-    return {
+    names = [name for name in study.methods if runner.finished(name)]
+    cells = [cell for name in names for cell in study.cells(name) if runner.measured(cell)]
+    results = {cell: read_results(runner.path(cell)) for cell in cells}
+    runs = {cell: read_predictions(results[cell], runner.path(cell)) for cell in cells}
+    out.mkdir(parents=True, exist_ok=True)
+    kept = write_scores(out / SCORES, runs) if study.keep_predictions else None
+    trained = [name for name in names if study.methods[name].model == "run"]
+    about = {
+        **about,
         "recipe": str(study.recipe),
         "reference": study.reference,
-        "families": {name: stage.family for stage in study.stages for name in stage.rows},
-        "settings": {name: row.settings for name, row in study.rows.items()},
-        "results": {cell.file: list(cell) for cell in cells(study, study.rows) if (runner.out / cell.file).is_file()},
-        "compute": runs,
-        "machine": {"processor": processor(), "threads": runner.threads, "workers": workers},
+        "predictions": {"sha256": digest_of(runs), "file": SCORES if kept else None, "file_sha256": kept},
+        "families": {name: study.families[name] for name in names},
+        "settings": {name: study.methods[name].settings for name in names},
+        "compute": {name: [_spent(runner.folder(name, seed)) for seed in runner.seeds] for name in trained},
+    }
+    write_folder(out, about, results)
+
+
+def _spent(folder: Path) -> Json:
+    done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+    return {key: done[key] for key in COMPUTE}
+
+
+def made_by(arguments: argparse.Namespace) -> Json:
+    """The command and the code that the results are of, and the machine."""
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "src"], cwd=ROOT, check=False).returncode
+    raw = " ".join(f"{each.split('=')[0]}=FOLDER" for each in arguments.raw)
+    command = f"python experiments/run.py {arguments.study} --work WORK --out {arguments.out}"
+    return {
+        "made_by": {
+            "commit": commit.stdout.strip() + (" with changes" if changed else ""),
+            "command": f"{command} --raw {raw}" if raw else command,
+        },
+        "machine": {"processor": processor(), "threads": arguments.threads, "workers": arguments.workers},
     }
 
 
 def processor() -> str:
-    """The name of the processor, where the system tells it."""
+    """The name of the processor, where the system knows it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -241,13 +250,14 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         study = load_study(arguments.study)
-        seeds = arguments.seeds or study.seeds
-        runner = Runner(study, arguments.work, arguments.out, threads=arguments.threads, seeds=seeds)
+        runner = Runner(study, arguments.work, threads=arguments.threads, seeds=arguments.seeds or study.seeds)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, runner.stop)
         raw = dict(each.split("=", 1) for each in arguments.raw if "=" in each)
         good = all(runner.prepare(name, raw.get(name)) for name in study.data)
         good = good and carry_out(runner, workers=arguments.workers)
+        if not runner.stopping:
+            publish(runner, arguments.out, made_by(arguments))
     except UserError as error:
         log.info("%s", error)
         return 2

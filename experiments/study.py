@@ -1,4 +1,4 @@
-"""A study: rows that differ in settings, the seeds of each, and the tasks that measure them."""
+"""A study: methods that differ in settings, the seeds of each, and the tasks that measure them."""
 
 import json
 import re
@@ -20,11 +20,11 @@ class Measure(Config):
     data: str
     settings: dict[str, Any] = Field({})
     fractions: tuple[float, ...] = (1.0,)
-    optional: bool = False  # measured only of the rows that name it
+    optional: bool = False  # measured only of the methods that name it
 
 
-class Row(Config):
-    """A method. Without training it is ``random`` (the recipe's network, a seed a run) or ``pixels``."""
+class Method(Config):
+    """Without training it is ``random`` (the recipe's network, a seed a run) or ``pixels``."""
 
     settings: dict[str, Any] = Field({})  # over the recipe's
     model: Literal["run", "random", "pixels"] = "run"
@@ -32,10 +32,10 @@ class Row(Config):
 
 
 class Stage(Config):
-    """Rows that are run together, seed by seed. The paired tests of one family share a Holm correction."""
+    """Methods that are run together, seed by seed. The paired tests of one family share a Holm correction."""
 
     family: str
-    rows: dict[str, Row]
+    methods: dict[str, Method]
 
 
 class Study(Config):
@@ -46,39 +46,47 @@ class Study(Config):
     stages: tuple[Stage, ...]
     seeds: int = 3
     reference: str = "IMITATE"
+    keep_predictions: bool = False  # beside the results, for small studies on synthetic data only
 
     @property
-    def rows(self) -> dict[str, Row]:
-        return {name: row for stage in self.stages for name, row in stage.rows.items()}
+    def methods(self) -> dict[str, Method]:
+        return {name: method for stage in self.stages for name, method in stage.methods.items()}
 
-    def measures(self, row: Row) -> dict[str, Measure]:
-        names = [name for name, each in self.tasks.items() if not each.optional] if row.tasks is None else row.tasks
-        return {name: self.tasks[name] for name in names}
+    @property
+    def families(self) -> dict[str, str]:
+        return {name: stage.family for stage in self.stages for name in stage.methods}
+
+    def cells(self, method: str) -> list["Cell"]:
+        """What is measured of a method."""
+        chosen = self.methods[method].tasks
+        names = [name for name, each in self.tasks.items() if not each.optional] if chosen is None else chosen
+        return [Cell(method, name, fraction) for name in names for fraction in self.tasks[name].fractions]
 
 
 class Cell(NamedTuple):
-    """One results file."""
+    """One measurement: a method on a task of the study, fitted on a fraction of the training patients."""
 
-    row: str
-    measure: str
-    fraction: float
+    method: str
+    task: str
+    fraction: float = 1.0
 
     @property
     def file(self) -> str:
-        share = "" if self.fraction == 1 else f"-{100 * self.fraction:g}"
-        return f"{slug(self.row)}--{self.measure}{share}.json"
+        """Of its results in the work folder."""
+        fraction = "" if self.fraction == 1 else f"-{100 * self.fraction:g}"
+        return f"{slug(self.method)}--{self.task}{fraction}.json"
 
 
 def load_study(path: Path) -> Study:
     """UserError where a name is used that the study does not define, or twice."""
     study = load_config(Study, path)
-    names = [name for stage in study.stages for name in stage.rows]
+    names = [name for stage in study.stages for name in stage.methods]
     if twice := {name for name in names if [slug(each) for each in names].count(slug(name)) > 1}:
-        raise UserError(f"{path}: rows {', '.join(sorted(twice))} share a name: give each its own")
+        raise UserError(f"{path}: methods {', '.join(sorted(twice))} share a name: give each its own")
     used = {
         "data set": {study.train, *(each.data for each in study.tasks.values())} - study.data.keys(),
-        "task": {task for row in study.rows.values() for task in row.tasks or ()} - study.tasks.keys(),
-        "row": {study.reference} - study.rows.keys(),
+        "task": {task for method in study.methods.values() for task in method.tasks or ()} - study.tasks.keys(),
+        "method": {study.reference} - study.methods.keys(),
     }
     for kind, missing in used.items():
         if missing:

@@ -1,167 +1,172 @@
-"""The tables and forest plots of a study, from its JSON files alone.
+"""The tables and forest plots of a study, in percent, from its folder alone."""
 
-    python experiments/tables.py docs/results/open_i      (writes tables.md and a forest plot of each family there)
-
-`python experiments/compare.py` writes the differences.json that the paired tests are read from.
-"""
-
-import argparse
 import base64
-import json
 import statistics
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from imitate.report import figures
+from imitate.report.groups import Entry, group_entries
+from imitate.report.markdown import markdown, markdown_table, percent
 from imitate.report.tables import label
+from imitate.tasks.base import Estimate
+from layout import Folder, Json
+from study import Cell
 
-Json = dict[str, Any]
 ALPHA = 0.05
 HOW = "p is of a paired bootstrap over seeds and patients, corrected by Holm over this table; bold below .05."
 
 
-class Column(NamedTuple):
-    """A task at a share of the training patients, and its main figure."""
+class Line(NamedTuple):
+    """Of a table: a metric of a task, by default its main one, under a name of its own."""
 
-    measure: str
-    fraction: float
-    figure: str
-
-    @property
-    def title(self) -> str:
-        share = "" if self.fraction == 1 else f" at {100 * self.fraction:g}%"
-        return f"{self.measure}{share}, {label(self.figure)}"
+    text: str
+    task: str
+    metric: str | None = None
+    fraction: float = 1.0
 
 
-class Study(NamedTuple):
-    """What the runner and the comparison wrote; ``cells[row][column]`` is the estimate of a figure."""
-
-    about: Json
-    cells: dict[str, dict[Column, Json]]
-    seeds: dict[str, int]
-    differences: list[Json]
-
-    @property
-    def columns(self) -> list[Column]:
-        return list(dict.fromkeys(column for row in self.cells.values() for column in row))
+def metrics(study: Folder, methods: Sequence[str], lines: Sequence[Line], *, chance: bool = False) -> str:
+    """Metrics as lines, methods as columns."""
+    written = values(study, methods, lines)
+    if chance:
+        levels = [_chance(study, methods, line) for line in lines]
+        written = [[text, level, *cells] for (text, *cells), level in zip(written, levels, strict=True)]
+    return markdown_table(["", *(["chance"] if chance else []), *methods], written)
 
 
-def read(folder: Path) -> Study:
-    about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-    cells: dict[str, dict[Column, Json]] = {}
-    seeds: dict[str, int] = {}
-    for file, (row, measure, fraction) in about["results"].items():
-        found = json.loads((folder / file).read_text(encoding="utf-8"))
-        figure, estimate = next(iter(found["metrics"].items()))
-        cells.setdefault(row, {})[Column(measure, fraction, figure)] = estimate
-        seeds[row] = len(found["seeds"])
-    path = folder / "differences.json"
-    return Study(about, cells, seeds, json.loads(path.read_text(encoding="utf-8")) if path.is_file() else [])
+def values(study: Folder, methods: Sequence[str], lines: Sequence[Line]) -> list[list[str]]:
+    return [[line.text, *(percent(_estimate(study, method, line)) for method in methods)] for line in lines]
 
 
-def values(study: Study) -> str:
-    head = ["row", "seeds", *(column.title for column in study.columns)]
-    rows = [
-        [row, str(study.seeds[row]), *(estimated(found.get(column)) for column in study.columns)]
-        for row, found in study.cells.items()
-    ]
-    return markdown(head, rows)
+def _estimate(study: Folder, method: str, line: Line) -> Estimate | None:
+    return study.estimate(Cell(method, line.task, line.fraction), line.metric)
 
 
-def tests(study: Study, family: str) -> str:
-    found = {(each["b"], at(each)): each for each in study.differences if each["family"] == family}
-    columns = list(dict.fromkeys(column for _, column in found))
-    names = dict.fromkeys(row for row, _ in found)
-    rows = [[row, *(tested(found.get((row, column))) for column in columns)] for row in names]
-    return markdown([f"minus {study.about['reference']}", *(column.title for column in columns)], rows)
+def _chance(study: Folder, methods: Sequence[str], line: Line) -> str:
+    found = (_estimate(study, method, line) for method in methods)
+    return next((f"{100 * each.chance:.1f}" for each in found if each and each.chance is not None), "")
 
 
-def compute(study: Study) -> str:
-    """Medians over a row's runs, without those that were interrupted."""
-    rows = []
-    for row, runs in study.about["compute"].items():
+def main_metrics(study: Folder) -> str:
+    """Every method, on the main metric of every task."""
+    columns = list(dict.fromkeys(cell[1:] for cell in study.cells))
+    head = ["method", "seeds", *(title(study, *column) for column in columns)]
+    methods = dict.fromkeys(cell.method for cell in study.cells)
+    lines = []
+    for method in methods:
+        cells = [Cell(method, *column) for column in columns]
+        values = [percent(study.estimate(cell)) if cell in study.results else "" for cell in cells]
+        lines.append([method, str(study.seeds(method)), *values])
+    return tall(head, lines)
+
+
+def tests(study: Folder, family: str) -> str:
+    found = {(each["method"], each["task"], each["fraction"]): each for each in of_family(study, family)}
+    columns = list(dict.fromkeys(key[1:] for key in found))
+    methods = dict.fromkeys(key[0] for key in found)
+    lines = [[method, *(_tested(found.get((method, *column))) for column in columns)] for method in methods]
+    return tall([f"minus {study.about['reference']}", *(title(study, *column) for column in columns)], lines)
+
+
+def differences(study: Folder, methods: Mapping[str, str], tasks: Mapping[str, str]) -> str:
+    """Points minus the reference, without p; ``methods`` and ``tasks`` map names to what the table calls them."""
+    found = {(each["method"], each["task"]): each for each in study.differences if each["fraction"] == 1}
+    lines = [[words, *(_points(found[method, task]) for task in tasks)] for method, words in methods.items()]
+    return markdown_table([f"minus {study.about['reference']}", *tasks.values()], lines)
+
+
+def compute(study: Folder) -> str:
+    """Medians over a method's runs, without those that were interrupted."""
+    lines = []
+    for method, runs in study.about["compute"].items():
         whole = [run for run in runs if not run["resumed"]] or runs
         took = [f"{statistics.median(run[key] for run in whole):.0f}" for key in ("seconds", "cpu_seconds")]
-        rows.append([row, str(len(runs)), f"{runs[0]['pairs']:,}", f"{runs[0]['steps']:,}", *took])
-    return markdown(["row", "runs", "pairs", "steps", "seconds a run", "processor seconds a run"], rows)
+        lines.append([method, str(len(runs)), f"{runs[0]['pairs']:,}", f"{runs[0]['steps']:,}", *took])
+    return markdown_table(["method", "runs", "pairs", "steps", "seconds a run", "processor seconds a run"], lines)
 
 
-def forest(study: Study, family: str) -> bytes:
-    """SVG. A mark for each row and task: the difference to the reference in points, with its interval.
+def forest(study: Folder, family: str) -> bytes:
+    """SVG. A mark for each method and task: the difference to the reference in points, with its interval.
 
-    What there is more of, rows or tasks, stands on the axis; the other has the colours.
+    What there is more of, methods or tasks, stands on the axis; the other has the colours.
     """
-    found = [each for each in study.differences if each["family"] == family and each["low"] is not None]
-    many_tasks = len({at(each) for each in found}) > len({each["b"] for each in found})
-    rows: dict[str, dict[str, figures.Point]] = {}
+    found = [each for each in of_family(study, family) if each["low"] is not None]
+    titles = {(each["task"], each["fraction"]): title(study, each["task"], each["fraction"]) for each in found}
+    many_tasks = len(titles) > len({each["method"] for each in found})
+    lines: dict[str, dict[str, figures.Point]] = {}
     for each in found:
         point = figures.Point(*(100 * each[key] for key in ("difference", "low", "high")))
-        row, mark = (at(each).title, each["b"]) if many_tasks else (each["b"], at(each).title)
-        rows.setdefault(row, {})[mark] = point
-    look = figures.styles(list(dict.fromkeys(name for row in rows.values() for name in row)))
-    level, dotted = dict.fromkeys(rows, 0.0), f"as {study.about['reference']}"
-    drawn = figures.forest(rows, look, chance=level, dotted=dotted, unit="points")
+        task, method = titles[each["task"], each["fraction"]], each["method"]
+        line, mark = (task, method) if many_tasks else (method, task)
+        lines.setdefault(line, {})[mark] = point
+    look = figures.styles(list(dict.fromkeys(name for line in lines.values() for name in line)))
+    level, dotted = dict.fromkeys(lines, 0.0), f"as {study.about['reference']}"
+    drawn = figures.forest(lines, look, chance=level, dotted=dotted, unit="points")
     return base64.b64decode(drawn.split(",", 1)[1])
 
 
-def at(each: Json) -> Column:
-    return Column(each["measure"], each["fraction"], each["metric"])
+def all_metrics(study: Folder) -> str:
+    """A section a task, as `imitate report --out report.md` writes them."""
+    return markdown(group_entries([Entry(Path(cell.file), found) for cell, found in study.results.items()]))
 
 
-def estimated(found: Json | None) -> str:
-    if found is None or found["value"] is None:
-        return "" if found is None else "undefined"
-    between = "" if found["low"] is None else f" ({100 * found['low']:.1f} to {100 * found['high']:.1f})"
-    return f"{100 * found['value']:.1f}{between}"
+def page(study: Folder) -> str:
+    """Everything that the study's folder holds, as Markdown."""
+    about, machine = study.about, study.about["machine"]
+    made = about["made_by"]
+    parts = [
+        "<!-- written by `make results` -->",
+        f"Recipe `{about['recipe']}`; {machine['processor']}, {machine['threads']} thread(s) a run, "
+        f"{machine['workers']} run(s) at a time. Research software, not a medical device.",
+        f"Made by `{made['command']}` at commit {made['commit'][:7]}. {_kept(about)}",
+        "## Main metrics, % with 95% intervals over seeds and patients",
+        main_metrics(study),
+    ]
+    for family in families(study):
+        heading = f"## {family.capitalize()} minus {about['reference']}, in points with 95% intervals"
+        parts += [heading, HOW, tests(study, family), f"![{family}](forest-{family}.svg)"]
+    parts += ["## Compute", compute(study), "## All metrics", all_metrics(study).rstrip()]
+    return "\n\n".join(parts) + "\n"
 
 
-def tested(each: Json | None) -> str:
-    if each is None:
-        return ""
-    between = "" if each["low"] is None else f" ({100 * each['low']:+.1f} to {100 * each['high']:+.1f})"
-    told = f"{100 * each['difference']:+.1f}{between}, p {each['p_holm']:.2g}"
-    return f"**{told}**" if each["p_holm"] < ALPHA else told
+def _kept(about: Json) -> str:
+    kept = about["predictions"]
+    if kept and kept["file"]:
+        return f"Its predictions are in {kept['file']}: the paired tests can be repeated from them."
+    return "Its predictions are not kept here: run the command to make them again."
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table that is at least as tall as it is wide: its columns become its rows where it is not."""
-    lines = [head, *rows]
-    if len(head) > len(lines):
-        lines = list(zip(*lines, strict=True))
-    lines.insert(1, ["---", *(["---:"] * (len(lines[0]) - 1))])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def families_of(study: Study) -> list[str]:
+def families(study: Folder) -> list[str]:
     return list(dict.fromkeys(each["family"] for each in study.differences))
 
 
-def page(study: Study) -> str:
-    about, machine = study.about, study.about["machine"]
-    where = f"{machine['processor']}, {machine['threads']} thread(s) a run, {machine['workers']} run(s) at a time"
-    parts = [
-        f"Recipe `{about['recipe']}`; {where}. Research software, not a medical device.",
-        "## Figures, % with 95% intervals over seeds and patients",
-        values(study),
-    ]
-    for family in families_of(study):
-        title = f"## {family.capitalize()} minus {about['reference']}, in points with 95% intervals"
-        parts += [title, HOW, tests(study, family), f"![{family}](forest-{family}.svg)"]
-    return "\n\n".join([*parts, "## Compute", compute(study)]) + "\n"
+def of_family(study: Folder, family: str) -> list[Json]:
+    return [each for each in study.differences if each["family"] == family]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="what the runner has as --out")
-    folder = parser.parse_args().folder
-    study = read(folder)
-    for family in families_of(study):
-        (folder / f"forest-{family}.svg").write_bytes(forest(study, family))
-    (folder / "tables.md").write_text(page(study), encoding="utf-8")
-    return 0
+def title(study: Folder, task: str, fraction: float) -> str:
+    cell = next(cell for cell in study.cells if cell[1:] == (task, fraction))
+    at = "" if fraction == 1 else f" at {100 * fraction:g}%"
+    return f"{task}{at}, {label(study.main_metric(cell))}"
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def tall(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table that is at least as tall as it is wide: its columns become its lines where it is not."""
+    whole = [head, *lines]
+    if len(head) > len(whole):
+        whole = list(zip(*whole, strict=True))
+    return markdown_table(whole[0], whole[1:])
+
+
+def _points(each: Json) -> str:
+    between = "" if each["low"] is None else f" ({100 * each['low']:+.1f} to {100 * each['high']:+.1f})"
+    return f"{100 * each['difference']:+.1f}{between}"
+
+
+def _tested(each: Json | None) -> str:
+    if each is None:
+        return ""
+    written = f"{_points(each)}, p {each['p_holm']:.2g}"
+    return f"**{written}**" if each["p_holm"] < ALPHA else written

@@ -19,6 +19,7 @@ UNSEEN = {  # needed, though no module here imports them
     "pylibjpeg-libjpeg": "pydicom decodes JPEG with it",
     "pylibjpeg-openjpeg": "pydicom decodes JPEG 2000 with it",
     "tensorboard": "torch.utils.tensorboard writes with it",
+    "tabulate": "DataFrame.to_markdown writes with it",
 }
 
 

@@ -1,4 +1,4 @@
-"""Pictures of the documentation: a drawn radiograph with its random views, and the first screen of a report page.
+"""Pictures of the documentation: a synthetic radiograph, augmented at random, and the first screen of a report page.
 
 python docs/images/pictures.py --report demo/report.html
 """
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-COUNT, SIDE, GAP = 6, 168, 8  # views in a row, their size and distance in px
+COUNT, SIDE, GAP = 6, 168, 8  # images in a line, their size and distance in px
 SEED, CASE = 0, 3
 ROWS = {"as published": "reference", "that keep left and right apart": "imitate_rn50"}
 sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -28,18 +28,18 @@ from imitate.synthetic.phantom import render  # noqa: E402
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--report", type=Path, help="a page of `imitate report`; left out: the views alone")
+    parser.add_argument("--report", type=Path, help="a page of `imitate report`; default: the augmentation alone")
     parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()
-    views().quantize(64).save(arguments.out / "views.png", optimize=True)
+    views().save(arguments.out / "views.png", optimize=True)
     if arguments.report:
         for name in ("light", "dark"):
             shot = Image.open(BytesIO(page(arguments.report, dark=name == "dark"))).convert("RGB")
-            shot.quantize(128).save(arguments.out / f"report-{name}.png", optimize=True)
+            shot.save(arguments.out / f"report-{name}.png", optimize=True)
 
 
 def views() -> Image.Image:
-    """A row a recipe: the prepared image, and views of it as one step draws them."""
+    """A line a recipe: the prepared image, and its augmentations as one step draws them."""
     step, top = SIDE + GAP, 26
     sheet = Image.new("RGB", ((COUNT + 1) * step + 3 * GAP, len(ROWS) * (step + top) + GAP), "#f6f8f8")
     pen = ImageDraw.Draw(sheet)

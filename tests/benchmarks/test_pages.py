@@ -30,5 +30,5 @@ def test_a_part_is_filled_from_its_file_or_says_how_to_measure_it(pages, monkeyp
     page = "Before\n<!-- table step steps -->\nold\n<!-- end -->\nafter"
     assert re.search(r"steps -->\n\*Not measured yet: `python benchmarks/step.py`.\*\n<!-- end", pages.fill(page))
     (tmp_path / "step.json").write_text('{"tables": {"steps": [{"step": "ours", "s": 0.123456, "n": 1000}]}}')
-    expected = "| step | s | n |\n| --- | ---: | ---: |\n| ours | 0.123 | 1,000 |"
+    expected = "| step   |     s |     n |\n|:-------|------:|------:|\n| ours   | 0.123 | 1,000 |"
     assert pages.fill(page) == f"Before\n<!-- table step steps -->\n{expected}\n<!-- end -->\nafter"

@@ -6,29 +6,32 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from folders import write_folder
 from recipes import tiny_recipe
 
-from compare import corrected, differences
+from compare import differences, from_scores
 from imitate import cli
 from imitate.config import validate
 from imitate.errors import UserError
-from run import Runner, carry_out
-from study import Study, load_study
-from tables import page, read
+from layout import digest, read_folder
+from run import Runner, carry_out, publish
+from study import Cell, Study, load_study
+from tables import page
 
 TASKS = {
     "retrieval": {"task": "retrieval", "data": "set", "settings": {"split": "val"}},
     "probe": {"task": "linear-classification", "data": "set", "settings": {"split": "val"}, "fractions": [1, 0.5]},
 }
 STAGES = [
-    {"family": "baselines", "rows": {"IMITATE": {}, "CLIP": {"settings": {"objective.name": "clip"}}}},
-    {"family": "baselines", "rows": {"SimCLR": {"settings": {"objective.name": "simclr"}, "tasks": ["probe"]}}},
-    {"family": "controls", "rows": {"untrained": {"model": "random"}, "raw": {"model": "pixels", "tasks": ["probe"]}}},
+    {"family": "baselines", "methods": {"IMITATE": {}, "CLIP": {"settings": {"objective.name": "clip"}}}},
+    {"family": "baselines", "methods": {"SimCLR": {"settings": {"objective.name": "simclr"}, "tasks": ["probe"]}}},
+    {
+        "family": "controls",
+        "methods": {"untrained": {"model": "random"}, "raw": {"model": "pixels", "tasks": ["probe"]}},
+    },
 ]
 
 
@@ -69,11 +72,11 @@ class Here(Runner):
 
 
 def runner(work: Path, **changes: object) -> Here:
-    return Here(study(work, **changes), work, work.parent / "out", threads=1, seeds=2)
+    return Here(study(work, **changes), work, threads=1, seeds=2)
 
 
 def test_a_stopped_study_goes_on_with_what_is_missing(work: Path) -> None:
-    control = {"family": "controls", "rows": {"untrained": {"model": "random"}}}
+    control = {"family": "controls", "methods": {"untrained": {"model": "random"}}}
     less = {"tasks": {"retrieval": TASKS["retrieval"]}, "stages": [STAGES[0], control]}
     first = runner(work, **less)
     first.broken = frozenset({"pretrain-clip-1"})
@@ -92,50 +95,70 @@ def test_a_stopped_study_goes_on_with_what_is_missing(work: Path) -> None:
     assert carry_out(fourth, workers=1) and fourth.ran == ["pretrain-clip-0", "measure-clip"]
 
 
-def test_what_the_tables_say_is_made_from_the_files_in_out(work: Path) -> None:
-    assert carry_out(runner(work), workers=1)
-    out = work.parent / "out"
-    about = json.loads((out / "study.json").read_text())
-    assert not list(out.glob("*.npz")) and str(work) not in json.dumps(about["results"])
-    assert len(list(out.glob("*--*.json"))) == len(about["results"]) == 3 + 3 + 2 + 3 + 2
-    run = about["compute"]["CLIP"][0]
+ABOUT = {
+    "made_by": {"command": "the command", "commit": "0" * 40},
+    "machine": {"processor": "one", "threads": 1, "workers": 1},
+}
+
+
+def test_tables_and_tests_are_made_from_what_is_published(work: Path) -> None:
+    here, out = runner(work), work.parent / "out"
+    assert carry_out(here, workers=1)
+    publish(here, out, ABOUT)
+    found = read_folder(out)
+    assert sorted(path.name for path in out.iterdir()) == ["results.csv", "study.json"]
+    assert str(work / "runs") not in (out / "study.json").read_text() and len(found.cells) == 3 + 3 + 2 + 3 + 2
+    for cell, results in found.results.items():
+        written = json.loads(here.path(cell).read_text())
+        assert json.loads(results.model_dump_json())["metrics"] == written["metrics"]
+        assert results.per_seed == written["per_seed"] and results.data == written["data"]
+    run = found.about["compute"]["CLIP"][0]
     assert run["steps"] * 8 == run["pairs"] > 0 and run["seconds"] == 2.0 and not run["resumed"]
     model = yaml.safe_load((work / "runs/clip/0/config.yaml").read_text())["model"]
     assert model["levels"] == [] and model["texts"] == "report"
+    assert len(found.about["predictions"]["sha256"]) == 64 and found.about["predictions"]["file"] is None
 
-    found = corrected(differences(work / "results", about, [], resamples=50))
-    assert len(found) == len(about["results"]) - 3
+    tests = differences({cell: here.path(cell) for cell in found.cells}, found.about, resamples=50)
+    assert len(tests) == len(found.cells) - 3
     for family in ("baselines", "controls"):
-        p = [each["p"] for each in found if each["family"] == family]
-        assert min(each["p_holm"] for each in found if each["family"] == family) == min(1, min(p) * len(p))
-    assert_only_other_results_are_compared_again(work / "results", about, found)
-    (out / "differences.json").write_text(json.dumps(found))
-    text = page(read(out))
-    value = json.loads((out / "clip--retrieval.json").read_text())["metrics"]["mean-recall"]["value"]
-    assert f"| CLIP | 2 | {100 * value:.1f} (" in text
-    assert "probe at 50%, AUROC" in text and "minus IMITATE" in text and "| SimCLR | 2 |  |" in text
+        p = [each["p"] for each in tests if each["family"] == family]
+        assert min(each["p_holm"] for each in tests if each["family"] == family) == min(1, min(p) * len(p))
+    found.about["differences"] = {"of": digest(out / "results.csv"), "resamples": 50, "tests": tests}
+    text = page(found)
+    value = found.results[Cell("CLIP", "retrieval")].metrics["mean-recall"].value
+    assert value is not None and f" {100 * value:.1f} (" in text
+    assert (
+        "probe at 50%, AUROC" in text and "minus IMITATE" in text and "Made by `the command` at commit 0000000." in text
+    )
 
 
-def assert_only_other_results_are_compared_again(results: Path, about: dict[str, Any], found: list[Any]) -> None:
-    planted = [{**each, "low": number} for number, each in enumerate(found)]  # no test says this
-    path = results / "clip--retrieval.json"
-    path.write_text(f"{path.read_text()}\n")
-    again = differences(results, about, planted, resamples=50)
-    assert [(each["b"], each["measure"]) for each in again] == [(each["b"], each["measure"]) for each in found]
-    changed = {(a["b"], a["measure"]) for a, b in zip(again, planted, strict=True) if a["low"] != b["low"]}
-    assert changed == {("CLIP", "retrieval")}
+def test_paired_tests_repeated_from_kept_predictions_are_the_same(work: Path) -> None:
+    """Patients' names are hashed there, and numbers are float32; neither may move a test."""
+    stages = [STAGES[0], {"family": "controls", "methods": {"untrained": {"model": "random"}}}]
+    here, out = runner(work, stages=stages, tasks={"probe": TASKS["probe"]}, keep_predictions=True), work.parent / "out"
+    assert carry_out(here, workers=1)
+    publish(here, out, ABOUT)
+    found = read_folder(out)
+    assert not any(name in (out / "predictions.parquet").read_bytes() for name in (b"patient0", b"image0"))
+    tests = differences({cell: here.path(cell) for cell in found.cells}, found.about, resamples=50)
+    assert from_scores(found, out, resamples=50) == tests and len(tests) == 4
+    (out / "predictions.parquet").write_bytes(b"another")
+    with pytest.raises(UserError, match="is not the file that study.json names"):
+        from_scores(found, out, resamples=50)
 
 
 def test_finished_runs_of_other_settings_are_not_taken_for_these(work: Path) -> None:
-    stages = [{"family": "baselines", "rows": {"IMITATE": {"settings": {"training.epochs": 1}}}}]
+    stages = [{"family": "baselines", "methods": {"IMITATE": {"settings": {"training.epochs": 1}}}}]
     assert carry_out(runner(work, stages=stages, tasks={}), workers=1)
-    stages[0]["rows"]["IMITATE"]["settings"]["training.epochs"] = 2
+    stages[0]["methods"]["IMITATE"]["settings"]["training.epochs"] = 2
     again = runner(work, stages=stages, tasks={})
     assert not carry_out(again, workers=1) and not hasattr(again, "ran")
 
 
-def test_a_command_is_timed_and_its_last_line_told_where_it_fails(work: Path, caplog: pytest.LogCaptureFixture) -> None:
-    real = Runner(study(work), work, work / "out", threads=1, seeds=1)
+def test_a_command_is_timed_and_its_last_line_shown_where_it_fails(
+    work: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = Runner(study(work), work, threads=1, seeds=1)
     spent = real.run("good", ["-c", "sum(range(30_000_000))"])
     assert spent is not None and 0 < spent["cpu_seconds"] <= spent["seconds"] + 0.1
     with caplog.at_level("INFO"):
@@ -144,7 +167,7 @@ def test_a_command_is_timed_and_its_last_line_told_where_it_fails(work: Path, ca
 
 
 def test_stopping_ends_the_commands_and_starts_no_more(work: Path) -> None:
-    real = Runner(study(work), work, work / "out", threads=1, seeds=1)
+    real = Runner(study(work), work, threads=1, seeds=1)
     found: list[object] = []
     waiting = threading.Thread(target=lambda: found.append(real.run("long", ["-c", "import time; time.sleep(60)"])))
     waiting.start()
@@ -155,13 +178,13 @@ def test_stopping_ends_the_commands_and_starts_no_more(work: Path) -> None:
     assert found == [None] and real.run("next", ["-c", "pass"]) is None
 
 
-def test_names_that_a_study_does_not_define_are_told(work: Path, tmp_path: Path) -> None:
+def test_names_that_a_study_does_not_define_are_refused(work: Path, tmp_path: Path) -> None:
     path, whole = tmp_path / "study.yaml", study(work).model_dump(mode="json")
     mistakes = {
         "data set other is used but not defined": {"train": "other"},
-        "row Nobody is used": {"reference": "Nobody"},
-        "rows CLIP, clip share a name": {"stages": [*STAGES, {"family": "x", "rows": {"clip": {}}}]},
-        "task nothing is used": {"stages": [*STAGES, {"family": "x", "rows": {"A": {"tasks": ["nothing"]}}}]},
+        "method Nobody is used": {"reference": "Nobody"},
+        "methods CLIP, clip share a name": {"stages": [*STAGES, {"family": "x", "methods": {"clip": {}}}]},
+        "task nothing is used": {"stages": [*STAGES, {"family": "x", "methods": {"A": {"tasks": ["nothing"]}}}]},
     }
     for message, change in mistakes.items():
         path.write_text(yaml.safe_dump({**whole, **change}))
@@ -169,12 +192,12 @@ def test_names_that_a_study_does_not_define_are_told(work: Path, tmp_path: Path)
             load_study(path)
 
 
-def test_a_row_on_two_processes_is_launched_on_two(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_on_two_processes_is_launched_on_two(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
     monkeypatch.setattr(Runner, "run", lambda self, name, arguments: asked.append(arguments))
     settings = {"training.devices": 2, "objective.negatives": "rank"}
-    stages = [{"family": "a", "rows": {"IMITATE": {}, "two": {"settings": settings}}}]
-    two = Runner(study(work, stages=stages), work, work / "out", threads=1, seeds=1)
+    stages = [{"family": "a", "methods": {"IMITATE": {}, "two": {"settings": settings}}}]
+    two = Runner(study(work, stages=stages), work, threads=1, seeds=1)
     assert not two.pretrain("two", 0) and not two.pretrain("IMITATE", 0)
     assert "--nproc-per-node=2" in asked[0] and "--nproc-per-node=2" not in asked[1]
     assert asked[0][-4:] == [

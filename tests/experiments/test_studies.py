@@ -1,53 +1,76 @@
-"""Every committed study parses: its recipes with each row's settings, its tasks with theirs."""
+"""Every committed study parses, its tests can be repeated, and every table is what its results say."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-import tables
-from imitate.commands.report import report
+import results
+from compare import from_scores
 from imitate.config import Recipe, load_config, validate
-from imitate.tasks import find_task
+from imitate.errors import UserError
+from imitate.tasks import task_class
+from layout import read_folder
 from study import ROOT, load_study
+from tables import page
+
+FOLDERS = sorted(path.parent for path in (ROOT / "docs/results").glob("*/study.json"))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_study_parses(path: Path) -> None:
     study = load_study(path)
-    assert study.seeds >= 3 and next(iter(study.rows)) == study.reference
+    assert study.seeds >= 2 and next(iter(study.methods)) == study.reference
     recipe = load_config(Recipe, ROOT / study.recipe)
-    for row in study.rows.values():
-        changed = load_config(Recipe, ROOT / study.recipe, row.settings).resolved()
-        assert (changed != recipe) == bool(row.settings)
+    for method in study.methods.values():
+        changed = load_config(Recipe, ROOT / study.recipe, method.settings).resolved()
+        assert (changed != recipe) == bool(method.settings)
     for measure in study.tasks.values():
-        validate(find_task(measure.task), measure.settings, where=measure.task)
+        validate(task_class(measure.task), measure.settings, where=measure.task)
 
 
-STUDIED = sorted(path.parent for path in (ROOT / "docs/results").glob("*/study.json"))
+def test_everything_made_from_results_is_up_to_date() -> None:
+    """`make results` writes it; the tests of other results than those beside them are an error."""
+    outdated = [path.name for path, content in results.written().items() if path.read_bytes() != content]
+    assert not outdated, "run make results"
 
 
-@pytest.mark.parametrize("folder", STUDIED, ids=lambda folder: folder.name)
-def test_the_tables_say_what_the_results_files_say(folder: Path, tmp_path: Path) -> None:
-    assert tables.page(tables.read(folder)) == (folder / "tables.md").read_text(encoding="utf-8")
-    report(tuple(sorted(folder.glob("*--*.json"))), out=tmp_path / "figures.md")
-    assert (tmp_path / "figures.md").read_text(encoding="utf-8") == (folder / "figures.md").read_text(encoding="utf-8")
+def test_a_changed_result_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "docs/results/small/results.csv").read_text(encoding="utf-8")
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small/results.csv").write_text(text.replace("zero-shot", "probe", 1), encoding="utf-8")
+    (tmp_path / "small/study.json").write_bytes((ROOT / "docs/results/small/study.json").read_bytes())
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    results.study_of.cache_clear()
+    with pytest.raises(UserError, match="the paired tests are of other results"):
+        results.study_of("small")
+    results.study_of.cache_clear()
 
 
-def said(name: str) -> str:
-    return "".join((folder / name).read_text(encoding="utf-8") for folder in STUDIED)
+def test_an_unknown_block_is_refused() -> None:
+    with pytest.raises(UserError, match="nothing is not a block"):
+        results.fill("<!-- results: nothing -->\n<!-- end -->")
 
 
-def test_the_pages_quote_figures_of_the_studies() -> None:
-    """Every figure with an interval in the README's table and on the page of results is one of a study's."""
-    known = said("figures.md")
-    for page in ("README.md", "docs/results.md"):
-        quoted = re.findall(r"\d+\.\d \(\d+\.\d–\d+\.\d\)", (ROOT / page).read_text(encoding="utf-8"))
-        assert len(quoted) > 10 and not {figure for figure in quoted if figure not in known}
+def test_the_paired_tests_of_the_small_study_are_those_of_its_predictions() -> None:
+    folder = ROOT / "docs/results/small"
+    study = read_folder(folder)
+    resamples = study.about["differences"]["resamples"]
+    assert from_scores(study, folder, resamples=resamples) == study.differences
+    assert sum(path.stat().st_size for path in folder.glob("*.parquet")) < 2**20
 
 
-def test_the_page_of_results_quotes_differences_of_the_studies() -> None:
-    known = said("tables.md")
-    page = (ROOT / "docs/results.md").read_text(encoding="utf-8").replace("−", "-")
-    quoted = re.findall(r"[-+]\d+\.\d \([-+]\d+\.\d to [-+]\d+\.\d\)", page)
-    assert len(quoted) > 10 and not {figure for figure in quoted if figure not in known}
+def test_a_study_without_predictions_says_how_they_are_made() -> None:
+    folder = ROOT / "docs/results/open_i"
+    with pytest.raises(UserError, match="experiments/run.py experiments/open_i.yaml --work WORK"):
+        from_scores(read_folder(folder), folder, resamples=10)
+
+
+def test_sentences_quote_values_of_the_studies() -> None:
+    """Every value with an interval, in README and results.md, is one of a study's tables."""
+    known = re.sub(r"[*]", "", "".join(page(read_folder(folder)) for folder in FOLDERS))
+    for name in results.PAGES:
+        text = (ROOT / name).read_text(encoding="utf-8").replace("−", "-")
+        for pattern in (r"\d+\.\d \(\d+\.\d–\d+\.\d\)", r"[-+]\d+\.\d \([-+]\d+\.\d to [-+]\d+\.\d\)"):
+            quoted = set(re.findall(pattern, text))
+            assert not {value for value in quoted if value not in known}

@@ -1,4 +1,4 @@
-import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +7,14 @@ import results_files
 
 from imitate.report import curves, figures
 from imitate.report.groups import read_groups
+from imitate.report.page import Details, Figure
 
 LOOK = figures.styles(["IMITATE", "random"])
 
 
-def alts(parts: list[str]) -> list[str]:
-    return re.findall(r'alt="([^"]*)"', "".join(parts))
+def alts(parts: Sequence[Details | Figure]) -> list[str]:
+    found = [each for part in parts for each in (part.figures if isinstance(part, Details) else [part])]
+    return [alt for figure in found for alt in figure.images]
 
 
 def test_each_class_with_both_labels_has_its_curves(tmp_path: Path) -> None:
@@ -25,7 +27,10 @@ def test_each_class_with_both_labels_has_its_curves(tmp_path: Path) -> None:
         for kind in ("ROC curves", "Precision-recall curves", "Calibration")
     ]
     target = runs["IMITATE"][0]["target"][:, 0]
-    assert f"Atelectasis: {int(np.nansum(target))} of {int((~np.isnan(target)).sum())} images are positive" in drawn[0]
+    assert (
+        f"Atelectasis: {int(np.nansum(target))} of {int((~np.isnan(target)).sum())} images are positive"
+        == drawn[0].figures[0].caption
+    )
 
 
 def test_cosines_are_not_calibrated(tmp_path: Path) -> None:
@@ -49,8 +54,8 @@ def test_methods_may_know_other_classes(tmp_path: Path) -> None:
     assert list(curves._of_class({"IMITATE": [run], "random": [fewer]}, "Atelectasis")) == ["IMITATE"]
 
 
-def test_label_efficiency_needs_several_shares(tmp_path: Path) -> None:
-    paths = [results_files.segmentation(tmp_path / f"{share}.json", fraction=share) for share in (0.01, 1.0)]
+def test_label_efficiency_needs_several_fractions(tmp_path: Path) -> None:
+    paths = [results_files.segmentation(tmp_path / f"{each}.json", fraction=each) for each in (0.01, 1.0)]
     (one,), (two,) = read_groups(paths[:1]), read_groups(paths)
     assert [alt.split(" over ")[0] for alt in alts(curves.summary(two, LOOK))[:-1]] == [
         "Dice",
@@ -60,7 +65,7 @@ def test_label_efficiency_needs_several_shares(tmp_path: Path) -> None:
     assert len(alts(curves.summary(one, LOOK))) == 1
 
 
-def test_the_forest_holds_the_main_figure_and_its_classes_first(tmp_path: Path) -> None:
+def test_the_forest_has_the_main_metric_and_its_classes_first(tmp_path: Path) -> None:
     (group,) = read_groups([results_files.classification(tmp_path / "a.json", n=200)])
     (alt,) = alts(curves.summary(group, LOOK))
     assert "AUROC, AUROC · Atelectasis, AUROC · Edema, AUROC · Pleural Effusion, average precision;" in alt
@@ -68,7 +73,7 @@ def test_the_forest_holds_the_main_figure_and_its_classes_first(tmp_path: Path) 
 
 def test_retrieval_has_bars_for_each_branch_and_direction(tmp_path: Path) -> None:
     (group,) = read_groups([results_files.retrieval(tmp_path / "a.json")])
-    assert alts(curves.summary(group, LOOK)) == [
+    assert alts([*curves.summary(group, LOOK), *curves.folded(group, LOOK)]) == [
         f"Recall at k, {way}, by {branch}"
         for branch in ("both", "findings", "impression")
         for way in ("image → text", "text → image")

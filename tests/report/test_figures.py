@@ -44,7 +44,7 @@ DRAWINGS = {
     "roc": lambda: figures.roc(runs(), LOOK),
     "precision-recall": lambda: figures.precision_recall(runs(), LOOK),
     "reliability": lambda: figures.reliability(runs(), LOOK),
-    "efficiency": lambda: figures.efficiency({name: {0.01: Point(40.0, 35.0, 44.0), 1.0: Point(60.0, 50.0, 70.0)} for name in NAMES}, LOOK, figure="AUROC, %", chance=50.0),
+    "efficiency": lambda: figures.efficiency({name: {0.01: Point(40.0, 35.0, 44.0), 1.0: Point(60.0, 50.0, 70.0)} for name in NAMES}, LOOK, metric="AUROC, %", chance=50.0),
     "forest": lambda: figures.forest({"AUROC": POINTS, "$AUROC_$": POINTS}, LOOK, chance={"AUROC": 50.0}),
     "bars": lambda: figures.bars({"R@1": POINTS}, LOOK, axis="image → text", chance={"R@1": 2.0}, shuffled={"R@1": {"IMITATE": 3.0}}),
 }  # fmt: skip
@@ -83,11 +83,16 @@ def test_no_drawing_points_outside() -> None:
         }
 
 
-def test_counts_at_distinct_thresholds() -> None:
-    """By hand: scores .9 (+), .5 (+), .5 (-), .1 (-)."""
-    true, false = figures._counts(Scored(np.array([1.0, 0, 1, 0]), np.array([0.9, 0.5, 0.5, 0.1])))
-    assert true.tolist() == [0, 1, 2, 2]
-    assert false.tolist() == [0, 0, 1, 2]
+@pytest.mark.filterwarnings("error")
+def test_east_asian_names_are_drawn_without_a_warning_and_change_nothing_else() -> None:
+    name = "胸部X線モデル"
+    look = figures.styles([name, "IMITATE"])
+    points = {name: Point(50.0, 40.0, 60.0), "IMITATE": Point(55.0, 45.0, 65.0)}
+    uri = figures.forest({"AUROC": points}, look, chance={})
+    svg = decoded(uri, "image/svg+xml").decode()
+    assert name in texts(uri)
+    fonts = {text: family for family, text in re.findall(r"<text [^>]*font-family: ([^;]*)[^>]*>([^<]*)<", svg)}
+    assert all(font in fonts[name] for font in figures._installed()) and "CJK" not in fonts["IMITATE"]
 
 
 def test_methods_stay_apart_beyond_the_palette() -> None:

@@ -8,16 +8,16 @@ from imitate.errors import UserError
 from imitate.report.groups import read_groups
 
 
-def test_shares_of_a_method_meet_in_one_row(tmp_path: Path) -> None:
+def test_fractions_of_a_method_meet_in_one_line(tmp_path: Path) -> None:
     paths = [
-        results_files.classification(tmp_path / f"{model}-{share}.json", model=model, fraction=share, n=60)
+        results_files.classification(tmp_path / f"{model}-{each}.json", model=model, fraction=each, n=60)
         for model in ("IMITATE", "random")
-        for share in (1.0, 0.01)
+        for each in (1.0, 0.01)
     ]
     (group,) = read_groups(paths)
     assert list(group.methods) == ["IMITATE", "random"]
-    assert group.shares == [0.01, 1.0]
-    assert group.figures[0] == "auroc"
+    assert group.fractions == [0.01, 1.0]
+    assert group.metrics[0] == "auroc"
     assert group.chance("auroc") == 0.5
     assert group.chance("auroc/Edema") == 0.5
     assert list(group.at(0.01)) == ["IMITATE", "random"]
@@ -53,10 +53,10 @@ def test_settings_tell_models_of_one_name_apart_only_where_they_must(tmp_path: P
     assert list(group.methods) == ["IMITATE (path cached)", "IMITATE (path augmented)", "random"]
 
 
-def test_settings_may_change_with_the_share(tmp_path: Path) -> None:
+def test_settings_may_change_with_the_fraction(tmp_path: Path) -> None:
     paths = [
-        results_files.detection(tmp_path / f"{share}.json", fraction=share, settings={"batch_size": size})
-        for share, size in ((0.01, 8), (1.0, 16))
+        results_files.detection(tmp_path / f"{each}.json", fraction=each, settings={"batch_size": size})
+        for each, size in ((0.01, 8), (1.0, 16))
     ]
     (group,) = read_groups(paths)
     assert list(group.methods) == ["IMITATE"]
@@ -74,11 +74,11 @@ def test_two_results_for_one_cell_are_an_error(tmp_path: Path) -> None:
         ({"format_version": 2}, "format version 2, this program reads 1"),
         ({"task": "guessing"}, r"a\.json: there is no task 'guessing'; there are linear-classification"),
         ({"data": {"name": "folder"}}, "does not say the fingerprint"),
-        ({"metrics": {}}, "holds no figures"),
+        ({"metrics": {}}, "holds no metrics"),
         ({"colour": "red"}, "unknown key 'colour'"),
     ],
 )
-def test_files_of_another_kind_are_told_in_one_line(tmp_path: Path, change: dict[str, object], message: str) -> None:
+def test_files_of_another_kind_are_refused_in_one_line(tmp_path: Path, change: dict[str, object], message: str) -> None:
     path = results_files.detection(tmp_path / "a.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(UserError, match=message) as caught:

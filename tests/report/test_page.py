@@ -1,8 +1,15 @@
-from html.parser import HTMLParser
+"""The template: every text escaped, every tag closed, nothing asked from outside."""
 
-from imitate.report.page import Html, details, document, element, figure, join, table
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from imitate.report.examples import Example
+from imitate.report.page import Cell, Details, Figure, Heading, Line, Table, render, texts
 
 EVIL = """<script>alert("x")</script>&amp;'"""
+URI = "data:image/png;base64,AAAA"
 
 
 class Outline(HTMLParser):
@@ -12,7 +19,7 @@ class Outline(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.open: list[str] = []
-        self.text = ""
+        self.texts: list[str] = []
         self.feed(page)
         self.close()
         assert self.open == []
@@ -26,27 +33,48 @@ class Outline(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        self.texts.append(data.strip())
 
     def of(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def test_text_and_attributes_are_escaped() -> None:
-    outline = Outline(element("p", EVIL, title=EVIL))
-    assert outline.tags == [("p", {"title": EVIL})]
-    assert outline.text == EVIL
+def table(text: str) -> Table:
+    columns = [Heading(text, colour="#123456"), Heading(text, [text, "10%"])]
+    cells = [Cell(text, text, bold=True), *texts([text, "c"])]
+    return Table(text, columns, [Line(text, cells, colour="#123456", link="a", small=text)], corner=text)
 
 
-def test_markup_passes_once() -> None:
-    assert element("p", element("b", "a < b")) == "<p><b>a &lt; b</b></p>"
-    assert join([Html("<br>"), "<br>"]) == "<br>&lt;br&gt;"
+def page(text: str) -> Outline:
+    drawn = Figure(text, {text: URI})
+    section: dict[str, Any] = {
+        **dict.fromkeys(("title", "where", "examples_title"), text),
+        "id": "a",
+        "main": table(text),
+        "notes": [text],
+        "summary": [drawn],
+        "folded": [Details(text, [drawn], open=True)],
+        "examples": [Example(drawn), Example(drawn, {"findings": text}, [(text, {"impression": text})])],
+        "examples_open": False,
+        "all_metrics": [table(text)],
+        "all_notes": [text],
+        "runs": table(text),
+    }
+    head = {"title": text, "written": text, "overview": table(text), "sources": table(text), "how": text}
+    return Outline(render(**head, sections=[section]))
+
+
+def test_every_text_is_escaped_in_content_and_in_attributes() -> None:
+    outline = page(EVIL)
+    assert not outline.of("script") and outline.texts.count(EVIL) > 40
+    assert {each["alt"] for each in outline.of("img")} == {EVIL}
+    assert {each["aria-label"] for each in outline.of("div") if "aria-label" in each} == {EVIL}
 
 
 def test_a_table_says_what_its_headings_stand_for() -> None:
-    outline = Outline(table(EVIL, {"mean": [], "AUROC": ["1%", "10%"]}, [("row", ["a", "b", "c"])], corner="method"))
+    outline = page("x")
     headings = [(each["scope"], each.get("colspan"), each.get("rowspan")) for each in outline.of("th")]
-    assert headings == [
+    assert headings[:6] == [
         ("col", None, "2"),
         ("col", None, "2"),
         ("colgroup", "2", None),
@@ -54,18 +82,23 @@ def test_a_table_says_what_its_headings_stand_for() -> None:
         ("col", None, None),
         ("row", None, None),
     ]
-    assert outline.of("caption") and outline.of("div")[0]["aria-label"] == EVIL
+    assert len(outline.of("caption")) == len(outline.of("table")) == 5
 
 
-def test_images_have_words() -> None:
-    outline = Outline(figure("caption", {EVIL: "data:image/png;base64,AAAA"}))
-    assert outline.of("img") == [{"src": "data:image/png;base64,AAAA", "alt": EVIL}]
+def test_the_title_of_a_figure_stands_above_it() -> None:
+    tags = [tag for tag, _ in page("x").tags if tag in {"figure", "figcaption", "img"}]
+    assert tags == ["figure", "figcaption", "img"] * 4
 
 
-def test_a_document_is_whole_and_forbids_every_request() -> None:
-    outline = Outline(document(EVIL, details("more", "text", open_=True)))
+def test_the_page_forbids_every_request() -> None:
+    outline = page("x")
     policies = [each["content"] for each in outline.of("meta") if each.get("http-equiv") == "Content-Security-Policy"]
     assert policies == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
-    assert outline.of("html") == [{"lang": "en"}]
-    assert outline.of("details") == [{"open": ""}]
-    assert not outline.of("script") and not outline.of("link")
+    assert outline.of("html") == [{"lang": "en"}] and not outline.of("link")
+    assert {each["src"] for each in outline.of("img")} == {URI}
+    assert [("open" in each) for each in outline.of("details")] == [True, False, False, False]
+
+
+def test_what_is_missing_is_an_error() -> None:
+    with pytest.raises(Exception, match="'overview' is undefined"):
+        render(title="", written="", sections=[])

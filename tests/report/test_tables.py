@@ -1,4 +1,3 @@
-import re
 from pathlib import Path
 
 import pytest
@@ -7,64 +6,68 @@ from results_files import estimated
 
 from imitate.report import figures, tables
 from imitate.report.groups import Group, read_groups
-from imitate.report.page import Html, note
+from imitate.report.page import Table
 from imitate.tasks.base import Published
 from imitate.tasks.results import read_results
 
 
 def group_of(tmp_path: Path, main: str, values: dict[str, float | None]) -> Group:
     """One result a method; intervals of 0.03 on either side."""
-    write = results_files.segmentation if main == "false_positive_rate" else results_files.detection
     paths = [
-        write(tmp_path / f"{name}.json", model=name, metrics={main: estimated(float("nan") if value is None else value)})
+        results_files.detection(tmp_path / f"{name}.json", model=name, metrics={main: estimated(float("nan") if value is None else value)})
         for name, value in values.items()
     ]  # fmt: skip
     (group,) = read_groups(paths)
     return group
 
 
-def rows(table: Html) -> list[list[str]]:
-    """The words of each row's cells."""
-    found = re.findall(r"<tr>(.*?)</tr>", table)
-    return [
-        [" ".join(re.sub(r"<[^>]*>", " ", cell).split()) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)]
-        for row in found
-    ]
+def rows(table: Table) -> list[list[str]]:
+    """The texts of each line's cells, those of the heading first."""
+    head = [[table.corner, *(column.text for column in table.columns)]]
+    below = [[part for column in table.columns for part in column.parts]] if table.deep else []
+    return (
+        head
+        + below
+        + [
+            [f"{line.heading} {line.small}".strip(), *(f"{cell.value} {cell.interval}".strip() for cell in line.cells)]
+            for line in table.lines
+        ]
+    )
 
 
-def bold(table: Html) -> list[str]:
-    return re.findall(r"<strong>(.*?)</strong>", table)
+def bold(table: Table) -> list[str]:
+    return [cell.value for line in table.lines for cell in line.cells if cell.bold]
 
 
-def test_methods_are_rows_and_shares_are_columns(tmp_path: Path) -> None:
+def test_methods_are_lines_and_fractions_are_columns(tmp_path: Path) -> None:
     paths = [
-        results_files.segmentation(tmp_path / f"{model}-{share}.json", model=model, fraction=share, skill=skill)
-        for model, share, skill in (("IMITATE", 0.01, 0.5), ("IMITATE", 1.0, 0.7), ("random", 1.0, 0.2))
+        results_files.segmentation(tmp_path / f"{model}-{each}.json", model=model, fraction=each, skill=skill)
+        for model, each, skill in (("IMITATE", 0.01, 0.5), ("IMITATE", 1.0, 0.7), ("random", 1.0, 0.2))
     ]
     (group,) = read_groups(paths)
-    head, shares, imitate, random, chance = rows(tables.main_table(group, figures.styles(list(group.methods))))
+    head, fractions, imitate, random, chance = rows(tables.main_table(group, figures.styles(list(group.methods))))
     assert head == ["method", "Dice", "Dice, positives only", "false-positive rate"]
-    assert shares == ["1%", "100%"] * 3
-    assert imitate[:3] == ["● IMITATE", "65.0 62.0–68.0", "75.0 72.0–78.0"]
-    assert random[:3] == ["● random", "–", "50.0 47.0–53.0"]
+    assert fractions == ["1%", "100%"] * 3
+    assert imitate[:3] == ["IMITATE", "65.0 62.0–68.0", "75.0 72.0–78.0"]
+    assert random[:3] == ["random", "–", "50.0 47.0–53.0"]
     assert chance == ["chance", "78.0", "78.0", "0.0", "0.0", "0.0", "0.0"]
 
 
-def test_published_rows_are_marked_and_only_at_measured_shares(tmp_path: Path) -> None:
+def test_published_values_are_marked_and_only_at_measured_fractions(tmp_path: Path) -> None:
     quoted = Published(source="Someone, Table 1", shares=(0.01, 1.0), rows={"Other": {"dice": (12.3, None)}})
     paths = [
-        results_files.segmentation(tmp_path / f"{share}.json", fraction=share, published=quoted)
-        for share in (0.1, 0.01, 1)
+        results_files.segmentation(tmp_path / f"{each}.json", fraction=each, published=quoted)
+        for each in (0.1, 0.01, 1)
     ]
     (group,) = read_groups(paths)
     table = tables.main_table(group, figures.styles(["IMITATE"]))
     assert rows(table)[-1] == ["Other, published", "12.3", "–", "–", *["–"] * 6]
-    assert 'class="published"' in table
-    told = "".join(tables.notes(group))
-    assert told.count("published were not measured here: they are quoted from Someone, Table 1.") == 1
+    assert table.lines[-1].kind == "published"
+    quotes = [note for note in tables.notes(group) if "not measured here" in note]
+    assert len(quotes) == 1 and quotes[0].endswith("their values are quoted from Someone, Table 1.")
 
 
-def test_published_figures_of_retrieval_stand_in_their_own_direction(tmp_path: Path) -> None:
+def test_published_metrics_of_retrieval_stand_in_their_own_direction(tmp_path: Path) -> None:
     name = "precision@1/both/image-to-text"
     quoted = Published(source="Someone", rows={"Other": {name: (35.0,)}})
     path = results_files.retrieval(tmp_path / "a.json", published=quoted)
@@ -77,33 +80,33 @@ def test_published_figures_of_retrieval_stand_in_their_own_direction(tmp_path: P
     assert imitate[5].startswith("40.0") and other == ["Other, published", *["–"] * 4, "35.0", *["–"] * 3]
 
 
-def test_a_probe_without_its_baselines_is_told(tmp_path: Path) -> None:
-    def told(*encoders: str) -> str:
+def test_a_probe_without_its_baselines_says_so(tmp_path: Path) -> None:
+    def noted(*encoders: str) -> str:
         paths = [
             results_files.classification(tmp_path / f"{name}.json", n=40, model=name, encoders=[name])
             for name in encoders
         ]
         return "".join(tables.notes(read_groups(paths)[0]))
 
-    assert "add the baselines random and pixels: imitate evaluate --beside random pixels." in told("run")
-    assert "the baselines pixels: imitate evaluate --beside pixels." in told("run", "random")
-    assert "the baselines" not in told("run", "random", "pixels")
+    assert "add the baselines random and pixels: imitate evaluate --beside random pixels." in noted("run")
+    assert "baselines pixels: imitate evaluate --beside pixels." in noted("run", "random")
+    assert "baselines" not in noted("run", "random", "pixels")
 
 
-def test_retrieval_stands_beside_chance_and_exchanged_images(tmp_path: Path) -> None:
+def test_retrieval_stands_beside_chance_and_shuffled_images(tmp_path: Path) -> None:
     (group,) = read_groups([results_files.retrieval(tmp_path / "a.json", skill=0.3)])
-    head, below, imitate, chance, exchanged = rows(tables.main_table(group, figures.styles(["IMITATE"])))
+    head, below, imitate, chance, shuffled = rows(tables.main_table(group, figures.styles(["IMITATE"])))
     assert head == ["method", "mean recall", "image → text", "text → image"]
     assert below == ["R@1", "R@5", "R@10"] * 2
     assert imitate[1:3] == ["30.0 27.0–33.0", "30.0 27.0–33.0"]
     assert chance[:3] == ["chance", "12.5", "2.5"]
-    assert exchanged[:3] == ["IMITATE, images exchanged", "15.0", "3.0"]
+    assert shuffled[:3] == ["IMITATE, shuffled", "15.0", "3.0"]
 
 
 @pytest.mark.parametrize(
     ("main", "values", "best"),
     [
-        ("map", {"a": 0.50, "b": 0.46}, ["50.0"]),  # .47 to .53 leaves out .46
+        ("map", {"a": 0.50, "b": 0.46}, ["50.0"]),  # .47 to .53 excludes .46
         ("map", {"a": 0.50, "b": 0.48}, []),
         ("map", {"a": 0.30, "b": 0.34, "c": 0.50}, ["50.0"]),
         ("map", {"a": 0.50}, []),
@@ -111,7 +114,7 @@ def test_retrieval_stands_beside_chance_and_exchanged_images(tmp_path: Path) -> 
         ("false_positive_rate", {"a": 0.10, "b": 0.20}, ["10.0"]),
     ],
 )
-def test_bold_is_the_best_that_its_interval_tells_from_the_next(
+def test_bold_is_the_best_whose_interval_excludes_the_next(
     tmp_path: Path, main: str, values: dict[str, float | None], best: list[str]
 ) -> None:
     group = group_of(tmp_path, main, values)
@@ -126,9 +129,10 @@ def test_undefined_is_not_absent(tmp_path: Path) -> None:
     assert [row[1] for row in cells[1:]] == ["50.0 47.0–53.0", "undefined", "–"]
 
 
-def test_all_figures_hold_every_class(tmp_path: Path) -> None:
+def test_all_metrics_have_every_class(tmp_path: Path) -> None:
     (group,) = read_groups([results_files.classification(tmp_path / "a.json", n=200)])
-    found = rows(tables.all_figures(group, figures.styles(["IMITATE"])))
+    (table,) = tables.all_metrics(group, figures.styles(["IMITATE"]))
+    found = rows(table)
     assert [row[0] for row in found[1:6]] == ["AUROC", *(f"AUROC · {name}" for name in results_files.CLASSES)]
     assert found[5][1:] == ["50.0", "undefined"]
     assert len(found) == 11
@@ -137,14 +141,27 @@ def test_all_figures_hold_every_class(tmp_path: Path) -> None:
 def test_notes_name_undefined_classes_once(tmp_path: Path) -> None:
     paths = [
         results_files.classification(
-            tmp_path / f"{name}.json", model=name, n=60, mode="paper", encoders=["random", "pixels"]
+            tmp_path / f"{name}.json", model=name, n=60, mode="paper", encoders=list(tables.BASELINES)
         )
         for name in "ab"
     ]
     (group,) = read_groups(paths)
-    told = "undefined and left out: Fracture"
-    assert tables.notes(group) == [note(tables.PAPER), note(f"AUROC: {told}")]
-    assert note(f"average precision: {told}") in tables.all_figures(group, figures.styles(list("ab")))
+    assert tables.notes(group) == [tables.PAPER, "AUROC, average precision: undefined and left out: Fracture"]
+    assert tables.all_notes(group) == []
+
+
+def test_notes_on_resamples_are_one_line_above_and_one_a_count_below(tmp_path: Path) -> None:
+    notes = {"auroc": "undefined in 0.1% of the resamples", "map": "", "ap50": "undefined in 12.5% of the resamples"}
+    found = {name: estimated(0.5, note=note) for name, note in notes.items()}
+    paths = [results_files.detection(tmp_path / f"{name}.json", model=name, metrics=found) for name in "ab"]
+    other = results_files.detection(tmp_path / "c.json", model="c", metrics={**found, "map": found["auroc"]})
+    (group,) = read_groups([*paths, other])
+    (note,) = tables.notes(group)
+    assert note.startswith("Some metrics are undefined in some of the resamples")
+    assert tables.all_notes(group) == [
+        "AP, IoU .50: undefined in 12.5% of the resamples",
+        "AUROC, mAP, IoU .40 to .75 (c at 100% of the training patients): undefined in 0.1% of the resamples",
+    ]
 
 
 def test_a_note_on_some_results_says_on_which(tmp_path: Path) -> None:
@@ -153,23 +170,22 @@ def test_a_note_on_some_results_says_on_which(tmp_path: Path) -> None:
         results_files.detection(tmp_path / "b.json", model="b", fraction=0.1),
     ]
     (group,) = read_groups(paths)
-    (told,) = tables.notes(group)
-    assert "mAP, IoU .40 to .75: half of it (a at 100% of the training patients)" in told
+    assert tables.notes(group) == ["mAP, IoU .40 to .75 (a at 100% of the training patients): half of it"]
 
 
-def test_runs_tell_settings_without_folders(tmp_path: Path) -> None:
+def test_runs_name_settings_without_folders(tmp_path: Path) -> None:
     settings = {"prompts": "/home/someone/private/prompts.yaml", "branch": "both"}
     (group,) = read_groups(
         [results_files.classification(tmp_path / "a.json", task="zero-shot", settings=settings, n=60)]
     )
-    told = tables.runs(group)
-    assert "prompts prompts.yaml; branch both" in told
-    assert "someone" not in told and str(tmp_path) not in told
-    assert rows(told)[1][:6] == ["a.json", "IMITATE", "100%", "2", "clean", "82"]
+    table = tables.runs(group)
+    assert rows(table)[1][6] == "prompts prompts.yaml; branch both"
+    assert "someone" not in repr(table) and str(tmp_path) not in repr(table)
+    assert rows(table)[1][:6] == ["a.json", "IMITATE", "100%", "2", "clean", "82"]
 
 
 @pytest.mark.parametrize(
-    ("figure", "label"),
+    ("metric", "label"),
     [
         ("auroc/Pleural Effusion", "AUROC · Pleural Effusion"),
         ("froc/0.125", "FROC sensitivity · 0.125 false positives an image"),
@@ -178,8 +194,8 @@ def test_runs_tell_settings_without_folders(tmp_path: Path) -> None:
         ("something_new", "something_new"),
     ],
 )
-def test_labels(figure: str, label: str) -> None:
-    assert tables.label(figure) == label
+def test_labels(metric: str, label: str) -> None:
+    assert tables.label(metric) == label
 
 
 def test_the_overview_leads_to_every_section(tmp_path: Path) -> None:

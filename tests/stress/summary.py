@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+HEADS = ("tried", "how often", "what came of it", "file")
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs/results/reliability"
 PAGE = ROOT / "docs/reliability.md"
@@ -98,15 +101,15 @@ LINES: dict[str, Line] = {
 
 
 def table() -> str:
-    lines = ["| tried | how often | what came of it | figures |", "|---|---|---|---|"]
+    lines = []
     for name, (title, told) in LINES.items():
         path = RESULTS / f"{name}.json"
         if path.is_file():
             often, outcome = told(json.loads(path.read_text(encoding="utf-8")))
-            lines.append(f"| {title} | {often} | {outcome} | [{path.name}](results/reliability/{path.name}) |")
+            lines.append([title, often, outcome, f"[{path.name}](results/reliability/{path.name})"])
         else:
-            lines.append(f"| {title} | not measured yet | | |")
-    return "\n".join(lines)
+            lines.append([title, "not measured yet", "", ""])
+    return str(pd.DataFrame(lines, columns=HEADS).to_markdown(index=False, disable_numparse=True))
 
 
 def filled(page: str) -> str:

@@ -1,4 +1,4 @@
-"""A group of results drawn: intervals, label efficiency, curves of every class, retrieval beside its levels."""
+"""The figures of a group of results: intervals, label efficiency, curves of every class, recall beside its levels."""
 
 from collections.abc import Mapping
 
@@ -7,30 +7,36 @@ import numpy as np
 from imitate.report import figures
 from imitate.report.figures import Point, Scored, Styles
 from imitate.report.groups import Group
-from imitate.report.page import Html, details, element, figure
-from imitate.report.tables import WAYS, at_share, headlines, label, trained, two_ways
+from imitate.report.page import Details, Figure
+from imitate.report.tables import WAYS, at_fraction, headlines, label, trained, two_ways
 from imitate.tasks.base import Estimate, Predictions
 
 UNFOLDED = 1  # classes whose curves are shown at once
 Runs = Mapping[str, list[Predictions]]
 
 
-def summary(group: Group, look: Styles) -> list[Html]:
-    """The curves of label efficiency, and the intervals side by side; retrieval has bars."""
+def summary(group: Group, look: Styles) -> list[Figure]:
+    """Label efficiency, and the intervals side by side; retrieval has bars."""
     if two_ways(group):
-        return _retrieval(group, look)
+        return _retrieval(group, look)[:1]
     drawn = {}
-    if len(group.shares) > 1:
+    if len(group.fractions) > 1:
         for name in headlines(group):
-            if not any(_points(group, name, share) for share in group.shares):
+            if not any(_points(group, name, fraction) for fraction in group.fractions):
                 continue
-            alt = f"{label(name)} over the share of training patients, with 95% intervals; the table has the numbers"
+            alt = f"{label(name)} over the fraction of training patients, with 95% intervals; the table has the numbers"
             drawn[alt] = _efficiency(group, name, look)
-    efficiency = [figure("What more training patients bring", drawn)] if drawn else []
-    return [element("div", *efficiency, *_forest(group, look), class_="row")]
+    efficiency = [Figure("What more training patients bring", drawn)] if drawn else []
+    return [*efficiency, *_forest(group, look)]
 
 
-def classes(group: Group, runs: Runs, look: Styles) -> list[Html]:
+def folded(group: Group, look: Styles) -> list[Details]:
+    """The bars of retrieval by each section alone."""
+    single = _retrieval(group, look)[1:] if two_ways(group) else []
+    return [Details("Recall by each section alone", single)] if single else []
+
+
+def classes(group: Group, runs: Runs, look: Styles) -> list[Details]:
     """ROC and precision-recall curves of each class, and calibration where the scores stand for probabilities."""
     drawn = []
     for name in dict.fromkeys(str(name) for run in runs.values() for name in run[0]["classes"]):
@@ -44,12 +50,12 @@ def classes(group: Group, runs: Runs, look: Styles) -> list[Html]:
         if trained(group):
             images[f"Calibration of {name}"] = figures.reliability(_of_class(runs, name, probable=True), look)
         target = next(iter(scored.values()))[0].target
-        drawn.append(figure(f"{name}: {int((target > 0).sum()):,} of {len(target):,} images are positive", images))
+        drawn.append(Figure(f"{name}: {int((target > 0).sum()):,} of {len(target):,} images are positive", images))
     if not drawn:
         return []
-    share = at_share(group, group.shares[-1])
-    several = ", a thin line a seed" if any(len(each) > 1 for each in runs.values()) else ""
-    return [details(f"Curves of each class{share}{several}", *drawn, open_=len(drawn) <= UNFOLDED)]
+    where = at_fraction(group, group.fractions[-1])
+    several = ", a thin line for each seed" if any(len(each) > 1 for each in runs.values()) else ""
+    return [Details(f"Curves of each class{where}{several}", drawn, open=len(drawn) <= UNFOLDED)]
 
 
 def _point(estimate: Estimate | None) -> Point | None:
@@ -60,57 +66,58 @@ def _point(estimate: Estimate | None) -> Point | None:
     return Point(100 * estimate.value, 100 * low, 100 * high)
 
 
-def _points(group: Group, name: str, share: float) -> dict[str, Point]:
-    found = ((method, _point(estimate)) for method, estimate in group.estimates(name, share).items())
+def _points(group: Group, name: str, fraction: float) -> dict[str, Point]:
+    found = ((method, _point(estimate)) for method, estimate in group.estimates(name, fraction).items())
     return {method: point for method, point in found if point}
 
 
 def _efficiency(group: Group, name: str, look: Styles) -> str:
     methods: dict[str, dict[float, Point]] = {}
-    for share in group.shares:
-        for method, point in _points(group, name, share).items():
-            methods.setdefault(method, {})[share] = point
+    for fraction in group.fractions:
+        for method, point in _points(group, name, fraction).items():
+            methods.setdefault(method, {})[fraction] = point
     chance = group.chance(name)
     level = None if chance is None else 100 * chance
-    return figures.efficiency(methods, look, figure=f"{label(name)}, %", chance=level)
+    return figures.efficiency(methods, look, metric=f"{label(name)}, %", chance=level)
 
 
-def _forest(group: Group, look: Styles) -> list[Html]:
-    """The top figures, and the classes of the main one."""
-    share, main = group.shares[-1], group.figures[0]
-    names = [name for name in group.figures if "/" not in name or name.startswith(f"{main}/")]
+def _forest(group: Group, look: Styles) -> list[Figure]:
+    """The top metrics, and the classes of the main one."""
+    fraction, main = group.fractions[-1], group.metrics[0]
+    names = [name for name in group.metrics if "/" not in name or name.startswith(f"{main}/")]
     names.sort(key=lambda name: not name.startswith(main))
-    rows = {label(name): points for name in names if (points := _points(group, name, share))}
-    if not rows:
+    lines = {label(name): points for name in names if (points := _points(group, name, fraction))}
+    if not lines:
         return []
     levels = {label(name): 100 * level for name in names if (level := group.chance(name)) is not None}
-    drawn = figures.forest(rows, look, chance=levels)
-    alt = f"Methods with 95% intervals: {', '.join(rows)}; the table of all figures has the numbers"
-    return [figure(f"Methods with their 95% intervals{at_share(group, share)}", {alt: drawn})]
+    drawn = figures.forest(lines, look, chance=levels)
+    alt = f"Methods with 95% intervals: {', '.join(lines)}; the table of all metrics has the numbers"
+    return [Figure(f"Methods with their 95% intervals{at_fraction(group, fraction)}", {alt: drawn})]
 
 
-def _retrieval(group: Group, look: Styles) -> list[Html]:
-    share, found = group.shares[-1], []
-    for branch in dict.fromkeys(name.split("/")[1] for name in group.figures if name.count("/") == 2):
+def _retrieval(group: Group, look: Styles) -> list[Figure]:
+    """By both sections together first."""
+    fraction, found = group.fractions[-1], []
+    for branch in dict.fromkeys(name.split("/")[1] for name in group.metrics if name.count("/") == 2):
         images = {}
-        for way, told in WAYS.items():
-            names = [name for name in group.figures if name.startswith("recall@") and name.endswith(f"/{branch}/{way}")]
+        for way, words in WAYS.items():
+            names = [name for name in group.metrics if name.startswith("recall@") and name.endswith(f"/{branch}/{way}")]
             shuffled = {
                 _at(name): {
                     method: 100 * estimate.shuffled
-                    for method, estimate in group.estimates(name, share).items()
+                    for method, estimate in group.estimates(name, fraction).items()
                     if estimate.shuffled is not None
                 }
                 for name in names
             }
             chance = {_at(name): 100 * level for name in names if (level := group.chance(name)) is not None}
-            bars = {_at(name): _points(group, name, share) for name in names}
-            images[f"Recall at k, {told}, by {branch}"] = figures.bars(
-                bars, look, axis=told, chance=chance, shuffled=shuffled
+            bars = {_at(name): _points(group, name, fraction) for name in names}
+            images[f"Recall at k, {words}, by {branch}"] = figures.bars(
+                bars, look, axis=words, chance=chance, shuffled=shuffled
             )
         by = "both sections" if branch == "both" else f"the {branch} section"
-        found.append(figure(f"Recall by {by}: image → text, then text → image", images))
-    return [*found[:1], *([details("Recall by each section alone", *found[1:])] if found[1:] else [])]
+        found.append(Figure(f"Recall by {by}: image → text, then text → image", images))
+    return found
 
 
 def _at(name: str) -> str:

@@ -1,7 +1,8 @@
-"""Single test images with what a model made of them, for those who bring the prepared folder."""
+"""Single test images with what a model found in them, for those who have the prepared folder."""
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from math import isqrt
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -10,19 +11,25 @@ import pandas as pd
 from imitate.data.corpus import Corpus
 from imitate.report import figures
 from imitate.report.groups import Group
-from imitate.report.page import Html, details, element, figure, note
+from imitate.report.page import Figure
 from imitate.tasks.base import Predictions
 
 COLOURS = "green: the truth; orange, dashed: the model"
 MOST_BOXES = 5
-FADED = 0.25  # a box scored below this share of the image's best is left out
+FADED = 0.25  # boxes scored below this fraction of the image's best are not drawn
 
 
-class Example(NamedTuple):
+Report = Mapping[Hashable, str]
+"""Section and text."""
+
+
+class Chosen(NamedTuple):
+    """A test image of a run, ``row`` of its predictions, ``place`` in the folder."""
+
     data: Corpus
     run: Predictions
-    row: int  # in the run
-    place: int  # in the folder
+    row: int
+    place: int
     title: str
     show_reports: bool
 
@@ -31,33 +38,47 @@ class Example(NamedTuple):
         return np.array(self.data.images[self.place])
 
 
+class Example(NamedTuple):
+    """As it is shown: of retrieval with the nearest reports, whose they are and, if they may be shown, their texts."""
+
+    figure: Figure
+    own: Report = MappingProxyType({})
+    nearest: Sequence[tuple[str, Report]] = ()
+
+
+class Examples(NamedTuple):
+    title: str = ""
+    examples: Sequence[Example] = ()
+    notes: Sequence[str] = ()
+
+
 class Kind(NamedTuple):
     what: str
     quality: Callable[[Predictions], np.ndarray]  # of each image; NaN where it is no example
-    draw: Callable[[Example], Html]
+    draw: Callable[[Chosen], Example]
 
 
 def examples(
     group: Group, runs: Mapping[str, list[Predictions]], folders: Mapping[str, Corpus], *, show_reports: bool
-) -> list[Html]:
-    """Best, median and worst test image of each method's first seed; without their folder a line that says so."""
+) -> Examples:
+    """Best, median and worst test image of each method's first seed; without their folder a note that asks for it."""
     if group.task not in KINDS:
-        return []
+        return Examples()
     kind, fingerprint = KINDS[group.task], str(group.data["fingerprint"])
     if fingerprint not in folders:
-        return [note(f"To see {kind.what}, give --data the prepared folder of fingerprint {fingerprint[:8]}.")]
+        return Examples(
+            notes=[f"To see {kind.what}, give --data the prepared folder of fingerprint {fingerprint[:8]}."]
+        )
     data, drawn = folders[fingerprint], []
     places = {str(image): i for i, image in enumerate(data.table["image_id"])}
     for method, (run, *_) in runs.items():
-        for title, row in _chosen(kind.quality(run)).items():
+        for title, row in _choose(kind.quality(run)).items():
             place = places[str(run["image_id"][row])]
-            drawn.append(kind.draw(Example(data, run, row, place, f"{method}, {title}", show_reports)))
-    if not drawn:
-        return []
-    return [details(f"Examples: {kind.what}", element("div", *drawn, class_="row"), open_=len(runs) == 1)]
+            drawn.append(kind.draw(Chosen(data, run, row, place, f"{method}, {title}", show_reports)))
+    return Examples(f"Examples: {kind.what}", drawn)
 
 
-def _chosen(quality: np.ndarray) -> dict[str, int]:
+def _choose(quality: np.ndarray) -> dict[str, int]:
     """Rows of the best, the median and the worst defined quality."""
     order = np.argsort(-quality, kind="stable")[: int((~np.isnan(quality)).sum())]
     places = {len(order) // 2: "median", len(order) - 1: "worst", 0: "best"} if len(order) else {}
@@ -69,14 +90,14 @@ def _dice(run: Predictions) -> np.ndarray:
     return np.where(actual > 0, 2 * both / np.maximum(predicted + actual, 1), np.nan)
 
 
-def _overlay(example: Example) -> Html:
+def _overlay(example: Chosen) -> Example:
     assert example.data.masks is not None
     truth, packed = np.array(example.data.masks[example.place]) > 0, example.run["masks"][example.row]
     side = isqrt(8 * len(packed))
     predicted = np.unpackbits(packed, count=side * side).reshape(side, side) > 0
-    told = f"{example.title}: Dice {100 * _dice(example.run)[example.row]:.1f}"
+    caption = f"{example.title}: Dice {100 * _dice(example.run)[example.row]:.1f}"
     drawn = figures.contours(example.image, truth, predicted)
-    return figure(told, {f"Radiograph, {told}; {COLOURS}": drawn})
+    return Example(Figure(caption, {f"Radiograph, {caption}; {COLOURS}": drawn}))
 
 
 def _found(run: Predictions) -> np.ndarray:
@@ -86,13 +107,13 @@ def _found(run: Predictions) -> np.ndarray:
     return np.where(objects > 0, run["found"].sum(axis=1) / np.maximum(objects, 1) - alarm, np.nan)
 
 
-def _boxed(example: Example) -> Html:
+def _boxed(example: Chosen) -> Example:
     run, row = example.run, example.row
     truth, scores = run["targets"][row, : run["objects"][row]], run["scores"][row, :MOST_BOXES]
     shown = (scores > 0) & (scores >= FADED * scores.max(initial=0))
     drawn = figures.boxes(example.image, truth, run["boxes"][row, :MOST_BOXES][shown], scores[shown])
-    told = f"{example.title}: {int((run['found'][row] > 0).sum())} of {len(truth)} found"
-    return figure(told, {f"Radiograph, {told}; {COLOURS}": drawn})
+    caption = f"{example.title}: {int((run['found'][row] > 0).sum())} of {len(truth)} found"
+    return Example(Figure(caption, {f"Radiograph, {caption}; {COLOURS}": drawn}))
 
 
 def _percentile(run: Predictions) -> np.ndarray:
@@ -102,23 +123,18 @@ def _percentile(run: Predictions) -> np.ndarray:
     return run["figure:percentile/both/image-to-text"]
 
 
-def _ranked(example: Example) -> Html:
-    """The query beside the reports that stand first; their words only if they may be shown."""
+def _ranked(example: Chosen) -> Example:
+    """The query beside the reports that rank first."""
     reports = example.data.reports().set_axis(example.data.table["image_id"]).to_dict("index")
     ids = [example.run["image_id"][example.row], *example.run["top"][example.row]]
     own, *first = ({section: text for section, text in reports[str(image)].items() if pd.notna(text)} for image in ids)
-    items = []
-    for report in first:
-        told = "its own report" if report == own else "another report"
-        items.append(element("li", element("em", told), *(_words(report) if example.show_reports else [])))
-    percentile = f"its report stands before {100 * _percentile(example.run)[example.row]:.1f}% of the others"
-    query = figure(f"{example.title}: {percentile}", {"Query radiograph": figures.radiograph(example.image)})
-    words = [element("p", element("em", "The report of this image"), *_words(own))] if example.show_reports else []
-    return element("div", query, *words, element("ol", *items), class_="query")
-
-
-def _words(report: Mapping[Hashable, str]) -> list[Html]:
-    return [element("span", element("b", f"{section}: "), text, class_="words") for section, text in report.items()]
+    nearest = [
+        ("its own report" if report == own else "another report", report if example.show_reports else {})
+        for report in first
+    ]
+    percentile = f"its report ranks before {100 * _percentile(example.run)[example.row]:.1f}% of the others"
+    query = Figure(f"{example.title}: {percentile}", {"Query radiograph": figures.radiograph(example.image)})
+    return Example(query, own if example.show_reports else {}, nearest)
 
 
 KINDS = {

@@ -1,6 +1,7 @@
-"""Drawings on white, each as a data URI: the same bytes for the same numbers, whoever draws them and when."""
+"""Plots on white, each as a data URI: the same bytes for the same numbers on every machine."""
 
 import base64
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -8,18 +9,26 @@ from typing import Any, NamedTuple
 import matplotlib.style
 import numpy as np
 from jaxtyping import Bool, Float, Num, UInt8
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
+from sklearn.metrics import precision_recall_curve, roc_curve
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444")  # told apart by all eyes
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444")  # for all kinds of vision
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 GRAY, TRUTH, FOUND = "#777777", "#2fe07f", "#ff9d2e"
 LONGEST_NAME = 36
 PANEL = (3.2, 2.9)
 BINS = 10  # of a calibration curve
+EAST_ASIAN = 0x2E80  # Chinese, Japanese and Korean letters begin here; the usual fonts lack them
+EAST_ASIAN_FONTS = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Source Han Sans SC", "WenQuanYi Zen Hei"),
+    *("Microsoft YaHei", "PingFang SC", "Hiragino Sans", "Malgun Gothic"),
+)
 SETTINGS: dict[str, Any] = {
     "font.size": 9,
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
@@ -55,11 +64,12 @@ class Scored(NamedTuple):
 
 Styles = Mapping[str, Style]
 Runs = Mapping[str, Sequence[Scored]]
-Rows = Mapping[str, Mapping[str, Point]]
+Lines = Mapping[str, Mapping[str, Point]]
+"""A line's label, and on it a point a method."""
 
 
 def styles(names: Sequence[str]) -> dict[str, Style]:
-    """A colour, a dash and a marker for each name, so that a method looks the same in every drawing."""
+    """A colour, a dash and a marker for each name, so that a method looks the same in every plot."""
     return {
         name: Style(COLOURS[i % len(COLOURS)], DASHES[i // len(COLOURS) % len(DASHES)], MARKERS[i % len(MARKERS)])
         for i, name in enumerate(names)
@@ -73,8 +83,8 @@ def roc(runs: Runs, look: Styles) -> str:
     def paint(axes: Axes) -> None:
         axes.plot([0, 100], [0, 100], color=GRAY, linewidth=0.8, linestyle=":")
         for name, run, width in _each(runs):
-            true, false = _counts(run)
-            axes.plot(*_thinned(100 * false / false[-1], 100 * true / true[-1]), **_line(look[name], width))
+            false, true, _ = roc_curve(run.target > 0, run.score)
+            axes.plot(*_thinned(100 * false, 100 * true), **_line(look[name], width))
         _square(axes, "false-positive rate, %", "sensitivity, %")
 
     return _svg(paint, PANEL, _methods(runs, look))
@@ -82,14 +92,14 @@ def roc(runs: Runs, look: Styles) -> str:
 
 @_styled
 def precision_recall(runs: Runs, look: Styles) -> str:
-    """One line a run, in steps; dotted: the share of positives, which is the precision of chance."""
+    """One line a run, in steps; dotted: the fraction of positives, which is the precision of chance."""
 
     def paint(axes: Axes) -> None:
         for name, run, width in _each(runs):
-            true, false = (counts[1:] for counts in _counts(run))
-            recall, precision = 100 * true / true[-1], 100 * true / (true + false)
-            axes.axhline(precision[-1], color=GRAY, linewidth=0.8, linestyle=":")
-            line = _thinned(np.append(0, recall), np.append(precision[0], precision))
+            precision, recall, _ = precision_recall_curve(run.target > 0, run.score)
+            axes.axhline(100 * float((run.target > 0).mean()), color=GRAY, linewidth=0.8, linestyle=":")
+            precision[-1] = precision[-2]  # of no image called positive, which is no point of the curve
+            line = _thinned(100 * recall[::-1], 100 * precision[::-1])
             axes.plot(*line, drawstyle="steps-pre", **_line(look[name], width))
         _square(axes, "recall, %", "precision, %")
 
@@ -98,7 +108,7 @@ def precision_recall(runs: Runs, look: Styles) -> str:
 
 @_styled
 def reliability(runs: Runs, look: Styles) -> str:
-    """Scores are probabilities. Share of positives against mean score, in bins of as many images each."""
+    """Scores are probabilities. Fraction of positives against mean score, in bins of as many images each."""
 
     def paint(axes: Axes) -> None:
         axes.plot([0, 100], [0, 100], color=GRAY, linewidth=0.8, linestyle=":")
@@ -107,26 +117,26 @@ def reliability(runs: Runs, look: Styles) -> str:
             bins = [part for part in np.array_split(np.argsort(score, kind="stable"), BINS) if len(part)]
             points = [(100 * score[part].mean(), 100 * (target[part] > 0).mean()) for part in bins]
             axes.plot(*zip(*points, strict=True), **_line(look[name], 1.2), marker=look[name].marker, markersize=4)
-        _square(axes, "predicted probability, %", "share of positives, %")
+        _square(axes, "predicted probability, %", "fraction of positives, %")
 
     return _svg(paint, PANEL, _methods(runs, look, marked=True))
 
 
 @_styled
-def efficiency(methods: Mapping[str, Mapping[float, Point]], look: Styles, *, figure: str, chance: float | None) -> str:
-    """A figure over the share of training patients, with a band for its interval."""
+def efficiency(methods: Mapping[str, Mapping[float, Point]], look: Styles, *, metric: str, chance: float | None) -> str:
+    """A metric over the fraction of training patients, with a band for its interval."""
 
     def paint(axes: Axes) -> None:
-        shares = sorted({share for points in methods.values() for share in points})
+        fractions = sorted({fraction for points in methods.values() for fraction in points})
         for name, points in methods.items():
             x = sorted(points)
-            axes.plot(x, [points[share].value for share in x], **_line(look[name], 1.6), marker=look[name].marker)
-            low, high = zip(*((points[share].low, points[share].high) for share in x), strict=True)
+            axes.plot(x, [points[fraction].value for fraction in x], **_line(look[name], 1.6), marker=look[name].marker)
+            low, high = zip(*((points[fraction].low, points[fraction].high) for fraction in x), strict=True)
             axes.fill_between(x, low, high, color=look[name].colour, alpha=0.13, linewidth=0)
         if chance is not None:
             axes.axhline(chance, color=GRAY, linewidth=0.8, linestyle=":")
-        axes.set(xscale="log", xlabel="training patients", ylabel=figure)
-        axes.set_xticks(shares, [f"{100 * share:g}%" for share in shares])
+        axes.set(xscale="log", xlabel="training patients", ylabel=metric)
+        axes.set_xticks(fractions, [f"{100 * fraction:g}%" for fraction in fractions])
         axes.set_xticks([], minor=True)
 
     legend = [*_methods(methods, look, marked=True), *([] if chance is None else [_dotted("chance")])]
@@ -134,32 +144,32 @@ def efficiency(methods: Mapping[str, Mapping[float, Point]], look: Styles, *, fi
 
 
 @_styled
-def forest(rows: Rows, look: Styles, *, chance: Mapping[str, float], dotted: str = "chance", unit: str = "%") -> str:
-    """A row a figure, a point with its interval a method; a dotted tick where chance, or what ``dotted`` says, is."""
-    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+def forest(lines: Lines, look: Styles, *, chance: Mapping[str, float], dotted: str = "chance", unit: str = "%") -> str:
+    """A point with its interval a method, on a line a metric; a dotted tick at chance, or at what ``dotted`` says."""
+    names = list(dict.fromkeys(name for line in lines.values() for name in line))
     step = 0.8 / len(names)
 
     def paint(axes: Axes) -> None:
-        for y, (label, row) in enumerate(rows.items()):
-            for name, point in row.items():
+        for y, (label, line) in enumerate(lines.items()):
+            for name, point in line.items():
                 at = y + (names.index(name) - (len(names) - 1) / 2) * step
                 axes.plot(point[1:], [at, at], **_line(look[name], 1.6))
                 axes.plot([point.value], [at], look[name].marker, color=look[name].colour, markersize=5)
             if label in chance:
                 axes.plot([chance[label]] * 2, [y - 0.45, y + 0.45], color=GRAY, linestyle=":")
-        axes.set_yticks(range(len(rows)), [_short(label) for label in rows])
-        axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=unit)
+        axes.set_yticks(range(len(lines)), [_short(label) for label in lines])
+        axes.set(ylim=(len(lines) - 0.5, -0.5), xlabel=unit)
         axes.grid(visible=False, axis="y")
 
     legend = [*_methods(names, look, marked=True), *([_dotted(dotted)] if chance else [])]
-    return _svg(paint, (5.4, 0.9 + len(rows) * max(0.26, 0.13 * len(names))), legend)
+    return _svg(paint, (5.4, 0.9 + len(lines) * max(0.26, 0.13 * len(names))), legend)
 
 
 @_styled
 def bars(
-    groups: Rows, look: Styles, *, axis: str, chance: Mapping[str, float], shuffled: Mapping[str, Mapping[str, float]]
+    groups: Lines, look: Styles, *, axis: str, chance: Mapping[str, float], shuffled: Mapping[str, Mapping[str, float]]
 ) -> str:
-    """A group of bars a figure: chance, then each method, crossed by a line where its exchanged images stand."""
+    """A group of bars a metric: chance, then each method, crossed by a line at its value with shuffled images."""
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
     width = 0.84 / (1 + len(names))
 
@@ -180,7 +190,7 @@ def bars(
 
     marks = [(look[name].colour, _short(name)) for name in names] + [("#bbbbbb", "chance")]
     legend = [Rectangle((0, 0), 1, 1, color=colour, label=label) for colour, label in marks]
-    return _svg(paint, (3.5, 2.6), [*legend, _dotted("images exchanged", "#222222")])
+    return _svg(paint, (3.5, 2.6), [*legend, _dotted("shuffled", "#222222")])
 
 
 @_styled
@@ -229,15 +239,6 @@ def _each(runs: Runs) -> list[tuple[str, Scored, float]]:
     return [(name, run, 1.5 if len(scored) == 1 else 0.8) for name, scored in runs.items() for run in scored]
 
 
-def _counts(run: Scored) -> tuple[np.ndarray, np.ndarray]:
-    """True and false positives at each distinct threshold, from none called positive to all."""
-    order = np.argsort(-run.score, kind="stable")
-    positive = run.target[order] > 0
-    last = np.append(np.flatnonzero(np.diff(run.score[order])), len(order) - 1)
-    true, false = (np.append(0, np.cumsum(hits)[last]) for hits in (positive, ~positive))
-    return true, false
-
-
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Without the points that lie within half a percent of the one before: a screen cannot show them."""
     moved = np.diff(np.round(2 * np.stack([x, y])), axis=1).any(0)
@@ -250,7 +251,7 @@ def _line(style: Style, width: float) -> dict[str, Any]:
 
 
 def _short(name: str) -> str:
-    """The end counts as well: it tells runs apart."""
+    """With its end: that is where the names of runs differ."""
     half = LONGEST_NAME // 2
     return name if len(name) <= LONGEST_NAME else f"{name[:half]}…{name[1 - half :]}"
 
@@ -275,9 +276,19 @@ def _svg(paint: Callable[[Axes], None], size: tuple[float, float], legend: Seque
     figure = Figure((size[0], size[1] + 0.18 * len(legend)), layout="constrained")
     paint(figure.subplots())
     figure.legend(handles=legend, loc="outside lower center", fontsize=8, labelspacing=0.2, borderpad=0)
+    for text in figure.findobj(Text):
+        if any(ord(letter) >= EAST_ASIAN for letter in text.get_text()):
+            text.set_fontfamily(["DejaVu Sans", *_installed(), "sans-serif"])
     file = BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's browser has a font, even if we have none
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     return _uri("image/svg+xml", file.getvalue())
+
+
+def _installed() -> list[str]:
+    found = set(font_manager.get_font_names())
+    return [name for name in EAST_ASIAN_FONTS if name in found]
 
 
 def _png(image: np.ndarray, paint: Callable[[Axes], None]) -> str:

@@ -1,4 +1,4 @@
-"""Results files, read and put together where they may stand in one table."""
+"""Results, grouped into those that can stand in one table."""
 
 import zipfile
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Entry(NamedTuple):
 
 
 class Group(NamedTuple):
-    """One task in one mode on the same test images: method -> share of the training patients -> results."""
+    """One task in one mode on the same test images: method -> fraction of the training patients -> results."""
 
     task: str
     mode: Mode
@@ -43,16 +43,16 @@ class Group(NamedTuple):
 
     @property
     def entries(self) -> list[Entry]:
-        return [entry for shares in self.methods.values() for entry in shares.values()]
+        return [entry for fractions in self.methods.values() for entry in fractions.values()]
 
     @property
-    def shares(self) -> list[float]:
-        return sorted({share for shares in self.methods.values() for share in shares})
+    def fractions(self) -> list[float]:
+        return sorted({fraction for fractions in self.methods.values() for fraction in fractions})
 
     @property
-    def figures(self) -> list[str]:
+    def metrics(self) -> list[str]:
         """Every metric that any of the results has, the main one first."""
-        every = list(dict.fromkeys(metric for entry in self.entries for metric in entry.results.metrics))
+        every = dict.fromkeys(metric for entry in self.entries for metric in entry.results.metrics)
         main = self.kind.main_metric(self.mode)
         return sorted(every, key=lambda metric: metric != main)
 
@@ -70,25 +70,28 @@ class Group(NamedTuple):
     def title(self) -> str:
         return f"{self.kind.title} on {self.data['name']}{', mode paper' if self.mode == 'paper' else ''}"
 
-    def at(self, share: float) -> dict[str, Entry]:
-        return {name: shares[share] for name, shares in self.methods.items() if share in shares}
+    def at(self, fraction: float) -> dict[str, Entry]:
+        return {name: fractions[fraction] for name, fractions in self.methods.items() if fraction in fractions}
 
-    def estimates(self, figure: str, share: float) -> dict[str, Estimate]:
-        """Of the methods that were measured in this figure at this share."""
-        found = {name: entry.results.metrics.get(figure) for name, entry in self.at(share).items()}
+    def estimates(self, metric: str, fraction: float) -> dict[str, Estimate]:
+        """Of the methods that have this metric at this fraction."""
+        found = {name: entry.results.metrics.get(metric) for name, entry in self.at(fraction).items()}
         return {name: estimate for name, estimate in found.items() if estimate}
 
-    def chance(self, figure: str) -> float | None:
+    def chance(self, metric: str) -> float | None:
         """It depends on the test images alone."""
-        found = (entry.results.metrics.get(figure) for entry in self.entries)
+        found = (entry.results.metrics.get(metric) for entry in self.entries)
         return next((each.chance for each in found if each and each.chance is not None), None)
 
 
 def read_groups(paths: Sequence[Path]) -> list[Group]:
-    """In the order of the tasks, then of the paths. UserError where two results would share a cell."""
+    return group_entries([Entry(path, _read(path)) for path in paths])
+
+
+def group_entries(entries: Sequence[Entry]) -> list[Group]:
+    """In the order of the tasks, then of the entries. UserError where two results would share a cell."""
     together: dict[tuple[Any, ...], list[Entry]] = {}
-    for path in paths:
-        entry = Entry(path, _read(path))
+    for entry in entries:
         data = entry.results.data
         key = (entry.results.task, *(data[name] for name in DATA[1:]), entry.results.mode)
         together.setdefault(key, []).append(entry)
@@ -111,7 +114,7 @@ def _read(path: Path) -> Results:
     if missing:
         raise UserError(f"{path} does not say the {missing[0]} of its data: evaluate again")
     if not results.metrics:
-        raise UserError(f"{path} holds no figures: evaluate again")
+        raise UserError(f"{path} holds no metrics: evaluate again")
     return results
 
 
@@ -119,19 +122,19 @@ def _group(entries: list[Entry]) -> Group:
     first = entries[0].results
     methods: dict[str, dict[float, Entry]] = {}
     for entry, name in zip(entries, _names(entries), strict=True):
-        shares = methods.setdefault(name, {})
-        share = entry.results.fraction
-        if share in shares:
+        fractions = methods.setdefault(name, {})
+        fraction = entry.results.fraction
+        if fraction in fractions:
             raise UserError(
-                f"{shares[share].path} and {entry.path} are both {first.task} of {name} on {first.data['name']} at "
-                f"{100 * share:g}%: leave one out, or evaluate it with another --name"
+                f"{fractions[fraction].path} and {entry.path} are both {first.task} of {name} on {first.data['name']} "
+                f"at {100 * fraction:g}%: give one of them, or evaluate one with another --name"
             )
-        shares[share] = entry
+        fractions[fraction] = entry
     return Group(first.task, first.mode, first.data, methods)
 
 
 def _names(entries: list[Entry]) -> list[str]:
-    """The models' names, told apart by those settings that differ where everything else agrees."""
+    """The models' names, with those settings that differ where everything else agrees."""
     alike: dict[tuple[str, float], list[Results]] = {}
     for entry in entries:
         alike.setdefault((entry.results.model, entry.results.fraction), []).append(entry.results)
@@ -142,6 +145,6 @@ def _names(entries: list[Entry]) -> list[str]:
         differing[model] = list(dict.fromkeys([*differing.get(model, []), *found]))
     names = []
     for _, results in entries:
-        told = ", ".join(f"{key} {results.settings.get(key)}" for key in differing[results.model])
-        names.append(f"{results.model} ({told})" if told else results.model)
+        settings = ", ".join(f"{key} {results.settings.get(key)}" for key in differing[results.model])
+        names.append(f"{results.model} ({settings})" if settings else results.model)
     return names

@@ -2,58 +2,28 @@
 
 from collections.abc import Sequence
 
+import pandas as pd
+
 from imitate.report.groups import Entry, Group
 from imitate.report.tables import headlines, label
 from imitate.tasks.base import Estimate
 
 
 def markdown(groups: Sequence[Group]) -> str:
-    """A section a group: figures as rows, chance and the methods as columns, in percent with 95% intervals."""
+    """A section a group: metrics as lines, chance and the methods as columns, in percent with 95% intervals."""
     return "\n".join(_section(group) for group in groups)
 
 
-def _section(group: Group) -> str:
-    data, methods = group.data, list(group.methods)
-    columns = [(name, share) for share in group.shares for name in methods if share in group.methods[name]]
-    heads = [name if share == 1 else f"{name}, {100 * share:g}%" for name, share in columns]
-    lines = [
-        f"### {group.title}",
-        "",
-        f"{data['images']:,} images of {data['patients']:,} patients, split {data['split']}; in percent, with 95% "
-        f"intervals over seeds and patients; {_seeds(group)}.",
-        "",
-        _row(["", "chance", *heads]),
-        _row(["---", *["---:"] * (1 + len(heads))]),
-    ]
-    for figure in _figures(group):
-        cells = [group.estimates(figure, share).get(name) for name, share in columns]
-        level = group.chance(figure)
-        lines.append(_row([label(figure), "" if level is None else f"{100 * level:.1f}", *map(_cell, cells)]))
-    return "\n".join([*lines, ""])
+def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Cells are written as they are; the first column is aligned to the left, the others to the right."""
+    safe = [[cell.replace("|", "∣") for cell in line] for line in (head, *lines)]
+    align = ("left", *["right"] * (len(head) - 1))
+    frame = pd.DataFrame(safe[1:], columns=safe[0])
+    return str(frame.to_markdown(index=False, disable_numparse=True, colalign=align))
 
 
-def _figures(group: Group) -> list[str]:
-    """The headlines, what belongs beside them, and the classes of the main figure that are defined."""
-    chosen = headlines(group)
-    for figure in group.figures:
-        base, *rest = figure.split("/")
-        beside = base in group.kind.also and rest[:1] == ["both"]
-        defined = any(entry.results.metrics[figure].value is not None for entry in _having(group, figure))
-        if (beside or base == group.figures[0]) and rest and defined and figure not in chosen:
-            chosen.append(figure)
-    return chosen
-
-
-def _having(group: Group, figure: str) -> list[Entry]:
-    return [entry for entry in group.entries if figure in entry.results.metrics]
-
-
-def _seeds(group: Group) -> str:
-    counts = sorted({len(entry.results.seeds) for entry in group.entries})
-    return f"{' or '.join(map(str, counts))} seed{'' if counts == [1] else 's'}"
-
-
-def _cell(estimate: Estimate | None) -> str:
+def percent(estimate: Estimate | None) -> str:
+    """With its 95% interval, where it has one."""
     if estimate is None or estimate.value is None:
         return "–"
     if estimate.low is None or estimate.high is None:
@@ -61,5 +31,38 @@ def _cell(estimate: Estimate | None) -> str:
     return f"{100 * estimate.value:.1f} ({100 * estimate.low:.1f}–{100 * estimate.high:.1f})"
 
 
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '∣') for cell in cells)} |"
+def _section(group: Group) -> str:
+    data, methods = group.data, list(group.methods)
+    columns = [(name, fraction) for fraction in group.fractions for name in methods if fraction in group.methods[name]]
+    heads = [name if fraction == 1 else f"{name}, {100 * fraction:g}%" for name, fraction in columns]
+    lines = []
+    for metric in _metrics(group):
+        cells = [percent(group.estimates(metric, fraction).get(name)) for name, fraction in columns]
+        level = group.chance(metric)
+        lines.append([label(metric), "" if level is None else f"{100 * level:.1f}", *cells])
+    where = (
+        f"{data['images']:,} images of {data['patients']:,} patients, split {data['split']}; in percent, with 95% "
+        f"intervals over seeds and patients; {_seeds(group)}."
+    )
+    return f"### {group.title}\n\n{where}\n\n{markdown_table(['', 'chance', *heads], lines)}\n"
+
+
+def _metrics(group: Group) -> list[str]:
+    """The headlines, what belongs beside them, and the classes of the main metric that are defined."""
+    chosen = headlines(group)
+    for metric in group.metrics:
+        base, *rest = metric.split("/")
+        beside = base in group.kind.also and rest[:1] == ["both"]
+        defined = any(entry.results.metrics[metric].value is not None for entry in _having(group, metric))
+        if (beside or base == group.metrics[0]) and rest and defined and metric not in chosen:
+            chosen.append(metric)
+    return chosen
+
+
+def _having(group: Group, metric: str) -> list[Entry]:
+    return [entry for entry in group.entries if metric in entry.results.metrics]
+
+
+def _seeds(group: Group) -> str:
+    counts = sorted({len(entry.results.seeds) for entry in group.entries})
+    return f"{' or '.join(map(str, counts))} seed{'' if counts == [1] else 's'}"

@@ -1,17 +1,20 @@
-"""Groups of results as tables: methods as rows, shares of the training patients as columns, in percent."""
+"""Groups of results as tables: methods as lines, fractions of the training patients as columns, in percent."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from imitate.report.figures import Style, Styles
+from imitate.report.figures import Styles
 from imitate.report.groups import Group
-from imitate.report.page import Html, anchor, details, element, join, note, table
+from imitate.report.page import Cell, Heading, Line, Table, anchor, texts
 from imitate.tasks import find_task, task_names
 from imitate.tasks.base import Estimate
 
 WAYS = {"image-to-text": "image → text", "text-to-image": "text → image"}
-PAPER = "Mode paper keeps the sizes and quirks of published tables, to stand beside them: never compare it with clean."
-LACKING = "Acquisition alone lifts a probe well above chance. To see what was learned, add the baselines"
+PAPER = "Mode paper reproduces the sizes and quirks of published tables; never compare it with mode clean."
+LACKING = "How images were acquired lifts a probe well above chance. To see what was learned, add the baselines"
+RESAMPLES = "of the resamples"  # in a note: how often an interval lacks a metric
+FEW = "since they have few positive test images"
 
 
 @cache
@@ -22,12 +25,12 @@ def _names() -> Mapping[str, str]:
 
 def two_ways(group: Group) -> bool:
     """Whether its metrics are of two directions, as those of retrieval are."""
-    return any(metric.rpartition("/")[2] in WAYS for metric in group.figures)
+    return any(metric.rpartition("/")[2] in WAYS for metric in group.metrics)
 
 
-def label(figure: str) -> str:
+def label(metric: str) -> str:
     """What a table calls a metric such as ``auroc/Edema``."""
-    base, *parts = figure.split("/")
+    base, *parts = metric.split("/")
     named = _names().get(base, base.replace("recall@", "R@").replace("precision@", "P@"))
     if base == "froc" and parts:
         parts = [f"{parts[0]} false positives an image"]
@@ -35,113 +38,117 @@ def label(figure: str) -> str:
 
 
 def headlines(group: Group) -> list[str]:
-    """The figures of the first table: the main one, then those that it must be read beside."""
-    main, *others = group.figures
-    quoted = [figure for each in group.published for row in each.rows.values() for figure in row]
-    chosen = [figure for figure in dict.fromkeys([*group.kind.beside, *quoted]) if figure in others]
-    return [main, *sorted(chosen, key=lambda figure: figure.endswith("text-to-image"))]
+    """The metrics of the first table: the main one, then those that it must be read beside."""
+    main, *others = group.metrics
+    quoted = [metric for each in group.published for values in each.rows.values() for metric in values]
+    chosen = [metric for metric in dict.fromkeys([*group.kind.beside, *quoted]) if metric in others]
+    return [main, *sorted(chosen, key=lambda metric: metric.endswith("text-to-image"))]
 
 
-def overview(groups: Sequence[Group], look: Styles) -> Html:
-    """The main figure of every group, each method at its largest share."""
-    rows = []
+def overview(groups: Sequence[Group], look: Styles) -> Table:
+    """The main metric of every group, each method at its largest fraction."""
+    lines = []
     for group in groups:
-        main, share = group.figures[0], group.shares[-1]
-        cells = _cells(group, main, share, list(look))
-        link = element("a", group.title, href=f"#{anchor_of(group)}")
-        small = element("small", f" {label(main)}{at_share(group, share)}")
-        rows.append((join([link, small]), [_percent(group.chance(main)), *cells]))
-    return table("Main figures, % with 95% intervals", _beside_chance(list(look), look), rows, corner="task and data")
+        main, fraction = group.metrics[0], group.fractions[-1]
+        cells = [Cell(_percent(group.chance(main))), *_cells(group, main, fraction, list(look))]
+        small = f"{label(main)}{at_fraction(group, fraction)}"
+        lines.append(Line(group.title, cells, link=anchor_of(group), small=small))
+    return Table("Main metrics, % with 95% intervals", _beside_chance(list(look), look), lines, corner="task and data")
 
 
-def sources(groups: Sequence[Group]) -> Html:
+def sources(groups: Sequence[Group]) -> Table:
     """What was measured on."""
     fields = ("source", "fingerprint", "split", "images", "patients")
     seen = {(group.data["name"], *(group.data.get(field, "") for field in fields)) for group in groups}
-    rows = [
-        (name, [source, str(fingerprint)[:8], split, f"{images:,}", f"{patients:,}"])
+    lines = [
+        Line(name, texts([source, str(fingerprint)[:8], split, f"{images:,}", f"{patients:,}"]))
         for name, source, fingerprint, split, images, patients in sorted(seen)
     ]
-    return table("Test data", dict.fromkeys(fields, ()), rows, corner="data set")
+    return Table("Test data", [Heading(field) for field in fields], lines, corner="data set")
 
 
-def main_table(group: Group, look: Styles) -> Html:
-    """Methods against shares of the training patients, for each headline figure; below them the levels of chance."""
-    chosen, shares = headlines(group), group.shares
+def main_table(group: Group, look: Styles) -> Table:
+    """Methods against fractions of the training patients, for each headline metric; below them the levels of chance."""
+    chosen, fractions = headlines(group), group.fractions
     columns: dict[str, list[str]] = {}
-    for figure in chosen:
+    for metric in chosen:
         if two_ways(group):
-            name, *parts = label(figure).split(" · ")
+            name, *parts = label(metric).split(" · ")
             columns.setdefault(parts[-1] if parts else name, []).extend([name] if parts else [])
         else:
-            columns[label(figure)] = [f"{100 * share:g}%" for share in shares] if len(shares) > 1 else []
-    cells = [_cells(group, figure, share, list(group.methods)) for figure in chosen for share in shares]
-    rows: list[tuple[str, Sequence[str]]] = [
-        (key(name, look[name]), row) for name, row in zip(group.methods, zip(*cells, strict=True), strict=True)
+            columns[label(metric)] = [f"{100 * fraction:g}%" for fraction in fractions] if len(fractions) > 1 else []
+    cells = [_cells(group, metric, fraction, list(group.methods)) for metric in chosen for fraction in fractions]
+    lines = [
+        Line(name, line, colour=look[name].colour)
+        for name, line in zip(group.methods, zip(*cells, strict=True), strict=True)
     ]
     for name, levels in _levels(group, chosen):
-        rows.append((element("em", name), [element("em", level) for level in levels for _ in shares]))
-    rows += _published(group, chosen)
-    share = "" if len(shares) > 1 else at_share(group, shares[0])
-    return table(f"Main figures, % with 95% intervals{share}", columns, rows, corner="method")
+        lines.append(Line(name, texts([level for level in levels for _ in fractions]), kind="level"))
+    lines += _published(group, chosen)
+    where = "" if len(fractions) > 1 else at_fraction(group, fractions[0])
+    headings = [Heading(text, parts) for text, parts in columns.items()]
+    return Table(f"Main metrics, % with 95% intervals{where}", headings, lines, corner="method")
 
 
-def all_figures(group: Group, look: Styles) -> Html:
-    """Every figure, also those of single classes, folded; a table a share."""
+def all_metrics(group: Group, look: Styles) -> list[Table]:
+    """Every metric, also those of single classes; a table a fraction."""
     tables = []
-    for share in reversed(group.shares):
-        found = group.at(share)
-        rows = [
-            (label(figure), [_percent(group.chance(figure)), *_cells(group, figure, share, list(found))])
-            for figure in group.figures
+    for fraction in reversed(group.fractions):
+        found = list(group.at(fraction))
+        lines = [
+            Line(label(metric), [Cell(_percent(group.chance(metric))), *_cells(group, metric, fraction, found)])
+            for metric in group.metrics
         ]
-        caption = f"All figures{at_share(group, share)}"
-        tables.append(table(caption, _beside_chance(list(found), look), rows, corner="figure, %"))
-    others = [figure for figure in group.figures if figure not in headlines(group)]
-    return details("All figures", *tables, *_told(group, others))
+        caption = f"All metrics{at_fraction(group, fraction)}"
+        tables.append(Table(caption, _beside_chance(found, look), lines, corner="metric, %"))
+    return tables
 
 
-def notes(group: Group) -> list[Html]:
-    """What a reader must know to read the tables of this group."""
+def notes(group: Group) -> list[str]:
+    """What a reader must know to read the main table of this group."""
     written = []
     if group.kind.about_chance:
-        written.append(note(group.kind.about_chance))
+        written.append(group.kind.about_chance)
     if missing := _missing_baselines(group):
-        written.append(note(f"{LACKING} {' and '.join(missing)}: imitate evaluate --beside {' '.join(missing)}."))
+        written.append(f"{LACKING} {' and '.join(missing)}: imitate evaluate --beside {' '.join(missing)}.")
     for each in group.published:
-        told = f"{each.source}{f' ({each.note})' if each.note else ''}"
-        written.append(note(f"Rows marked published were not measured here: they are quoted from {told}."))
+        quoted = f"{each.source}{f' ({each.note})' if each.note else ''}"
+        written.append(f"Methods marked published were not measured here: their values are quoted from {quoted}.")
     if group.mode == "paper":
-        written.append(note(PAPER))
-    return [*written, *_told(group, headlines(group))]
+        written.append(PAPER)
+    found = _notes_by_text(group)
+    written += [_note(text, where) for text, where in found.items() if RESAMPLES not in text]
+    if any(RESAMPLES in text for text in found):
+        written.append(f"Some metrics are undefined in some of the resamples, {FEW}: see All metrics.")
+    return written
 
 
-def runs(group: Group) -> Html:
-    """Where the figures come from, folded: a row a results file."""
-    columns = dict.fromkeys(["method", "patients used", "seeds", "mode", "seconds", "settings", "versions"], ())
-    rows = []
-    for name, shares in group.methods.items():
-        for share, (path, results) in sorted(shares.items()):
-            cells = [name, f"{100 * share:g}%", str(len(results.seeds)), results.mode, f"{results.seconds:,.0f}"]
+def all_notes(group: Group) -> list[str]:
+    """The notes on resamples, in the order of how many they are."""
+    found = {text: where for text, where in _notes_by_text(group).items() if RESAMPLES in text}
+    return [_note(text, found[text]) for text in sorted(found, key=lambda text: -_number(text))]
+
+
+def runs(group: Group) -> Table:
+    """Where the values come from: a line a results file."""
+    columns = ["method", "patients used", "seeds", "mode", "seconds", "settings", "versions"]
+    lines = []
+    for name, fractions in group.methods.items():
+        for fraction, (path, results) in sorted(fractions.items()):
+            cells = [name, f"{100 * fraction:g}%", str(len(results.seeds)), results.mode, f"{results.seconds:,.0f}"]
             settings = "; ".join(f"{key} {_setting(value)}" for key, value in results.settings.items())
             versions = "; ".join(f"{package} {version}" for package, version in results.versions.items())
-            rows.append((path.name, [*cells, settings, versions]))
-    return details("Runs and settings", table("Runs and settings", columns, rows, corner="file", class_="runs"))
-
-
-def key(name: str, style: Style) -> Html:
-    """A method's name beside its mark in the figures."""
-    mark = element("span", "●", class_="mark", style=f"color: {style.colour}", aria_hidden="true")
-    return join([mark, f"\N{NO-BREAK SPACE}{name}"])
+            lines.append(Line(path.name, texts([*cells, settings, versions])))
+    return Table("Runs and settings", [Heading(text) for text in columns], lines, corner="file", kind="runs")
 
 
 def trained(group: Group) -> bool:
     return group.kind.trains
 
 
-def at_share(group: Group, share: float) -> str:
+def at_fraction(group: Group, fraction: float) -> str:
     """Nothing for a task that trains nothing."""
-    return f" at {100 * share:g}% of the training patients" if trained(group) else ""
+    return f" at {100 * fraction:g}% of the training patients" if trained(group) else ""
 
 
 def anchor_of(group: Group) -> str:
@@ -151,31 +158,44 @@ def anchor_of(group: Group) -> str:
     )
 
 
-def _beside_chance(names: Sequence[str], look: Styles) -> dict[str, Sequence[str]]:
-    return dict.fromkeys(["chance", *(key(name, look[name]) for name in names)], ())
+def _beside_chance(names: Sequence[str], look: Styles) -> list[Heading]:
+    return [Heading("chance"), *(Heading(name, colour=look[name].colour) for name in names)]
 
 
-def _told(group: Group, figures: Sequence[str]) -> list[Html]:
-    """The notes on these figures, each once, with the methods that it concerns if that isn't all of them."""
-    told: dict[str, list[str]] = {}
-    for figure in figures:
-        for name, shares in group.methods.items():
-            for share, (_, results) in shares.items():
-                if figure in results.metrics and results.metrics[figure].note:
-                    words = f"{label(figure)}: {results.metrics[figure].note}"
-                    told.setdefault(words, []).append(f"{name}{at_share(group, share)}")
+def _notes_by_text(group: Group) -> dict[str, dict[str, list[str]]]:
+    """Each note once: its text, the metrics that it concerns, and of which results."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for metric in group.metrics:
+        for name, fractions in group.methods.items():
+            for fraction, (_, results) in fractions.items():
+                estimate = results.metrics.get(metric)
+                for text in estimate.note.split("; ") if estimate and estimate.note else []:
+                    where = found.setdefault(text, {}).setdefault(label(metric), [])
+                    where.append(f"{name}{at_fraction(group, fraction)}")
     every = len(group.entries)
-    return [note(words if len(on) == every else f"{words} ({'; '.join(on)})") for words, on in told.items()]
+    return {
+        text: {metric: [] if len(names) == every else names for metric, names in where.items()}
+        for text, where in found.items()
+    }
 
 
-def _cells(group: Group, figure: str, share: float, names: Sequence[str]) -> list[Html]:
-    found = group.estimates(figure, share)
-    best = _best(found, larger_is_better=group.kind.larger_is_better.get(figure, True))
+def _note(text: str, where: dict[str, list[str]]) -> str:
+    concerned = (f"{metric} ({', '.join(names)})" if names else metric for metric, names in where.items())
+    return f"{', '.join(concerned)}: {text}"
+
+
+def _number(text: str) -> float:
+    return max((float(each) for each in re.findall(r"([\d.]+)%", text)), default=0.0)
+
+
+def _cells(group: Group, metric: str, fraction: float, names: Sequence[str]) -> list[Cell]:
+    found = group.estimates(metric, fraction)
+    best = _best(found, larger_is_better=group.kind.larger_is_better.get(metric, True))
     return [_cell(found.get(name), bold=name == best) for name in names]
 
 
 def _best(found: dict[str, Estimate], *, larger_is_better: bool) -> str | None:
-    """The best method, where its interval leaves out the value of the next; None where none is so clear."""
+    """The best method, where its interval excludes the value of the next; None where none is so clear."""
     sign = 1 if larger_is_better else -1
     ranked = sorted(((sign * each.value, name) for name, each in found.items() if each.value is not None), reverse=True)
     if len(ranked) < 2:
@@ -185,11 +205,11 @@ def _best(found: dict[str, Estimate], *, larger_is_better: bool) -> str | None:
     return best if ends and min(ends) > runner_up else None
 
 
-def _levels(group: Group, figures: list[str]) -> list[tuple[str, list[str]]]:
-    levels = {"chance": [group.chance(figure) for figure in figures]}
-    for name, entry in group.at(group.shares[-1]).items():
-        found = (entry.results.metrics.get(figure) for figure in figures)
-        levels[f"{name}, images exchanged"] = [estimate.shuffled if estimate else None for estimate in found]
+def _levels(group: Group, metrics: list[str]) -> list[tuple[str, list[str]]]:
+    levels = {"chance": [group.chance(metric) for metric in metrics]}
+    for name, entry in group.at(group.fractions[-1]).items():
+        found = (entry.results.metrics.get(metric) for metric in metrics)
+        levels[f"{name}, shuffled"] = [estimate.shuffled if estimate else None for estimate in found]
     return [
         (name, [_percent(level) for level in each])
         for name, each in levels.items()
@@ -198,34 +218,31 @@ def _levels(group: Group, figures: list[str]) -> list[tuple[str, list[str]]]:
 
 
 def _missing_baselines(group: Group) -> list[str]:
-    """The baselines that the table lacks."""
+    """Those that a probe's table lacks."""
     seen = {name for entry in group.entries for name in entry.results.encoders}
     return [name for name in group.kind.baselines if name not in seen]
 
 
-def _published(group: Group, figures: Sequence[str]) -> list[tuple[str, Sequence[str]]]:
-    """Rows of what others printed, at the shares of the table."""
-    rows: list[tuple[str, Sequence[str]]] = []
+def _published(group: Group, metrics: Sequence[str]) -> list[Line]:
+    """What others printed, at the fractions of the table."""
+    lines = []
     for each in group.published:
         for method, quoted in each.rows.items():
             cells = []
-            for figure in figures:
-                values = dict(zip(each.shares, quoted.get(figure, ()), strict=False))
-                found = (values.get(share) for share in group.shares)
-                cells += [element("em", "–" if value is None else f"{value:.1f}") for value in found]
-            rows.append((element("em", f"{method}, published", class_="published"), cells))
-    return rows
+            for metric in metrics:
+                values = dict(zip(each.shares, quoted.get(metric, ()), strict=False))
+                found = (values.get(fraction) for fraction in group.fractions)
+                cells += ["–" if value is None else f"{value:.1f}" for value in found]
+            lines.append(Line(f"{method}, published", texts(cells), kind="published"))
+    return lines
 
 
-def _cell(estimate: Estimate | None, *, bold: bool) -> Html:
-    if estimate is None:
-        return Html("–")
-    if estimate.value is None:
-        return Html("undefined")
-    value = element("strong" if bold else "span", _percent(estimate.value))
+def _cell(estimate: Estimate | None, *, bold: bool) -> Cell:
+    if estimate is None or estimate.value is None:
+        return Cell("–" if estimate is None else "undefined")
     if estimate.low is None or estimate.high is None:
-        return value
-    return join([value, " ", element("small", f"{_percent(estimate.low)}–{_percent(estimate.high)}")])
+        return Cell(_percent(estimate.value), bold=bold)
+    return Cell(_percent(estimate.value), f"{_percent(estimate.low)}–{_percent(estimate.high)}", bold=bold)
 
 
 def _percent(value: float | None) -> str:

@@ -1,0 +1,194 @@
+"""Write every table and plot of the studies, from their folders in docs/results: `make results`.
+
+    python experiments/results.py            (writes tables.md and a forest plot of each family into each folder,
+                                              and the marked blocks of README.md and docs/*.md)
+    python experiments/results.py --check    (writes nothing; fails where one of them is out of date)
+
+``<!-- results: NAME -->`` and ``<!-- end -->`` enclose what is written into a page; BLOCKS says what each name is.
+"""
+
+import argparse
+import logging
+import re
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import tables
+from imitate.errors import UserError
+from imitate.report.markdown import markdown_table
+from layout import Folder, digest, read_folder
+from study import ROOT
+from tables import Line
+
+log = logging.getLogger("study")
+RESULTS = ROOT / "docs/results"
+PAGES = ("README.md", "docs/results.md")
+PATTERN = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PAIRED = ("untrained", "IMITATE", "CLIP", "ConVIRT", "M-FLAG")
+IMAGES = ("untrained", "24x24 pixels", "IMITATE", "CLIP", "ConVIRT", "SimCLR", "M-FLAG")
+CLASSES = {  # of Open-i's validation images, with at least ten positive ones
+    "Atelectasis": "Atelectasis (25 images)",
+    "Cardiomegaly": "Cardiomegaly (36)",
+    "Effusion": "Effusion (12)",
+    "normal": "normal (143)",
+}
+ABLATIONS = {
+    "views as published": "augmentation as published",
+    "without multi-level branch": "without multi-level branch",
+    "without clinical prior": "without clinical prior",
+    "without visual-visual terms": "without visual-visual terms",
+    "whole report on both branches": "whole report on both branches",
+    "sections swapped": "sections swapped",
+    "stronger prior": "stronger prior",
+    "level 4": "level 4 only",
+}
+
+
+def auroc(task: str) -> list[Line]:
+    """The macro average over the classes of Open-i, and each of them."""
+    return [Line("macro over these four", task), *(Line(text, task, f"auroc/{name}") for name, text in CLASSES.items())]
+
+
+def recalls() -> list[Line]:
+    ways = {"image-to-text": "image → text", "text-to-image": "text → image"}
+    found = []
+    for way, words in ways.items():
+        kinds = {f"R@{k}": f"recall@{k}" for k in ((1, 5, 10) if way == "image-to-text" else (10,))}
+        kinds |= {"percentile rank": "percentile", "class P@5": "precision@5"}
+        lines = [Line(text, "retrieval", f"{metric}/both/{way}") for text, metric in kinds.items()]
+        found += [lines[0]._replace(text=f"{lines[0].text}, {words}"), *lines[1:]]
+    return found
+
+
+def fractions(text: str, task: str) -> list[Line]:
+    return [
+        Line(f"{text}, {100 * fraction:g}% of the patients", task, fraction=fraction) for fraction in (1.0, 0.1, 0.01)
+    ]
+
+
+README_METHODS = ("untrained", "24x24 pixels", "IMITATE", "CLIP", "ConVIRT")
+README = [
+    Line("retrieval, R@10 image → text", "retrieval", "recall@10/both/image-to-text"),
+    Line("zero-shot, AUROC", "zero-shot"),
+    Line("linear probe on Open-i, AUROC", "probe-open-i"),
+    Line("linear probe on ChestX-ray14, AUROC", "probe-chestxray14"),
+]
+SYNTHETIC = [
+    Line("retrieval, mean recall", "retrieval"),
+    Line("zero-shot, AUROC", "zero-shot"),
+    *fractions("linear probe, AUROC", "probe"),
+    *fractions("fine-tuned, AUROC", "fine-tuned"),
+    *fractions("segmentation, Dice", "segmentation"),
+    *fractions("detection, mAP", "detection"),
+]
+SMALL = [
+    Line("zero-shot, AUROC", "zero-shot"),
+    Line("linear probe, AUROC", "probe"),
+    Line("linear probe, 10% of the patients", "probe", fraction=0.1),
+]
+PROTOTYPE = [  # a throwaway program that came before this one, and what it reached
+    (
+        "12.7 (direction unknown, chance 3.5)",
+        "IMITATE",
+        Line("R@10, image → text", "retrieval", "recall@10/both/image-to-text"),
+    ),
+    ("85", "IMITATE", Line("zero-shot, AUROC, Cardiomegaly", "zero-shot", "auroc/Cardiomegaly")),
+    ("72", "IMITATE", Line("zero-shot, AUROC, Effusion", "zero-shot", "auroc/Effusion")),
+    ("74", "IMITATE", Line("zero-shot, AUROC, Atelectasis", "zero-shot", "auroc/Atelectasis")),
+    ("78", "IMITATE", Line("linear probe, AUROC", "probe-open-i")),
+    ("66", "untrained", Line("linear probe, AUROC, untrained", "probe-open-i")),
+    ("75", "24x24 pixels", Line("linear probe, AUROC, 24x24 pixels", "probe-open-i")),
+]
+COLUMNS = {
+    "retrieval": "mean recall",
+    "zero-shot": "zero-shot",
+    "probe-open-i": "probe Open-i",
+    "probe-chestxray14": "probe ChestX-ray14",
+}
+
+
+def readme(study: Folder) -> str:
+    synthetic = Line("20,000 synthetic pairs: retrieval, mean recall", "retrieval")
+    lines = tables.values(study, README_METHODS, README)
+    lines += tables.values(study_of("synthetic"), README_METHODS, [synthetic])
+    return markdown_table(["", *README_METHODS], lines)
+
+
+def prototype(study: Folder) -> str:
+    lines = [
+        [text, known, here]
+        for known, method, line in PROTOTYPE
+        for text, here in tables.values(study, [method], [line])
+    ]
+    return markdown_table(["", "prototype", "here"], lines)
+
+
+BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder of the study, and its table
+    "readme": ("open_i", readme),
+    "open_i/retrieval": ("open_i", lambda study: tables.metrics(study, PAIRED, recalls(), chance=True)),
+    "open_i/zero-shot": ("open_i", lambda study: tables.metrics(study, PAIRED, auroc("zero-shot"), chance=True)),
+    "open_i/probe": ("open_i", lambda study: tables.metrics(study, IMAGES, auroc("probe-open-i"))),
+    "open_i/chestxray14": ("open_i", lambda study: tables.metrics(study, IMAGES, [Line("macro", "probe-chestxray14")])),
+    "open_i/ablations": ("open_i", lambda study: tables.differences(study, ABLATIONS, COLUMNS)),
+    "open_i/prototype": ("open_i", prototype),
+    "synthetic/tasks": ("synthetic", lambda study: tables.metrics(study, [*PAIRED, "SimCLR"], SYNTHETIC)),
+    "small/tasks": ("small", lambda study: tables.metrics(study, ["untrained", "IMITATE", "CLIP"], SMALL)),
+    "small/tests": ("small", lambda study: tables.tests(study, "baselines")),
+}
+
+
+@cache
+def study_of(name: str) -> Folder:
+    """UserError where its paired tests are of other results than those beside them."""
+    found = read_folder(RESULTS / name)
+    tested = found.about.get("differences", {"of": None})["of"]
+    if tested != digest(RESULTS / name / "results.csv"):
+        raise UserError(f"{RESULTS / name}: the paired tests are of other results: run experiments/compare.py again")
+    return found
+
+
+def fill(page: str) -> str:
+    """The page with every marked block written again."""
+
+    def block(found: re.Match[str]) -> str:
+        if found[2] not in BLOCKS:
+            raise UserError(f"results: {found[2]} is not a block of experiments/results.py: {', '.join(BLOCKS)}")
+        folder, table = BLOCKS[found[2]]
+        return f"{found[1]}{table(study_of(folder))}\n{found[3]}"
+
+    return PATTERN.sub(block, page)
+
+
+def written() -> dict[Path, bytes]:
+    """Every file that the results make, with its content."""
+    files = {ROOT / name: fill((ROOT / name).read_text(encoding="utf-8")).encode() for name in PAGES}
+    for folder in sorted(path.parent for path in RESULTS.glob("*/study.json")):
+        study = study_of(folder.name)
+        files[folder / "tables.md"] = tables.page(study).encode()
+        for family in tables.families(study):
+            files[folder / f"forest-{family}.svg"] = tables.forest(study, family)
+    return files
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        files = written()
+    except UserError as error:
+        log.info("%s", error)
+        return 2
+    changed = [path for path, content in files.items() if not path.is_file() or path.read_bytes() != content]
+    for path in changed:
+        log.info("%s %s", "out of date, run `make results`:" if check else "written:", path.relative_to(ROOT))
+        if not check:
+            path.write_bytes(files[path])
+    return 1 if check and changed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
