@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_a_patient_in_two_splits_is_broken(tmp_path: Path, monkeypatch: pytest.M
 
 def test_every_source_with_expectations_counts_what_it_expects(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that is never counted would warn for ever."""
-    for name in set(SourceName.__args__) - {"synthetic", "table"}:
+    for name in set(get_args(SourceName)) - {"synthetic", "table"}:
         source = dataset(name)
         assert source.expectations
         known = {"records", "images", "patients", "boxes", *source.classes}

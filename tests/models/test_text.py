@@ -1,5 +1,7 @@
 """Both text encoders; the Hugging Face door is tested offline on a tiny BERT written to disk here."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -36,7 +38,7 @@ def texts(n: int = 40) -> list[str]:
 
 @pytest.fixture(scope="module")
 def tiny_bert(tmp_path_factory):
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from transformers import BertConfig, BertModel, BertTokenizerFast  # type: ignore[attr-defined]
 
     folder = tmp_path_factory.mktemp("bert")
     (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
@@ -87,7 +89,7 @@ def test_hugging_face_door(tiny_bert, tmp_path):
 
 
 def test_hugging_face_is_frozen_and_long_reports_are_cut(tiny_bert):
-    encoder = fit_or_load(f"hf:{tiny_bert}", [])
+    encoder: Any = fit_or_load(f"hf:{tiny_bert}", [])
     assert not any(p.requires_grad for p in encoder._model.parameters()) and not encoder._model.training
     assert torch.isfinite(encoder.encode(["opacity " * 1000])).all()
 

@@ -3,6 +3,7 @@ import io
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import numpy as np
@@ -183,7 +184,7 @@ def test_no_telemetry(service, monkeypatch, caplog):
 def test_a_busy_server_says_so_and_goes_on_answering(service, monkeypatch):
     release = threading.Event()
     monkeypatch.setattr(service, "embed_texts", lambda *_: release.wait(60) and [[1.0]])
-    app = create(service)
+    app: Any = create(service)
     app.app.state.worker = worker = Worker(waiting=2)
     with serving(app) as address, ThreadPoolExecutor(2) as threads:
         asking = [
