@@ -11,6 +11,7 @@ from threading import Thread
 
 import pytest
 from browser import chromium, requested, wait
+from needs import need_module
 
 ROOT = Path(__file__).parents[1]
 LOADING = {
@@ -39,7 +40,7 @@ class Loads(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("material", reason="mkdocs-material, of the extra [docs], is not installed")
+    need_module("material", "docs")
     out = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(out)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
