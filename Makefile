@@ -30,7 +30,7 @@ lint: .venv/ready
 	$(BIN)/uv pip check --quiet --python $(BIN)/python
 
 docs: .venv/ready
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 bench: .venv/ready
 	for name in step data retrieval scaling growth quickstart pages; do $(BIN)/python benchmarks/$$name.py || exit 1; done
