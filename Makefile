@@ -4,10 +4,10 @@ BIN := .venv/bin
 
 .PHONY: demo test stress lint docs bench clean
 
-.venv/ready: pyproject.toml constraints.txt hashes.txt
+.venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint hashes.txt --editable '.[dev,docs,serve,faiss]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev,docs,serve,faiss]'
 	touch $@
 
 demo: .venv/ready
