@@ -70,7 +70,7 @@ def _viewer(found: Figures) -> tuple[str, str]:
 
 def _mutants(found: Figures) -> tuple[str, str]:
     killed, total = (sum(each[key] for each in found.values()) for key in ("killed", "mutants"))
-    least = min(each["share"] for each in found.values())
+    least = min(each["fraction"] for each in found.values())
     return (
         f"{total} mutants of {len(found)} files",
         f"{killed} killed ({killed / total:.0%}; {least:.0%} or more in each)",
