@@ -2,12 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test stress lint docs bench results clean
+.PHONY: demo test stress lint format docs bench results clean
 
-.venv/ready: pyproject.toml constraints.txt hashes.txt
+.venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint hashes.txt --editable '.[dev,docs,serve,faiss]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev,docs,serve,faiss]'
 	touch $@
 
 demo: .venv/ready
@@ -29,8 +29,13 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 	$(BIN)/uv pip check --quiet --python $(BIN)/python
 
+format: .venv/ready
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format --quiet .
+	$(BIN)/python docs/wrap.py
+
 docs: .venv/ready
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 bench: .venv/ready
 	for name in step data retrieval scaling growth quickstart pages; do $(BIN)/python benchmarks/$$name.py || exit 1; done

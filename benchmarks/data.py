@@ -12,6 +12,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,7 +106,11 @@ def scaled(folder: Path, *, n: int, shape: tuple[int, int], rounds: int) -> list
             return np.asarray(image)
 
     divisors = [1, 2, 4, 8]
-    seconds = alternate({str(d): lambda d=d: [read(path, d) for path in paths] for d in divisors}, rounds=rounds)
+
+    def every(divisor: int) -> list[np.ndarray]:
+        return [read(path, divisor) for path in paths]
+
+    seconds = alternate({str(divisor): partial(every, divisor) for divisor in divisors}, rounds=rounds)
     whole = [to_prepared(read(path, 1), 256)[0].astype(int) for path in paths]
     rows = []
     for divisor in divisors:
@@ -145,7 +150,8 @@ def texts(*, n: int, layers: int) -> list[Row]:
 
     reports = [report.findings or report.impression or "" for report in (compose(draw_case(1, i)) for i in range(n))]
     fitted: list[LsaTextEncoder] = []
-    rows = [{"encoder": "lsa-256, fitting", "texts": n, "s": timed(lambda: fitted.append(LsaTextEncoder.fit(reports)))}]
+    seconds = timed(lambda: fitted.append(LsaTextEncoder.fit(reports)))
+    rows: list[dict[str, Any]] = [{"encoder": "lsa-256, fitting", "texts": n, "s": seconds}]
     rows.append({"encoder": "lsa-256", "texts": n, "s": timed(lambda: fitted[0].encode(reports))})
     few = reports[: max(32, n // 100)]
     with TemporaryDirectory() as folder:
@@ -155,7 +161,7 @@ def texts(*, n: int, layers: int) -> list[Row]:
 
 
 def random_bert(folder: Path, corpus: list[str], *, layers: int) -> TextEncoder:
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from transformers import BertConfig, BertModel, BertTokenizerFast  # type: ignore[attr-defined]
 
     from imitate.models.text import HuggingFaceTextEncoder
 

@@ -40,7 +40,7 @@ def alternate(steps: Mapping[str, Callable[[], Any]], *, rounds: int) -> dict[st
     """
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(rounds + 1):
-        for name, step in reversed(steps.items()) if number % 2 else steps.items():
+        for name, step in list(steps.items())[:: -1 if number % 2 else 1]:
             start = time.perf_counter()
             step()
             if number:

@@ -7,6 +7,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ def fill(page: str) -> str:
 
     def part(found: re.Match[str]) -> str:
         kind, words = found[2], found[3].split()
-        made = {"table": _table, "machine": _machine, "figure": _figure}[kind](*words)
+        makers: dict[str, Callable[..., str]] = {"table": _table, "machine": _machine, "figure": _figure}
+        made = makers[kind](*words)
         return f"{found[1]}{made}\n{found[4]}"
 
     return PATTERN.sub(part, page)

@@ -5,12 +5,15 @@ python benchmarks/retrieval.py
 
 import importlib.util
 import json
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from imitate.inference.nearest import nearest
+from imitate.inference.nearest import Engine, nearest
 from imitate.statistics import metrics, resampling
 from imitate.tasks.classification import LinearClassification
 from imitate.tasks.logistic import logistic_path, standardise
@@ -53,7 +56,7 @@ def ranking(*, texts: int, queries: int, width: int = 512) -> Row:
     return row | {"queries/s": queries / seconds, "GB above the vectors": resident() - before}
 
 
-def searching(*, texts: int, queries: int, engine: str, width: int = 512) -> Row:
+def searching(*, texts: int, queries: int, engine: Engine, width: int = 512) -> Row:
     """The five nearest texts, by products or by FAISS's flat index, which is exact too."""
     generator = torch.Generator().manual_seed(0)
     gallery = normalize(torch.randn(texts, width, generator=generator))
@@ -72,11 +75,8 @@ def intervals(*, images: int, resamples: int) -> list[Row]:
     names = [str(i) for i in range(CLASSES)]
     rows = []
     for name, metric in (("auroc", metrics.auroc), ("average-precision", metrics.average_precision)):
-
-        def run(counts: np.ndarray, name: str = name, metric: object = metric) -> dict[str, np.ndarray]:
-            return metrics.per_class(name, metric, target, score, names, counts)
-
-        seconds = timed(lambda run=run: resampling.bootstrap([run], np.arange(images), resamples=resamples))
+        run = partial(metrics.per_class, name, metric, target, score, names)
+        seconds = timed(partial(resampling.bootstrap, [run], np.arange(images), resamples=resamples))
         rows.append({"figure": name, "classes": CLASSES, "images": images, "resamples": resamples, "s": seconds})
     return rows
 
@@ -86,11 +86,12 @@ def main() -> None:
     quick = arguments.quick
     sizes = [2_000, 4_000] if quick else [62_500, 125_000, 250_000, 500_000, 1_000_000]
     queries = 64 if quick else 256
-    parts = {"probe": lambda: probe(images=2_000 if quick else 186_000, width=64 if quick else 2_048)}
-    parts |= {f"rank {n}": lambda n=n: ranking(texts=n, queries=queries) for n in sizes}
-    engines = ["exact", *(["faiss"] if importlib.util.find_spec("faiss") else [])]
+    parts: dict[str, Callable[[], Any]] = {}
+    parts["probe"] = partial(probe, images=2_000 if quick else 186_000, width=64 if quick else 2_048)
+    parts |= {f"rank {n}": partial(ranking, texts=n, queries=queries) for n in sizes}
+    engines: list[Engine] = ["exact", *(("faiss",) if importlib.util.find_spec("faiss") else ())]
     parts |= {
-        f"{engine} {n}": lambda n=n, engine=engine: searching(texts=n, queries=queries, engine=engine)
+        f"{engine} {n}": partial(searching, texts=n, queries=queries, engine=engine)
         for engine in engines
         for n in sizes[-1:]
     }

@@ -98,14 +98,15 @@ def looped(run: loop.Job, count: int, device: str) -> float:
             raise Ended
         return original(*arguments)
 
-    original, loop._step = loop._step, step
+    original = loop._step
+    setattr(loop, "_step", step)  # noqa: B010
     try:
         loop.fit(run)
     except Ended:
         first, last = sorted(marks)
         return (marks[last] - marks[first]) / (last - first)
     finally:
-        loop._step = original
+        setattr(loop, "_step", original)  # noqa: B010
     raise AssertionError(f"the loop ended before step {count}")
 
 
@@ -115,7 +116,8 @@ class Ended(Exception):
 
 def waiting(device: str, sizes: Sizes, data: Corpus, folder: Path) -> tuple[list[Row], list[Row]]:
     """Steps between two logging steps: what the host waited for, and where the card's time went."""
-    made, found = job(data, folder / "profiled", sizes, device), {}
+    made = job(data, folder / "profiled", sizes, device)
+    found: dict[str, Any] = {}
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device == "cuda" else [])]
     first, last = (11, 19) if device == "cuda" else (1, 3)
 
@@ -134,13 +136,14 @@ def waiting(device: str, sizes: Sizes, data: Corpus, folder: Path) -> tuple[list
         with refused(device, found, made.step >= first):
             return original(*arguments)
 
-    original, loop._step = loop._step, step
+    original = loop._step
+    setattr(loop, "_step", step)  # noqa: B010
     try:
         loop.fit(made)
     except Ended:
         pass
     finally:
-        loop._step = original
+        setattr(loop, "_step", original)  # noqa: B010
     count = last - first
     events = found["profile"].events()
     end = min(event.time_range.start for event in events if event.name == END)

@@ -4,9 +4,12 @@ import operator
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,3 +114,54 @@ def test_no_command_hides_in_a_block_that_is_not_read():
         fences = re.findall(r"^```(.*?)\n(.*?)^```$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
         for text in (text for language, text in fences if not language):
             assert not re.search(r"^(imitate|make|pip|python|curl|torchrun|srun) ", text, re.MULTILINE), path
+
+
+PROSE = """# A heading that is much longer than a line may be, which stays as it is, since nothing else can be done with a heading of this kind
+
+A paragraph
+of short lines with `some code` and [a link that has spaces](page.md) in it, so that it is longer than one line of the page is allowed to be.
+- an item
+  that goes on
+<!-- table step -->
+| a | b |
+Measured on a machine.
+<!-- end -->
+
+```sh
+imitate demo   --out demo
+```
+"""
+
+
+def test_prose_is_wrapped_and_nothing_else_changes():
+    wrap = import_path(ROOT / "docs" / "wrap.py")
+    found = wrap.wrapped(PROSE)
+    assert found.split() == PROSE.split() and wrap.wrapped(found) == found
+    lines = found.splitlines()
+    assert lines[2].startswith("A paragraph of short lines with") and 100 < len(lines[2]) <= wrap.WIDTH
+    assert "- an item that goes on" in lines and "Measured on a machine." in lines
+    assert "imitate demo   --out demo" in lines and lines[0] == PROSE.splitlines()[0]
+    assert all(wrap.wrapped(page.read_text()).split() == page.read_text().split() for page in PAGES)
+
+
+def import_path(path: Path) -> Any:
+    spec = spec_from_file_location(path.stem, path)
+    assert spec and spec.loader
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.skipif(not hasattr(import_module("imitate.sources"), "Source"), reason="until sources are plug-ins")
+def test_the_exercise_of_contributing_works(tmp_path, monkeypatch):
+    source, test = (block for block in blocks(ROOT / "CONTRIBUTING.md") if block.language == "python")
+    assert source.title == "src/imitate/sources/vindr_cxr.py" and test.title == "tests/sources/test_vindr_cxr.py"
+    for block in (source, test):
+        (tmp_path / Path(block.title or "").name).write_text(block.text, encoding="utf-8")
+    monkeypatch.setitem(sys.modules, "imitate.sources.vindr_cxr", import_path(tmp_path / "vindr_cxr.py"))
+    exercise = vars(import_path(tmp_path / "test_vindr_cxr.py"))
+    names = [name for name in exercise if name.startswith("test_")]
+    for name in names:
+        (tmp_path / name).mkdir()
+        exercise[name](tmp_path / name)
+    assert len(names) == 3

@@ -11,9 +11,12 @@ from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 
 import pytest
+import yaml
+from needs import need_module
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 UNSEEN = {  # needed, though no module here imports them
     "pylibjpeg": "pydicom decodes JPEG with it",
     "pylibjpeg-libjpeg": "pydicom decodes JPEG with it",
@@ -26,7 +29,7 @@ UNSEEN = {  # needed, though no module here imports them
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A wheel and an sdist, made without the network."""
-    pytest.importorskip("hatchling", reason="hatchling, of the extra [dev], is not installed")
+    need_module("hatchling", "dev")
     out = tmp_path_factory.mktemp("dist")
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-d", out], cwd=ROOT, check=True, capture_output=True)
     return out
@@ -61,6 +64,8 @@ def test_the_sdist_holds_what_builds_and_tests_it(built):
         "pyproject.toml",
         "Makefile",
         "constraints.txt",
+        "CHANGELOG.md",
+        "CITATION.cff",
         "mkdocs.yml",
         "docs/quickstart.md",
         "experiments/run.py",
@@ -73,9 +78,7 @@ def test_what_is_imported_is_required_and_what_is_required_is_imported():
     providers = packages_distributions()
     imported = {canonical(name) for top in foreign_imports() for name in providers.get(top, [top])}
     required = {canonical(line) for line in PROJECT["dependencies"]}
-    optional = {
-        canonical(line) for extra in ("serve", "faiss", "cluster") for line in PROJECT["optional-dependencies"][extra]
-    }
+    optional = {canonical(line) for extra in ("serve", "faiss", "cluster") for line in EXTRAS[extra]}
     assert imported - required - optional <= {"starlette"}, "not in pyproject.toml"  # starlette is fastapi's own
     assert required - imported - set(UNSEEN) == set(), "nothing imports it"
     assert not required & optional
@@ -90,12 +93,39 @@ def test_what_is_installed_is_what_the_constraints_name():
     assert {name: version for name, version in found.items() if name not in ours and named.get(name) != version} == {}
 
 
-def test_every_constraint_has_its_hashes_and_neither_file_an_address():
-    constraints, hashes = ((ROOT / name).read_text(encoding="utf-8") for name in ("constraints.txt", "hashes.txt"))
-    assert set(re.findall(r"^\S+==\S+", hashes, re.M)) == set(re.findall(r"^\S+==\S+", constraints, re.M))
-    for entry in re.split(r"^(?=[\w.-]+==)", hashes, flags=re.M)[1:]:
-        assert re.search(r"--hash=sha256:[0-9a-f]{64}$", entry, re.M), entry
-    assert "://" not in constraints + hashes
+def test_constraints_are_exact_versions_and_name_no_address():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("#") and all(re.fullmatch(r"[\w.-]+==[\w.+!]+", line) for line in lines[1:])
+    assert len({canonical(line) for line in lines[1:]}) == len(lines) - 1
+    direct = {canonical(line) for group in (PROJECT["dependencies"], *EXTRAS.values()) for line in group}
+    assert direct <= {canonical(line) for line in lines[1:]} | {"imitate-cxr"}
+
+
+def test_the_metadata_says_where_the_project_is_and_on_what_it_runs(built):
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as wheel:
+        name = next(name for name in wheel.namelist() if name.endswith("/METADATA"))
+        metadata = wheel.read(name).decode()
+    for url in ("Homepage", "Source", "Issues", "Changelog", "Documentation", "Paper"):
+        assert re.search(rf"^Project-URL: {url}, https://\S+$", metadata, re.M), url
+    for version in ("3.11", "3.12"):
+        assert f"Classifier: Programming Language :: Python :: {version}\n" in metadata
+    assert "\nKeywords: " in metadata and "License-Expression: Apache-2.0" in metadata
+
+
+def test_the_citation_names_the_software_and_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors", "type", "license", "version"} <= citation.keys()
+    assert citation["license"] == PROJECT["license"] and citation["version"] == PROJECT["version"]
+    assert citation["repository-code"] == PROJECT["urls"]["Source"]
+    paper = citation["preferred-citation"]
+    assert paper["journal"] == "IEEE Transactions on Medical Imaging" and (paper["volume"], paper["issue"]) == (44, 1)
+    assert (paper["start"], paper["end"], paper["year"]) == (519, 529, 2025)
+
+
+def test_the_changelog_begins_with_what_is_not_released_and_knows_this_version():
+    heads = re.findall(r"^## \[?([\w.]+)\]?(.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert heads and PROJECT["version"] in [version for version, _ in heads]
+    assert all(re.fullmatch(r" - (unreleased|\d{4}-\d\d-\d\d)", rest) for _, rest in heads)
 
 
 def foreign_imports() -> set[str]:

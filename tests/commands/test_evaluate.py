@@ -68,7 +68,8 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """A loader that makes any name a subject, with the options that it was called with; Noisy as a task."""
-    encoder, seen = ImageEncoder("resnet10t"), {"size": 8, "seeds": []}
+    encoder = ImageEncoder("resnet10t")
+    seen: dict[str, Any] = {"size": 8, "seeds": []}
 
     def load_subject(model: str, *, like: str | None, data: Corpus, seed: int) -> Subject:
         seen["seeds"].append(seed)

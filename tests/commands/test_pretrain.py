@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from folders import edit_index, edit_rows, write_folder
+from processes import HANG, until
 from recipes import tiny_recipe
 from safetensors.torch import load_file, save_file
 from text_models import write_bert
@@ -202,11 +203,10 @@ def _wait_for_progress(folder: Path, process: subprocess.Popen) -> None:
     """Until this process has written a further row of metrics."""
     path = folder / "metrics.jsonl"
     start = path.stat().st_mtime_ns if path.is_file() else 0
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if path.is_file() and path.stat().st_mtime_ns > start:
-            return
-        time.sleep(0.02)
+    until(
+        lambda: process.poll() is not None or (path.is_file() and path.stat().st_mtime_ns > start),
+        what="a row of metrics",
+    )
 
 
 @pytest.mark.slow
@@ -214,7 +214,7 @@ def test_two_ranks_run_under_torchrun(data, tmp_path):
     recipe = write_recipe(tmp_path, epochs=1)
     arguments = command(recipe, data, tmp_path / "run", "--settings", "training.devices=2")[3:]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "imitate"]
-    ran = subprocess.run([*launcher, *arguments], env=environment(), check=True, capture_output=True, timeout=400)
+    ran = subprocess.run([*launcher, *arguments], env=environment(), check=True, capture_output=True, timeout=HANG)
     assert ran.stderr.count(b"finished: ") == 1 and b"Warning" not in ran.stderr
     rows = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
     assert len({json.loads(row)["step"] for row in rows}) == 4

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from folders import write_folder
+from processes import HANG
 from recipes import tiny_recipe
 
 from compare import differences, from_scores
@@ -169,12 +170,12 @@ def test_a_command_is_timed_and_its_last_line_shown_where_it_fails(
 def test_stopping_ends_the_commands_and_starts_no_more(work: Path) -> None:
     real = Runner(study(work), work, threads=1, seeds=1)
     found: list[object] = []
-    waiting = threading.Thread(target=lambda: found.append(real.run("long", ["-c", "import time; time.sleep(60)"])))
+    waiting = threading.Thread(target=lambda: found.append(real.run("long", ["-c", "import time; time.sleep(36000)"])))
     waiting.start()
     while not real.children:
         time.sleep(0.01)
     real.stop()
-    waiting.join(timeout=20)
+    waiting.join(HANG)
     assert found == [None] and real.run("next", ["-c", "pass"]) is None
 
 

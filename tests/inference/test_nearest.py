@@ -1,8 +1,8 @@
 import builtins
-import importlib.util
 
 import pytest
 import torch
+from needs import need_module
 
 from imitate.errors import UserError
 from imitate.inference import nearest as module
@@ -25,8 +25,7 @@ def test_blocks_find_what_sorting_all_products_finds(vectors, monkeypatch, k, ga
 
 
 def test_faiss_is_exact_too(vectors):
-    if importlib.util.find_spec("faiss") is None:
-        pytest.skip("faiss is not installed")
+    need_module("faiss", "faiss")
     assert torch.equal(nearest(*vectors, 5, engine="faiss"), nearest(*vectors, 5))
 
 

@@ -1,6 +1,7 @@
 """Both text encoders; the Hugging Face door is tested offline on a tiny BERT written to disk here."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ def test_hugging_face_door(tiny_bert, tmp_path):
 
 
 def test_hugging_face_is_frozen_and_long_reports_are_cut(tiny_bert):
-    encoder = fit_or_load(f"hf:{tiny_bert}", [])
+    encoder: Any = fit_or_load(f"hf:{tiny_bert}", [])
     assert not any(p.requires_grad for p in encoder._model.parameters()) and not encoder._model.training
     assert torch.isfinite(encoder.encode(["opacity " * 1000])).all()
 

@@ -4,6 +4,7 @@ import socket
 
 import httpx
 import pytest
+from processes import HANG
 from served import serving
 
 from imitate.serve import guard
@@ -94,9 +95,9 @@ def test_a_body_without_a_length_is_counted(service):
             yield b"x" * 2**20
 
     with serving(create(service)) as address:
-        refused = httpx.post(f"{address}/api/images", content=endless())
+        refused = httpx.post(f"{address}/api/images", content=endless(), timeout=HANG)
         assert refused.status_code == 413 and "at most 64 MiB" in refused.json()["error"]
-        assert httpx.get(f"{address}/api/about").status_code == 200
+        assert httpx.get(f"{address}/api/about", timeout=HANG).status_code == 200
 
 
 def test_a_body_that_never_ends_is_given_up(service, monkeypatch):
@@ -104,7 +105,7 @@ def test_a_body_that_never_ends_is_given_up(service, monkeypatch):
 
     with serving(create(service)) as address:
         host, port = address.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=10) as connection:
+        with socket.create_connection((host, int(port)), timeout=HANG) as connection:
             connection.sendall(b"POST /api/images HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nx")
             assert connection.recv(100).startswith(b"HTTP/1.1 408")
 

@@ -3,11 +3,13 @@ import io
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from processes import HANG
 from served import serving
 from uploads import dicom, encoded, enormous, photograph, picture, several_frames
 
@@ -19,7 +21,7 @@ from imitate.serve.worker import Worker
 
 @pytest.fixture(scope="module")
 def client(address):
-    with httpx.Client(base_url=address, timeout=30) as client:
+    with httpx.Client(base_url=address, timeout=HANG) as client:
         yield client
 
 
@@ -182,36 +184,36 @@ def test_no_telemetry(service, monkeypatch, caplog):
 
 def test_a_busy_server_says_so_and_goes_on_answering(service, monkeypatch):
     release = threading.Event()
-    monkeypatch.setattr(service, "embed_texts", lambda *_: release.wait(60) and [[1.0]])
-    app = create(service)
+    monkeypatch.setattr(service, "embed_texts", lambda *_: release.wait(HANG) and [[1.0]])
+    app: Any = create(service)
     app.app.state.worker = worker = Worker(waiting=2)
     with serving(app) as address, ThreadPoolExecutor(2) as threads:
         asking = [
-            threads.submit(httpx.post, f"{address}/api/texts/embedding", json={"texts": ["a"]}, timeout=90)
+            threads.submit(httpx.post, f"{address}/api/texts/embedding", json={"texts": ["a"]}, timeout=HANG)
             for _ in range(2)
         ]
         while worker.places.free:
             assert not any(each.done() for each in asking)
             time.sleep(0.02)
-        refused = httpx.post(f"{address}/api/images", content=encoded(picture()))
+        refused = httpx.post(f"{address}/api/images", content=encoded(picture()), timeout=HANG)
         assert refused.status_code == 503 and "busy" in refused.json()["error"] and refused.headers["retry-after"]
-        assert httpx.get(f"{address}/api/about").status_code == 200
+        assert httpx.get(f"{address}/api/about", timeout=HANG).status_code == 200
         release.set()
         assert [each.result().status_code for each in asking] == [200, 200]
-        assert httpx.post(f"{address}/api/images", content=encoded(picture())).status_code == 200
+        assert httpx.post(f"{address}/api/images", content=encoded(picture()), timeout=HANG).status_code == 200
 
 
 def test_our_own_mistake_is_an_answer_too(service, monkeypatch):
     monkeypatch.setattr(service, "embed_texts", lambda *_: 1 / 0)
     with serving(create(service)) as address:
-        answer = httpx.post(f"{address}/api/texts/embedding", json={"texts": ["a"]})
+        answer = httpx.post(f"{address}/api/texts/embedding", json={"texts": ["a"]}, timeout=HANG)
         assert answer.status_code == 500 and "ZeroDivision" not in answer.text and answer.json()["error"]
         assert HEADERS.items() <= dict(answer.headers).items()
-        assert httpx.get(f"{address}/api/about").status_code == 200
+        assert httpx.get(f"{address}/api/about", timeout=HANG).status_code == 200
 
 
 def test_the_password_guards_everything(service):
     with serving(create(service, password="secret")) as address:
         for path in ("/", "/viewer.js", "/api/about", "/openapi.json", "/api/images/example-1/picture"):
-            assert httpx.get(f"{address}{path}").status_code == 401
-            assert httpx.get(f"{address}{path}", auth=("me", "secret")).status_code == 200
+            assert httpx.get(f"{address}{path}", timeout=HANG).status_code == 401
+            assert httpx.get(f"{address}{path}", auth=("me", "secret"), timeout=HANG).status_code == 200

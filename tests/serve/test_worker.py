@@ -3,6 +3,7 @@ import logging
 import threading
 
 import pytest
+from processes import HANG
 
 from imitate.serve.worker import Full, Places, Worker
 
@@ -18,21 +19,22 @@ def test_places_are_given_back():
 
 
 def test_one_job_at_a_time_while_the_loop_goes_on():
-    running, most = 0, 0
+    running, most, asked = 0, 0, threading.Event()
 
     def job() -> str:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        threading.Event().wait(0.05)
+        asked.wait(HANG)
         running -= 1
         return threading.current_thread().name
 
     async def every():
         worker = Worker()
         jobs = asyncio.gather(*(worker.run(job) for _ in range(4)))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)  # the loop goes on
         assert not jobs.done()
+        asked.set()
         return await jobs
 
     names = [name for name, _ in asyncio.run(every())]
@@ -44,8 +46,8 @@ def test_full_where_too_many_wait():
 
     async def every():
         worker = Worker(waiting=2)
-        jobs = [asyncio.create_task(worker.run(lambda: ready.wait(10))) for _ in range(3)]
-        await asyncio.sleep(0.05)
+        jobs = [asyncio.create_task(worker.run(lambda: ready.wait(HANG))) for _ in range(3)]
+        await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
         ready.set()
         first = await asyncio.gather(*jobs, return_exceptions=True)
         return first, await worker.run(lambda: "again")

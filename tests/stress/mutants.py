@@ -1,4 +1,4 @@
-"""Mutation testing: one small mistake at a time in the sources below; the tests that mirror them should notice.
+"""Mutation testing: one small mistake at a time in the modules below; the tests that mirror them should notice.
 
     python tests/stress/mutants.py --out docs/results/reliability/mutants.json
 
@@ -23,7 +23,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 LOSSES = ["losses/baselines", "losses/contrastive", "losses/detection", "losses/segmentation"]
-TARGETS = [*LOSSES, "data/reports", "metrics", "statistics"]
+DATA = ["data/annotations", "data/dicom", "data/pixels", "data/reports"]
+TARGETS = [*LOSSES, *DATA, "statistics/metrics", "statistics/resampling"]
 SECONDS = 300  # after which a mutant counts as noticed: it hangs
 SHAPES = {"Float", "Bool", "Shaped", "Num", "UInt8", "Literal"}
 SWAPS: dict[type, type] = {
@@ -95,11 +96,11 @@ class _Dropped(ast.NodeTransformer):
 def mutants(source: str) -> Iterator[tuple[int, str, ast.Module]]:
     tree = ast.parse(source)
     for number, node in enumerate(places(tree)):
-        for index, (told, _) in enumerate(changes(node)):
+        for index, (change, _) in enumerate(changes(node)):
             changed = copy.deepcopy(tree)
             place = next(each for count, each in enumerate(places(changed)) if count == number)
             changes(place)[index][1](place)
-            yield getattr(node, "lineno", 0), told, ast.fix_missing_locations(_Dropped().visit(changed))
+            yield getattr(node, "lineno", 0), change, ast.fix_missing_locations(_Dropped().visit(changed))
 
 
 def noticed(target: str, tree: ast.Module | None) -> bool:
@@ -125,12 +126,16 @@ def _test(target: str, tree: ast.Module | None) -> int:
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         if tree is not None:
             _install(target, tree)
-        folder, name = (Path("tests") / target).parent, Path(target).name
-        return int(
-            pytest.main(
-                [str(folder / f"test_{name}.py"), "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not stress"]
-            )
-        )
+        options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not stress"]
+        return int(pytest.main([*tests_of(target), *options]))
+
+
+def tests_of(target: str) -> list[str]:
+    """``tests/data/test_pixels.py`` and ``tests/data/test_pixels_*.py`` of ``data/pixels``."""
+    folder, name = ROOT / "tests" / Path(target).parent, Path(target).name
+    return [
+        str(path) for path in (folder / f"test_{name}.py", *sorted(folder.glob(f"test_{name}_*.py"))) if path.exists()
+    ]
 
 
 def _install(target: str, tree: ast.Module) -> None:
@@ -149,11 +154,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--every", type=int, default=1, help="only every n-th mutant")
+    parser.add_argument("--first", type=int, default=0, help="the first mutant of those")
     parser.add_argument("--targets", nargs="+", default=TARGETS, help="what is in --out of the others stays")
     arguments = parser.parse_args()
     os.chdir(ROOT)
     sys.path[:0] = ["src", "tests/support"]
-    import hypothesis, jaxtyping, pandas, pytest, scipy.stats, sklearn.metrics, torch  # noqa: E401, F401, I001
+    import hypothesis, jaxtyping, pandas, PIL.Image, pyarrow, pydicom, pytest, scipy.stats, sklearn.metrics, torch  # noqa: E401, F401, I001
 
     torch.set_num_threads(1)
     started, found = time.monotonic(), {}
@@ -163,15 +169,20 @@ def main() -> None:
         source = (ROOT / "src/imitate" / f"{target}.py").read_text(encoding="utf-8")
         assert not noticed(target, None), f"the tests of {target} fail without any change"
         survivors, killed = [], 0
-        for number, (line, told, tree) in enumerate(mutants(source)):
-            if number % arguments.every:
+        for number, (line, change, tree) in enumerate(mutants(source)):
+            if number % arguments.every != arguments.first:
                 continue
             if noticed(target, tree):
                 killed += 1
             else:
-                survivors.append(f"line {line}: {told}: {source.splitlines()[line - 1].strip()}")
+                survivors.append(f"line {line}: {change}: {source.splitlines()[line - 1].strip()}")
         total = killed + len(survivors)
-        found[target] = {"mutants": total, "killed": killed, "share": round(killed / total, 3), "survivors": survivors}
+        found[target] = {
+            "mutants": total,
+            "killed": killed,
+            "fraction": round(killed / total, 3),
+            "survivors": survivors,
+        }
         sys.stderr.write(f"{target}: {killed} of {total} killed, {time.monotonic() - started:.0f} s\n")
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

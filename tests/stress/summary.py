@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-HEADS = ("tried", "how often", "what came of it", "file")
+HEADS = ("Test", "Size", "Outcome", "File")
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs/results/reliability"
 PAGE = ROOT / "docs/reliability.md"
@@ -23,7 +23,10 @@ Line = tuple[str, Callable[[Figures], tuple[str, str]]]
 def _images(found: Figures) -> tuple[str, str]:
     damaged, dropped = (sum(found[key].values()) for key in ("damaged", "dropped"))
     kinds = f"{damaged:,} images of {len(found['damaged'])} archives, {len(found['faults'])} kinds of damage"
-    return kinds, f"{dropped:,} dropped with their reason, the rest readable; good records untouched; no crash, no hang"
+    return (
+        kinds,
+        f"{dropped:,} excluded with their reason, the others readable; good records unchanged; no crash, no hang",
+    )
 
 
 def _tables(found: Figures) -> tuple[str, str]:
@@ -33,27 +36,30 @@ def _tables(found: Figures) -> tuple[str, str]:
 
 def _parser(found: Figures) -> tuple[str, str]:
     slowest = 1000 * found["slowest_input_seconds"]
-    return f"{found['inputs']:,} inputs", f"no exception but a one-line mistake; slowest input {slowest:,.0f} ms"
+    return f"{found['inputs']:,} inputs", f"no exception other than a one-line error; slowest input {slowest:,.0f} ms"
 
 
 def _kills(found: Figures) -> tuple[str, str]:
     what = f"{found['images']} images" if "images" in found else f"{found['steps']} steps"
-    return f"{found['kills']} kills within {what}", "every one continued; the last files are bit-identical"
+    return f"{found['kills']} kills within {what}", "every run continued; the final files are identical bit for bit"
 
 
 def _rank(found: Figures) -> tuple[str, str]:
     seconds, before, steps = found["seconds_until_the_other_ended"], found["steps_before"], found["steps"]
-    return "once", f"the other ended in one line after {seconds} s; one process continued from step {before} to {steps}"
+    return (
+        "once",
+        f"the other ended with one line after {seconds} s; one process continued from step {before} to step {steps}",
+    )
 
 
 def _checkpoints(found: Figures) -> tuple[str, str]:
-    told = f"{found['noticed']} noticed, the one before taken; {found['harmless']} in bytes that carry nothing"
-    return f"{found['damaged']:,} checkpoints", told
+    outcome = f"{found['noticed']} detected, the previous one used; {found['harmless']} in bytes without content"
+    return f"{found['damaged']:,} checkpoints", outcome
 
 
 def _api(found: Figures) -> tuple[str, str]:
     answers = ", ".join(f"{count:,} x {code}" for code, count in sorted(found["answers"].items()))
-    return f"{found['questions']:,} questions to {found['operations']} operations", f"as the schema says: {answers}"
+    return f"{found['questions']:,} requests to {found['operations']} operations", f"as the schema says: {answers}"
 
 
 def _training(found: Figures) -> tuple[str, str]:
@@ -63,17 +69,17 @@ def _training(found: Figures) -> tuple[str, str]:
 
 def _viewer(found: Figures) -> tuple[str, str]:
     memory, latency = found["memory_mb"], found["latency"]["classify"]
-    told = (
-        f"{found['unexpected']} unexpected answers; memory {memory['after_a_third']:,} MB after a third, "
+    outcome = (
+        f"{found['unexpected']} unexpected responses; memory {memory['after_a_third']:,} MB after a third, "
         f"{memory['last']:,} MB at the end; classify takes {latency['p50']:.2f} s in the median, "
         f"{latency['p99']:.2f} s at the 99th percentile"
     )
-    return f"{found['clients']} clients, {found['seconds']:.0f} s, {found['requests']:,} requests", told
+    return f"{found['clients']} clients, {found['seconds']:.0f} s, {found['requests']:,} requests", outcome
 
 
 def _mutants(found: Figures) -> tuple[str, str]:
     killed, total = (sum(each[key] for each in found.values()) for key in ("killed", "mutants"))
-    least = min(each["share"] for each in found.values())
+    least = min(each["fraction"] for each in found.values())
     return (
         f"{total} mutants of {len(found)} files",
         f"{killed} killed ({killed / total:.0%}; {least:.0%} or more in each)",
@@ -102,11 +108,11 @@ LINES: dict[str, Line] = {
 
 def table() -> str:
     lines = []
-    for name, (title, told) in LINES.items():
+    for name, (title, words) in LINES.items():
         path = RESULTS / f"{name}.json"
         if path.is_file():
-            often, outcome = told(json.loads(path.read_text(encoding="utf-8")))
-            lines.append([title, often, outcome, f"[{path.name}](results/reliability/{path.name})"])
+            size, outcome = words(json.loads(path.read_text(encoding="utf-8")))
+            lines.append([title, size, outcome, f"[{path.name}](results/reliability/{path.name})"])
         else:
             lines.append([title, "not measured yet", "", ""])
     return str(pd.DataFrame(lines, columns=HEADS).to_markdown(index=False, disable_numparse=True))

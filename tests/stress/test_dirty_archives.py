@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import pytest
 from corruption import FATAL, POSSIBLE, TABLE_FAULTS, edit_table
+from processes import HANG
 
 from imitate.commands.prepare import prepare
 from imitate.data.corpus import Corpus
@@ -21,7 +22,7 @@ from imitate.errors import UserError
 from imitate.sources import find_source
 from imitate.synthetic.layouts import LAYOUTS
 
-SIZE, IMAGES, SECONDS = 24, 30, 240
+SIZE, IMAGES = 24, 30
 SOURCES = [*LAYOUTS, "open-i xml"]
 FAULTS = FATAL | POSSIBLE
 
@@ -51,7 +52,7 @@ def _tree(name: str, folder: Path) -> Tree:
 
 def _prepared(source: Any, raw: Path, out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows with pixels, and dropped.csv, within the time that a hang would take."""
-    with _no_longer_than(SECONDS):
+    with _no_longer_than(HANG):
         prepare(source, raw=raw, out=out, size=SIZE, workers=1)
     data = Corpus.open(out)
     rows = data.table.assign(pixels=[image.tobytes() for image in data.images]).set_index("image_id")

@@ -1,15 +1,11 @@
-"""SIGKILL at any moment: the same command again ends in the same bytes as a run that nothing disturbed.
-
-A few random kills are in the ordinary suite in ``test_pretrain`` and ``test_writer_interrupted``.
-"""
+"""SIGKILL at any moment: the same command again ends in the same bytes as a run that nothing disturbed."""
 
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -17,9 +13,7 @@ import pytest
 import torch
 import yaml
 from folders import write_folder
-from killing import kill_at_random, start_writing
-from raw_archive import N, make_archive
-from raw_archive import content as content_of
+from processes import Command, until
 from recipes import tiny_recipe
 
 from imitate import cli
@@ -29,69 +23,70 @@ from imitate.training import loop
 from imitate.training.checkpoint import LAST, PREVIOUS
 from imitate.training.run_folder import Journal
 
-SOURCE = Path(__file__).parents[2] / "src"
-STEPS, KILLS = 120, 20
+SIZES = [1, pytest.param(20, marks=pytest.mark.stress)]  # kills
+RESULT = ("model/model.safetensors", "model/config.json", "best/model.safetensors", "metrics.jsonl")
+Content = dict[str, bytes]
 
 
-def command(*arguments: object) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(
-        [sys.executable, "-m", "imitate", *map(str, arguments)], env=environment,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
-def killed(
-    start: Callable[[Path], subprocess.Popen], out: Path, mark: str, whole: dict[str, bytes], kills: int
-) -> None:
-    """Kill runs at random moments after ``mark`` grows; whatever gets through, and the last, must equal ``whole``."""
-    random, died = Random(0), 0
-
-    def size() -> int:
-        return (out / mark).stat().st_size if (out / mark).is_file() else 0
-
-    while died < KILLS:
-        process, before, deadline = start(out), size(), time.monotonic() + 240
-        while process.poll() is None and size() <= before:
-            assert time.monotonic() < deadline, "no progress"
-            time.sleep(0.01)
-        time.sleep(random.uniform(0, 0.4))
+def killed(start: Callable[[Path], Command], read: Callable[[Path], Content], folder: Path, kills: int) -> None:
+    """Kill runs at random moments after they make progress. Runs that finish must equal an undisturbed one."""
+    assert start(folder / "whole").end()[0] == 0
+    random, longest = Random(0), 0.4 if kills > 1 else 0.02
+    died, whole, out = 0, read(folder / "whole"), folder / "out"
+    while died < kills:
+        before, process = size(out), start(out)
+        until(lambda: size(out) > before or process.code is not None, what="progress")  # noqa: B023
+        time.sleep(random.uniform(0, longest))
         process.kill()
-        if process.wait() == -signal.SIGKILL:
+        if process.end()[0] == -signal.SIGKILL:
             died += 1
             continue
-        assert process.returncode == 0 and content(out, *whole) == whole
+        assert process.code == 0 and read(out) == whole
         shutil.rmtree(out)
-    assert start(out).wait(600) == 0 and content(out, *whole) == whole
+    assert start(out).end()[0] == 0 and read(out) == whole
 
 
-def content(folder: Path, *names: str) -> dict[str, bytes]:
+def size(folder: Path) -> int:
+    """Bytes of all files; those that are renamed meanwhile count as nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
+
+
+def everything(folder: Path) -> Content:
+    return content(folder, *(str(path.relative_to(folder)) for path in folder.rglob("[!.]*") if path.is_file()))
+
+
+def content(folder: Path, *names: str) -> Content:
     return {name: (folder / name).read_bytes() for name in names}
 
 
-@pytest.mark.stress
-def test_prepare_killed_again_and_again(tmp_path, figures):
-    (tmp_path / "raw").mkdir()
-    make_archive(tmp_path / "raw")
-    assert start_writing(tmp_path / "raw", tmp_path / "whole").wait(600) == 0
-    kill_at_random(tmp_path / "raw", tmp_path / "killed", content_of(tmp_path / "whole"), kills=KILLS)
-    figures("kills_prepare", kills=KILLS, images=N, identical=True)
+@pytest.mark.parametrize("kills", SIZES)
+def test_prepare_killed_again_and_again(kills, tmp_path, figures):
+    images = 60 if kills == 1 else 2600
+    LAYOUTS["siim"](tmp_path / "raw", n=images, seed=0, size=64)
+
+    def start(out: Path) -> Command:
+        places = ("--raw", tmp_path / "raw", "--out", out)
+        return Command("prepare", "siim", *places, "--size", 64, "--workers", min(kills, 2), fork=kills == 1)
+
+    killed(start, everything, tmp_path, kills)
+    figures("kills_prepare", kills=kills, images=images, identical=True)
 
 
-RESULT = ("model/model.safetensors", "model/config.json", "best/model.safetensors", "metrics.jsonl")
-
-
-@pytest.mark.stress
-def test_pretrain_killed_again_and_again(tmp_path, figures):
+@pytest.mark.parametrize("kills", SIZES)
+def test_pretrain_killed_again_and_again(kills, tmp_path, figures):
+    steps = 12 if kills == 1 else 120
     data, recipe = write_folder(tmp_path / "data", n=60), tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(tiny_recipe(epochs=STEPS // 4, checkpoint_every=3).model_dump(mode="json")))
+    recipe.write_text(yaml.safe_dump(tiny_recipe(epochs=steps // 4, checkpoint_every=3).model_dump(mode="json")))
 
-    def start(out: Path) -> subprocess.Popen:
-        return command("pretrain", recipe, "--data", data, "--out", out)
+    def start(out: Path) -> Command:
+        return Command("pretrain", recipe, "--data", data, "--out", out, fork=kills == 1)
 
-    assert start(tmp_path / "whole").wait(600) == 0
-    killed(start, tmp_path / "out", "metrics.jsonl", content(tmp_path / "whole", *RESULT))
-    figures("kills_pretrain", kills=KILLS, steps=STEPS, identical=True)
+    killed(start, lambda out: content(out, *RESULT), tmp_path, kills)
+    figures("kills_pretrain", kills=kills, steps=steps, identical=True)
 
 
 MOMENTS: dict[str, tuple[object, str]] = {

@@ -6,24 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
-
-
-def missing() -> str:
-    """What a browser test lacks, or nothing."""
-    try:
-        import selenium  # noqa: F401
-    except ImportError:
-        return "selenium is not installed"
-    lacking = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
-    return f"not installed: {' and '.join(lacking)}" if lacking else ""
+from needs import need, need_module
+from processes import HANG
 
 
 @contextmanager
 def chromium(*, width: int = 1400, height: int = 1000, dark: bool = False) -> Iterator[Any]:
-    """A driver; skips the test where there is no browser."""
-    if reason := missing():
-        pytest.skip(reason)
+    """A driver; the test is skipped where there is no browser, except in CI."""
+    need_module("selenium", "dev")
+    need("chromium", "chromedriver")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 
@@ -46,7 +37,7 @@ def chromium(*, width: int = 1400, height: int = 1000, dark: bool = False) -> It
         driver.quit()
 
 
-def wait(driver: Any, what: Callable[[Any], Any], seconds: float = 30) -> Any:
+def wait(driver: Any, what: Callable[[Any], Any], seconds: float = HANG) -> Any:
     from selenium.webdriver.support.ui import WebDriverWait
 
     return WebDriverWait(driver, seconds, poll_frequency=0.05).until(what)

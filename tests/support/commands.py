@@ -13,7 +13,6 @@ import shlex
 import subprocess
 import sys
 import threading
-import time
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
+
+from processes import HANG, until
 
 from imitate.cli import main
 
@@ -95,16 +96,13 @@ class Page:
         with patch.object(app, "web_server", kept):
             thread = threading.Thread(target=main, args=(["serve", *rest, "--port", "0"],), daemon=True)
             thread.start()
-            deadline = time.monotonic() + 60
-            while not (servers and servers[0].started):
-                assert thread.is_alive() and time.monotonic() < deadline, "the server does not start"
-                time.sleep(0.02)
+            until(lambda: servers and servers[0].started, alive=thread.is_alive, what="the server starts")
         port = servers[0].servers[0].sockets[0].getsockname()[1]
         self.address = f"http://127.0.0.1:{port}"
 
         def stop() -> None:
             servers[0].should_exit = True
-            thread.join(30)
+            thread.join(HANG)
 
         self._stop.append(stop)
 

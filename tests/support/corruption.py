@@ -12,6 +12,7 @@ from random import Random
 
 from PIL import Image
 from pydicom import dcmread
+from pydicom.uid import UID
 
 Fault = Callable[[Path, Random], None]
 Edit = Callable[[bytes, Random], bytes]
@@ -88,7 +89,7 @@ def with_tags(data: bytes, *, syntax: str | None = None, **tags: object) -> byte
     for name, value in tags.items():
         setattr(header, name, value)
     if syntax:
-        header.file_meta.TransferSyntaxUID = syntax
+        header.file_meta.TransferSyntaxUID = UID(syntax)
     file = io.BytesIO()
     header.save_as(file, enforce_file_format=True)
     return file.getvalue()
@@ -166,7 +167,7 @@ def _cell(value: Callable[[Random], bytes]) -> Edit:
     return _one_row(change)
 
 
-HOSTILE = (
+HOSTILE: tuple[bytes, ...] = (
     b"",
     b" ",
     b"nan",

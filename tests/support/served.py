@@ -2,12 +2,12 @@
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from folders import in_memory, write_folder
+from processes import HANG, until
 from recipes import TINY_MODEL
 
 from imitate.data.corpus import Corpus
@@ -41,13 +41,10 @@ def serving(app: Guard) -> Iterator[str]:
     server = web_server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 30
-    while not server.started:
-        assert thread.is_alive() and time.monotonic() < deadline, "the server does not start"
-        time.sleep(0.02)
+    until(lambda: server.started, alive=thread.is_alive, what="the server starts")
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(HANG)
         listener.close()

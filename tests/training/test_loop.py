@@ -5,6 +5,7 @@ import os
 import signal
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -179,7 +180,8 @@ def test_batch_size_must_divide_by_processes(monkeypatch):
 class Elsewhere(Fabric):
     """An engine that believes that it is on this device, among so many processes."""
 
-    device = world_size = None
+    device: Any = None
+    world_size: Any = None
 
     def __init__(self, device: torch.device, world_size: int = 1) -> None:
         super().__init__(accelerator="cpu", devices=1)
@@ -194,7 +196,8 @@ def test_a_step_never_waits_for_its_device(data, tmp_path, monkeypatch):
     Copies to the device are found by watching for them."""
     recipe = tiny_recipe(clip_gradient=None)
     job = start(tmp_path / "run", data, recipe)
-    batch = {name: value.to("meta") for name, value in job.reader(job.order.batch(0)).items()}
+    read: Any = job.reader(job.order.batch(0))
+    batch = {name: value.to("meta") for name, value in read.items()}
     job.fabric = Elsewhere(torch.device("meta"))
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # there is none on meta
     job.broken = job.broken.to("meta")

@@ -63,8 +63,8 @@ def naive_terms(module: Pretraining, sample, draw) -> dict[str, float]:
         text = text.numpy()
         terms[name] = sum(contrast(view, projected, text, 0.07, keep) for view in embedded[name])
         if settings.views == 2 and settings.visual_visual:
-            pairs = embedded["m2" if name == "findings" else name]
-            terms[f"views_{name}"] = 2 * contrast(*pairs, text, 0.2, keep, prior=name == "impression")
+            first, second = embedded["m2" if name == "findings" else name]
+            terms[f"views_{name}"] = 2 * contrast(first, second, text, 0.2, keep, prior=name == "impression")
     return terms
 
 

@@ -57,7 +57,7 @@ class Source(NamedTuple):
     """
 
     records: Callable[[Any], Iterator[Record | Excluded]]
-    Options: type[Config]
+    Options: type[Any]
     classes: tuple[str, ...] | Callable[[Any], tuple[str, ...]] = NO_CLASSES  # the order of the label vector
     signs: tuple[tuple[str, ...], ...] = ()  # glob patterns; a tree that matches all of one tuple is of this source
     expected: Mapping[str, int] = {}  # published counts for doctor, of the default options and projections
