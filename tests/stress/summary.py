@@ -20,7 +20,10 @@ Line = tuple[str, Callable[[Figures], tuple[str, str]]]
 def _images(found: Figures) -> tuple[str, str]:
     damaged, dropped = (sum(found[key].values()) for key in ("damaged", "dropped"))
     kinds = f"{damaged:,} images of {len(found['damaged'])} archives, {len(found['faults'])} kinds of damage"
-    return kinds, f"{dropped:,} excluded with their reason, the others readable; good records unchanged; no crash, no hang"
+    return (
+        kinds,
+        f"{dropped:,} excluded with their reason, the others readable; good records unchanged; no crash, no hang",
+    )
 
 
 def _tables(found: Figures) -> tuple[str, str]:
@@ -40,7 +43,10 @@ def _kills(found: Figures) -> tuple[str, str]:
 
 def _rank(found: Figures) -> tuple[str, str]:
     seconds, before, steps = found["seconds_until_the_other_ended"], found["steps_before"], found["steps"]
-    return "once", f"the other ended with one line after {seconds} s; one process continued from step {before} to step {steps}"
+    return (
+        "once",
+        f"the other ended with one line after {seconds} s; one process continued from step {before} to step {steps}",
+    )
 
 
 def _checkpoints(found: Figures) -> tuple[str, str]:

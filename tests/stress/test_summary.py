@@ -13,5 +13,7 @@ def test_files_that_are_there_are_summarised_and_others_are_not(monkeypatch, tmp
     figures = {"inputs": 12_345, "slowest_input_seconds": 0.25}
     (tmp_path / "parser_prompts.json").write_text(json.dumps(figures), encoding="utf-8")
     table = summary.table()
-    assert "| Prompts | 12,345 inputs | no exception other than a one-line error; slowest input 250 ms | [parser" in table
+    assert (
+        "| Prompts | 12,345 inputs | no exception other than a one-line error; slowest input 250 ms | [parser" in table
+    )
     assert "| Mutants | not measured yet | | |" in table
