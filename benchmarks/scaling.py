@@ -19,7 +19,7 @@ from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from imitate import distributed
-from imitate.config import ImitateConfig, Recipe, TrainingConfig
+from imitate.config import ImitateConfig, ImitateOptions, Recipe, TrainingConfig
 from imitate.models.heads import PresentBatchNorm
 from imitate.models.imitate import Imitate, seeded_model
 from imitate.training import pretraining
@@ -61,7 +61,7 @@ def train(rank: int, world: int, steps: int, folder: str) -> None:
         dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
     settings, share = recipe(steps), BATCH // world
     part = slice(rank * share, (rank + 1) * share)
-    module = Pretraining(model(), settings.objective)
+    module = Pretraining(model(), ImitateOptions(**settings.objective.model_dump()))
     optimizer = build_optimizer(module, settings.training)
     moved = {"gradient": 0, "gathered": 0}
     wrapped: nn.Module = module

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from imitate.config import ImitateConfig, Recipe, TrainingConfig
+from imitate.config import ImitateConfig, ImitateOptions, Recipe, TrainingConfig
 from imitate.data.augment import warp
 from imitate.losses.contrastive import cicl, clinical_prior, soften
 from imitate.models.imitate import Imitate, seeded_model
@@ -109,7 +109,9 @@ class Bench:
 
     def _ours(self) -> tuple[nn.Module, Callable[[], Any]]:
         model = self.model()
-        module = Pretraining(model, self.recipe.objective, chunk=self.chunk).to(memory_format=torch.channels_last)
+        module = Pretraining(model, ImitateOptions(**self.recipe.objective.model_dump()), chunk=self.chunk).to(
+            memory_format=torch.channels_last
+        )
         return module, lambda: sum(
             module(self.sample, move(draw_step(model, self.recipe, step=0), self.device)).values()
         )

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -69,8 +69,8 @@ def write_about(folder: Path, about: Json) -> None:
 def read_folder(folder: Path) -> Folder:
     about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
     texts = dict.fromkeys(("method", "task", "data", "metric", "class", "note"), str)
-    empty = {name: [""] for name in (*NUMBERS, "seed")}
-    types = {**texts, **dict.fromkeys(NUMBERS, float), "seed": "Int64"}
+    empty: dict[Any, Any] = {name: [""] for name in (*NUMBERS, "seed")}
+    types: dict[Any, Any] = {**texts, **dict.fromkeys(NUMBERS, float), "seed": "Int64"}
     frame = pd.read_csv(
         folder / "results.csv", dtype=types, keep_default_na=False, na_values=empty, float_precision="round_trip"
     )
@@ -174,7 +174,7 @@ def read_scores(path: Path) -> dict[Cell, list[Predictions]]:
     frame = pd.read_parquet(path)
     found: dict[Cell, list[Predictions]] = {}
     for key, lines in frame.groupby(["method", "task", "fraction"], sort=False, observed=True):
-        found[Cell(*key)] = [_run(part) for _, part in lines.groupby("seed", sort=True)]
+        found[Cell(*cast(Any, key))] = [_run(part) for _, part in lines.groupby("seed", sort=True)]
     return found
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from imitate.config import ImitateConfig, Recipe, load_config, shipped, validate
+from imitate.config import ImitateConfig, ImitateOptions, Recipe, load_config, shipped, validate
 from imitate.errors import UserError
 
 
@@ -73,7 +73,7 @@ objective: {temperature_views: 0.3}
 def test_the_names_of_an_earlier_version_are_read_and_the_new_ones_are_logged(tmp_path, caplog):
     recipe = load_config(Recipe, write(tmp_path, OLD), {"views.rotation": 7, "model.fit": "squash"})
     assert (recipe.augment.rotation, recipe.augment.scale, recipe.model.resize) == (7, 0.1, "stretch")
-    assert recipe.objective.temperature_views == 0.3
+    assert isinstance(recipe.objective, ImitateOptions) and recipe.objective.temperature_views == 0.3
     assert "recipe.yaml: views is called augment now" in caplog.text
     assert "setting model.fit: fit is called resize now" in caplog.text
     new = write(tmp_path, "augment: {rotation: 5}\nmodel: {resize: letterbox}")

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pydicom
 import pytest
+from archives import write_dicom
 from PIL import Image
-from pydicom.uid import ExplicitVRLittleEndian
 from runs import write_run
 
 from imitate.cli import main
@@ -42,21 +41,6 @@ def predictor(root) -> Predictor:
 @pytest.fixture
 def ask(root):
     return lambda action, *flags: main(["predict", action, "--model", str(root / "run"), *map(str, flags)])
-
-
-def write_dicom(path: Path, pixels: np.ndarray, **values: object) -> Path:
-    data = pydicom.Dataset()
-    data.file_meta = pydicom.dataset.FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data.SOPClassUID, data.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.3"
-    data.Rows, data.Columns = pixels.shape[-2:]
-    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 8, 8, 7, 0
-    data.PixelData = pixels.tobytes() + b"\0" * (pixels.size % 2)
-    for keyword, value in values.items():
-        setattr(data, keyword, value)
-    data.save_as(path, enforce_file_format=True)
-    return path
 
 
 def films(root: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from text_models import write_bert
 from imitate import cli
 from imitate.data.corpus import Corpus
 from imitate.data.text_cache import corpus
-from imitate.inference.encoder import load_encoder
+from imitate.inference.encoder import ImitateEncoder, load_encoder
 from imitate.models.imitate import Imitate
 from imitate.models.text import LsaTextEncoder, fit_or_load, save_text_encoder
 
@@ -65,7 +65,7 @@ def test_a_run_folder_is_complete_and_loads(data, recipe, tmp_path):
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert any(key.startswith("val/") for row in rows for key in row)
     encoder = load_encoder(str(out), like=None, data=Corpus.open(data), seed=0)
-    assert encoder.text is not None and encoder.model is not None
+    assert isinstance(encoder, ImitateEncoder) and encoder.text is not None
     embedded = encoder.model.encode_text(encoder.text.encode(["left effusion"]))
     assert torch.isfinite(embedded).all()
 

@@ -3,28 +3,22 @@
 import io
 import resource
 import struct
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from archives import bundled, encoded, read, reason
 from corruption import deflated_bomb
-from PIL import Image
 from pydicom import Dataset, dcmread
-from pydicom.data import get_testdata_file
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_voi_lut
 from pydicom.uid import JPEG2000, ExplicitVRLittleEndian, JPEGBaseline8Bit
 
 from imitate.data.dicom import ImageError
-from imitate.data.pixels import read_gray, to_prepared
+from imitate.data.pixels import read_gray
 
 RAMP = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)  # 12 bit
-
-
-def bundled(name: str) -> Path:
-    return Path(str(get_testdata_file(name, download=False)))
 
 
 def dicom(pixels: np.ndarray | bytes, syntax: str = ExplicitVRLittleEndian, **tags: Any) -> bytes:
@@ -47,22 +41,6 @@ def dicom(pixels: np.ndarray | bytes, syntax: str = ExplicitVRLittleEndian, **ta
     file = io.BytesIO()
     data.save_as(file, enforce_file_format=True)
     return file.getvalue()
-
-
-def picture(pixels: np.ndarray, form: str = "PNG", **options: Any) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, form, **options)
-    return file.getvalue()
-
-
-def read(content: bytes) -> np.ndarray:
-    return read_gray(io.BytesIO(content))
-
-
-def reason(content: bytes) -> str:
-    with pytest.raises(ImageError) as caught:
-        to_prepared(read(content), 32)
-    return caught.value.reason
 
 
 @pytest.mark.parametrize("form", ["implicit", "bigendian", "expb", "RLE", "jp2klossless", "jpeg_ls_lossless", "padded"])
@@ -166,7 +144,7 @@ def test_signed_pixels_and_padding() -> None:
 @pytest.mark.parametrize("syntax", [JPEGBaseline8Bit, JPEG2000])
 def test_a_stream_that_ends_early_inside_a_whole_dicom(syntax: str) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 48)).astype(np.uint8)
-    stream = picture(noise, "JPEG") if syntax == JPEGBaseline8Bit else picture(noise, "JPEG2000", no_jp2=True)
+    stream = encoded(noise, "JPEG") if syntax == JPEGBaseline8Bit else encoded(noise, "JPEG2000", no_jp2=True)
     assert read(dicom(stream, syntax, Rows=64, Columns=48)).shape == (64, 48)
     assert reason(dicom(stream[: len(stream) // 2], syntax, Rows=64, Columns=48)) == "damaged or truncated image"
 
@@ -182,7 +160,7 @@ def test_headers_reach_no_log(caplog: pytest.LogCaptureFixture, recwarn: pytest.
 
 def test_bombs_are_refused_from_their_headers() -> None:
     assert reason(dicom(RAMP, Rows=65535, Columns=65535)) == "too many pixels"
-    stream = bytearray(picture(RAMP.astype(np.uint8), "JPEG2000", no_jp2=True))
+    stream = bytearray(encoded(RAMP.astype(np.uint8), "JPEG2000", no_jp2=True))
     stream[8:16] = struct.pack(">2I", 60000, 60000)
     assert reason(dicom(bytes(stream), JPEG2000, Rows=64, Columns=48)) == "DICOM header and pixels of different size"
 

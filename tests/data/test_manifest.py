@@ -149,7 +149,15 @@ def test_seen_is_a_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_changes_are_found_in_any_order(tmp_path: Path) -> None:
     write(tmp_path / "old-a", [*map(plain, range(6)), Excluded("x", "why")])
     write(tmp_path / "old-b", map(plain, range(6, 9)))
-    new = [plain(8), plain(11), plain(3, sex="F"), plain(0), Excluded("x", "why"), plain(10), Excluded("y", "why")]
+    new: list[Record | Excluded] = [
+        plain(8),
+        plain(11),
+        plain(3, sex="F"),
+        plain(0),
+        Excluded("x", "why"),
+        plain(10),
+        Excluded("y", "why"),
+    ]
     write(tmp_path / "new", [*new, *map(plain, range(4, 7))])
     with Manifests([tmp_path / "old-a", tmp_path / "old-b"]) as old, Manifests([tmp_path / "new"]) as now:
         found = Changes.between(old, now)

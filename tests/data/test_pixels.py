@@ -3,14 +3,13 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from archives import bundled, encoded, read, reason
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pydicom.data import get_testdata_file
 
 from imitate.data.dicom import MAX_PIXELS, ImageError
 from imitate.data.pixels import read_gray, to_prepared
@@ -18,29 +17,9 @@ from imitate.data.pixels import read_gray, to_prepared
 RAMP = np.arange(64 * 48, dtype=np.uint16).reshape(64, 48)  # 12 bit
 
 
-def bundled(name: str) -> Path:
-    return Path(str(get_testdata_file(name, download=False)))
-
-
-def picture(pixels: np.ndarray, form: str = "PNG", **options: Any) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, form, **options)
-    return file.getvalue()
-
-
-def read(content: bytes) -> np.ndarray:
-    return read_gray(io.BytesIO(content))
-
-
-def reason(content: bytes) -> str:
-    with pytest.raises(ImageError) as caught:
-        to_prepared(read(content), 32)
-    return caught.value.reason
-
-
 def test_sixteen_bit_png_keeps_its_depth_and_order() -> None:
     pixels = (RAMP * 21).astype(np.uint16)
-    gray = read(picture(pixels))
+    gray = read(encoded(pixels))
     assert gray.dtype == np.uint16
     np.testing.assert_array_equal(gray, pixels)
     image, _ = to_prepared(gray, 48)
@@ -61,19 +40,19 @@ def test_a_colour_photograph_becomes_luminance_the_right_way_up() -> None:
     pixels[:, :48] = (200, 40, 90)
     pixels[:32, 48:] = (10, 220, 30)
     expected = pixels @ np.array([0.299, 0.587, 0.114])
-    gray = read(picture(pixels, "JPEG", quality=100, subsampling=0))
+    gray = read(encoded(pixels, "JPEG", quality=100, subsampling=0))
     assert np.abs(gray - expected).max() < 4
     turned = Image.Exif()
     turned[0x0112] = 6  # shown after a quarter turn clockwise
     assert (
-        np.abs(read(picture(pixels, "JPEG", quality=100, subsampling=0, exif=turned)) - np.rot90(expected, -1)).max()
+        np.abs(read(encoded(pixels, "JPEG", quality=100, subsampling=0, exif=turned)) - np.rot90(expected, -1)).max()
         < 4
     )
 
 
 def test_the_content_decides_not_the_name(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(bundled("MR_small.dcm").read_bytes())
-    (tmp_path / "b.dcm").write_bytes(picture(RAMP))
+    (tmp_path / "b.dcm").write_bytes(encoded(RAMP))
     np.testing.assert_array_equal(read_gray(tmp_path / "a.png"), read_gray(bundled("MR_small.dcm")))
     np.testing.assert_array_equal(read_gray(tmp_path / "b.dcm"), RAMP)
 
@@ -88,19 +67,19 @@ def test_bad_paths_have_their_reasons(tmp_path: Path) -> None:
     assert told(tmp_path) == "a folder, not a file"
     (tmp_path / "empty").touch()
     assert told(tmp_path / "empty") == "empty file"
-    (tmp_path / "secret").write_bytes(picture(RAMP))
+    (tmp_path / "secret").write_bytes(encoded(RAMP))
     (tmp_path / "secret").chmod(0)
     if os.geteuid():
         assert told(tmp_path / "secret") == "file without read permission"
 
 
 def test_black_constant_and_tiny_images_are_refused() -> None:
-    assert reason(picture(np.zeros((99, 99), np.uint8))) == "black image"
-    assert reason(picture(np.full((99, 99), 7, np.uint8))) == "constant image"
-    assert reason(picture(RAMP[:15])) == "image under 16 pixels a side"
+    assert reason(encoded(np.zeros((99, 99), np.uint8))) == "black image"
+    assert reason(encoded(np.full((99, 99), 7, np.uint8))) == "constant image"
+    assert reason(encoded(RAMP[:15])) == "image under 16 pixels a side"
     corner = np.zeros((99, 99), np.uint8)
     corner[:90, :3] = 9
-    assert reason(picture(corner)) == "image under 16 pixels a side"
+    assert reason(encoded(corner)) == "image under 16 pixels a side"
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -114,8 +93,8 @@ def test_bombs_are_refused_from_their_headers() -> None:
 
 
 WHOLE = {
-    "png": picture(np.random.default_rng(0).integers(0, 4096, (64, 48)).astype(np.uint16)),
-    "jpeg": picture(np.random.default_rng(0).integers(0, 256, (64, 48)).astype(np.uint8), "JPEG"),
+    "png": encoded(np.random.default_rng(0).integers(0, 4096, (64, 48)).astype(np.uint16)),
+    "jpeg": encoded(np.random.default_rng(0).integers(0, 256, (64, 48)).astype(np.uint8), "JPEG"),
     "dicom": bundled("MR_small.dcm").read_bytes(),
     "rle": bundled("MR_small_RLE.dcm").read_bytes(),
     "j2k": bundled("MR_small_jp2klossless.dcm").read_bytes(),

@@ -9,7 +9,7 @@ import results
 from compare import from_scores
 from imitate.config import Recipe, load_config, validate
 from imitate.errors import UserError
-from imitate.tasks import task_class
+from imitate.tasks import find_task
 from layout import read_folder
 from study import ROOT, load_study
 from tables import page
@@ -26,7 +26,7 @@ def test_every_study_parses(path: Path) -> None:
         changed = load_config(Recipe, ROOT / study.recipe, method.settings).resolved()
         assert (changed != recipe) == bool(method.settings)
     for measure in study.tasks.values():
-        validate(task_class(measure.task), measure.settings, where=measure.task)
+        validate(find_task(measure.task), measure.settings, where=measure.task)
 
 
 def test_everything_made_from_results_is_up_to_date() -> None:

@@ -2,13 +2,11 @@
 
 import io
 import logging
-from pathlib import Path
 
 import numpy as np
-import pydicom
 import pytest
+from archives import write_dicom
 from PIL import Image
-from pydicom.uid import ExplicitVRLittleEndian
 
 from imitate.data.pixels import Geometry
 from imitate.errors import UserError
@@ -18,21 +16,6 @@ from imitate.inference.radiograph import Radiograph, radiograph, radiographs, to
 def picture(height: int = 60, width: int = 80) -> np.ndarray:
     rows, columns = np.mgrid[:height, :width]
     return (40 + 2 * rows + (columns % 30)).clip(0, 255).astype(np.uint8)
-
-
-def write_dicom(path: Path, pixels: np.ndarray, **values: object) -> Path:
-    data = pydicom.Dataset()
-    data.file_meta = pydicom.dataset.FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data.SOPClassUID, data.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.3"
-    data.Rows, data.Columns = pixels.shape[-2:]
-    data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 12, 11, 0
-    data.PixelData = pixels.astype(np.uint16).tobytes()
-    for keyword, value in values.items():
-        setattr(data, keyword, value)
-    data.save_as(path, enforce_file_format=True)
-    return path
 
 
 def read(source: object, **options: object) -> Radiograph:
@@ -48,7 +31,7 @@ def test_every_way_of_handing_over_gives_the_same_pixels(tmp_path):
         Image.fromarray(gray), Image.fromarray(gray).convert("RGB"), Image.fromarray(gray).convert("F"),
         Image.fromarray(gray.astype(np.uint16)),
         tmp_path / "gray.png", str(tmp_path / "rgb.png"), io.BytesIO((tmp_path / "gray.png").read_bytes()),
-        write_dicom(tmp_path / "film", gray),
+        write_dicom(tmp_path / "film", gray, stored=12),
     ]  # fmt: skip
     expected = read(gray).pixels
     for way in ways:
@@ -100,7 +83,7 @@ def test_what_cannot_be_used_is_named_with_the_reason_and_the_way_out(source, re
 
 
 def test_a_dicom_volume_and_a_file_of_400_megapixels_are_refused_by_their_headers(tmp_path):
-    volume = write_dicom(tmp_path / "ct.dcm", np.zeros((4, 20, 20)), NumberOfFrames=4)
+    volume = write_dicom(tmp_path / "ct.dcm", np.zeros((4, 20, 20)), stored=12, NumberOfFrames=4)
     with pytest.raises(UserError, match="ct.dcm: DICOM of several frames"):
         read(volume)
     Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")

@@ -7,6 +7,7 @@ from served import untrained
 from imitate.cli import main
 from imitate.commands.serve import serve
 from imitate.errors import UserError
+from imitate.inference.encoder import ImitateEncoder
 from imitate.models.text import save_text_encoder
 from imitate.serve import launch as app
 from imitate.serve.guard import Guard
@@ -17,6 +18,7 @@ from imitate.serve.launch import is_loopback
 def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("run")
     predictor, _ = untrained(root)
+    assert isinstance(predictor.encoder, ImitateEncoder) and predictor.encoder.text
     predictor.encoder.model.save(root / "run" / "model")
     save_text_encoder(predictor.encoder.text, root / "run" / "text")
     return root

@@ -148,7 +148,7 @@ def test_labels_join_on_the_study(tmp_path: Path) -> None:
     write_zip(tmp_path / "mimic-cxr-reports.zip", {images[0].report: "No header.", images[2].report: REPORT})
     found, excluded = read(tmp_path)
     assert set(found) == {"a", "b", "c"} and not excluded  # a and b have no text, but labels
-    labels = found["b"].labels
+    labels = dict(found["b"].labels or {})
     assert list(labels) == list(SOURCE.classes)
     assert math.isnan(labels.pop("Pneumonia"))
     assert labels == {name: float(name == "Edema") for name in CLASSES if name != "Pneumonia"}

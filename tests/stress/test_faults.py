@@ -7,29 +7,12 @@ import time
 from itertools import count
 from pathlib import Path
 
-import pytest
-import yaml
-from folders import write_folder
-from recipes import tiny_recipe
+from runs import pretrain
 
 from imitate import cli
 from imitate.synthetic.layouts import LAYOUTS
 
 RESULT = ("model/model.safetensors", "metrics.jsonl")
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    """A recipe, its data, and the run that nothing disturbed."""
-    folder = tmp_path_factory.mktemp("faults")
-    data, recipe = write_folder(folder / "data", n=40), folder / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(tiny_recipe(checkpoint_every=1).model_dump(mode="json")))
-    assert pretrain(recipe, data, folder / "run") == 0
-    return recipe, data, folder / "run"
-
-
-def pretrain(recipe: Path, data: Path, out: Path) -> int:
-    return cli.main(["pretrain", str(recipe), "--data", str(data), "--out", str(out)])
 
 
 def content(folder: Path) -> list[bytes]:
@@ -55,8 +38,8 @@ def in_a_fork(largest: int, recipe: Path, data: Path, out: Path) -> tuple[int, s
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), told
 
 
-def test_without_room_pre_training_is_told_so_and_continues(run, tmp_path):
-    recipe, data, whole = run
+def test_without_room_pre_training_is_told_so_and_continues(undisturbed, tmp_path):
+    recipe, data, whole = undisturbed
     checkpoint, model = ((whole / name).stat().st_size for name in ("last.ckpt", "model/model.safetensors"))
     assert model < checkpoint
     for largest in (100, 4000, model - 9, checkpoint - 9):
@@ -68,8 +51,8 @@ def test_without_room_pre_training_is_told_so_and_continues(run, tmp_path):
     assert content(tmp_path / "run") == content(whole)
 
 
-def test_a_place_that_takes_no_files_is_told(run, tmp_path, capsys):
-    recipe, data, _ = run
+def test_a_place_that_takes_no_files_is_told(undisturbed, tmp_path, capsys):
+    recipe, data, _ = undisturbed
     LAYOUTS["table"](tmp_path / "raw", n=20, seed=0, size=64)
     (tmp_path / "file").touch()
     for out in ("/proc/run", str(tmp_path / "file" / "run")):
@@ -79,8 +62,8 @@ def test_a_place_that_takes_no_files_is_told(run, tmp_path, capsys):
         assert len(told) == 2 and all(f"cannot write into {out}" in line for line in told)
 
 
-def test_a_clock_that_jumps_changes_nothing(run, tmp_path, monkeypatch):
-    recipe, data, whole = run
+def test_a_clock_that_jumps_changes_nothing(undisturbed, tmp_path, monkeypatch):
+    recipe, data, whole = undisturbed
     calls, clock = count(), time.time
     monkeypatch.setattr(time, "time", lambda: clock() + 86_400 * (-1) ** (next(calls) // 20))  # a day forth and back
     assert pretrain(recipe, data, tmp_path / "run") == 0

@@ -15,8 +15,8 @@ import yaml
 from folders import write_folder
 from processes import Command, until
 from recipes import tiny_recipe
+from runs import pretrain
 
-from imitate import cli
 from imitate.models.imitate import Imitate
 from imitate.tasks.retrieval import Retrieval
 from imitate.training import loop
@@ -98,19 +98,6 @@ MOMENTS: dict[str, tuple[object, str]] = {
     "in validation": (Retrieval, "predict"),
     "while the model is written": (Imitate, "save"),
 }
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    data, recipe = write_folder(folder / "data", n=40), folder / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(tiny_recipe(checkpoint_every=1).model_dump(mode="json")))
-    assert pretrain(recipe, data, folder / "run") == 0
-    return recipe, data, folder / "run"
-
-
-def pretrain(recipe: Path, data: Path, out: Path) -> int:
-    return cli.main(["pretrain", str(recipe), "--data", str(data), "--out", str(out)])
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ SCHEMA = pa.schema(
     ]
 )
 SETTINGS = ("source", "size", "resize", "mode", "classes", "options", "inputs", "projections")
-ABSENT = {"projection": "PA", "findings": None, "impression": None, "language": "en", "labels": None, "boxes": [],
+ABSENT: dict[str, Any] = {"projection": "PA", "findings": None, "impression": None, "language": "en", "labels": None, "boxes": [],
           "annotated": None, "sex": "", "age": None, "scanner": "", "extra": {}}  # fmt: skip
 
 WORDS = [
@@ -132,7 +133,7 @@ def _row(row: Mapping) -> dict:
 def in_memory(data: Corpus) -> Corpus:
     """The corpus with everything in memory, for tests that change it."""
     table = data.table.drop(columns=["has_findings", "has_impression"]).assign(**data.reports())
-    table["boxes"] = [[box._asdict() for box in data.boxes(row)] for row in range(len(data))]
+    table["boxes"] = pd.Series([[box._asdict() for box in data.boxes(row)] for row in range(len(data))], dtype=object)
     if data.classes:
         table["labels"] = list(data.labels)
     masks = None if data.masks is None else data.masks[:]
@@ -163,5 +164,5 @@ def write_folder(root: Path, *, n: int = 40, size: int = 36, seed: int = 0, **me
             "labels": [row.astype(np.float32).tolist() for row in labels],
         }
     )
-    described = {"classes": ["Left", "Right"], "fingerprint": f"test-{n}-{size}-{seed}", **meta}
+    described: dict[str, Any] = {"classes": ["Left", "Right"], "fingerprint": f"test-{n}-{size}-{seed}", **meta}
     return write_shards(root, table, images.clip(0, 255).astype(np.uint8), **described)

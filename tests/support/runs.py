@@ -7,6 +7,7 @@ import yaml
 from folders import write_folder
 from recipes import tiny_recipe
 
+from imitate import cli
 from imitate.data.corpus import Corpus
 from imitate.data.text_cache import corpus
 from imitate.models.imitate import seeded_model
@@ -31,3 +32,8 @@ def write_run(root: Path, *, data: Path | None = None, **model: object) -> Path:
     settings = recipe.model_dump(mode="json") | {"data": {"path": str(folder), "fingerprint": meta["fingerprint"]}}
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
     return run
+
+
+def pretrain(recipe: Path, data: Path, out: Path) -> int:
+    """The exit code of the command, run in this process."""
+    return cli.main(["pretrain", str(recipe), "--data", str(data), "--out", str(out)])

@@ -1,6 +1,7 @@
 """Tiny transformers of random weights, written as their publishers write theirs."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,7 +28,7 @@ WORDS = [
 
 
 def _tokens(folder: Path, **options: object) -> int:
-    from transformers import BertTokenizerFast
+    from transformers import BertTokenizerFast  # type: ignore[attr-defined]
 
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
@@ -36,7 +37,7 @@ def _tokens(folder: Path, **options: object) -> int:
     return len(vocabulary)
 
 
-SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+SMALL: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
 
 def write_bert(folder: Path, *, positions: int = 512) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from archives import encoded
 from PIL import Image
 
 from imitate.synthetic.cases import draw_case
@@ -16,12 +17,6 @@ UIDS = ("1.2.3", "1.2.3.4", "1.2.3.4.5")
 
 def picture(height: int = 90, width: int = 80) -> np.ndarray:
     return render(draw_case(3, 0), height, width).image
-
-
-def encoded(pixels: np.ndarray, kind: str = "PNG") -> bytes:
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, kind)
-    return content.getvalue()
 
 
 def dicom(folder: Path, **changes: object) -> bytes:

@@ -18,8 +18,8 @@ from imitate.models.imitate import seeded_model
 from imitate.report import tables
 from imitate.report.figures import styles
 from imitate.report.groups import read_groups
-from imitate.tasks import TASKS, check_data, check_encoder, find_task, task_names
-from imitate.tasks.base import NEEDS, Budget, Predictions, Task
+from imitate.tasks import NEEDS, TASKS, check_data, check_encoder, find_task, task_names
+from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.evaluation import Evaluation
 
 
@@ -90,7 +90,7 @@ def test_a_task_of_another_package_has_tables_without_a_change_here(
         for model, error in (("good", 0.1), ("bad", 0.5))
     ]  # fmt: skip
     (group,) = read_groups(paths)
-    assert group.title == "Counting of images on folder" and group.figures == ["error", "count"]
+    assert group.title == "Counting of images on folder" and group.metrics == ["error", "count"]
     table = tables.main_table(group, styles(["good", "bad"]))
     assert "Error of the count" in table and "<strong>10.0</strong>" in table
     with pytest.raises(ValueError, match="counting trains nothing"):

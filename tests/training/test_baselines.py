@@ -1,5 +1,7 @@
 """The baselines' steps: their terms, what they train, and two processes against one."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -32,7 +34,7 @@ def batch():
     return dict(images=images, findings=text, impression=text, has_findings=present, has_impression=present)
 
 
-def module(settings: Recipe) -> Pretraining:
+def module(settings: Recipe) -> Any:
     model = seeded_model(settings.model, pretrained=False, seed=0)
     return training_module(model, settings.objective).double()
 
