@@ -75,7 +75,9 @@ def read_folder(folder: Path) -> Folder:
         folder / "results.csv", dtype=types, keep_default_na=False, na_values=empty, float_precision="round_trip"
     )
     grouped = frame.groupby(["method", "task", "fraction"], sort=False)
-    return Folder(about, {Cell(*key): _results(about, Cell(*key), lines) for key, lines in grouped})
+    return Folder(
+        about, {cell: _results(about, cell, lines) for key, lines in grouped if (cell := Cell(*cast(Any, key)))}
+    )
 
 
 def _lines(cell: Cell, found: Results) -> Iterator[tuple[Any, ...]]:
