@@ -18,6 +18,7 @@ from recipes import tiny_recipe
 from runs import pretrain
 
 from imitate.models.imitate import Imitate
+from imitate.synthetic.layouts import LAYOUTS
 from imitate.tasks.retrieval import Retrieval
 from imitate.training import loop
 from imitate.training.checkpoint import LAST, PREVIOUS

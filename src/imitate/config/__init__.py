@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from imitate.config.files import parse_yaml, read_yaml
+from imitate.config.files import line_of, parse_yaml, read_yaml
 from imitate.errors import UserError
 from imitate.names import ChannelChoice, Kernel, Precision, Resize, Texts
 
@@ -268,7 +268,7 @@ def load_config(kind: type[AnyConfig], path: Path, overrides: dict[str, Any] | N
         key = ".".join(map(str, location))
         if any(f"{each}.".startswith(f"{key}.") or key.startswith(f"{each}.") for each in overrides or {}):
             return f"settings over {path}"
-        return f"{path}{_line(found, location)}"
+        return f"{path}{line_of(found, location)}"
 
     return validate(kind, values, where=place)
 
@@ -364,19 +364,6 @@ def validate(kind: type[AnyConfig], values: dict[Any, Any], *, where: str | Wher
             where = f"{where}: {key}" if first["loc"] else where
             raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
         raise UserError(f"{where}: {key} = {first['input']!r}: {first['msg']}") from error
-
-
-def _line(path: Path, location: tuple[int | str, ...]) -> str:
-    """Where in a YAML file a key stands; "" where the file has no such key."""
-    node: yaml.Node | None = yaml.compose(path.read_text(encoding="utf-8-sig"), _Bounded)
-    line = ""
-    for part in location:
-        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
-        key, node = next((pair for pair in pairs if pair[0].value == str(part)), (None, None))
-        if key is None:
-            break
-        line = f", line {key.start_mark.line + 1}"
-    return line
 
 
 def _known(kind: type[Config], location: tuple[int | str, ...]) -> list[str]:

@@ -38,6 +38,19 @@ def parse_yaml(text: str, *, where: str) -> Any:
         raise UserError(f"{where} is not valid YAML: {reason}") from error
 
 
+def line_of(path: Path, location: tuple[int | str, ...]) -> str:
+    """Where in a YAML file a key stands; "" where the file has no such key."""
+    node: yaml.Node | None = yaml.compose(path.read_text(encoding="utf-8-sig"), _Bounded)
+    line = ""
+    for part in location:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+        key, node = next((pair for pair in pairs if pair[0].value == str(part)), (None, None))
+        if key is None:
+            break
+        line = f", line {key.start_mark.line + 1}"
+    return line
+
+
 class _Bounded(yaml.SafeLoader):
     """Safe, not recursive, and with its aliases written out no larger than ``VALUES``: ten lines can name gigabytes."""
 
