@@ -17,7 +17,6 @@ from imitate.data.jobs import Decoded, Job, Setup
 from imitate.data.pixels import Geometry, read_gray, to_prepared
 from imitate.data.worker import Failure
 
-FIT: Any = {"stretch": "squash", "letterbox": "pad"}
 OPEN_ARCHIVES = 8  # of a worker
 
 
@@ -31,7 +30,7 @@ class Decoder:
     def __call__(self, job: Job) -> Decoded | Failure:
         try:
             gray = as_shown(self._read(job), invert=bool(job.invert), window=job.window)
-            image, geometry = to_prepared(gray, self.setup.size, FIT[self.setup.resize])
+            image, geometry = to_prepared(gray, self.setup.size, self.setup.resize)
             mask = mask_of(job.annotations, geometry) if self.setup.masks else None
         except ImageError as error:
             return Failure(error.reason)
