@@ -17,7 +17,7 @@ def test_another_recipe_in_the_folder_is_told_with_its_difference(tmp_path):
     settle(tmp_path, tiny_recipe(log_every=7, checkpoint_every=3), DATA)
     with pytest.raises(UserError, match=r"training.epochs is 2 there and 5 here"):
         settle(tmp_path, tiny_recipe(epochs=5), DATA)
-    with pytest.raises(UserError, match="data.fingerprint is 'f' there and 'g' here"):
+    with pytest.raises(UserError, match=r"data.fingerprints is \['f'\] there and \['g'\] here"):
         settle(tmp_path, tiny_recipe(), {**DATA, "fingerprint": "g"})
 
 

@@ -69,7 +69,7 @@ def write_hub(subject: Subject, to: Path, facts: dict[str, str], *, license: str
     config = subject.config
     card = Template(files("imitate").joinpath("model_card.md").read_text(encoding="utf-8")).substitute(
         facts,
-        **config.model_dump(include={"backbone", "fit", "prepared_size", "image_size"}),
+        **config.model_dump(include={"backbone", "resize", "prepared_size", "image_size"}),
         license=license,
         name=name,
         parameters=f"{sum(each.numel() for each in subject.model.parameters()) / 1e6:.1f}",
