@@ -64,7 +64,7 @@ def room(folder: Path) -> Iterator[None]:
 
 def settle(folder: Path, recipe: Recipe, data: dict[str, Any]) -> None:
     """Write ``config.yaml``, or compare with the one that is there: UserError that shows what differs."""
-    wanted = {**recipe.model_dump(mode="json"), "data": data_of(data)}
+    wanted = {**recipe.resolved().model_dump(mode="json"), "data": data_of(data)}
     path = folder / "config.yaml"
     if not path.is_file():
         part = folder / "config.yaml.part"
