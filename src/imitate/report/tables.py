@@ -40,7 +40,7 @@ WAYS = {"image-to-text": "image → text", "text-to-image": "text → image"}
 FALLING = frozenset({"false_positive_rate"})  # lower is better
 PAPER = "Mode paper reproduces the sizes and quirks of published tables; never compare it with mode clean."
 BASELINES = ("random", "pixels")
-LACKING = "How images were acquired lifts a probe well above chance. To see what was learned, add the baselines"
+LACKING = "How images were acquired lifts a probe well above chance. To see what was learned, add the baseline"
 CHANCE = {
     "segmentation": "Chance is the predictor that never finds anything: where most images are empty, its Dice is high.",
     "retrieval": "Chance is a random order, exactly. “Shuffled” is the same model with its images shuffled: "
@@ -132,7 +132,8 @@ def notes(group: Group) -> list[str]:
     if group.task in CHANCE:
         written.append(CHANCE[group.task])
     if missing := _missing_baselines(group):
-        written.append(f"{LACKING} {' and '.join(missing)}: imitate evaluate --beside {' '.join(missing)}.")
+        names = f"{'s' if len(missing) > 1 else ''} {' and '.join(missing)}"
+        written.append(f"{LACKING}{names}: imitate evaluate --beside {' '.join(missing)}.")
     for each in group.published:
         quoted = f"{each.source}{f' ({each.note})' if each.note else ''}"
         written.append(f"Methods marked published were not measured here: their values are quoted from {quoted}.")
