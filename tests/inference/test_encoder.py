@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from imitate.data.prepared import Prepared
 from recipes import TINY_MODEL
 from runs import write_run
 from torch import nn
 
 from imitate.config import Preprocessing
 from imitate.data.augment import evaluation_view
-from imitate.data.prepared import Prepared
 from imitate.inference.encoder import Encoder, ImitateEncoder, Pixels, load_encoder, load_folder
 from imitate.inference.gallery import image_vectors
 from imitate.inference.predictor import Predictor, load

@@ -89,8 +89,8 @@ def test_a_probe_without_its_baselines_says_so(tmp_path: Path) -> None:
         return "".join(tables.notes(read_groups(paths)[0]))
 
     assert "add the baselines random and pixels: imitate evaluate --beside random pixels." in noted("run")
-    assert "baselines pixels: imitate evaluate --beside pixels." in noted("run", "random")
-    assert "baselines" not in noted("run", "random", "pixels")
+    assert "add the baseline pixels: imitate evaluate --beside pixels." in noted("run", "random")
+    assert "baseline" not in noted("run", "random", "pixels")
 
 
 def test_retrieval_stands_beside_chance_and_shuffled_images(tmp_path: Path) -> None:

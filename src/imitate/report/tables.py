@@ -12,7 +12,7 @@ from imitate.tasks.base import Estimate
 
 WAYS = {"image-to-text": "image → text", "text-to-image": "text → image"}
 PAPER = "Mode paper reproduces the sizes and quirks of published tables; never compare it with mode clean."
-LACKING = "How images were acquired lifts a probe well above chance. To see what was learned, add the baselines"
+LACKING = "How images were acquired lifts a probe well above chance. To see what was learned, add the baseline"
 RESAMPLES = "of the resamples"  # in a note: how often an interval lacks a metric
 FEW = "since they have few positive test images"
 
@@ -110,7 +110,8 @@ def notes(group: Group) -> list[str]:
     if group.kind.about_chance:
         written.append(group.kind.about_chance)
     if missing := _missing_baselines(group):
-        written.append(f"{LACKING} {' and '.join(missing)}: imitate evaluate --beside {' '.join(missing)}.")
+        names = f"{'s' if len(missing) > 1 else ''} {' and '.join(missing)}"
+        written.append(f"{LACKING}{names}: imitate evaluate --beside {' '.join(missing)}.")
     for each in group.published:
         quoted = f"{each.source}{f' ({each.note})' if each.note else ''}"
         written.append(f"Methods marked published were not measured here: their values are quoted from {quoted}.")
