@@ -77,12 +77,29 @@ class Page:
         match words:
             case ["imitate", "serve", *rest]:
                 self._serve(rest)
+            case ["imitate", "demo", *rest]:
+                self._demo(rest)
             case ["imitate", name, *rest]:
                 assert main([name, *smaller(name, expanded(rest))]) == 0, shlex.join(words)
             case ["curl", *rest]:
                 self._curl(rest)
             case _:
                 parse(words)
+
+    def _demo(self, rest: list[str]) -> None:
+        """What the demo leaves behind, of a few images and one epoch, without its tables."""
+        module = import_module("imitate.commands.demo")
+
+        def briefly(*arguments: Any, **options: Any) -> Any:
+            return trained(*arguments, **options, training={"epochs": 1, "batch_size": 16})
+
+        trained = module.pretrain
+        with (
+            patch.multiple(module, STUDIES=60, LABELLED=40, pretrain=briefly),
+            patch.object(module, "_measure"),
+            patch.object(module, "report"),
+        ):
+            assert main(["demo", *rest]) == 0
 
     def _serve(self, rest: list[str]) -> None:
         app = import_module("imitate.serve.server")
