@@ -210,8 +210,9 @@ def _require_versions(out: Path, manifests: Manifests, absent: list[int], now: d
 def _run(plan: Plan, engine: Engine, absent: list[int], lengths: list[int]) -> None:
     index, parts = engine.part
     mine = [shard for shard in absent if shard % parts == index - 1]
+    names = {f"{shard:05d}" for shard in mine}
     for path in (plan.out / FOLDER).glob(f"*{PART}"):  # of a killed process
-        if int(path.name.partition(".")[0]) in set(mine):
+        if path.name.partition(".")[0] in names:
             path.unlink(missing_ok=True)
     left = sum(lengths[shard] for shard in mine)
     total = sum(length for shard, length in enumerate(lengths) if shard % parts == index - 1)
