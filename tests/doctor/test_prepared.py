@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from folders import write_folder
 
 from imitate.data.writing import fingerprint
 from imitate.doctor.checks import Finding
@@ -113,3 +114,11 @@ def test_embeddings_that_do_not_fit_are_broken(tmp_path: Path) -> None:
         "half": "no impression.npy",
         "wild": "impression.npy is not finite",
     }
+
+
+def test_shards_are_what_the_index_says(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "data")
+    assert examined(root)["fingerprint"].state == "ok"
+    path = root / "shards" / "00001.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert "changed since it was written (shards/00001.npy)" in examined(root)["fingerprint"].told

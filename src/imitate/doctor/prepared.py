@@ -60,10 +60,15 @@ def damaged(data: Corpus) -> list[str]:
     found = []
     for shard in data.meta["shards"]:
         for name, digest in shard.get("sha256", {}).items():
-            with (data.root / "shards" / Path(name).name).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                    found.append(f"shards/{name}")
+            path = data.root / "shards" / Path(name).name
+            if not path.is_file() or _digest(path) != digest:
+                found.append(f"shards/{path.name}")
     return found
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _examine_text(data: Corpus) -> Iterator[Finding]:
