@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from imitate.config import ImitateConfig, Recipe, load_config, shipped
+from imitate.config import ImitateConfig, Recipe, load_config, shipped, validate
 from imitate.errors import UserError
 
 
@@ -59,3 +59,33 @@ def test_overrides_win_over_the_file(tmp_path):
 def test_an_empty_file_is_the_published_setting(tmp_path):
     recipe = load_config(Recipe, write(tmp_path, ""))
     assert recipe.model == ImitateConfig() and recipe.training.batch_size == 128
+
+
+OLD = """
+model: {fit: pad, prepared_size: 64, image_size: 56}
+views: {rotation: 5, scale: 0.1}
+objective: {temperature_views: 0.3}
+"""
+
+
+def test_the_names_of_an_earlier_version_are_read_and_the_new_ones_are_logged(tmp_path, caplog):
+    recipe = load_config(Recipe, write(tmp_path, OLD), {"views.rotation": 7, "model.fit": "squash"})
+    assert (recipe.augment.rotation, recipe.augment.scale, recipe.model.resize) == (7, 0.1, "stretch")
+    assert recipe.objective.temperature_views == 0.3
+    assert "recipe.yaml: views is called augment now" in caplog.text
+    assert "setting model.fit: fit is called resize now" in caplog.text
+    new = write(tmp_path, "augment: {rotation: 5}\nmodel: {resize: letterbox}")
+    caplog.clear()
+    assert load_config(Recipe, new, {"augment.scale": 0.2}).augment.scale == 0.2 and not caplog.text
+    assert load_config(Recipe, new, {"views.rotation": 9}).augment.rotation == 9
+    assert validate(ImitateConfig, {"fit": "pad"}, where="config.json").resize == "letterbox"
+
+
+def test_old_and_new_names_together_are_a_mistake(tmp_path):
+    with pytest.raises(UserError, match="unknown key 'views'"):
+        load_config(Recipe, write(tmp_path, "views: {rotation: 5}\naugment: {rotation: 6}"))
+
+
+def test_a_setting_below_a_value_is_a_mistake(tmp_path):
+    with pytest.raises(UserError, match="setting text.name: text is 'lsa', which has no parts"):
+        load_config(Recipe, write(tmp_path, "text: lsa"), {"text.name": 1})

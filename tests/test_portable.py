@@ -12,7 +12,11 @@ from recipes import tiny_recipe
 
 LACKING = {
     "fcntl, as on Windows": "sys.modules['fcntl'] = None",
-    "sysconf and sched_getaffinity, as on Windows or macOS": "del os.sysconf, os.sched_getaffinity",
+    "sysconf and sched_getaffinity, as on Windows or macOS": """
+try: import psutil  # what it imports on Linux needs them
+except ImportError: pass
+del os.sysconf, os.sched_getaffinity
+""",
     "flock, as on some network file systems": """
 import fcntl
 def flock(*_): raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

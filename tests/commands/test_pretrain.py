@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from folders import write_folder
+from folders import edit_index, edit_rows, write_folder
 from recipes import tiny_recipe
 
 from imitate import cli
-from imitate.data.prepared import Prepared
+from imitate.data.corpus import Corpus
 from imitate.inference.encoder import load_subject
 from imitate.models.imitate import Imitate
 
@@ -57,7 +57,7 @@ def test_a_run_folder_is_complete_and_loads(data, recipe, tmp_path):
     assert {"config.yaml", "metrics.jsonl", "last.ckpt", "model", "text"} <= {p.name for p in out.iterdir()}
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert any(key.startswith("val/") for row in rows for key in row)
-    subject = load_subject(str(out), like=None, data=Prepared.open(data), seed=0)
+    subject = load_subject(str(out), like=None, data=Corpus.open(data), seed=0)
     assert subject.text is not None and subject.model is not None
     embedded = subject.model.encode_text(subject.text.encode(["left effusion"]))
     assert torch.isfinite(embedded).all()
@@ -89,6 +89,84 @@ def test_mistakes_are_told_in_one_line_and_leave_no_run(data, recipe, tmp_path, 
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("imitate pretrain:")]
     assert len(error) == 1 and message in error[0]
     assert not (tmp_path / "run").exists()
+
+
+def metrics(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def several(tmp_path) -> list[Path]:
+    """Reports; reports; labels alone."""
+    folders = [write_folder(tmp_path / name, n=n, seed=n) for name, n in (("a", 60), ("b", 30), ("c", 20))]
+    edit_rows(folders[2], findings=[None] * 20, impression=[None] * 20)
+    edit_index(folders[2], classes=["Edema", "Mass"], fingerprint="labels")
+    return folders
+
+
+def several_arguments(recipe: Path, folders: list[Path], out: Path, *more: str) -> list[str]:
+    return ["pretrain", str(recipe), "--data", *map(str, folders), "--out", str(out), *more]
+
+
+def test_several_folders_train_one_model_and_are_validated_each_and_together(several, recipe, tmp_path, capsys):
+    out = tmp_path / "run"
+    arguments = several_arguments(recipe, several, out, "--weights", "1", ".5", "2")
+    assert cli.main(arguments) == 0
+    found = {key for row in metrics(out) for key in row}
+    assert {"val/mean-recall", "val/a/mean-recall", "val/b/mean-recall"} <= found
+    assert not any(key.startswith("val/c/") for key in found)
+    data = yaml.safe_load((out / "config.yaml").read_text())["data"]
+    assert data["paths"] == list(map(str, several)) and data["weights"] == [1, 0.5, 2]
+    assert data["fingerprints"] == ["test-60-36-60", "test-30-36-30", "labels"]
+    before = (out / "model/model.safetensors").read_bytes()
+    assert cli.main(arguments) == 0 and (out / "model/model.safetensors").read_bytes() == before
+    assert cli.main([*arguments[:-3], "1", "1", "1"]) == 2
+    assert "data.weights is [1.0, 0.5, 2.0] there and [1.0, 1.0, 1.0] here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (("--weights", "1", "2"), "--weights has 2 values for 3 folders"),
+        (("--weights", "1", "0", "1"), "--weights 0: a weight is above 0"),
+        (("--settings", "objective.visual_visual=false"), "c: no image of the train split has findings or impression"),
+        (("--settings", "model.projections=[LL]"), "no image of projection 'LL'"),
+    ],
+)
+def test_mistakes_with_several_folders(several, recipe, tmp_path, capsys, more, message):
+    assert cli.main(several_arguments(recipe, several, tmp_path / "run", *more)) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_labels_can_stand_in_for_reports(several, recipe, tmp_path):
+    settings = ("--settings", "labels_as_text=true", "objective.visual_visual=false")
+    assert cli.main(several_arguments(recipe, several, tmp_path / "run", *settings)) == 0
+    assert cli.main(several_arguments(recipe, several, tmp_path / "run", *settings)) == 0
+    assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["data"]["fingerprints"][2] == "labels"
+
+
+def test_projections_are_chosen_by_the_recipe(data, recipe, tmp_path, capsys):
+    folder = write_folder(tmp_path / "data", n=60)
+    edit_rows(folder, projection=["PA", "LATERAL", "AP"] * 20)
+    edit_index(folder, traits={"projections": ["PA"]})
+    choice = ("--settings", "model.projections=[PA, AP]")
+    assert run_in_process(recipe, folder, tmp_path / "run", *choice) == 0
+    assert run_in_process(recipe, folder, tmp_path / "run") == 2
+    assert "fingerprints" in capsys.readouterr().err
+    model = Imitate.from_pretrained(tmp_path / "run/model")
+    assert model.config.projections == ("PA", "AP") and Corpus.open(folder).table["projection"].unique() == ["PA"]
+
+
+def test_a_run_of_an_earlier_version_continues(data, recipe, tmp_path):
+    out = tmp_path / "run"
+    assert run_in_process(recipe, data, out) == 0
+    settings = yaml.safe_load((out / "config.yaml").read_text())
+    settings["views"] = settings.pop("augment")
+    settings["model"]["fit"] = {"stretch": "squash"}[settings["model"].pop("resize")]
+    del settings["model"]["projections"], settings["labels_as_text"]
+    settings["data"] = {"path": "moved", "fingerprint": settings["data"]["fingerprints"][0]}
+    (out / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert run_in_process(recipe, data, out) == 0
 
 
 @pytest.mark.slow
@@ -149,7 +227,7 @@ def test_importing_a_published_checkpoint_gives_a_run(tmp_path, capsys):
 
 
 def test_random_subjects_differ_by_seed_and_take_a_runs_architecture(data, recipe, tmp_path):
-    prepared = Prepared.open(data)
+    prepared = Corpus.open(data)
     a, b, again = (load_subject("random", like=str(recipe), data=prepared, seed=s) for s in (0, 1, 0))
     first, second, third = (next(subject.encoder.parameters()) for subject in (a, b, again))
     assert torch.equal(first, third) and not torch.equal(first, second)

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from folders import write_folder
+from folders import edit_rows, in_memory, write_folder
 
 from imitate.data import sampler
-from imitate.data.prepared import Prepared
-from imitate.data.sampler import Order, Reader, read_ahead, training_rows, warm_up
+from imitate.data.corpus import Corpus
+from imitate.data.sampler import BatchReader, BatchSampler, quotas, read_ahead, training_rows, warm_up
 from imitate.data.text_cache import text_embeddings
 from imitate.errors import UserError
 from imitate.models.text import fit_or_load
@@ -14,27 +14,28 @@ from imitate.models.text import fit_or_load
 
 @pytest.fixture
 def data(tmp_path):
-    return Prepared.open(write_folder(tmp_path / "data"))
+    return Corpus.open(write_folder(tmp_path / "data"))
 
 
 def test_every_epoch_is_another_permutation_of_all_rows():
-    order = Order(np.arange(40) * 2, batch_size=10, seed=1)
+    order = BatchSampler([np.arange(40) * 2], batch_size=10, seed=1)
     epochs = [np.concatenate([order.batch(e * 4 + i) for i in range(4)]) for e in range(3)]
     assert all(sorted(epoch) == list(range(0, 80, 2)) for epoch in epochs)
     assert not np.array_equal(epochs[0], epochs[1])
-    again = Order(np.arange(40) * 2, batch_size=10, seed=1)
+    again = BatchSampler([np.arange(40) * 2], batch_size=10, seed=1)
     assert np.array_equal(again.batch(9), order.batch(9))
-    assert not np.array_equal(Order(np.arange(40) * 2, batch_size=10, seed=2).batch(0), order.batch(0))
+    assert not np.array_equal(BatchSampler([np.arange(40) * 2], batch_size=10, seed=2).batch(0), order.batch(0))
 
 
 def test_too_few_samples_for_a_batch_are_told():
     with pytest.raises(UserError, match="9 training samples are fewer than batch_size 10"):
-        Order(np.arange(9), batch_size=10, seed=0)
+        BatchSampler([np.arange(9)], batch_size=10, seed=0)
 
 
 def test_training_rows_have_a_section_and_are_of_the_train_split(data):
+    data = in_memory(data)
     data.table.loc[3, ["findings", "impression"]] = None
-    rows = training_rows(data)
+    (rows,) = training_rows(data)
     assert 3 not in rows and set(data.table["split"].iloc[rows]) == {"train"}
 
 
@@ -42,12 +43,12 @@ def test_reader_pairs_images_texts_and_flags_by_row(data):
     encoder = fit_or_load("lsa-8", ["left effusion normal", "right heart size", "lungs clear normal size"] * 4)
     texts = text_embeddings(data, encoder)
     rows = np.array([12, 4, 22, 5])
-    batch = Reader(data, texts)(rows)
+    batch = BatchReader(data, texts)(rows)
     assert np.array_equal(batch["images"], data.images[rows])
     assert batch["has_findings"].tolist() == [True, False, False, True]
     for section in ("findings", "impression"):
         for i, row in enumerate(rows):
-            text = data.table[section].iloc[row]
+            text = data.text(section)[row]
             expected = encoder.encode([text])[0].half().float() if isinstance(text, str) else 0
             assert (batch[section][i] - expected).abs().max() < 1e-3
 
@@ -56,7 +57,7 @@ def test_branches_read_the_texts_that_they_learn_from(data):
     names = ("findings", "impression", "report")
     texts = {name: np.full((len(data), 1), i, np.float16) for i, name in enumerate(names)}
     rows = np.arange(len(data))
-    swapped, whole = (Reader(data, texts, branches=branches)(rows) for branches in ("swapped", "report"))
+    swapped, whole = (BatchReader(data, texts, branches=branches)(rows) for branches in ("swapped", "report"))
     assert (swapped["findings"] == 1).all() and (swapped["impression"] == 0).all()
     assert np.array_equal(swapped["has_findings"], data.has("impression"))
     assert (whole["findings"] == 2).all() and (whole["impression"] == 2).all()
@@ -67,20 +68,82 @@ def test_branches_read_the_texts_that_they_learn_from(data):
 def test_reading_ahead_keeps_the_order_and_loses_nothing(data, depth):
     texts = {section: np.zeros((len(data), 4), np.float16) for section in ("findings", "impression")}
     batches = [np.array([i, i + 1]) for i in range(7)]
-    found = [batch["images"].numpy() for batch in read_ahead(Reader(data, texts), iter(batches), depth=depth)]
+    found = [batch["images"].numpy() for batch in read_ahead(BatchReader(data, texts), iter(batches), depth=depth)]
     assert all(np.array_equal(a, data.images[b]) for a, b in zip(found, batches, strict=True))
 
 
-def test_warming_up_reads_the_whole_file_unless_memory_is_too_small(tmp_path, monkeypatch):
-    path = tmp_path / "images.npy"
-    path.write_bytes(bytes(3 * 2**24 + 5))
+def test_warming_up_reads_the_whole_files_unless_memory_is_too_small_or_unknown(tmp_path, monkeypatch):
+    paths = [tmp_path / "00000.npy", tmp_path / "00001.npy"]
+    for path in paths:
+        path.write_bytes(bytes(2**24 + 5))
 
     def bytes_read() -> int:
         (line,) = (line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("rchar"))
         return int(line.split()[1])
 
     before = bytes_read()
-    warm_up(path).join()
-    assert bytes_read() - before >= path.stat().st_size
+    warm_up(paths).join()
+    assert bytes_read() - before >= 2 * (2**24 + 5)
     monkeypatch.setattr(sampler.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**14}.__getitem__)
-    assert warm_up(path) is None
+    assert warm_up(paths) is None
+    monkeypatch.delattr(sampler.os, "sysconf")
+    assert warm_up(paths) is None
+
+
+CORPORA = [np.arange(40), np.arange(40, 50), np.arange(50, 57)]
+
+
+def epochs(sampler: BatchSampler, count: int) -> list[np.ndarray]:
+    steps = sampler.steps_per_epoch
+    return [np.concatenate([sampler.batch(epoch * steps + i) for i in range(steps)]) for epoch in range(count)]
+
+
+def test_corpora_without_weights_are_one_permutation_as_before():
+    mixed = BatchSampler(CORPORA, batch_size=57, seed=3)
+    expected = [np.random.default_rng([3, epoch]).permutation(57) for epoch in range(2)]
+    assert all(np.array_equal(a, b) for a, b in zip(epochs(mixed, 2), expected, strict=True))
+    alone = BatchSampler(CORPORA[:1], batch_size=40, seed=3, weights=[0.1])
+    assert np.array_equal(alone.batch(0), np.random.default_rng([3, 0]).permutation(40))
+
+
+def test_each_corpus_supplies_its_weights_fraction_and_all_its_rows_before_one_again():
+    mixed = BatchSampler(CORPORA, batch_size=57, seed=0, weights=[1, 0.5, 2])
+    found = epochs(mixed, 12)
+    wanted = quotas([1, 0.5, 2], 57)
+    assert wanted == [16, 8, 33]  # 16.29, 8.14, 32.57
+    for epoch in found:
+        assert [int(np.isin(epoch, rows).sum()) for rows in CORPORA] == wanted
+    for rows, quota in zip(CORPORA, wanted, strict=True):
+        counts = np.bincount(np.concatenate(found), minlength=57)[rows]
+        assert counts.sum() == 12 * quota and counts.max() - counts.min() <= 1
+    first = [set(epoch[np.isin(epoch, CORPORA[0])]) for epoch in found[:2]]
+    assert not first[0] & first[1]  # 32 of 40 rows: none twice
+
+
+def test_a_mixed_batch_depends_on_seed_and_step_alone():
+    settings = {"batch_size": 10, "weights": [1, 0.5, 2]}
+    one, other = BatchSampler(CORPORA, seed=4, **settings), BatchSampler(CORPORA, seed=4, **settings)
+    forward = [one.batch(step) for step in range(30)]
+    assert all(np.array_equal(other.batch(step), forward[step]) for step in reversed(range(30)))
+    assert not np.array_equal(BatchSampler(CORPORA, seed=5, **settings).batch(0), forward[0])
+
+
+@pytest.mark.parametrize(
+    "weights, total, expected", [([1, 1, 1], 10, [4, 3, 3]), ([2, 1], 9, [6, 3]), ([1e-9, 1], 5, [0, 5])]
+)
+def test_quotas_are_by_largest_remainder(weights, total, expected):
+    assert quotas(weights, total) == expected
+
+
+def test_a_folder_without_reports_trains_only_where_views_are_compared(tmp_path, data):
+    bare = write_folder(tmp_path / "bare", n=20)
+    edit_rows(bare, findings=[None] * 20, impression=[None] * 20)
+    both = Corpus.open([data.root, bare])
+    with pytest.raises(UserError, match=r"bare: no image of the train split has findings or impression text"):
+        training_rows(both)
+    with_text, without = training_rows(both, textless=True)
+    assert np.array_equal(with_text, training_rows(data)[0])
+    assert np.array_equal(without, 40 + Corpus.open(bare).rows("train"))
+    edit_rows(bare, split=["test"] * 20)
+    with pytest.raises(UserError, match="bare has no images in split 'train'"):
+        training_rows(Corpus.open([data.root, bare]), textless=True)

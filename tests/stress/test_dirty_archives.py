@@ -54,7 +54,7 @@ def _prepared(source: Any, raw: Path, out: Path) -> tuple[pd.DataFrame, pd.DataF
     with _no_longer_than(SECONDS):
         prepare(source, raw=raw, out=out, size=SIZE, workers=1)
     data = Prepared.open(out)
-    rows = data.table.assign(pixels=[image.tobytes() for image in data.images]).set_index("image_id")
+    rows = data.table.assign(**data.reports(), pixels=[image.tobytes() for image in data.images]).set_index("image_id")
     assert rows.index.is_unique
     return rows, pd.read_csv(out / "dropped.csv", keep_default_na=False)
 

@@ -241,3 +241,20 @@ def test_degenerate_batches_have_finite_losses_and_gradients(name):
     norm = nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
     assert all(torch.isfinite(term) for term in terms.values()) and torch.isfinite(norm), f"norm {norm}"
     assert all(torch.isfinite(buffer).all() for buffer in module.buffers())
+
+
+@pytest.mark.parametrize("objective", [{}, {"identical": "ignored"}, {"identical": "one"}, {"kernel": "sigmoid"}])
+def test_samples_without_any_text_have_the_visual_terms_alone(objective):
+    """With texts that are all unlike, the visual terms are those of plain InfoNCE over all samples."""
+    settings = recipe(**objective)
+    module = Pretraining(seeded_model(MODEL, pretrained=False, seed=0).double(), settings.objective)
+    none, draw = range(8), draw_step(module.model, settings, step=4)
+    bare, some = (module(batch(findings=missing, impression=missing), draw) for missing in (none, (6, 7)))
+    assert bare["findings"] == bare["impression"] == 0 and some["findings"] > 0
+    seen = [module.model.image(warp(batch()["images"], view, module.model.config).double()) for view in draw.views]
+    a, b = (F.normalize(module.model.impression_head(each.pooled), dim=1) for each in seen)
+    logits, own = a @ b.T / 0.2, torch.arange(8)
+    expected = 2 * (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own))
+    assert torch.allclose(bare["views_impression"], expected) and bare["views_findings"] > 0
+    assert not torch.allclose(some["views_impression"], module(batch(), draw)["views_impression"])
+    sum(some.values()).backward()

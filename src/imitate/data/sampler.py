@@ -35,7 +35,7 @@ class BatchSampler:
     """
 
     def __init__(
-        self, rows: Sequence[Int[np.ndarray, " n"]], *, batch_size: int, seed: int, weights: Sequence[float] = ()
+        self, rows: Sequence[Int[np.ndarray, " _"]], *, batch_size: int, seed: int, weights: Sequence[float] = ()
     ) -> None:
         """``rows`` and ``weights`` of each corpus."""
         self.rows, self.batch_size, self.seed = np.concatenate(list(rows)), batch_size, seed
@@ -81,7 +81,7 @@ def quotas(weights: Sequence[float], total: int) -> list[int]:
     return counts.tolist()
 
 
-def training_rows(data: Corpus, *, textless: bool = False) -> list[Int[np.ndarray, " n"]]:
+def training_rows(data: Corpus, *, textless: bool = False) -> list[Int[np.ndarray, " _"]]:
     """The train split of each folder: images with a section; all of a folder without any, where ``textless`` may be.
 
     UserError: a folder that has none.
