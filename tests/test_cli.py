@@ -1,9 +1,26 @@
+import inspect
 import subprocess
 import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
+import imitate
 from imitate import cli
+from imitate.commands import flag
+from imitate.config import Config, Recipe
+from imitate.errors import UserError
+
+HEAVY = {"torch", "pandas", "numpy", "matplotlib", "sklearn", "scipy", "pyarrow", "PIL", "rich", "timm", "transformers"}
+LOADED = "import sys; print('loaded:', *sorted(set(sys.modules)), file=sys.stderr)"
+
+
+def loaded(code: str) -> set[str]:
+    """The modules that a program has imported in the end."""
+    ran = subprocess.run([sys.executable, "-c", f"{code}\n{LOADED}"], capture_output=True, text=True, check=True)
+    return set(ran.stderr.splitlines()[-1].split()[1:])
 
 
 def test_help_and_version(capsys):
@@ -11,23 +28,38 @@ def test_help_and_version(capsys):
     text = capsys.readouterr().out
     assert all(name in text for name in cli.COMMANDS)
     assert cli.main(["--version"]) == 0
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert capsys.readouterr().out == f"imitate {project['version']}\n" == f"imitate {imitate.__version__}\n"
 
 
-def test_help_imports_the_standard_library_and_no_verb():
-    """What keeps `imitate --help` far below half a second."""
-    code = "import sys; before = set(sys.modules); from imitate.cli import main; main(['--help']); print(*sorted(set(sys.modules) - before))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    imported = out.splitlines()[-1].split()
-    foreign = [name for name in imported if name.split(".")[0] not in sys.stdlib_module_names]
-    assert foreign == ["imitate", "imitate.cli"]
+def test_the_list_of_commands_imports_the_standard_library_alone():
+    found = loaded("from imitate.cli import main; main(['--help'])") - loaded("")
+    foreign = [name for name in found if name.split(".")[0] not in sys.stdlib_module_names]
+    assert sorted(foreign) == ["imitate", "imitate.cli"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(name,) for name in sorted(cli.COMMANDS)] + [("pretrain", "recipes/tiny.yaml"), ("doctor", "x", "--excluded")],
+    ids=" ".join,
+)
+def test_every_command_has_its_help_without_anything_heavy(words):
+    code = (
+        f"from imitate.cli import main\ntry: main([*{words}, '--help'])\nexcept SystemExit as end: assert end.code == 0"
+    )
+    assert not {name.split(".")[0] for name in loaded(code)} & HEAVY
 
 
 @pytest.mark.parametrize("name", sorted(cli.COMMANDS))
-def test_every_command_has_help_with_a_text_for_each_flag(name, capsys):
-    with pytest.raises(SystemExit) as exit:
+def test_every_argument_has_a_text_and_the_help_has_no_python(name, capsys):
+    function = name.replace("-", "_")
+    command = getattr(import_module(f"imitate.commands.{function}"), function)
+    for argument in inspect.signature(command).parameters.values():
+        assert argument.kind is argument.VAR_KEYWORD or f"\n        {argument.name}: " in command.__doc__
+    with pytest.raises(SystemExit):
         cli.main([name, "--help"])
     text = capsys.readouterr().out
-    assert exit.value.code == 0 and f"imitate {name}" in text
+    assert f"usage: imitate {name}" in text and "From Python" not in text and "import imitate" not in text
 
 
 def test_unknown_command_and_user_error(capsys):
@@ -41,3 +73,62 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr("imitate.commands.pretrain.load_config", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["pretrain", "x.yaml", "--data", "x", "--out", "y"])
+
+
+def test_keys_of_a_recipe_are_flags_and_only_those_that_are_given_are_passed_on(monkeypatch):
+    seen: list[dict] = []
+    monkeypatch.setattr("imitate.commands.pretrain.pretrain", spy(seen))
+    line = ["pretrain", "recipes/tiny.yaml", "--data", "a", "b", "--out", "c"]
+    assert cli.main(line) == 0
+    flags = ["--training.epochs", "3", "--training.batch_size", "8", "--objective.kernel", "none", "--no-pretrained"]
+    assert cli.main([*line, *flags, "--training.chunk", "None", "--model.backbone-options", "{channels: [8, 16]}"]) == 0
+    given = [{key: value for key, value in each.items() if key in Recipe.model_fields} for each in seen]
+    assert not any(value for value in given[0].values())
+    assert {key: value for key, value in given[1].items() if value != {}} == {
+        "training": {"epochs": 3, "batch_size": 8, "chunk": None},
+        "objective": {"kernel": "none"},
+        "pretrained": False,
+        "model": {"backbone_options": {"channels": [8, 16]}},
+    }
+
+
+def spy(seen: list[dict]):
+    def pretrain(recipe: Path, /, *, data: tuple[Path, ...], out: Path, **changes: object) -> None:
+        seen.append(changes)
+
+    return pretrain
+
+
+def test_the_help_shows_the_values_of_the_recipe(tmp_path, capsys):
+    (tmp_path / "r.yaml").write_text("training: {epochs: 77}")
+    for words, epochs in (([], 20), ([str(tmp_path / "r.yaml")], 77)):
+        with pytest.raises(SystemExit):
+            cli.main(["pretrain", *words, "--help"])
+        assert f"(default: {epochs})" in " ".join(capsys.readouterr().out.split("│ --training.epochs")[1].split()[:8])
+
+
+class Clash(Config):
+    device: str = "cpu"
+
+
+def test_an_option_cannot_have_the_name_of_a_flag():
+    def command(*, device: str = "auto", **options: object) -> None: ...
+
+    with pytest.raises(UserError, match="option 'device' of Clash has the name of a flag of the command: rename it"):
+        cli.as_flags(command, Clash)
+    cli.as_flags(command, Clash, omitted=("device",))
+
+
+def test_flags_are_read_before_they_are_parsed():
+    assert flag(["a", "--source", "rsna"], "--source") == flag(["--source=rsna"], "--source") == "rsna"
+    assert flag(["--source"], "--source") is None and flag(["--sources", "x"], "--source") is None
+
+
+def test_the_public_names_load_when_they_are_used():
+    assert not {name.split(".")[0] for name in loaded("import imitate; dir(imitate); imitate.__version__")} & HEAVY
+    assert set(imitate.__all__) <= set(dir(imitate))
+    for name in imitate.__all__:
+        assert getattr(imitate, name).__doc__
+    assert "    imitate.pretrain(" in imitate.pretrain.__doc__ and "Args:" in imitate.prepare.__doc__
+    with pytest.raises(AttributeError, match="no attribute 'fly'"):
+        imitate.fly  # noqa: B018

@@ -113,7 +113,7 @@ def as_flags(
         return command(*positional, **named, **(options or {}))
 
     vars(run).pop("__wrapped__", None)  # a decorated function would be parsed by the signature of the bare one
-    run.__doc__ = re.sub(r"\s+From Python::.*?(?=\n\s+Args:)", "\n", command.__doc__ or "", flags=re.DOTALL)
+    run.__doc__ = re.sub(r"\s+From\s+Python::.*?(?=\n\s+Args:)", "\n", command.__doc__ or "", flags=re.DOTALL)
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run

@@ -16,7 +16,6 @@ from corruption import FATAL, POSSIBLE, TABLE_FAULTS, edit_table
 from processes import HANG
 
 from imitate.commands.prepare import prepare
-from imitate.data.corpus import Corpus
 from imitate.data.manifest import Record
 from imitate.errors import UserError
 from imitate.sources import find_source
@@ -54,8 +53,8 @@ def _prepared(source: Any, raw: Path, out: Path) -> tuple[pd.DataFrame, pd.DataF
     """Rows with pixels, and dropped.csv, within the time that a hang would take."""
     with _no_longer_than(HANG):
         prepare(source, raw=raw, out=out, size=SIZE, workers=1)
-    data = Corpus.open(out)
-    rows = data.table.assign(pixels=[image.tobytes() for image in data.images]).set_index("image_id")
+    data = Prepared.open(out)
+    rows = data.table.assign(**data.reports(), pixels=[image.tobytes() for image in data.images]).set_index("image_id")
     assert rows.index.is_unique
     return rows, pd.read_csv(out / "dropped.csv", keep_default_na=False)
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ from jaxtyping import Float, Int
 
 from imitate.data.annotations import Box
 from imitate.data.folder import LIGHT, Folder
-from imitate.data.stacked import by_piece
+from imitate.data.stacked import Stacked, by_piece
 from imitate.errors import UserError
 
 BOX = ("label", "x", "y", "width", "height", "phrase", "reader")
@@ -74,3 +75,18 @@ def light_columns(folder: Folder) -> pa.Table:
     with ThreadPoolExecutor() as pool:
         tables = list(pool.map(folder.light, range(len(folder.shards))))
     return pa.concat_tables([LIGHT.empty_table(), *tables])
+
+
+def on_disk(folder: Folder, places: Int[np.ndarray, " rows"]) -> dict[str, Any]:
+    """What of a corpus stays on disk."""
+    side = folder.meta["size"]
+
+    def pixels(*, masks: bool) -> Stacked:
+        return Stacked(partial(folder.pixels, masks=masks), folder.ends, shape=(side, side), places=places)
+
+    masked = bool(folder.shards) and all(shard.masks for shard in folder.shards)
+    return {
+        "images": pixels(masks=False),
+        "masks": pixels(masks=True) if masked else None,
+        "columns": Columns(folder, places),
+    }

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from imitate.data.annotations import Box
-from imitate.data.columns import Columns, light_columns
+from imitate.data.columns import Columns, light_columns, on_disk
 from imitate.data.folder import Folder, open_folder
 from imitate.data.merging import merged_meta, merged_table, require_alike, require_projections
 from imitate.data.splits import patient_folds
@@ -238,7 +238,7 @@ class Corpus:
         rows = np.flatnonzero(self.table["projection"].isin(list(projections)))
         table = self.table.iloc[rows].reset_index(drop=True)
         if self.columns:
-            taken = replace(self, **_on_disk(self.columns.folder, self.columns.places[rows]), table=table)
+            taken = replace(self, **on_disk(self.columns.folder, self.columns.places[rows]), table=table)
         else:
             masks = None if self.masks is None else self.masks[rows]
             taken = replace(self, table=table, images=self.images[rows], masks=masks)
@@ -275,7 +275,7 @@ def merge(parts: Sequence[Corpus]) -> Corpus:
 
 def _whole(folder: Folder) -> Corpus:
     table = light_columns(folder).to_pandas()
-    return Corpus(folder.root, folder.meta, table, **_on_disk(folder, np.arange(len(table))))
+    return Corpus(folder.root, folder.meta, table, **on_disk(folder, np.arange(len(table))))
 
 
 def _chosen(every: Corpus, projections: Sequence[str] | None) -> Corpus:
@@ -288,18 +288,3 @@ def _chosen(every: Corpus, projections: Sequence[str] | None) -> Corpus:
         return usual
     chosen = every._selected(projections)
     return usual if chosen.table["image_id"].equals(usual.table["image_id"]) else chosen
-
-
-def _on_disk(folder: Folder, places: Int[np.ndarray, " rows"]) -> dict[str, Any]:
-    """What of a corpus stays on disk."""
-    side = folder.meta["size"]
-
-    def pixels(*, masks: bool) -> Stacked:
-        return Stacked(partial(folder.pixels, masks=masks), folder.ends, shape=(side, side), places=places)
-
-    masked = bool(folder.shards) and all(shard.masks for shard in folder.shards)
-    return {
-        "images": pixels(masks=False),
-        "masks": pixels(masks=True) if masked else None,
-        "columns": Columns(folder, places),
-    }
