@@ -251,7 +251,7 @@ def table(results: dict[str, Any]) -> str:
         method, branch = row.split("/")
         cells = [_cell(found.get(f"{row}/{column}"), signed="over" in column) for column in columns]
         lines.append([method, branch, *cells])
-    return markdown_table(heads, lines)
+    return markdown_table(heads, lines, left=2)
 
 
 def _cell(figure: dict[str, float] | None, *, signed: bool) -> str:

@@ -14,10 +14,10 @@ def markdown(groups: Sequence[Group]) -> str:
     return "\n".join(_section(group) for group in groups)
 
 
-def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Cells are written as they are; the first column is aligned to the left, the others to the right."""
+def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """Cells are written as they are; the first ``left`` columns are aligned to the left, the others to the right."""
     safe = [[cell.replace("|", "∣") for cell in line] for line in (head, *lines)]
-    align = ("left", *["right"] * (len(head) - 1))
+    align = ["left"] * left + ["right"] * (len(head) - left)
     frame = pd.DataFrame(safe[1:], columns=safe[0])
     return str(frame.to_markdown(index=False, disable_numparse=True, colalign=align))
 
