@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def test_what_is_lacking_is_skipped_by_people_and_fails_in_ci(lacking, monkeypat
         lacking()
 
 
-@pytest.mark.skipif(not shutil.which("bash"), reason="the script is for a Unix shell")
+@pytest.mark.skipif(sys.platform == "win32", reason="the script is for a Unix shell")
 def test_ci_ends_where_a_program_cannot_be_installed(tmp_path):
     for name in ("bash", "env"):
         (tmp_path / name).symlink_to(shutil.which(name) or "")
@@ -82,3 +83,14 @@ def test_ci_ends_where_a_program_cannot_be_installed(tmp_path):
         [ROOT / ".ci/packages"], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1 and "not installed: chromium" in done.stderr
+
+
+def test_files_of_posix_tests_are_not_collected_on_windows(request, monkeypatch, tmp_path):
+    plugins = request.config.pluginmanager.get_plugins()
+    hook = next(each for each in plugins if getattr(each, "POSIX", None)).pytest_ignore_collect
+    posix, other = tmp_path / "test_a.py", tmp_path / "test_b.py"
+    posix.write_text("import resource\n")
+    other.write_text("import os\n")
+    assert hook(posix) is None
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert hook(posix) is True and hook(other) is None
