@@ -23,7 +23,7 @@ def test_a_cluster_writes_the_same_though_a_worker_is_killed(tmp_path: Path, mon
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     settings = {"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
     with distributed.LocalCluster(**settings, host="127.0.0.1") as running:
-        original = cluster.write_on_cluster
+        original = cluster.on_cluster
         killed = []
 
         def watch(*arguments: object) -> object:
@@ -34,7 +34,7 @@ def test_a_cluster_writes_the_same_though_a_worker_is_killed(tmp_path: Path, mon
                     os.kill(worker.pid, 9)
                 yield shard
 
-        monkeypatch.setattr("imitate.data.writer.write_on_cluster", watch)
+        monkeypatch.setattr("imitate.data.writer.on_cluster", watch)
         engine = Engine(cluster=running.scheduler_address)
         write_folder(given, tmp_path / "cluster", SETTINGS, archive=archive, engine=engine)
     assert killed

@@ -91,7 +91,7 @@ def prepare(
         **_recorded(chosen),
     }
     settings = validate(Settings, values, where=source)
-    engine = Engine(workers, _part(part), cluster)
+    engine = Engine(workers, parse_part(part), cluster)
     with _raw(chosen) as (root, chosen):
         archive = Archive(root, origin.traits_of(chosen).model_dump(mode="json"), _inputs(chosen))
         records = origin.records(chosen)
@@ -103,7 +103,7 @@ def prepare(
     return None
 
 
-def _part(text: str) -> tuple[int, int]:
+def parse_part(text: str) -> tuple[int, int]:
     index, slash, parts = text.partition("/")
     if not (slash and index.isdecimal() and parts.isdecimal()):
         raise UserError(f"--part {text}: write it as i/n, such as 3/64")

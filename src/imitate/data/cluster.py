@@ -1,16 +1,15 @@
-"""Shards as tasks of a running Dask cluster, each on a worker of it that sees the raw archive and the folder."""
+"""Numbered pieces of work as tasks of a running Dask cluster, whose workers see the same folders."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from imitate.data.shards import Plan, write_one
 from imitate.errors import UserError
 
 RETRIES = 3
 CONNECT_LIMIT = 30.0  # seconds
 
 
-def write_on_cluster(plan: Plan, shards: Sequence[int], address: str) -> Iterator[int]:
-    """Yields the number of each shard when it is complete."""
+def on_cluster(function: Callable[[int], int], numbers: Sequence[int], address: str) -> Iterator[int]:
+    """Yields what ``function``, which can be pickled, returns for each number, in the order of completion."""
     try:
         from distributed import Client, as_completed
     except ImportError as error:
@@ -20,6 +19,6 @@ def write_on_cluster(plan: Plan, shards: Sequence[int], address: str) -> Iterato
     except (OSError, ValueError) as error:  # nobody there; no address
         raise UserError(f"no Dask scheduler answers at {address} ({error}): start one, or omit --cluster") from error
     with client:
-        tasks = [client.submit(write_one, plan, shard, retries=RETRIES, pure=False) for shard in shards]
+        tasks = [client.submit(function, number, retries=RETRIES, pure=False) for number in numbers]
         for task in as_completed(tasks):
             yield task.result()

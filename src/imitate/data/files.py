@@ -44,6 +44,20 @@ def remove_parts(folder: Path) -> None:
             path.unlink()
 
 
+def files_below(folder: Path) -> list[str]:
+    """Names relative to ``folder``, with "/", sorted; hidden files and folders and links to folders are skipped."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"cannot list {error.filename} ({error.strerror}): correct the path or its permissions")
+
+    names = []
+    for root, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inner = Path(root).relative_to(folder)
+        names += [(inner / name).as_posix() for name in files if not name.startswith(".")]
+    return sorted(names)
+
+
 def sync(path: Path) -> None:
     """Wait until the disk has it."""
     descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)

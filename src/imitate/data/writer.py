@@ -12,18 +12,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from imitate.data.changes import Changes, added_rows, image_ids, manifest_rows
-from imitate.data.cluster import write_on_cluster
+from imitate.data.cluster import on_cluster
 from imitate.data.files import FULL, PART, locked, replacing, sync
 from imitate.data.index import no_image, read_index, versions, write_index
 from imitate.data.jobs import Job
 from imitate.data.manifest import NAME, Excluded, Layout, Manifests, Record, write_manifest
 from imitate.data.progress import log_counts, progress
-from imitate.data.shards import FOLDER, Plan, Settings, absent_shards, write_shards
+from imitate.data.shards import FOLDER, Plan, Settings, absent_shards, write_one, write_shards
 from imitate.data.worker import Failure
 from imitate.errors import UserError
 
@@ -55,6 +56,10 @@ class Engine:
             raise UserError(f"--workers {self.workers}: give 1 or more, or leave it out")
         if not 1 <= self.part[0] <= self.part[1]:
             raise UserError(f"--part {self.part[0]}/{self.part[1]}: write it as i/n with i from 1 to n")
+
+    def processes(self, count: int) -> int:
+        """How many are started for so many images."""
+        return self.workers or min(cores(), 1 + count // SMALL)
 
 
 def write_folder(
@@ -220,11 +225,10 @@ def _run(plan: Plan, engine: Engine, absent: list[int], lengths: list[int]) -> N
         log.info("going on after %d records", total - left)
     with progress(total=total, done=total - left) as advance:
         if engine.cluster is not None:
-            for shard in write_on_cluster(plan, mine, engine.cluster):
+            for shard in on_cluster(partial(write_one, plan), mine, engine.cluster):
                 advance(lengths[shard])
         else:
-            workers = engine.workers or min(cores(), 1 + left // SMALL)
-            for _ in write_shards(plan, mine, workers=workers, advance=advance):
+            for _ in write_shards(plan, mine, workers=engine.processes(left), advance=advance):
                 pass
 
 

@@ -26,6 +26,14 @@ def embed_images(encoder: Encoder, data: Corpus, rows: np.ndarray, device: str) 
 
 
 @torch.inference_mode()
+def embed_batch(encoder: Encoder, batch: UInt8[np.ndarray, "_ size size"], device: str) -> dict[str, Vectors]:
+    """The same of one batch of prepared images, by an encoder that is on the device already."""
+    vectors = encoder.embed_images(torch.from_numpy(batch).to(device))
+    if not all(each.isfinite().all() for each in vectors.values()):
+        raise UserError(f"{encoder.name} gives image embeddings that are not finite: its weights are unusable")
+    return vectors
+
+
 def embed_pixels(
     encoder: Encoder, batches: Iterable[UInt8[np.ndarray, "_ size size"]], device: str, *, total: int | None = None
 ) -> dict[str, Vectors]:
@@ -34,17 +42,14 @@ def embed_pixels(
     steps = None if total is None else math.ceil(total / BATCH)
     console = Console(stderr=True)
     parts = [
-        encoder.embed_images(torch.from_numpy(batch).to(device))
+        embed_batch(encoder, batch, device)
         for batch in track(
             batches, "embedding images", steps, console=console, transient=True, disable=not console.is_terminal
         )
     ]
     if not parts:
         raise UserError("no images: give at least one")
-    vectors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    if not all(each.isfinite().all() for each in vectors.values()):
-        raise UserError(f"{encoder.name} gives image embeddings that are not finite: its weights are unusable")
-    return vectors
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from imitate.inference.embeddings import BATCH, embed_images, embed_pixels, embe
 from imitate.inference.encoder import TEMPERATURE, Encoder, Vectors, choose_device, load_folder
 from imitate.inference.gallery import Gallery, image_vectors, reports, text_vectors
 from imitate.inference.heatmap import heatmap
-from imitate.inference.prompts import Wording, check_texts, choose_prompts
+from imitate.inference.prompts import Prompts, Wording, check_texts, choose_prompts
 from imitate.inference.radiograph import Radiograph, Source, radiograph, radiographs, to_original
 from imitate.models.hub import local_folder
 from imitate.models.types import TextEncoder
@@ -31,6 +32,17 @@ def load(source: Path | str, *, revision: str | None = None, device: str = "auto
     """A run folder, a model folder within it, an exported folder, or a hub id (at a revision) as a Predictor."""
     encoder = load_folder(local_folder(source, revision=revision), name=str(source))
     return Predictor(encoder, device=choose_device(device))
+
+
+class Scorer(NamedTuple):
+    """Probabilities of classes from the vectors of images, of the branch that it was made for."""
+
+    prompts: dict[str, Prompts]
+    temperature: float
+    differences: Float[Tensor, "classes width"]  # positive minus negative
+
+    def __call__(self, vectors: Float[Tensor, "rows width"]) -> Float[Tensor, "rows classes"]:
+        return ((vectors @ self.differences.T) / self.temperature).sigmoid()
 
 
 class Predictor:
@@ -78,17 +90,27 @@ class Predictor:
         vectors, T ``temperature``, by default that of pre-training. These probabilities are not calibrated: they rank
         images; a threshold for a class has to be found on labelled images. Without ``prompts``, the built-in classes.
         """
+        scorer = self.scorer(prompts, branch=branch, temperature=temperature)
+        names, seen = self._see(images)
+        table = pd.DataFrame(scorer(image_vectors(seen, branch)).cpu().numpy(), columns=list(scorer.prompts))
+        table.index = pd.Index(names, name="image")
+        return table
+
+    def scorer(
+        self,
+        prompts: Mapping[str, Wording] | None = None,
+        *,
+        branch: Branch = "both",
+        temperature: float | None = None,
+    ) -> "Scorer":
+        """What ``classify`` does after an image is embedded; its prompts are embedded here, once."""
         temperature = self.encoder.temperature if temperature is None else temperature
         if not temperature > 0:
             raise UserError(f"temperature {temperature} must be above 0, e.g. {TEMPERATURE}")
         chosen = choose_prompts(prompts, self._text)
         sides = [(self._middle(each.positive), self._middle(each.negative)) for each in chosen.values()]
         difference = torch.stack([positive - negative for positive, negative in sides])
-        names, seen = self._see(images)
-        cosines = image_vectors(seen, branch) @ text_vectors(difference, branch).T
-        table = pd.DataFrame((cosines / temperature).sigmoid().cpu().numpy(), columns=list(chosen))
-        table.index = pd.Index(names, name="image")
-        return table
+        return Scorer(chosen, temperature, text_vectors(difference, branch))
 
     def retrieve(
         self,

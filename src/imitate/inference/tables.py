@@ -13,6 +13,7 @@ import pandas as pd
 from PIL import Image
 
 from imitate.data.corpus import Corpus
+from imitate.data.files import files_below
 from imitate.data.pixels import read_gray
 from imitate.errors import UserError
 from imitate.inference.predictor import Predictor, load
@@ -159,10 +160,10 @@ def _files(paths: tuple[Path, ...]) -> tuple[Path, ...]:
     """Folders give all files below them, in order, but hidden ones."""
     files: list[Path] = []
     for path in paths:
-        below = [each for each in path.rglob("*") if each.is_file() and not each.name.startswith(".")]
-        if path.is_dir() and not below:
+        below = [path / name for name in files_below(path)] if path.is_dir() else [path]
+        if not below:
             raise UserError(f"the folder {path} has no files: give radiographs, or a folder of them")
-        files += sorted(below) if path.is_dir() else [path]
+        files += below
     return tuple(files)
 
 
