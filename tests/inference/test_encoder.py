@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from imitate.data.prepared import Prepared
 from recipes import TINY_MODEL
 from runs import write_run
 from torch import nn
 
 from imitate.config import Preprocessing
 from imitate.data.augment import evaluation_view
+from imitate.data.corpus import Corpus
 from imitate.inference.encoder import Encoder, ImitateEncoder, Pixels, load_encoder, load_folder
 from imitate.inference.gallery import image_vectors
 from imitate.inference.predictor import Predictor, load
@@ -71,7 +71,7 @@ def test_vectors_are_of_length_one_and_texts_may_be_missing():
 
 def test_reports_are_embedded_as_they_are_stored_whether_a_cache_keeps_them_or_not(tmp_path):
     run = load_folder(write_run(tmp_path))
-    texts = Prepared.open(tmp_path / "data").text("findings").dropna().tolist()[:4]
+    texts = Corpus.open(tmp_path / "data").text("findings").dropna().tolist()[:4]
     kept = load_folder(tmp_path / "run", cache=tmp_path / "cache")
     first = kept.embed_reports(texts)
     assert torch.equal(first, run.embed_reports(texts)) and list((tmp_path / "cache/text").rglob("*.npy"))
@@ -98,7 +98,7 @@ def test_the_temperature_of_training_is_kept_with_the_model_and_is_the_default(t
     predictor = load(str(run))
     assert predictor.encoder.temperature == 0.5
     image, prompts = (
-        np.array(Prepared.open(tmp_path / "data").images[0]),
+        np.array(Corpus.open(tmp_path / "data").images[0]),
         {"Left": {"positive": "left", "negative": "right"}},
     )
     default, same, published = (
@@ -117,7 +117,7 @@ def test_channels_and_range_are_the_encoders():
 @pytest.mark.parametrize("model", ["pixels", "test_resnet"])
 def test_encoders_of_images_alone_are_loaded_by_name(tmp_path, monkeypatch, model):
     monkeypatch.setattr("imitate.inference.encoder._pretrained", lambda config: nn.Flatten())
-    data = Prepared.open(write_run(tmp_path).parent / "data")
+    data = Corpus.open(write_run(tmp_path).parent / "data")
     found = load_encoder(model, data=data)
     assert (found.name, found.preprocessing.prepared_size, found.temperature) == (model, 36, 0.07)
     assert not found.has_text and found.lacks == f"{model} has no text encoder"

@@ -17,6 +17,7 @@ from processes import HANG
 
 from imitate.commands.prepare import prepare
 from imitate.data.manifest import Record
+from imitate.doctor.prepared import excluded
 from imitate.errors import UserError
 from imitate.sources import find_source
 from imitate.synthetic.layouts import LAYOUTS
@@ -50,13 +51,13 @@ def _tree(name: str, folder: Path) -> Tree:
 
 
 def _prepared(source: Any, raw: Path, out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows with pixels, and dropped.csv, within the time that a hang would take."""
+    """Rows with pixels, and what is excluded, within the time that a hang would take."""
     with _no_longer_than(HANG):
         prepare(source, raw=raw, out=out, size=SIZE, workers=1)
-    data = Prepared.open(out)
+    data = Corpus.open(out)
     rows = data.table.assign(**data.reports(), pixels=[image.tobytes() for image in data.images]).set_index("image_id")
     assert rows.index.is_unique
-    return rows, pd.read_csv(out / "dropped.csv", keep_default_na=False)
+    return rows, pd.DataFrame(excluded(out), columns=["source", "reason"])
 
 
 @contextmanager
@@ -111,7 +112,7 @@ def _check(tree: Tree, hit: dict[str, str], rows: pd.DataFrame, told: set[str], 
     for image_id in missing:
         names = {image_id, str(paths[image_id]), paths[image_id].stem, str(paths[image_id].name)}
         in_table = tree.source == "table" and any("row" in source for source in told)
-        assert names & told or in_table, f"{image_id} is not in dropped.csv"
+        assert names & told or in_table, f"{image_id} is not listed as excluded"
     good = [image_id for image_id in tree.clean.index if image_id not in hit]
     pd.testing.assert_frame_equal(rows.loc[good], tree.clean.loc[good])
 
