@@ -20,7 +20,7 @@ README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 LEFT = {  # what a reader has in the end
     "quickstart": ("report.html", "scores.csv", "nearest.json", "vectors.npz", "exported/model.safetensors"),
-    "your-data": ("data/ours/dropped.csv", "runs/ours/model/model.safetensors", "report.html"),
+    "your-data": ("data/ours/index.json", "runs/ours/model/model.safetensors", "report.html"),
     "serve": ("heat.png",),
 }
 WITH_COMMANDS = [page for page in PAGES if any(block.language in ("sh", "python") for block in blocks(page))]
