@@ -108,9 +108,7 @@ def class_prompts(data: Corpus, path: Path | None) -> dict[str, Prompts]:
     missing = [label for label in data.classes if label not in chosen]
     where = path or "the built-in prompts"
     if not chosen:
-        raise UserError(
-            f"{where}: no prompts for any of {', '.join(missing)}: give a YAML file as --settings prompts=FILE"
-        )
+        raise UserError(f"{where}: no prompts for any of {', '.join(missing)}: give a YAML file as --prompts FILE")
     if missing:
         log.warning("%s: no prompts for %s: left out", where, ", ".join(missing))
     return chosen
