@@ -23,13 +23,12 @@ from torch.nn import functional as F
 
 from imitate.commands.prepare import prepare
 from imitate.commands.pretrain import pretrain
-from imitate.data.augment import evaluation_view
 from imitate.data.prepared import Prepared
 from imitate.inference.embeddings import embed_texts
-from imitate.inference.encoder import Subject, load_folder
+from imitate.inference.encoder import ImitateEncoder, load_folder
 from imitate.inference.heatmap import contributions, over_pixels, similarity
 from imitate.inference.prompts import choose_prompts
-from imitate.models.imitate import Imitate, freeze_all, seeded_model
+from imitate.models.imitate import freeze_all, seeded_model
 from imitate.models.types import Images
 from imitate.names import Branch
 from imitate.sources import SourceOptions
@@ -43,8 +42,8 @@ HIRESCAM = {"C3+C4": (3, 4), "C4": (4,), "C3": (3,), "C2": (2,), "C2+C3+C4": (2,
 BATCH, PATCH = 64, 4  # images at once; an occluding patch has a quarter of the side
 Found = dict[tuple[str, Branch], list[Tensor]]
 """By name and branch, a set of maps (images, side, side) a text."""
-Method = Callable[[Imitate, Images, list[Tensor]], Found]
-"""Of a model, images and texts, each of one row an image."""
+Method = Callable[[ImitateEncoder, Images, list[Tensor]], Found]
+"""Of an encoder, images and texts, each of one row an image."""
 
 
 class Pairs(NamedTuple):
@@ -56,10 +55,10 @@ class Pairs(NamedTuple):
     inside: np.ndarray
 
 
-def hirescam(model: Imitate, images: Images, texts: list[Tensor]) -> Found:
+def hirescam(encoder: ImitateEncoder, images: Images, texts: list[Tensor]) -> Found:
     found: Found = {}
     for branch in BRANCHES:
-        each = [contributions(model, images, text, branch, levels=(1, 2, 3)) for text in texts]
+        each = [contributions(encoder, images, text, branch, levels=(1, 2, 3)) for text in texts]
         for name, levels in HIRESCAM.items():
             maps = [over_pixels([cells[level - 2] for level in levels], images.shape[-1]) for cells in each]
             found[f"HiResCAM {name}", branch] = maps
@@ -67,28 +66,28 @@ def hirescam(model: Imitate, images: Images, texts: list[Tensor]) -> Found:
 
 
 @torch.inference_mode()
-def similarity_map(model: Imitate, images: Images, texts: list[Tensor]) -> Found:
+def similarity_map(encoder: ImitateEncoder, images: Images, texts: list[Tensor]) -> Found:
     """Each place of C4 put through the impression head by itself, and its cosine with the text."""
-    deepest = model.image(images).levels[-1]
+    deepest = encoder.image(images).levels[-1]
     batch, _, high, wide = deepest.shape
-    places = model.impression_head(deepest.permute(0, 2, 3, 1).flatten(0, 2)).view(batch, high, wide, -1)
+    places = encoder.model.impression_head(deepest.permute(0, 2, 3, 1).flatten(0, 2)).view(batch, high, wide, -1)
     cosines = [F.cosine_similarity(places, text[:, None, None], dim=-1) for text in texts]
     return {("similarity map C4", "impression"): [over_pixels([each], images.shape[-1]) for each in cosines]}
 
 
 @torch.inference_mode()
-def occlusion(model: Imitate, images: Images, texts: list[Tensor]) -> Found:
+def occlusion(encoder: ImitateEncoder, images: Images, texts: list[Tensor]) -> Found:
     """The mean fall of the similarity over all gray patches that cover a place (Zeiler and Fergus, ECCV 2014)."""
     side, patch = images.shape[-1], images.shape[-1] // PATCH
     corners = range(0, side - patch + 1, patch // 2)
-    whole = model.encode_image(images)
+    whole, _ = encoder.look(images)
     found: Found = {("occlusion", branch): [torch.zeros(len(images), side, side) for _ in texts] for branch in BRANCHES}
     cover = torch.zeros(side, side)
     for top, left in ((top, left) for top in corners for left in corners):
         window = (..., slice(top, top + patch), slice(left, left + patch))
         covered = images.clone()
         covered[window] = images.mean((1, 2, 3), keepdim=True)
-        seen = model.encode_image(covered)
+        seen, _ = encoder.look(covered)
         cover[window] += 1
         for (_, branch), maps in found.items():
             for fall, text in zip(maps, texts, strict=True):
@@ -150,20 +149,19 @@ METHODS: tuple[Method, ...] = (hirescam, similarity_map, occlusion)
 
 
 def figures(
-    subject: Subject, data: Prepared, pairs: Pairs, methods: Sequence[Method] = METHODS
+    encoder: ImitateEncoder, data: Prepared, pairs: Pairs, methods: Sequence[Method] = METHODS
 ) -> dict[str, np.ndarray]:
     """One value a pair, named map/branch/figure."""
-    texts = prompt_vectors(subject, data)
+    texts = prompt_vectors(encoder, data)
     names = sorted(set(pairs.labels))
     wrong = [names[(names.index(label) + 1) % len(names)] for label in pairs.labels]
     asked = [torch.stack([texts[label] for label in labels]) for labels in (pairs.labels, wrong)]
-    assert isinstance(subject.model, Imitate)
-    view = evaluation_view(torch.from_numpy(np.array(data.images[pairs.rows])), subject.config)
+    view = encoder.prepare(torch.from_numpy(np.array(data.images[pairs.rows])))
     exchanged = np.array([np.roll(np.flatnonzero(row), -i)[0] for i, row in enumerate(others(pairs))])
     found: dict[str, np.ndarray] = {}
     for method in methods:
         batches = torch.arange(len(view)).split(BATCH)
-        parts = [method(subject.model, view[rows], [text[rows] for text in asked]) for rows in batches]
+        parts = [method(encoder, view[rows], [text[rows] for text in asked]) for rows in batches]
         for key in parts[0]:
             own, other = (torch.cat([part[key][i] for part in parts]).numpy() for i in (0, 1))
             scores = score(own, pairs.inside)
@@ -175,32 +173,32 @@ def figures(
     return found
 
 
-def prompt_vectors(subject: Subject, data: Prepared) -> dict[str, Tensor]:
+def prompt_vectors(encoder: ImitateEncoder, data: Prepared) -> dict[str, Tensor]:
     """The unit vector in the middle of each class's positive prompts; only of classes whose words are known."""
-    assert subject.text is not None
-    prompts = choose_prompts(dict(class_prompts(data, None)), subject.text)
+    assert encoder.text is not None
+    prompts = choose_prompts(dict(class_prompts(data, None)), encoder.text)
     return {
-        label: F.normalize(embed_texts(subject, list(each.positive), "cpu").mean(0), dim=0).clone()
+        label: F.normalize(embed_texts(encoder, list(each.positive), "cpu").mean(0), dim=0).clone()
         for label, each in prompts.items()
     }
 
 
-def untrained(subject: Subject, seed: int) -> Subject:
-    fresh = seeded_model(subject.config, pretrained=False, seed=seed)
+def untrained(encoder: ImitateEncoder, seed: int) -> ImitateEncoder:
+    fresh = seeded_model(encoder.model.config, pretrained=False, seed=seed)
     freeze_all(fresh)
-    return subject._replace(name="untrained", model=fresh.eval(), encoder=fresh.image)
+    return ImitateEncoder("untrained", fresh, encoder.text)
 
 
 def measure(runs: Sequence[Path], data: Prepared, split: str | None) -> dict[str, Any]:
-    subjects = [load_folder(run) for run in runs]
+    encoders = [load_folder(run) for run in runs]
     rows = data.rows(split) if split else np.arange(len(data))
-    pairs = find_pairs(data, rows, list(prompt_vectors(subjects[0], data)), subjects[0].config.image_size)
+    pairs = find_pairs(data, rows, list(prompt_vectors(encoders[0], data)), encoders[0].preprocessing.image_size)
     fixed = {f"{row}//{name}": each for row, scores in baselines(pairs).items() for name, each in scores.items()}
     every = []
-    for seed, subject in enumerate(subjects):
-        blank = figures(untrained(subject, seed), data, pairs, [hirescam])
+    for seed, encoder in enumerate(encoders):
+        blank = figures(untrained(encoder, seed), data, pairs, [hirescam])
         kept = {f"untrained {name}": each for name, each in blank.items() if name.startswith("HiResCAM C3+C4/")}
-        every.append(fixed | figures(subject, data, pairs) | kept)
+        every.append(fixed | figures(encoder, data, pairs) | kept)
     classes = {
         label: {
             "pairs": int((pairs.labels == label).sum()),

@@ -109,11 +109,12 @@ def _facts(source: Path) -> dict[str, str]:
     if not found:
         return {"data": UNKNOWN, "training": UNKNOWN}
     values = read_yaml(found[0], holds="a run's settings")
-    training = values["training"]
+    training, objective = values["training"], values["objective"]
+    kernel = f", kernel {objective['kernel']}" if "kernel" in objective else ""
     return {
         "data": _data(Path(values["data"]["path"]), values["data"]["fingerprint"]),
         "training": f"{training['epochs']} epochs, global batch {training['batch_size']}, seed {training['seed']}, "
-        f"objective {values['objective']['name']}",
+        f"objective {objective['name']}{kernel}",
     }
 
 
