@@ -126,7 +126,7 @@ def test_resamples_without_a_rare_class_are_told(data: Path, tmp_path: Path) -> 
     ("options", "message"),
     [
         ({"settings": ("split",)}, "setting 'split' has no value"),
-        ({"settings": ("splitt=val",)}, "unknown key 'splitt'; known: classes, split"),
+        ({"settings": ("splitt=val",)}, "unknown key 'splitt'; known: classes, projections, split"),
         ({"settings": ("split=5x200",)}, "no images in split '5x200'"),
         ({"out": Path("r.txt")}, "must be the path of a .json file"),
         ({"seeds": 0}, "each must be at least 1"),
@@ -188,7 +188,7 @@ def test_the_command_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     for split in (["--settings", "split=train"], ["--split", "train"]):
         out.unlink(missing_ok=True)
         assert cli.main([*line, "--resamples", "20", *split]) == 0
-        assert read_results(out).settings == {"classes": ["Edema", "Mass"], "split": "train"}
+        assert read_results(out).settings == {"projections": None, "classes": ["Edema", "Mass"], "split": "train"}
     shown = " ".join(capsys.readouterr().out.split())
     assert "auroc/Mass" in shown and "0.5 + 0.7 on prepared/train, 20 images of 10 patients" in shown
     assert cli.main([*line, "--settings", "x=1"]) == 2
