@@ -23,8 +23,8 @@ from PIL import Image
 from imitate.config import AugmentConfig, ImitateConfig
 from imitate.data.augment import draw_views, warp
 from imitate.data.corpus import Corpus
-from imitate.data.manifest import Record
 from imitate.data.pixels import read_gray, to_prepared
+from imitate.data.records import Record
 from imitate.data.sampler import BatchReader
 from imitate.data.shards import Settings
 from imitate.data.writer import Archive, Engine, write_folder

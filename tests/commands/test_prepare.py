@@ -14,7 +14,7 @@ import imitate
 from imitate import cli
 from imitate.commands.synthesize import synthesize
 from imitate.config import Config
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.errors import UserError
 from imitate.sources import Options, Source, Traits
 

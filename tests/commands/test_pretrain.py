@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 import yaml
@@ -243,8 +242,8 @@ def test_random_encoders_differ_by_seed_and_take_a_runs_architecture(data, recip
 def test_simclr_needs_no_reports_and_says_that_it_reads_none(data, recipe, tmp_path, capsys):
     bare = tmp_path / "bare"
     shutil.copytree(data, bare)
-    table = pd.read_parquet(bare / "table.parquet").assign(findings=None, impression=None)
-    table.to_parquet(bare / "table.parquet")
+    nothing = [None] * len(Corpus.open(bare))
+    edit_rows(bare, findings=nothing, impression=nothing)
     out = tmp_path / "run"
     settings = ("--settings", "objective={name: simclr}")
     assert run_in_process(recipe, bare, out, *settings) == 0

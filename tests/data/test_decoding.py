@@ -9,8 +9,8 @@ from imitate.data.annotations import Box, RunLengths, Shape, draw_mask
 from imitate.data.decoding import Decoder, as_shown
 from imitate.data.dicom import ImageError
 from imitate.data.jobs import Decoded, Job, Setup
-from imitate.data.manifest import Record
 from imitate.data.pixels import read_gray, to_prepared
+from imitate.data.records import Record
 from imitate.data.worker import Failure
 
 GRAY = np.random.default_rng(0).integers(1, 255, (40, 32)).astype(np.uint8)

@@ -10,17 +10,8 @@ import pytest
 from imitate.data import changes, manifest
 from imitate.data.annotations import Box, RunLengths, Shape
 from imitate.data.changes import Changes, Seen, added_rows, image_ids, manifest_rows
-from imitate.data.manifest import (
-    Excluded,
-    Layout,
-    Manifests,
-    Record,
-    Written,
-    escape,
-    row_digest,
-    unescape,
-    write_manifest,
-)
+from imitate.data.manifest import Layout, Manifests, Written, escape, row_digest, unescape, write_manifest
+from imitate.data.records import Excluded, Record
 
 ROOT = Path("/archive")
 LAYOUT = Layout(ROOT, ("Edema", "Fracture"))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.data.tables import column_values, find, is_below, is_there, present, require_filled, require_unique
 from imitate.errors import UserError
 

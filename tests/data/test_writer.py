@@ -10,8 +10,8 @@ import pytest
 from raw_archive import SETTINGS, archive_records, content, make_archive
 
 from imitate.data import index, manifest, progress, shards, writer
-from imitate.data.manifest import Excluded, Record
 from imitate.data.pixels import read_gray, to_prepared
+from imitate.data.records import Excluded, Record
 from imitate.data.writer import Archive, Engine, check_records, write_folder
 from imitate.errors import UserError
 

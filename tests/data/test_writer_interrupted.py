@@ -14,7 +14,7 @@ from killing import kill_at_random, start_writing
 from raw_archive import SETTINGS, archive_records, content, make_archive
 
 from imitate.data import index, manifest, shards, writer
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.data.writer import Archive, Engine, write_folder
 from imitate.errors import UserError
 

@@ -12,7 +12,7 @@ SCRIPT = """
 import resource, sys
 from pathlib import Path
 from imitate.data import manifest
-from imitate.data.manifest import Record
+from imitate.data.records import Record
 from imitate.data.writer import Archive, Engine, Settings, write_folder
 raw, out, count = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 manifest.ROWS = 256

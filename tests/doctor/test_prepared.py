@@ -10,7 +10,7 @@ import pytest
 from raw_archive import SETTINGS, N, archive_records, content, make_archive
 
 from imitate.data import manifest
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.data.writer import Archive, Engine, write_folder
 from imitate.doctor.checks import Check
 from imitate.doctor.prepared import examine_prepared, excluded

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.doctor.checks import Check
 from imitate.doctor.raw import examine_raw
 from imitate.errors import UserError

@@ -228,7 +228,13 @@ def test_a_class_and_a_prepared_folder_that_cannot_be_used(root, tmp_path):
 @pytest.mark.slow
 def test_a_cluster_writes_the_same(root, whole, tmp_path, monkeypatch):
     distributed = need_module("distributed", "cluster")
-    settings = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    settings = {
+        "n_workers": 1,
+        "threads_per_worker": 1,
+        "processes": False,
+        "dashboard_address": None,
+        "protocol": "tcp://",
+    }
     with distributed.LocalCluster(**settings, host="127.0.0.1") as running:
         engine = Engine(cluster=running.scheduler_address)
         assert predict_in_parts(question(root), tmp_path / "out", images=root / "images", engine=engine)

@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ WRITERS = {
 @pytest.fixture
 def folder(tmp_path: Path) -> Corpus:
     root = write_folder(tmp_path / "folder", fingerprint=results_files.DATA["fingerprint"])
-    np.save(root / "masks.npy", np.tile(np.arange(36) > 18, (40, 36, 1)).astype(np.uint8))
-    return Corpus.open(root)
+    masks = np.tile(np.arange(36) > 18, (40, 36, 1)).astype(np.uint8)
+    return replace(Corpus.open(root), masks=masks)
 
 
 def shown(tmp_path: Path, task: str, folders: dict[str, Corpus], *, show_reports: bool = False) -> Examples:
@@ -53,7 +54,7 @@ def test_without_the_very_folder_a_line_says_so(tmp_path: Path, folder: Corpus, 
 @pytest.mark.parametrize("task", WRITERS)
 def test_neither_ids_nor_reports_unless_asked_for(tmp_path: Path, folder: Corpus, task: str) -> None:
     text = repr(shown(tmp_path, task, {folder.meta["fingerprint"]: folder}))
-    private = [*folder.table["image_id"], *folder.table["patient"], *folder.table["findings"].dropna()]
+    private = [*folder.table["image_id"], *folder.table["patient"], *folder.text("findings").dropna()]
     assert not [each for each in private if each in text]
 
 

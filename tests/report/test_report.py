@@ -114,7 +114,7 @@ def test_nothing_to_report() -> None:
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = [results_files.detection(tmp_path / f"{name}.json", model=name) for name in "ab"]
     out = tmp_path / "page.html"
-    assert main(["report", *map(str, paths), "--out", str(out), "--show-reports", "True"]) == 0
+    assert main(["report", *map(str, paths), "--out", str(out), "--show-reports"]) == 0
     assert "<h2>Detection on folder</h2>" in out.read_text()
     assert main(["report", str(tmp_path / "none.json"), "--out", str(out)]) == 2
     assert capsys.readouterr().err.count("\n") == 1

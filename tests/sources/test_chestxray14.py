@@ -5,7 +5,7 @@ import pytest
 
 from imitate.config import Config
 from imitate.data.annotations import Box
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.errors import UserError
 from imitate.sources.chestxray14 import NIH as CLASSES
 from imitate.sources.chestxray14 import SOURCE

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from imitate.config import Config
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.errors import UserError
 from imitate.sources import chexpert as module
 from imitate.sources.chexpert import CLASSES, SOURCE

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from imitate.config import Config
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.errors import UserError
 from imitate.sources import covidx as module
 from imitate.sources.covidx import SOURCE

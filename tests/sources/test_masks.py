@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from imitate.data.annotations import Box, RunLengths, Shape, draw_mask
-from imitate.data.manifest import Record
 from imitate.data.pixels import Geometry, read_gray, to_prepared
+from imitate.data.records import Record
 from imitate.sources import find_source
 from imitate.synthetic.cases import TRAITS, draw_case
 from imitate.synthetic.layouts import LAYOUTS
@@ -60,7 +60,7 @@ def test_masks_and_boxes_are_those_of_the_first_edition(
     origin, filled, boxed = find_source(source), 0, 0
     assert origin.traits.masks == (draw is not None)
     for record in records:
-        _, geometry = to_prepared(read_gray(record.image), 97, "pad")
+        _, geometry = to_prepared(read_gray(record.image), 97, "letterbox")
         sizes = (*SIZES, (geometry.width, geometry.height)) if source != "synthetic" else [(256, 256)]
         for width, height in sizes if draw else ():
             mask = draw_mask(record.annotations, width, height)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.errors import UserError
 from imitate.names import Mode
 from imitate.sources.mimic_cxr import CLASSES, SOURCE

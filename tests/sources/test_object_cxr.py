@@ -6,7 +6,7 @@ import pytest
 
 from imitate.config import Config
 from imitate.data.annotations import Box, Shape, draw_mask
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.errors import UserError
 from imitate.sources import object_cxr as module
 from imitate.sources.object_cxr import SOURCE, parse_shapes, square_box, tight_box

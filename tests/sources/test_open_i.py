@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.errors import UserError
 from imitate.sources.open_i import CLASSES, SOURCE
 

@@ -7,7 +7,7 @@ import pytest
 
 from imitate.config import Config
 from imitate.data.annotations import Box, draw_mask
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.errors import UserError
 from imitate.sources.rsna import SOURCE
 

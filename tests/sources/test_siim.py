@@ -5,7 +5,7 @@ import pytest
 
 from imitate.config import Config
 from imitate.data.annotations import RunLengths, draw_mask
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.errors import UserError
 from imitate.sources import siim as module
 from imitate.sources.siim import SOURCE

@@ -12,20 +12,21 @@ from pydantic import ValidationError
 
 from imitate import sources
 from imitate.config import Config
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.errors import UserError
 from imitate.inference.prompts import BUILT_IN as PROMPT_FILES
 from imitate.sources import BUILT_IN, Options, Source, Traits, find_source, source_names
+from imitate.sources.table import TableColumns
 
 USED = {
     "synthetic": {"n", "seed", "raw"},
     "open-i": {"raw"},
     "mimic-cxr": {"raw", "mode", "reports"},
-    "table": {"raw", "columns", "sections"},
+    "table": {"raw", "sections", *TableColumns.model_fields},
     "chestxray14": {"raw", "split_by"},
     **{key: {"raw", "mode"} for key in ("chexpert", "rsna", "covidx", "siim", "object-cxr")},
 }
-VALUES = {"mode": "paper", "reports": "x", "split_by": "patient", "n": 3, "seed": 1, "sections": "x", "columns": {}}
+VALUES = {"mode": "paper", "reports": "x", "split_by": "patient", "n": 3, "seed": 1, "sections": "x", "labels": ()}
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +55,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, **values: object) -> None:
 def test_a_source_has_only_the_options_that_it_uses(name: str) -> None:
     source = find_source(name)
     assert set(source.Options.model_fields) == USED[name]
-    assert all(field.description for key, field in source.Options.model_fields.items() if key != "columns")
+    assert all(field.description for key, field in source.Options.model_fields.items())
     for key, value in VALUES.items():
         if key in USED[name]:
             source.Options.model_validate({"raw": "x", key: value})
@@ -78,7 +79,7 @@ def test_traits_name_what_there_is(name: str) -> None:
 def test_the_paper_s_mimic_has_no_test_set_and_a_table_the_classes_that_it_is_given(tmp_path: Path) -> None:
     mimic, table = find_source("mimic-cxr"), find_source("table")
     assert mimic.traits_of(mimic.Options(raw=tmp_path, mode="paper")).test_sets == ()  # type: ignore[call-arg]
-    options = table.Options.model_validate({"raw": tmp_path, "columns": {"labels": ["Edema", "Mass"]}})
+    options = table.Options.model_validate({"raw": tmp_path, "labels": ["Edema", "Mass"]})
     assert table.classes_of(options) == ("Edema", "Mass")
 
 

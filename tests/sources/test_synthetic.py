@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from imitate.data.annotations import Box, draw_mask
-from imitate.data.manifest import Record
+from imitate.data.records import Record
 from imitate.errors import UserError
 from imitate.sources.synthetic import SIZE, SOURCE
 from imitate.synthetic.cases import CLASSES, TRAITS, draw_case

@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.errors import UserError
 from imitate.sources.table import SOURCE
 

@@ -16,7 +16,8 @@ from corruption import FATAL, POSSIBLE, TABLE_FAULTS, edit_table
 from processes import HANG
 
 from imitate.commands.prepare import prepare
-from imitate.data.manifest import Record
+from imitate.data.corpus import Corpus
+from imitate.data.records import Record
 from imitate.doctor.prepared import excluded
 from imitate.errors import UserError
 from imitate.sources import find_source

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from imitate.data.annotations import Box, RunLengths
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.data.shards import Settings
 from imitate.data.writer import Archive
 

@@ -20,8 +20,8 @@ def synthesize(source: str, /, *, out: AnyPath, n: int = 200, seed: int = 0) -> 
         seed: Another seed, other patients.
     """
     from imitate.config import validate
-    from imitate.data.manifest import Excluded, Record
     from imitate.data.progress import log_counts
+    from imitate.data.records import Excluded, Record
     from imitate.sources import find_source
     from imitate.synthetic.layouts import LAYOUTS
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imitate.data.manifest import SCHEMA, Excluded, Layout, Manifests, Record, batches, excluded_row
+from imitate.data.manifest import SCHEMA, Layout, Manifests, batches, excluded_row
+from imitate.data.records import Excluded, Record
 
 RECENT = 2**16  # ids that are held as Python objects
 SHOWN = 5  # ids in a message

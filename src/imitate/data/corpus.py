@@ -41,7 +41,11 @@ class Corpus:
 
     @classmethod
     def open(
-        cls, folders: Path | Sequence[Path], *, size: int | None = None, projections: Sequence[str] | None = None
+        cls,
+        folders: str | Path | Sequence[str | Path],
+        *,
+        size: int | None = None,
+        projections: Sequence[str] | None = None,
     ) -> "Corpus":
         """Raises UserError where a folder is absent, incomplete, damaged, of another format or not of ``size``.
 

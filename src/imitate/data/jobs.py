@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 from imitate.data.annotations import Annotation
 
 if TYPE_CHECKING:
-    from imitate.data.manifest import Record
+    from imitate.data.records import Record
 
 Resize = Literal["stretch", "letterbox"]
 

@@ -1,4 +1,4 @@
-"""What a source yields, one record an image before any pixel is read; and how a prepared folder stores it.
+"""How a prepared folder stores the records of a source.
 
 A manifest is a Parquet file of row groups of ``ROWS`` records, usable and excluded ones. It is written first and never
 changed; an appended part of the folder is a manifest of its own.
@@ -11,7 +11,6 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -21,40 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from imitate.data.annotations import ARROW, Annotation, from_row, to_row
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One radiograph. Plain data: it can be written to Parquet, hashed and handed to another process."""
-
-    image_id: str  # unique within the source
-    image: Path  # the file, or the zip archive that holds it
-    patient: str
-    study: str
-    member: str = ""  # name within the archive, where ``image`` is one
-    split: str = "train"  # train, val, test, or the name of an extra set such as 5x200
-    projection: str = ""  # PA, AP, FRONTAL (PA or AP), LATERAL, ...; empty where unknown
-    findings: str | None = None
-    impression: str | None = None
-    language: str = ""  # of the report, ISO 639-1; empty where unknown
-    labels: Mapping[str, float] | None = None  # class -> 1 or 0; NaN where unknown
-    annotations: tuple[Annotation, ...] = ()
-    annotated: bool | None = None  # whether somebody looked for what the annotations show; None where unknown
-    sex: str = ""  # F, M, or empty
-    age: float | None = None  # years
-    scanner: str = ""
-    extra: Mapping[str, str] = field(default_factory=dict)  # further demographics
-    invert: bool | None = None  # for sources that say so outside the file
-    window: tuple[float, float] | None = None  # (center, width), likewise
-
-
-@dataclass(frozen=True, slots=True)
-class Excluded:
-    """A record that is not used, with its reason in a few words. Reasons are counted: no names or values in them."""
-
-    source: str  # path or id, for the user to find it
-    reason: str
-
+from imitate.data.records import Excluded, Record
 
 ROWS = 1024  # records of a row group, and of a shard
 TEXTS = ("image_id", "patient", "study", "split", "projection", "findings", "impression", "language", "sex", "scanner")

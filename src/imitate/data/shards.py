@@ -24,8 +24,9 @@ from pydantic import Field
 from imitate.config import Config
 from imitate.data.files import replacing, sha256
 from imitate.data.jobs import Decoded, Job, Resize, Setup
-from imitate.data.manifest import Layout, Manifests, Record, batches, escape
+from imitate.data.manifest import Layout, Manifests, batches, escape
 from imitate.data.pool import Pool
+from imitate.data.records import Record
 from imitate.data.worker import Failure
 
 FOLDER = "shards"

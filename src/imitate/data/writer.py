@@ -22,8 +22,9 @@ from imitate.data.cluster import on_cluster
 from imitate.data.files import FULL, PART, locked, replacing, sync
 from imitate.data.index import no_image, read_index, versions, write_index
 from imitate.data.jobs import Job
-from imitate.data.manifest import NAME, Excluded, Layout, Manifests, Record, write_manifest
+from imitate.data.manifest import NAME, Layout, Manifests, write_manifest
 from imitate.data.progress import log_counts, progress
+from imitate.data.records import Excluded, Record
 from imitate.data.shards import FOLDER, Plan, Settings, absent_shards, write_one, write_shards
 from imitate.data.worker import Failure
 from imitate.errors import UserError

@@ -11,7 +11,7 @@ import numpy as np
 
 from imitate.config import validate
 from imitate.data.annotations import Box
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.data.tables import MISSING
 from imitate.doctor.checks import Census, Check, counts, examine_labels, examine_splits
 from imitate.errors import UserError

@@ -20,7 +20,7 @@ from imitate.config import Config
 from imitate.errors import UserError
 
 if TYPE_CHECKING:
-    from imitate.data.manifest import Excluded, Record
+    from imitate.data.records import Excluded, Record
 
 log = logging.getLogger(__name__)
 GROUP = "imitate.sources"

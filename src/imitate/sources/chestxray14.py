@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from imitate.data.annotations import Box, box_fault
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.data.splits import draw_patients, require_splits
 from imitate.data.tables import MISSING, column_values, find, pd, read_table, require_filled, require_unique
 from imitate.errors import UserError

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.data.splits import draw_patients, require_splits
 from imitate.data.tables import column_values, find, pd, present, read_table, require_unique
 from imitate.errors import UserError

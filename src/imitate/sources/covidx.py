@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.data.splits import draw_patients, published_two, require_splits
 from imitate.data.tables import find, present
 from imitate.errors import UserError

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.data.reports import Sections, decode_report, parse_sections
 from imitate.data.tables import MISSING, is_below, is_there, newest_table, numbers, pd, read_table, split_name
 from imitate.errors import UserError

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from pydantic import Field
 
 from imitate.data.annotations import Box, Kind, Shape, box_fault
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.data.splits import published_two
 from imitate.data.tables import find, present, read_table, require_filled, require_unique
 from imitate.errors import UserError

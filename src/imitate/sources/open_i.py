@@ -21,7 +21,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.data.reports import Sections, clean_text
 from imitate.data.tables import MISSING, hashed_split, numbers, read_table, split_name
 from imitate.errors import UserError

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import Field
 
 from imitate.data.annotations import RunLengths, parse_runs
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.data.splits import published_three
 from imitate.data.tables import MISSING, find, pd, read_table, require_filled
 from imitate.errors import UserError

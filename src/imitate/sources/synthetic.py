@@ -16,7 +16,7 @@ from pydantic import Field
 
 from imitate.config import Config
 from imitate.data.annotations import RunLengths, encode_runs
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.errors import UserError
 from imitate.sources import Source, Traits
 from imitate.synthetic.cases import CLASSES, TRAITS, draw_case

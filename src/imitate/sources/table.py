@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from imitate.config import Config
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.data.reports import Sections, Target, clean_text, read_headers, split_by_headers
 from imitate.data.tables import MISSING, hashed_split, is_there, pd, read_table, split_name
 from imitate.errors import UserError

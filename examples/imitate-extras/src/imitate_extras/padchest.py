@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from imitate.data.manifest import Excluded, Record
+from imitate.data.records import Excluded, Record
 from imitate.data.tables import hashed_split, present, read_table
 from imitate.errors import UserError
 from imitate.sources import Options, Source, Traits
