@@ -8,9 +8,9 @@ import logging
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedIOBase
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pydicom
@@ -39,6 +39,7 @@ DAMAGED = "damaged or truncated image"
 _BARE_DICOM = (b"\x02\x00", b"\x08\x00")  # little-endian group 2 or 8: a data set without its preamble
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+MAX_STRETCH = 0.01  # by which the sides of a pixel may differ
 _MAX_TINT = 2  # difference between the channels of a gray image, from rounding
 _SYNTAXES = {f"1.2.840.10008.1.2.4.11{digit}": "JPEG XL" for digit in "012"}  # unknown to pydicom
 _ITEM = b"\xfe\xff\x00\xe0"  # the first bytes of compressed pixels
@@ -143,27 +144,28 @@ def _complete(data: pydicom.Dataset, invert: bool | None) -> list[str]:
     """Set what the header lacks, and what the pixels contradict, where one value is possible; notes for the former."""
     notes = []
 
-    def default(keyword: str, value: object, *, silent: bool = False) -> None:
+    def default(keyword: str, value: object) -> None:
         if data.get(keyword) not in (None, ""):
             return
         if value is None:
             raise ImageError(f"DICOM without {keyword}")
         setattr(data, keyword, value)
-        if not silent:
-            notes.append(f"without {keyword}")
+        notes.append(f"without {keyword}")
 
     data.PhotometricInterpretation = _photometric(data)
     default("SamplesPerPixel", 3 if data.PhotometricInterpretation in _COLOUR else 1)
-    sense = {"IDENTITY": _GRAY[1], "INVERSE": _GRAY[0]}.get(_shape(data), None if invert is None else _GRAY[1])
-    default("PhotometricInterpretation", sense if data.SamplesPerPixel == 1 else None)
+    meant = _meant(data) or (None if invert is None else _GRAY[1])
+    default("PhotometricInterpretation", meant if data.SamplesPerPixel == 1 else None)
     if data.SamplesPerPixel != 1:
         default("PlanarConfiguration", 0)
     stream = _set_syntax(data)
     cell = _cell(data, stream)
     default("BitsAllocated", cell)
     if stream and cell:
+        if cell > data.BitsAllocated:
+            data.BitsStored = cell
         data.BitsAllocated = cell
-    if data.BitsAllocated not in (1, 8, 16, 32):
+    if data.BitsAllocated not in (1, 8, 16, 32, 64):
         raise ImageError("DICOM with an unusual BitsAllocated")
     default("BitsStored", data.BitsAllocated)
     if not 1 <= data.BitsStored <= data.BitsAllocated:
@@ -180,7 +182,7 @@ def _set_syntax(data: pydicom.Dataset) -> bytes:
         )
     claimed = data.file_meta.TransferSyntaxUID.is_encapsulated
     pixels, count = data.PixelData, data.Rows * data.Columns * data.SamplesPerPixel
-    if claimed and not pixels.startswith(_ITEM) and len(pixels) >= count * data.get("BitsAllocated", 8) // 8:
+    if claimed and not pixels.startswith(_ITEM) and len(pixels) >= count * (data.get("BitsAllocated") or 8) // 8:
         data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         return b""
     if not claimed and not (pixels.startswith(_ITEM) and data["PixelData"].is_undefined_length):
@@ -215,12 +217,12 @@ def _read_values(cells: Gray, data: pydicom.Dataset, notes: list[str]) -> Gray:
     stored, high = data.BitsStored, data.get("HighBit")
     if high is None or not stored <= high < data.BitsAllocated:
         high = stored - 1
-    places = [data.get((group, 0x0102)) for group in range(0x6000, 0x6020, 2)]  # Overlay Bit Position
-    overlay = any(place and (place.value or 0) not in (0, *range(high + 1 - stored, high + 1)) for place in places)
-    bits = Bits(stored, high, overlay)
+    overlays = [place for group in range(0x6000, 0x6020, 2) for place in _text(data, (group, 0x0102))]
+    own = ("0", *map(str, range(high + 1 - stored, high + 1)))
+    bits = Bits(stored, high, overlay=any(place not in own for place in overlays))
     values = read_bits(cells, bits)
     if "without PixelRepresentation" in notes:
-        values = smoothest(values, read_bits(cells.view(f"i{cells.itemsize}"), bits))
+        values = smoothest(values, read_bits(cells.view(cells.dtype.str.replace("u", "i")), bits))
     if stored < data.BitsAllocated and not fits(values, stored):
         notes.append("more bits in use than BitsStored")
     return values
@@ -237,35 +239,49 @@ def _gray_channel(cells: Shaped[np.ndarray, "..."]) -> Gray:
     return green
 
 
-def _shape(header: pydicom.Dataset) -> str:
-    return str(header.get("PresentationLUTShape") or "").strip().upper()
-
-
 def _is_negative(header: pydicom.Dataset, notes: list[str]) -> bool:
     """Whether the smallest value is the brightest: if PhotometricInterpretation or PresentationLUTShape says so.
 
     Headers in which the two disagree are not valid. Viewers differ over MONOCHROME1 with IDENTITY; they agree that
     INVERSE inverts.
     """
-    negative, shape = header.PhotometricInterpretation == "MONOCHROME1", _shape(header)
-    if shape in ("IDENTITY", "INVERSE") and negative != (shape == "INVERSE"):
+    meant = _meant(header)
+    if meant and meant != header.PhotometricInterpretation:
         notes.append("PresentationLUTShape contradicts PhotometricInterpretation")
-    return negative or shape == "INVERSE"
+    return _GRAY[0] in (meant, header.PhotometricInterpretation)
+
+
+def _meant(header: pydicom.Dataset) -> str | None:
+    """The PhotometricInterpretation that goes with the PresentationLUTShape."""
+    shapes: dict[tuple[str, ...], str] = {("INVERSE",): _GRAY[0], ("IDENTITY",): _GRAY[1]}
+    return shapes.get(tuple(_text(header, "PresentationLUTShape")))
 
 
 def _remark(header: pydicom.Dataset) -> Iterator[str]:
     """What the header says that the pixels do not show."""
-    if str(header.get("PresentationIntentType") or "").strip().upper() == "FOR PROCESSING":
+    if _text(header, "PresentationIntentType") == ["FOR PROCESSING"]:
         yield "for processing"
-    across, down = (*map(str, header.get("PatientOrientation") or ()), "", "")[:2]
-    if across[:1] in ("H", "F") or (across[:1], down[:1]) == ("R", "H"):
+    across, down = [*(value[:1] for value in _text(header, "PatientOrientation")), "", ""][:2]
+    if across in ("H", "F") or (across, down) == ("R", "H"):
         yield "rotated (patient orientation)"
-    elif across[:1] == "R":
+    elif across == "R":
         yield "mirrored (patient orientation)"
-    elif down[:1] == "H":
+    elif down == "H":
         yield "upside down (patient orientation)"
     for keyword in ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"):
-        sides = header.get(keyword) or ()
-        if len(sides) == 2 and abs(float(sides[0]) - float(sides[1])) > 0.01 * float(sides[0]):
-            yield "unequal pixel spacing"
-            break
+        with suppress(ValueError):
+            high, wide = map(float, _text(header, keyword))
+            if abs(high - wide) > MAX_STRETCH * high:
+                yield "unequal pixel spacing"
+                return
+
+
+def _text(header: pydicom.Dataset, key: str | tuple[int, int]) -> list[str]:
+    """The values of an element in upper case; none where it is absent, empty, or not of its type."""
+    try:
+        value: Any = header.get(key)
+        value = getattr(value, "value", value)
+    except Exception:  # pydicom raises whatever it likes over malformed values
+        return []
+    values = [] if value is None else [value] if isinstance(value, str | int | float) else value
+    return [text for each in values if (text := str(each).strip().upper())]
