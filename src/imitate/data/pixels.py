@@ -204,7 +204,7 @@ def _undecoded(file: BufferedIOBase) -> str:
     """The reason why a JPEG file that may well be whole was not decoded; empty where there is none such."""
     file.seek(0)
     header = read_header(file.read())
-    if header is None or (header.kind, header.precision) == ("JPEG", 8):
+    if header is None or (header.kind, header.precision) == ("JPEG", 8) or header.precision not in (8, 10, 12, 16):
         return ""
     return f"no decoder for {header.kind} of {header.precision} bits outside of DICOM"
 
