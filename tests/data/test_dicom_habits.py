@@ -159,6 +159,19 @@ def test_a_large_image_is_judged_by_a_sample() -> None:
         assert notes(dicom(pixels, WindowCenter=2000, WindowWidth=20)) == ("window ignored",)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_small_image_is_judged_by_every_row(axis: int) -> None:
+    pixels = np.zeros((40, 40), np.uint16)
+    np.moveaxis(pixels, axis, 0)[1::2] = np.linspace(0, 4000, 40).astype(np.uint16)
+    assert notes(dicom(pixels, WindowCenter=2000, WindowWidth=3000)) == ()
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_table_longer_than_a_signed_number_holds(signed: bool) -> None:
+    values = np.arange(40000)[::-1]
+    same(dicom(CHEST, VOILUTSequence=table(values, 0, 16, signed=signed)), -CHEST.astype(int))
+
+
 def test_padding_does_not_count_as_saturated() -> None:
     ramp = np.arange(40 * 100, dtype=np.uint16).reshape(100, 40)
     ramp[:97] = 4095

@@ -203,6 +203,13 @@ def test_low_contrast_of_a_large_image_counts_every_pixel_of_the_range() -> None
     assert has_low_contrast(pixels)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_low_contrast_of_a_small_image_counts_every_row(axis: int) -> None:
+    pixels = np.full((40, 40), 100, np.uint8)
+    np.moveaxis(pixels, axis, 0)[1::2] = np.linspace(0, 255, 40).astype(np.uint8)
+    assert not has_low_contrast(pixels)
+
+
 def test_low_contrast_is_noted() -> None:
     assert read_noted(dicom(outlier(), BitsStored=16))[1] == ("low contrast",)
     assert read_noted(FOLDER / "jpegls_12.dcm")[1] == ()

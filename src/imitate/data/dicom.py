@@ -25,7 +25,6 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEGLosslessSV1,
-    JPEGLSLossless,
     RLELossless,
 )
 
@@ -192,8 +191,8 @@ def _set_syntax(data: pydicom.Dataset) -> bytes:
     if not claimed:
         if header is None:
             raise ImageError("DICOM with a transfer syntax that is not its own")
-        syntax = {"JPEG 2000": JPEG2000, "JPEG-LS": JPEGLSLossless}.get(header.kind, JPEGLosslessSV1)
-        data.file_meta.TransferSyntaxUID = syntax
+        # the decoder of JPEG reads every kind of it, JPEG-LS too
+        data.file_meta.TransferSyntaxUID = JPEG2000 if header.kind == "JPEG 2000" else JPEGLosslessSV1
     if header and (header.width, header.height) != (data.Columns, data.Rows):  # the decoders let it pass
         raise ImageError("DICOM header and pixels of different size")
     if is_cut(stream):

@@ -151,7 +151,7 @@ def _is_rich(shown: Gray, low: float, high: float, padding: Mask | None) -> bool
 def _look_up(pixels: Gray, item: Any, header: Any) -> Gray:
     """A Modality or VOI LUT, as float32 (pydicom's own wraps indices above 255 of an 8-bit table)."""
     entries, first, depth = (int(value) for value in item.LUTDescriptor)
-    entries = entries % 2**16 or 2**16
+    entries = entries or 2**16
     data: Any = item.LUTData
     if isinstance(data, bytes):
         order = "<" if header.file_meta.TransferSyntaxUID.is_little_endian else ">"
