@@ -1,37 +1,47 @@
 """DICOM files to gray values: the only module that imports pydicom.
 
-A file that cannot be used raises ImageError; its reason names no file and quotes no header.
+A file that cannot be used raises ImageError; its reason names no file and quotes no header. Notes are short, countable
+remarks about a file that was read, likewise.
 """
 
 import logging
-import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedIOBase
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 import pydicom
-from jaxtyping import Bool, Shaped
+from jaxtyping import Shaped
 from pydicom.encaps import get_frame
 from pydicom.filereader import _read_file_meta_info, read_preamble
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.pixels import get_decoder, pixel_array
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLosslessSV1,
+    RLELossless,
+)
 
+from imitate.data.display import Bits, Gray, apply_modality, find_padding, fits, read_bits, show, smoothest, voi_views
+from imitate.data.streams import is_cut, read_header
 from imitate.errors import UserError
 
 MAX_PIXELS = 2**26  # 67 million, three times the largest detector of chest radiography
 MAX_INFLATED = 4 * MAX_PIXELS  # bytes
+DAMAGED = "damaged or truncated image"
 _BARE_DICOM = (b"\x02\x00", b"\x08\x00")  # little-endian group 2 or 8: a data set without its preamble
-_OPTIONAL = (
-    *("RescaleSlope", "RescaleIntercept", "WindowCenter", "WindowWidth", "VOILUTFunction"),
-    *("PixelPaddingValue", "PixelPaddingRangeLimit"),
-)
-_JPEG = b"\xff\xd8\xff"
-_JPEG_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
-
-Gray = Shaped[np.ndarray, "height width"]
+_GRAY = ("MONOCHROME1", "MONOCHROME2")
+_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+MAX_STRETCH = 0.01  # by which the sides of a pixel may differ
+_MAX_TINT = 2  # difference between the channels of a gray image, from rounding
+_SYNTAXES = {f"1.2.840.10008.1.2.4.11{digit}": "JPEG XL" for digit in "012"}  # unknown to pydicom
+_ITEM = b"\xfe\xff\x00\xe0"  # the first bytes of compressed pixels
 
 
 class ImageError(UserError):
@@ -66,120 +76,211 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def read_dicom(file: BufferedIOBase) -> Gray:
-    _check_deflated(file)
-    header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
-    if "Rows" not in header or "Columns" not in header:
+def read_dicom(
+    file: BufferedIOBase, *, invert: bool | None = None, window: tuple[float, float] | None = None
+) -> tuple[Gray, tuple[str, ...]]:
+    """Gray values as a viewer shows them, and notes; ``invert`` and ``window`` overrule the header."""
+    _check_syntax(file)
+    _check_header(pydicom.dcmread(file, stop_before_pixels=True, force=True))
+    file.seek(0)
+    data = pydicom.dcmread(file, force=True)
+    if "PixelData" not in data:  # compressed pixels that are cut short, or none at all
+        floating = "FloatPixelData" in data or "DoubleFloatPixelData" in data
+        raise ImageError("DICOM of floating-point pixels" if floating else DAMAGED)
+    notes = [*_remark(data), *_complete(data, invert)]
+    cells = pixel_array(data, correct_unused_bits=False)
+    if data.SamplesPerPixel != 1:
+        return show(_gray_channel(cells).astype(np.float32), [], inverted=bool(invert))[0], tuple(notes)
+    if cells.ndim != 2:
+        raise ImageError("DICOM of several frames")
+    values = _read_values(cells, data, notes)
+    pixels = apply_modality(values, data)
+    padding = find_padding(values, cells, data)
+    negative = _is_negative(data, notes) if invert is None else invert
+    gray, ignored = show(pixels, voi_views(pixels, data, window), padding, inverted=negative)
+    return gray, (*notes, *ignored)
+
+
+def _check_syntax(file: BufferedIOBase) -> None:
+    """Refuses what nothing here decodes, and a deflated bomb: pydicom inflates a data set whole."""
+    read_preamble(cast(BinaryIO, file), force=True)
+    syntax = UID(_read_file_meta_info(cast(BinaryIO, file)).get("TransferSyntaxUID") or ExplicitVRLittleEndian)
+    if syntax == DeflatedExplicitVRLittleEndian:
+        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), MAX_INFLATED)
+        if len(inflated) == MAX_INFLATED:
+            raise ImageError("too many pixels")
+    try:
+        readable = get_decoder(syntax).is_available
+    except NotImplementedError:
+        readable = False
+    if not readable:
+        known = _SYNTAXES.get(syntax) or (syntax.name if syntax.is_transfer_syntax else "")
+        raise ImageError(f"no decoder for {known or 'an unknown transfer syntax'}")
+    file.seek(0)
+
+
+def _check_header(header: pydicom.Dataset) -> None:
+    if "Rows" not in header and "Columns" not in header:
         raise ImageError("DICOM without an image")
+    for keyword in ("Rows", "Columns"):
+        if header.get(keyword) is None:
+            raise ImageError(f"DICOM without {keyword}")
     check_size(header.Columns, header.Rows)
     if int(header.get("NumberOfFrames") or 1) > 1:
         raise ImageError("DICOM of several frames")
-    if not str(header.PhotometricInterpretation).startswith("MONOCHROME"):
+    photometric = _photometric(header)
+    if (photometric in _COLOUR and header.get("SamplesPerPixel", 3) != 3) or photometric not in ("", *_GRAY, *_COLOUR):
         raise ImageError("DICOM in colour")
-    file.seek(0)
-    data = pydicom.dcmread(file, force=True)
-    if "PixelData" not in data:  # compressed pixels cut short
-        raise ImageError("damaged or truncated image")
+
+
+def _photometric(header: pydicom.Dataset) -> str:
+    """Upper case; empty where the header does not tell black from white."""
+    found = str(header.get("PhotometricInterpretation") or "").strip().upper()
+    return "" if found.startswith("MONOCHROME") and found not in _GRAY else found
+
+
+def _complete(data: pydicom.Dataset, invert: bool | None) -> list[str]:
+    """Set what the header lacks, and what the pixels contradict, where one value is possible; notes for the former."""
+    notes = []
+
+    def default(keyword: str, value: object) -> None:
+        if data.get(keyword) not in (None, ""):
+            return
+        if value is None:
+            raise ImageError(f"DICOM without {keyword}")
+        setattr(data, keyword, value)
+        notes.append(f"without {keyword}")
+
+    data.PhotometricInterpretation = _photometric(data)
+    default("SamplesPerPixel", 3 if data.PhotometricInterpretation in _COLOUR else 1)
+    meant = _meant(data) or (None if invert is None else _GRAY[1])
+    default("PhotometricInterpretation", meant if data.SamplesPerPixel == 1 else None)
+    if data.SamplesPerPixel != 1:
+        default("PlanarConfiguration", 0)
+    stream = _set_syntax(data)
+    cell = _cell(data, stream)
+    default("BitsAllocated", cell)
+    if stream and cell:
+        if cell > data.BitsAllocated:
+            data.BitsStored = cell
+        data.BitsAllocated = cell
+    if data.BitsAllocated not in (1, 8, 16, 32, 64):
+        raise ImageError("DICOM with an unusual BitsAllocated")
+    default("BitsStored", data.BitsAllocated)
+    if not 1 <= data.BitsStored <= data.BitsAllocated:
+        data.BitsStored = data.BitsAllocated
+    default("PixelRepresentation", 0)
+    return notes
+
+
+def _set_syntax(data: pydicom.Dataset) -> bytes:
+    """Set the transfer syntax that the pixels are in, whatever the file says; their stream, if it is compressed."""
     if "TransferSyntaxUID" not in data.file_meta:
         data.file_meta.TransferSyntaxUID = (
             ImplicitVRLittleEndian if data.original_encoding[0] else ExplicitVRLittleEndian
         )
-    if data.file_meta.TransferSyntaxUID.is_encapsulated:
-        _check_stream(get_frame(data.PixelData, 0, number_of_frames=1), data.Columns, data.Rows)
-    stored = data.pixel_array
-    if stored.ndim != 2:
-        raise ImageError("DICOM of several frames")
-    return _shown(stored, data)
-
-
-def _check_deflated(file: BufferedIOBase) -> None:
-    """pydicom inflates a deflated data set whole, though a megabyte may hold a thousand."""
-    read_preamble(cast(BinaryIO, file), force=True)
-    meta = _read_file_meta_info(cast(BinaryIO, file))
-    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), MAX_INFLATED)
-        if len(inflated) == MAX_INFLATED:
-            raise ImageError("too many pixels")
-    file.seek(0)
-
-
-def _check_stream(frame: bytes, width: int, height: int) -> None:
-    """What the decoders let pass: a stream larger than its DICOM says, and JPEG that ends early."""
-    if _declared_size(frame) not in (None, (width, height)):
+    claimed = data.file_meta.TransferSyntaxUID.is_encapsulated
+    pixels, count = data.PixelData, data.Rows * data.Columns * data.SamplesPerPixel
+    if claimed and not pixels.startswith(_ITEM) and len(pixels) >= count * (data.get("BitsAllocated") or 8) // 8:
+        data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        return b""
+    if not claimed and not (pixels.startswith(_ITEM) and data["PixelData"].is_undefined_length):
+        return b""
+    stream = get_frame(pixels, 0, number_of_frames=1)
+    header = read_header(stream)
+    if not claimed:
+        if header is None:
+            raise ImageError("DICOM with a transfer syntax that is not its own")
+        # the decoder of JPEG reads every kind of it, JPEG-LS too
+        data.file_meta.TransferSyntaxUID = JPEG2000 if header.kind == "JPEG 2000" else JPEGLosslessSV1
+    if header and (header.width, header.height) != (data.Columns, data.Rows):  # the decoders let it pass
         raise ImageError("DICOM header and pixels of different size")
-    if frame.startswith(_JPEG[:2]) and b"\xff\xd9" not in frame[-32:]:
-        raise ImageError("damaged or truncated image")
+    if is_cut(stream):
+        raise ImageError(DAMAGED)
+    return stream
 
 
-def _declared_size(frame: bytes) -> tuple[int, int] | None:
-    """(width, height) in the header of a JPEG, JPEG-LS or JPEG 2000 stream, which its decoder would allocate."""
-    if frame.startswith(b"\xff\x4f\xff\x51"):
-        right, bottom, left, top = struct.unpack(">4I", frame[8:24])
-        return right - left, bottom - top
-    at = 2 if frame.startswith(_JPEG[:2]) else len(frame)
-    while at + 9 <= len(frame) and frame[at] == 0xFF:
-        if frame[at + 1] in _JPEG_FRAMES:
-            height, width = struct.unpack(">2H", frame[at + 5 : at + 9])
-            return width, height
-        at += 1 if frame[at + 1] == 0xFF else 2 + int.from_bytes(frame[at + 2 : at + 4])
-    return None
+def _cell(data: pydicom.Dataset, stream: bytes) -> int | None:
+    """The bits that a decoded sample takes; None where the pixels do not tell."""
+    if not stream:
+        size, rest = divmod(len(data.PixelData), data.Rows * data.Columns * data.SamplesPerPixel)
+        return 8 * size if size in (1, 2, 4) and rest <= 1 else None
+    if data.file_meta.TransferSyntaxUID == RLELossless:
+        size = int.from_bytes(stream[:4], "little") // data.SamplesPerPixel  # segments
+        return 8 * size if size in (1, 2, 4) else None
+    header = read_header(stream)
+    return None if header is None or header.precision > 16 else 8 if header.precision <= 8 else 16
 
 
-def _shown(stored: Gray, data: pydicom.Dataset) -> Gray:
-    """Modality LUT or rescale, VOI LUT or first window, MONOCHROME1 inverted, padding black (PS3.3 C.7.6.3, C.11)."""
-    for keyword in _OPTIONAL:
-        if data.get(keyword) in (None, ""):  # present, but without a value
-            data.pop(keyword, None)
-    if data.get("ModalityLUTSequence"):
-        pixels = _look_up(stored, data.ModalityLUTSequence[0], data)
-    else:
-        pixels = stored.astype(np.float32)
-        slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
-        if (slope, intercept) != (1, 0):
-            pixels = pixels * slope + intercept
-    padding = _padding(stored, data)
-    for displayed in (_voi(pixels, data), pixels):
-        inside = displayed if padding is None else displayed[~padding]
-        low, high = (float(edge) for edge in (inside.min(), inside.max())) if inside.size else (0.0, 0.0)
-        if high > low:  # else a window that misses every pixel: without it
-            break
-    if not np.isfinite([low, high]).all():
-        raise ImageError("damaged or truncated image")
-    gray = high - displayed if data.PhotometricInterpretation == "MONOCHROME1" else displayed - low
-    return gray if padding is None else np.where(padding, np.float32(0), gray)
+def _read_values(cells: Gray, data: pydicom.Dataset, notes: list[str]) -> Gray:
+    stored, high = data.BitsStored, data.get("HighBit")
+    if high is None or not stored <= high < data.BitsAllocated:
+        high = stored - 1
+    overlays = [place for group in range(0x6000, 0x6020, 2) for place in _text(data, (group, 0x0102))]
+    own = ("0", *map(str, range(high + 1 - stored, high + 1)))
+    bits = Bits(stored, high, overlay=any(place not in own for place in overlays))
+    values = read_bits(cells, bits)
+    if "without PixelRepresentation" in notes:
+        values = smoothest(values, read_bits(cells.view(cells.dtype.str.replace("u", "i")), bits))
+    if stored < data.BitsAllocated and not fits(values, stored):
+        notes.append("more bits in use than BitsStored")
+    return values
 
 
-def _padding(stored: Gray, data: pydicom.Dataset) -> Bool[np.ndarray, "height width"] | None:
-    if "PixelPaddingValue" not in data:
-        return None
-    first = data.PixelPaddingValue
-    low, high = sorted((first, data.get("PixelPaddingRangeLimit", first)))
-    return (stored >= low) & (stored <= high)
+def _gray_channel(cells: Shaped[np.ndarray, "..."]) -> Gray:
+    """The one channel that a gray image of three channels repeats; the decoders have made RGB of YBR."""
+    if cells.ndim != 3 or len(channels := np.moveaxis(cells, -1, 0)) != 3:
+        raise ImageError("DICOM of several frames")
+    red, green, blue = channels
+    low, high = np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
+    if (high - low).max() > _MAX_TINT:
+        raise ImageError("DICOM in colour")
+    return green
 
 
-def _voi(pixels: Gray, data: pydicom.Dataset) -> Gray:
-    """PS3.3 C.11.2; unchanged where there is neither a table nor a valid window."""
-    if data.get("VOILUTSequence"):
-        return _look_up(pixels, data.VOILUTSequence[0], data)
-    centers, widths = (np.atleast_1d(data.get(keyword, [])) for keyword in ("WindowCenter", "WindowWidth"))
-    function = data.get("VOILUTFunction", "LINEAR")
-    if not len(centers) or not len(widths) or not widths[0] > 0:
-        return pixels
-    center, width = float(centers[0]), float(widths[0])
-    if function == "SIGMOID":
-        return 1 / (1 + np.exp(np.clip(-4 / width * (pixels - center), -80, 80)))
-    if function == "LINEAR":
-        center, width = center - 0.5, max(width - 1, 1e-6)
-    return np.clip((pixels - center) / width + 0.5, 0, 1)
+def _is_negative(header: pydicom.Dataset, notes: list[str]) -> bool:
+    """Whether the smallest value is the brightest: if PhotometricInterpretation or PresentationLUTShape says so.
+
+    Headers in which the two disagree are not valid. Viewers differ over MONOCHROME1 with IDENTITY; they agree that
+    INVERSE inverts.
+    """
+    meant = _meant(header)
+    if meant and meant != header.PhotometricInterpretation:
+        notes.append("PresentationLUTShape contradicts PhotometricInterpretation")
+    return _GRAY[0] in (meant, header.PhotometricInterpretation)
 
 
-def _look_up(pixels: Gray, item: pydicom.Dataset, data: pydicom.Dataset) -> Gray:
-    """A Modality or VOI LUT, as float32 (pydicom's own wraps indices above 255 of an 8-bit table)."""
-    entries, first, _ = item.LUTDescriptor
-    entries = entries or 2**16
-    table: Any = item.LUTData
-    if isinstance(table, bytes):
-        order = "<" if data.file_meta.TransferSyntaxUID.is_little_endian else ">"
-        table = np.frombuffer(table, np.uint8 if len(table) < 2 * entries else f"{order}u2")
-    table = np.asarray(table, np.float32)[:entries]
-    return table[np.clip(pixels - first, 0, len(table) - 1).astype(np.intp)]
+def _meant(header: pydicom.Dataset) -> str | None:
+    """The PhotometricInterpretation that goes with the PresentationLUTShape."""
+    shapes: dict[tuple[str, ...], str] = {("INVERSE",): _GRAY[0], ("IDENTITY",): _GRAY[1]}
+    return shapes.get(tuple(_text(header, "PresentationLUTShape")))
+
+
+def _remark(header: pydicom.Dataset) -> Iterator[str]:
+    """What the header says that the pixels do not show."""
+    if _text(header, "PresentationIntentType") == ["FOR PROCESSING"]:
+        yield "for processing"
+    across, down = [*(value[:1] for value in _text(header, "PatientOrientation")), "", ""][:2]
+    if across in ("H", "F") or (across, down) == ("R", "H"):
+        yield "rotated (patient orientation)"
+    elif across == "R":
+        yield "mirrored (patient orientation)"
+    elif down == "H":
+        yield "upside down (patient orientation)"
+    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"):
+        with suppress(ValueError):
+            high, wide = map(float, _text(header, keyword))
+            if abs(high - wide) > MAX_STRETCH * high:
+                yield "unequal pixel spacing"
+                return
+
+
+def _text(header: pydicom.Dataset, key: str | tuple[int, int]) -> list[str]:
+    """The values of an element in upper case; none where it is absent, empty, or not of its type."""
+    try:
+        value: Any = header.get(key)
+        value = getattr(value, "value", value)
+    except Exception:  # pydicom raises whatever it likes over malformed values
+        return []
+    values = [] if value is None else [value] if isinstance(value, str | int | float) else value
+    return [text for each in values if (text := str(each).strip().upper())]
