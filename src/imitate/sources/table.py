@@ -14,7 +14,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from imitate.data.prepared import Dropped, Record
-from imitate.data.reports import Sections, Target, clean_text, read_headers, split_by_headers
+from imitate.data.reports import Sections, cell_text
+from imitate.data.sections import Headers, read_headers, split_by_headers
 from imitate.data.tables import MISSING, hashed_split, is_there, read_table, split_name
 from imitate.errors import UserError
 from imitate.sources import Dataset, SourceOptions, TableColumns
@@ -30,7 +31,7 @@ Row = Mapping[str, str | None]  # column -> text; None where blank
 class _Layout(NamedTuple):
     root: Path
     columns: TableColumns
-    headers: Mapping[str, Target]
+    headers: Headers
 
 
 def records(options: SourceOptions) -> Iterator[Record | Dropped]:
@@ -117,7 +118,7 @@ def _inside(root: Path, name: str) -> Path | None:
 def _sections(row: Row, layout: _Layout) -> Sections:
     columns = layout.columns
     if columns.findings in row or columns.impression in row:
-        return Sections(clean_text(row.get(columns.findings)), clean_text(row.get(columns.impression)))
+        return Sections(cell_text(row.get(columns.findings)), cell_text(row.get(columns.impression)))
     return split_by_headers(row.get(columns.report) or "", layout.headers)
 
 
