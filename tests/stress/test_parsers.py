@@ -41,8 +41,7 @@ def report(data: tuple[str, str | None, bytes]) -> None:
     for mode in ("clean", "paper"):
         sections = split_report(text, study=study, mode=mode)
         assert all(each is None or each.strip() for each in sections)
-    headers = {"findings": "findings", "befund": "findings", "impression": "impression", "technik": "other"}
-    found = split_by_headers(text, headers)
+    found = split_by_headers(text, read_headers())
     assert all(each is None or each == " ".join(each.split()) for each in found)
     split_report(decode_report(raw))
 
