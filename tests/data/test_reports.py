@@ -1,5 +1,4 @@
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -7,14 +6,12 @@ from hypothesis import strategies as st
 
 from imitate.data.reports import (
     Sections,
+    cell_text,
     clean_text,
     decode_report,
     mimic_rules,
     parse_sections,
-    read_headers,
-    split_by_headers,
 )
-from imitate.errors import UserError
 
 LINES = """\
 FINAL REPORT
@@ -146,6 +143,8 @@ def test_a_custom_range_counts_characters_of_the_raw_text() -> None:
 
 def test_missing_text_is_none() -> None:
     assert [clean_text(value) for value in ("", " \n", "nan", "NaN", None, float("nan"))] == [None] * 6
+    nothing = ("NULL", "None", "none.", "N/A", "<NA>", "\\N", "-", "___", "n/a ", "...")
+    assert [cell_text(value) for value in nothing] == [None] * len(nothing)
     assert clean_text(" two\n  words ") == "two words"
     assert parse_sections("") == Sections()
 
@@ -153,46 +152,6 @@ def test_missing_text_is_none() -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 def test_encodings(encoding: str) -> None:
     assert decode_report("Lungenödem – unverändert".encode(encoding)) == "Lungenödem – unverändert"
-
-
-def test_english_headers_without_the_format_of_mimic() -> None:
-    text = "Clinical history: cough\nFindings: Clear lungs: both.\n  more\nCONCLUSION\nNormal."
-    assert split_by_headers(text, read_headers()) == Sections("Clear lungs: both. more", "Normal.")
-    assert split_by_headers("we compared the\nfindings\nof both", read_headers()) == Sections()
-
-
-def test_a_house_style(tmp_path: Path) -> None:
-    path = tmp_path / "headers.yaml"
-    path.write_text("Lunge: findings\nHerz: findings\n'Beurteilung:': impression\n检查所见: findings\nTechnik: other\n")
-    headers = read_headers(path)
-    text = "Vorspann\nLUNGE: frei.\nTechnik: liegend\nHerz : schmal.\nbeurteilung: Normal.\n"
-    assert split_by_headers(text, headers) == Sections("frei. schmal.", "Normal.")
-    assert split_by_headers("检查所见：两肺清晰", headers).findings == "两肺清晰"
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("Befund: finding\n", "'Befund' leads to 'finding': choose findings, impression or other"),
-        ("No: findings\n", "header False is not text: put it in quotes"),
-        ("Befund: other\n", "no header leads to findings or impression"),
-        ("- Befund\n", "not list"),
-        ("", "no header leads to findings or impression"),
-        ("a: [\n", "is not valid YAML"),
-        ("Befund: [findings]\n", r"leads to \['findings'\]"),
-    ],
-)
-def test_a_wrong_house_style_is_told_in_one_line(tmp_path: Path, content: str, message: str) -> None:
-    path = tmp_path / "headers.yaml"
-    path.write_text(content)
-    with pytest.raises(UserError, match=message) as caught:
-        read_headers(path)
-    assert "\n" not in str(caught.value)
-
-
-def test_an_absent_house_style(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot read .*: No such file"):
-        read_headers(tmp_path / "absent.yaml")
 
 
 PIECES = st.sampled_from(
@@ -210,14 +169,6 @@ def test_a_section_is_a_part_of_its_report(text: str, study: str | None, mode: s
 
 
 @settings(deadline=None)
-@given(text=TEXTS)
-def test_house_style_sections_hold_words_of_the_report_in_order(text: str) -> None:
-    words = iter("".join(text.split()))
-    for section in split_by_headers(text, {"findings": "findings"}):
-        assert section is None or all(character in words for character in "".join(section.split()))
-
-
-@settings(deadline=None)
 @given(data=st.binary())
 def test_any_bytes_decode(data: bytes) -> None:
     assert isinstance(parse_sections(decode_report(data)), Sections)
@@ -228,7 +179,6 @@ def test_time_is_linear(piece: str) -> None:
     text = "x\n " + piece * (200_000 // len(piece))
     start = time.process_time()
     parse_sections(text)
-    split_by_headers(text, read_headers())
     assert time.process_time() - start < 5  # quadratic would be many minutes
 
 
@@ -236,12 +186,6 @@ def test_the_last_section_with_text_counts_and_paragraphs_only_where_there_is_no
     assert parse_sections("\n IMPRESSION: Normal.\n IMPRESSION:  \n").impression == "Normal."
     assert parse_sections("\n FINDINGS: a\n \n b") == Sections("a b", None, None)
     assert parse_sections("\n IMPRESSION: a\n \n b") == Sections(None, "a b", None)
-
-
-def test_one_section_is_a_house_style_and_its_header_may_end_in_a_colon(tmp_path: Path) -> None:
-    for target in ("findings", "impression"):
-        (tmp_path / "a.yaml").write_text(f"'Befund der Lunge: ': {target}\n'检查：': other\n", encoding="utf-8")
-        assert read_headers(tmp_path / "a.yaml") == {"befund der lunge": target, "检查": "other"}
 
 
 def test_a_report_cut_within_a_character_is_read() -> None:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from imitate.config import Recipe, load_config, parse_settings
 from imitate.data.annotations import parse_runs, runs_mask, shapes_mask
-from imitate.data.reports import decode_report, mimic_rules, parse_sections, read_headers, split_by_headers
+from imitate.data.reports import decode_report, mimic_rules, parse_sections
+from imitate.data.sections import read_headers, split_by_headers
 from imitate.errors import UserError
 from imitate.inference.prompts import choose_prompts, parse_prompts, read_prompts
 from imitate.models.text import LsaTextEncoder
@@ -40,8 +41,7 @@ def report(data: tuple[str, str | None, bytes]) -> None:
     for mode in ("clean", "paper"):
         sections = parse_sections(text, study=study, mode=mode)
         assert all(each is None or each.strip() for each in sections)
-    headers = {"findings": "findings", "befund": "findings", "impression": "impression", "technik": "other"}
-    found = split_by_headers(text, headers)
+    found = split_by_headers(text, read_headers())
     assert all(each is None or each == " ".join(each.split()) for each in found)
     parse_sections(decode_report(raw))
 

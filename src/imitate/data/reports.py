@@ -1,18 +1,13 @@
-"""FINDINGS and IMPRESSION of a free-text report, by MIMIC-CXR's published rules or by a house style's headers."""
+"""The findings and the impression of a MIMIC-CXR report, by the published rules."""
 
 import json
 import re
-from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from imitate.config import read_yaml
-from imitate.errors import UserError
-
-Target = Literal["findings", "impression", "other"]
 HEADER = re.compile(r"\n ([A-Z ()/,-]+):\s")  # the run holds no newline, so that searching is linear
+NOTHING = frozenset({"", "nan", "none", "null", "nil", "na", "n/a", "<na>", "\\n", "not available"})
 PARAGRAPH = "\n \n"  # MIMIC-CXR starts every line with a space, also an empty one
 
 
@@ -66,45 +61,17 @@ def parse_sections(text: str, *, study: str | None = None, mode: Literal["clean"
     return Sections(*(clean_text(found.get(name)) for name in Sections._fields))
 
 
-def split_by_headers(text: str, headers: Mapping[str, Target]) -> Sections:
-    """Split a report at the lines that begin with one of ``headers`` (see ``read_headers``), in any case or indent.
-
-    A header ends in a colon or stands alone on its line. Parts that lead to one section are joined in their order;
-    what precedes the first header belongs to none.
-    """
-    parts: dict[Target, list[str]] = {"findings": [], "impression": [], "other": []}
-    current = parts["other"]
-    for line in text.splitlines():
-        head, *rest = re.split("[:：]", line, maxsplit=1)
-        target = headers.get(_header_key(head))
-        if target and (rest or not head.strip()[0].islower()):
-            current, line = parts[target], rest[0] if rest else ""
-        current.append(line)
-    return Sections(clean_text(" ".join(parts["findings"])), clean_text(" ".join(parts["impression"])))
-
-
-def read_headers(path: Path | None = None) -> dict[str, Target]:
-    """The headers of a house style, from YAML such as ``Befund: findings``; without a path, the English ones.
-
-    Values are ``findings``, ``impression`` or ``other`` (a header that ends a section). UserError for another value.
-    """
-    if path is None:
-        return {name: _target(section) for name, section in mimic_rules().names.items()}
-    values = read_yaml(path, holds="lines such as 'Befund: findings'")
-    for header, target in values.items():
-        if not isinstance(header, str) or not _header_key(header):
-            raise UserError(f"{path}: header {header!r} is not text: put it in quotes")
-        if target not in ("findings", "impression", "other"):
-            raise UserError(f"{path}: {header!r} leads to {target!r}: choose findings, impression or other")
-    if not {"findings", "impression"} & set(values.values()):
-        raise UserError(f"{path}: no header leads to findings or impression")
-    return {_header_key(header): target for header, target in values.items()}
-
-
 def clean_text(value: Any) -> str | None:
     """Text with single spaces; None for whatever holds none: a blank, a missing value, the word nan."""
     text = " ".join(value.split()) if isinstance(value, str) else ""
     return text if text and text.lower() != "nan" else None
+
+
+def cell_text(value: Any) -> str | None:
+    """``clean_text`` of a table's cell; None too for a database's word for nothing, and for marks alone such as ___."""
+    text = clean_text(value) or ""
+    is_nothing = text.casefold().strip(" .") in NOTHING or not any(character.isalnum() for character in text)
+    return None if is_nothing else text
 
 
 def decode_report(data: bytes) -> str:
@@ -153,11 +120,3 @@ def _name(header: str, rules: Rules) -> str:
         if part in name:
             return part
     return "findings" if any(view in name for view in rules.views) else name
-
-
-def _target(section: str) -> Target:
-    return "findings" if section == "findings" else "impression" if section == "impression" else "other"
-
-
-def _header_key(header: str) -> str:
-    return " ".join(header.strip().rstrip(":：").split()).casefold()

@@ -22,7 +22,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from imitate.data.records import Excluded, Record
-from imitate.data.reports import Sections, clean_text
+from imitate.data.reports import Sections, cell_text, clean_text
 from imitate.data.tables import MISSING, hashed_split, numbers, read_table, split_name
 from imitate.errors import UserError
 from imitate.names import NIH
@@ -94,7 +94,7 @@ def _record(uid: str, key: str, projection: str, tree: _Tree) -> Record | Exclud
 def _csv_studies(raw: Path) -> Iterator[tuple[str, _Study]]:
     table = read_table(raw / REPORTS, ["uid", "findings", "impression"], optional=(), text=True)
     for uid, findings, impression in zip(table["uid"], table["findings"], table["impression"], strict=True):
-        yield str(uid), _Study(Sections(clean_text(findings), clean_text(impression)))
+        yield str(uid), _Study(Sections(cell_text(findings), cell_text(impression)))
 
 
 def _xml_studies(raw: Path) -> Iterator[tuple[str, _Study | None]]:

@@ -17,7 +17,8 @@ from pydantic import Field
 
 from imitate.config import Config
 from imitate.data.records import Excluded, Record
-from imitate.data.reports import Sections, Target, clean_text, read_headers, split_by_headers
+from imitate.data.reports import Sections, cell_text
+from imitate.data.sections import Headers, read_headers, split_by_headers
 from imitate.data.tables import MISSING, hashed_split, is_there, pd, read_table, split_name
 from imitate.errors import UserError
 from imitate.sources import Options, Source
@@ -53,7 +54,7 @@ class TableOptions(TableColumns, Options):
 class _Layout(NamedTuple):
     root: Path
     columns: TableColumns
-    headers: Mapping[str, Target]
+    headers: Headers
 
 
 def records(options: TableOptions) -> Iterator[Record | Excluded]:
@@ -143,7 +144,7 @@ def _inside(root: Path, name: str) -> Path | None:
 def _sections(row: Row, layout: _Layout) -> Sections:
     columns = layout.columns
     if columns.findings in row or columns.impression in row:
-        return Sections(clean_text(row.get(columns.findings)), clean_text(row.get(columns.impression)))
+        return Sections(cell_text(row.get(columns.findings)), cell_text(row.get(columns.impression)))
     return split_by_headers(row.get(columns.report) or "", layout.headers)
 
 
