@@ -4,9 +4,9 @@ LINE = 1000  # characters of a message at most
 
 
 class UserError(ValueError):
-    """A mistake that the user can mend, told in one line: what is wrong, the value, the way out.
+    """A mistake that the user can correct, reported in one line: what is wrong, the value, the way out.
 
-    The command line prints it without a traceback and exits with 2. Of a value of megabytes its ends are told.
+    The command line prints it without a traceback and exits with 2. A value of megabytes is shortened to its ends.
     """
 
     def __init__(self, message: str) -> None:

@@ -77,7 +77,7 @@ def predict(
 
 
 def _in_parts(action: str, files: tuple[Path, ...], data: AnyPath | None, out: str, *, plain: bool) -> bool:
-    """Whether a folder of Parquet files is asked for. UserError: flags that belong to one, without it."""
+    """Whether to write a folder of Parquet files. UserError: flags that belong to one, without it."""
     folder = out != "-" and (Path(out).is_dir() or not Path(out).suffix)
     if action in ("classify", "embed") and folder and (files or data is not None):
         return True

@@ -60,7 +60,7 @@ class Pool:
             worker.end()
 
     def map(self, jobs: Iterable[tuple[Any, Sequence[Any]]]) -> Iterator[tuple[Any, list[Any]]]:
-        """The results of each job's items, in order; a few jobs ahead of the one that is asked for."""
+        """The results of each job's items, in order; a few jobs ahead of the consumer."""
         pending: deque[tuple[Any, Future[list[Any]]]] = deque()
         for key, items in jobs:
             pending.append((key, self._threads.submit(self._do, items)))

@@ -139,7 +139,7 @@ class TextCache:
 
 
 class TextRows:
-    """An embedding for each image, which stays on disk until it is asked for: ``rows[indices]``."""
+    """An embedding for each image, which stays on disk until it is indexed: ``rows[indices]``."""
 
     def __init__(
         self, positions: Int[np.ndarray, " rows"], blocks: Sequence[np.ndarray], starts: np.ndarray, width: int

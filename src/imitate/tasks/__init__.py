@@ -21,7 +21,7 @@ TASKS: dict[str, str] = {
     "retrieval": "retrieval.Retrieval",
     "zero-shot": "zero_shot.ZeroShot",
 }
-"""In the order of a report's sections; a task's module is imported when it is asked for."""
+"""In the order of a report's sections; a task's module is imported on first use."""
 NEEDS = frozenset({"labels", "masks", "boxes", "text"})
 
 

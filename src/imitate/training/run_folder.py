@@ -49,7 +49,7 @@ def _remove_if_empty(folder: Path) -> None:
 
 @contextmanager
 def room(folder: Path) -> Iterator[None]:
-    """A disk that is full or read-only is the user's to mend; what the last checkpoint holds stays."""
+    """A disk that is full or read-only is for the user to correct; what the last checkpoint holds stays."""
     try:
         yield
     except (OSError, SafetensorError) as error:
