@@ -1,4 +1,4 @@
-"""The same picture handed over in every way is the same prepared image; what is not a radiograph is an error of one line."""
+"""The same picture handed over in every way is the same prepared image; any other input is an error of one line."""
 
 import io
 import logging
