@@ -9,9 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import yaml
-
-from imitate.config import read_yaml
+from imitate.config import parse_yaml, read_yaml
 from imitate.data.reports import Sections, clean_text, mimic_rules
 from imitate.errors import UserError
 
@@ -169,7 +167,7 @@ def _spellings(header: str) -> list[str]:
 @cache
 def _vocabulary() -> dict[str, dict[str, list[str]]]:
     text = files("imitate.data").joinpath("section_headers.yaml").read_text(encoding="utf-8")
-    languages: dict[str, dict[str, list[str]]] = yaml.safe_load(text)
+    languages: dict[str, dict[str, list[str]]] = parse_yaml(text, where="section_headers.yaml")
     return languages
 
 
