@@ -8,27 +8,13 @@ import hashlib
 import os
 import zlib
 from collections.abc import Collection, Sequence
-from importlib import import_module
 from io import BufferedIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
+from imitate.data.lazy import np, pd
 from imitate.data.records import Excluded, Record
 from imitate.errors import UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
-else:
-
-    class _Pandas:
-        """Imported where it is first used: the help of a command reads a source's options and must not wait for it."""
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(import_module("pandas"), name)
-
-    pd = _Pandas()
 
 MISSING = "missing file"  # the reason of a record whose image is not there
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(

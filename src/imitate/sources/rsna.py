@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from imitate.data.annotations import Box, box_fault
+from imitate.data.lazy import pd
 from imitate.data.records import Excluded, Record
 from imitate.data.splits import published_three
-from imitate.data.tables import column_values, find, pd, present, read_table, require_filled
+from imitate.data.tables import column_values, find, present, read_table, require_filled
 from imitate.names import Mode
 from imitate.sources import Options, Source, Traits
 

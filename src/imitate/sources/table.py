@@ -16,10 +16,11 @@ from typing import NamedTuple
 from pydantic import Field
 
 from imitate.config import Config
+from imitate.data.lazy import pd
 from imitate.data.records import Excluded, Record
 from imitate.data.reports import Sections, cell_text
 from imitate.data.sections import Headers, read_headers, split_by_headers
-from imitate.data.tables import MISSING, hashed_split, is_there, pd, read_table, split_name
+from imitate.data.tables import MISSING, hashed_split, is_there, read_table, split_name
 from imitate.errors import UserError
 from imitate.sources import Options, Source
 
