@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imitate.commands import engine
 from imitate.errors import UserError
 from imitate.names import AnyPath, Names, Resize, several
 
 if TYPE_CHECKING:
     from imitate.config import Config
+    from imitate.data.writer import Check
 
 log = logging.getLogger(__name__)
 TABLES = (".csv", ".csv.gz", ".tsv", ".parquet")
@@ -72,42 +74,37 @@ def prepare(
         What index.json holds; None where other parts have shards to write, or after a check.
     """
     from imitate.config import validate
-    from imitate.data.progress import log_counts
     from imitate.data.shards import Settings
-    from imitate.data.writer import Archive, Engine, check_records, write_folder
+    from imitate.data.writer import Archive, check_records, write_folder
     from imitate.sources import find_source
 
     origin = find_source(source)
-    missing = [name for name, field in origin.Options.model_fields.items() if field.is_required()]
-    if "raw" in missing and options.get("raw", Path()) in (Path(), ""):
+    if _lacks_raw(origin.Options, options):
         raise UserError(f"--raw is missing: name the folder of the {source} archive (the current one: --raw $PWD)")
     chosen = validate(origin.Options, options, where=source)
-    values = {
-        "source": source,
-        "size": size,
-        "resize": resize,
-        "classes": origin.classes_of(chosen),
-        "projections": several(projections) or None,
-        **_recorded(chosen),
-    }
+    asked = {"source": source, "size": size, "resize": resize, "projections": several(projections) or None}
+    values = {**asked, "classes": origin.classes_of(chosen), **_recorded(chosen)}
     settings = validate(Settings, values, where=source)
-    engine = Engine(workers, parse_part(part), cluster)
     with _raw(chosen) as (root, chosen):
         archive = Archive(root, origin.traits_of(chosen).model_dump(mode="json"), _inputs(chosen))
         records = origin.records(chosen)
-        if not check:
-            return write_folder(records, Path(out), settings, archive=archive, engine=engine, append=append)
-        found = check_records(records, settings, archive=archive)
+        if check:
+            _log(check_records(records, settings, archive=archive))
+            return None
+        processes = engine(workers, part, cluster)
+        return write_folder(records, Path(out), settings, archive=archive, engine=processes, append=append)
+
+
+def _lacks_raw(kind: "type[Config]", options: dict[str, Any]) -> bool:
+    field = kind.model_fields.get("raw")
+    return field is not None and field.is_required() and options.get("raw", Path()) in (Path(), "")
+
+
+def _log(found: "Check") -> None:
+    from imitate.data.progress import log_counts
+
     log.info("%d usable records; %d images of a sample decoded", found.records, found.decoded)
     log_counts(excluded=found.excluded, not_decoded=found.failed)
-    return None
-
-
-def parse_part(text: str) -> tuple[int, int]:
-    index, slash, parts = text.partition("/")
-    if not (slash and index.isdecimal() and parts.isdecimal()):
-        raise UserError(f"--part {text}: write it as i/n, such as 3/64")
-    return int(index), int(parts)
 
 
 def _recorded(chosen: "Config") -> dict[str, Any]:
