@@ -18,7 +18,7 @@ test: .venv/ready lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 stress: .venv/ready
-	IMITATE_FIGURES=docs/results/reliability $(BIN)/python -m pytest -m stress tests/stress
+	IMITATE_FIGURES=docs/results/reliability $(BIN)/python -m pytest -m stress tests/stress tests/golden
 	$(BIN)/python tests/stress/mutants.py --out docs/results/reliability/mutants.json
 	$(BIN)/python benchmarks/soak.py --clients 8 --seconds 300 --out docs/results/reliability/soak_viewer.json
 	$(BIN)/python tests/stress/summary.py
