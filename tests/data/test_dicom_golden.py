@@ -59,7 +59,7 @@ def prepared_digest() -> str:
 
 
 def test_prepared_pixels_do_not_move_with_pillow() -> None:
-    version = PIL.__version__.split(".")[0]
-    if version not in PREPARED:
-        pytest.skip(f"Pillow {PIL.__version__} is not among the recorded versions {', '.join(PREPARED)}")
-    assert prepared_digest() == PREPARED[version]
+    version, digest = PIL.__version__.split(".")[0], prepared_digest()
+    if version not in PREPARED and digest not in PREPARED.values():
+        pytest.skip(f"Pillow {PIL.__version__} prepares other pixels than all recorded versions: record {digest}")
+    assert digest == PREPARED.get(version, digest)

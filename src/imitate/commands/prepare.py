@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from imitate.config import Config
 
 log = logging.getLogger(__name__)
-TABLES = (".csv", ".csv.gz", ".tsv", ".parquet")
+TABLES = (".csv", ".csv.gz", ".tsv", ".parquet", ".xlsx")
 
 
 def choices() -> list[str]:
@@ -41,6 +41,7 @@ def prepare(
     size: int = 256,
     resize: Resize = "stretch",
     projections: Names = (),
+    percentiles: tuple[float, float] | None = None,
     workers: int | None = None,
     append: bool = False,
     check: bool = False,
@@ -62,6 +63,7 @@ def prepare(
         size: Side of the prepared images, in pixels.
         resize: stretch gives up the aspect ratio, letterbox keeps it and fills up with black.
         projections: Decode only these, such as PA AP; by default all, of which training and evaluation select.
+        percentiles: Values beyond these become black and white, such as 0.5 99.5; by default none are cut off.
         workers: Processes that decode; by default one a core, fewer for a small archive, where they do not pay.
         append: Add the records that are new in the archive to a folder that is there.
         check: Read the tables and decode a sample of the images, write nothing.
@@ -88,6 +90,7 @@ def prepare(
         "resize": resize,
         "classes": origin.classes_of(chosen),
         "projections": several(projections) or None,
+        "percentiles": percentiles,
         **_recorded(chosen),
     }
     settings = validate(Settings, values, where=source)
@@ -99,7 +102,7 @@ def prepare(
             return write_folder(records, Path(out), settings, archive=archive, engine=engine, append=append)
         found = check_records(records, settings, archive=archive)
     log.info("%d usable records; %d images of a sample decoded", found.records, found.decoded)
-    log_counts(excluded=found.excluded, not_decoded=found.failed)
+    log_counts(excluded=found.excluded, not_decoded=found.failed, note=found.notes)
     return None
 
 

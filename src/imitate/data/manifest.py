@@ -37,6 +37,7 @@ SCHEMA = pa.schema(
         ("extra", pa.map_(pa.string(), pa.string())),
         ("invert", pa.bool_()),
         ("window", pa.list_(pa.float64())),
+        ("notes", pa.list_(pa.string())),
         ("source_place", pa.string()),
         ("excluded", pa.string()),
         ("digest", pa.binary(16)),  # of the fields above
@@ -72,6 +73,7 @@ class Layout(NamedTuple):
             "extra": sorted((as_text(key) or "", as_text(value) or "") for key, value in record.extra.items()),
             "invert": None if record.invert is None else bool(record.invert),
             "window": record.window and [float(value) for value in record.window],
+            "notes": list(record.notes),
             "source_place": None,
             "excluded": None,
         }
@@ -87,6 +89,7 @@ class Layout(NamedTuple):
             annotations=tuple(from_row(each) for each in row["annotations"]),
             extra=dict(row["extra"]),
             window=row["window"] and tuple(row["window"]),
+            notes=tuple(row["notes"]),
         )
 
     def _relative(self, image: Path) -> str:

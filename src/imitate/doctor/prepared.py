@@ -11,13 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from imitate.data.files import sha256
-from imitate.data.index import FORMAT, INDEX, fingerprint
+from imitate.data.folder import open_folder
+from imitate.data.index import FORMAT, INDEX, Homes, fingerprint
 from imitate.data.manifest import Manifests, row_digest
 from imitate.data.shards import FOLDER, shard_path
-from imitate.doctor.checks import Census, Check, State, examine_labels, examine_splits
+from imitate.doctor.checks import Census, Check, State, examine_ids, examine_labels, examine_notes, examine_splits
 from imitate.errors import UserError
 
-COLUMNS = ("split", "patient", "labels", "boxes", "has_findings", "has_impression")
+COLUMNS = ("split", "patient", "labels", "boxes", "has_findings", "has_impression", "pixels")
 AGAIN = "prepare it again"
 Place = TypeVar("Place")
 Result = TypeVar("Result")
@@ -26,10 +27,7 @@ Result = TypeVar("Result")
 def examine_prepared(path: Path) -> Iterator[Check]:
     """Files and their digests, shapes, manifests, splits, labels, texts."""
     if not (path / INDEX).is_file():
-        first = (path / "meta.json").is_file()
-        again = "of the first format: prepare it again into another"
-        way = again if first else "incomplete: run the same `imitate prepare` again"
-        yield Check("broken", "folder", f"prepared folder {path} is {way}")
+        yield _first_format(path)
         return
     try:
         index = json.loads((path / INDEX).read_text(encoding="utf-8"))
@@ -50,6 +48,20 @@ def examine_prepared(path: Path) -> Iterator[Check]:
     yield _summed("manifests", list(_manifest_faults(path, index)), f"{len(index['parts']):,}, each as written")
     if not faults:
         yield from _examine_tables(path, index, classes)
+    yield from examine_notes(index.get("notes", {}))
+
+
+def _first_format(path: Path) -> Check:
+    if not (path / "meta.json").is_file():
+        return Check("broken", "folder", f"{path} is incomplete: run the same `imitate prepare` again")
+    try:
+        rows = sum(shard.rows for shard in open_folder(path).shards)
+    except UserError as error:
+        return Check("broken", "folder", str(error))
+    found = (
+        f"{rows:,} images in the format of version 0.1: they can be read, but only what is prepared again is checked"
+    )
+    return Check("warn", "folder", found)
 
 
 def excluded(folder: Path) -> Iterator[tuple[str, str]]:
@@ -126,9 +138,12 @@ def _manifest_faults(folder: Path, index: dict[str, Any]) -> Iterator[str]:
 def _examine_tables(folder: Path, index: dict[str, Any], classes: list[str]) -> Iterator[Check]:
     splits: list[str] = []
     patients: list[str] = []
-    labels, boxes, texts = [], 0, np.zeros(2, int)
+    labels, boxes, texts, homes = [], 0, np.zeros(2, int), Homes()
     for shard in index["shards"]:
-        table = pq.read_table(folder / FOLDER / f"{shard['name']}.parquet", columns=list(COLUMNS))
+        with pq.ParquetFile(folder / FOLDER / f"{shard['name']}.parquet") as file:
+            table = file.read([name for name in COLUMNS if name in file.schema_arrow.names])
+        if "pixels" in table.column_names:  # not in the first folders of this format
+            homes.add(table["pixels"].to_pylist(), table["split"].to_pylist())
         splits += table["split"].to_pylist()
         patients += table["patient"].to_pylist()
         boxes += sum(map(len, table["boxes"].to_pylist()))
@@ -139,6 +154,10 @@ def _examine_tables(folder: Path, index: dict[str, Any], classes: list[str]) -> 
     census = Census(splits=splits, patients=patients, labels=values, classes=classes, boxes=boxes)
     overlap: State = "broken" if index["settings"]["mode"] == "clean" else "warn"
     yield from examine_splits(census, overlap=overlap)
+    yield from examine_ids(index["traits"].get("patients", "patients"))
+    if shared := homes.shared():
+        found = f"{shared:,} are in train or val and, under another name, in another split: metrics will be too good"
+        yield Check("warn", "same pixels", found)
     yield from examine_labels(census)
     if texts.any():
         fractions = texts / max(len(splits), 1)
