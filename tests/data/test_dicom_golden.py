@@ -15,6 +15,7 @@ NOTES = {
     "window_misses_border": {"window ignored"},
     "bits_stored_10": {"more bits in use than BitsStored"},
     "missing_attributes": {"without SamplesPerPixel", "without BitsStored", "without PixelRepresentation"},
+    "overlay_bit_14_j2k": {"bits beyond BitsStored removed"},
     "missing_sign": {"without PixelRepresentation"},
     "inverse_shape": {"PresentationLUTShape contradicts PhotometricInterpretation"},
 }

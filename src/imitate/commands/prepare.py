@@ -1,6 +1,5 @@
 """``imitate prepare``: raw archives to prepared folders."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +10,8 @@ from imitate.names import AnyPath, Names, Resize, several
 
 if TYPE_CHECKING:
     from imitate.config import Config
+    from imitate.sources import Source
 
-log = logging.getLogger(__name__)
 TABLES = (".csv", ".csv.gz", ".tsv", ".parquet", ".xlsx")
 
 
@@ -74,36 +73,33 @@ def prepare(
         What index.json holds; None where other parts have shards to write, or after a check.
     """
     from imitate.config import validate
-    from imitate.data.progress import log_counts
     from imitate.data.shards import Settings
     from imitate.data.writer import Archive, Engine, check_records, write_folder
     from imitate.sources import find_source
 
     origin = find_source(source)
-    missing = [name for name, field in origin.Options.model_fields.items() if field.is_required()]
-    if "raw" in missing and options.get("raw", Path()) in (Path(), ""):
-        raise UserError(f"--raw is missing: name the folder of the {source} archive (the current one: --raw $PWD)")
-    chosen = validate(origin.Options, options, where=source)
-    values = {
-        "source": source,
-        "size": size,
-        "resize": resize,
-        "classes": origin.classes_of(chosen),
-        "projections": several(projections) or None,
-        "percentiles": percentiles,
-        **_recorded(chosen),
-    }
-    settings = validate(Settings, values, where=source)
+    chosen = _chosen(origin, source, options)
+    values = {"source": source, "size": size, "resize": resize, "percentiles": percentiles}
+    values |= {"classes": origin.classes_of(chosen), "projections": several(projections) or None}
+    settings = validate(Settings, values | _recorded(chosen), where=source)
     engine = Engine(workers, parse_part(part), cluster)
     with _raw(chosen) as (root, chosen):
         archive = Archive(root, origin.traits_of(chosen).model_dump(mode="json"), _inputs(chosen))
         records = origin.records(chosen)
         if not check:
             return write_folder(records, Path(out), settings, archive=archive, engine=engine, append=append)
-        found = check_records(records, settings, archive=archive)
-    log.info("%d usable records; %d images of a sample decoded", found.records, found.decoded)
-    log_counts(excluded=found.excluded, not_decoded=found.failed, note=found.notes)
+        check_records(records, settings, archive=archive).log()
     return None
+
+
+def _chosen(origin: "Source", source: str, options: dict[str, Any]) -> "Config":
+    from imitate.config import validate
+
+    field = origin.Options.model_fields.get("raw")
+    if field and field.is_required() and options.get("raw", Path()) in (Path(), ""):
+        raise UserError(f"--raw is missing: name the folder of the {source} archive (the current one: --raw $PWD)")
+    chosen: Config = validate(origin.Options, options, where=source)
+    return chosen
 
 
 def parse_part(text: str) -> tuple[int, int]:
