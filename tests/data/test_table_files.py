@@ -2,7 +2,9 @@
 
 import unicodedata
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import openpyxl
 import pyarrow as pa
@@ -23,7 +25,7 @@ def csv_of(delimiter: str) -> str:
     return "".join(delimiter.join(f'"{value}"' for value in row) + "\r\n" for row in ROWS)
 
 
-def read(path: Path, *required: str) -> list[dict[str, str]]:
+def read(path: Path, *required: str) -> list[dict[Any, Any]]:
     return read_table(path, required or COLUMNS, text=True).to_dict("records")
 
 
@@ -44,7 +46,7 @@ def test_csv_in_any_form(text: str, encoding: str, tmp_path: Path) -> None:
     assert read(tmp_path / "t.TXT") == EXPECTED
 
 
-def workbook(path: Path, *sheets: list[list[object]]) -> Path:
+def workbook(path: Path, *sheets: Sequence[Sequence[object]]) -> Path:
     book = openpyxl.Workbook()
     book.remove(book.active)
     for rows in sheets:

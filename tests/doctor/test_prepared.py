@@ -11,6 +11,8 @@ import pytest
 from raw_archive import SETTINGS, N, archive_records, content, make_archive
 
 from imitate.data import manifest
+from imitate.data.files import sha256
+from imitate.data.index import fingerprint
 from imitate.data.records import Excluded, Record
 from imitate.data.writer import Archive, Engine, write_folder
 from imitate.doctor.checks import Check
@@ -112,7 +114,21 @@ def test_damage_is_one_line(name: str, damage: Callable[[Path], object], what: s
 
 def test_an_array_of_another_shape_is_named(folder: Path) -> None:
     np.save(folder / "shards/00001.npy", np.load(folder / "shards/00001.npy")[:5])
-    assert "00001.npy holds uint8 5 x 24 x 24, not uint8 " in examined(folder)["shards"].found
+    assert "00001.npy is no whole array of uint8 " in examined(folder)["shards"].found
+    np.savez(folder / "shards/00001.npz", np.zeros(9))
+    (folder / "shards/00001.npz").replace(folder / "shards/00001.npy")
+    assert "00001.npy is no whole array of uint8 " in examined(folder)["shards"].found
+
+
+def test_tables_that_fit_their_index_and_nothing_else_are_broken(folder: Path) -> None:
+    index, path = json.loads((folder / "index.json").read_text()), folder / "shards/00001.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["labels"]).append_column("labels", [[[0.0]] * len(table)]), path)
+    index["shards"][1]["sha256"][path.name] = sha256(path)
+    index["fingerprint"] = fingerprint(index["settings"], index["shards"])
+    (folder / "index.json").write_text(json.dumps(index))
+    (broken,) = [finding for finding in examine_prepared(folder) if finding.state == "broken"]
+    assert broken.what == "tables" and broken.found.startswith("do not hold what a prepared folder does (")
 
 
 def test_another_manifest_is_noticed(folder: Path) -> None:

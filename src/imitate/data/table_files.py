@@ -11,7 +11,7 @@ import gzip
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
-from io import BufferedIOBase, TextIOWrapper
+from io import BufferedReader, TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -76,8 +76,10 @@ def read_file(path: Path, columns: Columns, *, text: bool) -> pd.DataFrame:
     return _read_csv(path, columns, text)
 
 
-def read_bounded(file: pq.ParquetFile, path: Path, columns: Sequence[str]) -> pa.Table:
-    """Columns of a Parquet file; UserError for one that would take far more memory than a table does.
+def read_bounded(
+    file: pq.ParquetFile, path: Path, columns: Sequence[str], *, groups: Sequence[int] | None = None
+) -> pa.Table:
+    """Columns of a Parquet file, or of these row groups; UserError for one that expands to far more than a table does.
 
     Its metadata know what compression saves; what a dictionary of repeated values saves shows as it is read.
     """
@@ -85,12 +87,12 @@ def read_bounded(file: pq.ParquetFile, path: Path, columns: Sequence[str]) -> pa
 
     size = path.stat().st_size
     limit = max(MAX_EXPANDED, MAX_RATIO * size)
-    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
-    expanded = sum(group.total_byte_size for group in groups)
+    groups = range(file.num_row_groups) if groups is None else groups
+    expanded = sum(file.metadata.row_group(number).total_byte_size for number in groups)
     batches = []
     if expanded <= limit:
         expanded = 0
-        for part in file.iter_batches(BATCH, columns=list(columns), use_threads=False):
+        for part in file.iter_batches(BATCH, columns=list(columns), row_groups=list(groups), use_threads=False):
             arrays = [each.dictionary_decode() if isinstance(each, pa.DictionaryArray) else each for each in part]
             batch = pa.RecordBatch.from_arrays(arrays, part.schema.names)
             expanded += batch.nbytes
@@ -138,12 +140,12 @@ def _encoding(head: bytes) -> str | None:
     return None
 
 
-def _decode_csv(path: Path, columns: Columns, text: bool, **encoding: str) -> pd.DataFrame:
+def _decode_csv(path: Path, columns: Columns, text: bool, *, encoding: str, errors: str) -> pd.DataFrame:
     """All columns: asked to read only some, pandas no longer notices rows that are too long."""
     import pandas as pd
 
     as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""]} if text else {}
-    with _open(path) as binary, TextIOWrapper(binary, newline="", **encoding) as file:
+    with _open(path) as binary, TextIOWrapper(binary, encoding, errors, newline="") as file:
         delimiter = _find_header(file, columns)
         table = pd.read_csv(file, sep=delimiter, skipinitialspace=True, **as_text)
     if not isinstance(table.index, pd.RangeIndex):
@@ -170,7 +172,7 @@ def _find_header(file: TextIOWrapper, columns: Columns) -> str:
     return delimiter
 
 
-def _open(path: Path) -> BufferedIOBase:
+def _open(path: Path) -> gzip.GzipFile | BufferedReader:
     """The uncompressed bytes; some browsers unpack a ``.csv.gz`` and keep its name, so the first bytes decide."""
     with path.open("rb") as file:
         zipped = file.read(2) == GZIP

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from imitate.data.files import sha256
-from imitate.data.folder import open_folder
+from imitate.data.folder import map_pixels, open_folder
 from imitate.data.index import FORMAT, INDEX, Homes, fingerprint
 from imitate.data.manifest import Manifests, row_digest
 from imitate.data.shards import FOLDER, shard_path
+from imitate.data.table_files import read_bounded
 from imitate.doctor.checks import Census, Check, State, examine_ids, examine_labels, examine_notes, examine_splits
 from imitate.errors import UserError
 
@@ -47,7 +48,10 @@ def examine_prepared(path: Path) -> Iterator[Check]:
     yield _summed("shards", faults, f"{len(shards):,}, each as written")
     yield _summed("manifests", list(_manifest_faults(path, index)), f"{len(index['parts']):,}, each as written")
     if not faults:
-        yield from _examine_tables(path, index, classes)
+        try:
+            yield from _examine_tables(path, index, classes)
+        except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
+            yield Check("broken", "tables", f"do not hold what a prepared folder does ({str(error)[:200]}): {AGAIN}")
     yield from examine_notes(index.get("notes", {}))
 
 
@@ -74,15 +78,14 @@ def excluded(folder: Path) -> Iterator[tuple[str, str]]:
         for shard in range(manifests.shards):
             listed = shard_path(folder, shard, ".excluded.parquet")
             if listed.is_file():
-                for row in pq.read_table(listed).to_pylist():
+                with pq.ParquetFile(listed) as file:
+                    rows = read_bounded(file, listed, ["source_place", "reason"]).to_pylist()
+                for row in rows:
                     yield row["source_place"], row["reason"]
 
 
 def _manifests(folder: Path) -> Manifests:
-    try:
-        found = Manifests.of(folder)
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise UserError(f"the manifest of {folder} is damaged ({error}): {AGAIN}") from error
+    found = Manifests.of(folder)
     if not found.paths:
         raise UserError(f"{folder} has no manifest: give a prepared folder of format {FORMAT}")
     return found
@@ -99,12 +102,8 @@ def _shard_faults(folder: Path, shard: dict[str, Any], *, size: int, masks: bool
         if found != digest:
             yield f"{file} {found if isinstance(found, _Unreadable) else 'changed since it was written'}"
         if file.endswith(".npy"):
-            array = _read(partial(np.load, mmap_mode="r", allow_pickle=False), folder / file)
-            if isinstance(array, _Unreadable):
-                yield f"{file} is no whole array"
-            elif array.shape != (rows, size, size) or array.dtype != np.uint8:
-                shape = " x ".join(map(str, array.shape))
-                yield f"{file} holds {array.dtype} {shape}, not uint8 {rows} x {size} x {size}"
+            if isinstance(_read(partial(map_pixels, shape=(rows, size, size)), folder / file), _Unreadable):
+                yield f"{file} is no whole array of uint8 {rows} x {size} x {size}"
         elif file == f"{name}.parquet":
             metadata = _read(pq.read_metadata, folder / file)
             if isinstance(metadata, _Unreadable):
@@ -140,8 +139,9 @@ def _examine_tables(folder: Path, index: dict[str, Any], classes: list[str]) -> 
     patients: list[str] = []
     labels, boxes, texts, homes = [], 0, np.zeros(2, int), Homes()
     for shard in index["shards"]:
-        with pq.ParquetFile(folder / FOLDER / f"{shard['name']}.parquet") as file:
-            table = file.read([name for name in COLUMNS if name in file.schema_arrow.names])
+        path = folder / FOLDER / f"{shard['name']}.parquet"
+        with pq.ParquetFile(path) as file:
+            table = read_bounded(file, path, [name for name in COLUMNS if name in file.schema_arrow.names])
         if "pixels" in table.column_names:  # not in the first folders of this format
             homes.add(table["pixels"].to_pylist(), table["split"].to_pylist())
         splits += table["split"].to_pylist()
@@ -149,7 +149,7 @@ def _examine_tables(folder: Path, index: dict[str, Any], classes: list[str]) -> 
         boxes += sum(map(len, table["boxes"].to_pylist()))
         texts += [sum(table[f"has_{section}"].to_pylist()) for section in ("findings", "impression")]
         if classes:
-            labels.append(np.array(table["labels"].to_pylist(), np.float32).reshape(-1, len(classes)))
+            labels.append(np.array(table["labels"].to_pylist(), np.float32).reshape(len(table), len(classes)))
     values = np.concatenate(labels) if labels else np.empty((len(splits), 0), np.float32)
     census = Census(splits=splits, patients=patients, labels=values, classes=classes, boxes=boxes)
     overlap: State = "broken" if index["settings"]["mode"] == "clean" else "warn"
@@ -181,5 +181,5 @@ def _read(read: Callable[[Place], Result], place: Place) -> Result | _Unreadable
         return read(place)
     except FileNotFoundError:
         return _Unreadable("is missing")
-    except (OSError, ValueError, EOFError, pa.ArrowException) as error:
+    except (OSError, ValueError, EOFError, OverflowError, pa.ArrowException) as error:
         return _Unreadable(f"cannot be read ({error})")

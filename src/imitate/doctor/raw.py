@@ -118,8 +118,8 @@ def _compare(found: Mapping[str, int], expected: Mapping[str, int]) -> Check:
     if not differ:
         return Check("ok", "published counts", f"all {len(expected)} agree")
     more = f", and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
-    found = f"a part, another version, or other options? {', '.join(differ[:SHOWN])}{more}"
-    return Check("warn", "published counts", found)
+    said = f"a part, another version, or other options? {', '.join(differ[:SHOWN])}{more}"
+    return Check("warn", "published counts", said)
 
 
 def _decode(records: Sequence[Record]) -> Iterator[Check]:

@@ -42,9 +42,10 @@ def examine_model(path: Path) -> Check | None:
     """A model's folder; None where it is not complete. The header of its weights says how long their file is."""
     from safetensors import SafetensorError, safe_open
 
-    weights = sorted(path.rglob("*.safetensors"))
-    if not (path / "config.json").is_file() or not any(each.parent == path for each in weights):
+    own = sorted(path.glob("*.safetensors"))
+    if not (path / "config.json").is_file() or not own:
         return None
+    weights = [*own, *sorted(path.glob("*/*.safetensors"))]  # of its text encoder
     for each in weights:
         try:
             with safe_open(each, framework="numpy"):

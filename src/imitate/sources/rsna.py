@@ -85,7 +85,7 @@ def _splits(patients: Sequence[str], options: RsnaOptions) -> np.ndarray:
     splits = np.full(count, "train", dtype="<U5")
     for name in ("test", "val"):
         (pool,) = np.nonzero(splits == "train")
-        drawn = draw_patients([patients[place] for place in pool], images=max(1, round(0.2 * count)))
+        drawn = draw_patients([patients[place] for place in pool.tolist()], images=max(1, round(0.2 * count)))
         splits[pool[drawn]] = name
     require_splits(splits, where=options.raw)
     return splits
