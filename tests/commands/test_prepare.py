@@ -132,6 +132,31 @@ def test_a_check_writes_nothing(raw: Path, tmp_path: Path, caplog: pytest.LogCap
     assert not (tmp_path / "out").exists()
 
 
+def test_percentiles_are_a_setting(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert cli.main(command(raw, out, "--percentiles", "5", "95")) == 0
+    assert index(out)["settings"]["percentiles"] == [5, 95]
+    with pytest.raises(UserError, match=r"percentiles \[5\.0, 95\.0\], not null"):
+        imitate.prepare("archive", raw=raw, out=out, size=16)
+    assert imitate.prepare("archive", raw=raw, out=tmp_path / "plain", size=16)["settings"]["percentiles"] is None
+    assert index(tmp_path / "plain")["fingerprint"] != index(out)["fingerprint"]
+
+
+def test_what_is_odd_is_counted(raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stray = np.random.default_rng(0).integers(0, 50, (40, 40)).astype(np.uint8)
+    stray[0, 0] = 255
+    for number in (1, 2, 7):  # 1 and 7 are of train, 2 is of test
+        Image.fromarray(stray).save(raw / f"{number}.png")
+    with caplog.at_level("INFO"):
+        assert cli.main(command(raw, tmp_path / "out", "--check")) == 0
+        assert "3  note: low contrast" in caplog.text
+        caplog.clear()
+        assert cli.main(command(raw, tmp_path / "out")) == 0
+    assert "3  note: low contrast" in caplog.text
+    assert "1 images are in train or val and, under another name, in another split" in caplog.text
+    assert index(tmp_path / "out")["notes"] == {"low contrast": 3} and index(tmp_path / "out")["shared"] == 1
+
+
 def test_projections_are_selected(raw: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(UserError, match="no usable image in archive"):
@@ -147,6 +172,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) ->
         (("archive", *out, *raw, "--size", "8"), "archive: size = 8: Input should be greater than or equal to 16"),
         (("archive", *out, *raw, "--part", "3"), "--part 3: write it as i/n, such as 3/64"),
         (("archive", *out, *raw, "--part", "0/2"), "--part 0/2: write it as i/n with i from 1 to n"),
+        (("archive", *out, *raw, "--percentiles", "95", "5"), "archive: percentiles: give two numbers from 0 to 100"),
         (("archiv", *out), "no source 'archiv': choose among archive, made"),
         ((*out, "archive"), "name the source before --out: imitate prepare SOURCE --raw RAW --out FOLDER"),
     ):
@@ -163,7 +189,7 @@ def test_a_source_has_its_own_options_and_refuses_others(capsys: pytest.CaptureF
         assert ended.value.code == code
         return "".join(capsys.readouterr())
 
-    general = ["out", "size", "resize", "projections", "workers", "append", "check", "part", "cluster"]
+    general = ["out", "size", "resize", "projections", "percentiles", "workers", "append", "check", "part", "cluster"]
     assert all(f"--{flag}" in said("archive", "--help") for flag in (*general, "raw", "n", "labels", "sections"))
     assert "records of the archive (default: 20)" in said("archive", "--help")
     assert "headers of the reports (default: None)" in said("archive", "--help")

@@ -6,8 +6,7 @@ import pytest
 from PIL import Image
 
 from imitate.data.annotations import Box, RunLengths, Shape, draw_mask
-from imitate.data.decoding import Decoder, as_shown
-from imitate.data.dicom import ImageError
+from imitate.data.decoding import Decoder
 from imitate.data.jobs import Decoded, Job, Setup
 from imitate.data.pixels import read_gray, to_prepared
 from imitate.data.records import Record
@@ -79,16 +78,25 @@ def test_few_archives_stay_open(image: Path, tmp_path: Path) -> None:
 
 
 def test_what_a_source_knows_about_the_values(image: Path) -> None:
-    shown = as_shown(GRAY, invert=True, window=None)
-    np.testing.assert_array_equal(shown, GRAY.max() - GRAY)
-    shown = as_shown(GRAY, invert=False, window=(100, 50))
-    np.testing.assert_allclose(shown, np.clip((GRAY - 75.0) / 50, 0, 1), rtol=1e-6)
-    assert as_shown(GRAY, invert=False, window=None) is GRAY
-    with pytest.raises(ImageError, match="DICOM"):
-        as_shown(GRAY.astype(np.float32), invert=False, window=(1, 2))
     plain, inverted = decode(image), decode(image, invert=True)
     assert isinstance(plain, Decoded) and isinstance(inverted, Decoded)
     assert np.abs(255 - plain.image.astype(int) - inverted.image).max() <= 2
+    shown, ignored = decode(image, window=(100, 50)), decode(image, window=(-900, 10))
+    assert isinstance(shown, Decoded) and isinstance(ignored, Decoded)
+    gray = read_gray(image, window=(100, 50))
+    np.testing.assert_array_equal(shown.image, to_prepared(gray, 24)[0])
+    assert not np.array_equal(shown.image, plain.image) and shown.notes == ()
+    assert np.abs(ignored.image.astype(int) - plain.image).max() <= 1 and ignored.notes == ("window ignored",)
+    dicom = decode(Path(__file__).parent / "golden_dicom" / "window_misses.dcm")
+    assert isinstance(dicom, Decoded) and dicom.notes == ("window ignored",)
+
+
+def test_percentiles_decide_the_pixels(image: Path) -> None:
+    job = Job.of(Record("i", image, "p", "s"))
+    found = Decoder(Setup(24, "stretch", False, (5, 95)))(job)
+    assert isinstance(found, Decoded)
+    np.testing.assert_array_equal(found.image, to_prepared(read_gray(image), 24, percentiles=(5, 95))[0])
+    assert not np.array_equal(found.image, Decoder(Setup(24, "stretch", False))(job).image)
 
 
 def test_reasons_for_what_cannot_be_decoded(image: Path, tmp_path: Path) -> None:

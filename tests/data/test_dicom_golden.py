@@ -15,6 +15,7 @@ NOTES = {
     "window_misses_border": {"window ignored"},
     "bits_stored_10": {"more bits in use than BitsStored"},
     "missing_attributes": {"without SamplesPerPixel", "without BitsStored", "without PixelRepresentation"},
+    "overlay_bit_14_j2k": {"bits beyond BitsStored removed"},
     "missing_sign": {"without PixelRepresentation"},
     "inverse_shape": {"PresentationLUTShape contradicts PhotometricInterpretation"},
 }
@@ -59,7 +60,7 @@ def prepared_digest() -> str:
 
 
 def test_prepared_pixels_do_not_move_with_pillow() -> None:
-    version = PIL.__version__.split(".")[0]
-    if version not in PREPARED:
-        pytest.skip(f"Pillow {PIL.__version__} is not among the recorded versions {', '.join(PREPARED)}")
-    assert prepared_digest() == PREPARED[version]
+    version, digest = PIL.__version__.split(".")[0], prepared_digest()
+    if version not in PREPARED and digest not in PREPARED.values():
+        pytest.skip(f"Pillow {PIL.__version__} prepares other pixels than all recorded versions: record {digest}")
+    assert digest == PREPARED.get(version, digest)

@@ -231,12 +231,13 @@ def test_bits_that_are_not_stored_are_masked_in_every_syntax(bit: int, signed: i
         content = compressed(dicom(marked, BitsStored=16), syntax, BitsStored=12, HighBit=11)
         if not signed:
             np.testing.assert_array_equal(read_gray(content), clean)
-            assert notes(content) == ()
+            assert notes(content) == ("bits beyond BitsStored removed",)
 
 
 def test_a_declared_overlay_is_masked_whatever_the_pixels_look_like() -> None:
     bones = (CHEST >> 11).astype(np.uint16) << 14  # as smooth as the image
     same(with_overlay(CHEST & 0x7FF | bones), CHEST & 0x7FF)
+    assert notes(with_overlay(CHEST & 0x7FF | bones)) == ()
 
 
 LARGE = np.asarray(Image.fromarray(CHEST.astype(np.float32)).resize((400, 480))).astype(np.uint16)

@@ -24,6 +24,7 @@ FULL = Record(
         Shape("Edema", "polygon", ((0.5, 1.0), (2.0, 3.0), (4.0, 5.0))),
     ),
     annotated=True, sex="F", age=63.5, scanner="A", extra={"b": "2", "a": "1"}, invert=False, window=(0.5, 2.0),
+    notes=("odd",),
 )  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def test_the_digest_sees_every_field(tmp_path: Path) -> None:
         "image_id": "j", "image": ROOT / "b", "patient": "q", "study": "t", "member": "y", "split": "val",
         "projection": "AP", "findings": "F", "impression": None, "language": "en", "labels": {"Edema": 0.0},
         "annotations": (), "annotated": None, "sex": "M", "age": None, "scanner": "", "extra": {}, "invert": True,
-        "window": None,
+        "window": None, "notes": (),
     }  # fmt: skip
     assert set(others) == set(Record.__slots__)
     marks = {row_digest(LAYOUT.to_row(replace(FULL, **{name: value}))) for name, value in others.items()}

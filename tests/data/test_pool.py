@@ -60,6 +60,14 @@ def test_workers_that_do_not_start_are_no_fault_of_the_items(capfd: pytest.Captu
     assert "ValueError: does not start" in capfd.readouterr().err
 
 
+def test_a_script_needs_no_main_guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers do not import the program that starts them."""
+    (tmp_path / "script.py").write_text("raise SystemExit('imported again')")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(tmp_path / "script.py"), raising=False)
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)
+    assert results(tmp_path, [1, 2]) == [1, 2]
+
+
 def test_leaving_ends_the_workers(tmp_path: Path) -> None:
     pids: list[int] = []
     with pytest.raises(KeyboardInterrupt), Pool(SCRIPTED, setup=tmp_path, workers=2, time_limit=600) as pool:

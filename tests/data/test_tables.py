@@ -1,11 +1,13 @@
 import gzip
+import math
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from imitate.data.tables import hashed_split, newest_table, numbers, read_table, split_name
+from imitate.data.tables import hashed_split, label_value, newest_table, numbers, one_spelling, read_table, split_name
 from imitate.errors import UserError
 
 
@@ -105,13 +107,30 @@ def test_split_spellings() -> None:
         "train",
         "test",
     ]
+    words = ("Prüfung", "Pruefung", unicodedata.normalize("NFD", "PRÜFUNG"), "Entraînement", "validación", "tst")
+    assert list(map(split_name, words)) == ["test", "test", "test", "train", "val", "test"]
     assert split_name(" ") is split_name(float("nan")) is split_name(None) is None
-    with pytest.raises(UserError, match="unknown split 'trian': write one of train"):
+    with pytest.raises(UserError, match="unknown split 'trian': write train, val or test"):
         split_name("trian")
 
 
 def test_the_hashed_split_is_80_10_10_and_never_changes() -> None:
     shares = pd.Series([hashed_split(f"p{number}") for number in range(10_000)]).value_counts(normalize=True)
     assert shares.to_dict() == pytest.approx({"train": 0.8, "val": 0.1, "test": 0.1}, abs=0.01)
+    assert [hashed_split(spelled) for spelled in ("002", "2.0", "0000002")] == [hashed_split("2")] * 3
     pinned = ["train", "train", "val", "train", "train", "test", "test"]
     assert [hashed_split(str(patient)) for patient in range(7)] == pinned
+
+
+def test_label_words() -> None:
+    assert [label_value(each) for each in ("1", "1,0", "1.00", "Yes", "JA", "sí", "true", "Positiv")] == [1.0] * 8
+    assert [label_value(each) for each in ("0", "0,0", "no", "Nein", "FALSE", "neg")] == [0.0] * 6
+    assert all(math.isnan(label_value(each)) for each in ("-1", "-1.0", "uncertain"))
+    assert [label_value(each) for each in ("2", "0.5", "maybe", "inf", "nan")] == [None] * 5
+
+
+def test_spellings_of_one_id() -> None:
+    ids = ["007", "7", "7.0", "p1", "P1", "p 1", "p  1", "8", unicodedata.normalize("NFD", "é"), "é"]
+    assert one_spelling(ids) == {
+        "007": "7", "7.0": "7", "p1": "P1", "p  1": "p 1", unicodedata.normalize("NFD", "é"): "é"
+    }  # fmt: skip

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -197,6 +198,14 @@ def test_other_versions_do_not_continue_a_folder(
     with pytest.raises(UserError, match=f"was begun with pillow {real['pillow']}, not pillow 9.9: install those"):
         write_folder(given, out, SETTINGS, archive=archive, engine=ONE)
     assert write_folder(given, reference, SETTINGS, archive=archive, engine=ONE)  # complete: nothing is decoded
+
+
+@pytest.mark.parametrize("name", ["manifest.parquet", "index.json"])
+def test_a_damaged_folder_is_named(name: str, archive: Archive, reference: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(reference, tmp_path / "out"))
+    (out / name).write_bytes((out / name).read_bytes()[:100])
+    with pytest.raises(UserError, match=f"{name} is damaged"):
+        write_folder(archive_records(archive.root), out, SETTINGS, archive=archive, engine=ONE)
 
 
 def test_no_usable_record_leaves_nothing(archive: Archive, tmp_path: Path) -> None:

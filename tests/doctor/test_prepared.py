@@ -5,11 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from raw_archive import SETTINGS, N, archive_records, content, make_archive
 
 from imitate.data import manifest
+from imitate.data.files import sha256
+from imitate.data.index import fingerprint
 from imitate.data.records import Excluded, Record
 from imitate.data.writer import Archive, Engine, write_folder
 from imitate.doctor.checks import Check
@@ -111,7 +114,21 @@ def test_damage_is_one_line(name: str, damage: Callable[[Path], object], what: s
 
 def test_an_array_of_another_shape_is_named(folder: Path) -> None:
     np.save(folder / "shards/00001.npy", np.load(folder / "shards/00001.npy")[:5])
-    assert "00001.npy holds uint8 5 x 24 x 24, not uint8 " in examined(folder)["shards"].found
+    assert "00001.npy is no whole array of uint8 " in examined(folder)["shards"].found
+    np.savez(folder / "shards/00001.npz", np.zeros(9))
+    (folder / "shards/00001.npz").replace(folder / "shards/00001.npy")
+    assert "00001.npy is no whole array of uint8 " in examined(folder)["shards"].found
+
+
+def test_tables_that_fit_their_index_and_nothing_else_are_broken(folder: Path) -> None:
+    index, path = json.loads((folder / "index.json").read_text()), folder / "shards/00001.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["labels"]).append_column("labels", [[[0.0]] * len(table)]), path)
+    index["shards"][1]["sha256"][path.name] = sha256(path)
+    index["fingerprint"] = fingerprint(index["settings"], index["shards"])
+    (folder / "index.json").write_text(json.dumps(index))
+    (broken,) = [finding for finding in examine_prepared(folder) if finding.state == "broken"]
+    assert broken.what == "tables" and broken.found.startswith("do not hold what a prepared folder does (")
 
 
 def test_another_manifest_is_noticed(folder: Path) -> None:
@@ -141,6 +158,33 @@ def test_shared_patients_are_the_published_way_alone(mode: str, state: str, tmp_
     assert examined(tmp_path / "out")["patients"].state == state
 
 
-def test_the_first_format_is_named(tmp_path: Path) -> None:
-    (tmp_path / "meta.json").touch()
-    assert "is of the first format: prepare it again into another" in examined(tmp_path)["folder"].found
+def test_a_folder_of_the_first_format_is_opened(tmp_path: Path) -> None:
+    table = pd.DataFrame({"image_id": ["a", "b"]})
+    table.to_parquet(tmp_path / "table.parquet")
+    np.save(tmp_path / "images.npy", np.zeros((2, 16, 16), np.uint8))
+    meta = {"format_version": 1, "size": 16, "fit": "pad", "fingerprint": "ab"}
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    assert examined(tmp_path)["folder"].state == "warn"
+    assert examined(tmp_path)["folder"].found.startswith("2 images in the format of version 0.1: they can be read")
+    cut(tmp_path / "images.npy")
+    assert examined(tmp_path)["folder"].state == "broken"
+    assert "images.npy has 540 bytes, not 640: copy it again" in examined(tmp_path)["folder"].found
+
+
+def test_notes_repeated_images_and_ids_that_name_no_patients_are_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    archive = replace(make_archive(tmp_path / "raw"), traits={"masks": True, "patients": "images"})
+    some = [each for each in archive_records(archive.root) if isinstance(each, Record)][:9]
+    homes = ("train", "test", "val", "test", "test", "test", "train", "train", "train")
+    copies = {1: 0, 4: 2, 7: 6, 5: 4}  # 0 in test, 2 in test twice, 6 in its own split; 3 is black, 5 was damaged
+    some = [
+        replace(each, split=split, patient=each.image_id, image=some[copies.get(place, place)].image, notes=("odd",))
+        for place, (each, split) in enumerate(zip(some, homes, strict=True))
+    ]
+    settings = SETTINGS.model_copy(update={"percentiles": (5, 95)})
+    found = write_folder(some, tmp_path / "out", settings, archive=archive, engine=Engine(workers=1))
+    assert (found["notes"], found["shared"], found["settings"]["percentiles"]) == ({"odd": 8}, 1 + 1, [5, 95])
+    checks = examined(tmp_path / "out")
+    assert checks["notes"] == Check("warn", "notes", "8 x odd")
+    assert checks["same pixels"].state == "warn" and checks["same pixels"].found.startswith("2 are in train or val and")
+    assert checks["patient ids"].state == "warn"

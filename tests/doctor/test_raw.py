@@ -1,3 +1,4 @@
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,3 +130,31 @@ def test_the_options_of_the_source_decide(tmp_path: Path) -> None:
     assert paper["splits"].found == "10 test, 9 train, 1 val" and "published counts" not in paper
     with pytest.raises(UserError, match="object-cxr: unknown key 'reports'; known: mode, raw"):
         examined(tmp_path, reports="x")
+
+
+def test_reports_without_a_known_header_and_odd_images_are_warned_of(tmp_path: Path) -> None:
+    stray = np.random.default_rng(0).integers(0, 50, (40, 40), dtype=np.uint8)
+    stray[0, 0] = 255
+    Image.fromarray(stray).save(tmp_path / "a.png")
+    rows = ("1,Befund: frei", "2,Ergebnis: frei", "3,FINDINGS clear impression: normal")
+    (tmp_path / "t.csv").write_text("\n".join(["image_path,patient,report", *(f"a.png,{row}" for row in rows)]))
+    found = list(examine_raw(tmp_path, "table"))
+    assert Check("warn", "excluded", "1 x no known section header") in found
+    assert Check("warn", "notes", "2 x low contrast of 2 decoded images") in found
+    whole = list(examine_raw(tmp_path, "table", {"whole_report": "findings"}))
+    left_over = "1 x a section with another section's header"
+    assert Check("warn", "notes", left_over) in found
+    assert Check("warn", "notes", f"1 x no known section header, {left_over}") in whole
+    assert Check("warn", "notes", "3 x low contrast of 3 decoded images") in whole
+
+
+def test_images_in_archives_are_decoded_as_prepare_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree(tmp_path)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "dev" / "3.png", "x.png")
+
+    def records(options: Options) -> Iterator[Record | Excluded]:
+        yield Record("x", tmp_path / "a.zip", "p", "s", member="x.png")
+
+    monkeypatch.setattr(object_cxr, "SOURCE", Source(records, Options))
+    assert examined(tmp_path)["images"].state == "ok"

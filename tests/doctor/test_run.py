@@ -1,12 +1,19 @@
 import json
+import shutil
+import zipfile
 from pathlib import Path
 
+import numpy as np
+import pytest
 import yaml
 from folders import edit_index, write_folder
+from safetensors.numpy import save_file
 
 from imitate.config import Recipe
 from imitate.doctor.checks import Check
+from imitate.doctor.examine import examine
 from imitate.doctor.run import examine_run
+from imitate.errors import UserError
 
 
 def run(root: Path, *entries: dict[str, float]) -> Path:
@@ -16,9 +23,11 @@ def run(root: Path, *entries: dict[str, float]) -> Path:
     settings = Recipe().model_dump(mode="json") | {"data": {"path": str(root / "data"), "fingerprint": "ab"}}
     (root / "config.yaml").write_text(yaml.safe_dump(settings))
     (root / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-    (root / "last.ckpt").write_bytes(b"0")
+    with zipfile.ZipFile(root / "last.ckpt", "w") as archive:  # as PyTorch writes
+        archive.writestr("last/data/0", bytes(1000))
     (root / "model" / "config.json").write_text("{}")
-    (root / "model" / "model.safetensors").write_bytes(b"0")
+    save_file({"weight": np.zeros(100, np.float32)}, root / "model" / "model.safetensors")
+    shutil.copytree(root / "model", root / "best")
     return root
 
 
@@ -66,3 +75,34 @@ def test_settings_of_another_version_are_broken(tmp_path: Path) -> None:
         (tmp_path / "config.yaml").write_text(text)
         assert examined(tmp_path)["config.yaml"].state == "broken"
         assert told in examined(tmp_path)["config.yaml"].found
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[500] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("last.ckpt", cut), ("last.ckpt", flip), ("model/model.safetensors", cut), ("best/model.safetensors", cut)],
+)
+def test_files_that_are_not_whole_are_broken(name: str, damage: object, tmp_path: Path) -> None:
+    run(tmp_path, {"step": 1, "loss": 9.0})
+    damage(tmp_path / name)
+    (broken,) = [check for check in examine_run(tmp_path) if check.state != "ok"]
+    assert broken.state == "broken" and broken.what == name.split("/")[0] and "is damaged (" in broken.found
+
+
+def test_a_model_by_itself_is_opened(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    model = run(tmp_path) / "model"
+    examine([model])
+    assert "1 whole file of weights" in capsys.readouterr().out
+    (model / "text").mkdir()
+    (model / "text" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"text.model\.safetensors is damaged"):
+        examine([model])

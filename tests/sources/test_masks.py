@@ -58,7 +58,7 @@ def test_masks_and_boxes_are_those_of_the_first_edition(
 ) -> None:
     records = made(source, mode, tmp_path)
     origin, filled, boxed = find_source(source), 0, 0
-    assert origin.traits.masks == (draw is not None)
+    assert origin.traits_of(origin.Options.model_validate({"raw": tmp_path})).masks == (draw is not None)
     for record in records:
         _, geometry = to_prepared(read_gray(record.image), 97, "letterbox")
         sizes = (*SIZES, (geometry.width, geometry.height)) if source != "synthetic" else [(256, 256)]

@@ -1,3 +1,4 @@
+import json
 from collections import Counter
 from pathlib import Path
 from uuid import UUID
@@ -8,6 +9,7 @@ import pytest
 from imitate.config import Config
 from imitate.data.annotations import Box, draw_mask
 from imitate.data.records import Excluded, Record
+from imitate.data.splits import published_three
 from imitate.errors import UserError
 from imitate.sources.rsna import SOURCE
 
@@ -34,7 +36,7 @@ def test_boxes_of_one_image_are_one_record_with_the_union_as_mask(tmp_path: Path
     assert record.labels == {"Pneumonia": 1.0}
     first, second = Box("Pneumonia", 264, 152, 213, 379), Box("Pneumonia", 562, 152, 256, 453)
     assert record.annotations == tuple(box._replace(reference_size=(1024, 1024)) for box in (first, second))
-    assert SOURCE.traits.masks and record.annotated
+    assert SOURCE.traits_of(options).masks and SOURCE.traits_of(options).patients == "images" and record.annotated
     mask = draw_mask(record.annotations, 1024, 1024)
     expected = np.zeros((1024, 1024), bool)
     expected[152 : 152 + 379, 264 : 264 + 213] = True
@@ -99,4 +101,31 @@ def test_a_wrong_tree_is_told_in_one_line(tmp_path: Path) -> None:
         list(SOURCE.records(options))
     (tmp_path / "stage_2_train_labels.csv").write_text("patientId,Target\na,0\n")
     with pytest.raises(UserError, match="lacks"):
+        list(SOURCE.records(options))
+
+
+def test_the_publishers_mapping_tells_patients_apart(tmp_path: Path) -> None:
+    names = [row.split(",")[0] for row in negatives(61)]
+    mapping = tmp_path / "mapping.json"
+    listed = [{"subset_img_id": name, "img_id": f"{i // 3:08d}_{i % 3:03d}.png"} for i, name in enumerate(names[:60])]
+    mapping.write_text(json.dumps([*listed, {"subset_img_id": "elsewhere", "img_id": "00000001_000.png"}]))
+    options = tree(tmp_path, negatives(61)).model_copy(update={"mapping": mapping})
+    found = list(SOURCE.records(options))
+    assert [each for each in found if isinstance(each, Excluded)] == [Excluded(names[60], "not in the mapping")]
+    records = [each for each in found if isinstance(each, Record)]
+    assert {each.image_id: each.patient for each in records} == {
+        name: f"{i // 3:08d}" for i, name in enumerate(names[:60])
+    }
+    assert len({(each.patient, each.split) for each in records}) == 20
+    assert Counter(each.split for each in records) == {"train": 36, "val": 12, "test": 12}
+    assert SOURCE.traits_of(options).patients == "patients"
+    paper = list(SOURCE.records(options.model_copy(update={"mode": "paper"})))
+    assert [each.split for each in paper if isinstance(each, Record)] == list(published_three(60, held_out=18))
+
+
+@pytest.mark.parametrize("text", ["[", "{}x", '[{"img_id": "1_0.png"}]', "[1]", '{"a": 1}'])
+def test_another_file_is_no_mapping(text: str, tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_text(text)
+    options = tree(tmp_path, negatives(9)).model_copy(update={"mapping": tmp_path / "m.json"})
+    with pytest.raises(UserError, match=r"m\.json is not pneumonia-challenge-dataset-mappings_2018\.json"):
         list(SOURCE.records(options))

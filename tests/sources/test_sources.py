@@ -22,9 +22,10 @@ USED = {
     "synthetic": {"n", "seed", "raw"},
     "open-i": {"raw"},
     "mimic-cxr": {"raw", "mode", "reports"},
-    "table": {"raw", "sections", *TableColumns.model_fields},
+    "table": {"raw", "sections", "whole_report", *TableColumns.model_fields},
+    "rsna": {"raw", "mode", "mapping"},
     "chestxray14": {"raw", "split_by"},
-    **{key: {"raw", "mode"} for key in ("chexpert", "rsna", "covidx", "siim", "object-cxr")},
+    **{key: {"raw", "mode"} for key in ("chexpert", "covidx", "siim", "object-cxr")},
 }
 VALUES = {"mode": "paper", "reports": "x", "split_by": "patient", "n": 3, "seed": 1, "sections": "x", "labels": ()}
 

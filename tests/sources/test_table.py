@@ -1,4 +1,5 @@
 import math
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -131,7 +132,7 @@ def test_a_patient_in_two_splits_is_told(tmp_path: Path, caplog: pytest.LogCaptu
     [
         ("path,patient\n1.png,7\n", {}, "lacks column 'image_path'; its columns are path, patient"),
         ("image_path,patient,text\n1.png,7,x\n", {}, "has no column report, findings, impression, and no label"),
-        ("image_path,patient,e\n1.png,7,2\n", {"labels": ("e",)}, "'e' holds '2': write 1, 0"),
+        ("image_path,patient,e\n1.png,7,2\n", {"labels": ("e",)}, "'e' holds '2': write 1, 0, -1 or leave it blank"),
         ("image_path,patient,e\n1.png,7,2\n", {"labels": ("f",)}, "lacks column 'f'"),
         ("image_path,patient,report,split\n1.png,7,x,trian\n", {}, "unknown split 'trian'"),
         ("image_path,patient,report\n1.png,7,x\n", {"sections": Path("absent.yaml")}, "absent.yaml"),
@@ -148,8 +149,105 @@ def test_a_wrong_table_is_told_before_any_record(
 def test_the_table_must_be_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="it holds none"):
         read(tmp_path)
-    tree(tmp_path, "a.csv", "b.parquet")
-    with pytest.raises(UserError, match=r"it holds a\.csv, b\.parquet: name the file"):
+    tree(tmp_path, "a.CSV", "b.parquet", ".a.csv", "~$t.xlsx", "notes.txt")
+    with pytest.raises(UserError, match=r"it holds a\.CSV, b\.parquet: name the file"):
         read(tmp_path)
     with pytest.raises(UserError, match="no table at"):
         read(tmp_path / "absent")
+
+
+HOUSE = "Ergebnis: Lungen frei.\nWertung: Normal.\nGezeichnet: Dr. X"
+
+
+def house(root: Path, *reports: str, labels: str = "") -> Path:
+    tree(root, *(f"{number}.png" for number in range(len(reports))))
+    rows = [f'{number}.png,{number},train,"{report}",{labels}\n' for number, report in enumerate(reports)]
+    (root / "t.csv").write_text("".join(["image_path,patient,split,report,Edema\n", *rows]))
+    return root
+
+
+def test_reports_without_a_known_header_are_counted_and_their_lines_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = read(house(tmp_path, HOUSE, HOUSE, REPORT, "FINDINGS:"))
+    assert reasons(found) == ["no known section header"] * 2 + ["ok", "no findings and no impression"]
+    (message,) = caplog.messages
+    assert message.startswith("t.csv: 2 of 4 reports have no known section header and lose their text; lines of theirs")
+    assert all(f"'{line}' (2)" in message for line in ("Ergebnis", "Wertung", "Gezeichnet"))
+    assert message.endswith("; name them in --sections FILE, or give --whole-report") and "Dr. X" not in message
+    with_labels = read(house(tmp_path, HOUSE, REPORT, labels="1"), labels=("Edema",))
+    assert [(each.findings, each.notes) for each in with_labels] == [
+        (None, ("no known section header",)), ("Clear lungs.", ())
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("whole", "sections"), [("findings", (True, False)), ("impression", (False, True)), ("report", (True, True))]
+)
+def test_reports_without_a_known_header_can_be_used_whole(
+    whole: str, sections: tuple[bool, bool], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    free, split = read(house(tmp_path, "Lungs clear.\nElectronically signed by: Dr X", REPORT), whole_report=whole)
+    assert (free.findings, free.impression) == tuple("Lungs clear." if used else None for used in sections)
+    assert free.notes == ("no known section header",) and (split.findings, split.notes) == ("Clear lungs.", ())
+    assert f"1 of 2 reports have no known section header and are used whole ({whole})" in caplog.text
+
+
+def test_a_section_with_another_sections_header_is_noted(tmp_path: Path) -> None:
+    tree(tmp_path, "1.png", "2.png")
+    (tmp_path / "t.csv").write_text("image_path,patient,findings\n1.png,1,clear impression: normal\n2.png,2,Clear.\n")
+    assert [each.notes for each in read(tmp_path)] == [("a section with another section's header",), ()]
+
+
+@pytest.mark.parametrize("word", ["nan", "NULL", "None", "unknown", "-"])
+def test_words_for_nobody_are_no_patient(word: str, tmp_path: Path) -> None:
+    tree(tmp_path, "1.png", "2.png", "3.png")
+    (tmp_path / "t.csv").write_text(
+        f"image_path,patient,findings,study,split\n1.png,{word},x,s,train\n2.png,2,NULL,s,train\n3.png,2,x,{word},train\n"
+    )
+    first, second, third = read(tmp_path)
+    assert first == Excluded("t.csv, row 1", "no patient")
+    assert second.reason == "no findings and no impression" and third.study == (
+        "unknown" if word == "unknown" else "3.png"
+    )
+
+
+def test_a_patient_in_two_spellings_is_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = [f"{number}.png" for number in range(40)]
+    tree(tmp_path, *names)
+    rows = "".join(f"{name},{number // 2}{'.0' * (number % 2)},x\n" for number, name in enumerate(names))
+    (tmp_path / "t.csv").write_text(f"image_path,patient,findings\n{rows}")
+    found = read(tmp_path)
+    assert [each.patient for each in found] == [str(number // 2) for number in range(40)]
+    assert len({(each.patient, each.split) for each in found}) == 20
+    assert "t.csv: the id of 20 patients differs from another one in zeros before it, .0 after it" in caplog.text
+    (tmp_path / "t.csv").write_text("image_path,patient,findings,split\n0.png,1,x,train\n1.png,001,x,test\n")
+    read(tmp_path)
+    assert "1 patients are in more than one split" in caplog.text
+
+
+def test_what_hospitals_write_is_read(tmp_path: Path) -> None:
+    tree(tmp_path, "é.png", "b.png")
+    decomposed = unicodedata.normalize("NFD", "é.png")
+    (tmp_path / "notes.txt").write_text(
+        f"sep=;\nImage_Path;PATIENT;Report;Split;edema\n{decomposed};7;{REPORT.splitlines()[0]};Prüfung;ja\n"
+        "b.png;8;Findings: x;Training;-1,0\n",
+        encoding="utf-16",
+    )
+    first, second = read(tmp_path, labels=("Edema",))
+    assert (first.image_id, first.split, first.labels) == ("é.png", "test", {"Edema": 1.0})
+    assert unicodedata.normalize("NFC", first.image.name) == "é.png" and (first.findings, second.split) == (
+        "Clear lungs.",
+        "train",
+    )
+    assert math.isnan(second.labels["Edema"])
+
+
+def test_the_first_path_that_is_not_there_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tree(tmp_path, "1.png")
+    rows = "".join(f"C:\\bilder\\{number}.png,{number},x\n" for number in range(300))
+    (tmp_path / "t.csv").write_text(f"image_path,patient,findings\n1.png,7,x\n{rows}")
+    assert reasons(read(tmp_path)).count("ok") == 1
+    (message,) = caplog.messages
+    assert message.startswith("t.csv: 300 images are not where it says; paths are relative to its folder. The first, ")
+    assert "row 2: " in message and message.endswith("0.png") and "bilder" in message

@@ -1,6 +1,5 @@
 """``imitate prepare``: raw archives to prepared folders."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +11,9 @@ from imitate.names import AnyPath, Names, Resize, several
 
 if TYPE_CHECKING:
     from imitate.config import Config
-    from imitate.data.writer import Check
+    from imitate.sources import Source
 
-log = logging.getLogger(__name__)
-TABLES = (".csv", ".csv.gz", ".tsv", ".parquet")
+TABLES = (".csv", ".csv.gz", ".tsv", ".parquet", ".xlsx")
 
 
 def choices() -> list[str]:
@@ -43,6 +41,7 @@ def prepare(
     size: int = 256,
     resize: Resize = "stretch",
     projections: Names = (),
+    percentiles: tuple[float, float] | None = None,
     workers: int | None = None,
     append: bool = False,
     check: bool = False,
@@ -64,6 +63,7 @@ def prepare(
         size: Side of the prepared images, in pixels.
         resize: stretch gives up the aspect ratio, letterbox keeps it and fills up with black.
         projections: Decode only these, such as PA AP; by default all, of which training and evaluation select.
+        percentiles: Values beyond these become black and white, such as 0.5 99.5; by default none are cut off.
         workers: Processes that decode; by default one a core, fewer for a small archive, where they do not pay.
         append: Add the records that are new in the archive to a folder that is there.
         check: Read the tables and decode a sample of the images, write nothing.
@@ -79,32 +79,28 @@ def prepare(
     from imitate.sources import find_source
 
     origin = find_source(source)
-    if _lacks_raw(origin.Options, options):
-        raise UserError(f"--raw is missing: name the folder of the {source} archive (the current one: --raw $PWD)")
-    chosen = validate(origin.Options, options, where=source)
-    asked = {"source": source, "size": size, "resize": resize, "projections": several(projections) or None}
-    values = {**asked, "classes": origin.classes_of(chosen), **_recorded(chosen)}
-    settings = validate(Settings, values, where=source)
+    chosen = _chosen(origin, source, options)
+    values = {"source": source, "size": size, "resize": resize, "percentiles": percentiles}
+    values |= {"classes": origin.classes_of(chosen), "projections": several(projections) or None}
+    settings = validate(Settings, values | _recorded(chosen), where=source)
     with _raw(chosen) as (root, chosen):
         archive = Archive(root, origin.traits_of(chosen).model_dump(mode="json"), _inputs(chosen))
         records = origin.records(chosen)
         if check:
-            _log(check_records(records, settings, archive=archive))
+            check_records(records, settings, archive=archive).log()
             return None
         processes = engine(workers, part, cluster)
         return write_folder(records, Path(out), settings, archive=archive, engine=processes, append=append)
 
 
-def _lacks_raw(kind: "type[Config]", options: dict[str, Any]) -> bool:
-    field = kind.model_fields.get("raw")
-    return field is not None and field.is_required() and options.get("raw", Path()) in (Path(), "")
+def _chosen(origin: "Source", source: str, options: dict[str, Any]) -> "Config":
+    from imitate.config import validate
 
-
-def _log(found: "Check") -> None:
-    from imitate.data.progress import log_counts
-
-    log.info("%d usable records; %d images of a sample decoded", found.records, found.decoded)
-    log_counts(excluded=found.excluded, not_decoded=found.failed)
+    field = origin.Options.model_fields.get("raw")
+    if field and field.is_required() and options.get("raw", Path()) in (Path(), ""):
+        raise UserError(f"--raw is missing: name the folder of the {source} archive (the current one: --raw $PWD)")
+    chosen: Config = validate(origin.Options, options, where=source)
+    return chosen
 
 
 def _recorded(chosen: "Config") -> dict[str, Any]:

@@ -4,9 +4,8 @@ import zipfile
 import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -14,7 +13,7 @@ from jaxtyping import UInt8
 from imitate.data.annotations import Annotation, Box, draw_mask
 from imitate.data.dicom import MAX_INFLATED, Gray, ImageError
 from imitate.data.jobs import Decoded, Job, Setup
-from imitate.data.pixels import Geometry, read_gray, to_prepared
+from imitate.data.pixels import Geometry, read_noted, to_prepared
 from imitate.data.worker import Failure
 
 OPEN_ARCHIVES = 8  # of a worker
@@ -29,20 +28,21 @@ class Decoder:
 
     def __call__(self, job: Job) -> Decoded | Failure:
         try:
-            gray = as_shown(self._read(job), invert=bool(job.invert), window=job.window)
-            image, geometry = to_prepared(gray, self.setup.size, self.setup.resize)
-            mask = mask_of(job.annotations, geometry) if self.setup.masks else None
+            gray, notes = self.read(job)
+            size, resize, masks, percentiles = self.setup
+            image, geometry = to_prepared(gray, size, resize, percentiles=percentiles)
+            mask = mask_of(job.annotations, geometry) if masks else None
         except ImageError as error:
             return Failure(error.reason)
         given = [each for each in job.annotations if isinstance(each, Box)]
         boxes = [(box, geometry.box(box)) for box in given]
         rows = [_box_row(box, placed) for box, placed in boxes if placed]
-        return Decoded(image, mask, rows, len(given) - len(rows))
+        return Decoded(image, mask, rows, len(given) - len(rows), notes)
 
-    def _read(self, job: Job) -> Gray:
-        if not job.member:
-            return read_gray(job.image)
-        return read_gray(cast(BufferedIOBase, BytesIO(self._member(job.image, job.member))))
+    def read(self, job: Job) -> tuple[Gray, tuple[str, ...]]:
+        """The gray values of a job's image, and notes; ImageError where it has none."""
+        source = self._member(job.image, job.member) if job.member else job.image
+        return read_noted(source, invert=job.invert, window=job.window)
 
     def _member(self, path: Path, name: str) -> bytes:
         try:
@@ -60,18 +60,6 @@ class Decoder:
             raise ImageError("file without read permission") from error
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             raise ImageError("damaged, encrypted or unsupported archive") from error
-
-
-def as_shown(gray: Gray, *, invert: bool, window: tuple[float, float] | None) -> Gray:
-    """Apply what a source knows from outside the file: a window (center, width) of the stored values, an inversion."""
-    if window is not None:
-        if gray.dtype.kind == "f":
-            raise ImageError("a window from outside for a DICOM file")  # which read_gray has shown already
-        center, width = window
-        if not width > 0:
-            raise ImageError("a window without width")
-        gray = np.clip((gray.astype(np.float32) - center) / np.float32(width) + np.float32(0.5), 0, 1)
-    return gray.max() - gray if invert else gray
 
 
 def mask_of(annotations: Sequence[Annotation], geometry: Geometry) -> UInt8[np.ndarray, "size size"]:

@@ -224,6 +224,8 @@ def _read_values(cells: Gray, data: pydicom.Dataset, notes: list[str]) -> Gray:
         values = smoothest(values, read_bits(cells.view(cells.dtype.str.replace("u", "i")), bits))
     if stored < data.BitsAllocated and not fits(values, stored):
         notes.append("more bits in use than BitsStored")
+    elif cells.dtype.kind == "u" and high == stored - 1 and not bits.overlay and not fits(cells, stored):
+        notes.append("bits beyond BitsStored removed")
     return values
 
 

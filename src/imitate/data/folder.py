@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from pydantic import ConfigDict, Field
 
 from imitate.config import Config, validate
+from imitate.data.table_files import read_bounded
 from imitate.errors import UserError
 from imitate.names import SECTIONS, Resize
 
@@ -116,7 +117,7 @@ class Folder(NamedTuple):
                     )
                 if absent := set(columns) - {path.partition(".")[0] for path in file.schema_arrow.names}:
                     raise UserError(f"{shard.table} lacks the column {min(absent)}: prepare it again")
-                return file.read(list(columns), use_threads=False)
+                return read_bounded(file, shard.table, columns)
         except (pa.ArrowException, OSError, ValueError) as error:
             if isinstance(error, UserError):
                 raise

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from imitate.data.records import Record
 
 Resize = Literal["stretch", "letterbox"]
+Percentiles = tuple[float, float]
 
 
 class Setup(NamedTuple):
@@ -22,6 +23,7 @@ class Setup(NamedTuple):
     size: int
     resize: Resize
     masks: bool
+    percentiles: Percentiles | None = None
 
 
 class Job(NamedTuple):
@@ -43,3 +45,4 @@ class Decoded(NamedTuple):
     mask: UInt8[np.ndarray, "size size"] | None
     boxes: list[dict[str, Any]]  # in prepared pixels
     boxes_outside: int
+    notes: tuple[str, ...]  # of ``pixels.read_noted``

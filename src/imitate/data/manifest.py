@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 
 from imitate.data.annotations import ARROW, Annotation, from_row, to_row
 from imitate.data.records import Excluded, Record
+from imitate.data.table_files import read_bounded
+from imitate.errors import UserError
 
 ROWS = 1024  # records of a row group, and of a shard
 TEXTS = ("image_id", "patient", "study", "split", "projection", "findings", "impression", "language", "sex", "scanner")
@@ -37,6 +39,7 @@ SCHEMA = pa.schema(
         ("extra", pa.map_(pa.string(), pa.string())),
         ("invert", pa.bool_()),
         ("window", pa.list_(pa.float64())),
+        ("notes", pa.list_(pa.string())),
         ("source_place", pa.string()),
         ("excluded", pa.string()),
         ("digest", pa.binary(16)),  # of the fields above
@@ -72,6 +75,7 @@ class Layout(NamedTuple):
             "extra": sorted((as_text(key) or "", as_text(value) or "") for key, value in record.extra.items()),
             "invert": None if record.invert is None else bool(record.invert),
             "window": record.window and [float(value) for value in record.window],
+            "notes": list(record.notes),
             "source_place": None,
             "excluded": None,
         }
@@ -87,6 +91,7 @@ class Layout(NamedTuple):
             annotations=tuple(from_row(each) for each in row["annotations"]),
             extra=dict(row["extra"]),
             window=row["window"] and tuple(row["window"]),
+            notes=tuple(row["notes"]),
         )
 
     def _relative(self, image: Path) -> str:
@@ -157,10 +162,17 @@ class Manifests:
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self.paths = list(paths)
-        self.files = [pq.ParquetFile(path) for path in self.paths]
-        metadata = [file.metadata.metadata for file in self.files]
-        self.written = [Written(**json.loads(each[b"written"])) for each in metadata]
-        self.described: list[dict[str, Any]] = [json.loads(each[b"described"]) for each in metadata]
+        self.files: list[pq.ParquetFile] = []
+        self.written: list[Written] = []
+        self.described: list[dict[str, Any]] = []
+        for path in self.paths:
+            try:
+                file = pq.ParquetFile(path)
+                self.written.append(Written(**json.loads(file.metadata.metadata[b"written"])))
+                self.described.append(json.loads(file.metadata.metadata[b"described"]))
+            except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{path} is damaged ({str(error)[:200]}): prepare the folder again") from error
+            self.files.append(file)
         self.starts = list(accumulate((file.num_row_groups for file in self.files), initial=0))
         self.shards = self.starts[-1]
 
@@ -184,7 +196,8 @@ class Manifests:
 
     def rows(self, shard: int, *, columns: list[str] | None = None) -> list[dict[str, Any]]:
         file, group = self._at(shard)
-        rows: list[dict[str, Any]] = file.read_row_group(group, columns=columns).to_pylist()
+        table = read_bounded(file, self.paths[self.part(shard)], columns or file.schema_arrow.names, groups=[group])
+        rows: list[dict[str, Any]] = table.to_pylist()
         return rows
 
     def records(self, shard: int, layout: Layout) -> list[Record]:

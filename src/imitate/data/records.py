@@ -34,6 +34,7 @@ class Record:
     extra: Mapping[str, str] = field(default_factory=dict)  # further demographics
     invert: bool | None = None  # for sources that say so outside the file
     window: tuple[float, float] | None = None  # (center, width), likewise
+    notes: tuple[str, ...] = ()  # what is odd about it, each in a few words: they are counted, no names or values
 
 
 @dataclass(frozen=True, slots=True)

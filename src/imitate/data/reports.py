@@ -6,8 +6,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
+from imitate.data.words import is_nothing
+
 HEADER = re.compile(r"\n ([A-Z ()/,-]+):\s")  # the run holds no newline, so that searching is linear
-NOTHING = frozenset({"", "nan", "none", "null", "nil", "na", "n/a", "<na>", "\\n", "not available"})
 PARAGRAPH = "\n \n"  # MIMIC-CXR starts every line with a space, also an empty one
 
 
@@ -70,8 +71,7 @@ def clean_text(value: Any) -> str | None:
 def cell_text(value: Any) -> str | None:
     """``clean_text`` of a table's cell; None too for a database's word for nothing, and for marks alone such as ___."""
     text = clean_text(value) or ""
-    is_nothing = text.casefold().strip(" .") in NOTHING or not any(character.isalnum() for character in text)
-    return None if is_nothing else text
+    return None if is_nothing(text) else text
 
 
 def decode_report(data: bytes) -> str:

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from functools import cache, lru_cache
+from functools import cache
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
@@ -11,10 +11,13 @@ from typing import Literal, NamedTuple
 
 from imitate.config import parse_yaml, read_yaml
 from imitate.data.reports import Sections, clean_text, mimic_rules
+from imitate.data.words import bare, folded
 from imitate.errors import UserError
 
 Target = Literal["findings", "impression", "other"]
 SIGNATURE = "signature"  # where a section ends without another beginning
+NO_HEADER = "no known section header"  # why a record is excluded, or noted where it is used nevertheless
+LEFT_OVER = "a section with another section's header"
 
 _MARKS = re.compile(r"(?:^[ \t]*|(?<=\s))(?:[#>*_•·–—-]+[ \t]*|\(?\d{1,2}[.)][ \t]*|[IVX]{1,4}[.)][ \t]+)*$|$")
 """Markdown, bullets, numbering before a header."""
@@ -85,7 +88,7 @@ def find_headers(text: str, headers: Headers) -> list[Found]:
     """Every header and signature of a text that ``plain_text`` gave, in order; linear in its length."""
     mixed = any(character.islower() for character in text)
     found: list[Found] = []
-    for match in headers.pattern.finditer(_bare(text)):
+    for match in headers.pattern.finditer(bare(text)):
         start, stop = match.span("name")
         line = text.rfind("\n", 0, start) + 1
         before = text[max(line, start - LINE) : start]
@@ -103,8 +106,20 @@ def contains_header(section: str | None, headers: Headers) -> bool:
         return False
     return any(
         match["after"].endswith((":", "：")) and headers.targets[_key(match["name"])] in ("findings", "impression")
-        for match in headers.pattern.finditer(_bare(section))
+        for match in headers.pattern.finditer(bare(section))
     )
+
+
+def has_header(text: str, headers: Headers) -> bool:
+    """Whether a report has a header that leads to its findings or its impression."""
+    return any(each.target in ("findings", "impression") for each in find_headers(plain_text(text), headers))
+
+
+def whole_text(text: str, headers: Headers) -> str | None:
+    """The report as one text, up to its first signature."""
+    text = plain_text(text)
+    end = next((each.start for each in find_headers(text, headers) if each.target == SIGNATURE), len(text))
+    return clean_text(text[:end])
 
 
 def header_like(text: str) -> list[str]:
@@ -140,22 +155,9 @@ def _is_header(name: str, match: re.Match[str], text: str, *, lead: str, mixed: 
     return alone or capitals or after.endswith(("-", "–", "—"))
 
 
-def _bare(text: str) -> str:
-    """The text without accents, character by character, so that positions stay."""
-    if text.isascii():
-        return text
-    return "".join(character if character.isascii() else _base(character) for character in text)
-
-
-@lru_cache(2**14)
-def _base(character: str) -> str:
-    return unicodedata.normalize("NFD", character)[0]
-
-
 def _key(header: str) -> str:
     """A header as it is compared: without case, accents, spaces around and a last colon."""
-    folded = _bare(unicodedata.normalize("NFC", header)).casefold()
-    return " ".join(folded.strip().rstrip(":：").split()).strip("*_ ")
+    return folded(folded(header).rstrip(":：")).strip("*_ ")
 
 
 def _spellings(header: str) -> list[str]:

@@ -8,8 +8,10 @@
 A shard depends on nothing but the manifest, k and the settings, so that any process on any machine may write it.
 """
 
+import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import groupby
@@ -19,11 +21,11 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from imitate.config import Config
 from imitate.data.files import replacing, sha256
-from imitate.data.jobs import Decoded, Job, Resize, Setup
+from imitate.data.jobs import Decoded, Job, Percentiles, Resize, Setup
 from imitate.data.manifest import Layout, Manifests, batches, escape
 from imitate.data.pool import Pool
 from imitate.data.records import Record
@@ -55,6 +57,7 @@ SCHEMA = pa.schema(
         ("extra", pa.map_(pa.string(), pa.string())),
         ("has_findings", pa.bool_()),
         ("has_impression", pa.bool_()),
+        ("pixels", pa.binary(16)),  # BLAKE2 of the image: equal images have the same
     ]
 )
 EXCLUDED = pa.schema([(name, pa.string()) for name in ("image_id", "source_place", "reason")])
@@ -70,6 +73,13 @@ class Settings(Config):
     classes: tuple[str, ...] = ()  # the order of the labels
     options: dict[str, Any] = Field({})  # the source's own
     projections: tuple[str, ...] | None = None  # decode only these
+    percentiles: Percentiles | None = None  # of the values, which become black and white; None: the extremes
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Settings":
+        if self.percentiles and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+            raise ValueError("percentiles: give two numbers from 0 to 100 in ascending order, such as 0.5 99.5")
+        return self
 
 
 class Plan(NamedTuple):
@@ -86,7 +96,7 @@ class Plan(NamedTuple):
         return Layout(self.root, self.settings.classes)
 
     def pool(self, workers: int) -> Pool:
-        setup = Setup(self.settings.size, self.settings.resize, self.masks)
+        setup = Setup(self.settings.size, self.settings.resize, self.masks, self.settings.percentiles)
         return Pool(DECODER, setup=setup, workers=workers, time_limit=self.time_limit)
 
 
@@ -144,7 +154,7 @@ def write_one(plan: Plan, shard: int) -> int:
 def _write(plan: Plan, shard: int, results: Iterable[tuple[Record, Decoded | Failure]]) -> None:
     (plan.out / FOLDER).mkdir(exist_ok=True)
     images_path, masks_path = (shard_path(plan.out, shard, suffix) for suffix in (".npy", ".masks.npy"))
-    rows, excluded, outside = [], [], 0
+    rows, excluded, outside, notes = [], [], 0, Counter[str]()
     with (
         _array(images_path, plan.settings.size) as images,
         _array(masks_path, plan.settings.size) if plan.masks else nullcontext() as masks,
@@ -159,16 +169,18 @@ def _write(plan: Plan, shard: int, results: Iterable[tuple[Record, Decoded | Fai
                 masks.write(found.mask.tobytes())
             rows.append(_row(record, found, plan.settings.classes))
             outside += found.boxes_outside
+            notes.update((*record.notes, *found.notes))
     excluded_path = shard_path(plan.out, shard, ".excluded.parquet")
     excluded_path.unlink(missing_ok=True)  # of an interrupted attempt
     if excluded:
         with replacing(excluded_path) as part:
             pq.write_table(pa.Table.from_pylist(excluded, EXCLUDED), part, compression="zstd")
-    notes = {
+    about = {
         "sha256": {path.name: sha256(path) for path in (images_path, masks_path) if path.is_file()},
         "boxes_excluded": {"outside the image": outside} if outside else {},
+        "notes": dict(sorted(notes.items())),
     }
-    table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({"imitate": json.dumps(notes)}))
+    table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({"imitate": json.dumps(about)}))
     with replacing(shard_path(plan.out, shard)) as part:
         pq.write_table(table, part, compression="zstd")
 
@@ -196,4 +208,5 @@ def _row(record: Record, found: Decoded, classes: tuple[str, ...]) -> dict[str, 
         "extra": list(record.extra.items()),
         "has_findings": record.findings is not None,
         "has_impression": record.impression is not None,
+        "pixels": hashlib.blake2b(found.image.tobytes(), digest_size=16).digest(),
     }

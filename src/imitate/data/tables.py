@@ -1,43 +1,50 @@
-"""Tables as archives and hospitals ship them: CSV, gzipped CSV, Parquet; and a patient split for those without one."""
+"""Tables of an archive: their columns, the words in their cells, and a patient split for those without one."""
 
 from __future__ import annotations
 
 import errno
-import gzip
 import hashlib
 import os
+import unicodedata
 import zlib
 from collections.abc import Collection, Sequence
-from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
 
 from imitate.data.lazy import np, pd
 from imitate.data.records import Excluded, Record
+from imitate.data.table_files import Columns, read_file
+from imitate.data.words import folded, plain_number
 from imitate.errors import UserError
 
 MISSING = "missing file"  # the reason of a record whose image is not there
-SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
-    ("val", "valid", "validate", "validation", "dev"), "val"
-)
+SPLITS = {
+    "train": ("training", "trn", "entraînement", "apprentissage", "entrenamiento", "addestramento", "treinamento"),
+    "val": ("valid", "validate", "validation", "dev", "validierung", "validación", "validazione", "validação"),
+    "test": ("testing", "tst", "prüfung", "pruefung", "prueba", "teste"),
+}
+_SPLITS = {folded(word): name for name, words in SPLITS.items() for word in (name, *words)}
+YES = ("1", "true", "yes", "y", "ja", "j", "oui", "sí", "sì", "sim", "positive", "positiv", "pos", "present")
+NO = ("0", "false", "no", "n", "nein", "non", "não", "negative", "negativ", "neg", "absent")
+UNSURE = ("-1", "uncertain", "unsicher", "unclear")
+_LABELS = {folded(word): value for words, value in ((YES, 1.0), (NO, 0.0), (UNSURE, float("nan"))) for word in words}
 
 
 def read_table(
     path: Path, required: Sequence[str], *, optional: Sequence[str] | None = None, text: bool = False
 ) -> pd.DataFrame:
-    """The ``required`` columns and those of ``optional`` that exist (None: all columns).
+    """The ``required`` columns and those of ``optional`` that exist (None: all columns), under these names.
 
     ``text`` reads every value as text, so that an id such as 007 survives, and only a blank is missing. The content
-    decides on compression, the header line on the delimiter (comma, semicolon or tab); the encoding is UTF-8, or
-    Windows-1252 where it is not. Raises UserError for an absent, unreadable or empty table and for absent columns.
+    decides on the kind (CSV, Parquet, Excel), the compression, the delimiter and the encoding, which is Windows-1252
+    where it is neither UTF-8 nor UTF-16; titles may precede the header. Raises UserError for an absent, unreadable or
+    empty table and for absent columns.
     """
     if not path.is_file():
         raise UserError(f"no table {path.name} in {path.parent}: {_neighbours(path.parent)}")
     import pyarrow as pa
 
-    read = _read_parquet if path.suffix == ".parquet" else _read_csv
     try:
-        table = read(path, required, optional, text)
+        table = read_file(path, Columns(required, optional), text=text)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, pa.ArrowException) as error:
         raise UserError(f"{path} is not a readable table: {' '.join(str(error).split())}") from error
     except (EOFError, OSError, zlib.error) as error:
@@ -72,15 +79,36 @@ def split_name(spelling: object) -> str | None:
     """``train``, ``val`` or ``test`` for any usual spelling; None for a blank; UserError for another word."""
     if not isinstance(spelling, str) or not spelling.strip():
         return None
-    name = SPLITS.get(spelling.strip().lower())
+    name = _SPLITS.get(folded(spelling))
     if name is None:
-        raise UserError(f"unknown split {spelling!r}: write one of {', '.join(SPLITS)}")
+        raise UserError(f"unknown split {spelling!r}: write train, val or test")
     return name
 
 
+def label_value(spelling: str) -> float | None:
+    """1 or 0 for a number or a usual word, NaN for -1 and other words of doubt; None for another word."""
+    try:
+        word = f"{float(spelling.replace(',', '.')):g}"
+    except ValueError:
+        word = folded(spelling)
+    return _LABELS.get(word)
+
+
+def one_spelling(ids: Collection[str]) -> dict[str, str]:
+    """Ids that are another one in other words (007 and 7.0 beside 7, p1 beside P1) -> that one."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(set(ids), key=lambda name: (len(name), name)):
+        key = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        groups.setdefault(plain_number(key), []).append(name)
+    return {other: first for first, *others in groups.values() for other in others}
+
+
 def hashed_split(patient: str) -> str:
-    """80% train, 10% val, 10% test by the SHA-256 of the patient's id: the same whatever else the table holds."""
-    place = int.from_bytes(hashlib.sha256(patient.encode()).digest()[:8]) / 2**64
+    """80% train, 10% val, 10% test by the SHA-256 of the patient's id: the same whatever else the table holds.
+
+    The id 007 counts as 7, as another export of the same patients may write it.
+    """
+    place = int.from_bytes(hashlib.sha256(plain_number(patient).encode()).digest()[:8]) / 2**64
     return "train" if place < 0.8 else "val" if place < 0.9 else "test"
 
 
@@ -90,53 +118,6 @@ def _neighbours(folder: Path) -> str:
     names = sorted(entry.name for entry in folder.iterdir())
     shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
     return f"the folder holds {shown}" if names else "the folder is empty"
-
-
-def _wanted(path: Path, found: Sequence[str], required: Sequence[str], optional: Sequence[str] | None) -> list[str]:
-    missing = [column for column in required if column not in found]
-    if missing:
-        raise UserError(f"{path} lacks column {', '.join(map(repr, missing))}; its columns are {', '.join(found)}")
-    if optional is None:
-        return list(found)
-    return list(dict.fromkeys([*required, *(column for column in optional if column in found)]))
-
-
-def _read_parquet(path: Path, required: Sequence[str], optional: Sequence[str] | None, text: bool) -> pd.DataFrame:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path, columns=_wanted(path, pq.read_schema(path).names, required, optional))
-    if text:
-        table = table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
-    return table.to_pandas()
-
-
-def _read_csv(path: Path, required: Sequence[str], optional: Sequence[str] | None, text: bool) -> pd.DataFrame:
-    as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""]} if text else {}
-    try:
-        table = _decode_csv(path, encoding="utf-8-sig", **as_text)
-    except UnicodeDecodeError:
-        table = _decode_csv(path, encoding="cp1252", encoding_errors="replace", **as_text)
-    return table[_wanted(path, list(table.columns), required, optional)]
-
-
-def _decode_csv(path: Path, **options: Any) -> pd.DataFrame:
-    """All columns: asked to read only some, pandas no longer notices rows that are too long."""
-    with _open(path) as file:
-        header = file.readline()
-        delimiter = max(",;\t", key=lambda character: header.count(character.encode()))
-        file.seek(0)
-        table = pd.read_csv(file, sep=delimiter, skipinitialspace=True, **options)
-    if not isinstance(table.index, pd.RangeIndex):
-        raise UserError(f"{path}: its rows have more fields than its header: quote fields that hold a {delimiter!r}")
-    return table
-
-
-def _open(path: Path) -> BufferedIOBase:
-    """The uncompressed bytes; some browsers unpack a ``.csv.gz`` and keep its name, so the first bytes decide."""
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if zipped else path.open("rb")
 
 
 def find(raw: Path, *names: str) -> Path:

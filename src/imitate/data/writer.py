@@ -31,6 +31,8 @@ from imitate.errors import UserError
 
 log = logging.getLogger(__name__)
 LOCK = ".lock"
+COUNTED = {"split": "splits", "excluded": "excluded", "box_excluded": "boxes_excluded", "note": "notes"}
+SHARED = "%d images are in train or val and, under another name, in another split: metrics will be too good"
 SMALL = 250  # records that one process has decoded by the time that another one is up
 
 
@@ -107,6 +109,11 @@ class Check(NamedTuple):
     excluded: dict[str, int]  # by reason
     decoded: int  # of the sample
     failed: dict[str, int]  # of the sample, by reason
+    notes: dict[str, int]  # of the sample
+
+    def log(self) -> None:
+        log.info("%d usable records; %d images of a sample decoded", self.records, self.decoded)
+        log_counts(excluded=self.excluded, not_decoded=self.failed, note=self.notes)
 
 
 def check_records(
@@ -124,7 +131,9 @@ def check_records(
             jobs = [Job.of(record) for number, record in enumerate(usable) if number in wanted]
             found = [result for _, results in pool.map([(None, jobs)]) for result in results]
     failed = Counter(each.reason for each in found if isinstance(each, Failure))
-    return Check(written.records, written.excluded, len(found) - failed.total(), dict(sorted(failed.items())))
+    notes = Counter(note for each in found if not isinstance(each, Failure) for note in each.notes)
+    counts = [dict(sorted(each.items())) for each in (failed, notes)]
+    return Check(written.records, written.excluded, len(found) - failed.total(), *counts)
 
 
 def _open(out: Path) -> None:
@@ -242,7 +251,9 @@ def _finish(out: Path, inputs: dict[str, str]) -> dict[str, Any] | None:
             return None
         index = write_index(out, inputs=inputs)
     log.info("%s: %d images of %d patients", out, index["images"], index["patients"])
-    log_counts(split=index["splits"], excluded=index["excluded"], box_excluded=index["boxes_excluded"])
+    log_counts(**{name: index[key] for name, key in COUNTED.items()})
+    if index["shared"]:
+        log.warning(SHARED, index["shared"])
     return index
 
 

@@ -1,7 +1,7 @@
 """What a check is, and the checks that a raw tree and a prepared folder share."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -48,6 +48,24 @@ def examine_splits(census: Census, *, overlap: State) -> Iterator[Check]:
     shared = sum(len(splits) > 1 and bool(splits & {"train", "val"}) for splits in homes.values())
     found = f"{shared:,} of {len(homes):,} are in train or val and in another split"
     yield Check(overlap if shared else "ok", "patients", found)
+
+
+def examine_ids(named: str) -> Iterator[Check]:
+    """``named`` is what the patient ids of a source really name: patients, studies or images."""
+    if named != "patients":
+        found = f"name {named}, not patients: a patient may have several, in more than one split"
+        yield Check("warn", "patient ids", found)
+
+
+def examine_notes(notes: Mapping[str, int], *, of: str = "") -> Iterator[Check]:
+    """What is odd about the images; ``of`` says of how many, where it is not all of them."""
+    if any(notes.values()):
+        yield Check("warn", "notes", listed(notes) + of)
+
+
+def listed(counted: Mapping[str, int]) -> str:
+    """The most frequent first."""
+    return ", ".join(f"{count:,} x {what}" for what, count in sorted(counted.items(), key=lambda item: -item[1]))
 
 
 def examine_labels(census: Census) -> Iterator[Check]:

@@ -14,7 +14,7 @@ from imitate.doctor.checks import Check, State
 from imitate.doctor.installation import examine_installation
 from imitate.doctor.prepared import examine_prepared, excluded
 from imitate.doctor.raw import examine_raw, recognise
-from imitate.doctor.run import examine_run
+from imitate.doctor.run import examine_model, examine_run
 from imitate.errors import UserError
 
 COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "broken": "bold red"}
@@ -57,12 +57,14 @@ def list_excluded(folders: Sequence[Path]) -> None:
 
 def _recognised(path: Path, source: str | None, options: Mapping[str, Any]) -> tuple[str, Iterator[Check]]:
     if not path.exists():
-        raise UserError(f"nothing at {path}: give a raw tree, a prepared folder or a run")
+        raise UserError(f"nothing at {path}: give a raw tree, a prepared folder, a run or a model")
     if source is None:
         if any((path / name).exists() for name in PREPARED):
             return f"prepared folder {path}", examine_prepared(path)
         if any((path / name).exists() for name in RUN):
             return f"run {path}", examine_run(path)
+        if model := examine_model(path):
+            return f"model {path}", iter([model])
         source = recognise(path)
     if source is None:
         raise UserError(f"{path} is not recognised: name its --source, or give the folder that holds its tables")

@@ -11,13 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from imitate.data.files import sha256
-from imitate.data.index import FORMAT, INDEX, fingerprint
+from imitate.data.folder import map_pixels, open_folder
+from imitate.data.index import FORMAT, INDEX, Homes, fingerprint
 from imitate.data.manifest import Manifests, row_digest
 from imitate.data.shards import FOLDER, shard_path
-from imitate.doctor.checks import Census, Check, State, examine_labels, examine_splits
+from imitate.data.table_files import read_bounded
+from imitate.doctor.checks import Census, Check, State, examine_ids, examine_labels, examine_notes, examine_splits
 from imitate.errors import UserError
 
-COLUMNS = ("split", "patient", "labels", "boxes", "has_findings", "has_impression")
+COLUMNS = ("split", "patient", "labels", "boxes", "has_findings", "has_impression", "pixels")
 AGAIN = "prepare it again"
 Place = TypeVar("Place")
 Result = TypeVar("Result")
@@ -26,10 +28,7 @@ Result = TypeVar("Result")
 def examine_prepared(path: Path) -> Iterator[Check]:
     """Files and their digests, shapes, manifests, splits, labels, texts."""
     if not (path / INDEX).is_file():
-        first = (path / "meta.json").is_file()
-        again = "of the first format: prepare it again into another"
-        way = again if first else "incomplete: run the same `imitate prepare` again"
-        yield Check("broken", "folder", f"prepared folder {path} is {way}")
+        yield _first_format(path)
         return
     try:
         index = json.loads((path / INDEX).read_text(encoding="utf-8"))
@@ -49,7 +48,24 @@ def examine_prepared(path: Path) -> Iterator[Check]:
     yield _summed("shards", faults, f"{len(shards):,}, each as written")
     yield _summed("manifests", list(_manifest_faults(path, index)), f"{len(index['parts']):,}, each as written")
     if not faults:
-        yield from _examine_tables(path, index, classes)
+        try:
+            yield from _examine_tables(path, index, classes)
+        except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
+            yield Check("broken", "tables", f"do not hold what a prepared folder does ({str(error)[:200]}): {AGAIN}")
+    yield from examine_notes(index.get("notes", {}))
+
+
+def _first_format(path: Path) -> Check:
+    if not (path / "meta.json").is_file():
+        return Check("broken", "folder", f"{path} is incomplete: run the same `imitate prepare` again")
+    try:
+        rows = sum(shard.rows for shard in open_folder(path).shards)
+    except UserError as error:
+        return Check("broken", "folder", str(error))
+    found = (
+        f"{rows:,} images in the format of version 0.1: they can be read, but only what is prepared again is checked"
+    )
+    return Check("warn", "folder", found)
 
 
 def excluded(folder: Path) -> Iterator[tuple[str, str]]:
@@ -62,15 +78,14 @@ def excluded(folder: Path) -> Iterator[tuple[str, str]]:
         for shard in range(manifests.shards):
             listed = shard_path(folder, shard, ".excluded.parquet")
             if listed.is_file():
-                for row in pq.read_table(listed).to_pylist():
+                with pq.ParquetFile(listed) as file:
+                    rows = read_bounded(file, listed, ["source_place", "reason"]).to_pylist()
+                for row in rows:
                     yield row["source_place"], row["reason"]
 
 
 def _manifests(folder: Path) -> Manifests:
-    try:
-        found = Manifests.of(folder)
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise UserError(f"the manifest of {folder} is damaged ({error}): {AGAIN}") from error
+    found = Manifests.of(folder)
     if not found.paths:
         raise UserError(f"{folder} has no manifest: give a prepared folder of format {FORMAT}")
     return found
@@ -87,12 +102,8 @@ def _shard_faults(folder: Path, shard: dict[str, Any], *, size: int, masks: bool
         if found != digest:
             yield f"{file} {found if isinstance(found, _Unreadable) else 'changed since it was written'}"
         if file.endswith(".npy"):
-            array = _read(partial(np.load, mmap_mode="r", allow_pickle=False), folder / file)
-            if isinstance(array, _Unreadable):
-                yield f"{file} is no whole array"
-            elif array.shape != (rows, size, size) or array.dtype != np.uint8:
-                shape = " x ".join(map(str, array.shape))
-                yield f"{file} holds {array.dtype} {shape}, not uint8 {rows} x {size} x {size}"
+            if isinstance(_read(partial(map_pixels, shape=(rows, size, size)), folder / file), _Unreadable):
+                yield f"{file} is no whole array of uint8 {rows} x {size} x {size}"
         elif file == f"{name}.parquet":
             metadata = _read(pq.read_metadata, folder / file)
             if isinstance(metadata, _Unreadable):
@@ -126,19 +137,27 @@ def _manifest_faults(folder: Path, index: dict[str, Any]) -> Iterator[str]:
 def _examine_tables(folder: Path, index: dict[str, Any], classes: list[str]) -> Iterator[Check]:
     splits: list[str] = []
     patients: list[str] = []
-    labels, boxes, texts = [], 0, np.zeros(2, int)
+    labels, boxes, texts, homes = [], 0, np.zeros(2, int), Homes()
     for shard in index["shards"]:
-        table = pq.read_table(folder / FOLDER / f"{shard['name']}.parquet", columns=list(COLUMNS))
+        path = folder / FOLDER / f"{shard['name']}.parquet"
+        with pq.ParquetFile(path) as file:
+            table = read_bounded(file, path, [name for name in COLUMNS if name in file.schema_arrow.names])
+        if "pixels" in table.column_names:  # not in the first folders of this format
+            homes.add(table["pixels"].to_pylist(), table["split"].to_pylist())
         splits += table["split"].to_pylist()
         patients += table["patient"].to_pylist()
         boxes += sum(map(len, table["boxes"].to_pylist()))
         texts += [sum(table[f"has_{section}"].to_pylist()) for section in ("findings", "impression")]
         if classes:
-            labels.append(np.array(table["labels"].to_pylist(), np.float32).reshape(-1, len(classes)))
+            labels.append(np.array(table["labels"].to_pylist(), np.float32).reshape(len(table), len(classes)))
     values = np.concatenate(labels) if labels else np.empty((len(splits), 0), np.float32)
     census = Census(splits=splits, patients=patients, labels=values, classes=classes, boxes=boxes)
     overlap: State = "broken" if index["settings"]["mode"] == "clean" else "warn"
     yield from examine_splits(census, overlap=overlap)
+    yield from examine_ids(index["traits"].get("patients", "patients"))
+    if shared := homes.shared():
+        found = f"{shared:,} are in train or val and, under another name, in another split: metrics will be too good"
+        yield Check("warn", "same pixels", found)
     yield from examine_labels(census)
     if texts.any():
         fractions = texts / max(len(splits), 1)
@@ -162,5 +181,5 @@ def _read(read: Callable[[Place], Result], place: Place) -> Result | _Unreadable
         return read(place)
     except FileNotFoundError:
         return _Unreadable("is missing")
-    except (OSError, ValueError, EOFError, pa.ArrowException) as error:
+    except (OSError, ValueError, EOFError, OverflowError, pa.ArrowException) as error:
         return _Unreadable(f"cannot be read ({error})")

@@ -12,8 +12,18 @@ import numpy as np
 from imitate.config import validate
 from imitate.data.annotations import Box
 from imitate.data.records import Excluded, Record
+from imitate.data.sections import NO_HEADER
 from imitate.data.tables import MISSING
-from imitate.doctor.checks import Census, Check, counts, examine_labels, examine_splits
+from imitate.doctor.checks import (
+    Census,
+    Check,
+    counts,
+    examine_ids,
+    examine_labels,
+    examine_notes,
+    examine_splits,
+    listed,
+)
 from imitate.errors import UserError
 from imitate.sources import BUILT_IN, Traits, find_source, source_names
 
@@ -51,11 +61,12 @@ def examine_raw(path: Path, source: str, options: Mapping[str, Any] | None = Non
         return
     yield Check("ok" if records else "broken", "records", f"{len(records):,} usable, {excluded.total():,} excluded")
     for reason, count in excluded.most_common():
-        yield Check("warn" if reason == MISSING else "ok", "excluded", f"{count:,} x {reason}")
+        yield Check("warn" if reason in (MISSING, NO_HEADER) else "ok", "excluded", f"{count:,} x {reason}")
     if not records:
         return
     traits, mode = origin.traits_of(chosen), getattr(chosen, "mode", "clean")
     yield _examine_projections(records, traits)
+    yield from examine_notes(Counter(note for record in records for note in record.notes))
     census = _census(records, traits, origin.classes_of(chosen))
     if origin.expected and mode == "clean":
         found = counts(census) + Counter(
@@ -64,11 +75,9 @@ def examine_raw(path: Path, source: str, options: Mapping[str, Any] | None = Non
         found["records"] = len(records) + excluded.total()
         yield _compare(found, origin.expected)
     yield from examine_splits(census, overlap="broken" if mode == "clean" else "warn")
-    if traits.patients != "patients":
-        ids = f"name {traits.patients}, not patients: a patient may have several, in more than one split"
-        yield Check("warn", "patient ids", ids)
+    yield from examine_ids(traits.patients)
     yield from examine_labels(census)
-    yield _decode([record.image for record in records])
+    yield from _decode(records)
 
 
 def _matches(path: Path, name: str) -> bool:
@@ -109,23 +118,31 @@ def _compare(found: Mapping[str, int], expected: Mapping[str, int]) -> Check:
     if not differ:
         return Check("ok", "published counts", f"all {len(expected)} agree")
     more = f", and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
-    return Check("warn", "published counts", f"a part, or another version? {', '.join(differ[:SHOWN])}{more}")
+    said = f"a part, another version, or other options? {', '.join(differ[:SHOWN])}{more}"
+    return Check("warn", "published counts", said)
 
 
-def _decode(images: Sequence[Path]) -> Check:
-    from imitate.data.pixels import ImageError, read_gray
+def _decode(records: Sequence[Record]) -> Iterator[Check]:
+    """A sample, as ``imitate prepare`` decodes it."""
+    from imitate.data.decoding import Decoder
+    from imitate.data.dicom import ImageError
+    from imitate.data.jobs import Job, Setup
 
-    sample = random.Random(0).sample(images, min(SAMPLE, len(images)))
-    reasons: Counter[str] = Counter()
+    sample = random.Random(0).sample(records, min(SAMPLE, len(records)))
+    decoder = Decoder(Setup(256, "stretch", masks=False))
+    reasons, noted = Counter[str](), Counter[str]()
     sides: list[int] = []
-    for path in sample:
+    for record in sample:
         try:
-            sides += read_gray(path).shape
+            gray, notes = decoder.read(Job.of(record))
         except ImageError as error:
             reasons[error.reason] += 1
-    if not reasons:
-        return Check("ok", "images", f"{len(sample)} decoded, sides of {min(sides)} to {max(sides)} px")
-    listed = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common())
-    return Check(
-        "warn" if sides else "broken", "images", f"{reasons.total()} of {len(sample)} cannot be decoded: {listed}"
-    )
+        else:
+            sides += gray.shape
+            noted.update(notes)
+    if reasons:
+        found = f"{reasons.total()} of {len(sample)} cannot be decoded: {listed(reasons)}"
+        yield Check("warn" if sides else "broken", "images", found)
+    else:
+        yield Check("ok", "images", f"{len(sample)} decoded, sides of {min(sides)} to {max(sides)} px")
+    yield from examine_notes(noted, of=f" of {len(sample)} decoded images")

@@ -2,6 +2,8 @@
 
 import json
 import math
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,15 +16,43 @@ from imitate.errors import UserError
 def examine_run(path: Path) -> Iterator[Check]:
     yield from _settings(path / "config.yaml")
     yield _progress(path / "metrics.jsonl")
-    if (path / "last.ckpt").is_file():
-        yield Check("ok", "last.ckpt", "is there")
-    else:
-        yield Check("warn", "last.ckpt", "absent: this run cannot be continued")
-    model = path / "model"
-    if (model / "config.json").is_file() and any(model.glob("*.safetensors")):
-        yield Check("ok", "model", "is there")
-    else:
-        yield Check("warn", "model", "incomplete: the end of each epoch writes it")
+    yield _checkpoint(path / "last.ckpt")
+    yield examine_model(path / "model") or Check("warn", "model", "incomplete: the end of each epoch writes it")
+    if best := examine_model(path / "best"):
+        yield best
+
+
+def _checkpoint(path: Path) -> Check:
+    """PyTorch's format is a zip archive, whose members have checksums."""
+    if not path.is_file():
+        return Check("warn", path.name, "absent: this run cannot be continued")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        damaged = str(error)
+    if damaged:
+        return Check(
+            "broken", path.name, f"is damaged ({damaged}): the run continues from previous.ckpt, if it is there"
+        )
+    return Check("ok", path.name, "is whole")
+
+
+def examine_model(path: Path) -> Check | None:
+    """A model's folder; None where it is not complete. The header of its weights says how long their file is."""
+    from safetensors import SafetensorError, safe_open
+
+    own = sorted(path.glob("*.safetensors"))
+    if not (path / "config.json").is_file() or not own:
+        return None
+    weights = [*own, *sorted(path.glob("*/*.safetensors"))]  # of its text encoder
+    for each in weights:
+        try:
+            with safe_open(each, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            return Check("broken", path.name, f"{each} is damaged ({error}): copy it again")
+    return Check("ok", path.name, f"{len(weights)} whole file{'s' * (len(weights) > 1)} of weights")
 
 
 def _settings(path: Path) -> Iterator[Check]:

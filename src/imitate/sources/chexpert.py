@@ -23,6 +23,7 @@ from pydantic import Field
 
 from imitate.data.lazy import pd
 from imitate.data.records import Excluded, Record
+from imitate.data.reports import cell_text
 from imitate.data.splits import draw_patients, require_splits
 from imitate.data.tables import column_values, find, present, read_table, require_unique
 from imitate.errors import UserError
@@ -116,7 +117,8 @@ def _official(raw: Path, name: str, train: pd.DataFrame) -> pd.DataFrame | None:
             raise UserError(
                 f"{path}: Variable {strange.iloc[0]!r} is none of {', '.join(EIGHT)}: download the list again"
             )
-    listed["impression"] = table.get("Report Impression")
+    if "Report Impression" in table:
+        listed["impression"] = table["Report Impression"].map(cell_text)
     require_unique(listed["Path"], path=path)
     rows = listed.merge(train, on="Path")
     if len(rows) < len(listed):

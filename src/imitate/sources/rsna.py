@@ -2,32 +2,42 @@
 
 clean: one split for classification, segmentation and detection, 16,010/5,337/5,337: the published draw of the dense
 tasks. paper: the published draw for classification, 18,678/4,003/4,003; a published dense task uses the clean folder.
-A ``patientId`` names an image here; the tables do not say which images share a patient.
+A ``patientId`` names an image here; the tables do not say which images share a patient. ``mapping``, the publishers'
+list of the ChestX-ray14 images that these are, does: with it, clean divides 60/20/20 by patient.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from pydantic import Field
 
 from imitate.data.annotations import Box, box_fault
-from imitate.data.lazy import pd
+from imitate.data.lazy import np, pd
 from imitate.data.records import Excluded, Record
-from imitate.data.splits import published_three
+from imitate.data.splits import draw_patients, published_three, require_splits
 from imitate.data.tables import column_values, find, present, read_table, require_filled
+from imitate.errors import UserError
 from imitate.names import Mode
 from imitate.sources import Options, Source, Traits
 
 CLASSES = ("Pneumonia",)
 FRAME = (1024, 1024)
 COORDINATES = ["x", "y", "width", "height"]
+MAPPING = "pneumonia-challenge-dataset-mappings_2018.json"
+UNMAPPED = "not in the mapping"
 
 
 class RsnaOptions(Options):
     mode: Mode = Field("clean", description="paper: the published draw for classification instead of the dense tasks'")
+    mapping: Path | None = Field(
+        None, description=f"the publishers' {MAPPING}, which tells patients apart: clean then divides by patient"
+    )
 
 
 def records(options: RsnaOptions) -> Iterator[Record | Excluded]:
@@ -40,8 +50,10 @@ def records(options: RsnaOptions) -> Iterator[Record | Excluded]:
     require_filled(table, ["patientId", "Target"], path=path)
     targets, boxes = _by_image(table)
     names = sorted(targets)
-    held_out = math.ceil(0.3 * len(names)) if options.mode == "paper" else 2 * round(0.2 * len(names))
-    for name, split in zip(names, published_three(len(names), held_out=held_out), strict=True):
+    patients = dict(zip(names, names, strict=True)) if options.mapping is None else _patients(options.mapping)
+    yield from (Excluded(name, UNMAPPED) for name in names if name not in patients)
+    names = [name for name in names if name in patients]
+    for name, split in zip(names, _splits([patients[name] for name in names], options), strict=True):
         drawn = tuple(boxes[name])
         fault = next(filter(None, (box_fault(box, frame=FRAME) for box in drawn)), None)
         if targets[name] != {float(bool(drawn))}:
@@ -53,7 +65,7 @@ def records(options: RsnaOptions) -> Iterator[Record | Excluded]:
             Record(
                 image_id=name,
                 image=folder / f"{name}.dcm",
-                patient=name,
+                patient=patients[name],
                 study=name,
                 split=str(split),
                 labels={CLASSES[0]: float(bool(drawn))},
@@ -62,6 +74,32 @@ def records(options: RsnaOptions) -> Iterator[Record | Excluded]:
             ),
             root=options.raw,
         )
+
+
+def _splits(patients: Sequence[str], options: RsnaOptions) -> np.ndarray:
+    """The split of each image."""
+    count = len(patients)
+    if options.mapping is None or options.mode == "paper":
+        held_out = math.ceil(0.3 * count) if options.mode == "paper" else 2 * round(0.2 * count)
+        return published_three(count, held_out=held_out)
+    splits = np.full(count, "train", dtype="<U5")
+    for name in ("test", "val"):
+        (pool,) = np.nonzero(splits == "train")
+        drawn = draw_patients([patients[place] for place in pool.tolist()], images=max(1, round(0.2 * count)))
+        splits[pool[drawn]] = name
+    require_splits(splits, where=options.raw)
+    return splits
+
+
+def _patients(path: Path) -> dict[str, str]:
+    """Image -> patient, whose number begins the name of the image in ChestX-ray14."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        pairs = [(str(each["subset_img_id"]), re.match(r"\d+(?=_)", each["img_id"])) for each in entries]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        found = f"{path} is not {MAPPING} ({type(error).__name__}: {error})"
+        raise UserError(f"{found}: give the list of objects with subset_img_id and img_id") from error
+    return {name: number[0] for name, number in pairs if number}
 
 
 def _by_image(table: pd.DataFrame) -> tuple[dict[str, set[float]], dict[str, list[Box]]]:
@@ -91,5 +129,5 @@ SOURCE = Source(
         "Pneumonia in val": 1_182,
         "Pneumonia in test": 1_251,
     },
-    traits=Traits(patients="images", masks=True, prompts="rsna"),
+    traits=lambda options: Traits(patients="patients" if options.mapping else "images", masks=True, prompts="rsna"),
 )

@@ -1,17 +1,21 @@
-"""A hospital's own table: one row an image, with its patient and a report, sections or labels; CSV or Parquet.
+"""A hospital's own table: one row an image, with its patient and a report, sections or labels; CSV, Excel or Parquet.
 
 ``raw`` is the table, or a folder that holds exactly one. Image paths count from the table's folder and may not leave
 it, neither by ``..`` nor by a link. Where the table has a section column, its report column is not read; a report is
-split at its headers (``read_headers``). Without a split column, patients are split 80/10/10 by a hash of their id.
-Rows are the user's own selection: every projection is used. A row without any text stays if it has a label.
+split at its headers (``read_headers``), or used whole where it has none (``whole_report``). Without a split column,
+patients are split 80/10/10 by a hash of their id. Rows are the user's own selection: every projection is used. A row
+without any text stays if it has a label.
 """
 
 from __future__ import annotations
 
 import logging
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
@@ -19,16 +23,38 @@ from imitate.config import Config
 from imitate.data.lazy import pd
 from imitate.data.records import Excluded, Record
 from imitate.data.reports import Sections, cell_text
-from imitate.data.sections import Headers, read_headers, split_by_headers
-from imitate.data.tables import MISSING, hashed_split, is_there, read_table, split_name
+from imitate.data.sections import (
+    LEFT_OVER,
+    NO_HEADER,
+    Headers,
+    contains_header,
+    has_header,
+    header_like,
+    read_headers,
+    split_by_headers,
+    whole_text,
+)
+from imitate.data.tables import (
+    MISSING,
+    hashed_split,
+    is_there,
+    label_value,
+    one_spelling,
+    read_table,
+    split_name,
+)
+from imitate.data.words import is_nobody, is_nothing
 from imitate.errors import UserError
+from imitate.names import REPORT, SECTIONS
 from imitate.sources import Options, Source
 
 log = logging.getLogger(__name__)
-SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet")
-LABEL_VALUES = {"1": 1.0, "1.0": 1.0, "true": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0}
-BLANKS = ("", "na", "nan")
+SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet", ".xlsx")
+PLAIN = (".txt", ".txt.gz")  # a table where no other is
 OLD_PROJECTION = "view"  # the name of the column in version 0.1
+OUTSIDE = "image outside the root"
+NO_TEXT = "no findings and no impression"
+LOOKED_AT, SHOWN = 10_000, 5  # reports without a known header; lines of theirs
 
 Row = Mapping[str, str | None]  # column -> text; None where blank
 
@@ -44,18 +70,34 @@ class TableColumns(Config):
     report: str = Field("report", description="the whole report")
     findings: str = Field("findings", description="the Findings section")
     impression: str = Field("impression", description="the Impression section")
-    labels: tuple[str, ...] = Field((), description="columns of 1, 0 or blank; they become the classes")
+    labels: tuple[str, ...] = Field((), description="columns of 1, 0 or blank, or of yes and no; they become classes")
 
 
 class TableOptions(TableColumns, Options):
     raw: Path = Field(description="the table, or the folder that holds exactly one")
     sections: Path | None = Field(None, description="YAML that maps the section headers of a house style")
+    whole_report: Literal["findings", "impression", "report"] | None = Field(
+        None, description="use a report without a known header whole: as this section, or (report) as both"
+    )
 
 
 class _Layout(NamedTuple):
     root: Path
     columns: TableColumns
     headers: Headers
+    whole: str | None
+    same: Mapping[str, str]  # patients by another spelling -> by the one that counts
+
+
+@dataclass
+class _Tally:
+    """What is logged when all rows are read."""
+
+    reports: int = 0
+    unknown: int = 0  # reports without a known header
+    lines: Counter[str] = field(default_factory=Counter)  # of theirs, those that look like headers
+    missing: int = 0
+    first_missing: str = ""
 
 
 def records(options: TableOptions) -> Iterator[Record | Excluded]:
@@ -68,34 +110,42 @@ def records(options: TableOptions) -> Iterator[Record | Excluded]:
     if OLD_PROJECTION in table.columns and columns.projection not in table.columns:
         log.warning("%s: the column %s is now called %s: rename it", path.name, OLD_PROJECTION, columns.projection)
         columns = columns.model_copy(update={"projection": OLD_PROJECTION})
-    _check_values(table, columns, path)
-    layout = _Layout(path.parent.resolve(), columns, read_headers(options.sections))
+    same = _same_patients(table[columns.patient], path)
+    _check_values(table, columns, path, same)
+    layout = _Layout(path.parent.resolve(), columns, read_headers(options.sections), options.whole_report, same)
+    tally = _Tally()
     for number, values in enumerate(table.itertuples(index=False, name=None), start=1):
         row = {name: _cell(value) for name, value in zip(table.columns, values, strict=True)}
-        yield _record(row, layout, place=f"{path.name}, row {number}")
+        yield _record(row, layout, tally, place=f"{path.name}, row {number}")
+    _log(tally, path, layout)
 
 
 def _cell(value: object) -> str | None:
-    return (value.strip() or None) if isinstance(value, str) else None
+    return None if not isinstance(value, str) or is_nothing(value) else value.strip()
 
 
-def _record(row: Row, layout: _Layout, *, place: str) -> Record | Excluded:
+def _record(row: Row, layout: _Layout, tally: _Tally, *, place: str) -> Record | Excluded:
     columns = layout.columns
     name, patient = row[columns.image_path], row[columns.patient]
-    if name is None or patient is None:
-        return Excluded(place, "no patient" if name else "no image path")
+    if name is None:
+        return Excluded(place, "no image path")
+    if patient is None or is_nobody(patient):
+        return Excluded(place, "no patient")
+    patient = layout.same.get(patient, patient)
     split = split_name(row[columns.split]) if columns.split in row else hashed_split(patient)
     if split is None:
         return Excluded(place, "no split")
-    image = _inside(layout.root, name)
+    image = _find(layout.root, name)
     if image is None or not is_there(image):
-        return Excluded(place, MISSING if image else "image outside the root")
-    sections = _sections(row, layout)
+        tally.missing += 1
+        tally.first_missing = tally.first_missing or f"{place}: {image or name}"
+        return Excluded(place, MISSING if image else OUTSIDE)
+    sections, notes = _sections(row, layout, tally)
     labels = {label: _label(row[label]) for label in columns.labels}
     if not sections.findings and not sections.impression and all(value != value for value in labels.values()):
-        return Excluded(place, "no findings and no impression")
+        return Excluded(place, NO_HEADER if NO_HEADER in notes else NO_TEXT)
     return Record(
-        image_id=name,
+        image_id=unicodedata.normalize("NFC", name),
         image=image,
         patient=patient,
         study=row.get(columns.study) or name,
@@ -104,6 +154,7 @@ def _record(row: Row, layout: _Layout, *, place: str) -> Record | Excluded:
         findings=sections.findings,
         impression=sections.impression,
         labels=labels or None,
+        notes=notes,
     )
 
 
@@ -111,26 +162,60 @@ def _path(raw: Path) -> Path:
     if raw.is_file():
         return raw
     if not raw.is_dir():
-        raise UserError(f"no table at {raw}: give a CSV or Parquet file, or the folder that holds it")
-    found = [entry for entry in sorted(raw.iterdir()) if entry.name.endswith(SUFFIXES)]
+        raise UserError(f"no table at {raw}: give a CSV, Excel or Parquet file, or the folder that holds it")
+    entries = [entry for entry in sorted(raw.iterdir()) if not entry.name.startswith((".", "~$"))]  # those of editors
+    kinds = ([entry for entry in entries if entry.name.lower().endswith(suffixes)] for suffixes in (SUFFIXES, PLAIN))
+    found = next(filter(None, kinds), [])
     if len(found) != 1:
         names = ", ".join(entry.name for entry in found) or "none"
         raise UserError(f"{raw} must hold exactly one table ({', '.join(SUFFIXES)}), it holds {names}: name the file")
     return found[0]
 
 
-def _check_values(table: pd.DataFrame, columns: TableColumns, path: Path) -> None:
+def _check_values(table: pd.DataFrame, columns: TableColumns, path: Path, same: Mapping[str, str]) -> None:
     """Labels and splits hold known words, before any image is touched."""
     for label in columns.labels:
         for value in table[label].dropna().unique():
-            if value.strip().lower() not in (*LABEL_VALUES, *BLANKS):
-                raise UserError(f"{path}: label column {label!r} holds {value!r}: write 1, 0 or leave it blank")
+            if not is_nothing(value) and label_value(value) is None:
+                raise UserError(f"{path}: label column {label!r} holds {value!r}: write 1, 0, -1 or leave it blank")
     if columns.split not in table.columns:
         return
-    splits = table[columns.split].map(split_name)
-    shared = int((splits.groupby(table[columns.patient]).nunique() > 1).sum())
+    patients = table[columns.patient].map(_cell).map(lambda patient: same.get(patient, patient))
+    shared = int((table[columns.split].map(_split).groupby(patients).nunique() > 1).sum())
     if shared:
         log.warning("%s: %d patients are in more than one split: metrics will be too good", path.name, shared)
+
+
+def _split(value: object) -> str | None:
+    return split_name(_cell(value))
+
+
+def _same_patients(ids: pd.Series, path: Path) -> dict[str, str]:
+    same = one_spelling(ids.map(_cell).dropna())
+    if same:
+        spelled = "differs from another one in zeros before it, .0 after it, case or spaces alone: they count as one"
+        log.warning("%s: the id of %d patients %s", path.name, len(same), spelled)
+    return same
+
+
+def _log(tally: _Tally, path: Path, layout: _Layout) -> None:
+    if tally.missing:
+        said = "%s: %d images are not where it says; paths are relative to its folder. The first, %s"
+        log.warning(said, path.name, tally.missing, tally.first_missing)
+    if not tally.unknown:
+        return
+    lines = ", ".join(f"{line!r} ({n})" for line, n in tally.lines.most_common(SHOWN) if n > 1)
+    used = f"are used whole ({layout.whole})" if layout.whole else "lose their text"
+    way = "" if layout.whole else "; name them in --sections FILE, or give --whole-report"
+    said = "%s: %d of %d reports have no known section header and %s; lines of theirs that look like one: %s%s"
+    log.warning(said, path.name, tally.unknown, tally.reports, used, lines or "none", way)
+
+
+def _find(root: Path, name: str) -> Path | None:
+    """Where the image lies, its name in either Unicode form; None outside ``root``."""
+    forms = dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))])
+    paths = [_inside(root, form) for form in forms]
+    return next((path for path in paths if path and is_there(path)), paths[0])
 
 
 def _inside(root: Path, name: str) -> Path | None:
@@ -142,15 +227,29 @@ def _inside(root: Path, name: str) -> Path | None:
     return path if path.is_relative_to(root) else None
 
 
-def _sections(row: Row, layout: _Layout) -> Sections:
-    columns = layout.columns
+def _sections(row: Row, layout: _Layout, tally: _Tally) -> tuple[Sections, tuple[str, ...]]:
+    """The sections, and what is odd about them."""
+    columns, headers = layout.columns, layout.headers
     if columns.findings in row or columns.impression in row:
-        return Sections(cell_text(row.get(columns.findings)), cell_text(row.get(columns.impression)))
-    return split_by_headers(row.get(columns.report) or "", layout.headers)
+        found = Sections(cell_text(row.get(columns.findings)), cell_text(row.get(columns.impression)))
+    elif (report := row.get(columns.report)) is None:
+        return Sections(), ()
+    else:
+        tally.reports += 1
+        if not has_header(report, headers):
+            tally.unknown += 1
+            if tally.unknown <= LOOKED_AT:
+                tally.lines.update(set(header_like(report)))
+            text = whole_text(report, headers)
+            return Sections(*(text if layout.whole in (name, REPORT) else None for name in SECTIONS)), (NO_HEADER,)
+        found = split_by_headers(report, headers)
+    left = any(contains_header(section, headers) for section in (found.findings, found.impression))
+    return found, (LEFT_OVER,) if left else ()
 
 
 def _label(value: str | None) -> float:
-    return LABEL_VALUES.get((value or "").lower(), float("nan"))
+    found = None if value is None else label_value(value)
+    return float("nan") if found is None else found
 
 
 SOURCE = Source(records, TableOptions, classes=lambda options: options.labels)

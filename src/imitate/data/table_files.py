@@ -1,0 +1,237 @@
+"""Table files as archives and hospitals ship them: CSV of any delimiter and encoding, Parquet, Excel workbooks.
+
+The content decides on the kind, the compression and the encoding. ``Columns`` says which columns are read.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from io import BufferedReader, TextIOWrapper
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from imitate.data.words import folded
+from imitate.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+PARQUET, ZIP, GZIP, OLD_EXCEL = b"PAR1", b"PK\x03\x04", b"\x1f\x8b", b"\xd0\xcf\x11\xe0"
+DELIMITERS = ",;\t|"
+MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+HEADER_LINES = 20  # among which the header is looked for: titles precede it
+LINE = 2**16  # characters of a header at most
+MAX_EXPANDED, MAX_RATIO = 2**28, 1000  # a file of more bytes in memory, which are so many times its own, is refused
+BATCH = 4096  # rows of a Parquet file
+_SEPARATOR = re.compile(r'"?sep=(.)"?;*\s*', re.IGNORECASE)  # the first line of what Excel writes
+
+
+class Columns(NamedTuple):
+    """The ``required`` columns and those of ``optional`` that exist (None: all columns)."""
+
+    required: Sequence[str]
+    optional: Sequence[str] | None = None
+
+    def chosen(self, path: Path, found: Sequence[str]) -> dict[str, str]:
+        """Columns of the file -> what they are called here, in order; UserError where a required one is absent.
+
+        A name counts in any Unicode form; case and accents count only where they tell two columns apart.
+        """
+        wanted = dict.fromkeys([*self.required, *(self.optional or ())])
+        own = {name: name for name in wanted if name in found}
+        keys = [folded(name) for name in found if name not in own]
+        alike = {folded(name): name for name in found if name not in own and keys.count(folded(name)) == 1}
+        pairs = ((name, alike.pop(folded(name), None)) for name in wanted if name not in own)
+        named = own | {name: place for name, place in pairs if place is not None}
+        if missing := [name for name in self.required if name not in named]:
+            raise UserError(f"{path} lacks column {', '.join(map(repr, missing))}; its columns are {', '.join(found)}")
+        renamed = {place: name for name, place in named.items()}
+        if self.optional is None:
+            return {place: renamed.get(place, place) for place in found}
+        return {named[name]: name for name in wanted if name in named}
+
+    def all_in(self, found: Sequence[str]) -> bool:
+        """Whether a line of a file holds the names of all the required columns."""
+        return set(map(folded, self.required)) <= set(map(folded, found))
+
+
+def read_file(path: Path, columns: Columns, *, text: bool) -> pd.DataFrame:
+    """The columns of a table file; ``text`` reads every value as text, and only a blank is missing."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    if path.suffix.lower() == ".parquet" or head.startswith(PARQUET):
+        return _read_parquet(path, columns, text)
+    if head.startswith(ZIP):
+        return _read_workbook(path, columns)
+    if head.startswith(OLD_EXCEL):
+        raise UserError(f"{path} is a workbook of an Excel before 2007: save it as .xlsx or CSV")
+    return _read_csv(path, columns, text)
+
+
+def read_bounded(
+    file: pq.ParquetFile, path: Path, columns: Sequence[str], *, groups: Sequence[int] | None = None
+) -> pa.Table:
+    """Columns of a Parquet file, or of these row groups; UserError for one that expands to far more than a table does.
+
+    Its metadata know what compression saves; what a dictionary of repeated values saves shows as it is read.
+    """
+    import pyarrow as pa
+
+    size = path.stat().st_size
+    limit = max(MAX_EXPANDED, MAX_RATIO * size)
+    groups = range(file.num_row_groups) if groups is None else groups
+    expanded = sum(file.metadata.row_group(number).total_byte_size for number in groups)
+    batches = []
+    if expanded <= limit:
+        expanded = 0
+        for part in file.iter_batches(BATCH, columns=list(columns), row_groups=list(groups), use_threads=False):
+            arrays = [each.dictionary_decode() if isinstance(each, pa.DictionaryArray) else each for each in part]
+            batch = pa.RecordBatch.from_arrays(arrays, part.schema.names)
+            expanded += batch.nbytes
+            if expanded > limit:
+                break
+            batches.append(batch)
+    if expanded > limit:
+        raise UserError(f"{path} is refused: its {size} bytes would take more than {limit >> 20} MiB of memory")
+    table = pa.Table.from_batches(batches, batches[0].schema) if batches else file.schema_arrow.empty_table()
+    return table.select(list(columns))
+
+
+def _read_parquet(path: Path, columns: Columns, text: bool) -> pd.DataFrame:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        chosen = columns.chosen(path, file.schema_arrow.names)
+        table = read_bounded(file, path, list(chosen))
+    if text:
+        table = table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
+    frame: pd.DataFrame = table.to_pandas().rename(columns=chosen)
+    return frame
+
+
+def _read_csv(path: Path, columns: Columns, text: bool) -> pd.DataFrame:
+    with _open(path) as file:
+        encoding = _encoding(file.read(1024))
+    try:
+        return _decode_csv(path, columns, text, encoding=encoding or "utf-8", errors="strict")
+    except UnicodeDecodeError as error:
+        if encoding:
+            raise UserError(f"{path} is not a readable table: not everything in it is {encoding}") from error
+        return _decode_csv(path, columns, text, encoding="cp1252", errors="replace")
+
+
+def _encoding(head: bytes) -> str | None:
+    """What the first bytes tell; None where they do not."""
+    for mark, name in MARKS:
+        if head.startswith(mark):
+            return name
+    even, odd = head[::2].count(0), head[1::2].count(0)  # the other half of ASCII characters
+    if max(even, odd) > len(head) // 4:
+        return "utf-16-le" if odd > even else "utf-16-be"
+    return None
+
+
+def _decode_csv(path: Path, columns: Columns, text: bool, *, encoding: str, errors: str) -> pd.DataFrame:
+    """All columns: asked to read only some, pandas no longer notices rows that are too long."""
+    import pandas as pd
+
+    as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""]} if text else {}
+    with _open(path) as binary, TextIOWrapper(binary, encoding, errors, newline="") as file:
+        delimiter = _find_header(file, columns)
+        table = pd.read_csv(file, sep=delimiter, skipinitialspace=True, **as_text)
+    if not isinstance(table.index, pd.RangeIndex):
+        raise UserError(f"{path}: its rows have more fields than its header: quote fields that hold a {delimiter!r}")
+    chosen = columns.chosen(path, list(table.columns))
+    return table[list(chosen)].rename(columns=chosen)
+
+
+def _find_header(file: TextIOWrapper, columns: Columns) -> str:
+    """The delimiter; leaves the file where its header begins, after titles, or at its first line."""
+    told, first = "", None
+    for _ in range(HEADER_LINES):
+        start, line = file.tell(), file.readline(LINE)
+        if separator := _SEPARATOR.fullmatch(line):
+            told = separator[1]
+            continue
+        for delimiter in sorted(told or DELIMITERS, key=line.count, reverse=True) if line.strip() else ():
+            first = first or (start, delimiter)
+            if columns.all_in(next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])):
+                file.seek(start)
+                return delimiter
+    start, delimiter = first or (0, ",")
+    file.seek(start)
+    return delimiter
+
+
+def _open(path: Path) -> gzip.GzipFile | BufferedReader:
+    """The uncompressed bytes; some browsers unpack a ``.csv.gz`` and keep its name, so the first bytes decide."""
+    with path.open("rb") as file:
+        zipped = file.read(2) == GZIP
+    return gzip.open(path) if zipped else path.open("rb")
+
+
+def _read_workbook(path: Path, columns: Columns) -> pd.DataFrame:
+    """The first sheet of an Excel workbook that holds the required columns, every value as text."""
+    import pandas as pd
+    from openpyxl import load_workbook
+
+    _check_workbook(path)
+    try:
+        with path.open("rb") as file:  # the content decides, not the name
+            sheets = load_workbook(file, read_only=True, data_only=True).worksheets
+            places = [(sheet, row) for sheet in sheets if (row := _header_row(sheet, columns)) is not None]
+            sheet, row = (places or [(each, 0) for each in sheets])[0]
+            table = pd.DataFrame(list(islice(_rows(sheet), row, None)), dtype=object)
+            if table.empty:
+                raise pd.errors.EmptyDataError("no cells")
+    except (OSError, MemoryError, pd.errors.EmptyDataError):
+        raise
+    except Exception as error:  # openpyxl raises whatever it likes over damaged files
+        raise UserError(f"{path} is not a readable workbook ({error}): save it again, or as CSV") from error
+    chosen = columns.chosen(path, names := [str(name) for name in table.iloc[0]])
+    return table[1:].set_axis(names, axis=1)[list(chosen)].rename(columns=chosen).dropna(how="all", ignore_index=True)
+
+
+def _check_workbook(path: Path) -> None:
+    """UserError for a zip archive that is none, or that would take far more memory than a table."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{path} is not a readable workbook ({error}): copy or save it again") from error
+    if "xl/workbook.xml" not in {member.filename for member in members}:
+        raise UserError(f"{path} is a zip archive, not a table: unpack it")
+    if (expanded := sum(member.file_size for member in members)) > max(MAX_EXPANDED, 100 * path.stat().st_size):
+        raise UserError(f"{path} is refused: its {path.stat().st_size} bytes expand to {expanded}")
+
+
+def _header_row(sheet: Any, columns: Columns) -> int | None:
+    for number, row in enumerate(islice(_rows(sheet), HEADER_LINES)):
+        if columns.all_in([value for value in row if value is not None]):
+            return number
+    return None
+
+
+def _rows(sheet: Any) -> Iterator[tuple[str | None, ...]]:
+    if hasattr(sheet, "reset_dimensions"):  # some programs write wrong ones
+        sheet.reset_dimensions()
+    for row in sheet.iter_rows(values_only=True):
+        yield tuple(map(_cell_text, row))
+
+
+def _cell_text(value: object) -> str | None:
+    """As the sheet shows it: 7 for 7.0."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value)
