@@ -91,3 +91,41 @@ def test_old_and_new_names_together_are_a_mistake(tmp_path):
 def test_a_setting_below_a_value_is_a_mistake(tmp_path):
     with pytest.raises(UserError, match="setting text.name: text is 'lsa', which has no parts"):
         load_config(Recipe, write(tmp_path, "text: lsa"), {"text.name": 1})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"backbone": "hf-hub:someone/model"},
+        {"backbone": "local-dir:/srv/model"},
+        {"backbone": "someone/model"},
+        {"backbone_options": {"checkpoint_path": "weights.pth"}},
+        {"backbone_options": {"pretrained_cfg": {"file": "weights.pth"}}},
+        {"backbone_options": {"pretrained_cfg_overlay": "x"}},
+        {"backbone_options": {"cache_dir": "x"}},
+        {"backbone_options": {"channels": [64, 10**8]}},
+        {"backbone_options": {"depth": 129}},
+        {"backbone_options": {"norm_layer": "os.system"}},
+        {"backbone_options": {"embed_dim": float("nan")}},
+        {"joint_width": 10**8},
+        {"text_width": 0},
+        {"slots": 10**8},
+        {"heads": 0},
+        {"heads": 3},
+        {"grid": 10**4},
+        {"image_size": 0},
+        {"prepared_size": 10**6},
+        {"temperature": float("nan")},
+        {"mean": [float("inf")] * 3},
+        {"std": [0.1, 0.0, 0.1]},
+    ],
+)
+def test_a_models_config_names_no_file_or_hub_and_stays_within_bounds(given):
+    with pytest.raises(UserError, match=f"config.json: {next(iter(given))}|config.json: std") as told:
+        validate(ImitateConfig, given, where="config.json")
+    assert "\n" not in str(told.value)
+
+
+def test_options_of_a_backbone_that_change_the_architecture_alone_are_taken():
+    given = {"img_size": 64, "channels": [4, 8], "norm_layer": "groupnorm1", "qkv_bias": False, "mlp_ratio": 2.5}
+    assert validate(ImitateConfig, {"backbone_options": given}, where="x").backbone_options == given

@@ -1,10 +1,11 @@
 """Every setting of a run, as frozen models that reject unknown keys; ``load_config`` reads them from YAML."""
 
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, SerializeAsAny, field_validator, model_validator
 
+from imitate.config.backbone import check_backbone, check_options
 from imitate.config.base import Config, validate
 from imitate.config.files import parse_yaml, read_yaml
 from imitate.config.loading import data_of, dotted, find_recipe, load_config, parse_settings, shipped
@@ -40,8 +41,10 @@ __all__ = [
 class Preprocessing(Config):
     """What an encoder wants of an image: a centre crop of a prepared one, its gray values scaled and normalised."""
 
-    prepared_size: int = 256  # side of the prepared images
-    image_size: int = 224  # side of the crop that the encoder sees
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    prepared_size: int = Field(256, ge=8, le=8192)  # side of the prepared images
+    image_size: int = Field(224, ge=8)  # side of the crop that the encoder sees
     resize: Resize = "stretch"  # how an image was brought into the prepared square
     range: tuple[float, float] = (0.0, 1.0)  # of the gray values before normalisation, black and white
     mean: tuple[float, ...] = Field((0.485, 0.456, 0.406), min_length=1)  # an entry for each channel
@@ -57,14 +60,19 @@ class Preprocessing(Config):
             raise ValueError(f"image_size {self.image_size} exceeds prepared_size {self.prepared_size}")
         if len(self.mean) != len(self.std):
             raise ValueError(f"mean {self.mean} and std {self.std} must have one entry for each channel")
+        if min(self.std) <= 0:
+            raise ValueError(f"std {self.std} must be above 0")
         return self
+
+
+WIDEST = 2**16  # of an embedding
 
 
 class ImitateConfig(Preprocessing):
     """The architecture; saved as ``config.json`` beside the weights."""
 
-    backbone: str = "resnet50"  # any timm name, CNN or ViT
-    backbone_options: dict[str, Any] = Field({})  # passed on to timm.create_model
+    backbone: Annotated[str, AfterValidator(check_backbone)] = "resnet50"  # any timm name, CNN or ViT
+    backbone_options: Annotated[dict[str, Any], AfterValidator(check_options)] = Field({})  # of timm.create_model
     projections: tuple[str, ...] | None = None  # that it learns from; None: those that each folder selects by default
     levels: tuple[int, ...] = (
         1,
@@ -75,15 +83,21 @@ class ImitateConfig(Preprocessing):
     keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # share of channels drawn at each of these levels
     channel_draw: ChannelChoice = "replacement"  # distinct: without; sample: anew for each sample, with
     feed_forward: bool = False  # LayerNorm and a feed-forward block after the attention
-    grid: int = Field(16, ge=1)  # a channel becomes a token of grid x grid features
-    slots: int = 512  # tokens after zero-padding
-    heads: int = 4
-    joint_width: int = 512
-    text_width: int = 768
+    grid: int = Field(16, ge=1, le=64)  # a channel becomes a token of grid x grid features
+    slots: int = Field(512, ge=1, le=WIDEST)  # tokens after zero-padding
+    heads: int = Field(4, ge=1)
+    joint_width: int = Field(512, ge=1, le=WIDEST)
+    text_width: int = Field(768, ge=1, le=WIDEST)
     texts: Texts = "sections"  # what the branches learn from; swapped: each the other's; report: both the whole report
     temperature: float = Field(0.07, gt=0)  # between image and text, as in training; of the softmax over prompts
     objective: str = ""  # that trained the model; empty: not recorded
     reads_text: bool = True  # False: the objective read no text, so that the text head is untrained
+
+    @model_validator(mode="after")
+    def _heads_divide_a_token(self) -> "ImitateConfig":
+        if self.levels and self.grid**2 % self.heads:
+            raise ValueError(f"heads {self.heads} must divide the {self.grid**2} features of a token, grid x grid")
+        return self
 
     @model_validator(mode="after")
     def _levels_have_shares(self) -> "ImitateConfig":

@@ -1,5 +1,6 @@
-"""YAML files, read within bounds."""
+"""YAML and JSON files, read within bounds."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,32 @@ VALUES = 2**16  # with every alias written out
 
 def read_yaml(path: Path, *, holds: str) -> dict[Any, Any]:
     """The mapping in a file, {} of an empty one. UserError where it is none; ``holds`` says what it should be."""
+    values = parse_yaml(_text(path, "YAML", holds), where=str(path))
+    return {} if values is None else _mapping(path, values, holds)
+
+
+def read_json(path: Path, *, holds: str) -> dict[str, Any]:
+    """The object in a file. UserError where it is none, or damaged; ``holds`` says what it should be."""
+    try:
+        values = json.loads(_text(path, "JSON", holds))
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else error
+        raise UserError(f"{path} is not valid JSON: {reason}") from error
+    return _mapping(path, values, holds)
+
+
+def _text(path: Path, kind: str, holds: str) -> str:
     try:
         if path.stat().st_size > BYTES:
             raise UserError(f"{path} has {path.stat().st_size} bytes, more than {BYTES}: it must hold {holds}")
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
-    values = parse_yaml(text, where=str(path))
-    if values is None:
-        return {}
+        raise UserError(f"{path} is not valid {kind}: {error}") from error
+
+
+def _mapping(path: Path, values: Any, holds: str) -> dict[Any, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold {holds}, not {type(values).__name__}")
     return values

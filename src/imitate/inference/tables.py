@@ -39,11 +39,11 @@ class Request(NamedTuple):
     out: str
 
 
-def respond(action: Action, request: Request, *, model: str, device: str, revision: str | None) -> None:
+def respond(action: Action, request: Request, *, model: str, device: str) -> None:
     """Read the model, carry out the request and write what it asks for."""
     request = request._replace(images=_files(request.images))
     _check(action, request)
-    ACTIONS[action](load(model, revision=revision, device=device), request)
+    ACTIONS[action](load(model, device=device), request)
 
 
 def overlay(gray: np.ndarray, heat: np.ndarray, opacity: float = OPACITY) -> Image.Image:

@@ -13,9 +13,7 @@ log = logging.getLogger(__name__)
 PASSWORD = "IMITATE_PASSWORD"
 
 
-def launch(
-    model: str, index: Path | None, *, host: str, port: int, device: str = "auto", revision: str | None = None
-) -> None:
+def launch(model: str, index: Path | None, *, host: str, port: int, device: str = "auto") -> None:
     """Listen, then read the model, then serve until Ctrl-C; ``imitate serve`` has the details."""
     if not (find_spec("fastapi") and find_spec("uvicorn")):
         raise UserError('imitate serve needs packages that are not here: pip install "imitate-cxr[serve]"')
@@ -28,7 +26,7 @@ def launch(
         from imitate.serve.server import create, web_server
         from imitate.serve.service import Service
 
-        predictor = load(model, revision=revision, device=device)
+        predictor = load(model, device=device)
         prepared = None if index is None else Corpus.open(index, size=predictor.encoder.preprocessing.prepared_size)
         app = create(Service(predictor, prepared), password=password, local=local)
         shown = f"[{host}]" if ":" in host else host

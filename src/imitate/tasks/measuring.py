@@ -82,7 +82,7 @@ def _rows(request: Request, out: Path) -> list[Row]:
 
 
 def _with(out: Path, what: str) -> Path:
-    return out.with_name(f"{out.stem}-{what}{out.suffix}")
+    return out.with_name(f"{out.stem}-{what.replace(':', '-')}{out.suffix}")
 
 
 def _measured(
