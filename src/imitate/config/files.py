@@ -52,7 +52,10 @@ def line_of(path: Path, location: tuple[int | str, ...]) -> str:
 
 
 class _Bounded(yaml.SafeLoader):
-    """Safe, not recursive, and with its aliases written out no larger than ``VALUES``: ten lines can name gigabytes."""
+    """Safe, not recursive, no key twice, and with its aliases written out no larger than ``VALUES``.
+
+    Ten lines can name gigabytes; of a key that stands twice, YAML would keep the last value only.
+    """
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -70,4 +73,17 @@ class _Bounded(yaml.SafeLoader):
             raise yaml.YAMLError("an alias within what it stands for")
         if self._weights[node] > VALUES:
             raise yaml.YAMLError(f"more than {VALUES} values")
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in lines:
+                first = lines[key.value]
+                raise yaml.YAMLError(f"the key {key.value!r} is on line {first} and again on line {line}: keep one")
+            lines[key.value] = line
         return node
