@@ -1,6 +1,7 @@
 """Results files: a JSON, and beside it the predictions that comparisons and figures are made from."""
 
 import json
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -67,6 +68,19 @@ def write_text(path: Path, text: str) -> None:
     """Whole or not at all."""
     _partial(path).write_text(text + "\n", encoding="utf-8")
     _partial(path).replace(path)
+
+
+def commit() -> str | None:
+    """Of the checkout that this code runs from; None where it is an installed package."""
+    root = Path(__file__).parents[3]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        found = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):  # without git, or in a folder of another user
+        return None
+    return found.stdout.strip()
 
 
 def _partial(path: Path) -> Path:
