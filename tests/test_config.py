@@ -1,9 +1,20 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from imitate.config import Config, ImitateConfig, ImitateOptions, Recipe, load_config, shipped, validate
+from imitate.config import (
+    AugmentConfig,
+    Config,
+    ImitateConfig,
+    ImitateOptions,
+    Recipe,
+    TrainingConfig,
+    load_config,
+    shipped,
+    validate,
+)
 from imitate.errors import UserError
 
 
@@ -40,7 +51,7 @@ def test_each_mistake_is_told_in_one_line(tmp_path, text, message):
     assert "\n" not in str(error.value)
 
 
-BEYOND = {
+BEYOND: dict[str, list[Any]] = {
     "model.prepared_size": [0, 10**5],
     "model.image_size": [0, -1],
     "model.std": [[0, 1, 1]],
@@ -82,11 +93,15 @@ def test_a_value_beyond_its_bounds_names_its_key(tmp_path, key, value):
 
 
 def test_every_number_of_a_recipe_has_bounds():
-    parts = [(name, field.annotation) for name, field in Recipe.model_fields.items()]
-    sections = [(name, kind) for name, kind in parts if isinstance(kind, type) and issubclass(kind, Config)]
+    sections: dict[str, type[Config]] = {
+        "model": ImitateConfig,
+        "objective": ImitateOptions,
+        "augment": AugmentConfig,
+        "training": TrainingConfig,
+    }
     numbers = {
         f"{name}.{key}"
-        for name, kind in [*sections, ("objective", ImitateOptions)]
+        for name, kind in sections.items()
         for key, field in kind.model_fields.items()
         if re.search(r"\b(int|float)\b", str(field.annotation))
     }

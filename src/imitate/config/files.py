@@ -39,7 +39,7 @@ def parse_yaml(text: str, *, where: str) -> Any:
 
 
 def line_of(path: Path, location: tuple[int | str, ...]) -> str:
-    """Where in a YAML file a key stands; "" where the file has no such key."""
+    """Where in a YAML file a key stands, or the last of the keys above it; "" where the file has none of them."""
     node: yaml.Node | None = yaml.compose(path.read_text(encoding="utf-8-sig"), _Bounded)
     line = ""
     for part in location:
@@ -83,7 +83,8 @@ class _Bounded(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in lines:
-                first = lines[key.value]
-                raise yaml.YAMLError(f"the key {key.value!r} is on line {first} and again on line {line}: keep one")
+                raise yaml.YAMLError(
+                    f"the key {key.value!r} stands twice, on lines {lines[key.value]} and {line}: keep one"
+                )
             lines[key.value] = line
         return node
