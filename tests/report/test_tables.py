@@ -200,7 +200,7 @@ def test_the_overview_leads_to_every_section(tmp_path: Path) -> None:
     )
     _, detection, retrieval = rows(tables.overview(groups, figures.styles(["random", "IMITATE"])))
     assert detection == [
-        "Detection on folder mAP, IoU .40 to .75, split test at 100% of the training patients",
+        "Detection on folder mAP, IoU .40 to .75 at 100% of the training patients, split test",
         "–",
         "20.0 17.0–23.0",
         "–",

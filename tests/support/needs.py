@@ -10,6 +10,7 @@ import pytest
 
 PACKAGES = {  # of Debian and Ubuntu; .ci/packages installs them
     "chromium": "chromium",
+    "git": "git",
     "chromedriver": "chromium-driver",
     "dcmdump": "dcmtk",
     "dcmcjpeg": "dcmtk",

@@ -35,7 +35,7 @@ def _drawn(group: Group, entries: Mapping[str, Entry], resamples: int) -> dict[s
     like = next(iter(runs.values()))[0]
     if any(not np.array_equal(np.sort(each[0]["image_id"]), np.sort(like["image_id"])) for each in runs.values()):
         return {}
-    found = {}
+    found: dict[str, Drawn] = {}
     for name, (path, results) in entries.items():
         try:
             task = validate(group.kind, results.settings, where=f"settings in {path}")

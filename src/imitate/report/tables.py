@@ -51,7 +51,7 @@ def overview(groups: Sequence[Group], look: Styles) -> Table:
     for group in groups:
         main, fraction = group.metrics[0], group.fractions[-1]
         cells = [Cell(_percent(group.chance(main))), *_cells(group, main, fraction, list(look))]
-        small = f"{label(main)}{on_split(group)}{at_fraction(group, fraction)}"
+        small = f"{label(main)}{at_fraction(group, fraction)}{on_split(group)}"
         lines.append(Line(group.title, cells, link=anchor_of(group), small=small))
     return Table("Main metrics, % with 95% intervals", _beside_chance(list(look), look), lines, corner="task and data")
 
@@ -87,7 +87,7 @@ def main_table(group: Group, look: Styles) -> Table:
     lines += _published(group, chosen)
     where = "" if len(fractions) > 1 else at_fraction(group, fractions[0])
     headings = [Heading(text, parts) for text, parts in columns.items()]
-    return Table(f"Main metrics, % with 95% intervals{on_split(group)}{where}", headings, lines, corner="method")
+    return Table(f"Main metrics, % with 95% intervals{where}{on_split(group)}", headings, lines, corner="method")
 
 
 def all_metrics(group: Group, look: Styles) -> list[Table]:
@@ -99,7 +99,7 @@ def all_metrics(group: Group, look: Styles) -> list[Table]:
             Line(label(metric), [Cell(_percent(group.chance(metric))), *_cells(group, metric, fraction, found)])
             for metric in group.metrics
         ]
-        caption = f"All metrics{on_split(group)}{at_fraction(group, fraction)}"
+        caption = f"All metrics{at_fraction(group, fraction)}{on_split(group)}"
         tables.append(Table(caption, _beside_chance(found, look), lines, corner="metric, %"))
     return tables
 
@@ -138,7 +138,7 @@ def runs(group: Group) -> Table:
         for fraction, (path, results) in sorted(fractions.items()):
             cells = [name, f"{100 * fraction:g}%", str(len(results.seeds)), results.mode, f"{results.seconds:,.0f}"]
             settings = "; ".join(f"{key} {_setting(value)}" for key, value in results.settings.items())
-            code = {**results.versions, **({"commit": results.commit} if results.commit else {})}
+            code = {**results.versions, **({"commit": results.commit[:12]} if results.commit else {})}
             versions = "; ".join(f"{package} {version}" for package, version in code.items())
             lines.append(Line(path.name, texts([*cells, settings, versions])))
     return Table("Runs and settings", [Heading(text) for text in columns], lines, corner="file", kind="runs")

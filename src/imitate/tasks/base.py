@@ -129,5 +129,5 @@ class Results(Config):
     published: Published | None = None  # what the recipe quotes to stand beside
     predictions: str | None = None  # .npz beside the JSON: arrays named <seed>/<field>
     versions: dict[str, str]
-    commit: str | None = None  # of the code, where it ran from a checkout; "-dirty" where files were changed
+    commit: str | None = None  # of the checkout that the code ran from
     seconds: float

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from pydantic import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +21,8 @@ from imitate.tasks.results import check_out, read_predictions, read_results, wri
 
 class Difference(Config):
     """``b`` minus ``a`` in one figure."""
+
+    model_config = ConfigDict(allow_inf_nan=True)  # p is NaN where no resample has the figure
 
     metric: str
     a: str

@@ -1,7 +1,6 @@
 """Results files: a JSON, and beside it the predictions that comparisons and figures are made from."""
 
 import json
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -71,16 +70,24 @@ def write_text(path: Path, text: str) -> None:
 
 
 def commit() -> str | None:
-    """Of the checkout that this code runs from; None where it is an installed package."""
+    """Of the checkout that this code runs from, apart from changes since; None where it is an installed package."""
     root = Path(__file__).parents[3]
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        found = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):  # without git, or in a folder of another user
+        git = root / ".git"
+        if git.is_file():  # of a second working tree
+            git = root / git.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+        head = (git / "HEAD").read_text(encoding="utf-8").strip()
+        if not head.startswith("ref: "):
+            return head
+        branch = head.removeprefix("ref: ")
+        if (git / "commondir").is_file():
+            git /= (git / "commondir").read_text(encoding="utf-8").strip()
+        if (git / branch).is_file():
+            return (git / branch).read_text(encoding="utf-8").strip()
+        packed = (git / "packed-refs").read_text(encoding="utf-8").splitlines()
+    except OSError:
         return None
-    return found.stdout.strip()
+    return next((line.split()[0] for line in packed if line.endswith(f" {branch}")), None)
 
 
 def _partial(path: Path) -> Path:
