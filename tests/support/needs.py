@@ -10,7 +10,6 @@ import pytest
 
 PACKAGES = {  # of Debian and Ubuntu; .ci/packages installs them
     "chromium": "chromium",
-    "git": "git",
     "chromedriver": "chromium-driver",
     "dcmdump": "dcmtk",
     "dcmcjpeg": "dcmtk",

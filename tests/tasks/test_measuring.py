@@ -1,10 +1,10 @@
+import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from folders import in_memory, write_folder
-from needs import need
 
 from imitate.data.corpus import Corpus
 from imitate.statistics import resampling
@@ -27,13 +27,13 @@ def test_runs_in_numbered_folders_have_the_name_of_the_folder_above(tmp_path: Pa
     assert called(["random", "random"], ["random", "random"]) == "random"
 
 
+@pytest.mark.skipif(not shutil.which("git"), reason="makes a checkout")
 def test_results_name_the_commit_of_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def found(root: Path) -> str | None:
         monkeypatch.setattr(results, "__file__", str(root / "src" / "imitate" / "tasks" / "results.py"))
         return results.commit()
 
     def git(*words: str) -> str:
-        need("git")
         settings = ("-c", "user.name=x", "-c", "user.email=x@x")
         return subprocess.run(
             ["git", "-C", tmp_path, *settings, *words], capture_output=True, check=True
