@@ -57,7 +57,6 @@ class Detection(DetectionOptions, Task):
     headline: ClassVar[str] = "map"
     paper_headline: ClassVar[str] = "map_paper"
     beside: ClassVar[tuple[str, ...]] = ("froc",)
-    biased: ClassVar[frozenset[str]] = frozenset({"map", "map_coco", "ap50", "map_paper"})
     names: ClassVar[Mapping[str, str]] = {
         "map": "mAP, IoU .40 to .75",
         "map_coco": "mAP, IoU .50 to .95",
