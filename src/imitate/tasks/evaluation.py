@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from imitate.config import Config, Where, find_recipe, load_config, validate
+from imitate.config import Config, find_recipe, load_config, validate
+from imitate.config.base import Where
 from imitate.config.files import line_of
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
