@@ -1,9 +1,9 @@
 """``imitate demo``: the whole chain on synthetic data, from a publisher's layout to the HTML report."""
 
 import logging
-import shutil
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from imitate.commands.evaluate import evaluate
@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 SIZE = 72
 STUDIES, LABELLED = 1200, 700
 MARK = ".imitate-demo"
-MADE = ("raw", "mimic-cxr", "labelled", "run", "results", "cache", "report.html")
 
 
 def demo(*, out: AnyPath = Path("demo"), threads: int | None = None) -> None:
@@ -29,13 +28,16 @@ def demo(*, out: AnyPath = Path("demo"), threads: int | None = None) -> None:
     not that the method does.
 
     Args:
-        out: folder for everything; what an earlier demo made there is replaced.
+        out: folder for everything; a demo that was interrupted there continues, and nothing is deleted.
         threads: compute threads.
     """
     started, out = time.monotonic(), Path(out)
-    _clear(out)
+    _claim(out)
     log.info("1/5  an archive in MIMIC-CXR's own layout, and radiographs with masks and boxes")
-    synthesize("mimic-cxr", out=out / "raw", n=STUDIES)
+    if not (out / "raw").is_dir():
+        with TemporaryDirectory(dir=out) as part:
+            synthesize("mimic-cxr", out=Path(part) / "raw", n=STUDIES)
+            (Path(part) / "raw").rename(out / "raw")
     prepare("mimic-cxr", raw=out / "raw", out=out / "mimic-cxr", size=SIZE)
     prepare("synthetic", n=LABELLED, seed=1, out=out / "labelled", size=SIZE)
     log.info("2/5  pre-training")
@@ -78,15 +80,9 @@ def _measure(
     )
 
 
-def _clear(out: Path) -> None:
-    """Remove what a demo made, and nothing else."""
-    if out.is_dir() and any(out.iterdir()):
-        if not (out / MARK).is_file():
-            raise UserError(f"{out} holds files that no demo made: choose another --out")
-        for path in (out / name for name in MADE):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+def _claim(out: Path) -> None:
+    """Mark the folder as that of a demo; UserError where it holds other things."""
+    if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
+        raise UserError(f"{out} holds files that no demo made: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).touch()

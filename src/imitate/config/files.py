@@ -55,7 +55,7 @@ def parse_yaml(text: str, *, where: str) -> Any:
 
 
 def line_of(path: Path, location: tuple[int | str, ...]) -> str:
-    """Where in a YAML file a key stands; "" where the file has no such key."""
+    """Where in a YAML file a key stands, or the last of the keys above it; "" where the file has none of them."""
     node: yaml.Node | None = yaml.compose(path.read_text(encoding="utf-8-sig"), _Bounded)
     line = ""
     for part in location:
@@ -68,7 +68,10 @@ def line_of(path: Path, location: tuple[int | str, ...]) -> str:
 
 
 class _Bounded(yaml.SafeLoader):
-    """Safe, not recursive, and with its aliases written out no larger than ``VALUES``: ten lines can name gigabytes."""
+    """Safe, not recursive, no key twice, and with its aliases written out no larger than ``VALUES``.
+
+    Ten lines can name gigabytes; of a key that stands twice, YAML would keep the last value only.
+    """
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -86,4 +89,18 @@ class _Bounded(yaml.SafeLoader):
             raise yaml.YAMLError("an alias within what it stands for")
         if self._weights[node] > VALUES:
             raise yaml.YAMLError(f"more than {VALUES} values")
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in lines:
+                raise yaml.YAMLError(
+                    f"the key {key.value!r} stands twice, on lines {lines[key.value]} and {line}: keep one"
+                )
+            lines[key.value] = line
         return node

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +21,7 @@ from imitate.statistics import resampling
 from imitate.tasks import check_data, check_encoder
 from imitate.tasks.base import Budget, Estimate, Predictions, Results, Task
 from imitate.tasks.evaluation import planned
-from imitate.tasks.results import check_out, write_results
+from imitate.tasks.results import check_out, commit, write_results
 
 log = logging.getLogger(__name__)
 VERSIONS = ("imitate-cxr", "torch", "timm", "numpy", "scikit-learn")
@@ -99,7 +100,7 @@ def _measured(
     per_seed = [task.measure(run) for run in runs]
     results = Results(
         task=task.name,
-        model=row.name or " + ".join(encoders),
+        model=row.name or called(row.models, names),
         data=_provenance(data, runs[0], split=getattr(task, "split", "test")),
         mode=budget.mode,
         fraction=budget.fraction,
@@ -109,9 +110,22 @@ def _measured(
         per_seed=[{key: value for key, value in each.items() if not math.isnan(value)} for each in per_seed],
         encoders=encoders,
         versions={package: version(package) for package in VERSIONS},
+        commit=commit(),
         seconds=round(time.perf_counter() - started, 1),
     )
     return results, runs
+
+
+def called(models: Sequence[str], encoders: Sequence[str]) -> str:
+    """What tables call a row. Runs in numbered folders, such as runs/ours/0, have the name of the folder above."""
+    names = []
+    for model, encoder in zip(models, encoders, strict=True):
+        parts = [part for part in Path(model).resolve().parts if part not in ("model", "best")]
+        numbered = Path(model).is_dir() and parts[-1].isdecimal()
+        names.append("/".join(parts[-2:]) if numbered else parts[-1] if Path(model).is_dir() else encoder)
+    distinct = list(dict.fromkeys(names))
+    above = {name.rpartition("/")[0] for name in distinct}
+    return above.pop() if len(distinct) > 1 and len(above) == 1 and "" not in above else " + ".join(distinct)
 
 
 def estimates(
@@ -123,9 +137,11 @@ def estimates(
     chance, shuffled = task.chance(runs[0]), [task.shuffled(run) for run in runs]
     found = {}
     for name in per_seed[0]:
-        low, high = resampling.interval(drawn[name]) or (None, None)
+        value = float(np.mean([figures[name] for figures in per_seed]))
+        biased = name.partition("/")[0] in task.biased
+        low, high = resampling.interval(drawn[name], estimate=value if biased else None) or (None, None)
         found[name] = Estimate(
-            value=_defined(np.mean([figures[name] for figures in per_seed])),
+            value=_defined(value),
             low=low,
             high=high,
             chance=_defined(chance.get(name, math.nan)),

@@ -27,6 +27,7 @@ from imitate.training.objectives import find_objective
 from imitate.training.run_folder import claimed, room, settle
 
 log = logging.getLogger(__name__)
+VALIDATION = Retrieval(split="val")
 
 
 def run(
@@ -157,7 +158,7 @@ def _validation(data: Corpus, texts: TextCache | None, device: str) -> Validate 
     """Retrieval on the validation split, together and of each folder, where there are reports to find."""
     if texts is None:
         return None
-    task = Retrieval()
+    task = VALIDATION
     measured = {"": data} if _distinct_reports(data) > 1 else {}
     if not measured:
         log.warning("no validation split with reports: the run is not validated")
@@ -176,5 +177,5 @@ def _validation(data: Corpus, texts: TextCache | None, device: str) -> Validate 
 
 
 def _distinct_reports(data: Corpus) -> int:
-    rows = np.flatnonzero(data.table["split"].to_numpy() == Retrieval().split)
+    rows = np.flatnonzero(data.table["split"].to_numpy() == VALIDATION.split)
     return data.text(REPORT, rows).nunique()
