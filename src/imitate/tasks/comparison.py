@@ -1,6 +1,7 @@
 """Paired tests between results on the same test images."""
 
 import math
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -8,14 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 from pydantic import ConfigDict
-from rich.console import Console
-from rich.table import Table
 
 from imitate.config import Config, validate
 from imitate.errors import UserError
 from imitate.statistics import resampling
 from imitate.tasks import find_task
 from imitate.tasks.base import Predictions, Results, Task
+from imitate.tasks.printing import aligned
 from imitate.tasks.results import check_out, read_predictions, read_results, write_text
 
 
@@ -165,13 +165,10 @@ def _delong(a: Measured, b: Measured, name: str) -> float | None:
 
 
 def _show(found: list[Difference], *, split: str) -> None:
-    table = Table(title=f"minus {found[0].a}, on the same images, split {split}")
-    for column in ("results", "figure", "difference", "95% interval", "p", "p (Holm)", "p (DeLong)"):
-        table.add_column(column, justify="left" if column in {"results", "figure"} else "right")
+    rows = [("minus " + found[0].a, "metric", "difference", "95% interval", "p", "p (Holm)", "p (DeLong)")]
     for each in found:
         between = "" if each.low is None or each.high is None else f"{each.low:+.4f} to {each.high:+.4f}"
         delong = "" if each.p_delong is None else f"{each.p_delong:.2g}"
-        table.add_row(
-            each.b, each.metric, f"{each.difference:+.4f}", between, f"{each.p:.2g}", f"{each.p_holm:.2g}", delong
-        )
-    Console().print(table)
+        chances = (f"{each.p:.2g}", f"{each.p_holm:.2g}", delong)
+        rows.append((each.b, each.metric, f"{each.difference:+.4f}", between, *chances))
+    sys.stdout.write(f"on the same images, split {split}\n{aligned(rows)}\n")

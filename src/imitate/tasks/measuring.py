@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
@@ -185,18 +183,3 @@ def _provenance(data: Corpus, predictions: Predictions, *, split: str) -> dict[s
         "images": len(predictions["image_id"]),
         "patients": len(np.unique(predictions["patient"])),
     }
-
-
-def _show(results: Results) -> None:
-    where = results.data
-    table = Table(
-        title=f"{results.task}: {results.model} on {where['name']}/{where['split']}, "
-        f"{where['images']} images of {where['patients']} patients, {len(results.seeds)} seed(s)"
-    )
-    for column in ("figure", "value", "95% interval", "chance", "shuffled", "note"):
-        table.add_column(column, overflow="fold", justify="left" if column in {"figure", "note"} else "right")
-    for name, each in results.metrics.items():
-        between = "" if each.low is None or each.high is None else f"{each.low:.4f} - {each.high:.4f}"
-        levels = ("" if level is None else f"{level:.4f}" for level in (each.chance, each.shuffled))
-        table.add_row(name, "undefined" if each.value is None else f"{each.value:.4f}", between, *levels, each.note)
-    Console().print(table)
