@@ -12,7 +12,7 @@ def steps(monkeypatch):
     for step in ("prepare", "pretrain", "evaluate", "report"):
         monkeypatch.setattr(module, step, lambda *_, step=step, **__: asked.append(step))
 
-    def synthesize(source: str, *, out, n: int) -> None:
+    def synthesize(source: str, *, out, **_) -> None:
         asked.append("synthesize")
         out.mkdir()
         (out / "table.csv").write_text("x")
@@ -44,8 +44,8 @@ def test_a_second_demo_continues_and_deletes_nothing(tmp_path, steps):
 def test_an_archive_that_was_interrupted_is_made_again(tmp_path, steps, monkeypatch):
     whole = module.synthesize
 
-    def broken(source: str, *, out, n: int) -> None:
-        whole(source, out=out, n=n)
+    def broken(source: str, *, out, **options) -> None:
+        whole(source, out=out, **options)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "synthesize", broken)
