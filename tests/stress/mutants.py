@@ -23,8 +23,9 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 LOSSES = ["losses/baselines", "losses/contrastive", "losses/detection", "losses/segmentation"]
-DATA = ["data/annotations", "data/dicom", "data/pixels", "data/reports"]
-TARGETS = [*LOSSES, *DATA, "statistics/metrics", "statistics/resampling"]
+DATA = ["annotations", "dicom", "pixels", "display", "streams", "reports", "sections"]
+TARGETS = [*LOSSES, *(f"data/{name}" for name in DATA), "statistics/metrics", "statistics/resampling"]
+TESTED_WITH = {"data/display": ["data/dicom", "data/pixels"], "data/streams": ["data/dicom", "data/pixels"]}
 SECONDS = 300  # after which a mutant counts as noticed: it hangs
 SHAPES = {"Float", "Bool", "Shaped", "Num", "UInt8", "Literal"}
 SWAPS: dict[type, type] = {
@@ -132,10 +133,11 @@ def _test(target: str, tree: ast.Module | None) -> int:
 
 def tests_of(target: str) -> list[str]:
     """``tests/data/test_pixels.py`` and ``tests/data/test_pixels_*.py`` of ``data/pixels``."""
-    folder, name = ROOT / "tests" / Path(target).parent, Path(target).name
-    return [
-        str(path) for path in (folder / f"test_{name}.py", *sorted(folder.glob(f"test_{name}_*.py"))) if path.exists()
-    ]
+    found = []
+    for each in TESTED_WITH.get(target, [target]):
+        folder, name = ROOT / "tests" / Path(each).parent, Path(each).name
+        found += [folder / f"test_{name}.py", *sorted(folder.glob(f"test_{name}_*.py"))]
+    return [str(path) for path in found if path.exists()]
 
 
 def _install(target: str, tree: ast.Module) -> None:
