@@ -1,11 +1,14 @@
 """The template: every text escaped, every tag closed, nothing asked from outside."""
 
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image, ImageColor
 
 from imitate.report.examples import Example
+from imitate.report.figures import COLOURS
 from imitate.report.page import Cell, Details, Figure, Heading, Line, Table, render, texts
 
 EVIL = """<script>alert("x")</script>&amp;'"""
@@ -102,3 +105,10 @@ def test_the_page_forbids_every_request() -> None:
 def test_what_is_missing_is_an_error() -> None:
     with pytest.raises(Exception, match="'overview' is undefined"):
         render(title="", written="", sections=[])
+
+
+@pytest.mark.parametrize("name", ["light", "dark"])
+def test_pictures_of_the_documentation_keep_the_colours_of_methods(name: str) -> None:
+    with Image.open(Path(__file__).parents[2] / "docs" / "images" / f"report-{name}.png") as picture:
+        shown = {colour for _, colour in picture.convert("RGB").getcolors(2**24) or ()}
+    assert {ImageColor.getrgb(colour) for colour in COLOURS[:3]} <= shown

@@ -27,6 +27,13 @@ def test_an_address_takes_half_of_the_places():
             assert places.free == 0
     with places.taken("a", 4):
         assert places.free == 4
+    with places.taken("a", 0) as take:
+        take(3)
+        take(1)
+        assert places.free == 4
+        with pytest.raises(Full):
+            take(1)
+    assert places.free == 8 and not places._taken
 
 
 def test_one_job_at_a_time_while_the_loop_goes_on():

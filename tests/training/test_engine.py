@@ -38,6 +38,11 @@ def test_an_allocation_without_srun_names_srun(asked):
     assert asked(ALLOCATION, devices=1) == (1, 1)
 
 
+def test_tasks_without_a_number_for_each_machine_are_refused_in_one_line(asked):
+    with pytest.raises(UserError, match="SLURM started 6 tasks, of a job without --ntasks-per-node"):
+        asked({key: value for key, value in SRUN.items() if key != "SLURM_NTASKS_PER_NODE"})
+
+
 def test_without_a_launcher_the_recipe_decides(asked):
     assert asked({}) == ("auto", 1) and asked({}, devices=4, nodes=2) == (4, 2)
     assert asked({"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train.sh"}) == ("auto", 1)

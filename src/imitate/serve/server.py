@@ -2,7 +2,6 @@
 
 import json
 import logging
-from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -125,9 +124,9 @@ async def about(service: TheService) -> About:
 async def upload(request: Request, service: TheService, run: TheRun) -> Uploaded:
     """The bytes of one DICOM, PNG or JPEG file; they decide what it is. Kept in memory only."""
     address, content = _address(request), bytearray()
-    with ExitStack() as held_bytes:
+    with request.app.state.uploads.taken(address, 0) as take:
         async for part in request.stream():
-            held_bytes.enter_context(request.app.state.uploads.taken(address, len(part)))
+            take(len(part))
             content += part
         held, _ = await run(lambda: service.read(bytes(content)))
     return Uploaded(id=service.keep(held, address), width=held.width, height=held.height)

@@ -23,16 +23,24 @@ class Places:
         self._taken = Counter[str]()
 
     @contextmanager
-    def taken(self, address: str, number: int = 1) -> Iterator[None]:
-        if number > self.free or self._taken[address] + number > self._of_address:
-            raise Full
-        self.free -= number
-        self._taken[address] += number
+    def taken(self, address: str, number: int = 1) -> Iterator[Callable[[int], None]]:
+        """So many, given back in the end; what is yielded takes more of them."""
+        held = 0
+
+        def take(more: int) -> None:
+            nonlocal held
+            if more > self.free or self._taken[address] + more > self._of_address:
+                raise Full
+            self.free -= more
+            self._taken[address] += more
+            held += more
+
         try:
-            yield
+            take(number)
+            yield take
         finally:
-            self.free += number
-            self._taken[address] -= number
+            self.free += held
+            self._taken[address] -= held
             if not self._taken[address]:
                 del self._taken[address]
 

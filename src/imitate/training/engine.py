@@ -57,8 +57,9 @@ def _launched() -> tuple[int, int] | None:
         return None
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) < tasks:
         return 1, 1
-    nodes = int(os.environ.get("SLURM_NNODES", 1))
-    return int(os.environ.get("SLURM_NTASKS_PER_NODE", tasks // nodes)), nodes
+    if "SLURM_NTASKS_PER_NODE" not in os.environ:
+        raise UserError(f"SLURM started {tasks} tasks, of a job without --ntasks-per-node: give it, as Fabric needs it")
+    return int(os.environ["SLURM_NTASKS_PER_NODE"]), int(os.environ.get("SLURM_NNODES", 1))
 
 
 @contextmanager
