@@ -41,6 +41,7 @@ def differences(folder: Path, seed: int) -> list[Row]:
 
 def main() -> None:
     parser = options(__doc__)
+    parser.add_argument("--threads", type=int, help="compute threads")
     parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="folder for the demos")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -48,7 +49,7 @@ def main() -> None:
     for seed in range(1 if arguments.quick else SEEDS):
         folder = arguments.work / str(seed)
         if not (folder / "report.html").is_file():
-            demo(out=folder, seed=seed)
+            demo(out=folder, seed=seed, threads=arguments.threads)
         rows += differences(folder, seed)
     finish(arguments, "demo", {"differences": rows})
 

@@ -1,5 +1,6 @@
 """How the words of tables, headers and ids are compared, and what stands for nothing."""
 
+import os
 import re
 import unicodedata
 from functools import lru_cache
@@ -39,6 +40,16 @@ def plain_number(name: str) -> str:
     """7 for 007 and for 7.0, which spreadsheets and databases make of an id; other ids as they are."""
     number = _NUMBER.fullmatch(name)
     return number[1] if number else name
+
+
+def shown(name: str) -> str:
+    r"""A file's name as text: bytes that are not UTF-8 as ``\xf6``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def cell(text: str) -> str:
+    """For a CSV file: a text that a spreadsheet would compute as a formula begins with an apostrophe."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 @lru_cache(2**14)

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from imitate.data.words import cell
 from imitate.doctor.checks import Check, State
 from imitate.doctor.installation import examine_installation
 from imitate.doctor.prepared import examine_prepared, excluded
 from imitate.doctor.raw import examine_raw, recognise
 from imitate.doctor.run import examine_model, examine_run
 from imitate.errors import UserError
-from imitate.names import cell
 
 COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "broken": "bold red"}
 PREPARED = ("index.json", "manifest.parquet", "meta.json", "images.npy", "progress.jsonl")

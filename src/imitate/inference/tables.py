@@ -15,11 +15,12 @@ from PIL import Image
 from imitate.data.corpus import Corpus
 from imitate.data.files import files_below
 from imitate.data.pixels import read_gray
+from imitate.data.words import cell, shown
 from imitate.errors import UserError
 from imitate.inference.predictor import Predictor, load
 from imitate.inference.prompts import parse_prompts
 from imitate.inference.radiograph import Radiograph
-from imitate.names import Branch, cell, shown
+from imitate.names import Branch
 
 log = logging.getLogger(__name__)
 Action = Literal["classify", "retrieve", "heatmap", "embed"]

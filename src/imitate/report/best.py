@@ -4,15 +4,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from imitate.config import validate
 from imitate.errors import UserError
 from imitate.report.groups import Entry, Group
-from imitate.statistics import resampling
 from imitate.tasks.base import Estimate, Predictions
-from imitate.tasks.comparison import resampled
+from imitate.tasks.comparison import p_above, resampled, task_of
 
 LEVEL = 0.05
-Drawn = Mapping[str, resampling.Distribution]
+Drawn = Mapping[str, np.ndarray]  # a metric's bootstrap samples
 
 
 def with_best(group: Group, *, resamples: int = 1000) -> Group:
@@ -38,7 +36,7 @@ def _drawn(group: Group, entries: Mapping[str, Entry], resamples: int) -> dict[s
     found: dict[str, Drawn] = {}
     for name, (path, results) in entries.items():
         try:
-            task = validate(group.kind, results.settings, where=f"settings in {path}")
+            task = task_of(results, path)
         except UserError:  # of another version
             return {}
         found[name] = resampled(task, runs[name], like=like, resamples=resamples)
@@ -54,8 +52,8 @@ def _best(group: Group, metric: str, fraction: float, drawn: Mapping[str, Drawn]
     first, *others = sorted(values, key=lambda name: -sign * values[name])
     if not _above_chance(estimates[first], sign):
         return None
-    tests = [resampling.bootstrap_p(drawn[first][metric] - drawn[name][metric]) for name in others]
-    return first if all(p < LEVEL for p in resampling.holm(tests)) else None
+    tests = p_above(drawn[first][metric], [drawn[name][metric] for name in others])
+    return first if all(p < LEVEL for p in tests) else None
 
 
 def _above_chance(estimate: Estimate, sign: int) -> bool:

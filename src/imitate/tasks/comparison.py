@@ -102,10 +102,19 @@ def resampled(
     return resampling.bootstrap(each, like["patient"], resamples=resamples)
 
 
+def p_above(first: resampling.Distribution, others: Sequence[resampling.Distribution]) -> list[float]:
+    """Of paired bootstrap tests of one method against each other one, corrected by Holm over them."""
+    return resampling.holm([resampling.bootstrap_p(first - other) for other in others])
+
+
+def task_of(results: Results, path: Path) -> Task:
+    """With the settings of the results; UserError where this version does not know them."""
+    return validate(find_task(results.task), results.settings, where=f"settings in {path}")
+
+
 def _read(path: Path) -> Measured:
     results = read_results(path)
-    task = validate(find_task(results.task), results.settings, where=f"settings in {path}")
-    return Measured(results.model, path, results, task, read_predictions(results, path))
+    return Measured(results.model, path, results, task_of(results, path), read_predictions(results, path))
 
 
 def _told_apart(all_measured: list[Measured]) -> list[Measured]:
