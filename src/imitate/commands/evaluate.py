@@ -55,13 +55,12 @@ def evaluate(
 
         import imitate
 
-        results = imitate.evaluate("retrieval", model="runs/first", data="data/first", out="r.json", split="test")
-        results.metrics["recall/image_to_text@1"].value
+        results = imitate.evaluate("retrieval", model="runs/first", data="data/first", out="retrieval.json")
+        results.metrics["mean-recall"].value
 
     Args:
         task: What to measure.
-        model: A run folder, a weights file, random, imagenet, timm:NAME or hf-hub:OWNER/NAME@REVISION. Several runs of
-            one recipe make one row.
+        model: Run folders of one recipe, a weights file, random, imagenet, timm:NAME or hf-hub:OWNER/NAME@REVISION.
         data: The prepared folder.
         out: Results file to write, .json; the predictions go beside it, .npz.
         recipe: A row of a published table, recipes/downstream/*.yaml, in place of the task; other flags change it.
