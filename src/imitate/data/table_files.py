@@ -206,7 +206,7 @@ def _check_workbook(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise UserError(f"{path} is not a readable workbook ({error}): copy or save it again") from error
     if "xl/workbook.xml" not in {member.filename for member in members}:
         raise UserError(f"{path} is a zip archive, not a table: unpack it")
