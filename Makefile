@@ -1,6 +1,7 @@
 # `make demo` and `make test` do all the set-up; nothing needs to be installed before but Python 3.11 or later.
 PYTHON ?= python3
 BIN := .venv/bin
+unexport PYTHONDONTWRITEBYTECODE  # where it is set, every process compiles torch anew
 
 .PHONY: demo test stress lint format docs bench results clean
 
@@ -17,7 +18,7 @@ test: .venv/ready lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 stress: .venv/ready
-	IMITATE_FIGURES=docs/results/reliability $(BIN)/python -m pytest -m stress tests/stress
+	IMITATE_FIGURES=docs/results/reliability $(BIN)/python -m pytest -m stress tests/stress tests/golden
 	$(BIN)/python tests/stress/mutants.py --out docs/results/reliability/mutants.json
 	$(BIN)/python benchmarks/soak.py --clients 8 --seconds 300 --out docs/results/reliability/soak_viewer.json
 	$(BIN)/python tests/stress/summary.py
@@ -27,6 +28,7 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/wrap.py --check
 	$(BIN)/uv pip check --quiet --python $(BIN)/python
 
 format: .venv/ready
@@ -38,7 +40,7 @@ docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 bench: .venv/ready
-	for name in start step data retrieval scaling growth quickstart pages; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in start opening step data bulk retrieval scaling growth quickstart pages; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 results: .venv/ready
 	$(BIN)/python experiments/results.py

@@ -18,8 +18,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
@@ -97,6 +95,8 @@ def bfloat16_unit() -> str:
 
 
 def machine() -> Row:
+    import torch  # here, so that what is measured of a child does not start from the memory of a large parent
+
     cpu = Path("/proc/cpuinfo")
     names = [line.partition(":")[2].strip() for line in cpu.read_text().splitlines() if line.startswith("model name")]
     row: Row = {"cpu": names[0] if names else platform.machine(), "cores": cores(), "bf16 unit": bfloat16_unit()}

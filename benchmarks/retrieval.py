@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from imitate.inference.nearest import Engine, nearest
+from imitate.inference.nearest import nearest
+from imitate.names import Search
 from imitate.statistics import metrics, resampling
 from imitate.tasks.classification import LinearClassification
 from imitate.tasks.logistic import logistic_path, standardise
@@ -56,7 +57,7 @@ def ranking(*, texts: int, queries: int, width: int = 512) -> Row:
     return row | {"queries/s": queries / seconds, "GB above the vectors": resident() - before}
 
 
-def searching(*, texts: int, queries: int, engine: Engine, width: int = 512) -> Row:
+def searching(*, texts: int, queries: int, engine: Search, width: int = 512) -> Row:
     """The five nearest texts, by products or by FAISS's flat index, which is exact too."""
     generator = torch.Generator().manual_seed(0)
     gallery = normalize(torch.randn(texts, width, generator=generator))
@@ -89,7 +90,7 @@ def main() -> None:
     parts: dict[str, Callable[[], Any]] = {}
     parts["probe"] = partial(probe, images=2_000 if quick else 186_000, width=64 if quick else 2_048)
     parts |= {f"rank {n}": partial(ranking, texts=n, queries=queries) for n in sizes}
-    engines: list[Engine] = ["exact", *(("faiss",) if importlib.util.find_spec("faiss") else ())]
+    engines: list[Search] = ["exact", *(("faiss",) if importlib.util.find_spec("faiss") else ())]
     parts |= {
         f"{engine} {n}": partial(searching, texts=n, queries=queries, engine=engine)
         for engine in engines

@@ -1,12 +1,10 @@
 """What it costs to start: processor seconds and peak memory of every ``--help``, and of what precedes decoding.
 
-    python benchmarks/start.py [--out FILE.json]
+    python benchmarks/start.py
 
-The smallest of three runs each, of a process of its own; on an idle machine, after one run that compiles the modules.
+The smallest of four runs each, of a process of its own; on an idle machine.
 """
 
-import argparse
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from imitate.cli import COMMANDS
+from measuring import Row, finish, options
 
 MORE = (
     ("prepare", "mimic-cxr"),
@@ -22,7 +21,7 @@ MORE = (
     ("pretrain", "recipes/tiny.yaml"),
     ("evaluate", "retrieval"),
 )
-RECORDS = 3000
+HELP = "< 0.5 CPU s, < 150 MB"
 DECODING = """
 import sys
 from pathlib import Path
@@ -46,47 +45,42 @@ for _ in source.records(source.Options(raw=Path(sys.argv[1]))):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path)
-    out = parser.parse_args().out
-    found = {}
-    for words in [(), *((name,) for name in COMMANDS), *MORE]:
+    arguments = options(__doc__).parse_args()
+    commands = [(), *((name,) for name in COMMANDS), *MORE]
+    helps = []
+    for words in commands[:2] if arguments.quick else commands:
         line = " ".join(("imitate", *words, "--help"))
-        found[line] = cost([sys.executable, "-m", "imitate", *words, "--help"])
-        print(f"{found[line]['cpu_s']:6.2f} s  {found[line]['peak_mb']:6.0f} MB  {line}", flush=True)
-    found |= decoding()
-    if out is not None:
-        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        helps.append({"command": line, **cost([sys.executable, "-m", "imitate", *words, "--help"]), "target": HELP})
+    finish(arguments, "start", {"help": helps, "decoding": decoding(20 if arguments.quick else 3000)})
 
 
-def decoding() -> dict[str, dict[str, float]]:
+def decoding(records: int) -> list[Row]:
     """Of ``imitate prepare open-i`` up to its first image, and of reading the tables and reports alone."""
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw"
-        making = [sys.executable, "-m", "imitate", "synthesize", "open-i", "--out", str(raw), "--n", str(RECORDS)]
+        making = [sys.executable, "-m", "imitate", "synthesize", "open-i", "--out", str(raw), "--n", str(records)]
         subprocess.run(making, check=True, stderr=subprocess.DEVNULL)
         for number, (name, code) in enumerate((("until decoding", DECODING), ("tables and reports", TABLES))):
-            runs = [
-                cost([sys.executable, "-c", code, str(raw), f"{folder}/{number}-{run}"], runs=1) for run in range(3)
-            ]
-            found[name] = min(runs, key=lambda each: each["cpu_s"])
-            print(f"{found[name]['cpu_s']:6.2f} s  {found[name]['peak_mb']:6.0f} MB  {name}", flush=True)
-    print(f"{found['until decoding']['cpu_s'] - found['tables and reports']['cpu_s']:6.2f} s  apart from the tables")
-    return found
+            runs = [cost([sys.executable, "-c", code, str(raw), f"{folder}/{number}-{run}"], 1) for run in range(4)]
+            found[name] = min(runs, key=lambda each: each["CPU s"])
+    rows = [{"open-i, up to": name, "records": records, **each, "target": ""} for name, each in found.items()]
+    apart = found["until decoding"]["CPU s"] - found["tables and reports"]["CPU s"]
+    return [*rows, {**rows[0], "open-i, up to": "the difference", "CPU s": apart, "target": "< 1 CPU s"}]
 
 
-def cost(command: list[str], *, runs: int = 3) -> dict[str, float]:
-    """Of the cheapest of several runs."""
+def cost(command: list[str], runs: int = 4) -> dict[str, float]:
+    """Of the cheapest of several runs, of which the first may compile the modules."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     found = []
     for _ in range(runs):
         with Path(os.devnull).open("w") as nowhere:
-            process = subprocess.Popen(command, stdout=nowhere, stderr=nowhere)
+            process = subprocess.Popen(command, stdout=nowhere, stderr=nowhere, env=environment)
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
         assert process.returncode == 0, command
-        found.append({"cpu_s": round(used.ru_utime + used.ru_stime, 3), "peak_mb": round(used.ru_maxrss / 1024, 1)})
-    return min(found, key=lambda each: each["cpu_s"])
+        found.append({"CPU s": used.ru_utime + used.ru_stime, "MB at most": used.ru_maxrss / 1024})
+    return min(found, key=lambda each: each["CPU s"])
 
 
 if __name__ == "__main__":

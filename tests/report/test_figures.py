@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imitate.report import figures
+from imitate.report import canvas, figures
 from imitate.report.figures import Point, Scored
 
 NAMES = ["IMITATE", "$x_^ & <b>", "_hidden"]
@@ -92,7 +92,7 @@ def test_east_asian_names_are_drawn_without_a_warning_and_change_nothing_else() 
     svg = decoded(uri, "image/svg+xml").decode()
     assert name in texts(uri)
     fonts = {text: family for family, text in re.findall(r"<text [^>]*font-family: ([^;]*)[^>]*>([^<]*)<", svg)}
-    assert all(font in fonts[name] for font in figures._installed()) and "CJK" not in fonts["IMITATE"]
+    assert all(font in fonts[name] for font in canvas._installed()) and "CJK" not in fonts["IMITATE"]
 
 
 def test_methods_stay_apart_beyond_the_palette() -> None:

@@ -11,7 +11,8 @@ from imitate.errors import UserError
 from imitate.inference.encoder import Encoder
 from imitate.models.image import ImageEncoder
 from imitate.tasks.base import Budget
-from imitate.tasks.dense import Dense, identity, pyramid, whole_images
+from imitate.tasks.dense import identity, pyramid, whole_images
+from imitate.tasks.options import Dense
 
 CONFIG = ImitateConfig(backbone="resnet10t", prepared_size=80, image_size=64)
 

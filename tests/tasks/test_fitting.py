@@ -12,7 +12,6 @@ from imitate.errors import UserError
 from imitate.tasks.base import Budget
 from imitate.tasks.fitting import (
     Fit,
-    Fitting,
     batches,
     fit,
     frozen,
@@ -22,6 +21,7 @@ from imitate.tasks.fitting import (
     seeded,
     training_rows,
 )
+from imitate.tasks.options import Fitting
 
 INPUTS = torch.randn(100, 5, generator=torch.Generator().manual_seed(0))
 OUTPUTS = INPUTS.sum(1, keepdim=True)

@@ -21,12 +21,12 @@ def choices() -> list[str]:
 def options(words: list[str]) -> "type[Config] | None":
     """The settings of the task that is named first, or that of the recipe."""
     from imitate.config import find_recipe, read_yaml
-    from imitate.tasks import find_task
+    from imitate.tasks import task_options
 
     task, recipe = words[0] if words else "", flag(words, "--recipe")
     if recipe and find_recipe(Path(recipe)).is_file():
         task = read_yaml(find_recipe(Path(recipe)), holds="a task and its settings").get("task", task)
-    return find_task(task) if task in choices() else None
+    return task_options(task) if task in choices() else None
 
 
 def evaluate(

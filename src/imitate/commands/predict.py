@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from imitate.commands import engine
 from imitate.errors import UserError
 from imitate.names import AnyPath, Branch, Names, Paths, several
 
@@ -29,9 +30,8 @@ def predict(
 ) -> None:
     """Classify images, find their nearest reports or images of a text, show where a similarity comes from, embed.
 
-    An image that cannot be used is excluded with a warning. Where --out is a folder, classify and embed write Parquet
-    files of 1,024 images each, in which such an image has a row with the reason; the same command again continues after
-    an interruption. Research software, not a medical device.
+    An unusable image is excluded with a warning. Where --out is a folder, classify and embed write Parquet files of
+    1,024 images each, in which it has a row with the reason; the same command again continues. Not a medical device.
 
     Args:
         action: What to do.
@@ -44,35 +44,29 @@ def predict(
         k: retrieve: How many to find for each query.
         branch: Compare with what reports describe (findings), conclude (impression), or both.
         temperature: classify: Of the softmax over positive and negative prompts; by default the model's own.
-        out: .csv or .json; heatmap: .png, .npy, or a folder for several; embed: .npy, .npz, .csv; classify, embed: a
-            folder for any number of images. - is standard output.
+        out: .csv or .json; heatmap: .png, .npy or a folder; embed: .npy, .npz, .csv; classify, embed: a folder; or -.
         device: cpu, cuda, ...; auto takes a GPU if there is one.
         revision: Of a hub id.
         workers: Processes that decode, where --out is a folder; by default one a core, fewer for a few images.
-        part: i/n writes every n-th file of the folder --out only, from the i-th on, as one of n jobs that share it.
+        part: i/n writes every n-th file of a folder --out only, from the i-th on, as one of n jobs that share it.
         cluster: Address of a Dask scheduler, whose workers decode and compute; --out is a folder.
     """
     files = tuple(map(Path, several(images)))
-    plain = (workers, part, cluster) == (None, "1/1", None)
-    if _in_parts(action, files, data, str(out), plain=plain):
-        from imitate.commands.prepare import parse_part
-        from imitate.data.writer import Engine
+    if _in_parts(action, files, data, str(out), plain=(workers, part, cluster) == (None, "1/1", None)):
         from imitate.inference.bulk import Question, predict_in_parts
         from imitate.inference.prompts import parse_prompts
 
         assert action in ("classify", "embed")
         if several(text) or len(files) > 1 or (files and data is not None):
             raise UserError(f"--out {out} is a folder: {action} then wants one folder as --images, or --data, alone")
-        engine = Engine(workers, parse_part(part), cluster)
-        wordings = parse_prompts(several(prompts))
-        question = Question(action, model, branch, wordings, temperature, device, revision)
+        question = Question(action, model, branch, parse_prompts(several(prompts)), temperature, device, revision)
         source = {"images": files[0]} if files else {"data": Path(data or "")}
-        predict_in_parts(question, Path(out), engine=engine, **source)
+        predict_in_parts(question, Path(out), engine=engine(workers, part, cluster), **source)
         return
     from imitate.inference.tables import Request, respond
 
-    folder = None if index is None else Path(index)
-    request = Request(files, several(text), several(prompts), folder, k, branch, temperature, str(out))
+    searched = Path(index) if index else None
+    request = Request(files, several(text), several(prompts), searched, k, branch, temperature, str(out))
     respond(action, request, model=model, device=device, revision=revision)
 
 

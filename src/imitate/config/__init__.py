@@ -1,38 +1,40 @@
 """Every setting of a run, as frozen models that reject unknown keys; ``load_config`` reads them from YAML."""
 
-import logging
-from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializeAsAny,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from imitate.config.files import line_of, parse_yaml, read_yaml
+from imitate.config.base import Config, validate
+from imitate.config.files import parse_yaml, read_yaml
+from imitate.config.loading import data_of, dotted, find_recipe, load_config, parse_settings, shipped
 from imitate.errors import UserError
 from imitate.names import ChannelChoice, Kernel, Precision, Resize, Texts
 
-log = logging.getLogger(__name__)
-RENAMED = {
-    ("Recipe", "views"): "augment",
-    ("ImitateConfig", "fit"): "resize",
-    ("Folder", "fit"): "resize",  # of a recipe in recipes/downstream
-    ("fit", "squash"): "stretch",
-    ("fit", "pad"): "letterbox",
-}
-"""Keys, by the model that had them, and values, by their key, of version 0.1, which are read until version 0.3."""
-
-
-class Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+__all__ = [
+    "AugmentConfig",
+    "BaselineOptions",
+    "CaptionOptions",
+    "Config",
+    "ImitateConfig",
+    "ImitateOptions",
+    "ObjectiveOptions",
+    "Preprocessing",
+    "Recipe",
+    "SimclrOptions",
+    "TrainingConfig",
+    "data_of",
+    "dotted",
+    "find_recipe",
+    "load_config",
+    "objective_options",
+    "parse_settings",
+    "parse_yaml",
+    "plugins",
+    "read_yaml",
+    "shipped",
+    "validate",
+]
 
 
 class Preprocessing(Config):
@@ -62,7 +64,7 @@ class ImitateConfig(Preprocessing):
     """The architecture; saved as ``config.json`` beside the weights."""
 
     backbone: str = "resnet50"  # any timm name, CNN or ViT
-    backbone_options: dict[str, Any] = {}  # passed on to timm.create_model
+    backbone_options: dict[str, Any] = Field({})  # passed on to timm.create_model
     projections: tuple[str, ...] | None = None  # that it learns from; None: those that each folder selects by default
     levels: tuple[int, ...] = (
         1,
@@ -238,136 +240,3 @@ def objective_options(name: str) -> type[ObjectiveOptions]:
 def plugins(group: str) -> dict[str, EntryPoint]:
     """The entry points that installed packages give in this group, by name; nothing of them is imported yet."""
     return {each.name: each for each in entry_points(group=group)}
-
-
-def data_of(recorded: dict[str, Any]) -> dict[str, Any]:
-    """What config.yaml says of the data: ``paths``, ``fingerprints`` and ``weights``; version 0.1 knew one folder."""
-    if "path" not in recorded:
-        return recorded
-    return {"paths": [recorded["path"]], "fingerprints": [recorded.get("fingerprint")], "weights": []}
-
-
-AnyConfig = TypeVar("AnyConfig", bound=Config)
-Where = Callable[[tuple[int | str, ...]], str]
-
-
-def load_config(kind: type[AnyConfig], path: Path, overrides: dict[str, Any] | None = None) -> AnyConfig:
-    """Read a YAML file into ``kind``; ``overrides`` maps dotted keys to values. Raises UserError in one line.
-
-    A path such as recipes/tiny.yaml, where there is no such file, means the one that comes with the package.
-    """
-    found = find_recipe(path)
-    if not found.is_file():
-        raise UserError(f"no recipe at {path}: give the path of a YAML file such as recipes/tiny.yaml")
-    values = {str(key): value for key, value in read_yaml(found, holds="keys and values").items()}
-    values = current(kind, values, where=str(path))
-    for key, value in (overrides or {}).items():
-        _override(kind, values, key, value)
-
-    def place(location: tuple[int | str, ...]) -> str:
-        key = ".".join(map(str, location))
-        if any(f"{each}.".startswith(f"{key}.") or key.startswith(f"{each}.") for each in overrides or {}):
-            return f"settings over {path}"
-        return f"{path}{line_of(found, location)}"
-
-    return validate(kind, values, where=place)
-
-
-def dotted(kind: type[Config], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``{"training": {"epochs": 3}}`` -> {"training.epochs": 3}: only the model's sections are taken apart."""
-    flat: dict[str, Any] = {}
-    for key, value in changes.items():
-        field = kind.model_fields.get(key)
-        section = field.annotation if field else None
-        if isinstance(section, type) and issubclass(section, Config) and isinstance(value, Mapping):
-            flat |= {f"{key}.{name}": each for name, each in dotted(section, value).items()}
-        else:
-            flat[key] = value
-    return flat
-
-
-def find_recipe(path: Path) -> Path:
-    """The file itself; where there is none, recipes/NAME.yaml means the one that comes with the package."""
-    return path if path.is_file() or path.parts[:1] != ("recipes",) else shipped(path)
-
-
-def current(kind: type[Config], values: dict[Any, Any], *, where: str) -> dict[Any, Any]:
-    """With the names of today in place of those in ``RENAMED``, each of which is logged."""
-    found = {}
-    for key, value in values.items():
-        name = RENAMED.get((kind.__name__, key), key) if isinstance(key, str) else key
-        if name != key and name not in values:
-            log.warning("%s: %s is called %s now", where, key, name)
-            key, value = name, RENAMED.get((key, value), value) if isinstance(value, str) else value
-        part = _part(kind, key)
-        found[key] = current(part, value, where=where) if part and isinstance(value, dict) else value
-    return found
-
-
-def _part(kind: type[Config], key: Any) -> type[Config] | None:
-    """The model of the settings below ``key``."""
-    annotation = kind.model_fields[key].annotation if key in kind.model_fields else None
-    models = [
-        each for each in (annotation, *get_args(annotation)) if isinstance(each, type) and issubclass(each, Config)
-    ]
-    return models[0] if models else None
-
-
-def _nested(key: str, value: Any) -> dict[str, Any]:
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    return value
-
-
-def _override(kind: type[Config], values: dict[Any, Any], key: str, value: Any) -> None:
-    """Put the value of a dotted key into ``values``."""
-    setting = current(kind, _nested(key, value), where=f"setting {key}")
-    for _ in key.split(".")[1:]:
-        ((name, setting),) = setting.items()
-        values = values.setdefault(name, {})
-        if not isinstance(values, dict):
-            raise UserError(f"setting {key}: {name} is {values!r}, which has no parts")
-    values.update(setting)
-
-
-def shipped(recipe: Path) -> Path:
-    """Where recipes/NAME.yaml of the repository lies: beside the sources, or in the installed package."""
-    beside = Path(__file__).parents[3] / recipe
-    return beside if beside.is_file() else Path(__file__).parents[1] / recipe
-
-
-def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """``("training.epochs=3",)`` -> {"training.epochs": 3}; values are YAML. UserError for what is no key=value."""
-    parsed = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise UserError(f"setting {pair!r} has no value: write it as key=value")
-        parsed[key] = parse_yaml(value, where=f"setting {pair!r}: the value")
-    return parsed
-
-
-def validate(kind: type[AnyConfig], values: dict[Any, Any], *, where: str | Where) -> AnyConfig:
-    """``kind(**values)`` with the first error in one line, after ``where`` the value comes from.
-
-    Names of an earlier version are accepted.
-    """
-    try:
-        return kind.model_validate(current(kind, values, where=where if isinstance(where, str) else where(())))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = where if isinstance(where, str) else where(first["loc"])
-        key = ".".join(str(part) for part in first["loc"]) or "(root)"
-        if first["type"] == "extra_forbidden":
-            raise UserError(f"{where}: unknown key {key!r}; known: {', '.join(_known(kind, first['loc']))}") from error
-        if first["type"] == "value_error":  # of several keys together
-            where = f"{where}: {key}" if first["loc"] else where
-            raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
-        raise UserError(f"{where}: {key} = {first['input']!r}: {first['msg']}") from error
-
-
-def _known(kind: type[Config], location: tuple[int | str, ...]) -> list[str]:
-    model: Any = kind
-    for part in location[:-1]:
-        model = model.model_fields[part].annotation
-    return sorted(model.model_fields)

@@ -3,15 +3,19 @@
 Coordinates count in pixels of ``reference_size`` (width, height), or where that is None, of the image itself.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import numpy as np
-from jaxtyping import Bool
-from PIL import Image, ImageDraw
+from imitate.data.lazy import np
 
-Mask = Bool[np.ndarray, "height width"]
+if TYPE_CHECKING:
+    from jaxtyping import Bool
+
+    Mask = Bool[np.ndarray, "height width"]
+
 Size = tuple[int, int]
 """(width, height)."""
 Kind = Literal["rectangle", "ellipse", "polygon"]
@@ -165,6 +169,8 @@ def boxes_mask(width: int, height: int, *, boxes: Sequence[Box], frame: Size | N
 
 def shapes_mask(width: int, height: int, *, shapes: Sequence[Shape]) -> Mask:
     """The union of filled shapes, outlines included."""
+    from PIL import Image, ImageDraw
+
     canvas = Image.new("1", (width, height))
     draw = ImageDraw.Draw(canvas)
     for shape in shapes:

@@ -1,13 +1,17 @@
 """Who trains and who is tested: draws by patient, and the published draws by image."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
-import numpy as np
-from jaxtyping import Bool, Int, Shaped
-
+from imitate.data.lazy import np
 from imitate.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Int, Shaped
 
 
 def draw_patients(patients: Sequence[str], *, images: int, seed: int = 0) -> Bool[np.ndarray, " images"]:

@@ -8,28 +8,13 @@ import os
 import unicodedata
 import zlib
 from collections.abc import Collection, Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from imitate.data.lazy import np, pd
 from imitate.data.records import Excluded, Record
 from imitate.data.table_files import Columns, read_file
 from imitate.data.words import folded, plain_number
 from imitate.errors import UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
-else:
-
-    class _Pandas:
-        """Imported where it is first used: the help of a command reads a source's options and must not wait for it."""
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(import_module("pandas"), name)
-
-    pd = _Pandas()
 
 MISSING = "missing file"  # the reason of a record whose image is not there
 SPLITS = {

@@ -1,21 +1,19 @@
 """The nearest vectors of a gallery of any size, a block of it at a time."""
 
-from typing import Literal
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from imitate.errors import UserError
+from imitate.names import Search
 
-Engine = Literal["exact", "faiss"]
 CELLS = 2**24  # of the matrix of products, held at once
 GALLERY = 2**16  # rows of a block
 
 
 def nearest(
-    queries: Float[Tensor, "queries width"], gallery: Float[Tensor, "rows width"], k: int, *, engine: Engine = "exact"
+    queries: Float[Tensor, "queries width"], gallery: Float[Tensor, "rows width"], k: int, *, engine: Search = "exact"
 ) -> Int[Tensor, "queries k"]:
     """Each query's ``k`` rows with the largest products, the largest first; of equal ones any order.
 

@@ -1,46 +1,24 @@
-"""Plots on white, each as a data URI: the same bytes for the same numbers on every machine."""
+"""The plots of a report, each as a data URI."""
 
-import base64
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from io import BytesIO
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import matplotlib.style
 import numpy as np
 from jaxtyping import Bool, Float, Num, UInt8
-from matplotlib import font_manager
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
 from sklearn.metrics import precision_recall_curve, roc_curve
+
+from imitate.report.canvas import GRAY, png, styled, svg
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444")  # for all kinds of vision
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
-GRAY, TRUTH, FOUND = "#777777", "#2fe07f", "#ff9d2e"
+TRUTH, FOUND = "#2fe07f", "#ff9d2e"
 LONGEST_NAME = 36
 PANEL = (3.2, 2.9)
 BINS = 10  # of a calibration curve
-EAST_ASIAN = 0x2E80  # Chinese, Japanese and Korean letters begin here; the usual fonts lack them
-EAST_ASIAN_FONTS = (
-    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Source Han Sans SC", "WenQuanYi Zen Hei"),
-    *("Microsoft YaHei", "PingFang SC", "Hiragino Sans", "Malgun Gothic"),
-)
-SETTINGS: dict[str, Any] = {
-    "font.size": 9,
-    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
-    "axes.edgecolor": GRAY,
-    "grid.color": "#e6e6e6",
-    "svg.fonttype": "none",
-    "svg.hashsalt": "imitate",
-    **dict.fromkeys(("axes.grid", "axes.axisbelow"), True),
-    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon", "text.parse_math"), False),
-}
-
-_styled = matplotlib.style.context(["default", SETTINGS])  # whatever the user's own settings are
 
 
 class Style(NamedTuple):
@@ -76,7 +54,7 @@ def styles(names: Sequence[str]) -> dict[str, Style]:
     }
 
 
-@_styled
+@styled
 def roc(runs: Runs, look: Styles) -> str:
     """One line a run."""
 
@@ -87,10 +65,10 @@ def roc(runs: Runs, look: Styles) -> str:
             axes.plot(*_thinned(100 * false, 100 * true), **_line(look[name], width))
         _square(axes, "false-positive rate, %", "sensitivity, %")
 
-    return _svg(paint, PANEL, _methods(runs, look))
+    return svg(paint, PANEL, _methods(runs, look))
 
 
-@_styled
+@styled
 def precision_recall(runs: Runs, look: Styles) -> str:
     """One line a run, in steps; dotted: the fraction of positives, which is the precision of chance."""
 
@@ -103,10 +81,10 @@ def precision_recall(runs: Runs, look: Styles) -> str:
             axes.plot(*line, drawstyle="steps-pre", **_line(look[name], width))
         _square(axes, "recall, %", "precision, %")
 
-    return _svg(paint, PANEL, _methods(runs, look))
+    return svg(paint, PANEL, _methods(runs, look))
 
 
-@_styled
+@styled
 def reliability(runs: Runs, look: Styles) -> str:
     """Scores are probabilities. Fraction of positives against mean score, in bins of as many images each."""
 
@@ -119,10 +97,10 @@ def reliability(runs: Runs, look: Styles) -> str:
             axes.plot(*zip(*points, strict=True), **_line(look[name], 1.2), marker=look[name].marker, markersize=4)
         _square(axes, "predicted probability, %", "fraction of positives, %")
 
-    return _svg(paint, PANEL, _methods(runs, look, marked=True))
+    return svg(paint, PANEL, _methods(runs, look, marked=True))
 
 
-@_styled
+@styled
 def efficiency(methods: Mapping[str, Mapping[float, Point]], look: Styles, *, metric: str, chance: float | None) -> str:
     """A metric over the fraction of training patients, with a band for its interval."""
 
@@ -140,10 +118,10 @@ def efficiency(methods: Mapping[str, Mapping[float, Point]], look: Styles, *, me
         axes.set_xticks([], minor=True)
 
     legend = [*_methods(methods, look, marked=True), *([] if chance is None else [_dotted("chance")])]
-    return _svg(paint, (3.5, 2.7), legend)
+    return svg(paint, (3.5, 2.7), legend)
 
 
-@_styled
+@styled
 def forest(lines: Lines, look: Styles, *, chance: Mapping[str, float], dotted: str = "chance", unit: str = "%") -> str:
     """A point with its interval a method, on a line a metric; a dotted tick at chance, or at what ``dotted`` says."""
     names = list(dict.fromkeys(name for line in lines.values() for name in line))
@@ -162,10 +140,10 @@ def forest(lines: Lines, look: Styles, *, chance: Mapping[str, float], dotted: s
         axes.grid(visible=False, axis="y")
 
     legend = [*_methods(names, look, marked=True), *([_dotted(dotted)] if chance else [])]
-    return _svg(paint, (5.4, 0.9 + len(lines) * max(0.26, 0.13 * len(names))), legend)
+    return svg(paint, (5.4, 0.9 + len(lines) * max(0.26, 0.13 * len(names))), legend)
 
 
-@_styled
+@styled
 def bars(
     groups: Lines, look: Styles, *, axis: str, chance: Mapping[str, float], shuffled: Mapping[str, Mapping[str, float]]
 ) -> str:
@@ -190,10 +168,10 @@ def bars(
 
     marks = [(look[name].colour, _short(name)) for name in names] + [("#bbbbbb", "chance")]
     legend = [Rectangle((0, 0), 1, 1, color=colour, label=label) for colour, label in marks]
-    return _svg(paint, (3.5, 2.6), [*legend, _dotted("shuffled", "#222222")])
+    return svg(paint, (3.5, 2.6), [*legend, _dotted("shuffled", "#222222")])
 
 
-@_styled
+@styled
 def contours(
     image: UInt8[np.ndarray, "size size"],
     truth: Bool[np.ndarray, "size size"],
@@ -208,10 +186,10 @@ def contours(
             if mask.any():
                 axes.contour(at, at, rimmed, [0.5], colors=[colour], linestyles=[dash], linewidths=1.4)
 
-    return _png(image, paint)
+    return png(image, paint)
 
 
-@_styled
+@styled
 def boxes(
     image: UInt8[np.ndarray, "size size"],
     truth: Num[np.ndarray, "objects 4"],
@@ -227,12 +205,12 @@ def boxes(
         for box, score in zip(found, scores, strict=True):
             axes.text(float(box[0]), float(box[1]) - 2, f"{score:.2f}", color=FOUND, size=8, clip_on=True)
 
-    return _png(image, paint)
+    return png(image, paint)
 
 
-@_styled
+@styled
 def radiograph(image: UInt8[np.ndarray, "size size"]) -> str:
-    return _png(image, lambda axes: None)
+    return png(image, lambda axes: None)
 
 
 def _each(runs: Runs) -> list[tuple[str, Scored, float]]:
@@ -269,39 +247,3 @@ def _dotted(label: str, colour: str = GRAY) -> Line2D:
 
 def _square(axes: Axes, x: str, y: str) -> None:
     axes.set(xlim=(-2, 102), ylim=(-2, 102), xlabel=x, ylabel=y)
-
-
-def _svg(paint: Callable[[Axes], None], size: tuple[float, float], legend: Sequence[Any]) -> str:
-    """``size`` in inches, without the legend, which goes below."""
-    figure = Figure((size[0], size[1] + 0.18 * len(legend)), layout="constrained")
-    paint(figure.subplots())
-    figure.legend(handles=legend, loc="outside lower center", fontsize=8, labelspacing=0.2, borderpad=0)
-    for text in figure.findobj(Text):
-        if any(ord(letter) >= EAST_ASIAN for letter in text.get_text()):
-            text.set_fontfamily(["DejaVu Sans", *_installed(), "sans-serif"])
-    file = BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's browser has a font, even if we have none
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return _uri("image/svg+xml", file.getvalue())
-
-
-def _installed() -> list[str]:
-    found = set(font_manager.get_font_names())
-    return [name for name in EAST_ASIAN_FONTS if name in found]
-
-
-def _png(image: np.ndarray, paint: Callable[[Axes], None]) -> str:
-    figure = Figure((3.2, 3.2), dpi=100)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-    paint(axes)
-    axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
-    axes.set_axis_off()
-    file = BytesIO()
-    figure.savefig(file, format="png", metadata={"Software": None})
-    return _uri("image/png", file.getvalue())
-
-
-def _uri(media: str, data: bytes) -> str:
-    return f"data:{media};base64,{base64.b64encode(data).decode()}"

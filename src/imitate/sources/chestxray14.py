@@ -11,13 +11,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
 
 from imitate.data.annotations import Box, box_fault
+from imitate.data.lazy import np, pd
 from imitate.data.records import Excluded, Record
 from imitate.data.splits import draw_patients, require_splits
-from imitate.data.tables import MISSING, column_values, find, pd, read_table, require_filled, require_unique
+from imitate.data.tables import MISSING, column_values, find, read_table, require_filled, require_unique
 from imitate.errors import UserError
 from imitate.names import NIH
 from imitate.sources import Options, Source

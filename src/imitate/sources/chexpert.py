@@ -21,10 +21,11 @@ from pathlib import Path
 
 from pydantic import Field
 
+from imitate.data.lazy import pd
 from imitate.data.records import Excluded, Record
 from imitate.data.reports import cell_text
 from imitate.data.splits import draw_patients, require_splits
-from imitate.data.tables import column_values, find, pd, present, read_table, require_unique
+from imitate.data.tables import column_values, find, present, read_table, require_unique
 from imitate.errors import UserError
 from imitate.names import CHEXPERT, Mode
 from imitate.sources import Options, Source, Traits

@@ -24,12 +24,12 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from pydantic import Field
 
+from imitate.data.lazy import np, pd
 from imitate.data.records import Excluded, Record
 from imitate.data.reports import Sections, decode_report, parse_sections
-from imitate.data.tables import MISSING, is_below, is_there, newest_table, numbers, pd, read_table, split_name
+from imitate.data.tables import MISSING, is_below, is_there, newest_table, numbers, read_table, split_name
 from imitate.errors import UserError
 from imitate.names import CHEXPERT, Mode
 from imitate.sources import Options, Source, Traits

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-from PIL import Image, ImageDraw
 from pydantic import Field
 
 from imitate.data.annotations import Box, Kind, Shape, box_fault
+from imitate.data.lazy import np
 from imitate.data.records import Excluded, Record
 from imitate.data.splits import published_two
 from imitate.data.tables import find, present, read_table, require_filled, require_unique
@@ -109,6 +108,8 @@ def square_box(shape: Shape) -> Box:
     extent = points.max(axis=0) + 2 * REACH - origin
     step = max(1.0, float(extent.max()) / 256)
     width, height = (int(side) for side in np.ceil(extent / step) + 1)
+    from PIL import Image, ImageDraw
+
     canvas = Image.new("1", (width, height), 1)
     ImageDraw.Draw(canvas).line([tuple(point) for point in (points - origin) / step], fill=0)
     widened = distance_transform_edt(np.array(canvas)) * step <= REACH

@@ -15,13 +15,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 from pydantic import Field
 
 from imitate.data.annotations import Box, box_fault
+from imitate.data.lazy import np, pd
 from imitate.data.records import Excluded, Record
 from imitate.data.splits import draw_patients, published_three, require_splits
-from imitate.data.tables import column_values, find, pd, present, read_table, require_filled
+from imitate.data.tables import column_values, find, present, read_table, require_filled
 from imitate.errors import UserError
 from imitate.names import Mode
 from imitate.sources import Options, Source, Traits

@@ -14,9 +14,10 @@ from pathlib import Path
 from pydantic import Field
 
 from imitate.data.annotations import RunLengths, parse_runs
+from imitate.data.lazy import pd
 from imitate.data.records import Excluded, Record
 from imitate.data.splits import published_three
-from imitate.data.tables import MISSING, find, pd, read_table, require_filled
+from imitate.data.tables import MISSING, find, read_table, require_filled
 from imitate.errors import UserError
 from imitate.names import Mode
 from imitate.sources import Options, Source, Traits

@@ -10,17 +10,20 @@ import atexit
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-import numpy as np
 from pydantic import Field
 
 from imitate.config import Config
 from imitate.data.annotations import RunLengths, encode_runs
+from imitate.data.lazy import np
 from imitate.data.records import Excluded, Record
 from imitate.errors import UserError
 from imitate.sources import Source, Traits
 from imitate.synthetic.cases import CLASSES, TRAITS, draw_case
-from imitate.synthetic.lesions import Region
+
+if TYPE_CHECKING:
+    from imitate.synthetic.lesions import Region
 
 SIZE = 256  # px
 

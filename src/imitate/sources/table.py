@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from imitate.config import Config
+from imitate.data.lazy import pd
 from imitate.data.records import Excluded, Record
 from imitate.data.reports import Sections, cell_text
 from imitate.data.sections import (
@@ -39,7 +40,6 @@ from imitate.data.tables import (
     is_there,
     label_value,
     one_spelling,
-    pd,
     read_table,
     split_name,
 )

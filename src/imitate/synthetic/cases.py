@@ -1,12 +1,14 @@
 """Cases: who is examined, what is found and where. Pixels, masks, labels and words all follow from a case."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count, islice
 from typing import Literal, NamedTuple
 from zlib import crc32
 
-import numpy as np
+from imitate.data.lazy import np
 
 Severity = Literal["mild", "moderate", "severe"]
 Prevalence = Callable[[int], Mapping[str, float]]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from imitate.data.corpus import Corpus
     from imitate.inference.encoder import Encoder
     from imitate.tasks.base import Task
+    from imitate.tasks.options import TaskOptions
 
 TASKS: dict[str, str] = {
     "linear-classification": "classification.LinearClassification",
@@ -27,6 +28,13 @@ NEEDS = frozenset({"labels", "masks", "boxes", "text"})
 
 def task_names() -> list[str]:
     return [*TASKS, *(name for name in plugins("imitate.tasks") if name not in TASKS)]
+
+
+def task_options(name: str) -> type[TaskOptions]:
+    """The settings of a task; of a built-in one without importing torch."""
+    from imitate.tasks.options import OPTIONS
+
+    return OPTIONS[name] if name in OPTIONS else find_task(name)
 
 
 def find_task(name: str) -> type[Task]:

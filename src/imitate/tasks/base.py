@@ -12,6 +12,7 @@ from imitate.config import Config
 from imitate.data.corpus import Corpus
 from imitate.inference.encoder import Encoder
 from imitate.names import Mode
+from imitate.tasks.options import TaskOptions
 
 Predictions = dict[str, np.ndarray]
 """Everything a metric needs, one row a test image (first axis): always ``image_id`` and ``patient``, e.g. ``target``
@@ -39,7 +40,7 @@ class Estimate(Config):
     note: str = ""
 
 
-class Task(Config, ABC):
+class Task(TaskOptions, ABC):
     """Fit on the training part, predict the test part, measure any subset of the predictions.
 
     The class variables are all that tables, reports and comparisons know of a task.
@@ -58,8 +59,6 @@ class Task(Config, ABC):
     baselines: ClassVar[tuple[str, ...]] = ()  # models without which its tables are not to be read
     names: ClassVar[Mapping[str, str]] = {}  # what tables call its metrics, where that is not the metric's own name
     about_chance: ClassVar[str] = ""  # what the level of chance is, for the reader of a table
-
-    projections: tuple[str, ...] | None = None  # of the images that take part; None: as the folder has it
 
     @classmethod
     def main_metric(cls, mode: Mode) -> str:

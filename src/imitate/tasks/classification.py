@@ -4,12 +4,11 @@ import copy
 import logging
 import math
 from abc import abstractmethod
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
@@ -22,8 +21,9 @@ from imitate.statistics import metrics
 from imitate.tasks.augmentation import cropped_view, distorted_view, jittered_view
 from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.features import pooled_features
-from imitate.tasks.fitting import Fitting, Parts, autocast, batches, fit, frozen, parts, pixels, seeded
+from imitate.tasks.fitting import Parts, autocast, batches, fit, frozen, parts, pixels, seeded
 from imitate.tasks.logistic import logistic_path, standardise
+from imitate.tasks.options import ClassificationOptions, FinetuneOptions, LinearOptions
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Problem(NamedTuple):
     exclusive: bool  # every labelled image has exactly one class
 
 
-class Classification(Fitting, Task):
+class Classification(ClassificationOptions, Task):
     """What the probe and fine-tuning share: where the labels are, and how scores are measured.
 
     A class that the test images hold with one label only is NaN and leaves the macro figures. Classes that exclude
@@ -49,9 +49,6 @@ class Classification(Fitting, Task):
     headline: ClassVar[str] = "auroc"
     beside: ClassVar[tuple[str, ...]] = ("accuracy",)
     curves: ClassVar[bool] = True
-
-    split: str = "test"
-    macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
 
     @abstractmethod
     def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
@@ -88,7 +85,7 @@ class Classification(Fitting, Task):
         return self.measure({**predictions, "score": np.zeros_like(predictions["score"])})
 
 
-class LinearClassification(Classification):
+class LinearClassification(LinearOptions, Classification):
     """One linear layer on the pooled features of the frozen encoder.
 
     ``cached`` takes each image's features once and solves the regression to its minimum, for each of ``decays``; the
@@ -101,11 +98,6 @@ class LinearClassification(Classification):
     name: ClassVar[str] = "linear-classification"
     title: ClassVar[str] = "Linear classification"
     baselines: ClassVar[tuple[str, ...]] = ("random", "pixels")
-
-    path: Literal["cached", "augmented"] = "cached"
-    decays: tuple[PositiveFloat, ...] = Field((10.0, 1.0, 0.1, 0.01, 0.001, 0.0001), min_length=1)  # of the weights
-    augmentation: Literal["crop", "distort"] = "crop"  # of the augmented path: random crops, or flips and affine maps
-    folds: int = Field(0, ge=0)  # 0: the folder's own splits
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
         if not self.folds:
@@ -165,17 +157,11 @@ class LinearClassification(Classification):
             return head(test)
 
 
-class FinetuneClassification(Classification):
+class FinetuneClassification(FinetuneOptions, Classification):
     """All weights of a copy of the encoder, deeper layers faster than shallow ones, by validation loss."""
 
     name: ClassVar[str] = "finetune-classification"
     title: ClassVar[str] = "Fine-tuned classification"
-
-    learning_rate: float = Field(3e-4, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
-    schedule: Literal["constant", "cosine"] = "cosine"
-    warmup: float = Field(0.05, ge=0, lt=1)
-    layer_decay: float = Field(0.85, gt=0, le=1)
 
     def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
         data, rows = problem.data, problem.rows

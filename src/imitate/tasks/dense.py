@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,17 +17,10 @@ from imitate.inference.encoder import Encoder
 from imitate.models.pyramid import Adaptation, Pyramid
 from imitate.models.types import Images
 from imitate.tasks.base import Budget, Predictions
-from imitate.tasks.fitting import Fitting, pixels
+from imitate.tasks.fitting import pixels
+from imitate.tasks.options import Dense
 
 Gray = Float[Tensor, "batch size size"]
-
-
-class Dense(Fitting):
-    """The settings of a task whose answer is laid out in the image."""
-
-    split: str = "test"
-    freeze: bool = True  # False: train the encoder as well
-    image_size: int | None = Field(None, ge=32)  # side of the network's input; None: the encoder's own
 
 
 class WholeImages(NamedTuple):

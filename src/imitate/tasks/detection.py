@@ -6,7 +6,6 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Integer
-from pydantic import Field
 from torch import Tensor
 from torchvision.ops import nms
 
@@ -18,9 +17,10 @@ from imitate.losses.detection import detection_loss
 from imitate.models.yolo import YOLO, anchors, decode
 from imitate.statistics import metrics
 from imitate.tasks.base import Budget, Predictions, Task
-from imitate.tasks.dense import Dense, WholeImages, identity, pyramid, whole_images
+from imitate.tasks.dense import WholeImages, identity, pyramid, whole_images
 from imitate.tasks.detection_matching import RATES, average_precision, centres, locate, match, overlaps, sensitivities
 from imitate.tasks.fitting import Parts, autocast, batches, fit, parts, seeded
+from imitate.tasks.options import DetectionOptions
 
 THRESHOLDS = np.arange(8, 20) / 20  # IoU .40, .45, ... .95
 CHEST = THRESHOLDS <= 0.75
@@ -37,7 +37,7 @@ class Objects(NamedTuple):
     counts: Integer[np.ndarray, " images"]
 
 
-class Detection(Dense, Task):
+class Detection(DetectionOptions, Task):
     """YOLOv3 heads over the encoder, one class: a box of whatever label is an object. Metrics:
 
     - ``map``: average precision, mean over IoU .40 to .75 in steps of .05; every image of the split counts.
@@ -66,12 +66,6 @@ class Detection(Dense, Task):
         "image_auroc": "AUROC of whole images",
         "kaggle": "challenge metric of RSNA",
     }
-
-    learning_rate: float = Field(5e-4, gt=0)
-    weight_decay: float = Field(1e-6, ge=0)
-    batch_size: int = Field(16, ge=1)
-    width: int = Field(512, ge=4)  # channels of the coarse head
-    confidence: float | None = Field(None, gt=0, lt=1)  # lowest score of a detection; None: .05, in mode paper .5
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
         """Boxes are corners in prepared pixels, by falling score, padded to 100 with score 0."""

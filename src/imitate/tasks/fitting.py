@@ -17,21 +17,20 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from pydantic import Field
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from imitate.config import Config
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.statistics.resampling import stored_subset, subset
 from imitate.tasks.base import Budget
+from imitate.tasks.options import Fitting
 
 log = logging.getLogger(__name__)
 HELD_OUT = 0.2  # share of the training patients that validate where the val split is the test, or there is none
@@ -40,19 +39,6 @@ DEPTHS = 12  # steps of layer-wise decay between the first parameter and the las
 
 Item = TypeVar("Item")
 Step = Callable[[np.ndarray, torch.Generator], Float[Tensor, ""]]
-
-
-class Fitting(Config):
-    """How to fit: the fields that a task which trains inherits, with defaults of its own."""
-
-    learning_rate: float = Field(5e-4, gt=0)
-    weight_decay: float = Field(1e-6, ge=0)
-    batch_size: int = Field(48, ge=1)
-    epochs: int = Field(50, ge=1)
-    patience: int = Field(10, ge=1)  # epochs without a better validation figure
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup: float = Field(0.0, ge=0, lt=1)  # share of all steps with a rising learning rate
-    layer_decay: float = Field(1.0, gt=0, le=1)  # learning rate of a depth relative to the next deeper one, of twelve
 
 
 class Fit(NamedTuple):

@@ -14,9 +14,11 @@ from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference.embeddings import embed_images, embed_reports, texts_of
 from imitate.inference.encoder import BRANCHES, Encoder, of_branch
-from imitate.inference.nearest import Engine, nearest
+from imitate.inference.nearest import nearest
+from imitate.names import Search
 from imitate.statistics import metrics
 from imitate.tasks.base import Budget, Predictions, Task
+from imitate.tasks.options import RetrievalOptions
 from imitate.tasks.retrieval_ranking import Ranks, Side, at_random, figures, rank
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ class Pairs(NamedTuple):
     texts: Side
 
 
-class Retrieval(Task):
+class Retrieval(RetrievalOptions, Task):
     """Recall@k, percentile rank and class precision@k, for each section and both, in both directions.
 
     - recall@k: share of queries with a hit among the first k; ``mean-recall`` is the mean of those of ``both``
@@ -61,9 +63,6 @@ class Retrieval(Task):
         "Chance is a random order, exactly. “Images exchanged” is the same model with its images permuted: what it "
         "scores without looking at the right image."
     )
-
-    split: str = "val"
-    search: Engine = "exact"  # what finds each image's nearest reports; the figures are exact in any case
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
         """Columns ``<level>:<figure>/<branch>/<direction>`` of level figure, chance, shuffled or weight.
@@ -103,7 +102,7 @@ class Retrieval(Task):
         return {name: float(figure[0]) for name, figure in _means(predictions, "shuffled").items()}
 
 
-def _nearest(pairs: Pairs, image_id: np.ndarray, search: Engine) -> np.ndarray:
+def _nearest(pairs: Pairs, image_id: np.ndarray, search: Search) -> np.ndarray:
     """(rows, k) image ids, the nearest report first: each report by its first image; empty where there is none."""
     images, texts = pairs.images, pairs.texts
     k = min(NEAREST, len(texts.text))

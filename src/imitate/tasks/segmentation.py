@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,13 +16,14 @@ from imitate.losses.segmentation import segmentation_loss
 from imitate.models.unet import UNet
 from imitate.statistics import metrics
 from imitate.tasks.base import Budget, Predictions, Task
-from imitate.tasks.dense import Dense, Gray, WholeImages, identity, pyramid, whole_images
+from imitate.tasks.dense import Gray, WholeImages, identity, pyramid, whole_images
 from imitate.tasks.fitting import Parts, autocast, batches, fit, parts, seeded
+from imitate.tasks.options import SegmentationOptions
 
 READ_AT_ONCE = 256  # masks
 
 
-class Segmentation(Dense, Task):
+class Segmentation(SegmentationOptions, Task):
     """Metrics:
 
     - ``dice``: mean over images of 2|P and T| / (|P| + |T|), 1 where both are empty. Where most images are empty it
@@ -51,15 +51,6 @@ class Segmentation(Dense, Task):
     about_chance: ClassVar[str] = (
         "Chance is the predictor that never finds anything: where most images are empty, its Dice is high."
     )
-
-    learning_rate: float = Field(2e-4, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
-    batch_size: int = Field(16, ge=1)
-    width: int = Field(256, ge=16)  # channels of the decoder's deepest block
-    balanced: bool | None = None  # True: train on as many empty images as others, as the peers do on SIIM
-    augment: float = Field(0.5, ge=0, le=1)  # probability of a random scale and rotation
-    scale: float = Field(0.1, ge=0, lt=1)
-    rotation: float = 10.0  # degrees
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
         """Pixel counts, and the predicted masks: the network's pixels row by row, eight a byte (np.packbits)."""

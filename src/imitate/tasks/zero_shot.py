@@ -3,11 +3,10 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -18,11 +17,12 @@ from imitate.inference.encoder import Encoder, Vectors, of_branch
 from imitate.inference.prompts import BUILT_IN, Prompts, plain, read_prompts
 from imitate.statistics import metrics
 from imitate.tasks.base import Budget, Predictions, Task
+from imitate.tasks.options import ZeroShotOptions
 
 log = logging.getLogger(__name__)
 
 
-class ZeroShot(Task):
+class ZeroShot(ZeroShotOptions, Task):
     """The score of a class is cos(image, its positive prompts) - cos(image, its negative ones).
 
     The prompts of one side are an ensemble: the mean of their unit vectors. Where the classes exclude each other, the
@@ -38,11 +38,6 @@ class ZeroShot(Task):
     beside: ClassVar[tuple[str, ...]] = ("average-precision", "accuracy")
     curves: ClassVar[bool] = True
     names: ClassVar[Mapping[str, str]] = {"oracle-max-f1": "F1 at the best threshold (oracle)"}
-
-    split: str = "test"
-    macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
-    branch: Literal["both", "findings", "impression"] = "both"  # both: the mean of their cosines
-    prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: the built-in ones
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
         data = self.selected(data)

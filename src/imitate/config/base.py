@@ -1,0 +1,75 @@
+"""The base of every setting: frozen, without unknown keys; its errors are one line that names the key and its place."""
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from imitate.errors import UserError
+
+log = logging.getLogger(__name__)
+RENAMED = {
+    ("Recipe", "views"): "augment",
+    ("ImitateConfig", "fit"): "resize",
+    ("Folder", "fit"): "resize",  # of a recipe in recipes/downstream
+    ("fit", "squash"): "stretch",
+    ("fit", "pad"): "letterbox",
+}
+"""Keys, by the model that had them, and values, by their key, of version 0.1, which are read until version 0.3."""
+
+
+class Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+Where = Callable[[tuple[int | str, ...]], str]
+
+
+def validate(kind: type[AnyConfig], values: dict[Any, Any], *, where: str | Where) -> AnyConfig:
+    """``kind(**values)`` with the first error in one line, after ``where`` the value comes from.
+
+    Names of an earlier version are accepted.
+    """
+    try:
+        return kind.model_validate(current(kind, values, where=where if isinstance(where, str) else where(())))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = where if isinstance(where, str) else where(first["loc"])
+        key = ".".join(str(part) for part in first["loc"]) or "(root)"
+        if first["type"] == "extra_forbidden":
+            raise UserError(f"{where}: unknown key {key!r}; known: {', '.join(_known(kind, first['loc']))}") from error
+        if first["type"] == "value_error":  # of several keys together
+            where = f"{where}: {key}" if first["loc"] else where
+            raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise UserError(f"{where}: {key} = {first['input']!r}: {first['msg']}") from error
+
+
+def current(kind: type[Config], values: dict[Any, Any], *, where: str) -> dict[Any, Any]:
+    """With the names of today in place of those in ``RENAMED``, each of which is logged."""
+    found = {}
+    for key, value in values.items():
+        name = RENAMED.get((kind.__name__, key), key) if isinstance(key, str) else key
+        if name != key and name not in values:
+            log.warning("%s: %s is called %s now", where, key, name)
+            key, value = name, RENAMED.get((key, value), value) if isinstance(value, str) else value
+        part = _part(kind, key)
+        found[key] = current(part, value, where=where) if part and isinstance(value, dict) else value
+    return found
+
+
+def _part(kind: type[Config], key: Any) -> type[Config] | None:
+    """The model of the settings below ``key``."""
+    annotation = kind.model_fields[key].annotation if key in kind.model_fields else None
+    models = [
+        each for each in (annotation, *get_args(annotation)) if isinstance(each, type) and issubclass(each, Config)
+    ]
+    return models[0] if models else None
+
+
+def _known(kind: type[Config], location: tuple[int | str, ...]) -> list[str]:
+    model: Any = kind
+    for part in location[:-1]:
+        model = model.model_fields[part].annotation
+    return sorted(model.model_fields)

@@ -1,0 +1,93 @@
+"""The settings of the built-in tasks, apart from their code: the command line shows them without importing torch."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, PositiveFloat
+
+from imitate.config import Config
+from imitate.names import Branch, Search
+
+
+class TaskOptions(Config):
+    projections: tuple[str, ...] | None = None  # of the images that take part; None: as the folder has it
+
+
+class Fitting(TaskOptions):
+    """How to fit: the fields that a task which trains inherits, with defaults of its own."""
+
+    learning_rate: float = Field(5e-4, gt=0)
+    weight_decay: float = Field(1e-6, ge=0)
+    batch_size: int = Field(48, ge=1)
+    epochs: int = Field(50, ge=1)
+    patience: int = Field(10, ge=1)  # epochs without a better validation figure
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: float = Field(0.0, ge=0, lt=1)  # share of all steps with a rising learning rate
+    layer_decay: float = Field(1.0, gt=0, le=1)  # learning rate of a depth relative to the next deeper one, of twelve
+
+
+class ClassificationOptions(Fitting):
+    split: str = "test"
+    macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
+
+
+class LinearOptions(ClassificationOptions):
+    path: Literal["cached", "augmented"] = "cached"
+    decays: tuple[PositiveFloat, ...] = Field((10.0, 1.0, 0.1, 0.01, 0.001, 0.0001), min_length=1)  # of the weights
+    augmentation: Literal["crop", "distort"] = "crop"  # of the augmented path: random crops, or flips and affine maps
+    folds: int = Field(0, ge=0)  # 0: the folder's own splits
+
+
+class FinetuneOptions(ClassificationOptions):
+    learning_rate: float = Field(3e-4, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup: float = Field(0.05, ge=0, lt=1)
+    layer_decay: float = Field(0.85, gt=0, le=1)
+
+
+class Dense(Fitting):
+    """The settings of a task whose answer is laid out in the image."""
+
+    split: str = "test"
+    freeze: bool = True  # False: train the encoder as well
+    image_size: int | None = Field(None, ge=32)  # side of the network's input; None: the encoder's own
+
+
+class SegmentationOptions(Dense):
+    learning_rate: float = Field(2e-4, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    batch_size: int = Field(16, ge=1)
+    width: int = Field(256, ge=16)  # channels of the decoder's deepest block
+    balanced: bool | None = None  # True: train on as many empty images as others, as the peers do on SIIM
+    augment: float = Field(0.5, ge=0, le=1)  # probability of a random scale and rotation
+    scale: float = Field(0.1, ge=0, lt=1)
+    rotation: float = 10.0  # degrees
+
+
+class DetectionOptions(Dense):
+    batch_size: int = Field(16, ge=1)
+    width: int = Field(512, ge=4)  # channels of the coarse head
+    confidence: float | None = Field(None, gt=0, lt=1)  # lowest score of a detection; None: .05, in mode paper .5
+
+
+class RetrievalOptions(TaskOptions):
+    split: str = "val"
+    search: Search = "exact"  # what finds each image's nearest reports; the figures are exact in any case
+
+
+class ZeroShotOptions(TaskOptions):
+    split: str = "test"
+    macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
+    branch: Branch = "both"  # both: the mean of their cosines
+    prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: the built-in ones
+
+
+OPTIONS: dict[str, type[TaskOptions]] = {
+    "linear-classification": LinearOptions,
+    "finetune-classification": FinetuneOptions,
+    "segmentation": SegmentationOptions,
+    "detection": DetectionOptions,
+    "retrieval": RetrievalOptions,
+    "zero-shot": ZeroShotOptions,
+}
