@@ -7,6 +7,7 @@ nothing between. Decoding and the encoder are measured before and after, on a fi
 """
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -68,7 +69,7 @@ def bulk(scratch: Path, suffix: str, *, n: int, distinct: int, side: int, size: 
         assert predict_in_parts(question, out, images=files[0].parent)
 
     with ProcessPoolExecutor(cores(), mp_context=get_context("fork")) as pool, torch.inference_mode():
-        parts = {"d": partial(decode, pool, few), "e": encode}
+        parts: dict[str, Callable[[], object]] = {"d": partial(decode, pool, few), "e": encode}
         for part in parts.values():
             part()  # once, which does not count
         seconds: dict[str, list[float]] = {name: [timed(part)] for name, part in parts.items()}

@@ -1,8 +1,20 @@
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from imitate.config import ImitateConfig, ImitateOptions, Recipe, load_config, shipped, validate
+from imitate.config import (
+    AugmentConfig,
+    Config,
+    ImitateConfig,
+    ImitateOptions,
+    Recipe,
+    TrainingConfig,
+    load_config,
+    shipped,
+    validate,
+)
 from imitate.errors import UserError
 
 
@@ -26,6 +38,9 @@ def write(tmp_path, text: str):
         ("objective: {name: mflag, temperature_text: 0.1}", r"objective: mflag: unknown key 'temperature_text'"),
         ("objective: {name: simclr, views: 1}", r"simclr compares two views, not 1"),
         ("model: {image_size: 512}", r"image_size 512 exceeds prepared_size 256"),
+        ("model: {levels: [4, 4], keep: [0.1, 0.2]}", r"levels \(4, 4\) name one twice"),
+        ("model: {heads: 3}", r"heads 3 must divide 256"),
+        ("model: {range: [1, 0]}", r"range \(1.0, 0.0\) must rise"),
         ("- a list", r"must hold keys and values"),
         ("a: [", r"not valid YAML"),
     ],
@@ -34,6 +49,69 @@ def test_each_mistake_is_told_in_one_line(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as error:
         load_config(Recipe, write(tmp_path, text))
     assert "\n" not in str(error.value)
+
+
+BEYOND: dict[str, list[Any]] = {
+    "model.prepared_size": [0, 10**5],
+    "model.image_size": [0, -1],
+    "model.std": [[0, 1, 1]],
+    "model.mean": [[float("nan"), 0, 0]],
+    "model.grid": [0, 65],
+    "model.slots": [0, 10**8],
+    "model.heads": [0, -4],
+    "model.joint_width": [0, 10**8],
+    "model.text_width": [0, 10**8],
+    "model.temperature": [0, float("nan")],
+    "objective.kernel_lambda": [-1, float("inf")],
+    "objective.prior_weight": [-1],
+    "augment.horizontal_flip": [-0.1, 1.1],
+    "augment.vertical_flip": [2],
+    "augment.autocontrast": [2],
+    "augment.rotation": [-1, 181],
+    "augment.scale": [-0.1, 1],
+    "augment.perspective": [3, -1],
+    "augment.perspective_probability": [float("nan")],
+    "training.learning_rate": [0, float("inf"), float("nan")],
+    "training.final_learning_rate": [-1e-9],
+    "training.weight_decay": [-1, float("nan")],
+    "training.clip_gradient": [-1, 0],
+    "training.batch_size": [1],
+    "training.chunk": [0],
+    "training.seed": [-1, 2**32],
+    "training.log_every": [0],
+    "training.checkpoint_every": [0],
+    "training.devices": [0, -1, "many"],
+    "training.nodes": [0],
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in BEYOND.items() for value in values])
+def test_a_value_beyond_its_bounds_names_its_key(tmp_path, key, value):
+    with pytest.raises(UserError, match=key.partition(".")[2]) as error:
+        load_config(Recipe, write(tmp_path, ""), {key: value})
+    assert "\n" not in str(error.value)
+
+
+def test_every_number_of_a_recipe_has_bounds():
+    sections: dict[str, type[Config]] = {
+        "model": ImitateConfig,
+        "objective": ImitateOptions,
+        "augment": AugmentConfig,
+        "training": TrainingConfig,
+    }
+    numbers = {
+        f"{name}.{key}"
+        for name, kind in sections.items()
+        for key, field in kind.model_fields.items()
+        if re.search(r"\b(int|float)\b", str(field.annotation))
+    }
+    elsewhere = {"model.range", "model.levels", "model.keep", "objective.views"}  # in validators, and a choice
+    assert numbers <= BEYOND.keys() | elsewhere | {
+        "training.epochs",  # above
+        "training.warmup_steps",
+        "objective.temperature_text",
+        "objective.temperature_views",
+    }
 
 
 def test_absent_recipe(tmp_path):
@@ -91,3 +169,41 @@ def test_old_and_new_names_together_are_a_mistake(tmp_path):
 def test_a_setting_below_a_value_is_a_mistake(tmp_path):
     with pytest.raises(UserError, match="setting text.name: text is 'lsa', which has no parts"):
         load_config(Recipe, write(tmp_path, "text: lsa"), {"text.name": 1})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"backbone": "hf-hub:someone/model"},
+        {"backbone": "local-dir:/srv/model"},
+        {"backbone": "someone/model"},
+        {"backbone_options": {"checkpoint_path": "weights.pth"}},
+        {"backbone_options": {"pretrained_cfg": {"file": "weights.pth"}}},
+        {"backbone_options": {"pretrained_cfg_overlay": "x"}},
+        {"backbone_options": {"cache_dir": "x"}},
+        {"backbone_options": {"channels": [64, 10**8]}},
+        {"backbone_options": {"depth": 129}},
+        {"backbone_options": {"norm_layer": "os.system"}},
+        {"backbone_options": {"embed_dim": float("nan")}},
+        {"joint_width": 10**8},
+        {"text_width": 0},
+        {"slots": 10**8},
+        {"heads": 0},
+        {"heads": 3},
+        {"grid": 10**4},
+        {"image_size": 0},
+        {"prepared_size": 10**6},
+        {"temperature": float("nan")},
+        {"mean": [float("inf")] * 3},
+        {"std": [0.1, 0.0, 0.1]},
+    ],
+)
+def test_a_models_config_names_no_file_or_hub_and_stays_within_bounds(given):
+    with pytest.raises(UserError, match=f"config.json: {next(iter(given))}|config.json: std") as told:
+        validate(ImitateConfig, given, where="config.json")
+    assert "\n" not in str(told.value)
+
+
+def test_options_of_a_backbone_that_change_the_architecture_alone_are_taken():
+    given = {"img_size": 64, "channels": [4, 8], "norm_layer": "groupnorm1", "qkv_bias": False, "mlp_ratio": 2.5}
+    assert validate(ImitateConfig, {"backbone_options": given}, where="x").backbone_options == given

@@ -26,6 +26,9 @@ def test_a_mapping_is_read_with_its_aliases(tmp_path: Path) -> None:
         (b"a: 2024-13-45", "is not valid YAML: month must be in 1..12"),
         (b"a: !!int x", "is not valid YAML"),
         (b"a: !!python/name:os.system", "is not valid YAML: could not determine a constructor"),
+        (b"a: 1\nb: {c: 2}\na: 3", "the key 'a' stands twice, on lines 1 and 3: keep one"),
+        (b"b:\n  c: 2\n  d: 3\n  'c': 4", "the key 'c' stands twice, on lines 2 and 4: keep one"),
+        (b"b: {c: 2, c: 2}", "the key 'c' stands twice, on lines 1 and 1: keep one"),
         (b"#" * (BYTES + 1), f"has {BYTES + 1} bytes, more than {BYTES}"),
     ],
 )

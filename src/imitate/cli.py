@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": "classify images, retrieve, show where a similarity comes from, embed",
     "serve": "a web page over a trained model, and an HTTP API",
     "export": "write a model for the hub or for timm",
+    "push": "upload an exported model to the hub",
     "report": "one HTML page from results files",
 }
 

@@ -1,5 +1,6 @@
 """The words that settings and files use, where more than one module needs them."""
 
+import os
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -54,3 +55,13 @@ NIH = (
 def several(given: str | PathLike[str] | Sequence[Any]) -> tuple[Any, ...]:
     """One path or name, or several of them, as a tuple."""
     return (given,) if isinstance(given, str | PathLike) else tuple(given)
+
+
+def shown(name: str) -> str:
+    r"""A file's name as text: bytes that are not UTF-8 as ``\xf6``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def cell(text: str) -> str:
+    """For a CSV file: a text that a spreadsheet would compute as a formula begins with an apostrophe."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -271,6 +271,13 @@ def test_a_folder_prepared_otherwise_stands_beside_nothing(
         (RECIPE.replace("80.0", "80.0, 90.0"), {}, "published: Other has 3 values of auroc for 2 shares"),
         (RECIPE.replace("linear-classification", "zero-shot"), {}, "zero-shot trains nothing, a fraction of 0.1"),
         ("task: retrieval\nfigure: x", {}, "unknown key 'figure'; known: data, fractions"),
+        ("task: retrieval\nsettings:\n  split: 3", {}, r"settings of retrieval in .*row.yaml, line 3: split = 3: "),
+        (
+            "task: detection\nsettings: {width: 8}\nfractions:\n  0.1: {width: 0}",
+            {},
+            r"settings of detection in .*row.yaml, line 4: width = 0: .* greater than or equal to 4",
+        ),
+        (RECIPE, {"settings": ("split=3",)}, r"settings of linear-classification: split = 3: "),
         (None, {"recipe": None}, "nothing to measure: name a TASK, or a --recipe"),
     ],
 )

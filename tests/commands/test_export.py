@@ -1,8 +1,10 @@
 """What is written is read back by the libraries that others would read it with."""
 
 import logging
+import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import numpy as np
@@ -63,6 +65,7 @@ def test_the_card_tells_data_training_licence_use_and_limits_and_no_path(root, t
     card = (tmp_path / "shared" / "README.md").read_text()
     front, body = re.fullmatch(r"---\n(.*?)\n---\n(.*)", card, re.DOTALL).groups()
     assert yaml.safe_load(front)["license"] == "cc-by-nc-4.0" and yaml.safe_load(front)["library_name"] == "imitate"
+    assert "pipeline_tag" not in front  # no pipeline of the hub's loads it
     parameters = sum(tensor.numel() for tensor in Imitate.from_pretrained(root / "run" / "model").parameters())
     for told in (
         "not a medical device",
@@ -134,28 +137,42 @@ def test_the_lines_of_the_timm_readme_run(tmp_path, monkeypatch, options):
     assert "stretch to 36 px, centre crop 32 px" in readme and "mean [0.485, 0.456, 0.406]" in readme
 
 
-def test_push_uploads_the_folder_that_was_written(root, tmp_path, monkeypatch):
-    sent = {}
+def test_push_uploads_the_folder_that_was_written_as_often_as_wished(root, tmp_path, monkeypatch, capsys):
+    sent = []
 
     class Api:
-        def create_repo(self, repository: str, **options: object) -> str:
-            sent["repository"] = (repository, options)
+        def create_repo(self, repository: str, *, private: bool, exist_ok: bool) -> str:
+            assert private and exist_ok
             return f"https://hub.example/{repository}"
 
-        def upload_folder(self, *, repo_id: str, folder_path: Path) -> None:
-            sent["files"] = (repo_id, sorted(path.name for path in folder_path.iterdir()))
-            sent["card"] = (folder_path / "README.md").read_text()
+        def repo_info(self, repository: str) -> SimpleNamespace:
+            return SimpleNamespace(private=True)
+
+        def upload_folder(self, *, repo_id: str, folder_path: Path, allow_patterns: list[str]) -> None:
+            sent.append((repo_id, sorted(path.name for path in folder_path.iterdir())))
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    assert export(root, tmp_path / "shared", "--push", "someone/model") == 0
-    assert sent["repository"] == ("someone/model", {"private": True, "exist_ok": True})
-    assert sent["files"] == ("someone/model", ["README.md", "config.json", "model.safetensors", "text"])
-    assert 'imitate.load("someone/model")' in sent["card"]
+    shared = tmp_path / "shared"
+    assert export(root, shared) == 0 and not sent
+    assert main(["push", str(shared), "someone/model"]) == 2 and not sent
+    assert "vocabulary.json lists words of the training reports: read it, then" in capsys.readouterr().err
+    for _ in range(2):
+        assert main(["push", str(shared), "someone/model", "--with-vocabulary"]) == 0
+    assert sent == 2 * [("someone/model", ["README.md", "config.json", "model.safetensors", "text"])]
+    assert main(["push", str(root / "run"), "someone/model", "--with-vocabulary"]) == 2
+    assert "is no exported folder: write one with imitate export" in capsys.readouterr().err
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda source, **options: str(tmp_path / "shared"))
-    monkeypatch.chdir(tmp_path)
-    fetched = imitate.load("someone/model")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda source, **options: str(shared))
+    fetched = imitate.load("hf-hub:someone/model@v1")
     assert np.array_equal(fetched.embed_texts("edema"), load(root / "run").embed_texts("edema"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes of this kind")
+@pytest.mark.parametrize("format", ["hub", "timm"])
+def test_all_files_have_the_same_mode(root, tmp_path, format):
+    assert export(root, tmp_path / "shared", "--format", format) == 0
+    files = [path for path in (tmp_path / "shared").rglob("*") if path.is_file()]
+    assert len(files) > 1 and len({path.stat().st_mode for path in files}) == 1
 
 
 def test_mistakes_are_one_line_and_nothing_is_written_over(root, tmp_path, capsys):

@@ -3,7 +3,10 @@
 import io
 import json
 import logging
+import os
 import re
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +83,41 @@ def test_retrieve_ranks_the_images_of_texts_and_the_reports_of_images(root, pred
     assert [row["image_id"] for row in rows[:2]] == images["image_id"].tolist()
     assert [row["impression"] for row in rows[4:]] == reports["impression"].tolist()
     assert [row["similarity"] for row in rows[:2]] == pytest.approx(images["similarity"].tolist(), abs=1e-6)
+
+
+def test_names_from_outside_are_text_in_every_table(root, ask, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["=1+1.png", "@a.png", "plain.png"]
+    for name in names:
+        shutil.copy(root / "films" / "a.png", tmp_path / name)
+    asked = ("--images", *names, "--prompts", "Effusion=left effusion")
+    assert ask("classify", *asked, "--out", "table.csv") == ask("classify", *asked, "--out", "table.json") == 0
+    table = pd.read_csv("table.csv")
+    assert table["image"].tolist() == ["'=1+1.png", "'@a.png", "plain.png"]
+    assert [row["image"] for row in json.loads(Path("table.json").read_text())] == names
+    classes = ("+Edema=left effusion", "Effusion=left effusion")
+    assert ask("classify", "--images", "plain.png", "--prompts", *classes, "--out", "table.csv") == 0
+    assert pd.read_csv("table.csv").columns.tolist() == ["image", "'+Edema", "Effusion"]
+    assert ask("embed", "--text", "+ effusion", "--out", "vectors.csv") == 0
+    assert pd.read_csv("vectors.csv")["name"].tolist() == ["'+ effusion"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every file name is Unicode")
+def test_file_names_that_are_not_unicode_are_escaped(root, ask, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in (b"r\xf6ntgen.png", "röntgen.png".encode()):
+        shutil.copy(root / "films" / "a.png", os.fsencode(folder) + b"/" + name)
+    for out in ("t.csv", "t.json"):
+        flags = ("--prompts", "Effusion=left effusion", "--out", tmp_path / out)
+        assert ask("classify", "--images", folder, *flags) == 0
+        written = pd.read_csv(tmp_path / out) if out == "t.csv" else pd.read_json(tmp_path / out)
+        assert sorted(Path(name).name for name in written["image"]) == ["r\\xf6ntgen.png", "röntgen.png"]
+    assert ask("heatmap", "--images", folder, "--text", "effusion", "--out", tmp_path / "maps") == 0
+    assert len(list((tmp_path / "maps").iterdir())) == 2
+    assert ask("embed", "--images", folder, "--out", tmp_path / "t.npz") == 0
+    with np.load(tmp_path / "t.npz", allow_pickle=False) as vectors:
+        assert any(name.endswith("r\\xf6ntgen.png") for name in vectors["name"].tolist())
 
 
 def test_a_heatmap_is_a_picture_over_the_original_or_the_array(root, predictor, ask, tmp_path, capfdbinary):

@@ -212,18 +212,18 @@ def test_a_source_that_makes_its_images_needs_no_folder(tmp_path: Path) -> None:
 def test_synthesize_writes_and_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asked: list[tuple[Path, int, int]] = []
+    asked: list[tuple[Path, int, int, int]] = []
 
-    def layout(out: Path, *, n: int, seed: int) -> None:
+    def layout(out: Path, *, n: int, seed: int, size: int) -> None:
         out.mkdir()
-        asked.append((out, n, seed))
+        asked.append((out, n, seed, size))
 
     module = ModuleType("imitate.synthetic.layouts")
     monkeypatch.setattr(module, "LAYOUTS", {"archive": layout}, raising=False)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     with caplog.at_level("INFO"):
-        synthesize("archive", out=tmp_path / "raw", n=9, seed=4)
-    assert asked == [(tmp_path / "raw", 9, 4)]
+        synthesize("archive", out=tmp_path / "raw", n=9, seed=4, size=128)
+    assert asked == [(tmp_path / "raw", 9, 4, 128)]
     assert "20 records" in caplog.text and "4  excluded: no report" in caplog.text
     with pytest.raises(UserError, match="no layout for rsna: choose among archive"):
         synthesize("rsna", out=tmp_path / "other")

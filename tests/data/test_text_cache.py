@@ -166,3 +166,12 @@ def test_corpus_is_the_train_splits_sections(data):
     assert len(corpus(data)) == train["has_findings"].sum() + train["has_impression"].sum()
     with pytest.raises(UserError, match="no report text"):
         corpus(data, split="none")
+
+
+def test_the_encoder_is_on_the_device_only_while_it_computes(tmp_path, monkeypatch):
+    moves = []
+    monkeypatch.setattr("imitate.models.text.place", lambda encoder, device: moves.append(device))
+    cache = TextCache(Counting(), tmp_path)
+    cache.fill(["one"], device="cuda:1")
+    cache.fill(["one"], device="cuda:1")
+    assert moves == ["cuda:1", "cpu"]

@@ -10,6 +10,7 @@ from torch import nn
 from imitate.config import Preprocessing
 from imitate.data.augment import evaluation_view
 from imitate.data.corpus import Corpus
+from imitate.errors import UserError
 from imitate.inference.encoder import Encoder, ImitateEncoder, Pixels, load_encoder, load_folder
 from imitate.inference.gallery import image_vectors
 from imitate.inference.predictor import Predictor, load
@@ -114,10 +115,54 @@ def test_channels_and_range_are_the_encoders():
     torch.testing.assert_close(view[:, 0], pixels()[:, 2:34, 2:34] / 255 * 2048 - 1024)
 
 
-@pytest.mark.parametrize("model", ["pixels", "test_resnet"])
-def test_encoders_of_images_alone_are_loaded_by_name(tmp_path, monkeypatch, model):
-    monkeypatch.setattr("imitate.inference.encoder._pretrained", lambda config: nn.Flatten())
-    data = Corpus.open(write_run(tmp_path).parent / "data")
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return Corpus.open(write_run(tmp_path_factory.mktemp("encoder")).parent / "data")
+
+
+@pytest.mark.parametrize("model", ["pixels", "timm:test_resnet", "imagenet"])
+def test_encoders_of_images_alone_are_loaded_by_name(data, monkeypatch, model):
+    built = []
+
+    def build(name, **options):
+        built.append((name, options))
+        return nn.Flatten()
+
+    monkeypatch.setattr("imitate.inference.encoder.ImageEncoder", build)
     found = load_encoder(model, data=data)
     assert (found.name, found.preprocessing.prepared_size, found.temperature) == (model, 36, 0.07)
     assert not found.has_text and found.lacks == f"{model} has no text encoder"
+    name = {"timm:test_resnet": "test_resnet", "imagenet": "resnet50"}.get(model)
+    assert built == ([(name, {"pretrained": True, "options": {}, "size": 31})] if name else [])
+
+
+@pytest.mark.parametrize(
+    "model, like, message",
+    [
+        ("resnet18", None, "no model at resnet18: the network of timm is called timm:resnet18"),
+        ("someone/model", None, "a repository of the hub is hf-hub:someone/model"),
+        ("runs/absent", None, "no model at runs/absent: there is no such folder"),
+        ("timm:hf-hub:someone/model", None, "timm:hf-hub:someone/model: .* must be the name of a timm network"),
+        ("timm:resnet1888", None, "timm has no network 'resnet1888'; it has for instance resnet18"),
+        ("random", "resnet18", "--like resnet18: .*the network of timm is called timm:resnet18"),
+        ("random", "nonsense", "--like nonsense: give a run, a recipe or timm:NAME"),
+    ],
+)
+def test_a_bare_string_is_a_path_or_a_word_and_older_names_get_a_hint(data, monkeypatch, model, like, message):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
+    with pytest.raises(UserError, match=message):
+        load_encoder(model, like=like, data=data)
+    assert load_encoder("random", like="timm:test_resnet", data=data).backbone == "test_resnet"
+
+
+def test_a_repository_of_the_hub_is_loaded_by_its_name(data, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(data.root.parent / "run"))
+    found = load_encoder("hf-hub:someone/model@v1", data=data)
+    assert found.name == "hf-hub:someone/model@v1" and found.has_text
+
+
+def test_text_is_computed_where_the_model_is(tmp_path, monkeypatch):
+    moves = []
+    monkeypatch.setattr("imitate.inference.encoder.place", lambda encoder, device: moves.append(device))
+    encoder().to("cpu").embed_texts(["left effusion"])
+    assert moves == ["cpu"]

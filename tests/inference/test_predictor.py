@@ -172,11 +172,11 @@ def test_gradients_and_modes_are_left_alone(predictor, images):
 def test_a_model_within_a_run_and_a_hub_id_load_as_the_run_does(root, predictor, images, monkeypatch):
     expected = predictor.embed_images(images[0])
     assert np.array_equal(load(root / "run" / "model").embed_images(images[0]), expected)
-    monkeypatch.setattr(
-        "imitate.inference.predictor.local_folder", lambda source, *, revision: {"v1": root / "run"}[revision]
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(root / "run"))
+    fetched = load("hf-hub:someone/model@v1")
+    assert fetched.encoder.name == "hf-hub:someone/model@v1" and np.array_equal(
+        fetched.embed_images(images[0]), expected
     )
-    fetched = load("someone/model", revision="v1")
-    assert fetched.encoder.name == "someone/model" and np.array_equal(fetched.embed_images(images[0]), expected)
 
 
 def test_a_model_fed_with_padded_images_pads(tmp_path):

@@ -25,7 +25,7 @@ class WordPieces:
     name, identity, width = "pieces", "pieces", 2
 
     def encode(self, texts: list[str]) -> Float[Tensor, "texts width"]:
-        return torch.ones(len(texts), 2)
+        raise AssertionError("prompts of word pieces need no embedding to be told apart")
 
 
 def test_a_phrase_gets_the_templates_without_its_article_and_full_stop():
@@ -69,7 +69,7 @@ def test_a_prompt_of_unknown_words_leaves_the_ensemble_and_unknown_words_are_war
 def test_built_in_classes_are_those_that_the_encoder_has_words_for(caplog):
     every = choose_prompts(None, WordPieces())
     assert {"cardiomegaly", "edema", "pleural effusion"} <= every.keys() and "effusion" not in every  # the same prompts
-    numbers = LsaTextEncoder.fit(["alpha beta", "beta gamma", "gamma delta", "edema", "no edema"], width=3)
+    numbers = LsaTextEncoder.fit(["alpha beta", "beta gamma", "pulmonary edema", "no pulmonary edema", "no"], width=4)
     with caplog.at_level(logging.WARNING):
         some = choose_prompts(None, numbers)
     assert "edema" in some and len(some) < len(every) and "does not know the words for:" in caplog.text
@@ -111,3 +111,29 @@ def test_prompts_of_the_command_line(tmp_path):
     path.write_text("a: [")
     with pytest.raises(UserError, match="not valid YAML"):
         parse_prompts([str(path)])
+
+
+GERMAN = LsaTextEncoder.fit(
+    ["kein nachweis von erguss", "es besteht ein erguss in der lunge", "keine stauung", "befund vereinbar mit stauung"],
+    width=3,
+)
+
+
+def test_a_phrase_gets_the_templates_of_the_encoders_language():
+    prompts = choose_prompts({"Erguss": "Erguss"}, GERMAN)["Erguss"]
+    assert prompts.positive == ("Erguss.", "Es besteht Erguss.", "Befund vereinbar mit Erguss.")
+    assert prompts.negative == ("Kein Erguss.", "Keine Erguss.", "Kein Nachweis von Erguss.")
+    assert not torch.allclose(*(GERMAN.encode(list(side)).mean(0) for side in (prompts.positive, prompts.negative)))
+
+
+@pytest.mark.parametrize("wording", ["výpotek", {"positive": "výpotek", "negative": "no výpotek"}])
+def test_sides_that_are_the_same_to_the_encoder_are_told(wording):
+    czech = LsaTextEncoder.fit(["malý výpotek vlevo", "bez výpotku", "srdce zvětšené", "výpotek"], width=3)
+    with pytest.raises(UserError, match="prompts of V: both sides are the same to .*'V=...|...'"):
+        choose_prompts({"V": wording}, czech)
+
+
+def test_one_stray_word_makes_no_built_in_class_known():
+    """ "in" is in a German report too."""
+    with pytest.raises(UserError, match="no classes to tell apart"):
+        choose_prompts(None, GERMAN)

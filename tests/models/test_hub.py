@@ -1,23 +1,29 @@
 """The hub is a fake that keeps what it is given, as the real one's snapshots lie on disk."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
 
 from imitate.errors import UserError
-from imitate.models.hub import FILES, local_folder, push
+from imitate.models.hub import FILES, is_available, local_folder, push
 
 
-def test_folders_and_paths_are_never_asked_of_the_hub(tmp_path, monkeypatch):
+def test_nothing_but_a_name_of_the_hub_is_asked_of_the_hub(tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *a, **k: pytest.fail("asked the hub"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "first").mkdir(parents=True)
-    for source in ("runs/first", Path("runs/absent"), "../absent", "runs/a/b", str(tmp_path / "absent")):
-        assert local_folder(source) == Path(source)
+    assert local_folder("runs/first") == local_folder(Path("runs/first")) == Path("runs/first")
+    for source in (Path("runs/absent"), "../absent", "runs/a/b", str(tmp_path / "absent")):
+        with pytest.raises(UserError, match="no model at .*: there is no such folder$"):
+            local_folder(source)
+    with pytest.raises(UserError, match="there is no such folder; a repository of the hub is hf-hub:someone/model"):
+        local_folder("someone/model")
 
 
-def test_a_hub_id_is_fetched_at_its_revision_without_pickles(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name, revision", [("hf-hub:someone/model@v1", "v1"), ("hf-hub:someone/model", "main")])
+def test_a_repository_is_fetched_at_its_revision_without_pickles(tmp_path, monkeypatch, name, revision):
     asked = {}
 
     def snapshot_download(source: str, **options: object) -> str:
@@ -25,9 +31,15 @@ def test_a_hub_id_is_fetched_at_its_revision_without_pickles(tmp_path, monkeypat
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    assert local_folder("someone/model", revision="v1") == tmp_path
-    assert asked == {"someone/model": {"revision": "v1", "allow_patterns": FILES}}
+    assert local_folder(name) == tmp_path
+    assert asked == {"someone/model": {"revision": revision, "allow_patterns": FILES}}
     assert not any(pattern.endswith((".bin", ".pt", ".pkl", "*")) for pattern in FILES)
+
+
+@pytest.mark.parametrize("name", ["hf-hub:model", "hf-hub:a/b/c", "hf-hub:a/b@", "hf-hub:", "hf-hub:../b"])
+def test_what_is_no_repository_is_told(name):
+    with pytest.raises(UserError, match="is no repository of the hub: write hf-hub:OWNER/NAME@REVISION"):
+        local_folder(name)
 
 
 def test_a_hub_that_cannot_be_reached_is_told_in_one_line(monkeypatch):
@@ -35,30 +47,65 @@ def test_a_hub_that_cannot_be_reached_is_told_in_one_line(monkeypatch):
         raise huggingface_hub.errors.LocalEntryNotFoundError("cannot find\nthe snapshot")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    with pytest.raises(UserError, match="no folder someone/model here.*without the network give a folder") as told:
-        local_folder("someone/model")
+    with pytest.raises(UserError, match="the hub does not give someone/model@main.*without the network give a") as told:
+        local_folder("hf-hub:someone/model")
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "cached, answer, expected", [(True, None, True), (False, None, True), (False, OSError("no route"), False)]
+)
+def test_weights_are_to_be_had_from_the_cache_or_from_a_hub_that_answers(
+    tmp_path, monkeypatch, cached, answer, expected
+):
+    def snapshot_download(repository: str, *, local_files_only: bool) -> str:
+        assert local_files_only
+        return str(tmp_path)
+
+    def get_hf_file_metadata(url: str, *, timeout: float) -> None:
+        assert not cached and "someone/model" in url
+        if answer:
+            raise answer
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", get_hf_file_metadata)
+    (tmp_path / ("model.safetensors" if cached else "config.json")).write_text("")
+    assert is_available("someone/model") == expected
 
 
 class FakeApi:
     calls: list[tuple[str, dict[str, object]]]
+    private = True
 
     def create_repo(self, repository: str, **options: object) -> str:
         self.calls.append((repository, options))
         return f"https://hub.example/{repository}"
 
+    def repo_info(self, repository: str) -> SimpleNamespace:
+        return SimpleNamespace(private=self.private)
+
     def upload_folder(self, **options: object) -> None:
         self.calls.append(("upload", options))
 
 
-def test_push_creates_a_private_repository_and_uploads_the_folder(tmp_path, monkeypatch):
+def test_push_creates_a_private_repository_and_uploads_what_a_model_consists_of(tmp_path, monkeypatch):
     FakeApi.calls = []
     monkeypatch.setattr(huggingface_hub, "HfApi", FakeApi)
     assert push(tmp_path, "someone/model") == "https://hub.example/someone/model"
     assert FakeApi.calls == [
         ("someone/model", {"private": True, "exist_ok": True}),
-        ("upload", {"repo_id": "someone/model", "folder_path": tmp_path}),
+        ("upload", {"repo_id": "someone/model", "folder_path": tmp_path, "allow_patterns": FILES}),
     ]
+
+
+def test_nothing_is_uploaded_to_a_public_repository_unasked(tmp_path, monkeypatch):
+    FakeApi.calls = []
+    monkeypatch.setattr(huggingface_hub, "HfApi", type("Open", (FakeApi,), {"private": False}))
+    with pytest.raises(UserError, match="someone/model is public, and nothing was uploaded"):
+        push(tmp_path, "someone/model")
+    assert [name for name, _ in FakeApi.calls] == ["someone/model"]
+    push(tmp_path, "someone/model", public=True)
+    assert [name for name, _ in FakeApi.calls] == ["someone/model", "someone/model", "upload"]
 
 
 def test_a_push_that_fails_is_told_with_the_way_out(tmp_path, monkeypatch):

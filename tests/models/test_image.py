@@ -38,3 +38,36 @@ def test_unknown_network_and_wrong_option_are_told():
         ImageEncoder("resnet1888")
     with pytest.raises(UserError, match="nonsense"):
         ImageEncoder("resnet18", options={"nonsense": 1})
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3_small_050", "ghostnet_050", "resnet18"])
+def test_the_pooled_feature_has_the_width_that_is_declared(name):
+    """Some networks have a hidden layer between the deepest level and the pooled feature."""
+    encoder = ImageEncoder(name).eval()
+    assert encoder(torch.randn(2, 3, 64, 64)).pooled.shape == (2, encoder.width)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_networks_that_are_built_for_one_size_are_built_for_the_images(name):
+    options = {"depth": 4} if name.startswith("vit") else {"embed_dim": 24, "depths": [1, 1, 1, 1]}
+    encoder = ImageEncoder(name, options=options, size=96).eval()
+    features = encoder(torch.randn(1, 3, 96, 96))
+    assert features.levels[-1].shape[2:] == (96 // encoder.strides[-1],) * 2
+    assert encoder.options == {**options, "img_size": 96}
+    assert ImageEncoder(name, options=options, size=224).options == options  # its own size: as it always was
+
+
+def test_a_size_that_a_network_cannot_take_is_told():
+    with pytest.raises(
+        UserError, match=r"crossvit_tiny_240 takes images of 240 px, not of 64: set model.image_size=240"
+    ):
+        ImageEncoder("crossvit_tiny_240", size=64)
+
+
+def test_weights_that_cannot_be_had_are_told_before_anything_is_built(monkeypatch):
+    monkeypatch.setattr("imitate.models.hub.is_available", lambda repository: repository != "timm/resnet18.a1_in1k")
+    monkeypatch.setattr("timm.create_model", lambda *_, **__: pytest.fail("built"))
+    with pytest.raises(UserError, match="timm's weights for resnet18: the hub does not answer.*pretrained=false"):
+        ImageEncoder("resnet18", pretrained=True)
+    with pytest.raises(UserError, match="no weights 'resnet18.nonsense'; it has .*resnet18.a1_in1k"):
+        ImageEncoder("resnet18.nonsense")

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -79,3 +80,58 @@ def test_without_levels_both_branches_are_one_embedding_and_nothing_else_is_stor
     embedding = model.encode_image(torch.randn(2, 3, 32, 32))
     assert torch.equal(embedding.findings, embedding.impression)
     assert not [name for name in model.state_dict() if name.startswith(("aggregation", "findings_head"))]
+
+
+def test_a_damaged_folder_is_told_in_one_line(tmp_path):
+    seeded_model(TINY, pretrained=False, seed=0).save(tmp_path)
+    weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    whole, good = weights.read_bytes(), config.read_text()
+    for content, message in (
+        ("{", "config.json is not valid JSON"),
+        ("[" * 10**5, "config.json is not valid JSON: nested too deep"),
+        ("[]", "config.json must hold the architecture of a model, not list"),
+        (" " * 2**19, "config.json has 524288 bytes"),
+        (json.dumps({**json.loads(good), "slots": 4}), r"config.json: \d+ channels are kept but slots is 4"),
+        (
+            json.dumps({**json.loads(good), "backbone_options": {"window_size": 7}}),
+            "config.json: timm cannot build resnet18",
+        ),
+        (json.dumps({**json.loads(good), "joint_width": 2**16}), "does not fit its config.json: .*findings_head"),
+    ):
+        config.write_text(content)
+        with pytest.raises(UserError, match=message) as told:
+            Imitate.from_pretrained(tmp_path)
+        assert "\n" not in str(told.value)
+    config.write_text(good)
+    for content in (whole[:-5], whole[:4], b"", b"\xff" * 100):
+        weights.write_bytes(content)
+        with pytest.raises(UserError, match="model.safetensors is damaged or cut short"):
+            Imitate.from_pretrained(tmp_path)
+
+
+def test_sizes_are_compared_before_they_take_memory(tmp_path, monkeypatch):
+    seeded_model(TINY, pretrained=False, seed=0).save(tmp_path)
+    build, made = Imitate.__init__, []
+
+    def building(self, *args, **options):
+        build(self, *args, **options)
+        made.append({each.device.type for each in self.parameters()})
+
+    monkeypatch.setattr(Imitate, "__init__", building)
+    (tmp_path / "config.json").write_text(TINY.model_copy(update={"text_width": 2**16}).model_dump_json())
+    with pytest.raises(UserError, match="does not fit its config.json: 1 of .*text_head.0.weight"):
+        Imitate.from_pretrained(tmp_path)
+    assert made == [{"meta"}]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes of this kind")
+def test_files_are_for_whom_the_umask_lets_read(tmp_path):
+    before = os.umask(0o027)
+    try:
+        seeded_model(TINY, pretrained=False, seed=0).save(tmp_path)
+    finally:
+        os.umask(before)
+    assert {path.name: oct(path.stat().st_mode)[-3:] for path in tmp_path.iterdir()} == {
+        "config.json": "640",
+        "model.safetensors": "640",
+    }

@@ -1,4 +1,4 @@
-"""Both text encoders; the Hugging Face door is tested offline on a tiny BERT written to disk here."""
+"""Text encoders by their names; the Hugging Face door is tested offline on a tiny BERT written to disk here."""
 
 import json
 from typing import Any
@@ -6,44 +6,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from text_models import WORDS, write_bert, write_clip, write_gpt
+from text_models import write_bert, write_clip, write_gpt
 
 from imitate.errors import UserError
-from imitate.models.text import LsaTextEncoder, fit_or_load, load_text_encoder, save_text_encoder
-from imitate.models.types import TextEncoder
-
-
-def texts(n: int = 40) -> list[str]:
-    generator = torch.Generator().manual_seed(0)
-    return [" ".join(WORDS[i] for i in torch.randint(len(WORDS), (9,), generator=generator)) for _ in range(n)]
+from imitate.models.text import fit_or_load, load_text_encoder, placed, save_text_encoder
 
 
 @pytest.fixture(scope="module")
 def tiny_bert(tmp_path_factory):
     return write_bert(tmp_path_factory.mktemp("bert"))
-
-
-def test_lsa_round_trip_gives_the_same_embeddings_and_name(tmp_path):
-    encoder = fit_or_load("lsa-8", texts())
-    assert isinstance(encoder, TextEncoder)
-    save_text_encoder(encoder, tmp_path)
-    again = load_text_encoder(tmp_path)
-    assert again.name == encoder.name and again.width == encoder.width == 8
-    assert torch.equal(again.encode(texts(5)), encoder.encode(texts(5)))
-
-
-def test_lsa_ignores_marks_of_deidentification_and_centres_the_corpus():
-    encoder = LsaTextEncoder.fit(texts(), width=8)
-    plain, marked = encoder.encode(["left effusion", "XXXX left ___ effusion XXXX"])
-    torch.testing.assert_close(plain, marked)
-    assert encoder.encode(sorted(set(texts()))).mean(0).abs().max() < 1e-5
-
-
-def test_like_texts_correlate_more_than_unlike_ones():
-    encoder = LsaTextEncoder.fit(texts(200), width=12)
-    a, b, c = encoder.encode(["small left pleural effusion", "left pleural effusion large", "heart size is normal"])
-    correlation = torch.corrcoef(torch.stack([a, b, c]))
-    assert correlation[0, 1] > 0.5 > correlation[0, 2]
 
 
 def test_hugging_face_door(tiny_bert, tmp_path):
@@ -79,12 +50,6 @@ def test_user_errors(spec, message):
         fit_or_load(spec, ["one", "two"])
 
 
-def test_lsa_tells_the_words_that_it_knows():
-    encoder = LsaTextEncoder.fit(texts(), width=8)
-    assert encoder.words("Small hydropneumothorax, 3 XXXX") == {"small": True, "hydropneumothorax": False}
-    assert torch.equal(encoder.encode(["small effusion"]), encoder.encode(["small effusion hydropneumothorax"]))
-
-
 def test_an_encoder_is_known_by_its_weights_and_a_copy_by_the_same(tiny_bert, tmp_path):
     encoder = fit_or_load(f"hf:{tiny_bert}", [])
     encoder.encode(["left effusion", "clear"])  # which sets padding and truncation in the tokenizer
@@ -96,13 +61,6 @@ def test_an_encoder_is_known_by_its_weights_and_a_copy_by_the_same(tiny_bert, tm
     first = next(iter(state))
     save_file({**state, first: state[first] + 1e-3}, tmp_path / "copy/model.safetensors", {"format": "pt"})
     assert load_text_encoder(tmp_path / "copy").identity != encoder.identity
-
-
-def test_lsa_is_known_by_its_vocabulary_too():
-    encoder = LsaTextEncoder.fit(texts(), width=4)
-    other = LsaTextEncoder(list(reversed(encoder._vocabulary)), encoder._arrays)
-    same = LsaTextEncoder(list(encoder._vocabulary), encoder._arrays)
-    assert encoder.identity == same.identity != other.identity
 
 
 def test_texts_are_cut_at_the_models_own_length(tmp_path):
@@ -150,3 +108,62 @@ def test_code_beside_the_weights_is_never_run_and_pickles_of_a_folder_are_not_re
     (pickled / "model.safetensors").unlink()
     with pytest.raises(UserError, match="cannot load the text encoder"):
         fit_or_load(f"hf:{pickled}", [])
+
+
+def test_the_commit_is_recorded_and_stays_with_a_copy_of_a_copy(tiny_bert, tmp_path, monkeypatch):
+    monkeypatch.setattr("imitate.models.hub.is_available", lambda repository: True)
+    monkeypatch.setattr("transformers.PreTrainedConfig._commit_hash", "0123abc", raising=False)
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    for kind in (AutoConfig, AutoModel, AutoTokenizer):
+        load = kind.from_pretrained
+        monkeypatch.setattr(
+            kind,
+            "from_pretrained",
+            lambda source, load=load, **options: load(
+                tiny_bert if source == "someone/bert" else source,
+                **{k: v for k, v in options.items() if k != "revision"},
+            ),
+        )
+    encoder = fit_or_load("hf:someone/bert@main", [])
+    assert encoder.name == "someone--bert@main-cls"
+    for place in ("once", "twice"):
+        save_text_encoder(encoder, tmp_path / place)
+        encoder = load_text_encoder(tmp_path / place)
+    written = json.loads((tmp_path / "twice/text.json").read_text())
+    assert written == {"kind": "hf", "name": "someone--bert@main-cls", "pooling": "cls", "revision": "main",
+                       "commit": "0123abc", "identity": encoder.identity}  # fmt: skip
+
+
+def test_a_hub_that_does_not_answer_is_told_at_once(monkeypatch):
+    monkeypatch.setattr("imitate.models.hub.is_available", lambda repository: False)
+    with pytest.raises(UserError, match="cannot get the text encoder some/model@v1: the hub does not answer"):
+        fit_or_load("hf:some/model@v1:mean", [])
+
+
+def test_the_device_is_given_and_left(tiny_bert, monkeypatch):
+    encoder: Any = fit_or_load(f"hf:{tiny_bert}", [])
+    devices, move = [], encoder._model.to
+    monkeypatch.setattr(encoder._model, "to", lambda device: devices.append(device) or move("cpu"))
+    encoder.encode(["left effusion"])
+    assert devices == []  # a GPU that was not asked for is not taken
+    with placed(encoder, "cuda:1"):
+        assert encoder._device == "cuda:1"
+    assert devices == ["cuda:1", "cpu"] and encoder._device == "cpu"
+
+
+def test_an_encoder_with_a_decoder_is_told(tmp_path):
+    folder = write_bert(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "is_encoder_decoder": True}))
+    with pytest.raises(UserError, match="is an encoder with a decoder"):
+        fit_or_load(f"hf:{folder}", [])
+
+
+@pytest.mark.parametrize("change", [{"hidden_size": 2**24}, {"vocab_size": 10**9}, {"num_hidden_layers": 10**9}])
+def test_sizes_are_compared_with_the_weights_before_they_take_memory(tmp_path, change):
+    folder = write_bert(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(UserError, match="config.json (does not fit the weights|has 1000000000 layers)"):
+        fit_or_load(f"hf:{folder}", [])

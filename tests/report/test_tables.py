@@ -103,21 +103,18 @@ def test_retrieval_stands_beside_chance_and_shuffled_images(tmp_path: Path) -> N
     assert shuffled[:3] == ["IMITATE, shuffled", "15.0", "3.0"]
 
 
-@pytest.mark.parametrize(
-    ("main", "values", "best"),
-    [
-        ("map", {"a": 0.50, "b": 0.46}, ["50.0"]),  # .47 to .53 excludes .46
-        ("map", {"a": 0.50, "b": 0.48}, []),
-        ("map", {"a": 0.30, "b": 0.34, "c": 0.50}, ["50.0"]),
-        ("map", {"a": 0.50}, []),
-        ("map", {"a": 0.50, "b": None}, []),
-    ],
-)
-def test_bold_is_the_best_whose_interval_excludes_the_next(
-    tmp_path: Path, main: str, values: dict[str, float | None], best: list[str]
-) -> None:
-    group = group_of(tmp_path, main, values)
-    assert bold(tables.main_table(group, figures.styles(list(values)))) == best
+def test_bold_is_the_best_method_of_a_metric(tmp_path: Path) -> None:
+    group = group_of(tmp_path, "map", {"a": 0.50, "b": 0.46})
+    look = figures.styles(["a", "b"])
+    assert bold(tables.main_table(group, look)) == []
+    assert bold(tables.main_table(group._replace(best={(1.0, "map"): "b"}), look)) == ["46.0"]
+
+
+def test_every_table_names_its_split(tmp_path: Path) -> None:
+    group = group_of(tmp_path, "map", {"a": 0.5})
+    look = figures.styles(["a"])
+    captions = [table.caption for table in (tables.main_table(group, look), *tables.all_metrics(group, look))]
+    assert all(", split test" in caption for caption in captions) and len(captions) == 2
 
 
 def test_undefined_is_not_absent(tmp_path: Path) -> None:
@@ -203,9 +200,9 @@ def test_the_overview_leads_to_every_section(tmp_path: Path) -> None:
     )
     _, detection, retrieval = rows(tables.overview(groups, figures.styles(["random", "IMITATE"])))
     assert detection == [
-        "Detection on folder mAP, IoU .40 to .75 at 100% of the training patients",
+        "Detection on folder mAP, IoU .40 to .75 at 100% of the training patients, split test",
         "–",
         "20.0 17.0–23.0",
         "–",
     ]
-    assert retrieval == ["Retrieval on folder mean recall", "12.5", "–", "30.0 27.0–33.0"]
+    assert retrieval == ["Retrieval on folder mean recall, split test", "12.5", "–", "30.0 27.0–33.0"]

@@ -47,12 +47,14 @@ def test_every_answer_has_the_headers():
     assert "'unsafe" not in HEADERS["content-security-policy"]
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1:8000", "[::1]:8000", "[::1]"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:8000", "127.0.0.1:8000", "127.0.0.2:8000", "[::1]:8000", "[::1]"]
+)
 def test_names_of_this_machine_are_answered(host):
     assert ask(guarded(), headers={"host": host}).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["example.org", "localhost.example.org", "127.0.0.1.example.org:8000", ""])
+@pytest.mark.parametrize("host", ["example.org", "localhost.example.org", "127.0.0.1.example.org:8000", "10.0.0.1", ""])
 def test_other_names_are_not_unless_it_listens_to_others(host):
     assert ask(guarded(), headers={"host": host}).status_code == 421
     assert ask(guarded(local=False, password="x"), headers={"host": host, **basic("x")}).status_code == 200
@@ -74,12 +76,58 @@ def test_password(headers):
     assert ask(app, headers=basic("sécret")).status_code == 200
 
 
+def test_a_password_is_known_in_both_encodings_that_clients_use():
+    app = guarded(password="sécret")
+    for encoding in ("utf-8", "latin-1"):
+        sent = base64.b64encode("anyone:sécret".encode(encoding)).decode()
+        assert ask(app, headers={"authorization": f"Basic {sent}"}).status_code == 200
+    app = guarded(password="密secret")  # not in Latin-1, of which no part may do
+    assert ask(app, headers=basic("secret")).status_code == 401 and ask(app, headers=basic("密secret")).text == "0"
+    assert ask(guarded(password="\udcff"), headers=basic("x")).status_code == 401  # a byte that is no UTF-8
+
+
+def test_a_token_guards_the_api():
+    app = guarded(token="secret")
+    assert ask(app, url="/").status_code == ask(app, url="/viewer.js").status_code == 200
+    for method, url, headers in [
+        ("GET", "/api/about", {}),
+        ("GET", "/api/about?token=wrong", {}),
+        ("GET", "/api/about", {"authorization": "Bearer wrong"}),
+        ("GET", "/api/about", basic("secret")),
+        ("POST", "/api/images?token=secret", {}),  # what a page can be made to send
+    ]:
+        refused = ask(app, method, url=url, headers=headers)
+        assert refused.status_code == 401 and "address that imitate serve printed" in refused.json()["error"]
+    assert ask(app, "POST", url="/api/images", headers={"authorization": "Bearer secret"}).status_code == 200
+    assert ask(app, url="/api/images/1/picture?token=secret").status_code == 200
+
+
+def test_head_is_asked_like_get():
+    async def method(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"asked", scope["method"].encode())]})
+        await send({"type": "http.response.body", "body": b""})
+
+    assert ask(Guard(method, max_bytes=1, local=True), "HEAD").headers["asked"] == "GET"
+
+
 def test_guessing_a_password_is_slow():
     app = guarded(password="secret")
     codes = [ask(app, headers=basic(str(guess))).status_code for guess in range(12)]
     assert codes[0] == 401 and codes[-1] == 429
     assert ask(app, headers=basic("secret")).status_code == 429
     assert ask(app, headers=basic("secret"), address="127.0.0.2").status_code == 200
+
+
+def test_nobody_guesses_under_a_name_of_their_own(service):
+    """Forwarded addresses are not believed, not even from this machine."""
+    with serving(create(service, password="secret")) as address:
+        codes = [
+            httpx.get(
+                address, auth=("me", str(guess)), headers={"X-Forwarded-For": f"10.0.0.{guess}"}, timeout=HANG
+            ).status_code
+            for guess in range(12)
+        ]
+    assert codes[0] == 401 and codes[-1] == 429
 
 
 def test_a_body_may_not_be_too_large():

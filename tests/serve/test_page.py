@@ -253,3 +253,25 @@ def test_a_password_is_asked_for_once(service):
         element(page, "#examples button").click()
         answered(page)
         assert page.execute_script("return document.querySelector('#picture').naturalWidth") > 0
+
+
+def test_the_token_in_the_address_opens_the_page(service):
+    with serving(create(service, token="secret")) as address, chromium() as page:
+        page.get(address)
+        wait(page, lambda _: "address that imitate serve printed" in element(page, "#stage-problem").text)
+        page.get(f"{address}/#token=secret")
+        for _ in range(2):
+            wait(page, lambda _: page.find_elements("css selector", "#examples button"))
+            element(page, "#examples button").click()
+            answered(page)
+            assert page.execute_script("return document.querySelector('#picture').naturalWidth") > 0
+            assert "secret" not in page.current_url
+            page.refresh()
+
+
+def test_a_class_of_unknown_words_leaves_the_others(page):
+    element(page, "#examples button").click()
+    before = answered(page)
+    element(page, "#finding").send_keys("qwertz\n")
+    wait(page, lambda _: rested(page) and "qwertz" in element(page, "#classes-problem").text)
+    assert values(page) == [*before, "–"]

@@ -44,8 +44,20 @@ def test_serve(run, monkeypatch, caplog):
         serve(model=str(run / "run"), index=run / "data", port=0)
     guard, (host, port) = ran
     assert host == "127.0.0.1" and f"http://127.0.0.1:{port}" in caplog.text
-    assert guard.local and guard.password == b"secret"
+    assert guard.local and guard.password == "secret" and guard.token is None and "token" not in caplog.text
     assert guard.app.state.service.about.index == "data"
+
+
+def test_without_a_password_the_address_has_a_token(run, monkeypatch, caplog):
+    ran = Ran()
+    monkeypatch.setattr("imitate.serve.server.web_server", ran)
+    monkeypatch.delenv(app.PASSWORD, raising=False)
+    with caplog.at_level(logging.INFO):
+        serve(model=str(run / "run"), host="127.0.0.2", port=0)
+        serve(model=str(run / "run"), port=0)
+    first, (host, port), second, _ = ran
+    assert f"http://{host}:{port}/#token={first.token} (Ctrl-C" in caplog.text and host == "127.0.0.2"
+    assert len(first.token) >= 20 and first.token != second.token
 
 
 def test_others_are_let_in_with_a_password_only(run, monkeypatch):
@@ -59,7 +71,7 @@ def test_others_are_let_in_with_a_password_only(run, monkeypatch):
 
 
 def test_loopback():
-    assert all(is_loopback(host) for host in ("localhost", "127.0.0.1", "127.8.9.1", "::1"))
+    assert all(is_loopback(host) for host in ("localhost", "127.0.0.1", "127.8.9.1", "::1", "[::1]"))
     assert not any(is_loopback(host) for host in ("", "0.0.0.0", "::", "10.0.0.1", "localhost.example.org"))
 
 

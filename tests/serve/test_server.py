@@ -1,8 +1,10 @@
 import asyncio
 import io
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -16,7 +18,7 @@ from uploads import dicom, encoded, enormous, photograph, picture, several_frame
 from imitate.serve.guard import HEADERS
 from imitate.serve.schema import NOTICE
 from imitate.serve.server import PAGE, create
-from imitate.serve.worker import Worker
+from imitate.serve.worker import Places, Worker
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +154,8 @@ def test_the_page_asks_only_its_own_server(client):
         text = served.text.replace("http://www.w3.org/2000/svg", "")
         assert "//" not in "".join(line.split("// ")[0] for line in text.splitlines()), file.name
     assert client.post("/").status_code == 405
+    assert client.head("/").status_code == client.head("/api/about").status_code == 200
+    assert client.head("/").content == b""
 
 
 def test_the_schema_types_every_question_and_answer(client):
@@ -186,13 +190,13 @@ def test_a_busy_server_says_so_and_goes_on_answering(service, monkeypatch):
     release = threading.Event()
     monkeypatch.setattr(service, "embed_texts", lambda *_: release.wait(HANG) and [[1.0]])
     app: Any = create(service)
-    app.app.state.worker = worker = Worker(waiting=2)
+    app.app.state.worker = worker = Worker(waiting=4)
     with serving(app) as address, ThreadPoolExecutor(2) as threads:
         asking = [
             threads.submit(httpx.post, f"{address}/api/texts/embedding", json={"texts": ["a"]}, timeout=HANG)
             for _ in range(2)
         ]
-        while worker.places.free:
+        while worker.places.free > 2:  # of one address no more
             assert not any(each.done() for each in asking)
             time.sleep(0.02)
         refused = httpx.post(f"{address}/api/images", content=encoded(picture()), timeout=HANG)
@@ -201,6 +205,23 @@ def test_a_busy_server_says_so_and_goes_on_answering(service, monkeypatch):
         release.set()
         assert [each.result().status_code for each in asking] == [200, 200]
         assert httpx.post(f"{address}/api/images", content=encoded(picture()), timeout=HANG).status_code == 200
+
+
+def test_uploads_that_send_nothing_take_no_room(service, monkeypatch):
+    head = b"POST /api/images HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+    content = encoded(picture())
+    app: Any = create(service)
+    app.app.state.uploads = places = Places(4 * len(content))
+    with serving(app) as address, ExitStack() as held:
+        host, port = address.removeprefix("http://").split(":")
+        for _ in range(9):
+            connection = held.enter_context(socket.create_connection((host, int(port)), timeout=HANG))
+            connection.sendall(head)
+            assert connection.recv(100).startswith(b"HTTP/1.1 100")  # the server waits for the body
+        assert httpx.post(f"{address}/api/images", content=content, timeout=HANG).status_code == 200
+        refused = httpx.post(f"{address}/api/images", content=3 * content, timeout=HANG)
+        assert refused.status_code == 503 and "busy" in refused.json()["error"]
+        assert places.free == 4 * len(content)
 
 
 def test_our_own_mistake_is_an_answer_too(service, monkeypatch):

@@ -10,12 +10,23 @@ from imitate.serve.worker import Full, Places, Worker
 
 def test_places_are_given_back():
     places = Places(1)
-    with places.taken(), pytest.raises(Full), places.taken():
+    with places.taken("a"), pytest.raises(Full), places.taken("b"):
         pass
-    with pytest.raises(ZeroDivisionError), places.taken():
+    with pytest.raises(ZeroDivisionError), places.taken("a"):
         raise ZeroDivisionError
-    with places.taken():
+    with places.taken("a"):
         assert places.free == 0
+
+
+def test_an_address_takes_half_of_the_places():
+    places = Places(8)
+    with places.taken("a", 3), places.taken("a"):
+        with pytest.raises(Full), places.taken("a"):
+            pass
+        with places.taken("b", 4):
+            assert places.free == 0
+    with places.taken("a", 4):
+        assert places.free == 4
 
 
 def test_one_job_at_a_time_while_the_loop_goes_on():
@@ -31,7 +42,7 @@ def test_one_job_at_a_time_while_the_loop_goes_on():
 
     async def every():
         worker = Worker()
-        jobs = asyncio.gather(*(worker.run(job) for _ in range(4)))
+        jobs = asyncio.gather(*(worker.run(job, str(number)) for number in range(4)))
         await asyncio.sleep(0)  # the loop goes on
         assert not jobs.done()
         asked.set()
@@ -46,11 +57,11 @@ def test_full_where_too_many_wait():
 
     async def every():
         worker = Worker(waiting=2)
-        jobs = [asyncio.create_task(worker.run(lambda: ready.wait(HANG))) for _ in range(3)]
+        jobs = [asyncio.create_task(worker.run(lambda: ready.wait(HANG), name)) for name in "abc"]
         await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
         ready.set()
         first = await asyncio.gather(*jobs, return_exceptions=True)
-        return first, await worker.run(lambda: "again")
+        return first, await worker.run(lambda: "again", "a")
 
     first, again = asyncio.run(every())
     assert [isinstance(each, Full) for each in first] == [False, False, True]
@@ -59,10 +70,11 @@ def test_full_where_too_many_wait():
 
 def test_remarks_on_words_go_to_who_wrote_them(caplog):
     def job() -> None:
-        logging.getLogger("imitate.inference.prompts").warning("ignores %s", "zzz")
+        for _ in range(2):  # to be said once
+            logging.getLogger("imitate.inference.prompts").warning("ignores %s", "zzz")
 
     async def asking():
-        return await Worker().run(job)
+        return await Worker().run(job, "a")
 
     assert asyncio.run(asking()) == (None, ["ignores zzz"])
     assert not caplog.records

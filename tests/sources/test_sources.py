@@ -19,7 +19,7 @@ from imitate.sources import BUILT_IN, Options, Source, Traits, find_source, sour
 from imitate.sources.table import TableColumns
 
 USED = {
-    "synthetic": {"n", "seed", "raw"},
+    "synthetic": {"n", "seed", "original_size", "raw"},
     "open-i": {"raw"},
     "mimic-cxr": {"raw", "mode", "reports"},
     "table": {"raw", "sections", "whole_report", *TableColumns.model_fields},

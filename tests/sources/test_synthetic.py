@@ -9,8 +9,10 @@ from PIL import Image
 from imitate.data.annotations import Box, draw_mask
 from imitate.data.records import Record
 from imitate.errors import UserError
-from imitate.sources.synthetic import SIZE, SOURCE
+from imitate.sources.synthetic import SOURCE
 from imitate.synthetic.cases import CLASSES, TRAITS, draw_case
+
+SIZE = 128
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def found(raw: Path) -> list[Record]:
-    records = list(SOURCE.records(SOURCE.Options(raw=raw, n=48, seed=2)))
+    records = list(SOURCE.records(SOURCE.Options(raw=raw, n=48, seed=2, original_size=SIZE)))
     assert all(isinstance(record, Record) for record in records)
     return [record for record in records if isinstance(record, Record)]
 
@@ -68,7 +70,9 @@ def test_splits_are_by_patient_and_sections_are_missing_at_times(found: list[Rec
 
 
 def test_records_come_again_the_same(found: list[Record], tmp_path: Path) -> None:
-    for first, second in zip(found[:5], SOURCE.records(SOURCE.Options(raw=tmp_path, n=5, seed=2)), strict=True):
+    for first, second in zip(
+        found[:5], SOURCE.records(SOURCE.Options(raw=tmp_path, n=5, seed=2, original_size=SIZE)), strict=True
+    ):
         assert isinstance(second, Record) and first.image.read_bytes() == second.image.read_bytes()
         assert (first.image_id, first.labels) == (second.image_id, second.labels)
         assert first.annotations == second.annotations

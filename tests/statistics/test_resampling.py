@@ -2,13 +2,21 @@
 
 import json
 import math
+from functools import partial
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 
 from imitate.errors import UserError
 from imitate.statistics import metrics, resampling
+
+POSITIVE, NEGATIVE = NormalDist(1), NormalDist(0)
+SCORES = [POSITIVE.inv_cdf((i + 0.5) / 1000) for i in range(1000)]
+TRUE_PRECISION = np.mean(  # average precision of one positive in ten
+    [(tail := 0.1 * (1 - POSITIVE.cdf(s))) / (tail + 0.9 * (1 - NEGATIVE.cdf(s))) for s in SCORES]
+)
 
 
 def _mean_of(values: np.ndarray) -> resampling.Resample:
@@ -25,6 +33,37 @@ def test_the_interval_of_a_mean_covers_it() -> None:
         )
         covered += low <= 1.0 <= high
     assert 0.89 <= covered / 200 <= 0.985
+
+
+def test_a_bias_corrected_interval_moves_by_twice_the_bias() -> None:
+    """Where the resamples are normal, the correction has this closed form."""
+    drawn = np.random.default_rng(0).normal(0.6, 0.05, 20_000)
+    low, high = resampling.interval(drawn, estimate=0.57)
+    assert (low, high) == pytest.approx((0.54 - 1.96 * 0.05, 0.54 + 1.96 * 0.05), abs=0.004)
+    assert resampling.interval(drawn, estimate=float(np.median(drawn))) == pytest.approx(resampling.interval(drawn))
+    assert np.isfinite(resampling.interval(drawn, estimate=2.0)).all()  # above every resample
+    assert resampling.interval(np.full(9, np.nan), estimate=0.5) is None
+
+
+def test_the_interval_of_average_precision_errs_on_both_sides_alike() -> None:
+    """Resamples hold positives twice and so score higher: plain percentiles lie too high."""
+    above, below = np.zeros(2), np.zeros(2)
+    for trial in range(200):
+        generator = np.random.default_rng(trial + 1)
+        target = (generator.random(150) < 0.1).astype(float)
+        score = target + generator.normal(size=150)
+        run = partial(_average_precision, target, score)
+        drawn = resampling.bootstrap([run], np.arange(150), resamples=300, seed=trial)["ap"]
+        for i, estimate in enumerate((None, float(metrics.average_precision(target, score)[0]))):
+            low, high = resampling.interval(drawn, estimate=estimate)
+            above[i] += low > TRUE_PRECISION
+            below[i] += high < TRUE_PRECISION
+    assert above[0] > 3 * below[0]
+    assert 0.7 < above[1] / below[1] < 1.3 and (above + below)[1] <= (above + below)[0]
+
+
+def _average_precision(target: np.ndarray, score: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
+    return {"ap": metrics.average_precision(target, score, counts)}
 
 
 def test_patients_not_images_are_the_unit() -> None:

@@ -63,7 +63,7 @@ class Page:
     """One page's commands, in order, in the current folder; servers that it starts live as long as it does."""
 
     def __init__(self) -> None:
-        self.address, self.image = "", ""
+        self.address, self.token, self.image = "", "", ""
         self._stop: list[Callable[[], None]] = []
 
     def __enter__(self) -> "Page":
@@ -115,7 +115,7 @@ class Page:
             thread.start()
             until(lambda: servers and servers[0].started, alive=thread.is_alive, what="the server starts")
         port = servers[0].servers[0].sockets[0].getsockname()[1]
-        self.address = f"http://127.0.0.1:{port}"
+        self.address, self.token = f"http://127.0.0.1:{port}", servers[0].config.app.token
 
         def stop() -> None:
             servers[0].should_exit = True
@@ -124,7 +124,8 @@ class Page:
         self._stop.append(stop)
 
     def _curl(self, rest: list[str]) -> None:
-        """Against the server that the page started; ID stands for what the last upload answered."""
+        """Against the server that the page started; TOKEN is the server's, ID what the last upload answered."""
+        rest = [self.token if word == "TOKEN" else word for word in rest]
         rest = [re.sub(r"http://[\w.:]+", self.address, word).replace("/ID/", f"/{self.image}/") for word in rest]
         out = Path(rest[rest.index(">") + 1]) if ">" in rest else None
         rest = rest[: rest.index(">")] if out else rest
@@ -160,6 +161,8 @@ def parse(words: list[str]) -> None:
     match words:
         case ["srun", *rest]:
             parse(rest)
+        case ["if", "[", *_, "fi"]:  # of the shell
+            pass
         case ["torchrun", *rest]:
             from torch.distributed.run import get_args_parser
 

@@ -11,7 +11,7 @@ from imitate.tasks.base import Estimate, Predictions, Results
 from imitate.tasks.results import write_results
 
 CLASSES = ["Atelectasis", "Edema", "Pleural Effusion", "Fracture"]
-SETTINGS = {"split": "test", "batch_size": 16}
+SETTINGS = {"split": "test"}
 DATA = {"name": "folder", "source": "test", "fingerprint": "0123456789abcdef", "split": "test"}
 
 
@@ -74,6 +74,11 @@ def classification(
 def retrieval(path: Path, *, skill: float = 0.3, n: int = 40, **changes: Any) -> Path:
     percentile = np.random.default_rng(3).random(n).astype(np.float32)
     run = {**identity(n), "figure:percentile/both/image-to-text": percentile}
+    run |= {
+        f"figure:recall@{k}/both/{way}": (percentile < skill * math.sqrt(k)).astype(np.float32)
+        for way in ("image-to-text", "text-to-image")
+        for k in (1, 5, 10)
+    }
     run["top"] = np.stack([np.roll(run["image_id"], -i) for i in range(5)], axis=1)
     recalls = {
         f"recall@{k}/{branch}/{way}": estimated(min(1.0, skill * math.sqrt(k)), chance=k / n, shuffled=1.2 * k / n)
@@ -98,6 +103,7 @@ def segmentation(path: Path, *, skill: float = 0.7, n: int = 40, size: int = 32,
         "predicted": predicted,
         "actual": actual,
         "masks": np.packbits(masks.reshape(n, -1), axis=-1),
+        "paper": np.zeros(n, bool),
     }
     found = {
         "dice": estimated(0.4 + 0.5 * skill, chance=0.78),
@@ -127,6 +133,8 @@ def detection(path: Path, *, skill: float = 0.2, n: int = 40, size: int = 36, **
         "objects": objects,
         "found": np.where(np.arange(3) < objects[:, None], scores[:, :3], 0),
         "false_alarm": np.arange(100) == np.full((n, 1), 2),
+        "matched": (np.arange(100) < objects[:, None])[..., None] & np.ones(12, bool),
+        "paper": np.zeros(n, bool),
     }
     rates = {f"froc/{rate:g}": estimated(min(1.0, skill * (1 + rate))) for rate in (0.125, 0.25, 0.5, 1, 2, 4, 8)}
     found = {"map": estimated(skill), "map_coco": estimated(skill / 2), "ap50": estimated(1.5 * skill)}

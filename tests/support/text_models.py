@@ -27,6 +27,11 @@ WORDS = [
 ]
 
 
+def texts(n: int = 40) -> list[str]:
+    generator = torch.Generator().manual_seed(0)
+    return [" ".join(WORDS[i] for i in torch.randint(len(WORDS), (9,), generator=generator)) for _ in range(n)]
+
+
 def _tokens(folder: Path, **options: object) -> int:
     from transformers import BertTokenizerFast  # type: ignore[attr-defined]
 

@@ -72,6 +72,12 @@ def test_one_seed_one_result_and_the_global_generator_goes_on() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_the_training_images_are_no_test() -> None:
+    data = prepared({"train": 20, "val": 6, "test": 4})
+    with pytest.raises(UserError, match="split train holds the images that the task trains on.*--folds 5"):
+        parts(data, Budget(), test="train")
+
+
 def test_the_best_epoch_comes_back_and_patience_ends_the_fit() -> None:
     model, alone = linear(), linear()
     found = regress(model, figures=[3.0, 1.0, 2.0, float("nan"), 1.5, 0.0], patience=3)

@@ -68,7 +68,7 @@ def _data(root: Path, findings: list[str | None], impression: list[str | None], 
         {
             "image_id": [f"i{i}" for i in range(len(reports))],
             "patient": [f"p{i // 2}" for i in range(len(reports))],
-            "split": "val",
+            "split": "test",
             "findings": pd.Series(findings, dtype="str"),
             "impression": pd.Series(impression, dtype="str"),
             "labels": list(np.array(list(labels.values())).T) if labels else None,
@@ -242,7 +242,7 @@ def test_stored_embeddings_of_an_encoder_of_the_same_name_are_not(tmp_path: Path
 def test_too_few_reports_are_told(tmp_path: Path) -> None:
     for impression in ([None] * 4, ["normal"] * 4):
         data = _data(tmp_path, [None] * 4, impression)
-        with pytest.raises(UserError, match="fewer than two distinct reports in split 'val'"):
+        with pytest.raises(UserError, match="fewer than two distinct reports in split 'test'"):
             Retrieval().predict(_encoder(), data, Budget())
-    with pytest.raises(UserError, match="no images in split 'test'"):
-        Retrieval(split="test").predict(_encoder(), data, Budget())
+    with pytest.raises(UserError, match="no images in split 'val'"):
+        Retrieval(split="val").predict(_encoder(), data, Budget())

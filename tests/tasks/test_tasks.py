@@ -21,6 +21,7 @@ from imitate.report.groups import read_groups
 from imitate.tasks import NEEDS, TASKS, check_data, check_encoder, find_task, task_names
 from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.evaluation import Evaluation
+from imitate.tasks.pretraining import VALIDATION
 
 
 class Counting(Task):
@@ -65,6 +66,11 @@ def test_every_class_says_what_tables_ask() -> None:
         assert task.main_metric("clean") == task.headline
         assert task.main_metric("paper") == (task.paper_headline or task.headline)
     assert find_task("segmentation").main_metric("paper") == "dice_batched"
+
+
+def test_every_task_measures_the_same_split_by_default() -> None:
+    assert {find_task(name).model_fields["split"].default for name in TASKS} == {"test"}
+    assert VALIDATION.split == "val"  # of a pre-training run, whose best epoch it chooses
 
 
 def test_unknown_names_and_needs_are_told(installed: None) -> None:

@@ -160,23 +160,6 @@ def test_best_is_the_epoch_with_the_highest_figure(tmp_path, data):
     assert same(weights(tmp_path / "run"), kept[2])
 
 
-def test_batch_size_must_divide_by_processes(monkeypatch):
-    from imitate.training import engine
-
-    class TwoProcesses:
-        world_size, is_global_zero = 2, True
-
-        def __init__(self, **settings: object) -> None:
-            pass
-
-        def launch(self) -> None:
-            pass
-
-    monkeypatch.setattr(engine, "Fabric", TwoProcesses)
-    with pytest.raises(UserError, match="batch_size 9 is global and must divide by 2 processes"):
-        launch(tiny_recipe(batch_size=9).training)
-
-
 class Elsewhere(Fabric):
     """An engine that believes that it is on this device, among so many processes."""
 

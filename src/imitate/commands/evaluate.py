@@ -60,12 +60,13 @@ def evaluate(
 
     Args:
         task: What to measure.
-        model: A run folder, a weights file, random, imagenet or a timm name. Several runs of one recipe make one row.
+        model: A run folder, a weights file, random, imagenet, timm:NAME or hf-hub:OWNER/NAME@REVISION. Several runs of
+            one recipe make one row.
         data: The prepared folder.
         out: Results file to write, .json; the predictions go beside it, .npz.
         recipe: A row of a published table, recipes/downstream/*.yaml, in place of the task; other flags change it.
         beside: Models to measure too, each into a file of its own: random pixels, the baselines of a probe's table.
-        like: A run, recipe or timm name that gives the architecture of random, imagenet or a weights file.
+        like: A run, recipe or timm:NAME that gives the architecture of random, imagenet or a weights file.
         fraction: Fraction of the training patients to use, by default all; 1% lies within 10%. A recipe has its own.
         seeds: How often to fit each model.
         mode: clean, the default, or paper for the sizes and quirks of the published tables.

@@ -11,21 +11,17 @@ def export(
     to: AnyPath,
     format: Literal["hub", "timm"] = "hub",
     license: str = "other",
-    push: str | None = None,
-    revision: str | None = None,
 ) -> None:
     """Write a model for others: whole for the hub, or its image encoder for timm and torchvision.
 
     Args:
-        model: A run folder, a model folder within it, an exported folder or a hub id.
+        model: A run folder, a model folder within it, an exported folder or hf-hub:OWNER/NAME@REVISION.
         to: The folder to write, new or empty.
         format: hub is safetensors, config.json, text encoder and model card; timm is the image encoder's weights.
         license: Of the weights, for the card, such as apache-2.0 or cc-by-nc-4.0; the data may bind it.
-        push: Upload to this repository of the hub, owner/name; it is private if it is new.
-        revision: Of a hub id.
     """
     from pathlib import Path
 
     from imitate.inference.export import export_model
 
-    export_model(model, Path(to), format=format, license=license, push=push, revision=revision)
+    export_model(model, Path(to), format=format, license=license)

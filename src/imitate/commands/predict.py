@@ -23,7 +23,6 @@ def predict(
     temperature: float | None = None,
     out: str = "-",
     device: str = "auto",
-    revision: str | None = None,
     workers: int | None = None,
     part: str = "1/1",
     cluster: str | None = None,
@@ -35,7 +34,7 @@ def predict(
 
     Args:
         action: What to do.
-        model: A run folder, an exported folder or a hub id.
+        model: A run folder, an exported folder or hf-hub:OWNER/NAME@REVISION.
         images: DICOM, PNG or JPEG files, or folders of them.
         data: classify, embed: A prepared folder, in place of --images.
         text: Sentences as a report has them: to retrieve images of, to map, to embed.
@@ -46,7 +45,6 @@ def predict(
         temperature: classify: Of the softmax over positive and negative prompts; by default the model's own.
         out: .csv or .json; heatmap: .png, .npy or a folder; embed: .npy, .npz, .csv; classify, embed: a folder; or -.
         device: cpu, cuda, ...; auto takes a GPU if there is one.
-        revision: Of a hub id.
         workers: Processes that decode, where --out is a folder; by default one a core, fewer for a few images.
         part: i/n writes every n-th file of a folder --out only, from the i-th on, as one of n jobs that share it.
         cluster: Address of a Dask scheduler, whose workers decode and compute; --out is a folder.
@@ -59,7 +57,7 @@ def predict(
         assert action in ("classify", "embed")
         if several(text) or len(files) > 1 or (files and data is not None):
             raise UserError(f"--out {out} is a folder: {action} then wants one folder as --images, or --data, alone")
-        question = Question(action, model, branch, parse_prompts(several(prompts)), temperature, device, revision)
+        question = Question(action, model, branch, parse_prompts(several(prompts)), temperature, device)
         source = {"images": files[0]} if files else {"data": Path(data or "")}
         predict_in_parts(question, Path(out), engine=engine(workers, part, cluster), **source)
         return
@@ -67,7 +65,7 @@ def predict(
 
     searched = Path(index) if index else None
     request = Request(files, several(text), several(prompts), searched, k, branch, temperature, str(out))
-    respond(action, request, model=model, device=device, revision=revision)
+    respond(action, request, model=model, device=device)
 
 
 def _in_parts(action: str, files: tuple[Path, ...], data: AnyPath | None, out: str, *, plain: bool) -> bool:

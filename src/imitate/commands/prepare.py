@@ -1,6 +1,5 @@
 """``imitate prepare``: raw archives to prepared folders."""
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,9 +11,8 @@ from imitate.names import AnyPath, Names, Resize, several
 
 if TYPE_CHECKING:
     from imitate.config import Config
-    from imitate.data.writer import Check
+    from imitate.sources import Source
 
-log = logging.getLogger(__name__)
 TABLES = (".csv", ".csv.gz", ".tsv", ".parquet", ".xlsx")
 
 
@@ -81,32 +79,28 @@ def prepare(
     from imitate.sources import find_source
 
     origin = find_source(source)
-    if _lacks_raw(origin.Options, options):
-        raise UserError(f"--raw is missing: name the folder of the {source} archive (the current one: --raw $PWD)")
-    chosen = validate(origin.Options, options, where=source)
-    asked = {"source": source, "size": size, "resize": resize, "projections": several(projections) or None}
-    values = {**asked, "percentiles": percentiles, "classes": origin.classes_of(chosen), **_recorded(chosen)}
-    settings = validate(Settings, values, where=source)
+    chosen = _chosen(origin, source, options)
+    values = {"source": source, "size": size, "resize": resize, "percentiles": percentiles}
+    values |= {"classes": origin.classes_of(chosen), "projections": several(projections) or None}
+    settings = validate(Settings, values | _recorded(chosen), where=source)
     with _raw(chosen) as (root, chosen):
         archive = Archive(root, origin.traits_of(chosen).model_dump(mode="json"), _inputs(chosen))
         records = origin.records(chosen)
         if check:
-            _log(check_records(records, settings, archive=archive))
+            check_records(records, settings, archive=archive).log()
             return None
         processes = engine(workers, part, cluster)
         return write_folder(records, Path(out), settings, archive=archive, engine=processes, append=append)
 
 
-def _lacks_raw(kind: "type[Config]", options: dict[str, Any]) -> bool:
-    field = kind.model_fields.get("raw")
-    return field is not None and field.is_required() and options.get("raw", Path()) in (Path(), "")
+def _chosen(origin: "Source", source: str, options: dict[str, Any]) -> "Config":
+    from imitate.config import validate
 
-
-def _log(found: "Check") -> None:
-    from imitate.data.progress import log_counts
-
-    log.info("%d usable records; %d images of a sample decoded", found.records, found.decoded)
-    log_counts(excluded=found.excluded, not_decoded=found.failed, note=found.notes)
+    field = origin.Options.model_fields.get("raw")
+    if field and field.is_required() and options.get("raw", Path()) in (Path(), ""):
+        raise UserError(f"--raw is missing: name the folder of the {source} archive (the current one: --raw $PWD)")
+    chosen: Config = validate(origin.Options, options, where=source)
+    return chosen
 
 
 def _recorded(chosen: "Config") -> dict[str, Any]:

@@ -10,7 +10,6 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     device: str = "auto",
-    revision: str | None = None,
 ) -> None:
     """Look at radiographs with a trained model in a browser; programs find the same at /openapi.json.
 
@@ -18,16 +17,15 @@ def serve(
     IMITATE_PASSWORD is set, it is asked for, under any user name. Research software, not a medical device.
 
     Args:
-        model: A run folder, an exported folder or a hub id.
+        model: A run folder, an exported folder or hf-hub:OWNER/NAME@REVISION.
         index: A prepared folder, whose reports are shown beside an image that they may fit.
         host: Other than this machine's own only with a password, and behind a proxy that speaks HTTPS.
         port: 0 takes any free one.
         device: cpu, cuda, ...; auto takes a GPU if there is one.
-        revision: Of a hub id.
     """
     from pathlib import Path
 
     from imitate.serve.launch import launch
 
     folder = None if index is None else Path(index)
-    launch(model, folder, host=host, port=port, device=device, revision=revision)
+    launch(model, folder, host=host, port=port, device=device)

@@ -10,7 +10,7 @@ from imitate.names import AnyPath
 log = logging.getLogger(__name__)
 
 
-def synthesize(source: str, /, *, out: AnyPath, n: int = 200, seed: int = 0) -> None:
+def synthesize(source: str, /, *, out: AnyPath, n: int = 200, seed: int = 0, size: int = 256) -> None:
     """Write the official on-disk layout of a source, with synthetic radiographs.
 
     Args:
@@ -18,6 +18,7 @@ def synthesize(source: str, /, *, out: AnyPath, n: int = 200, seed: int = 0) -> 
         out: The folder to write, empty or new.
         n: Number of images.
         seed: Another seed, other patients.
+        size: Height of the images, in pixels.
     """
     from imitate.config import validate
     from imitate.data.progress import log_counts
@@ -29,7 +30,7 @@ def synthesize(source: str, /, *, out: AnyPath, n: int = 200, seed: int = 0) -> 
         raise UserError(f"no layout for {source}: choose among {', '.join(LAYOUTS)}")
     if n < 1:
         raise UserError(f"--n {n}: give 1 or more images")
-    LAYOUTS[source](Path(out), n=n, seed=seed)
+    LAYOUTS[source](Path(out), n=n, seed=seed, size=size)
     origin = find_source(source)
     found = list(origin.records(validate(origin.Options, {"raw": out}, where=source)))
     log.info("%s: %d records", out, len(found))

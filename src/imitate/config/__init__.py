@@ -1,10 +1,19 @@
 """Every setting of a run, as frozen models that reject unknown keys; ``load_config`` reads them from YAML."""
 
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializeAsAny,
+    field_validator,
+    model_validator,
+)
 
+from imitate.config.backbone import check_backbone, check_options
 from imitate.config.base import Config, validate
 from imitate.config.files import parse_yaml, read_yaml
 from imitate.config.loading import data_of, dotted, find_recipe, load_config, parse_settings, shipped
@@ -40,12 +49,12 @@ __all__ = [
 class Preprocessing(Config):
     """What an encoder wants of an image: a centre crop of a prepared one, its gray values scaled and normalised."""
 
-    prepared_size: int = 256  # side of the prepared images
-    image_size: int = 224  # side of the crop that the encoder sees
+    prepared_size: int = Field(256, ge=8, le=8192)  # side of the prepared images
+    image_size: int = Field(224, ge=8)  # side of the crop that the encoder sees
     resize: Resize = "stretch"  # how an image was brought into the prepared square
     range: tuple[float, float] = (0.0, 1.0)  # of the gray values before normalisation, black and white
     mean: tuple[float, ...] = Field((0.485, 0.456, 0.406), min_length=1)  # an entry for each channel
-    std: tuple[float, ...] = Field((0.229, 0.224, 0.225), min_length=1)
+    std: tuple[PositiveFloat, ...] = Field((0.229, 0.224, 0.225), min_length=1)
 
     @property
     def channels(self) -> int:
@@ -57,14 +66,19 @@ class Preprocessing(Config):
             raise ValueError(f"image_size {self.image_size} exceeds prepared_size {self.prepared_size}")
         if len(self.mean) != len(self.std):
             raise ValueError(f"mean {self.mean} and std {self.std} must have one entry for each channel")
+        if self.range[0] >= self.range[1]:
+            raise ValueError(f"range {self.range} must rise from black to white")
         return self
+
+
+WIDEST = 2**16  # of an embedding
 
 
 class ImitateConfig(Preprocessing):
     """The architecture; saved as ``config.json`` beside the weights."""
 
-    backbone: str = "resnet50"  # any timm name, CNN or ViT
-    backbone_options: dict[str, Any] = Field({})  # passed on to timm.create_model
+    backbone: Annotated[str, AfterValidator(check_backbone)] = "resnet50"  # any timm name, CNN or ViT
+    backbone_options: Annotated[dict[str, Any], AfterValidator(check_options)] = Field({})  # of timm.create_model
     projections: tuple[str, ...] | None = None  # that it learns from; None: those that each folder selects by default
     levels: tuple[int, ...] = (
         1,
@@ -75,11 +89,11 @@ class ImitateConfig(Preprocessing):
     keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # share of channels drawn at each of these levels
     channel_draw: ChannelChoice = "replacement"  # distinct: without; sample: anew for each sample, with
     feed_forward: bool = False  # LayerNorm and a feed-forward block after the attention
-    grid: int = Field(16, ge=1)  # a channel becomes a token of grid x grid features
-    slots: int = 512  # tokens after zero-padding
-    heads: int = 4
-    joint_width: int = 512
-    text_width: int = 768
+    grid: int = Field(16, ge=1, le=64)  # a channel becomes a token of grid x grid features
+    slots: int = Field(512, ge=1, le=WIDEST)  # tokens after zero-padding
+    heads: int = Field(4, ge=1)
+    joint_width: int = Field(512, ge=1, le=WIDEST)
+    text_width: int = Field(768, ge=1, le=WIDEST)
     texts: Texts = "sections"  # what the branches learn from; swapped: each the other's; report: both the whole report
     temperature: float = Field(0.07, gt=0)  # between image and text, as in training; of the softmax over prompts
     objective: str = ""  # that trained the model; empty: not recorded
@@ -91,6 +105,10 @@ class ImitateConfig(Preprocessing):
             raise ValueError(f"levels {self.levels} and keep {self.keep} must have one entry each a level")
         if not set(self.levels) <= {1, 2, 3, 4}:
             raise ValueError(f"levels are among 1, 2, 3, 4, not {self.levels}")
+        if len(set(self.levels)) < len(self.levels):
+            raise ValueError(f"levels {self.levels} name one twice")
+        if self.grid**2 % self.heads:
+            raise ValueError(f"heads {self.heads} must divide {self.grid**2}, the features of a token (grid x grid)")
         if not all(0 < share <= 1 for share in self.keep):
             raise ValueError(f"keep holds shares in (0, 1], not {self.keep}")
         return self
@@ -165,36 +183,39 @@ OPTIONS: dict[str, type[ObjectiveOptions]] = {
 }
 
 
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
 class AugmentConfig(Config):
     """Random views, drawn on the device as one warp a batch."""
 
-    horizontal_flip: float = 0.5
-    vertical_flip: float = 0.5
-    rotation: float = 30.0  # degrees, uniform in +-
-    scale: float = 0.0  # zoom uniform in 1 +- scale
-    perspective: float = 0.5  # distortion scale
-    perspective_probability: float = 0.5
-    autocontrast: float = 0.5
+    horizontal_flip: Fraction = 0.5
+    vertical_flip: Fraction = 0.5
+    rotation: float = Field(30.0, ge=0, le=180)  # degrees, uniform in +-
+    scale: float = Field(0.0, ge=0, lt=1)  # zoom uniform in 1 +- scale
+    perspective: Fraction = 0.5  # distortion scale
+    perspective_probability: Fraction = 0.5
+    autocontrast: Fraction = 0.5
 
 
 class TrainingConfig(Config):
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(128, ge=2)  # global: over all processes
     learning_rate: float = Field(2e-4, gt=0)
-    final_learning_rate: float = 1e-8
+    final_learning_rate: float = Field(1e-8, ge=0)
     warmup_steps: int = Field(0, ge=0)
-    weight_decay: float = 0.05
+    weight_decay: float = Field(0.05, ge=0)
     decay_everything: bool = False  # True: also normalisation, biases, embeddings, as published
-    clip_gradient: float | None = None
+    clip_gradient: PositiveFloat | None = None
     precision: Precision = "bf16-mixed"
     sync_batchnorm: bool = False  # statistics of the global batch; a backbone that has them needs GPUs
     chunk: int | None = Field(None, ge=1)  # samples of a process in the backbone at once; the loss sees the whole batch
     compile: Literal["default", "reduce-overhead"] | None = None  # torch.compile's mode for the backbone
-    seed: int = 0
-    log_every: int = 10  # steps
-    checkpoint_every: int = 500  # steps; every epoch's end too
-    devices: int | str = "auto"  # processes on this machine
-    nodes: int = 1
+    seed: int = Field(0, ge=0, lt=2**32)
+    log_every: int = Field(10, ge=1)  # steps
+    checkpoint_every: int = Field(500, ge=1)  # steps; every epoch's end too
+    devices: PositiveInt | Literal["auto"] = "auto"  # processes on this machine
+    nodes: int = Field(1, ge=1)
 
 
 class Recipe(Config):

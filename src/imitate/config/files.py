@@ -1,5 +1,6 @@
-"""YAML files, read within bounds."""
+"""YAML and JSON files, read within bounds."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,32 @@ VALUES = 2**16  # with every alias written out
 
 def read_yaml(path: Path, *, holds: str) -> dict[Any, Any]:
     """The mapping in a file, {} of an empty one. UserError where it is none; ``holds`` says what it should be."""
+    values = parse_yaml(_text(path, "YAML", holds), where=str(path))
+    return {} if values is None else _mapping(path, values, holds)
+
+
+def read_json(path: Path, *, holds: str) -> dict[str, Any]:
+    """The object in a file. UserError where it is none, or damaged; ``holds`` says what it should be."""
+    try:
+        values = json.loads(_text(path, "JSON", holds))
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else error
+        raise UserError(f"{path} is not valid JSON: {reason}") from error
+    return _mapping(path, values, holds)
+
+
+def _text(path: Path, kind: str, holds: str) -> str:
     try:
         if path.stat().st_size > BYTES:
             raise UserError(f"{path} has {path.stat().st_size} bytes, more than {BYTES}: it must hold {holds}")
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
-    values = parse_yaml(text, where=str(path))
-    if values is None:
-        return {}
+        raise UserError(f"{path} is not valid {kind}: {error}") from error
+
+
+def _mapping(path: Path, values: Any, holds: str) -> dict[Any, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold {holds}, not {type(values).__name__}")
     return values
@@ -39,7 +55,7 @@ def parse_yaml(text: str, *, where: str) -> Any:
 
 
 def line_of(path: Path, location: tuple[int | str, ...]) -> str:
-    """Where in a YAML file a key stands; "" where the file has no such key."""
+    """Where in a YAML file a key stands, or the last of the keys above it; "" where the file has none of them."""
     node: yaml.Node | None = yaml.compose(path.read_text(encoding="utf-8-sig"), _Bounded)
     line = ""
     for part in location:
@@ -52,7 +68,10 @@ def line_of(path: Path, location: tuple[int | str, ...]) -> str:
 
 
 class _Bounded(yaml.SafeLoader):
-    """Safe, not recursive, and with its aliases written out no larger than ``VALUES``: ten lines can name gigabytes."""
+    """Safe, not recursive, no key twice, and with its aliases written out no larger than ``VALUES``.
+
+    Ten lines can name gigabytes; of a key that stands twice, YAML would keep the last value only.
+    """
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -70,4 +89,18 @@ class _Bounded(yaml.SafeLoader):
             raise yaml.YAMLError("an alias within what it stands for")
         if self._weights[node] > VALUES:
             raise yaml.YAMLError(f"more than {VALUES} values")
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in lines:
+                raise yaml.YAMLError(
+                    f"the key {key.value!r} stands twice, on lines {lines[key.value]} and {line}: keep one"
+                )
+            lines[key.value] = line
         return node

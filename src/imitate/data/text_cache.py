@@ -20,6 +20,7 @@ from rich.progress import track
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
+from imitate.models.text import placed
 from imitate.models.types import TextEncoder
 from imitate.names import REPORT, SECTIONS
 
@@ -39,10 +40,12 @@ def corpus(data: Corpus, *, split: str = "train") -> list[str]:
     return texts
 
 
-def text_embeddings(data: Corpus, cache: "TextCache", texts: Iterable[str] = TEXTS) -> dict[str, "TextRows"]:
+def text_embeddings(
+    data: Corpus, cache: "TextCache", texts: Iterable[str] = TEXTS, *, device: str = "cpu"
+) -> dict[str, "TextRows"]:
     """Section or ``report`` -> the embeddings of all images' texts, zero rows where it is missing."""
     columns = {name: data.text(name) for name in dict.fromkeys(texts)}
-    cache.fill(text for column in columns.values() for text in column.dropna())
+    cache.fill((text for column in columns.values() for text in column.dropna()), device=device)
     return {name: cache.rows(column) for name, column in columns.items()}
 
 
@@ -73,10 +76,11 @@ class TextCache:
         self._keys = every[self._order]
         self._starts = np.cumsum([0, *(len(keys) for keys, _ in self._blocks.values())])
 
-    def fill(self, texts: Iterable[str], *, part: int = 0, parts: int = 1) -> None:
+    def fill(self, texts: Iterable[str], *, part: int = 0, parts: int = 1, device: str = "cpu") -> None:
         """Compute what is missing of these texts; of several processes each ``part`` takes every ``parts``-th block.
 
-        All parts must be given the same texts, and ``read`` when all have finished.
+        All parts must be given the same texts, and ``read`` when all have finished. The encoder is on the device while
+        it computes.
         """
         by_key = {_key(text): text for text in texts}
         distinct = np.array(sorted(by_key), KEY)
@@ -85,19 +89,23 @@ class TextCache:
         todo = [distinct[block][~known[block]] for block in plan[part::parts]]
         todo = [keys for keys in todo if len(keys)]
         if todo:
-            count = sum(map(len, todo))
-            log.info("encoding the reports with %s: %d distinct texts", self.encoder.name, count)
-            pieces = [(keys, keys[start : start + AT_ONCE]) for keys in todo for start in range(0, len(keys), AT_ONCE)]
-            computed: list[np.ndarray] = []
-            console = Console(stderr=True)
-            for keys, piece in track(
-                pieces, "encoding reports", console=console, transient=True, disable=not console.is_terminal
-            ):
-                computed.append(self._encode([by_key[key] for key in piece.tolist()]))
-                if sum(map(len, computed)) == len(keys):
-                    self._add(keys, np.concatenate(computed))
-                    computed = []
+            with placed(self.encoder, device):
+                self._compute(todo, by_key)
             self.read()
+
+    def _compute(self, todo: list[np.ndarray], by_key: dict[bytes, str]) -> None:
+        """These blocks, each kept as soon as it is whole."""
+        log.info("encoding the reports with %s: %d distinct texts", self.encoder.name, sum(map(len, todo)))
+        pieces = [(keys, keys[start : start + AT_ONCE]) for keys in todo for start in range(0, len(keys), AT_ONCE)]
+        computed: list[np.ndarray] = []
+        console = Console(stderr=True)
+        for keys, piece in track(
+            pieces, "encoding reports", console=console, transient=True, disable=not console.is_terminal
+        ):
+            computed.append(self._encode([by_key[key] for key in piece.tolist()]))
+            if sum(map(len, computed)) == len(keys):
+                self._add(keys, np.concatenate(computed))
+                computed = []
 
     def rows(self, texts: "pd.Series[str]") -> "TextRows":
         """The embeddings of texts that ``fill`` was given, zero rows where a text is null."""

@@ -111,6 +111,10 @@ class Check(NamedTuple):
     failed: dict[str, int]  # of the sample, by reason
     notes: dict[str, int]  # of the sample
 
+    def log(self) -> None:
+        log.info("%d usable records; %d images of a sample decoded", self.records, self.decoded)
+        log_counts(excluded=self.excluded, not_decoded=self.failed, note=self.notes)
+
 
 def check_records(
     records: Iterable[Record | Excluded], settings: Settings, *, archive: Archive, sample: int = 16

@@ -16,6 +16,7 @@ from imitate.doctor.prepared import examine_prepared, excluded
 from imitate.doctor.raw import examine_raw, recognise
 from imitate.doctor.run import examine_model, examine_run
 from imitate.errors import UserError
+from imitate.names import cell
 
 COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "broken": "bold red"}
 PREPARED = ("index.json", "manifest.parquet", "meta.json", "images.npy", "progress.jsonl")
@@ -52,7 +53,7 @@ def list_excluded(folders: Sequence[Path]) -> None:
     table = csv.writer(sys.stdout, lineterminator="\n")
     table.writerow(("source", "reason"))
     for folder in folders:
-        table.writerows(excluded(folder))
+        table.writerows(map(cell, row) for row in excluded(folder))
 
 
 def _recognised(path: Path, source: str | None, options: Mapping[str, Any]) -> tuple[str, Iterator[Check]]:

@@ -42,7 +42,6 @@ class Question(NamedTuple):
     prompts: Mapping[str, Wording] | None = None
     temperature: float | None = None
     device: str = "auto"
-    revision: str | None = None
 
 
 class Plan(NamedTuple):
@@ -79,7 +78,7 @@ def predict_in_parts(
         raise UserError(f"{question.action} in parts wants either one folder of --images or one of --data")
     parts.check_place(out, images)
     listing = parts.list_images(images) if images else None
-    predictor = load(question.model, revision=question.revision, device=question.device)
+    predictor = load(question.model, device=question.device)
     scorer = _scorer(question, predictor)
     if scorer:
         question = question._replace(prompts=scorer.prompts, temperature=scorer.temperature)
@@ -118,10 +117,10 @@ def write_parts(plan: Plan, numbers: Iterable[int], predictor: Predictor, *, wor
 def write_one(plan: Plan, number: int) -> int:
     """A task of a cluster: one part with one process that decodes."""
     question = plan.question
-    predictor = _kept(question.model, question.revision, question.device)
+    predictor = _kept(question.model, question.device)
     if predictor.encoder.identity != plan.identity:  # kept since before the model changed
         _kept.cache_clear()
-        predictor = _kept(question.model, question.revision, question.device)
+        predictor = _kept(question.model, question.device)
     if predictor.encoder.identity != plan.identity:
         raise UserError(f"a worker of the cluster finds another model at {question.model}: give it the same files")
     (done,) = write_parts(plan, [number], predictor, workers=1)
@@ -129,8 +128,8 @@ def write_one(plan: Plan, number: int) -> int:
 
 
 @lru_cache(maxsize=1)
-def _kept(model: str, revision: str | None, device: str) -> Predictor:
-    return load(model, revision=revision, device=device)
+def _kept(model: str, device: str) -> Predictor:
+    return load(model, device=device)
 
 
 def _run(plan: Plan, predictor: Predictor, total: int, engine: Engine) -> None:

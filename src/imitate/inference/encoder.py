@@ -12,18 +12,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imitate.config import ImitateConfig, Preprocessing, Recipe, load_config
+from imitate.config.backbone import check_backbone
 from imitate.data.augment import evaluation_view
 from imitate.data.corpus import Corpus
 from imitate.data.text_cache import TextCache, corpus
 from imitate.errors import UserError
-from imitate.models import reference
-from imitate.models.image import ImageEncoder
+from imitate.models import hub, reference
+from imitate.models.image import ImageEncoder, is_network
 from imitate.models.imitate import Imitate, freeze_all, seeded_model
-from imitate.models.text import fit_or_load, load_text_encoder
+from imitate.models.text import fit_or_load, load_text_encoder, place
 from imitate.models.types import ImageFeatures, Images, TextEncoder
 from imitate.names import Branch, Section
 
 TEMPERATURE = 0.07  # of the published models
+WORDS = ("random", "imagenet", "pixels")  # that name a model; any other bare string is a path
+TIMM = "timm:"
 BRANCHES: dict[Branch, tuple[Section, ...]] = {
     "both": ("findings", "impression"),
     "findings": ("findings",),
@@ -148,18 +151,25 @@ class ImitateEncoder(Encoder):
         return dict(zip(sections, (seen.findings, seen.impression), strict=True)), seen.features
 
     def embed_texts(self, texts: list[str]) -> Vectors | None:
-        return self._project(self.text.encode(texts)) if self.text and self.has_text else None
+        if self.text is None or not self.has_text:
+            return None
+        place(self.text, str(self._device))
+        return self._project(self.text.encode(texts))
 
     def embed_reports(self, texts: list[str]) -> Vectors | None:
         """With the text encoder's output rounded to float16, as it is stored."""
         if self._cache is None or not self.has_text:
             return None
-        self._cache.fill(texts)
+        self._cache.fill(texts, device=str(self._device))
         return self._project(torch.from_numpy(self._cache.embed(texts)).float())
 
     def _project(self, encoded: Float[Tensor, "texts width"]) -> Vectors:
-        device = next((each.device for each in self.model.parameters()), torch.device("cpu"))
-        return torch.cat([F.normalize(self.model.encode_text(part.to(device))) for part in encoded.split(4096)])
+        parts = encoded.split(4096)
+        return torch.cat([F.normalize(self.model.encode_text(part.to(self._device))) for part in parts])
+
+    @property
+    def _device(self) -> torch.device:
+        return next((each.device for each in self.model.parameters()), torch.device("cpu"))
 
 
 class Pixels(nn.Module):
@@ -175,14 +185,17 @@ class Pixels(nn.Module):
 def load_encoder(
     model: str, *, like: str | None = None, data: Corpus, seed: int = 0, cache: Path | None = None
 ) -> Encoder:
-    """``model`` is a run or model folder, a file of weights, ``random``, ``imagenet``, ``pixels`` or a timm name.
+    """``model`` is ``random``, ``imagenet``, ``pixels``, ``timm:NAME``, ``hf-hub:OWNER/NAME@REVISION``, or the path of
+    a run, of a model folder or of a file of weights.
 
-    ``like`` (a run, a recipe or a timm name; default resnet50) gives the architecture of random, imagenet and of a file
-    of weights. ``seed`` is that of random weights. ``cache`` is a folder that keeps embeddings of reports.
+    ``like`` (a run, a recipe or ``timm:NAME``; default timm:resnet50) gives the architecture of random, imagenet and of
+    a file of weights. ``seed`` is that of random weights. ``cache`` is a folder that keeps embeddings of reports.
     """
     path = Path(model)
-    if path.is_dir():
-        return load_folder(path, cache=cache)
+    if model not in WORDS and not model.startswith(TIMM):
+        path = _existing(model)
+        if path.is_dir():
+            return load_folder(path, name=model if model.startswith(hub.HUB) else None, cache=cache)
     config, recipe_text = _architecture(like, data)
     if model == "pixels":
         return Encoder("pixels", Pixels(), config)
@@ -192,16 +205,30 @@ def load_encoder(
         fresh = seeded_model(width, pretrained=False, seed=seed)
         freeze_all(fresh)
         return ImitateEncoder("random", fresh, text, _cache(text, cache, *_beside(like)))
-    if path.suffix in {".pth", ".pt", ".ckpt", ".tar", ".bin", ".safetensors"}:
-        image = ImageEncoder(config.backbone, options=config.backbone_options)
+    if model.startswith(TIMM):
+        config = config.model_copy(update={"backbone": _timm(model), "backbone_options": {}})
+    pretrained = model == "imagenet" or model.startswith(TIMM)
+    image = ImageEncoder(
+        config.backbone, pretrained=pretrained, options=config.backbone_options, size=config.image_size
+    )
+    if not pretrained:
         reference.load_encoder(image, reference.read_state(path), where=model)
-    elif model == "imagenet":
-        image = _pretrained(config)
-    else:
-        config = config.model_copy(update={"backbone": model, "backbone_options": {}})
-        image = _pretrained(config)
     freeze_all(image)
-    return Encoder(path.stem if path.suffix else model, image, config)
+    return Encoder(model if pretrained else path.stem, image, config)
+
+
+def _existing(model: str) -> Path:
+    """UserError: no such path; with today's name of what was meant."""
+    if not model.startswith(hub.HUB) and not Path(model).exists() and is_network(model):
+        raise UserError(f"no model at {model}: the network of timm is called {TIMM}{model}")
+    return hub.local_folder(model)
+
+
+def _timm(name: str) -> str:
+    try:
+        return check_backbone(name.removeprefix(TIMM))
+    except ValueError as error:
+        raise UserError(f"{name}: {error}") from error
 
 
 def choose_device(name: str) -> str:
@@ -242,7 +269,10 @@ def _architecture(like: str | None, data: Corpus) -> tuple[ImitateConfig, str | 
         return recipe.model.model_copy(update={"objective": ""}), recipe.text
     if path.is_dir():
         return load_folder(path).model.config, None
-    return _sized(like, data), None
+    if not like.startswith(TIMM):
+        hint = f": the network of timm is called {TIMM}{like}" if is_network(like) else ""
+        raise UserError(f"--like {like}: give a run, a recipe or {TIMM}NAME{hint}")
+    return _sized(_timm(like), data), None
 
 
 def _sized(backbone: str, data: Corpus) -> ImitateConfig:
@@ -255,17 +285,3 @@ def _text(like: str | None, spec: str | None, data: Corpus) -> TextEncoder | Non
     if like is not None and Path(like).is_dir():
         return load_folder(Path(like)).text
     return fit_or_load(spec, corpus(data)) if spec else None
-
-
-def _pretrained(config: ImitateConfig) -> ImageEncoder:
-    try:
-        return ImageEncoder(config.backbone, pretrained=True, options=config.backbone_options)
-    except UserError:
-        raise
-    except Exception as error:  # the hub's errors have no common base
-        if torch.cuda.is_available() and isinstance(error, torch.cuda.OutOfMemoryError):
-            raise
-        raise UserError(
-            f"cannot get timm's weights for {config.backbone}: {str(error).strip().splitlines()[0][:200]}; "
-            "without the network give a file of weights as --model"
-        ) from error

@@ -1,6 +1,7 @@
 """A trained model as others load it: a folder for the hub, or weights for timm and torchvision."""
 
 import logging
+import shutil
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -14,7 +15,8 @@ from imitate.errors import UserError
 from imitate.inference.encoder import ImitateEncoder, load_folder
 from imitate.models import hub
 from imitate.models.image import ImageEncoder
-from imitate.models.text import LsaTextEncoder, save_text_encoder
+from imitate.models.lsa import VOCABULARY, LsaTextEncoder
+from imitate.models.text import save_text_encoder
 
 log = logging.getLogger(__name__)
 Format = Literal["hub", "timm"]
@@ -23,22 +25,30 @@ TORCHVISION = {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152"}
 UNKNOWN = "not recorded"
 
 
-def export_model(model: str, to: Path, *, format: Format, license: str, push: str | None, revision: str | None) -> None:
+def export_model(model: str, to: Path, *, format: Format, license: str) -> None:
     """``imitate export``."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to} exists and is not an empty folder: choose another --to")
-    source = hub.local_folder(model, revision=revision)
+    source = hub.local_folder(model)
     encoder = load_folder(source)
     if format == "hub":
-        write_hub(encoder, to, _facts(source), license=license, name=push or to.resolve().name)
+        write_hub(encoder, to, _facts(source), license=license)
     else:
         write_timm(encoder.model.image, encoder.model.config, to)
     log.info("wrote %s: %s says how to load it", to, to / CARD)
-    if push is not None:
-        log.info("pushed to %s", hub.push(to, push))
 
 
-def write_hub(encoder: ImitateEncoder, to: Path, facts: dict[str, str], *, license: str, name: str) -> None:
+def push_folder(folder: Path, repository: str, *, with_vocabulary: bool, public: bool) -> None:
+    """``imitate push``. UserError: the folder is no exported one, or holds words of the training reports, unasked."""
+    if not all((folder / name).is_file() for name in (CARD, "config.json")):
+        raise UserError(f"{folder} is no exported folder: write one with imitate export")
+    vocabulary = folder / "text" / VOCABULARY
+    if vocabulary.is_file() and not with_vocabulary:
+        raise UserError(f"{vocabulary} lists words of the training reports: read it, then push --with-vocabulary")
+    log.info("pushed to %s", hub.push(folder, repository, public=public))
+
+
+def write_hub(encoder: ImitateEncoder, to: Path, facts: dict[str, str], *, license: str) -> None:
     """A folder that ``load`` and ``Imitate.from_pretrained`` read, here or on the hub."""
     encoder.model.save(to)
     vocabulary = ""
@@ -46,13 +56,13 @@ def write_hub(encoder: ImitateEncoder, to: Path, facts: dict[str, str], *, licen
         save_text_encoder(encoder.text, to / "text")
     if isinstance(encoder.text, LsaTextEncoder):
         vocabulary = "The text encoder's vocabulary lists words and word pairs of the training reports."
-        log.warning("%s lists words of the training reports: read it before you share it", to / "text/vocabulary.json")
+        log.warning("%s lists words of the training reports: read it before you share it", to / "text" / VOCABULARY)
     config = encoder.model.config
     card = Template(files("imitate").joinpath("model_card.md").read_text(encoding="utf-8")).substitute(
         facts,
         **config.model_dump(include={"backbone", "resize", "prepared_size", "image_size"}),
         license=license,
-        name=name,
+        name=to.resolve().name,
         parameters=f"{sum(each.numel() for each in encoder.model.parameters()) / 1e6:.1f}",
         text=encoder.text.name if encoder.text else "none: images only",
         vocabulary=vocabulary,
@@ -65,7 +75,7 @@ def write_timm(encoder: ImageEncoder, config: ImitateConfig, to: Path) -> None:
     to.mkdir(parents=True, exist_ok=True)
     file = f"{encoder.name.replace('/', '-')}.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in encoder.network.state_dict().items()}, to / file)
-    options = "".join(f", {key}={value!r}" for key, value in config.backbone_options.items())
+    options = "".join(f", {key}={value!r}" for key, value in encoder.options.items())
     lines = [
         f"# {encoder.name}, pre-trained with IMITATE",
         "",
@@ -77,13 +87,14 @@ def write_timm(encoder: ImageEncoder, config: ImitateConfig, to: Path) -> None:
         f"{config.image_size} px, values in 0..1, mean {list(config.mean)}, std {list(config.std)}.",
     ]
     base = encoder.name.split(".")[0]
-    if base in TORCHVISION and not config.backbone_options:
+    if base in TORCHVISION and not encoder.options:
         lines += [
             *("", "The names are also torchvision's; only its fc is missing:", "", "```python"),
             f'torchvision.models.{base}().load_state_dict(safetensors.torch.load_file("{file}"), strict=False)',
             "```",
         ]
     (to / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    shutil.copymode(to / CARD, to / file)  # else 0600
 
 
 def _facts(source: Path) -> dict[str, str]:

@@ -28,9 +28,9 @@ Images = Source | Iterable[Source]
 Index = Path | str | Corpus | Sequence[Source]
 
 
-def load(source: Path | str, *, revision: str | None = None, device: str = "auto") -> "Predictor":
-    """A run folder, a model folder within it, an exported folder, or a hub id (at a revision) as a Predictor."""
-    encoder = load_folder(local_folder(source, revision=revision), name=str(source))
+def load(source: Path | str, *, device: str = "auto") -> "Predictor":
+    """A run folder, a model folder within it, an exported folder, or ``hf-hub:OWNER/NAME@REVISION`` as a Predictor."""
+    encoder = load_folder(local_folder(source), name=str(source))
     return Predictor(encoder, device=choose_device(device))
 
 

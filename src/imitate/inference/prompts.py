@@ -2,11 +2,13 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import Field
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from imitate.config import Config, read_yaml, validate
 from imitate.errors import UserError
@@ -14,8 +16,24 @@ from imitate.models.text import LsaTextEncoder
 from imitate.models.types import TextEncoder
 
 log = logging.getLogger(__name__)
-PRESENT = ("{}.", "There is {}.", "Findings are consistent with {}.")
-ABSENT = ("No {}.", "There is no {}.", "No evidence of {}.")
+TEMPLATES = {  # sentences with a finding, and without it, in the languages whose section headers are built in
+    "English": (
+        ("{}.", "There is {}.", "Findings are consistent with {}."),
+        ("No {}.", "There is no {}.", "No evidence of {}."),
+    ),
+    "German": (
+        ("{}.", "Es besteht {}.", "Befund vereinbar mit {}."),
+        ("Kein {}.", "Keine {}.", "Kein Nachweis von {}."),
+    ),
+    "Spanish": (
+        ("{}.", "Se observa {}.", "Hallazgos compatibles con {}."),
+        ("Sin {}.", "No se observa {}.", "No hay evidencia de {}."),
+    ),
+    "French": (
+        ("{}.", "Présence de {}.", "Aspect compatible avec {}."),
+        ("Pas de {}.", "Absence de {}.", "Pas de signe de {}."),
+    ),
+}
 BUILT_IN = Path(__file__).parent / "prompt_files"
 SHOWN = 8  # words of a warning
 
@@ -32,13 +50,16 @@ Wording = str | Prompts | Mapping[str, str | Sequence[str]]
 
 
 def choose_prompts(wordings: Mapping[str, Wording] | None, encoder: TextEncoder) -> dict[str, Prompts]:
-    """Each class's prompts, less those of which the encoder knows no word; None: the built-in ones.
+    """Each class's prompts, less those of which the encoder knows no word; None: the built-in ones, in English, less
+    those of which it does not know every word that carries meaning.
 
-    UserError names an empty prompt, and a class of which nothing is left; a built-in one is left out instead.
+    UserError names an empty prompt, and a class of which nothing is left, or whose two sides are the same to the
+    encoder; a built-in one is left out instead.
     """
     if wordings is None:
         every = _distinct(read_prompts(BUILT_IN / "findings.yaml"))
-        chosen = {name: known for name, each in every.items() if (known := _known(each, encoder))}
+        chosen = {name: known for name, each in every.items() if (known := _known(each, encoder, _all_content))}
+        chosen = {name: each for name, each in chosen.items() if not _alike(each, encoder)}
         if missing := sorted(every.keys() - chosen.keys()):
             log.warning("%s does not know the words for: %s", encoder.name, ", ".join(missing))
     else:
@@ -107,19 +128,46 @@ def _prompts(name: str, wording: Wording, encoder: TextEncoder) -> Prompts:
     if isinstance(wording, str):
         check_texts([wording], encoder)  # before the template's own words hide that it says nothing
         phrase = wording.strip().rstrip(".").removeprefix("a ").removeprefix("an ")
-        return Prompts(
-            positive=tuple(sentence.format(phrase) for sentence in PRESENT),
-            negative=tuple(sentence.format(phrase) for sentence in ABSENT),
-        )
+        present, absent = (tuple(each.format(phrase) for each in side) for side in TEMPLATES[_language(encoder)])
+        return _told_apart(name, Prompts(positive=present, negative=absent), encoder)
     if not isinstance(wording, Prompts):
         wording = _listed(name, wording)
     if not all(text.strip() for text in (*wording.positive, *wording.negative)):
         raise UserError(f"prompts of {name}: one is empty: write a sentence or remove it")
-    known = _known(wording, encoder)
+    known = _known(wording, encoder, _any_word)
     if known is None:
         raise UserError(f"prompts of {name}: the text encoder {encoder.name} knows no word of one side: use others")
     check_texts((*known.positive, *known.negative), encoder)
-    return known
+    return _told_apart(name, known, encoder)
+
+
+def _told_apart(name: str, prompts: Prompts, encoder: TextEncoder) -> Prompts:
+    if _alike(prompts, encoder):
+        raise UserError(
+            f"prompts of {name}: both sides are the same to the text encoder {encoder.name}, so that every image would "
+            f"get 0.5: give sentences with and without it in the reports' own words, '{name}=...|...'"
+        )
+    return prompts
+
+
+def _alike(prompts: Prompts, encoder: TextEncoder) -> bool:
+    """Whether the sides differ in no word that the encoder knows."""
+    if set(prompts.positive) == set(prompts.negative):
+        return True
+    if not isinstance(encoder, LsaTextEncoder):  # can spell any word
+        return False
+    positive, negative = (encoder.encode(list(side)).mean(0) for side in (prompts.positive, prompts.negative))
+    return torch.allclose(positive, negative, rtol=1e-4, atol=1e-6)
+
+
+def _language(encoder: TextEncoder) -> str:
+    """That of the templates whose words the encoder knows best."""
+
+    def known(language: str) -> float:
+        words = _words(" ".join(sentence.format("") for side in TEMPLATES[language] for sentence in side), encoder)
+        return sum(words.values()) / len(words)
+
+    return max(TEMPLATES, key=known)  # of equal ones the first, English
 
 
 def _distinct(prompts: dict[str, Prompts]) -> dict[str, Prompts]:
@@ -127,13 +175,26 @@ def _distinct(prompts: dict[str, Prompts]) -> dict[str, Prompts]:
     return {name: each for name, each in prompts.items() if each not in [*prompts.values()][: [*prompts].index(name)]}
 
 
-def _known(prompts: Prompts, encoder: TextEncoder) -> Prompts | None:
-    """Without the prompts of which no word is known; None where a side is left without any."""
+def _known(prompts: Prompts, encoder: TextEncoder, enough: "Enough") -> Prompts | None:
+    """Without the prompts of which the encoder knows too little; None where a side is left without any."""
     positive, negative = (
-        tuple(text for text in side if any(_words(text, encoder).values()))
-        for side in (prompts.positive, prompts.negative)
+        tuple(text for text in side if enough(_words(text, encoder))) for side in (prompts.positive, prompts.negative)
     )
     return Prompts(positive=positive, negative=negative) if positive and negative else None
+
+
+Enough = Callable[[Mapping[str, bool]], bool]
+"""Of the words of a sentence, and whether each is known."""
+
+
+def _any_word(words: Mapping[str, bool]) -> bool:
+    return any(words.values())
+
+
+def _all_content(words: Mapping[str, bool]) -> bool:
+    """A stray "in" says nothing: of an English sentence all words that carry meaning."""
+    content = [known for word, known in words.items() if word not in ENGLISH_STOP_WORDS]
+    return bool(content) and all(content)
 
 
 def _words(text: str, encoder: TextEncoder) -> dict[str, bool]:

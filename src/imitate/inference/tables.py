@@ -19,7 +19,7 @@ from imitate.errors import UserError
 from imitate.inference.predictor import Predictor, load
 from imitate.inference.prompts import parse_prompts
 from imitate.inference.radiograph import Radiograph
-from imitate.names import Branch
+from imitate.names import Branch, cell, shown
 
 log = logging.getLogger(__name__)
 Action = Literal["classify", "retrieve", "heatmap", "embed"]
@@ -39,11 +39,11 @@ class Request(NamedTuple):
     out: str
 
 
-def respond(action: Action, request: Request, *, model: str, device: str, revision: str | None) -> None:
+def respond(action: Action, request: Request, *, model: str, device: str) -> None:
     """Read the model, carry out the request and write what it asks for."""
     request = request._replace(images=_files(request.images))
     _check(action, request)
-    ACTIONS[action](load(model, revision=revision, device=device), request)
+    ACTIONS[action](load(model, device=device), request)
 
 
 def overlay(gray: np.ndarray, heat: np.ndarray, opacity: float = OPACITY) -> Image.Image:
@@ -82,14 +82,15 @@ def _retrieve(predictor: Predictor, request: Request) -> None:
 
 def _heatmap(predictor: Predictor, request: Request) -> None:
     several = Path(request.out) if request.out != "-" and not Path(request.out).suffix else None
+    files = {shown(str(path)): path for path in request.images}
     for image in _readable(predictor, request.images):
         heat = predictor.heatmap(image, request.text[0], branch=request.branch)
-        out = request.out if several is None else str(several / f"{Path(image.name).stem}.png")
+        out = request.out if several is None else str(several / f"{files[image.name].stem}.png")
         content = BytesIO()
         if out.endswith(".npy"):
             np.save(content, heat, allow_pickle=False)
         else:
-            overlay(read_gray(Path(image.name)), heat).save(content, "PNG")
+            overlay(read_gray(files[image.name]), heat).save(content, "PNG")
         _write(content.getvalue(), out)
 
 
@@ -168,7 +169,8 @@ def _files(paths: tuple[Path, ...]) -> tuple[Path, ...]:
 
 
 def _readable(predictor: Predictor, paths: tuple[Path, ...]) -> Iterator[Radiograph]:
-    """Each as it is needed. One that cannot be used is left out with a warning; UserError where none can be used."""
+    """Each as it is needed, named as ``shown``. One that cannot be used is left out with a warning; UserError where
+    none can be used."""
     used = 0
     for path in paths:
         try:
@@ -179,15 +181,21 @@ def _readable(predictor: Predictor, paths: tuple[Path, ...]) -> Iterator[Radiogr
             log.warning("left out: %s", error)
         else:
             used += 1
-            yield image
+            yield image._replace(name=shown(image.name))
     if not used:
         raise UserError(f"none of the {len(paths)} images can be used")
 
 
 def _table(table: pd.DataFrame, out: str) -> bytes:
+    """Names of files and classes come from outside: in a CSV file none of them is a formula."""
     if out.endswith(".json"):
         return f"{table.to_json(orient='records', indent=1, force_ascii=False)}\n".encode()
-    return table.to_csv(index=False, float_format="%.6g").encode()
+
+    def text(value: object) -> object:
+        return cell(value) if isinstance(value, str) else value
+
+    words = {name: table[name].map(text) for name in table.select_dtypes(exclude="number").columns}
+    return table.assign(**words).rename(columns=text).to_csv(index=False, float_format="%.6g").encode()
 
 
 def _write(content: bytes, out: str) -> None:

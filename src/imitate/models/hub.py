@@ -5,37 +5,82 @@ from pathlib import Path
 
 from imitate.errors import UserError
 
+HUB = "hf-hub:"
 FILES = ["*.json", "*.safetensors", "*.txt", "*.md"]  # nothing that would need unpickling
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_SECONDS = 10.0  # until the hub counts as absent
 
 
-def local_folder(source: Path | str, *, revision: str | None = None) -> Path:
-    """A folder as it is; the files of a hub id (owner/name), which are fetched once and then found without the network.
-
-    A string is a hub id where no such file or folder exists. UserError where the hub cannot give it.
+def local_folder(source: Path | str) -> Path:
+    """A folder as it is; of ``hf-hub:OWNER/NAME@REVISION`` the files, which are fetched once. Nothing else is asked of
+    the hub: a path that is misspelt does not leave this machine. UserError: there is no such folder.
     """
-    if isinstance(source, Path) or Path(source).exists() or not _ID.fullmatch(source):
-        return Path(source)
+    if isinstance(source, str) and source.startswith(HUB):
+        return _fetched(*split_id(source))
+    if not Path(source).exists():
+        hint = (
+            f"; a repository of the hub is {HUB}{source}" if isinstance(source, str) and _ID.fullmatch(source) else ""
+        )
+        raise UserError(f"no model at {source}: there is no such folder{hint}")
+    return Path(source)
+
+
+def split_id(name: str) -> tuple[str, str]:
+    """``hf-hub:OWNER/NAME@REVISION`` -> OWNER/NAME and the revision, main by default."""
+    repository, at, revision = name.removeprefix(HUB).partition("@")
+    if not _ID.fullmatch(repository) or (at and not revision):
+        raise UserError(f"{name} is no repository of the hub: write {HUB}OWNER/NAME@REVISION")
+    return repository, revision or "main"
+
+
+def _fetched(repository: str, revision: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=FILES))
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=FILES))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"no folder {source} here, and the hub does not give {source}@{revision or 'main'} "
-            f"({type(error).__name__}): check the name, or without the network give a folder"
+            f"the hub does not give {repository}@{revision} ({type(error).__name__}): "
+            "check the name, or without the network give a folder"
         ) from error
 
 
-def push(folder: Path, repository: str) -> str:
-    """Upload a folder; a repository that does not exist yet is created private. Returns its address."""
+def is_available(repository: str) -> bool:
+    """Whether weights are in the hub's cache on this disk, or the hub answers: its own client tries for a minute."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        cached = Path(snapshot_download(repository, local_files_only=True))
+        if any(path.suffix in {".safetensors", ".bin"} for path in cached.iterdir()):
+            return True
+    except (OSError, ValueError):  # none
+        pass
+    try:
+        get_hf_file_metadata(hf_hub_url(repository, "config.json"), timeout=_SECONDS)
+    except HfHubHTTPError:  # an answer, though it may be that there is no such file
+        return True
+    except Exception:  # those of the HTTP library that the client of this version uses
+        return False
+    return True
+
+
+def push(folder: Path, repository: str, *, public: bool = False) -> str:
+    """Upload a folder; a new repository is private. Returns its address.
+
+    UserError where the repository is ``public`` and that was not expected.
+    """
     from huggingface_hub import HfApi
 
     api = HfApi()
     try:
-        url = api.create_repo(repository, private=True, exist_ok=True)
-        api.upload_folder(repo_id=repository, folder_path=folder)
+        url = api.create_repo(repository, private=not public, exist_ok=True)
+        visible = not api.repo_info(repository).private
+        if not visible or public:
+            api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=FILES)
     except Exception as error:  # of the hub and of the network: they have no common base
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"cannot push to {repository}: {reason[0][:200]}; log in with `hf auth login`") from error
+    if visible and not public:
+        raise UserError(f"{repository} is public, and nothing was uploaded: make it private, or push with --public")
     return str(url)

@@ -6,9 +6,11 @@ from typing import Any
 
 import timm
 import torch
+from timm.models import PretrainedCfg
 from torch import nn
 
 from imitate.errors import UserError
+from imitate.models import hub
 from imitate.models.types import ImageFeatures, Images
 
 DEPTH = 4
@@ -22,16 +24,28 @@ class ImageEncoder(nn.Module):
     ResNet that is the global average of C4. ``network`` keeps timm's parameter names.
     """
 
-    def __init__(self, name: str, *, pretrained: bool = False, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        pretrained: bool = False,
+        options: Mapping[str, Any] | None = None,
+        size: int | None = None,
+    ) -> None:
+        """``size`` is that of the images, for networks that are built for one; default: their own."""
         super().__init__()
         self.name = name
-        self.network: Any = _create(name, pretrained, dict(options or {}))
+        published = _published(name)
+        if pretrained:
+            _check_weights(name, published)
+        self.options = _sized(name, published, dict(options or {}), size)
+        self.network: Any = _create(name, pretrained, self.options)
         info = self.network.feature_info
         self._indices, self._stem = _choose([stage["reduction"] for stage in info])
         self.channels: list[int] = [info[i]["num_chs"] for i in self._indices]
         self.strides: list[int] = [info[i]["reduction"] for i in self._indices]
         self.stem_channels: int | None = None if self._stem is None else info[self._stem]["num_chs"]
-        self.width: int = self.network.num_features
+        self.width: int = self.network.head_hidden_size  # what the head's hidden layer gives, where it has one
 
     @property
     def stages(self) -> list[nn.Module]:
@@ -59,19 +73,64 @@ class ImageEncoder(nn.Module):
         return levels
 
 
+def is_network(name: str) -> bool:
+    """Whether timm has it, with or without the tag of its weights."""
+    return bool(timm.is_model(name))
+
+
 def _create(name: str, pretrained: bool, options: dict[str, Any]) -> Any:
     try:
         network = timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
-    except RuntimeError as error:
-        if "nknown model" not in str(error):
-            raise
-        near = get_close_matches(name, timm.list_models(), n=5) or ["resnet50"]
-        raise UserError(f"timm has no network {name!r}; it has for instance {', '.join(near)}") from error
-    except TypeError as error:
-        raise UserError(f"timm's {name} does not take these options {options}: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # what a network makes of an option that it does not have
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(f"timm cannot build {name} with the options {options}: {first}") from error
     if not hasattr(network, "forward_intermediates"):
         raise UserError(f"timm's {name} gives no intermediate features: choose another network, e.g. resnet50")
     return network
+
+
+def _published(name: str) -> PretrainedCfg:
+    """What timm knows of the network's weights."""
+    if not is_network(name):
+        near = get_close_matches(name, timm.list_models(), n=5) or ["resnet50"]
+        raise UserError(f"timm has no network {name!r}; it has for instance {', '.join(near)}")
+    try:
+        return timm.get_pretrained_cfg(name) or PretrainedCfg()
+    except RuntimeError as error:
+        raise UserError(f"timm has no weights {name!r}; it has {', '.join(_tagged(name))}") from error
+
+
+def _tagged(name: str) -> list[str]:
+    found: list[str] = timm.list_pretrained(f"{name.partition('.')[0]}.*")
+    return found
+
+
+def _check_weights(name: str, published: PretrainedCfg) -> None:
+    """UserError at once where timm has no weights, or they are neither on this disk nor to be had."""
+    if not published.has_weights:
+        raise UserError(f"timm has no weights for {name}: set pretrained=false, or choose another network")
+    if published.hf_hub_id and not hub.is_available(published.hf_hub_id):
+        raise UserError(
+            f"cannot get timm's weights for {name}: the hub does not answer, and they are not in its cache on this "
+            "disk; set pretrained=false to train without them, or give a file of weights to evaluate"
+        )
+
+
+def _sized(name: str, published: PretrainedCfg, options: dict[str, Any], size: int | None) -> dict[str, Any]:
+    """With the size of the images for a network that is built for one, where it is not its own."""
+    own = published.input_size[-1]
+    if size in (None, own) or "img_size" in options or not published.fixed_input_size:
+        return options
+    wanted = {**options, "img_size": size}
+    try:  # some take the option, and no such image
+        with torch.device("meta"), torch.no_grad():
+            network = timm.create_model(name, num_classes=0, **wanted).eval()
+            network(torch.zeros(1, published.input_size[0], size, size))
+    except Exception as error:
+        raise UserError(f"timm's {name} takes images of {own} px, not of {size}: set model.image_size={own}") from error
+    return wanted
 
 
 def _choose(reductions: list[int]) -> tuple[list[int], int | None]:

@@ -1,15 +1,18 @@
 """The IMITATE model: one backbone, a findings branch over its levels, an impression branch over its pooled feature."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from imitate.config import ImitateConfig, validate
+from imitate.config.files import read_json
 from imitate.errors import UserError
 from imitate.models.aggregation import ChannelDraw, HierarchicalAggregation
 from imitate.models.heads import PresentBatchNorm, Projection
@@ -32,7 +35,9 @@ class Imitate(nn.Module):
     def __init__(self, config: ImitateConfig, *, pretrained: bool = False) -> None:
         super().__init__()
         self.config = config
-        self.image = ImageEncoder(config.backbone, pretrained=pretrained, options=config.backbone_options)
+        self.image = ImageEncoder(
+            config.backbone, pretrained=pretrained, options=config.backbone_options, size=config.image_size
+        )
         if config.levels:
             self.aggregation = HierarchicalAggregation(config, self.image.channels)
             tokens = config.grid**2
@@ -88,27 +93,54 @@ class Imitate(nn.Module):
         save_file(state, folder / f"{WEIGHTS}.part")
         values = {"format_version": FORMAT_VERSION, **self.config.model_dump(mode="json")}
         (folder / "config.json.part").write_text(json.dumps(values, indent=1), encoding="utf-8")
+        shutil.copymode(folder / "config.json.part", folder / f"{WEIGHTS}.part")  # else 0600
         for name in (WEIGHTS, "config.json"):
             (folder / f"{name}.part").replace(folder / name)
 
     @classmethod
-    def from_pretrained(cls, source: Path | str, *, revision: str | None = None) -> "Imitate":
-        """What ``save`` wrote, in eval mode, from a folder or a hub id. UserError: no model, or another version."""
-        folder = local_folder(source, revision=revision)
+    def from_pretrained(cls, source: Path | str) -> "Imitate":
+        """What ``save`` wrote, in eval mode, from a folder or from ``hf-hub:OWNER/NAME@REVISION``.
+
+        UserError: no model, a damaged one, or one of another version.
+        """
+        folder = local_folder(source)
         if not (folder / "config.json").is_file() or not (folder / WEIGHTS).is_file():
             raise UserError(f"no model at {folder}: it must hold config.json and {WEIGHTS}")
-        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if (version := values.pop("format_version", FORMAT_VERSION)) != FORMAT_VERSION:
-            raise UserError(
-                f"{folder} holds a model of format version {version}, not {FORMAT_VERSION}: "
-                "read it with the version of imitate that wrote it"
-            )
-        model = cls(validate(ImitateConfig, values, where=str(folder / "config.json")))
-        try:
-            model.load_state_dict(load_file(folder / WEIGHTS))
-        except RuntimeError as error:
-            raise UserError(f"{folder / WEIGHTS} does not fit its config.json: {str(error)[:300]}") from error
+        config = _read_config(folder / "config.json")
+        _check_size(config, folder)
+        model = cls(config)
+        model.load_state_dict(load_file(folder / WEIGHTS))
         return model.eval()
+
+
+def _read_config(path: Path) -> ImitateConfig:
+    values = read_json(path, holds="the architecture of a model")
+    if (version := values.pop("format_version", FORMAT_VERSION)) != FORMAT_VERSION:
+        raise UserError(
+            f"{path.parent} holds a model of format version {version}, not {FORMAT_VERSION}: "
+            "read it with the version of imitate that wrote it"
+        )
+    return validate(ImitateConfig, values, where=str(path))
+
+
+def _check_size(config: ImitateConfig, folder: Path) -> None:
+    """UserError where the weights are not those of the config, before either takes memory."""
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{folder / WEIGHTS} is damaged or cut short ({error}): copy it again") from error
+    try:
+        with torch.device("meta"):
+            wanted = {name: tuple(tensor.shape) for name, tensor in Imitate(config).state_dict().items()}
+    except UserError as error:
+        raise UserError(f"{folder / 'config.json'}: {error}") from error
+    unlike = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    if unlike:
+        raise UserError(
+            f"{folder / WEIGHTS} does not fit its config.json: {len(unlike)} of {len(wanted)} tensors are missing, "
+            f"unknown or of another shape, e.g. {unlike[0]}"
+        )
 
 
 def freeze_all(module: nn.Module) -> nn.Module:

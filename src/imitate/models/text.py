@@ -3,118 +3,74 @@
 import hashlib
 import json
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.numpy import load_file, save_file
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor
 
+from imitate.config.files import read_json
 from imitate.errors import UserError
+from imitate.models import hub, lsa
 from imitate.models.imitate import freeze_all
+from imitate.models.lsa import LsaTextEncoder
 from imitate.models.types import TextEncoder
 
 MAX_WORD_PIECES = 256
-LSA_WIDTH = 256
+MAX_LAYERS = 512
+POOLING = ("cls", "mean", "last")
 
 
 def fit_or_load(spec: str, corpus: list[str]) -> TextEncoder:
     """A recipe's text encoder: ``lsa``, ``lsa-<width>`` fitted on the corpus, ``hf:<id>@<revision>[:<pooling>]``."""
     if match := re.fullmatch(r"lsa(?:-(\d+))?", spec):
-        return LsaTextEncoder.fit(corpus, width=int(match[1] or LSA_WIDTH))
-    if match := re.fullmatch(r"hf:(?P<name>[^@]+?)(?:@(?P<revision>[\w.-]+))?(?::(?P<pooling>cls|mean|last))?", spec):
+        return LsaTextEncoder.fit(corpus, width=int(match[1] or lsa.WIDTH))
+    if match := re.fullmatch(r"hf:(?P<name>[^@]+?)(?:@(?P<revision>[\w./-]+))?(?::(?P<pooling>cls|mean|last))?", spec):
         return HuggingFaceTextEncoder(match["name"], revision=match["revision"], pooling=match["pooling"])
     raise UserError(f"unknown text encoder {spec!r}: give lsa, lsa-<width> or hf:<id>@<revision>[:cls|mean|last]")
 
 
 def save_text_encoder(encoder: TextEncoder, folder: Path) -> None:
-    """Whatever is needed to load the encoder again without the network."""
+    """Whatever is needed to load the encoder again without the network; ``text.json`` last: with it, it is whole."""
     folder.mkdir(parents=True, exist_ok=True)
     assert isinstance(encoder, LsaTextEncoder | HuggingFaceTextEncoder)
     encoder.save(folder)
+    part = folder / "text.json.part"
+    part.write_text(json.dumps({**encoder.record, "identity": encoder.identity}), encoding="utf-8")
+    for path in folder.glob("*.safetensors"):
+        shutil.copymode(part, path)  # else 0600
+    part.replace(folder / "text.json")
 
 
 def load_text_encoder(folder: Path) -> TextEncoder:
     if not (folder / "text.json").is_file():
         raise UserError(f"no text encoder at {folder}: it must hold text.json")
-    settings = json.loads((folder / "text.json").read_text(encoding="utf-8"))
-    if settings["kind"] == "lsa":
+    record = read_json(folder / "text.json", holds="what a text encoder is")
+    if record.get("kind") == "lsa":
         return LsaTextEncoder.load(folder)
-    return HuggingFaceTextEncoder(str(folder), revision=None, pooling=settings["pooling"], name=settings["name"])
+    if record.get("kind") != "hf" or record.get("pooling") not in POOLING or not isinstance(record.get("name"), str):
+        raise UserError(f"{folder / 'text.json'} is damaged: it must hold kind, name and pooling of a text encoder")
+    return HuggingFaceTextEncoder(str(folder), revision=None, pooling=record["pooling"], record=record)
 
 
-class LsaTextEncoder:
-    """TF-IDF over words and word pairs, truncated SVD, centred on the corpus; needs no download.
-
-    The centring takes away the component that all reports share: without it nearly every pair of reports correlates,
-    and the clinical prior could not tell like from unlike.
-    """
-
-    def __init__(self, vocabulary: list[str], arrays: dict[str, np.ndarray]) -> None:
-        """``arrays``: idf (V,), components (W, V), mean (W,), all float32."""
-        self._vocabulary, self._arrays = vocabulary, arrays
-        self._vectorizer = _vectorizer(vocabulary={term: i for i, term in enumerate(vocabulary)})
-        self._vectorizer.idf_ = arrays["idf"].astype(np.float64)
-        self.width = len(arrays["components"])
-        digest = hashlib.sha256(json.dumps(vocabulary).encode())
-        for key in sorted(arrays):
-            digest.update(f"{key} {arrays[key].shape}".encode())
-            digest.update(np.ascontiguousarray(arrays[key]).tobytes())
-        self.identity = digest.hexdigest()
-        self.name = f"lsa-{self.width}-{self.identity[:8]}"
-
-    @classmethod
-    def fit(cls, texts: list[str], *, width: int = LSA_WIDTH) -> "LsaTextEncoder":
-        """``width`` shrinks to what the corpus can carry."""
-        distinct = sorted(set(texts))
-        vectorizer = _vectorizer(min_df=2 if len(distinct) > 100 else 1)
-        try:
-            matrix = vectorizer.fit_transform(distinct)
-        except ValueError as error:
-            raise UserError(f"the lsa text encoder found no words in {len(distinct)} distinct texts") from error
-        width = min(width, matrix.shape[1] - 1, matrix.shape[0] - 1)
-        if width < 2:
-            raise UserError(f"the lsa text encoder needs at least 3 distinct texts, the corpus has {len(distinct)}")
-        reduced = TruncatedSVD(width, random_state=0).fit(matrix)
-        components = reduced.components_.astype(np.float32)
-        arrays = {
-            "idf": vectorizer.idf_.astype(np.float32),
-            "components": components,
-            "mean": np.asarray(matrix @ components.T).mean(axis=0).astype(np.float32),
-        }
-        return cls(list(vectorizer.get_feature_names_out()), arrays)
-
-    def encode(self, texts: list[str]) -> Float[Tensor, "texts width"]:
-        if not texts:
-            return torch.zeros(0, self.width)
-        projected = self._vectorizer.transform(texts) @ self._arrays["components"].T.astype(np.float64)
-        return torch.from_numpy((projected - self._arrays["mean"]).astype(np.float32))
-
-    def words(self, text: str) -> dict[str, bool]:
-        """Each word, and whether the corpus had it: one that it had not does not move the embedding."""
-        terms = self._vectorizer.build_analyzer()(text)
-        return {term: term in self._vectorizer.vocabulary for term in terms if " " not in term}
-
-    def save(self, folder: Path) -> None:
-        arrays = {key: np.ascontiguousarray(array) for key, array in self._arrays.items()}  # others are saved scrambled
-        save_file(arrays, folder / "lsa.safetensors")
-        (folder / "vocabulary.json").write_text(json.dumps(self._vocabulary), encoding="utf-8")
-        _settle({"kind": "lsa", "name": self.name, "identity": self.identity}, folder)
-
-    @classmethod
-    def load(cls, folder: Path) -> "LsaTextEncoder":
-        vocabulary = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
-        return cls(vocabulary, load_file(folder / "lsa.safetensors"))
+def place(encoder: TextEncoder, device: str) -> None:
+    """Where to compute from now on; LSA needs no device."""
+    if isinstance(encoder, HuggingFaceTextEncoder):
+        encoder.to(device)
 
 
-def _vectorizer(**options: object) -> TfidfVectorizer:
-    """Numbers and the de-identification marks XXXX and ___ are not words here."""
-    pattern = r"(?u)\b(?!x{3,}\b)[^\W\d_]{2,}\b"
-    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=pattern, **options)
+@contextmanager
+def placed(encoder: TextEncoder, device: str) -> Iterator[None]:
+    """On the device for the duration, whose memory is given back at the end."""
+    place(encoder, device)
+    try:
+        yield
+    finally:
+        place(encoder, "cpu")
 
 
 class HuggingFaceTextEncoder:
@@ -124,14 +80,20 @@ class HuggingFaceTextEncoder:
     take by default, since the first piece of these has seen nothing.
     """
 
-    def __init__(self, source: str, *, revision: str | None, pooling: str | None, name: str | None = None) -> None:
-        """``source`` is a hub id, which needs a revision, or a folder on disk, of which only safetensors are read."""
+    def __init__(
+        self, source: str, *, revision: str | None, pooling: str | None, record: dict[str, str] | None = None
+    ) -> None:
+        """``source`` is a hub id, which needs a revision, or a folder on disk, of which only safetensors are read.
+
+        ``record`` is what ``save_text_encoder`` wrote of the encoder that it is a copy of.
+        """
         local = Path(source).is_dir()
-        if revision is None and not local:
-            raise UserError(f"hf:{source} names no revision and is no folder: write hf:{source}@<revision>")
+        _check_source(source, revision, local)
         try:
             self._tokenizer, self._model = _from_transformers(source, None if local else revision, local)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # a foreign file may raise anything
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(f"cannot load the text encoder {source}@{revision or 'disk'}: {first[:300]}") from error
         freeze_all(self._model.float())
@@ -141,35 +103,66 @@ class HuggingFaceTextEncoder:
             raise UserError(
                 f"{source} is causal, its first word piece has seen nothing: take hf:...:mean or hf:...:last"
             )
+        self._device = "cpu"
         self._pooling = pooling or ("last" if causal else "cls")
         self._longest = _longest(self._tokenizer, config)
         self.width = int(config.hidden_size)
-        self._from = {"commit": getattr(config, "_commit_hash", None), "revision": revision} if not local else {}
         self.identity = _identity(self._tokenizer, self._model, f"{self._pooling} {self._longest}")
         known = f"{Path(source).resolve().name}-{self.identity[:8]}" if local else f"{source.strip('/')}@{revision}"
-        self.name = name or re.sub(r"[^\w.@-]+", "--", f"{known}-{self._pooling}")
+        self.record = record or {
+            "kind": "hf",
+            "name": re.sub(r"[^\w.@-]+", "--", f"{known}-{self._pooling}"),
+            "pooling": self._pooling,
+            **({} if local else {"revision": str(revision), "commit": str(getattr(config, "_commit_hash", None))}),
+        }
+        self.name = self.record["name"]
+
+    def to(self, device: str) -> None:
+        self._device = device
+        self._model.to(device)
 
     @torch.inference_mode()
     def encode(self, texts: list[str], *, batch_size: int = 64) -> Float[Tensor, "texts width"]:
         """Texts of like length share a batch, so that little is padded; the result keeps the order of the input."""
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = self._model.to(device)
         out = torch.zeros(len(texts), self.width)
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             tokens = self._tokenizer(
                 [texts[i] for i in rows], padding=True, truncation=True, max_length=self._longest, return_tensors="pt"
-            ).to(device)
-            hidden = model(**tokens).last_hidden_state
+            ).to(self._device)
+            hidden = self._model(**tokens).last_hidden_state
             out[rows] = _pooled(hidden, tokens["attention_mask"], self._pooling).float().cpu()
         return out
 
     def save(self, folder: Path) -> None:
         self._model.save_pretrained(folder, safe_serialization=True)
         self._tokenizer.save_pretrained(folder)
-        known = {"kind": "hf", "name": self.name, "pooling": self._pooling, "identity": self.identity}
-        _settle({**known, **{key: value for key, value in self._from.items() if value}}, folder)
+
+
+def _check_source(source: str, revision: str | None, local: bool) -> None:
+    if local:
+        return
+    if revision is None:
+        raise UserError(f"hf:{source} names no revision and is no folder: write hf:{source}@<revision>")
+    if not hub.is_available(source):
+        raise UserError(
+            f"cannot get the text encoder {source}@{revision}: the hub does not answer, and it is not in its cache on "
+            "this disk; give hf:FOLDER"
+        )
+
+
+def _check_size(kind: Any, config: Any, folder: Path) -> None:
+    """UserError where the weights on disk are fewer than config.json says, before these take memory."""
+    held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    layers = max(int(getattr(config, name, None) or 0) for name in ("num_hidden_layers", "n_layer", "num_layers"))
+    if layers > MAX_LAYERS:
+        raise UserError(f"{folder / 'config.json'} has {layers} layers, more than {MAX_LAYERS}")
+    with torch.device("meta"):
+        whole = kind.from_config(config) if hasattr(kind, "from_config") else kind(config.text_config)
+        wanted = sum(each.numel() for each in whole.parameters())
+    if 0 < held < wanted:  # a number takes a byte at least
+        raise UserError(f"{folder / 'config.json'} does not fit the weights: they have {held} bytes in all")
 
 
 def _from_transformers(source: str, revision: str | None, local: bool) -> tuple[Any, Any]:
@@ -185,6 +178,10 @@ def _from_transformers(source: str, revision: str | None, local: bool) -> tuple[
     kind: Any = transformers.AutoModel
     if hasattr(config, "text_config"):
         kind = getattr(transformers, f"{(config.architectures or [''])[0].removesuffix('Model')}TextModel", kind)
+    if config.is_encoder_decoder:
+        raise UserError(f"{source} is an encoder with a decoder, which needs its words: take an encoder alone")
+    if local:
+        _check_size(kind, config, Path(source))
     # transformers unpickles .bin with weights_only
     model = kind.from_pretrained(source, **options, use_safetensors=True if local else None)
     return tokenizer, model
@@ -226,10 +223,3 @@ def _identity(tokenizer: Any, model: Any, settings: str) -> str:
         rules.pop(changing, None)
     digest.update(json.dumps([rules, tokenizer.pad_token], sort_keys=True).encode())
     return digest.hexdigest()
-
-
-def _settle(settings: dict[str, str], folder: Path) -> None:
-    """Last and at once: where text.json is, the encoder is whole."""
-    part = folder / "text.json.part"
-    part.write_text(json.dumps(settings), encoding="utf-8")
-    part.replace(folder / "text.json")

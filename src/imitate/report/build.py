@@ -10,6 +10,7 @@ from typing import Any
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.report import curves, figures, tables
+from imitate.report.best import with_best
 from imitate.report.examples import examples
 from imitate.report.groups import Group, read_groups
 from imitate.report.markdown import markdown
@@ -20,9 +21,10 @@ log = logging.getLogger(__name__)
 TITLE = "Evaluation of chest radiograph encoders"
 HOW = (
     "Intervals are 95% percentile intervals of a bootstrap over seeds and patients together; with one seed they do "
-    "not include the variation between trainings. A value is bold where its interval excludes the value of the next "
-    "best method; for a paired test on the same images run imitate compare. Where several fractions of the training "
-    "patients were used, curves and examples are of the largest."
+    "not include the variation between trainings; those of average precision are bias-corrected. A value is bold where "
+    "its method is better than each other one in a paired bootstrap test on the same images (p < .05, corrected by "
+    "Holm over the methods) and its interval lies above chance; imitate compare shows such tests. Where several "
+    "fractions of the training patients were used, curves and examples are of the largest."
 )
 
 
@@ -37,6 +39,8 @@ def write_report(results: Sequence[Path], *, out: Path, data: Sequence[Path] = (
     for fingerprint, folder in folders.items():
         if fingerprint not in known:
             log.warning("%s: none of the results are of this folder, no images of it are shown", folder.root)
+    if out.suffix != ".md":
+        groups = [with_best(group) for group in groups]
     page = markdown(groups) if out.suffix == ".md" else _page(groups, folders, show_reports=show_reports)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,9 @@
 """Results, grouped into those that can stand in one table."""
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from imitate.errors import UserError
@@ -36,6 +37,7 @@ class Group(NamedTuple):
     mode: Mode
     data: dict[str, Any]
     methods: dict[str, dict[float, Entry]]
+    best: Mapping[tuple[float, str], str] = MappingProxyType({})  # the method that is clearly so, by fraction, metric
 
     @property
     def kind(self) -> type[Task]:

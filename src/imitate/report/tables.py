@@ -51,7 +51,7 @@ def overview(groups: Sequence[Group], look: Styles) -> Table:
     for group in groups:
         main, fraction = group.metrics[0], group.fractions[-1]
         cells = [Cell(_percent(group.chance(main))), *_cells(group, main, fraction, list(look))]
-        small = f"{label(main)}{at_fraction(group, fraction)}"
+        small = f"{label(main)}{at_fraction(group, fraction)}{on_split(group)}"
         lines.append(Line(group.title, cells, link=anchor_of(group), small=small))
     return Table("Main metrics, % with 95% intervals", _beside_chance(list(look), look), lines, corner="task and data")
 
@@ -87,7 +87,7 @@ def main_table(group: Group, look: Styles) -> Table:
     lines += _published(group, chosen)
     where = "" if len(fractions) > 1 else at_fraction(group, fractions[0])
     headings = [Heading(text, parts) for text, parts in columns.items()]
-    return Table(f"Main metrics, % with 95% intervals{where}", headings, lines, corner="method")
+    return Table(f"Main metrics, % with 95% intervals{where}{on_split(group)}", headings, lines, corner="method")
 
 
 def all_metrics(group: Group, look: Styles) -> list[Table]:
@@ -99,7 +99,7 @@ def all_metrics(group: Group, look: Styles) -> list[Table]:
             Line(label(metric), [Cell(_percent(group.chance(metric))), *_cells(group, metric, fraction, found)])
             for metric in group.metrics
         ]
-        caption = f"All metrics{at_fraction(group, fraction)}"
+        caption = f"All metrics{at_fraction(group, fraction)}{on_split(group)}"
         tables.append(Table(caption, _beside_chance(found, look), lines, corner="metric, %"))
     return tables
 
@@ -138,7 +138,8 @@ def runs(group: Group) -> Table:
         for fraction, (path, results) in sorted(fractions.items()):
             cells = [name, f"{100 * fraction:g}%", str(len(results.seeds)), results.mode, f"{results.seconds:,.0f}"]
             settings = "; ".join(f"{key} {_setting(value)}" for key, value in results.settings.items())
-            versions = "; ".join(f"{package} {version}" for package, version in results.versions.items())
+            code = {**results.versions, **({"commit": results.commit[:12]} if results.commit else {})}
+            versions = "; ".join(f"{package} {version}" for package, version in code.items())
             lines.append(Line(path.name, texts([*cells, settings, versions])))
     return Table("Runs and settings", [Heading(text) for text in columns], lines, corner="file", kind="runs")
 
@@ -150,6 +151,10 @@ def trained(group: Group) -> bool:
 def at_fraction(group: Group, fraction: float) -> str:
     """Nothing for a task that trains nothing."""
     return f" at {100 * fraction:g}% of the training patients" if trained(group) else ""
+
+
+def on_split(group: Group) -> str:
+    return f", split {group.data['split']}"
 
 
 def anchor_of(group: Group) -> str:
@@ -190,20 +195,8 @@ def _number(text: str) -> float:
 
 
 def _cells(group: Group, metric: str, fraction: float, names: Sequence[str]) -> list[Cell]:
-    found = group.estimates(metric, fraction)
-    best = _best(found, larger_is_better=group.kind.larger_is_better.get(metric, True))
+    found, best = group.estimates(metric, fraction), group.best.get((fraction, metric))
     return [_cell(found.get(name), bold=name == best) for name in names]
-
-
-def _best(found: dict[str, Estimate], *, larger_is_better: bool) -> str | None:
-    """The best method, where its interval excludes the value of the next; None where none is so clear."""
-    sign = 1 if larger_is_better else -1
-    ranked = sorted(((sign * each.value, name) for name, each in found.items() if each.value is not None), reverse=True)
-    if len(ranked) < 2:
-        return None
-    (_, best), (runner_up, _) = ranked[:2]
-    ends = [sign * end for end in (found[best].low, found[best].high) if end is not None]
-    return best if ends and min(ends) > runner_up else None
 
 
 def _levels(group: Group, metrics: list[str]) -> list[tuple[str, list[str]]]:

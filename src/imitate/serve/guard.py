@@ -6,16 +6,18 @@ import hmac
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from imitate.serve.launch import is_loopback
+
 UPLOAD = "/api/images"
 QUESTION_BYTES = 2 * 2**20  # of any other request
 PATIENCE = 120  # seconds for a body to arrive
-LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 GUESS = 20  # requests that a wrong password counts for
 HEADERS = {
     "content-security-policy": (
@@ -59,12 +61,15 @@ class Guard:
     """ASGI middleware. ``local``: the server listens at this machine's own address alone.
 
     Then only names of this machine are answered, since a page elsewhere can give its own name this address
-    (DNS rebinding).
+    (DNS rebinding). A ``password`` guards everything; a ``token`` the API, since the files of the page, which read the
+    token from the address, hold nothing of anybody.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, password: str | None, local: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_bytes: int, local: bool, password: str | None = None, token: str | None = None
+    ) -> None:
         self.app, self.max_bytes, self.local = app, max_bytes, local
-        self.password = None if password is None else password.encode()
+        self.password, self.token = password, token
         self.allowance = Allowance()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,21 +88,28 @@ class Guard:
             answer = JSONResponse({"error": refused.reason}, refused.status, refused.headers)
             await answer(scope, receive, sending)
         else:
-            await self.app(scope, _limited(receive, self._limit(scope)), sending)
+            as_get = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope  # the server sends no body then
+            await self.app(as_get, _limited(receive, self._limit(scope)), sending)
 
     def _check(self, scope: Scope) -> None:
         headers, address = Headers(scope=scope), (scope.get("client") or ("",))[0]
         if self.allowance.left(address) < 1:
             raise Refused(429, "too many requests from here: wait a few seconds", retry_after="5")
         self.allowance.spend(address)
-        if self.local and _without_port(headers.get("host", "")) not in LOCAL_NAMES:
+        if self.local and not is_loopback(_without_port(headers.get("host", ""))):
             raise Refused(421, "this server answers to localhost only: use that name, or start it with --host")
-        if headers.get("sec-fetch-site") in {"cross-site", "same-site"} and scope["method"] != "GET":
+        if headers.get("sec-fetch-site") in {"cross-site", "same-site"} and scope["method"] not in {"GET", "HEAD"}:
             raise Refused(403, "asked by a page of another site: open the viewer itself")
-        if self.password is not None and not hmac.compare_digest(_password(headers), self.password):
+        if self.password is not None and not _same(_password(headers), self.password):
             if "authorization" in headers:
                 self.allowance.spend(address, GUESS)
             raise Refused(401, "the password is missing or wrong", www_authenticate='Basic realm="imitate"')
+        if self.token is not None and scope["path"].startswith("/api/") and not _same(_token(scope), self.token):
+            raise Refused(
+                401,
+                "the token is missing or wrong: open the whole address that imitate serve printed",
+                www_authenticate="Bearer",
+            )
         if int(headers.get("content-length", 0)) > self._limit(scope):
             raise Refused(413, _too_large(self._limit(scope)))
 
@@ -131,6 +143,22 @@ def _too_large(limit: int) -> str:
 
 def _without_port(host: str) -> str:
     return re.sub(r":\d+$", "", host)
+
+
+def _same(given: bytes, secret: str) -> bool:
+    """In UTF-8, as browsers send it, or in Latin-1, as many programs do."""
+    known = [secret.encode("utf-8", "surrogateescape")]
+    with suppress(UnicodeEncodeError):
+        known.append(secret.encode("latin-1"))
+    return any(hmac.compare_digest(given, each) for each in known)
+
+
+def _token(scope: Scope) -> bytes:
+    """As ``Authorization: Bearer``, or for what a page loads as an image as the parameter ``token``."""
+    scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return given.encode()
+    return QueryParams(scope["query_string"]).get("token", "").encode() if scope["method"] in {"GET", "HEAD"} else b""
 
 
 def _password(headers: Headers) -> bytes:

@@ -3,6 +3,8 @@
 import ipaddress
 import logging
 import os
+import re
+import secrets
 import socket
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,9 +15,7 @@ log = logging.getLogger(__name__)
 PASSWORD = "IMITATE_PASSWORD"
 
 
-def launch(
-    model: str, index: Path | None, *, host: str, port: int, device: str = "auto", revision: str | None = None
-) -> None:
+def launch(model: str, index: Path | None, *, host: str, port: int, device: str = "auto") -> None:
     """Listen, then read the model, then serve until Ctrl-C; ``imitate serve`` has the details."""
     if not (find_spec("fastapi") and find_spec("uvicorn")):
         raise UserError('imitate serve needs packages that are not here: pip install "imitate-cxr[serve]"')
@@ -28,17 +28,19 @@ def launch(
         from imitate.serve.server import create, web_server
         from imitate.serve.service import Service
 
-        predictor = load(model, revision=revision, device=device)
+        predictor = load(model, device=device)
         prepared = None if index is None else Corpus.open(index, size=predictor.encoder.preprocessing.prepared_size)
-        app = create(Service(predictor, prepared), password=password, local=local)
-        shown = f"[{host}]" if ":" in host else host
-        log.info("the viewer is at http://%s:%d (Ctrl-C ends it)", shown, listener.getsockname()[1])
+        token = None if password else secrets.token_urlsafe(16)
+        app = create(Service(predictor, prepared), password=password, token=token, local=local)
+        address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
+        log.info("the viewer is at %s (Ctrl-C ends it)", f"{address}#token={token}" if token else address)
         web_server(app).run(sockets=[listener])
 
 
 def is_loopback(host: str) -> bool:
+    """Whether a name or an address, of version 6 in brackets or not, is this machine's own."""
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(re.sub(r"^\[(.*)\]$", r"\1", host)).is_loopback
     except ValueError:  # another name
         return False
 

@@ -64,8 +64,11 @@ class Uploaded(BaseModel):
 
 
 class Probability(BaseModel):
+    """``problem``: why there is no probability, such as that the model knows no word of the prompts."""
+
     name: str
-    probability: float
+    probability: float | None
+    problem: str | None = None
 
 
 class Classified(Answer):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,9 +12,11 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Respons
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from imitate.errors import UserError
+from imitate.serve.connections import Connection
 from imitate.serve.guard import UPLOAD, Guard
 from imitate.serve.images import Held
 from imitate.serve.schema import (
@@ -22,7 +25,6 @@ from imitate.serve.schema import (
     Classified,
     ClassifyQuestion,
     HeatmapQuestion,
-    Probability,
     Problem,
     Question,
     Reports,
@@ -32,12 +34,12 @@ from imitate.serve.schema import (
     Vectors,
 )
 from imitate.serve.service import MAX_BYTES, Service
-from imitate.serve.worker import Full, Places, Worker
+from imitate.serve.worker import Full, Places, Run, Worker
 
 log = logging.getLogger(__name__)
 PAGE = Path(__file__).with_name("page")
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-UPLOADS = 8  # at once, each of at most MAX_BYTES in memory
+UPLOADS = 8 * MAX_BYTES  # in memory at once; of one address half of it
 SILENT: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 ANSWERED = (400, 401, 403, 404, 408, 413, 421, 422, 429, 503)
 PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in ANSWERED}
@@ -49,7 +51,7 @@ BINARY = {"type": "string", "format": "binary"}
 api = APIRouter(prefix="/api", responses=PROBLEMS)
 
 
-def create(service: Service, *, password: str | None = None, local: bool = True) -> Guard:
+def create(service: Service, *, password: str | None = None, token: str | None = None, local: bool = True) -> Guard:
     """The whole server as an ASGI application; ``local`` where it listens at this machine's own address alone."""
     app = FastAPI(
         title="imitate",
@@ -67,14 +69,20 @@ def create(service: Service, *, password: str | None = None, local: bool = True)
     app.add_exception_handler(Full, lambda *_: _problem(503, "the server is busy: try again in a moment"))
     app.add_exception_handler(RequestValidationError, lambda _, error: _problem(422, _first(error)))
     app.add_exception_handler(AnyHTTPException, _known)
+    app.add_exception_handler(ClientDisconnect, lambda *_: _problem(400, "the request ended early"))  # to nobody
     app.add_exception_handler(Exception, lambda *_: _problem(500, "the server made a mistake; its log says more"))
-    return Guard(app, max_bytes=MAX_BYTES, password=password, local=local)
+    return Guard(app, max_bytes=MAX_BYTES, password=password, token=token, local=local)
 
 
 def web_server(app: ASGIApp) -> uvicorn.Server:
-    """Quiet, since addresses and phrases are nobody's business."""
+    """Quiet, since addresses and phrases are nobody's business.
+
+    Headers such as X-Forwarded-For are not believed: anybody can send them, and limits are by address.
+    """
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    settings = uvicorn.Config(app, log_config=None, access_log=False, server_header=False, limit_concurrency=100)
+    settings = uvicorn.Config(
+        app, http=Connection, ws="none", proxy_headers=False, log_config=None, access_log=False, server_header=False
+    )
     return uvicorn.Server(settings)
 
 
@@ -83,13 +91,16 @@ def _service(request: Request) -> Service:
     return service
 
 
-def _worker(request: Request) -> Worker:
-    worker: Worker = request.app.state.worker
-    return worker
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _run(request: Request) -> Run:
+    return Run(request.app.state.worker, _address(request))
 
 
 TheService = Annotated[Service, Depends(_service)]
-TheWorker = Annotated[Worker, Depends(_worker)]
+TheRun = Annotated[Run, Depends(_run)]
 
 
 def _held(image: str, service: TheService) -> Held:
@@ -111,12 +122,15 @@ async def about(service: TheService) -> About:
     UPLOAD.removeprefix("/api"),
     openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": BINARY}}}},
 )
-async def upload(request: Request, service: TheService, worker: TheWorker) -> Uploaded:
+async def upload(request: Request, service: TheService, run: TheRun) -> Uploaded:
     """The bytes of one DICOM, PNG or JPEG file; they decide what it is. Kept in memory only."""
-    with request.app.state.uploads.taken():
-        content = await request.body()
-        held, _ = await worker.run(lambda: service.read(content))
-    return Uploaded(id=service.keep(held), width=held.width, height=held.height)
+    address, content = _address(request), bytearray()
+    with ExitStack() as held_bytes:
+        async for part in request.stream():
+            held_bytes.enter_context(request.app.state.uploads.taken(address, len(part)))
+            content += part
+        held, _ = await run(lambda: service.read(bytes(content)))
+    return Uploaded(id=service.keep(held, address), width=held.width, height=held.height)
 
 
 @api.get("/images/{image}/picture", response_class=Response, responses={200: {"content": {"image/png": {}}}})
@@ -126,10 +140,10 @@ async def picture(held: TheImage) -> Response:
 
 
 @api.post("/images/{image}/classify")
-async def classify(held: TheImage, question: ClassifyQuestion, service: TheService, worker: TheWorker) -> Classified:
+async def classify(held: TheImage, question: ClassifyQuestion, service: TheService, run: TheRun) -> Classified:
     """For each class, how far its positive sentences win over the negative ones."""
-    found, notes = await worker.run(lambda: service.classify(held, question))
-    return Classified(classes=[Probability(name=name, probability=p) for name, p in found.items()], notes=notes)
+    found, notes = await run(lambda: service.classify(held, question))
+    return Classified(classes=found, notes=notes)
 
 
 @api.post(
@@ -137,29 +151,29 @@ async def classify(held: TheImage, question: ClassifyQuestion, service: TheServi
     response_class=Response,
     responses={200: {"content": {"image/png": {}, "application/octet-stream": {}}}},
 )
-async def heatmap(held: TheImage, question: HeatmapQuestion, service: TheService, worker: TheWorker) -> Response:
+async def heatmap(held: TheImage, question: HeatmapQuestion, service: TheService, run: TheRun) -> Response:
     """Where the similarity to a phrase comes from; notes are in the header X-Notes, a JSON list."""
-    content, notes = await worker.run(lambda: service.heatmap(held, question))
+    content, notes = await run(lambda: service.heatmap(held, question))
     kind = "image/png" if question.format == "png" else "application/octet-stream"
     return Response(content, media_type=kind, headers={"X-Notes": json.dumps(notes)})
 
 
 @api.post("/images/{image}/reports")
-async def reports(held: TheImage, question: ReportsQuestion, service: TheService, worker: TheWorker) -> Reports:
+async def reports(held: TheImage, question: ReportsQuestion, service: TheService, run: TheRun) -> Reports:
     """The nearest reports of the index that the server was started with."""
-    found, notes = await worker.run(lambda: service.reports(held, question))
+    found, notes = await run(lambda: service.reports(held, question))
     return Reports(reports=found, notes=notes)
 
 
 @api.post("/images/{image}/embedding")
-async def embed_image(held: TheImage, question: Question, service: TheService, worker: TheWorker) -> Vectors:
-    found, notes = await worker.run(lambda: service.embed_image(held, question.branch))
+async def embed_image(held: TheImage, question: Question, service: TheService, run: TheRun) -> Vectors:
+    found, notes = await run(lambda: service.embed_image(held, question.branch))
     return Vectors(vectors=found, notes=notes)
 
 
 @api.post("/texts/embedding")
-async def embed_texts(question: TextsQuestion, service: TheService, worker: TheWorker) -> Vectors:
-    found, notes = await worker.run(lambda: service.embed_texts(question.texts, question.branch))
+async def embed_texts(question: TextsQuestion, service: TheService, run: TheRun) -> Vectors:
+    found, notes = await run(lambda: service.embed_texts(question.texts, question.branch))
     return Vectors(vectors=found, notes=notes)
 
 

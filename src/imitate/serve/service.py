@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -17,7 +17,16 @@ from imitate.inference.prompts import choose_prompts
 from imitate.names import Branch
 from imitate.serve.examples import Drawing, drawings
 from imitate.serve.images import Held, colours, hold, png, read_upload
-from imitate.serve.schema import About, ClassifyQuestion, Example, HeatmapQuestion, Pair, Report, ReportsQuestion
+from imitate.serve.schema import (
+    About,
+    ClassifyQuestion,
+    Example,
+    HeatmapQuestion,
+    Pair,
+    Probability,
+    Report,
+    ReportsQuestion,
+)
 
 log = logging.getLogger(__name__)
 HELD = 64  # images, about a megabyte each
@@ -34,7 +43,7 @@ class Service:
                 "or pre-train with an objective that reads text"
             )
         self.predictor, self.index = predictor, index
-        self._uploads: OrderedDict[str, Held] = OrderedDict()
+        self._uploads: OrderedDict[str, tuple[Held, str]] = OrderedDict()  # the longest unasked first
         drawn = {f"example-{number}": drawing for number, drawing in enumerate(drawings(), 1)}
         self._examples = {id_: hold(drawing.pixels, predictor) for id_, drawing in drawn.items()}
         self.about = self._describe(drawn)
@@ -45,24 +54,44 @@ class Service:
     def find(self, id_: str) -> Held | None:
         if id_ in self._uploads:
             self._uploads.move_to_end(id_)
-        return self._uploads.get(id_) or self._examples.get(id_)
+            return self._uploads[id_][0]
+        return self._examples.get(id_)
 
-    def keep(self, held: Held) -> str:
-        """The id under which it is found, until HELD others were asked about since."""
+    def keep(self, held: Held, address: str = "") -> str:
+        """The id under which it is found. Past HELD images, the address that has most of them loses its oldest."""
         id_ = secrets.token_urlsafe(16)
-        self._uploads[id_] = held
-        while len(self._uploads) > HELD:
-            self._uploads.popitem(last=False)
+        self._uploads[id_] = held, address
+        if len(self._uploads) > HELD:
+            ((largest, _),) = Counter(owner for _, owner in self._uploads.values()).most_common(1)
+            del self._uploads[next(each for each, (_, owner) in self._uploads.items() if owner == largest)]
         return id_
 
     def read(self, content: bytes) -> Held:
         return read_upload(content, self.predictor)
 
-    def classify(self, held: Held, question: ClassifyQuestion) -> dict[str, float]:
+    def classify(self, held: Held, question: ClassifyQuestion) -> list[Probability]:
+        """A class whose prompts cannot be used has a problem in place of a probability; UserError where all have."""
+        prompts, problems = question.prompts, dict[str, str]()
+        if prompts is not None:
+            problems = {name: problem for name, each in prompts.items() if (problem := self._problem(name, each))}
+            if len(problems) < len(prompts):
+                prompts = {name: each for name, each in prompts.items() if name not in problems}
         table = self.predictor.classify(
-            held.radiograph, question.prompts, branch=question.branch, temperature=question.temperature
+            held.radiograph, prompts, branch=question.branch, temperature=question.temperature
         )
-        return {str(name): float(value) for name, value in table.iloc[0].items()}
+        found = {str(name): float(value) for name, value in table.iloc[0].items()}
+        return [
+            Probability(name=name, probability=found.get(name), problem=problems.get(name))
+            for name in question.prompts or found
+        ]
+
+    def _problem(self, name: str, wording: str | Pair) -> str | None:
+        assert self.predictor.encoder.text is not None
+        try:
+            choose_prompts({name: wording}, self.predictor.encoder.text)
+        except UserError as error:
+            return str(error)
+        return None
 
     def heatmap(self, held: Held, question: HeatmapQuestion) -> bytes:
         heat = self.predictor.heatmap(held.radiograph, question.phrase, branch=question.branch)

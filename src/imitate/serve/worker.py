@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 Result = TypeVar("Result")
 
@@ -15,20 +16,25 @@ class Full(Exception):
 
 
 class Places:
-    """So many at once, and Full for the next; for one event loop."""
+    """So many at once, of one address half of them, and Full for the next; for one event loop."""
 
     def __init__(self, number: int) -> None:
-        self.free = number
+        self.free, self._of_address = number, -(-number // 2)
+        self._taken = Counter[str]()
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
-        if not self.free:
+    def taken(self, address: str, number: int = 1) -> Iterator[None]:
+        if number > self.free or self._taken[address] + number > self._of_address:
             raise Full
-        self.free -= 1
+        self.free -= number
+        self._taken[address] += number
         try:
             yield
         finally:
-            self.free += 1
+            self.free += number
+            self._taken[address] -= number
+            if not self._taken[address]:
+                del self._taken[address]
 
 
 class Worker:
@@ -38,10 +44,20 @@ class Worker:
         self.places = Places(waiting)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
 
-    async def run(self, job: Callable[[], Result]) -> tuple[Result, list[str]]:
+    async def run(self, job: Callable[[], Result], address: str) -> tuple[Result, list[str]]:
         """The job's result, and what the library said of the words in it; Full where too many wait."""
-        with self.places.taken():
+        with self.places.taken(address):
             return await asyncio.get_running_loop().run_in_executor(self._thread, _noting, job)
+
+
+class Run(NamedTuple):
+    """Runs jobs for an address."""
+
+    worker: Worker
+    address: str
+
+    async def __call__(self, job: Callable[[], Result]) -> tuple[Result, list[str]]:
+        return await self.worker.run(job, self.address)
 
 
 def _noting(job: Callable[[], Result]) -> tuple[Result, list[str]]:
@@ -50,7 +66,7 @@ def _noting(job: Callable[[], Result]) -> tuple[Result, list[str]]:
     logger.addHandler(notes)
     logger.propagate = False
     try:
-        return job(), notes.lines
+        return job(), list(dict.fromkeys(notes.lines))
     finally:
         logger.removeHandler(notes)
         logger.propagate = True

@@ -20,17 +20,16 @@ from imitate.data.lazy import np
 from imitate.data.records import Excluded, Record
 from imitate.errors import UserError
 from imitate.sources import Source, Traits
-from imitate.synthetic.cases import CLASSES, TRAITS, draw_case
+from imitate.synthetic.cases import CLASSES, SMALLEST, TRAITS, draw_case
 
 if TYPE_CHECKING:
     from imitate.synthetic.lesions import Region
-
-SIZE = 256  # px
 
 
 class SyntheticOptions(Config):
     n: int = Field(200, description="number of images")
     seed: int = Field(0, description="another seed, other patients")
+    original_size: int = Field(256, ge=SMALLEST, description="side of the PNG files, in pixels")
     raw: Path | None = Field(None, description="where the PNG files are kept; by default they are temporary")
 
 
@@ -39,7 +38,7 @@ def records(options: SyntheticOptions) -> Iterator[Record | Excluded]:
         raise UserError(f"{options.n} synthetic images: give --n 1 or more")
     folder = options.raw or _temporary()
     for index in range(options.n):
-        yield _record(options.seed, index, folder)
+        yield _record(options, index, folder)
 
 
 def _temporary() -> Path:
@@ -48,14 +47,14 @@ def _temporary() -> Path:
     return Path(folder.name)
 
 
-def _record(seed: int, index: int, folder: Path) -> Record:
+def _record(options: SyntheticOptions, index: int, folder: Path) -> Record:
     from imitate.synthetic.files import save_picture
     from imitate.synthetic.phantom import boxes, render
     from imitate.synthetic.wording import compose
 
-    case = draw_case(seed, index)
-    image_id = f"synthetic-{seed}-{index:06d}"
-    phantom, report = render(case, SIZE), compose(case)
+    case, size = draw_case(options.seed, index), options.original_size
+    image_id = f"synthetic-{options.seed}-{index:06d}"
+    phantom, report = render(case, size), compose(case)
     save_picture(folder / f"{image_id}.png", phantom.image)
     return Record(
         image_id=image_id,
@@ -68,18 +67,18 @@ def _record(seed: int, index: int, folder: Path) -> Record:
         impression=report.impression,
         language="en",
         labels=case.labels,
-        annotations=(*boxes(phantom.regions), _lung_mask(phantom.regions)),
+        annotations=(*boxes(phantom.regions), _lung_mask(phantom.regions, size)),
         annotated=True,
         sex=case.sex,
         age=case.age,
     )
 
 
-def _lung_mask(regions: list[Region]) -> RunLengths:
+def _lung_mask(regions: list[Region], size: int) -> RunLengths:
     """The union of the findings within the lungs; also where it is empty, since boxes alone would become the mask."""
     masks = [region.mask for region in regions if TRAITS[region.finding.name].in_lung]
-    union = np.any([np.zeros((SIZE, SIZE), bool), *masks], axis=0)
-    return RunLengths("", encode_runs(union), (SIZE, SIZE))
+    union = np.any([np.zeros((size, size), bool), *masks], axis=0)
+    return RunLengths("", encode_runs(union), (size, size))
 
 
 SOURCE = Source(records, SyntheticOptions, CLASSES, traits=Traits(masks=True))

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ Distribution = Float[np.ndarray, " resamples"]
 Resample = Callable[[np.ndarray], dict[str, np.ndarray]]
 """One run's figures: ``counts`` (samples, rows) to named arrays (samples,)."""
 
+NORMAL = NormalDist()
 CHUNK = 2**22  # cells of a count matrix held at once
 
 
@@ -50,12 +52,23 @@ def bootstrap(
     return {name: np.concatenate(piece) for name, piece in pieces.items()}
 
 
-def interval(distribution: Distribution, level: float = 0.95) -> tuple[float, float] | None:
-    """Percentiles of the defined resamples; None where more than half of them are undefined."""
+def interval(
+    distribution: Distribution, level: float = 0.95, *, estimate: float | None = None
+) -> tuple[float, float] | None:
+    """Percentiles of the defined resamples; None where more than half of them are undefined.
+
+    With ``estimate``, the value of the sample itself, the percentiles are bias-corrected (Efron, 1981): resamples of
+    some metrics, such as average precision, lie above the metric of the sample, since they hold rows twice.
+    """
     defined = distribution[~np.isnan(distribution)]
-    if 2 * len(defined) < len(distribution):
+    if not len(defined) or 2 * len(defined) < len(distribution):
         return None
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    if estimate is not None and not math.isnan(estimate):
+        below = (defined < estimate).mean() + (defined == estimate).mean() / 2
+        shift = 2 * NORMAL.inv_cdf(float(np.clip(below, 0.5 / len(defined), 1 - 0.5 / len(defined))))
+        ends = [NORMAL.cdf(shift + NORMAL.inv_cdf(end)) for end in ends]
+    low, high = np.quantile(defined, ends)
     return float(low), float(high)
 
 

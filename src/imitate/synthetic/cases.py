@@ -10,6 +10,7 @@ from zlib import crc32
 
 from imitate.data.lazy import np
 
+SMALLEST = 64  # px of height: below, small findings have no pixel
 Severity = Literal["mild", "moderate", "severe"]
 Prevalence = Callable[[int], Mapping[str, float]]
 """From a patient's number to the chance of each finding."""

@@ -13,8 +13,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 from imitate.errors import UserError
-from imitate.synthetic.cases import Case
-from imitate.synthetic.phantom import SMALLEST
+from imitate.synthetic.cases import SMALLEST, Case
 
 FEWEST = 20
 Row = dict[str, Any]

@@ -7,14 +7,13 @@ from jaxtyping import UInt8
 
 from imitate.data.annotations import Box
 from imitate.synthetic.anatomy import Anatomy, plane, smooth_noise, soft
-from imitate.synthetic.cases import TRAITS, Case, generator
+from imitate.synthetic.cases import SMALLEST, TRAITS, Case, generator
 from imitate.synthetic.devices import foreign_object, support_devices
 from imitate.synthetic.frontal import frontal
 from imitate.synthetic.lateral import lateral
 from imitate.synthetic.lesions import SOFT_PAINTERS, Painter, Region
 
 HARD_PAINTERS: dict[str, Painter] = {"Support Devices": support_devices, "Foreign Object": foreign_object}
-SMALLEST = 64  # px of height: below, small findings have no pixel
 
 
 class Phantom(NamedTuple):

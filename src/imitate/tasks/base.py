@@ -55,6 +55,7 @@ class Task(TaskOptions, ABC):
     also: ClassVar[tuple[str, ...]] = ()  # further metrics of both sections for a Markdown table
     larger_is_better: ClassVar[Mapping[str, bool]] = {}  # metrics for which it is not: {"error": False}
     trains: ClassVar[bool] = True  # False: a fraction of the training patients has no meaning
+    biased: ClassVar[frozenset[str]] = frozenset()  # metrics, also of classes, whose intervals are bias-corrected
     curves: ClassVar[bool] = False  # predictions hold target, score and classes, of which ROC curves are drawn
     baselines: ClassVar[tuple[str, ...]] = ()  # models without which its tables are not to be read
     names: ClassVar[Mapping[str, str]] = {}  # what tables call its metrics, where that is not the metric's own name
@@ -128,4 +129,5 @@ class Results(Config):
     published: Published | None = None  # what the recipe quotes to stand beside
     predictions: str | None = None  # .npz beside the JSON: arrays named <seed>/<field>
     versions: dict[str, str]
+    commit: str | None = None  # of the checkout that the code ran from
     seconds: float

@@ -48,6 +48,7 @@ class Classification(ClassificationOptions, Task):
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
     headline: ClassVar[str] = "auroc"
     beside: ClassVar[tuple[str, ...]] = ("accuracy",)
+    biased: ClassVar[frozenset[str]] = frozenset({"average-precision"})
     curves: ClassVar[bool] = True
 
     @abstractmethod

@@ -1,25 +1,28 @@
 """Paired tests between results on the same test images."""
 
 import math
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+from pydantic import ConfigDict
 
 from imitate.config import Config, validate
 from imitate.errors import UserError
 from imitate.statistics import resampling
 from imitate.tasks import find_task
 from imitate.tasks.base import Predictions, Results, Task
+from imitate.tasks.printing import aligned
 from imitate.tasks.results import check_out, read_predictions, read_results, write_text
 
 
 class Difference(Config):
     """``b`` minus ``a`` in one figure."""
+
+    model_config = ConfigDict(allow_inf_nan=True)  # p is NaN where no resample has the figure
 
     metric: str
     a: str
@@ -62,7 +65,7 @@ def compare_results(
     found = [each.model_copy(update={"p_holm": p}) for each, p in zip(found, adjusted, strict=True)]
     if out is not None:
         write_text(out, f"[{','.join(each.model_dump_json(indent=1) for each in found)}]")
-    _show(found)
+    _show(found, split=first.results.data["split"])
     return found
 
 
@@ -84,10 +87,19 @@ def difference(a: Measured, b: Measured, metric: str, drawn: resampling.Distribu
 
 
 def _drawn(measured: Measured, first: Measured, resamples: int) -> dict[str, resampling.Distribution]:
-    """Bootstrap samples of every figure: the same runs and patients for all that are compared with ``first``."""
-    order = _positions(measured.runs[0], first.runs[0])
-    runs = [_reordered(partial(measured.task.resample, run), order) for run in measured.runs]
-    return resampling.bootstrap(runs, first.runs[0]["patient"], resamples=resamples)
+    return resampled(measured.task, measured.runs, like=first.runs[0], resamples=resamples)
+
+
+def resampled(
+    task: Task, runs: Sequence[Predictions], *, like: Predictions, resamples: int
+) -> dict[str, resampling.Distribution]:
+    """Bootstrap samples of every metric: the same runs and patients for all that are compared with ``like``.
+
+    The predictions are of the same images, in any order.
+    """
+    order = _positions(runs[0], like)
+    each = [_reordered(partial(task.resample, run), order) for run in runs]
+    return resampling.bootstrap(each, like["patient"], resamples=resamples)
 
 
 def _read(path: Path) -> Measured:
@@ -152,14 +164,11 @@ def _delong(a: Measured, b: Measured, name: str) -> float | None:
     return None if math.isnan(p) else p
 
 
-def _show(found: list[Difference]) -> None:
-    table = Table(title=f"minus {found[0].a}, on the same images")
-    for column in ("results", "figure", "difference", "95% interval", "p", "p (Holm)", "p (DeLong)"):
-        table.add_column(column, justify="left" if column in {"results", "figure"} else "right")
+def _show(found: list[Difference], *, split: str) -> None:
+    rows = [("minus " + found[0].a, "metric", "difference", "95% interval", "p", "p (Holm)", "p (DeLong)")]
     for each in found:
         between = "" if each.low is None or each.high is None else f"{each.low:+.4f} to {each.high:+.4f}"
         delong = "" if each.p_delong is None else f"{each.p_delong:.2g}"
-        table.add_row(
-            each.b, each.metric, f"{each.difference:+.4f}", between, f"{each.p:.2g}", f"{each.p_holm:.2g}", delong
-        )
-    Console().print(table)
+        chances = (f"{each.p:.2g}", f"{each.p_holm:.2g}", delong)
+        rows.append((each.b, each.metric, f"{each.difference:+.4f}", between, *chances))
+    sys.stdout.write(f"on the same images, split {split}\n{aligned(rows)}\n")

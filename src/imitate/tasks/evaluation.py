@@ -1,12 +1,15 @@
 """What to measure, by flags or by a recipe: one row of a published table, with the figures that stand in it."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from imitate.config import Config, load_config, validate
+from imitate.config import Config, find_recipe, load_config, validate
+from imitate.config.base import Where
+from imitate.config.files import line_of
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.names import Mode, Resize, TaskName
@@ -14,6 +17,7 @@ from imitate.tasks import find_task
 from imitate.tasks.base import Published, Task
 
 log = logging.getLogger(__name__)
+Place = Callable[[float, tuple[int | str, ...]], str]
 
 
 class Folder(Config):
@@ -49,11 +53,15 @@ class Evaluation(Config):
                 raise ValueError(f"{self.task} trains nothing, a fraction of {share:g} has no meaning: leave it out")
         return self
 
-    def tasks(self) -> dict[float, Task]:
-        """By share, the smallest first. UserError for settings that the task does not know."""
-        kind, where = find_task(self.task), f"settings of {self.task}"
+    def tasks(self, place: "Place | None" = None) -> dict[float, Task]:
+        """By share, the smallest first. UserError for settings that the task does not know, with their ``place``."""
+        kind = find_task(self.task)
+
+        def where(share: float) -> Where:
+            return lambda location: f"settings of {self.task}{place(share, location) if place else ''}"
+
         return {
-            share: validate(kind, {**self.settings, **own}, where=where)
+            share: validate(kind, {**self.settings, **own}, where=where(share))
             for share, own in sorted(self.fractions.items())
         }
 
@@ -97,4 +105,15 @@ def planned(
         "fractions": {share: {**own, **settings} for share, own in fractions.items()},
         "published": plan.published if mode in (None, plan.mode) else None,
     }
-    return validate(Evaluation, {**plan.model_dump(), **changed}, where=str(recipe or plan.task))
+    found = validate(Evaluation, {**plan.model_dump(), **changed}, where=str(recipe or plan.task))
+    if recipe is not None:
+        file = find_recipe(recipe)
+
+        def place(share: float, key: tuple[int | str, ...]) -> str:
+            if not key or key[0] in settings:
+                return ""
+            section = ("fractions", str(share)) if key[0] in plan.fractions.get(share, {}) else ("settings",)
+            return f" in {recipe}{line_of(file, (*section, *key))}"
+
+        found.tasks(place)  # a mistake is said with its line
+    return found

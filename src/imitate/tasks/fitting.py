@@ -59,8 +59,14 @@ class Parts(NamedTuple):
 def parts(data: Corpus, budget: Budget, *, test: str = "test") -> Parts:
     """Which images train (the budget's share of the patients), validate (all of ``val``) and test.
 
-    Where ``val`` is the test or absent, a fifth of the training patients validates instead.
+    Where ``val`` is the test or absent, a fifth of the training patients validates instead. UserError where the
+    training images are the test.
     """
+    if test == "train":
+        raise UserError(
+            "split train holds the images that the task trains on, so that its metrics would say nothing of others: "
+            "measure another split, or cross-validate a linear probe with --folds 5"
+        )
     train, tested = training_rows(data, budget), data.rows(test)
     if test != "val" and (data.table["split"] == "val").any():
         return Parts(train, data.rows("val"), tested)

@@ -3,14 +3,13 @@
 import logging
 import math
 import time
+from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
@@ -20,7 +19,7 @@ from imitate.statistics import resampling
 from imitate.tasks import check_data, check_encoder
 from imitate.tasks.base import Budget, Estimate, Predictions, Results, Task
 from imitate.tasks.evaluation import planned
-from imitate.tasks.results import check_out, write_results
+from imitate.tasks.results import check_out, commit, write_results
 
 log = logging.getLogger(__name__)
 VERSIONS = ("imitate-cxr", "torch", "timm", "numpy", "scikit-learn")
@@ -82,7 +81,7 @@ def _rows(request: Request, out: Path) -> list[Row]:
 
 
 def _with(out: Path, what: str) -> Path:
-    return out.with_name(f"{out.stem}-{what}{out.suffix}")
+    return out.with_name(f"{out.stem}-{what.replace(':', '-')}{out.suffix}")
 
 
 def _measured(
@@ -99,7 +98,7 @@ def _measured(
     per_seed = [task.measure(run) for run in runs]
     results = Results(
         task=task.name,
-        model=row.name or " + ".join(encoders),
+        model=row.name or called(row.models, names),
         data=_provenance(data, runs[0], split=getattr(task, "split", "test")),
         mode=budget.mode,
         fraction=budget.fraction,
@@ -109,9 +108,22 @@ def _measured(
         per_seed=[{key: value for key, value in each.items() if not math.isnan(value)} for each in per_seed],
         encoders=encoders,
         versions={package: version(package) for package in VERSIONS},
+        commit=commit(),
         seconds=round(time.perf_counter() - started, 1),
     )
     return results, runs
+
+
+def called(models: Sequence[str], encoders: Sequence[str]) -> str:
+    """What tables call a row. Runs in numbered folders, such as runs/ours/0, have the name of the folder above."""
+    names = []
+    for model, encoder in zip(models, encoders, strict=True):
+        parts = [part for part in Path(model).resolve().parts if part not in ("model", "best")]
+        numbered = Path(model).is_dir() and parts[-1].isdecimal()
+        names.append("/".join(parts[-2:]) if numbered else parts[-1] if Path(model).is_dir() else encoder)
+    distinct = list(dict.fromkeys(names))
+    above = {name.rpartition("/")[0] for name in distinct}
+    return above.pop() if len(distinct) > 1 and len(above) == 1 and "" not in above else " + ".join(distinct)
 
 
 def estimates(
@@ -123,9 +135,11 @@ def estimates(
     chance, shuffled = task.chance(runs[0]), [task.shuffled(run) for run in runs]
     found = {}
     for name in per_seed[0]:
-        low, high = resampling.interval(drawn[name]) or (None, None)
+        value = float(np.mean([figures[name] for figures in per_seed]))
+        biased = name.partition("/")[0] in task.biased
+        low, high = resampling.interval(drawn[name], estimate=value if biased else None) or (None, None)
         found[name] = Estimate(
-            value=_defined(np.mean([figures[name] for figures in per_seed])),
+            value=_defined(value),
             low=low,
             high=high,
             chance=_defined(chance.get(name, math.nan)),
@@ -169,18 +183,3 @@ def _provenance(data: Corpus, predictions: Predictions, *, split: str) -> dict[s
         "images": len(predictions["image_id"]),
         "patients": len(np.unique(predictions["patient"])),
     }
-
-
-def _show(results: Results) -> None:
-    where = results.data
-    table = Table(
-        title=f"{results.task}: {results.model} on {where['name']}/{where['split']}, "
-        f"{where['images']} images of {where['patients']} patients, {len(results.seeds)} seed(s)"
-    )
-    for column in ("figure", "value", "95% interval", "chance", "shuffled", "note"):
-        table.add_column(column, overflow="fold", justify="left" if column in {"figure", "note"} else "right")
-    for name, each in results.metrics.items():
-        between = "" if each.low is None or each.high is None else f"{each.low:.4f} - {each.high:.4f}"
-        levels = ("" if level is None else f"{level:.4f}" for level in (each.chance, each.shuffled))
-        table.add_row(name, "undefined" if each.value is None else f"{each.value:.4f}", between, *levels, each.note)
-    Console().print(table)

@@ -72,7 +72,7 @@ class DetectionOptions(Dense):
 
 
 class RetrievalOptions(TaskOptions):
-    split: str = "val"
+    split: str = "test"
     search: Search = "exact"  # what finds each image's nearest reports; the figures are exact in any case
 
 

@@ -27,6 +27,7 @@ from imitate.training.objectives import find_objective
 from imitate.training.run_folder import claimed, room, settle
 
 log = logging.getLogger(__name__)
+VALIDATION = Retrieval(split="val")
 
 
 def run(
@@ -133,7 +134,8 @@ def _job(
         warm_up(data.image_files())
     reader = LabelReader if "labels" in objective.needs else BatchReader
     pin = fabric.device.type == "cuda"
-    batches = reader(data, _embedded(recipe, data, texts), branches=recipe.model.texts, pin=pin)
+    embedded = _embedded(recipe, data, texts, str(fabric.device))
+    batches = reader(data, embedded, branches=recipe.model.texts, pin=pin)
     return Job(fabric, recipe, model, sampler, batches, out, _validation(data, texts, str(fabric.device)))
 
 
@@ -143,20 +145,20 @@ def _compares_views(recipe: Recipe) -> bool:
     return getattr(objective, "visual_visual", False) and objective.views == 2
 
 
-def _embedded(recipe: Recipe, data: Corpus, texts: TextCache | None) -> dict[str, TextRows]:
+def _embedded(recipe: Recipe, data: Corpus, texts: TextCache | None, device: str) -> dict[str, TextRows]:
     """Of the texts that the objective reads; none of the others."""
     none = no_texts(len(data), recipe.model.text_width)
     if texts is None:
         return dict.fromkeys(TEXTS, none)
     read = find_objective(recipe.objective.name).texts(recipe.model)
-    return {**dict.fromkeys(TEXTS, none), **text_embeddings(data, texts, read)}
+    return {**dict.fromkeys(TEXTS, none), **text_embeddings(data, texts, read, device=device)}
 
 
 def _validation(data: Corpus, texts: TextCache | None, device: str) -> Validate | None:
     """Retrieval on the validation split, together and of each folder, where there are reports to find."""
     if texts is None:
         return None
-    task = Retrieval()
+    task = VALIDATION
     measured = {"": data} if _distinct_reports(data) > 1 else {}
     if not measured:
         log.warning("no validation split with reports: the run is not validated")
@@ -175,5 +177,5 @@ def _validation(data: Corpus, texts: TextCache | None, device: str) -> Validate 
 
 
 def _distinct_reports(data: Corpus) -> int:
-    rows = np.flatnonzero(data.table["split"].to_numpy() == Retrieval().split)
+    rows = np.flatnonzero(data.table["split"].to_numpy() == VALIDATION.split)
     return data.text(REPORT, rows).nunique()

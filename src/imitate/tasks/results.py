@@ -69,6 +69,27 @@ def write_text(path: Path, text: str) -> None:
     _partial(path).replace(path)
 
 
+def commit() -> str | None:
+    """Of the checkout that this code runs from, apart from changes since; None where it is an installed package."""
+    root = Path(__file__).parents[3]
+    try:
+        git = root / ".git"
+        if git.is_file():  # of a second working tree
+            git = root / git.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+        head = (git / "HEAD").read_text(encoding="utf-8").strip()
+        if not head.startswith("ref: "):
+            return head
+        branch = head.removeprefix("ref: ")
+        if (git / "commondir").is_file():
+            git /= (git / "commondir").read_text(encoding="utf-8").strip()
+        if (git / branch).is_file():
+            return (git / branch).read_text(encoding="utf-8").strip()
+        packed = (git / "packed-refs").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    return next((line.split()[0] for line in packed if line.endswith(f" {branch}")), None)
+
+
 def _partial(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 

@@ -27,13 +27,18 @@ export function show(classes) {
   for (const { name, probability } of classes) {
     const row = [...$('rows').children].find(row => row.dataset.name === name)
     if (!row) continue
-    row.querySelector('.value').textContent = probability.toFixed(2)
+    row.querySelector('.value').textContent = probability === null ? '–' : probability.toFixed(2)
     const fill = row.querySelector('.bar i')
+    fill.style.width = 0
+    if (probability === null) continue
     fill.className = probability >= 0.5 ? 'present' : ''
     fill.style.left = `${Math.min(probability, 0.5) * 100}%`
     fill.style.width = `${Math.abs(probability - 0.5) * 100}%`
   }
 }
+
+/** A sentence that says of which finding it is. */
+export const problem = ({ name, problem: line }) => `${capital(line.startsWith(`prompts of ${name}:`) ? line : `${name}: ${line}`)}.`
 
 function add() {
   const phrase = $('finding').value.trim().replace(/\.$/, '')

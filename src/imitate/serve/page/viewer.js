@@ -34,7 +34,7 @@ function open(work, chosen) {
     image = opened
     $('view').classList.remove('empty')
     $('figure').hidden = false
-    $('picture').src = server.address(image, 'picture')
+    $('picture').src = server.picture(image)
     $('picture').alt = chosen.alt
     for (const button of document.querySelectorAll('#examples button'))
       button.setAttribute('aria-pressed', button.dataset.id === image.id)
@@ -71,6 +71,7 @@ function classify() {
   latest('rows', 'classes-problem', () => server.ask(image, 'classify', { prompts, branch: branch() }), answer => {
     findings.show(answer.classes)
     if (findings.untouched()) answer.notes.forEach(note => usual.add(note))
+    say('classes-problem', answer.classes.filter(each => each.problem).map(findings.problem).join(' '))
     say('classes-note', answer.notes.filter(note => !usual.has(note)).join(' '))
   })
 }
@@ -128,7 +129,7 @@ function explain() {
 
 function example(drawn) {
   const button = make('button', { type: 'button' }, [
-    make('img', { src: server.address(drawn, 'picture'), alt: '' }),
+    make('img', { src: server.picture(drawn), alt: '' }),
     make('span', {}, [drawn.title]),
   ])
   button.dataset.id = drawn.id

@@ -1,0 +1,65 @@
+"""Which method is the best of a table: by paired tests on the same images, as ``imitate compare`` makes them."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from imitate.config import validate
+from imitate.errors import UserError
+from imitate.report.groups import Entry, Group
+from imitate.statistics import resampling
+from imitate.tasks.base import Estimate, Predictions
+from imitate.tasks.comparison import resampled
+
+LEVEL = 0.05
+Drawn = Mapping[str, resampling.Distribution]
+
+
+def with_best(group: Group, *, resamples: int = 1000) -> Group:
+    """The group with its ``best``: where a method is above all others and above chance, both with p below .05."""
+    best = {}
+    for fraction in group.fractions:
+        entries = group.at(fraction)
+        drawn = _drawn(group, entries, resamples) if len(entries) > 1 else {}
+        for metric in group.metrics:
+            if name := _best(group, metric, fraction, drawn):
+                best[fraction, metric] = name
+    return group._replace(best=best)
+
+
+def _drawn(group: Group, entries: Mapping[str, Entry], resamples: int) -> dict[str, Drawn]:
+    """Bootstrap samples of each method; none where predictions are lost or not all are of the same images."""
+    runs: dict[str, list[Predictions]] = {name: entry.predictions() for name, entry in entries.items()}
+    if not all(runs.values()):
+        return {}
+    like = next(iter(runs.values()))[0]
+    if any(not np.array_equal(np.sort(each[0]["image_id"]), np.sort(like["image_id"])) for each in runs.values()):
+        return {}
+    found: dict[str, Drawn] = {}
+    for name, (path, results) in entries.items():
+        try:
+            task = validate(group.kind, results.settings, where=f"settings in {path}")
+        except UserError:  # of another version
+            return {}
+        found[name] = resampled(task, runs[name], like=like, resamples=resamples)
+    return found
+
+
+def _best(group: Group, metric: str, fraction: float, drawn: Mapping[str, Drawn]) -> str | None:
+    estimates = group.estimates(metric, fraction)
+    values = {name: each.value for name, each in estimates.items() if each.value is not None}
+    if len(values) < 2 or any(metric not in drawn.get(name, {}) for name in values):
+        return None
+    sign = 1 if group.kind.larger_is_better.get(metric, True) else -1
+    first, *others = sorted(values, key=lambda name: -sign * values[name])
+    if not _above_chance(estimates[first], sign):
+        return None
+    tests = [resampling.bootstrap_p(drawn[first][metric] - drawn[name][metric]) for name in others]
+    return first if all(p < LEVEL for p in resampling.holm(tests)) else None
+
+
+def _above_chance(estimate: Estimate, sign: int) -> bool:
+    """By its interval; true where chance is not known. Of shuffled images, too, where there are any."""
+    end = estimate.low if sign > 0 else estimate.high
+    levels = [level for level in (estimate.chance, estimate.shuffled) if level is not None]
+    return not levels or (end is not None and all(sign * (end - level) > 0 for level in levels))

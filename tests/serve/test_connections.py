@@ -1,0 +1,81 @@
+import socket
+
+import httpx
+import pytest
+from processes import HANG
+from served import serving
+
+from imitate.serve import connections
+from imitate.serve.server import create
+
+REQUEST = b"GET /api/about HTTP/1.1\r\nHost: localhost\r\n\r\n"
+POST = b"POST /api/images HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+
+
+@pytest.fixture
+def opened(service):
+    """Opens connections to a server."""
+    with serving(create(service)) as address:
+        host, port = address.removeprefix("http://").split(":")
+        made: list[socket.socket] = []
+
+        def connect(sent: bytes = b"") -> socket.socket:
+            made.append(socket.create_connection((host, int(port)), timeout=HANG))
+            made[-1].sendall(sent)
+            return made[-1]
+
+        yield connect
+        for each in made:
+            each.close()
+
+
+def ended(connection: socket.socket) -> bool:
+    """Whether the server closed it; with a reset where it had not read all that came."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.parametrize("sent", [b"", REQUEST[:9], REQUEST + REQUEST[:9]], ids=["nothing", "a part", "a second part"])
+def test_a_head_that_does_not_arrive_is_not_waited_for(opened, monkeypatch, sent):
+    monkeypatch.setattr(connections, "HEADERS_WITHIN", 0.1)
+    connection, received = opened(sent), b""
+    while part := connection.recv(2**16):  # until the server closes it
+        received += part
+    assert received.count(b"HTTP/1.1 200") == sent.count(REQUEST)
+
+
+@pytest.mark.parametrize("limit", ["OF_ADDRESS", "CONNECTIONS"])
+def test_idle_connections_make_room_for_others(opened, monkeypatch, limit):
+    monkeypatch.setattr(connections, limit, 2)
+    first, second = opened(REQUEST[:9]), opened()
+    third = opened(REQUEST)
+    assert third.recv(100).startswith(b"HTTP/1.1 200")
+    assert ended(first)  # the one that had waited longest
+    second.sendall(REQUEST)
+    assert second.recv(100).startswith(b"HTTP/1.1 200")
+
+
+def test_a_request_is_not_given_up_for_a_new_connection(opened, monkeypatch):
+    monkeypatch.setattr(connections, "OF_ADDRESS", 1)
+    busy = opened(POST)
+    assert busy.recv(100).startswith(b"HTTP/1.1 100")  # the server waits for the body
+    refused = opened()
+    assert ended(refused)
+    busy.sendall(b"xx")
+    assert busy.recv(100).startswith(b"HTTP/1.1 422")
+
+
+def test_a_connection_is_used_again(service, monkeypatch):
+    monkeypatch.setattr(connections, "OF_ADDRESS", 1)
+    with serving(create(service)) as address, httpx.Client(base_url=address, timeout=HANG) as client:
+        assert [client.get("/api/about").status_code for _ in range(3)] == [200, 200, 200]
+
+
+def test_an_upload_that_is_broken_off_is_not_logged(opened, caplog):
+    broken = opened(POST)
+    assert broken.recv(100).startswith(b"HTTP/1.1 100")
+    broken.close()
+    assert opened(REQUEST).recv(100).startswith(b"HTTP/1.1 200")
+    assert not caplog.records
