@@ -101,7 +101,7 @@ def garble(path: Path) -> None:
         ("manifest-1.parquet", cut, "manifests", "is damaged"),
         ("manifest-1.parquet", Path.unlink, "manifests", "other manifests than those of index.json"),
         ("manifest.parquet", empty, "manifests", "is damaged"),
-        ("index.json", garble, "folder", "index.json is damaged"),
+        ("index.json", garble, "folder", "index.json ("),
         ("index.json", Path.unlink, "folder", "is incomplete: run the same `imitate prepare` again"),
     ],
 )
@@ -118,6 +118,20 @@ def test_an_array_of_another_shape_is_named(folder: Path) -> None:
     np.savez(folder / "shards/00001.npz", np.zeros(9))
     (folder / "shards/00001.npz").replace(folder / "shards/00001.npy")
     assert "00001.npy is no whole array of uint8 " in examined(folder)["shards"].found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parts": None}, {"parts": [{}]}, {"shards": [{"name": "../x", "rows": 1, "sha256": {}}]}, {"notes": []},
+        {"shards": [{"name": "00000", "rows": -1, "sha256": {}}]}, {"traits": {}}, {"fingerprint": None}, {"format": 3},
+    ],
+)  # fmt: skip
+def test_an_index_of_other_values_is_one_line(change: dict[str, object], folder: Path) -> None:
+    index = json.loads((folder / "index.json").read_text()) | change
+    (folder / "index.json").write_text(json.dumps(index))
+    (found,) = examine_prepared(folder)
+    assert (found.state, found.what) == ("broken", "folder") and "index.json is damaged: " in found.found
 
 
 def test_tables_that_fit_their_index_and_nothing_else_are_broken(folder: Path) -> None:

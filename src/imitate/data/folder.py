@@ -34,28 +34,30 @@ LIGHT = pa.schema(
 FILLED = ("image_id", "patient", "study", "split", "projection", "has_findings", "has_impression")
 
 
-class _Lenient(Config):
+class Lenient(Config):
+    """What a reader needs of a file that others may extend."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class _Settings(_Lenient):
+class _Settings(Lenient):
     source: str = "unknown"
     size: int = Field(ge=1, le=2**14)
     resize: Resize = "stretch"
     classes: tuple[str, ...] = ()
 
 
-class _Shard(_Lenient):
+class _Shard(Lenient):
     name: str = Field(pattern=r"^\d{5,12}$")
     rows: int = Field(ge=0, le=2**31)
 
 
-class _Traits(_Lenient):
+class _Traits(Lenient):
     masks: bool = False
     projections: tuple[str, ...] | None = None
 
 
-class _Index(_Lenient):
+class _Index(Lenient):
     settings: _Settings
     fingerprint: str
     traits: _Traits = _Traits()
@@ -168,7 +170,7 @@ def map_pixels(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _open_second(root: Path) -> Folder:
-    values = _read_json(root / "index.json")
+    values = read_json(root / "index.json")
     if values.get("format") != FORMAT:
         raise UserError(f"{root} has format {values.get('format')!r}, not {FORMAT}: prepare it again")
     index = validate(_Index, values, where=str(root / "index.json"))
@@ -185,7 +187,7 @@ def _open_second(root: Path) -> Folder:
 
 def _open_first(root: Path) -> Folder:
     """Format 1, as one shard."""
-    values = _read_json(root / "meta.json")
+    values = read_json(root / "meta.json")
     if values.get("format_version") != 1:
         raise UserError(f"{root} has format version {values.get('format_version')!r}, not 1: prepare it again")
     fit = values.get("fit", "squash")
@@ -203,7 +205,8 @@ def _open_first(root: Path) -> Folder:
     return Folder(root, meta, (Shard(rows, table, root / "images.npy", masks if masks.is_file() else None),))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that the index of a folder holds; UserError for anything else."""
     try:
         if path.stat().st_size > INDEX_BYTES:
             raise UserError(f"{path} has {path.stat().st_size} bytes, more than {INDEX_BYTES}: prepare it again")

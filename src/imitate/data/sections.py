@@ -102,7 +102,7 @@ def find_headers(text: str, headers: Headers) -> list[Found]:
 
 def contains_header(section: str | None, headers: Headers) -> bool:
     """Whether a section still holds what looks like another section's header: a known word before a colon."""
-    if not section:
+    if not section or not {":", "："} & set(section):
         return False
     return any(
         match["after"].endswith((":", "：")) and headers.targets[_key(match["name"])] in ("findings", "impression")

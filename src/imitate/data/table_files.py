@@ -16,11 +16,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from imitate.data.lazy import pd
 from imitate.data.words import folded
 from imitate.errors import UserError
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -142,8 +142,6 @@ def _encoding(head: bytes) -> str | None:
 
 def _decode_csv(path: Path, columns: Columns, text: bool, *, encoding: str, errors: str) -> pd.DataFrame:
     """All columns: asked to read only some, pandas no longer notices rows that are too long."""
-    import pandas as pd
-
     as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""]} if text else {}
     with _open(path) as binary, TextIOWrapper(binary, encoding, errors, newline="") as file:
         delimiter = _find_header(file, columns)
@@ -181,7 +179,6 @@ def _open(path: Path) -> gzip.GzipFile | BufferedReader:
 
 def _read_workbook(path: Path, columns: Columns) -> pd.DataFrame:
     """The first sheet of an Excel workbook that holds the required columns, every value as text."""
-    import pandas as pd
     from openpyxl import load_workbook
 
     _check_workbook(path)
@@ -206,7 +203,7 @@ def _check_workbook(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise UserError(f"{path} is not a readable workbook ({error}): copy or save it again") from error
     if "xl/workbook.xml" not in {member.filename for member in members}:
         raise UserError(f"{path} is a zip archive, not a table: unpack it")

@@ -1,17 +1,18 @@
 """A prepared folder: complete, unchanged since it was written, and fit for use."""
 
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
+from imitate.config import validate
 from imitate.data.files import sha256
-from imitate.data.folder import map_pixels, open_folder
+from imitate.data.folder import Lenient, map_pixels, open_folder, read_json
 from imitate.data.index import FORMAT, INDEX, Homes, fingerprint
 from imitate.data.manifest import Manifests, row_digest
 from imitate.data.shards import FOLDER, shard_path
@@ -25,24 +26,59 @@ Place = TypeVar("Place")
 Result = TypeVar("Result")
 
 
+class _Settings(Lenient):
+    source: str
+    mode: str
+    resize: str
+    size: int = Field(ge=1, le=2**14)
+    classes: list[str]
+
+
+class _Traits(Lenient):
+    masks: bool
+    patients: str = "patients"
+
+
+class _Part(Lenient):
+    manifest: str
+    sha256: str
+
+
+class _Shard(Lenient):
+    name: str = Field(pattern=r"^\d{5,12}$")
+    rows: int = Field(ge=0, le=2**31)
+    sha256: dict[str, str]
+
+
+class _Index(Lenient):
+    """What is read of it here."""
+
+    format: Literal[2]
+    settings: _Settings
+    traits: _Traits
+    parts: list[_Part]
+    shards: list[_Shard]
+    images: int
+    notes: dict[str, int] = Field({})
+    fingerprint: str
+
+
 def examine_prepared(path: Path) -> Iterator[Check]:
     """Files and their digests, shapes, manifests, splits, labels, texts."""
     if not (path / INDEX).is_file():
         yield _first_format(path)
         return
     try:
-        index = json.loads((path / INDEX).read_text(encoding="utf-8"))
-        settings, shards = index["settings"], index["shards"]
-        size, masks, classes = settings["size"], bool(index["traits"]["masks"]), list(settings["classes"])
-        told = f"{index['images']:,} images of {size} px from {settings['source']}, mode {settings['mode']}"
-        if index["format"] != FORMAT:
-            raise ValueError(f"format {index['format']}, not {FORMAT}")
-        mark = fingerprint(settings, shards)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        yield Check("broken", "folder", f"{path / INDEX} is damaged ({error!r}): {AGAIN}")
+        index = read_json(path / INDEX)
+        validate(_Index, index, where=f"{path / INDEX} is damaged")
+    except UserError as error:
+        yield Check("broken", "folder", str(error))
         return
+    settings, shards = index["settings"], index["shards"]
+    size, masks, classes = settings["size"], index["traits"]["masks"], settings["classes"]
+    told = f"{index['images']:,} images of {size} px from {settings['source']}, mode {settings['mode']}"
     yield Check("ok", "folder", told)
-    same = mark == index["fingerprint"]
+    same = fingerprint(settings, shards) == index["fingerprint"]
     yield Check("ok" if same else "broken", "fingerprint", "as written" if same else f"{INDEX} changed: {AGAIN}")
     faults = [fault for shard in shards for fault in _shard_faults(path / FOLDER, shard, size=size, masks=masks)]
     yield _summed("shards", faults, f"{len(shards):,}, each as written")

@@ -236,13 +236,13 @@ def _sections(row: Row, layout: _Layout, tally: _Tally) -> tuple[Sections, tuple
         return Sections(), ()
     else:
         tally.reports += 1
-        if not has_header(report, headers):
+        found = split_by_headers(report, headers)
+        if not found.findings and not found.impression and not has_header(report, headers):
             tally.unknown += 1
             if tally.unknown <= LOOKED_AT:
                 tally.lines.update(set(header_like(report)))
             text = whole_text(report, headers)
             return Sections(*(text if layout.whole in (name, REPORT) else None for name in SECTIONS)), (NO_HEADER,)
-        found = split_by_headers(report, headers)
     left = any(contains_header(section, headers) for section in (found.findings, found.impression))
     return found, (LEFT_OVER,) if left else ()
 
