@@ -107,7 +107,7 @@ class TextCache:
                 self._add(keys, np.concatenate(computed))
                 computed = []
 
-    def rows(self, texts: "pd.Series[str]") -> "TextRows":
+    def rows(self, texts: pd.Series) -> "TextRows":
         """The embeddings of texts that ``fill`` was given, zero rows where a text is null."""
         present = texts.notna().to_numpy()
         keys = np.array([_key(text) for text in texts[present]], KEY)

@@ -68,7 +68,7 @@ def measure(
             path = row.out if len(tasks) == 1 else _with(row.out, f"{share:g}")
             found, runs = _measured(chosen, row, prepared, budget._replace(fraction=share), resamples=resamples)
             written.append(write_results(found.model_copy(update={"published": plan.published}), runs, path))
-            _show(written[-1])
+            sys.stdout.write(shown(written[-1]))
     return written[len(tasks) - 1]
 
 
