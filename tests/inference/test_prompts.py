@@ -135,5 +135,5 @@ def test_sides_that_are_the_same_to_the_encoder_are_told(wording):
 
 def test_one_stray_word_makes_no_built_in_class_known():
     """ "in" is in a German report too."""
-    with pytest.raises(UserError, match="no classes to tell apart"):
+    with pytest.raises(UserError, match="knows the words of no built-in class"):
         choose_prompts(None, GERMAN)

@@ -58,8 +58,8 @@ def test_a_hub_that_cannot_be_reached_is_told_in_one_line(monkeypatch):
 def test_weights_are_to_be_had_from_the_cache_or_from_a_hub_that_answers(
     tmp_path, monkeypatch, cached, answer, expected
 ):
-    def snapshot_download(repository: str, *, local_files_only: bool) -> str:
-        assert local_files_only
+    def snapshot_download(repository: str, *, revision: str | None, local_files_only: bool) -> str:
+        assert local_files_only and revision == "v1"
         return str(tmp_path)
 
     def get_hf_file_metadata(url: str, *, timeout: float) -> None:
@@ -70,7 +70,7 @@ def test_weights_are_to_be_had_from_the_cache_or_from_a_hub_that_answers(
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", get_hf_file_metadata)
     (tmp_path / ("model.safetensors" if cached else "config.json")).write_text("")
-    assert is_available("someone/model") == expected
+    assert is_available("someone/model", "v1") == expected
 
 
 class FakeApi:

@@ -1,6 +1,7 @@
 """Text encoders by their names; the Hugging Face door is tested offline on a tiny BERT written to disk here."""
 
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -111,20 +112,17 @@ def test_code_beside_the_weights_is_never_run_and_pickles_of_a_folder_are_not_re
 
 
 def test_the_commit_is_recorded_and_stays_with_a_copy_of_a_copy(tiny_bert, tmp_path, monkeypatch):
-    monkeypatch.setattr("imitate.models.hub.is_available", lambda repository: True)
-    monkeypatch.setattr("transformers.PreTrainedConfig._commit_hash", "0123abc", raising=False)
+    monkeypatch.setattr("imitate.models.hub.is_available", lambda repository, revision: revision == "main")
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
+    def load(kind, original, source, *, revision=None, **options):
+        found = original(tiny_bert if source == "someone/bert" else source, **options)
+        if revision == "main" and kind is AutoModel:
+            found.config._commit_hash = "0123abc"
+        return found
+
     for kind in (AutoConfig, AutoModel, AutoTokenizer):
-        load = kind.from_pretrained
-        monkeypatch.setattr(
-            kind,
-            "from_pretrained",
-            lambda source, load=load, **options: load(
-                tiny_bert if source == "someone/bert" else source,
-                **{k: v for k, v in options.items() if k != "revision"},
-            ),
-        )
+        monkeypatch.setattr(kind, "from_pretrained", partial(load, kind, kind.from_pretrained))
     encoder = fit_or_load("hf:someone/bert@main", [])
     assert encoder.name == "someone--bert@main-cls"
     for place in ("once", "twice"):
@@ -136,7 +134,7 @@ def test_the_commit_is_recorded_and_stays_with_a_copy_of_a_copy(tiny_bert, tmp_p
 
 
 def test_a_hub_that_does_not_answer_is_told_at_once(monkeypatch):
-    monkeypatch.setattr("imitate.models.hub.is_available", lambda repository: False)
+    monkeypatch.setattr("imitate.models.hub.is_available", lambda repository, revision: revision != "v1")
     with pytest.raises(UserError, match="cannot get the text encoder some/model@v1: the hub does not answer"):
         fit_or_load("hf:some/model@v1:mean", [])
 

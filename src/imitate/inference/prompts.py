@@ -64,6 +64,8 @@ def choose_prompts(wordings: Mapping[str, Wording] | None, encoder: TextEncoder)
             log.warning("%s does not know the words for: %s", encoder.name, ", ".join(missing))
     else:
         chosen = {name: _prompts(name, wording, encoder) for name, wording in wordings.items()}
+    if not chosen and wordings is None:
+        raise UserError(f"{encoder.name} knows the words of no built-in class: give prompts in the reports' own words")
     if not chosen:
         raise UserError("no classes to tell apart: give prompts such as {'Effusion': 'pleural effusion'}")
     return chosen

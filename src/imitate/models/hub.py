@@ -45,13 +45,13 @@ def _fetched(repository: str, revision: str) -> Path:
         ) from error
 
 
-def is_available(repository: str) -> bool:
+def is_available(repository: str, revision: str | None = None) -> bool:
     """Whether weights are in the hub's cache on this disk, or the hub answers: its own client tries for a minute."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        cached = Path(snapshot_download(repository, local_files_only=True))
+        cached = Path(snapshot_download(repository, revision=revision, local_files_only=True))
         if any(path.suffix in {".safetensors", ".bin"} for path in cached.iterdir()):
             return True
     except (OSError, ValueError):  # none

@@ -86,6 +86,6 @@ def load_encoder(encoder: ImageEncoder, state: dict[str, Tensor], *, where: str)
     if missing:
         raise UserError(
             f"{where} does not fill a {encoder.name}: {len(missing)} of {len(expected)} tensors are missing or of "
-            f"another shape, e.g. {missing[0]}; name the network with --like"
+            f"another shape, e.g. {missing[0]}; name the network with --like timm:NAME"
         )
     encoder.network.load_state_dict(best, strict=False)

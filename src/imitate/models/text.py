@@ -131,8 +131,9 @@ class HuggingFaceTextEncoder:
             tokens = self._tokenizer(
                 [texts[i] for i in rows], padding=True, truncation=True, max_length=self._longest, return_tensors="pt"
             ).to(self._device)
-            hidden = self._model(**tokens).last_hidden_state
-            out[rows] = _pooled(hidden, tokens["attention_mask"], self._pooling).float().cpu()
+            ids, mask = tokens["input_ids"], tokens["attention_mask"]  # not all models take what else a tokenizer gives
+            hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
+            out[rows] = _pooled(hidden, mask, self._pooling).float().cpu()
         return out
 
     def save(self, folder: Path) -> None:
@@ -145,7 +146,7 @@ def _check_source(source: str, revision: str | None, local: bool) -> None:
         return
     if revision is None:
         raise UserError(f"hf:{source} names no revision and is no folder: write hf:{source}@<revision>")
-    if not hub.is_available(source):
+    if not hub.is_available(source, revision):
         raise UserError(
             f"cannot get the text encoder {source}@{revision}: the hub does not answer, and it is not in its cache on "
             "this disk; give hf:FOLDER"
