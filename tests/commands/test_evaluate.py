@@ -190,7 +190,7 @@ def test_the_command_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         assert cli.main([*line, "--resamples", "20", *split]) == 0
         assert read_results(out).settings == {"projections": None, "classes": ["Edema", "Mass"], "split": "train"}
     shown = " ".join(capsys.readouterr().out.split())
-    assert "auroc/Mass" in shown and "0.5 + 0.7 on prepared/train, 20 images of 10 patients" in shown
+    assert "Mass 0.9583" in shown and "0.5 + 0.7 on prepared, split train, 20 images of 10 patients, 2 seeds" in shown
     assert cli.main([*line, "--settings", "x=1"]) == 2
     assert "imitate evaluate: settings of linear-classification: unknown key 'x'" in capsys.readouterr().err
     for mistake in (["--splitt", "train"], ["--search", "exact"]):  # the second is an option of another task

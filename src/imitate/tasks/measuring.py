@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -19,6 +20,7 @@ from imitate.statistics import resampling
 from imitate.tasks import check_data, check_encoder
 from imitate.tasks.base import Budget, Estimate, Predictions, Results, Task
 from imitate.tasks.evaluation import planned
+from imitate.tasks.printing import shown
 from imitate.tasks.results import check_out, commit, write_results
 
 log = logging.getLogger(__name__)
