@@ -125,3 +125,27 @@ def test_a_range_of_padding() -> None:
         gray = read_gray(dicom(CHEST, PixelPaddingValue=first, PixelPaddingRangeLimit=limit))
         assert (gray[CHEST > 3000] == 0).all()
         np.testing.assert_array_equal(gray[CHEST <= 3000], (pixels - LOW)[CHEST <= 3000])
+
+
+def test_the_length_of_the_pixels_tells_the_bits_that_are_allocated() -> None:
+    wide = CHEST.astype(np.uint32) * 2**16
+    same(dicom(wide, BitsAllocated=None, BitsStored=32), wide)
+    odd = (CHEST[:47, :39] // 16).astype(np.uint8)  # an odd number of bytes, which a file rounds up
+    same(dicom(odd, BitsAllocated=None, BitsStored=8), odd)
+    longer = dicom(np.concatenate([CHEST, CHEST[:1]]), BitsAllocated=None, Rows=len(CHEST))
+    assert reason(longer) == "DICOM without BitsAllocated"
+
+
+@pytest.mark.parametrize("bits", [2, 65])
+def test_numbers_of_allocated_bits_beside_the_usual_are_named(bits: int) -> None:
+    assert reason(dicom(CHEST, BitsAllocated=bits)) == "DICOM with an unusual BitsAllocated"
+
+
+def test_an_overlay_among_the_bits_of_left_aligned_values_is_none() -> None:
+    content = dicom(CHEST * 16, BitsStored=12, HighBit=15)
+    declared = dcmread(io.BytesIO(content))
+    declared.add_new((0x6000, 0x0102), "US", 4)
+    file = io.BytesIO()
+    declared.save_as(file)
+    assert notes(file.getvalue()) == notes(content)
+    same(file.getvalue(), read_gray(content))
