@@ -31,7 +31,9 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    return write_folder(tmp_path_factory.mktemp("pretrain") / "data", n=60)
+    folder = write_folder(tmp_path_factory.mktemp("pretrain") / "data", n=60)
+    edit_index(folder, percentiles=[0.5, 99.5])
+    return folder
 
 
 @pytest.fixture
@@ -65,6 +67,7 @@ def test_a_run_folder_is_complete_and_loads(data, recipe, tmp_path):
     assert any(key.startswith("val/") for row in rows for key in row)
     encoder = load_encoder(str(out), like=None, data=Corpus.open(data), seed=0)
     assert isinstance(encoder, ImitateEncoder) and encoder.text is not None
+    assert encoder.preprocessing.percentiles == (0.5, 99.5)
     embedded = encoder.model.encode_text(encoder.text.encode(["left effusion"]))
     assert torch.isfinite(embedded).all()
 

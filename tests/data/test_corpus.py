@@ -246,9 +246,12 @@ def test_folders_that_do_not_go_together(three, tmp_path, caplog):
         Corpus.open(three)
     with pytest.raises(UserError, match=r"a has size 36, .*small has 16"):
         Corpus.open([three[0], folder(tmp_path / "small", pixels(4, 16))])
+    edit_index(three[1], percentiles=[1, 99])
+    with pytest.raises(UserError, match="a has percentiles None, .*--percentiles"):
+        Corpus.open(three[:2])
     with pytest.raises(UserError, match="two folders are named a"):
         Corpus.open([three[0], write_folder(tmp_path / "other" / "a")])
-    edit_index(three[1], tone="linear")
+    edit_index(three[1], tone="linear", percentiles=None)
     Corpus.open(three[:2])
     assert "differ in tone (linear, unknown)" in caplog.text
     with pytest.raises(UserError, match="give at least one"):

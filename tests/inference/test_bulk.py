@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from archives import write_dicom
-from folders import write_folder
+from folders import edit_index, write_folder
 from needs import need_module
 from PIL import Image
 from runs import write_run
@@ -223,6 +223,10 @@ def test_a_class_and_a_prepared_folder_that_cannot_be_used(root, tmp_path):
     padded = write_folder(tmp_path / "padded", resize="letterbox")
     with pytest.raises(UserError, match="prepared with --resize letterbox, this model needs stretch"):
         predict_in_parts(question(root), tmp_path / "b", data=padded)
+    cut = write_folder(tmp_path / "cut")
+    edit_index(cut, percentiles=[1, 99])
+    with pytest.raises(UserError, match="prepared with --percentiles .* this model needs None"):
+        predict_in_parts(question(root), tmp_path / "b", data=cut)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from torch.nn.functional import cosine_similarity, normalize
 import imitate
 from imitate.data.augment import evaluation_view
 from imitate.data.corpus import Corpus
+from imitate.data.pixels import to_prepared
 from imitate.errors import UserError
 from imitate.inference.heatmap import heatmap
 from imitate.inference.predictor import Predictor, load
@@ -184,6 +185,15 @@ def test_a_model_fed_with_padded_images_pads(tmp_path):
     wide = np.random.default_rng(0).integers(1, 255, (40, 120), np.uint8)
     seen = predictor.read(wide)
     assert not seen.pixels[:10].any() and seen.pixels[18].any()
+
+
+def test_a_model_of_images_without_their_extremes_reads_images_so(tmp_path):
+    predictor = load(write_run(tmp_path, percentiles=(1, 99)))
+    image = np.random.default_rng(0).integers(50, 80, (64, 64), np.uint8)
+    image[0, 0] = 255
+    size = predictor.encoder.preprocessing.prepared_size
+    expected = to_prepared(image, size, percentiles=(1, 99))[0]
+    assert np.array_equal(predictor.read(image).pixels, expected) and expected.mean() > 90
 
 
 def test_without_a_text_encoder_images_are_embedded_and_the_rest_is_told(tmp_path, images):

@@ -38,7 +38,7 @@ SCHEMA = pa.schema(
         ("has_impression", pa.bool_()),
     ]
 )
-SETTINGS = ("source", "size", "resize", "mode", "classes", "options", "inputs", "projections")
+SETTINGS = ("source", "size", "resize", "percentiles", "mode", "classes", "options", "inputs", "projections")
 ABSENT: dict[str, Any] = {"projection": "PA", "findings": None, "impression": None, "language": "en", "labels": None, "boxes": [],
           "annotated": None, "sex": "", "age": None, "scanner": "", "extra": {}}  # fmt: skip
 

@@ -46,12 +46,16 @@ __all__ = [
 ]
 
 
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
 class Preprocessing(Config):
     """What an encoder wants of an image: a centre crop of a prepared one, its gray values scaled and normalised."""
 
     prepared_size: int = Field(256, ge=8, le=8192)  # side of the prepared images
     image_size: int = Field(224, ge=8)  # side of the crop that the encoder sees
     resize: Resize = "stretch"  # how an image was brought into the prepared square
+    percentiles: tuple[Percent, Percent] | None = None  # of its gray values, which became black and white
     range: tuple[float, float] = (0.0, 1.0)  # of the gray values before normalisation, black and white
     mean: tuple[float, ...] = Field((0.485, 0.456, 0.406), min_length=1)  # an entry for each channel
     std: tuple[PositiveFloat, ...] = Field((0.229, 0.224, 0.225), min_length=1)

@@ -93,6 +93,12 @@ class Corpus:
         return str(self.meta["resize"])
 
     @property
+    def percentiles(self) -> tuple[float, float] | None:
+        """Of the gray values of each image, which became black and white."""
+        low_high = self.meta.get("percentiles")
+        return None if low_high is None else (float(low_high[0]), float(low_high[1]))
+
+    @property
     def traits(self) -> dict[str, Any]:
         return self.meta.get("traits", {})
 

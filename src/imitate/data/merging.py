@@ -25,10 +25,10 @@ def require_alike(parts: "Sequence[Corpus]") -> None:
         raise UserError(f"two folders are named {twice[0]}: rename one, the name tells their patients apart")
     first = parts[0]
     for part in parts[1:]:
-        for key in ("size", "resize"):
-            if part.meta[key] != first.meta[key]:
+        for key in ("size", "resize", "percentiles"):
+            if part.meta.get(key) != first.meta.get(key):
                 raise UserError(
-                    f"{first.root} has {key} {first.meta[key]}, {part.root} has {part.meta[key]}: "
+                    f"{first.root} has {key} {first.meta.get(key)}, {part.root} has {part.meta.get(key)}: "
                     f"prepare one of them again with the other's --{key}"
                 )
     tones = {str(part.meta.get("tone", "unknown")) for part in parts}

@@ -159,7 +159,8 @@ def _decoded(plan: Plan, predictor: Predictor, numbers: Iterable[int], workers: 
     assert plan.images
     wanted, folder = predictor.encoder.preprocessing, plan.images
     side = wanted.prepared_size
-    setup, empty = Setup(side, wanted.resize, masks=False), np.zeros((0, side, side), np.uint8)
+    setup = Setup(side, wanted.resize, masks=False, percentiles=wanted.percentiles)
+    empty = np.zeros((0, side, side), np.uint8)
 
     def jobs() -> Iterator[tuple[tuple[int, list[str]], list[Job]]]:
         for number in numbers:
@@ -192,11 +193,12 @@ def _step(side: int) -> int:
 def _open(folder: Path, predictor: Predictor) -> Corpus:
     wanted = predictor.encoder.preprocessing
     data = Corpus.open(folder, size=wanted.prepared_size)
-    if data.resize != wanted.resize:
-        raise UserError(
-            f"{folder} was prepared with --resize {data.resize}, this model needs {wanted.resize}: "
-            "prepare another folder, or give --images"
-        )
+    for key in ("resize", "percentiles"):
+        if getattr(data, key) != getattr(wanted, key):
+            raise UserError(
+                f"{folder} was prepared with --{key} {getattr(data, key)}, this model needs {getattr(wanted, key)}: "
+                "prepare another folder, or give --images"
+            )
     return data
 
 

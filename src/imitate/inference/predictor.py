@@ -74,7 +74,7 @@ class Predictor:
     def read(self, image: Source) -> Radiograph:
         """The image as every method takes it: read once, asked often."""
         wanted = self.encoder.preprocessing
-        return radiograph(image, size=wanted.prepared_size, resize=wanted.resize)
+        return radiograph(image, size=wanted.prepared_size, resize=wanted.resize, percentiles=wanted.percentiles)
 
     def classify(
         self,
@@ -174,7 +174,7 @@ class Predictor:
     def _see(self, images: Images) -> tuple[list[str], dict[str, Vectors]]:
         """Names and vectors."""
         wanted, names = self.encoder.preprocessing, list[str]()
-        read = radiographs(images, size=wanted.prepared_size, resize=wanted.resize)
+        read = radiographs(images, size=wanted.prepared_size, resize=wanted.resize, percentiles=wanted.percentiles)
 
         def batches() -> Iterator[np.ndarray]:
             while batch := list(islice(read, BATCH)):

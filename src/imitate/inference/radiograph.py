@@ -33,22 +33,31 @@ Source = str | Path | BufferedIOBase | Image.Image | np.ndarray | Radiograph
 """A DICOM, PNG or JPEG file; an open one; a picture; an array (height, width) or (height, width, 3)."""
 
 
-def radiographs(sources: Source | Iterable[Source], *, size: int, resize: Resize) -> Iterator[Radiograph]:
+def radiographs(
+    sources: Source | Iterable[Source], *, size: int, resize: Resize, percentiles: tuple[float, float] | None = None
+) -> Iterator[Radiograph]:
     """One or many, each read when it is its turn; those without a path are named by their number."""
     if isinstance(sources, Source):
         sources = [sources]
     for number, source in enumerate(sources):
-        yield radiograph(source, size=size, resize=resize, name=str(number))
+        yield radiograph(source, size=size, resize=resize, percentiles=percentiles, name=str(number))
 
 
-def radiograph(source: Source, *, size: int, resize: Resize, name: str = "image") -> Radiograph:
+def radiograph(
+    source: Source,
+    *,
+    size: int,
+    resize: Resize,
+    percentiles: tuple[float, float] | None = None,
+    name: str = "image",
+) -> Radiograph:
     """Read and prepare. UserError names the image, the reason and what would do."""
     if isinstance(source, Radiograph):
         return source
     if isinstance(source, str | Path):
         name = str(source)
     try:
-        return Radiograph(name, *to_prepared(_gray(source, name), size, resize))
+        return Radiograph(name, *to_prepared(_gray(source, name), size, resize, percentiles=percentiles))
     except ImageError as error:
         raise UserError(
             f"cannot use {name}: {error.reason}; give one frontal radiograph as DICOM, PNG or JPEG, "

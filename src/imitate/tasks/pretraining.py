@@ -106,7 +106,7 @@ def _with_text(recipe: Recipe, data: Corpus, out: Path) -> tuple[Recipe, TextEnc
         raise UserError(
             f"objective {recipe.objective.name} needs labels, {data.root} has none: prepare a source with them"
         )
-    found: dict[str, Any] = {"resize": data.resize, "reads_text": objective.reads_text}
+    found: dict[str, Any] = {"resize": data.resize, "percentiles": data.percentiles, "reads_text": objective.reads_text}
     encoder = None
     if objective.reads_text:
         known = (out / "text" / "text.json").is_file()
