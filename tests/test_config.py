@@ -105,7 +105,13 @@ def test_every_number_of_a_recipe_has_bounds():
         for key, field in kind.model_fields.items()
         if re.search(r"\b(int|float)\b", str(field.annotation))
     }
-    elsewhere = {"model.range", "model.percentiles", "model.levels", "model.keep", "objective.views"}  # in validators, and a choice
+    elsewhere = {
+        "model.range",
+        "model.percentiles",
+        "model.levels",
+        "model.keep",
+        "objective.views",
+    }  # in validators, and a choice
     assert numbers <= BEYOND.keys() | elsewhere | {
         "training.epochs",  # above
         "training.warmup_steps",
