@@ -141,8 +141,8 @@ def test_an_absent_house_style(tmp_path: Path) -> None:
 @settings(deadline=None)
 @given(text=TEXTS)
 def test_house_style_sections_hold_words_of_the_report_in_order(text: str) -> None:
-    words = iter("".join(text.split()))
     for section in split_by_headers(text, read_headers()):
+        words = iter("".join(text.split()))
         assert section is None or all(character in words for character in "".join(section.split()))
 
 

@@ -125,17 +125,14 @@ def test_what_cannot_be_measured_is_told(
     assert not (tmp_path / "r.json").exists()
 
 
-def test_a_class_with_one_label_only_is_reported_as_undefined(
-    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "160")
+def test_a_class_with_one_label_only_is_reported_as_undefined(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = write_folder(tmp_path / "folder")
     data = Corpus.open(folder)
     tested = data.table["split"] == "test"
     edit_rows(folder, labels=[[x[0], 0 if test else x[1]] for x, test in zip(data.labels, tested, strict=True)])
     assert measured(folder, tmp_path / "r.json") == 0
     shown = capsys.readouterr().out
-    (row,) = [line for line in shown.splitlines() if "auroc/Right" in line]
-    assert "undefined" in row
-    (row,) = [line for line in shown.splitlines() if " auroc " in line]
-    assert "undefined and left out: Right" in row
+    (row,) = [line for line in shown.splitlines() if line.startswith("  Right")]
+    assert set(row.split()[1:]) == {"-"}
+    (row,) = [line for line in shown.splitlines() if "undefined and left out: Right" in line]
+    assert "auroc" in row

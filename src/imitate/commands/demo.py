@@ -57,7 +57,7 @@ def demo(*, out: AnyPath = Path("demo"), seed: int = 0, threads: int | None = No
             _measure(out, "linear-classification", row, fraction=fraction)
     for row in models:
         _measure(out, "finetune-classification", row, fraction=0.35, epochs=6, batch_size=16, learning_rate=1e-3)
-        _measure(out, "segmentation", row, epochs=5, width=32, learning_rate=5e-4, freeze=False)
+        _measure(out, "segmentation", row, fraction=0.1, epochs=25, width=64, learning_rate=1e-3, freeze=False)
         _measure(out, "detection", row, fraction=0.35, epochs=6, width=128, learning_rate=1e-3)
     log.info("5/5  the report")
     page = out / "report.html"
