@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from imitate.errors import UserError
-from imitate.inference.prompts import Prompts, check_texts, choose_prompts, parse_prompts
+from imitate.inference.prompts import Prompts, check_texts, choose_prompts, parse_prompts, read_prompts
 from imitate.models.text import LsaTextEncoder
 
 CORPUS = [
@@ -137,3 +137,11 @@ def test_one_stray_word_makes_no_built_in_class_known():
     """ "in" is in a German report too."""
     with pytest.raises(UserError, match="knows the words of no built-in class"):
         choose_prompts(None, GERMAN)
+
+
+def test_a_class_in_two_spellings_is_refused(tmp_path):
+    path = tmp_path / "prompts.yaml"
+    sides = "{positive: [a mass], negative: [no mass]}"
+    path.write_text(f"Pleural_Thickening: {sides}\nMass: {sides}\npleural thickening: {sides}\n")
+    with pytest.raises(UserError, match="Pleural_Thickening and pleural thickening are one class: remove one"):
+        read_prompts(path)

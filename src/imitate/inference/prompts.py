@@ -215,6 +215,10 @@ def read_prompts(path: Path) -> dict[str, Prompts]:
     for label, each in prompts.items():
         if not all(text.strip() for text in (*each.positive, *each.negative)):
             raise UserError(f"{path}: {label} has an empty prompt: write a sentence or remove it")
+    named: dict[str, str] = {}
+    for label in prompts:
+        if (other := named.setdefault(plain(label), label)) != label:
+            raise UserError(f"{path}: {other} and {label} are one class: remove one")
     return {plain(label): each for label, each in prompts.items()}
 
 
