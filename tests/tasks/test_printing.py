@@ -1,4 +1,4 @@
-from imitate.tasks.base import Estimate, Results
+from imitate.tasks.base import Estimate, Results, extent
 from imitate.tasks.printing import shown
 
 
@@ -36,3 +36,10 @@ def test_metrics_in_lines_and_classes_side_by_side() -> None:
         "  Mass        -",
         "  auroc: some class undefined in 3% of it",
     ]
+
+
+def test_what_a_bootstrap_draws_is_named() -> None:
+    data = {"images": 1200, "patients": 900}
+    assert extent(data) == "1,200 images of 900 patients"
+    assert extent({**data, "unit": "studies"}) == "1,200 images of 900 studies"
+    assert extent({**data, "unit": "images"}) == "1,200 images, whose patients are not known"

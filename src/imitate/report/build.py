@@ -15,6 +15,7 @@ from imitate.report.examples import examples
 from imitate.report.groups import Group, read_groups
 from imitate.report.markdown import markdown
 from imitate.report.page import render
+from imitate.tasks.base import extent
 from imitate.tasks.results import write_text
 
 log = logging.getLogger(__name__)
@@ -83,8 +84,7 @@ def _section(
     return {
         "id": tables.anchor_of(group),
         "title": group.title,
-        "where": f"{data['images']:,} images of {data['patients']:,} patients, split {data['split']}, "
-        f"mode {group.mode}, data {str(data['fingerprint'])[:8]}",
+        "where": f"{extent(data)}, split {data['split']}, mode {group.mode}, data {str(data['fingerprint'])[:8]}",
         "main": tables.main_table(group, look),
         "notes": notes,
         "summary": curves.summary(group, look),

@@ -6,7 +6,7 @@ import pandas as pd
 
 from imitate.report.groups import Entry, Group
 from imitate.report.tables import headlines, label
-from imitate.tasks.base import Estimate
+from imitate.tasks.base import Estimate, extent
 
 
 def markdown(groups: Sequence[Group]) -> str:
@@ -41,7 +41,7 @@ def _section(group: Group) -> str:
         level = group.chance(metric)
         lines.append([label(metric), "" if level is None else f"{100 * level:.1f}", *cells])
     where = (
-        f"{data['images']:,} images of {data['patients']:,} patients, split {data['split']}; in percent, with 95% "
+        f"{extent(data)}, split {data['split']}; in percent, with 95% "
         f"intervals over seeds and patients; {_seeds(group)}."
     )
     return f"### {group.title}\n\n{where}\n\n{markdown_table(['', 'chance', *heads], lines)}\n"

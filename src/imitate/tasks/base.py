@@ -95,6 +95,14 @@ class Task(TaskOptions, ABC):
         return {name: np.array([each.get(name, np.nan) for each in measured]) for name in measured[0]}
 
 
+def extent(data: Mapping[str, Any]) -> str:
+    """How many images were measured, and of how many patients: what a bootstrap draws (``Results.data``)."""
+    unit = data.get("unit", "patients")
+    if unit == "images":
+        return f"{data['images']:,} images, whose patients are not known"
+    return f"{data['images']:,} images of {data['patients']:,} {unit}"
+
+
 class Published(Config):
     """Figures that others printed, in percent: never measured here, and shown as such."""
 
@@ -118,7 +126,7 @@ class Results(Config):
     format_version: int = 1
     task: str
     model: str
-    data: dict[str, Any]  # name, fingerprint, split, images, patients
+    data: dict[str, Any]  # name, fingerprint, split, images, patients; unit, where ids are of studies or images
     mode: Mode
     fraction: float
     seeds: list[int]

@@ -184,4 +184,5 @@ def _provenance(data: Corpus, predictions: Predictions, *, split: str) -> dict[s
         "split": split,
         "images": len(predictions["image_id"]),
         "patients": len(np.unique(predictions["patient"])),
+        **({"unit": unit} if (unit := data.traits.get("patients", "patients")) != "patients" else {}),
     }

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from imitate.tasks.base import Estimate, Results
+from imitate.tasks.base import Estimate, Results, extent
 
 HEADS = ("", "value", "95% interval", "chance", "shuffled")
 
@@ -12,8 +12,8 @@ def shown(results: Results) -> str:
     """As ``imitate evaluate`` prints it."""
     where, seeds = results.data, len(results.seeds)
     blocks = [
-        f"{results.task}: {results.model} on {where['name']}, split {where['split']}, {where['images']} images of "
-        f"{where['patients']} patients, {seeds} seed{'s' if seeds > 1 else ''}"
+        f"{results.task}: {results.model} on {where['name']}, split {where['split']}, {extent(where)}, "
+        f"{seeds} seed{'s' if seeds > 1 else ''}"
     ]
     parts = {name for name in results.metrics if name.partition("/")[0] in results.metrics and "/" in name}
     whole = {name: each for name, each in results.metrics.items() if name not in parts}
