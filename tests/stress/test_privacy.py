@@ -86,7 +86,7 @@ def test_headers_of_dicom_files_stay_behind(tmp_path, caplog):
         data.PatientName, data.InstitutionName, data.PatientBirthDate = f"{WORD}^A", f"{PATIENT} Hospital", "19010203"
         data.save_as(path)
     shutil.copy(path, tmp_path / "raw" / "broken.dcm")
-    path.write_bytes(path.read_bytes()[:-900])  # one of them damaged, so that its reason is told too
+    path.write_bytes(path.read_bytes()[:-900])  # one of them damaged, so that its reason is reported too
     imitate("prepare", "rsna", "--raw", tmp_path / "raw", "--out", tmp_path / "out", "--size", 36, "--workers", 1)
     assert found(tmp_path / "raw", WORD) and not found(tmp_path / "out", WORD, PATIENT, "19010203")
     assert "1  excluded: damaged" in caplog.text and WORD not in caplog.text

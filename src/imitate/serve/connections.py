@@ -58,5 +58,5 @@ class Connection(H11Protocol):
             return
         idle = [(each._waiting.when(), id(each), each) for each in open_ if each._waiting and each is not self]
         closed = min(idle)[2] if idle else self
-        self.connections.discard(closed)  # now: it is told of its end later
+        self.connections.discard(closed)  # now: the protocol learns of its end later
         closed.transport.close()

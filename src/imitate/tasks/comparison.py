@@ -55,7 +55,7 @@ def compare_results(
         _require_same_test(first, other)
     for each in (first, *others):
         for name in names:
-            _value(each, name)  # a mistaken name is told before the long work
+            _value(each, name)  # a mistaken name is reported before the long work
     drawn = _drawn(first, first, resamples)
     found = []
     for other in others:

@@ -95,7 +95,7 @@ def locate(
 ) -> tuple[Float[np.ndarray, "images objects"], Bool[np.ndarray, "images detections"]]:
     """By the detections' centres: each object's best score (0: not found), and which detections are in no object.
 
-    A centre is in an object inside its box and, where ``masked`` is told, on the mask.
+    A centre is in an object inside its box and, where ``masked`` is given, on the mask.
     """
     centre = centres(boxes)[:, :, None]
     inside = ((centre >= objects[:, None, :, :2]) & (centre < objects[:, None, :, 2:])).all(axis=-1)
