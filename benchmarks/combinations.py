@@ -119,7 +119,10 @@ def cross(device: str, folder: Path, *, batch: int, count: int) -> Iterator[Row]
 
 
 def ranks(device: str, *, batch: int) -> list[Row]:
-    """Two processes with half the batch each, BatchNorm synchronised, beside one with all of it: the gradient."""
+    """Two processes with half the batch each, BatchNorm synchronised, beside one with all of it: the gradient.
+
+    On a CPU the backbone has LayerNorm, since torch synchronises BatchNorm on GPUs only; the heads' is our own.
+    """
     rows = []
     for name, precision in (("fp32", None), ("bf16", torch.bfloat16)):
         whole = gradient(device, precision, batch=batch, rank=0, world=1)
@@ -146,13 +149,14 @@ def gradient(
     device: str, precision: torch.dtype | None, *, batch: int, rank: int, world: int
 ) -> tuple[float, torch.Tensor]:
     """Loss and gradient of the global batch: this process sees its part, with synchronised BatchNorm."""
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    model = seeded_model(SMALL, pretrained=False, seed=0)
+    other = {"backbone": "convnext_atto", "backbone_options": {}}
+    config = SMALL if device == "cuda" else SMALL.model_copy(update=other)
+    model = seeded_model(config, pretrained=False, seed=0)
     if world > 1:
         model.synchronise()
     module = Pretraining(model, ImitateOptions()).to(device)
     part = slice(rank * batch // world, (rank + 1) * batch // world)
-    recipe = Recipe(model=SMALL, pretrained=False, training=TrainingConfig(batch_size=batch))
+    recipe = Recipe(model=config, pretrained=False, training=TrainingConfig(batch_size=batch))
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (batch, 72, 72), dtype=torch.uint8, generator=generator)
     text = torch.randn(batch, SMALL.text_width, generator=generator)
@@ -160,10 +164,11 @@ def gradient(
     sample = {"images": images, "findings": text, "impression": text}
     sample |= {"has_findings": flags, "has_impression": flags}
     draw = move(draw_step(model, recipe, step=0, part=part), torch.device(device))
-    with torch.autocast(torch.device(device).type, precision or torch.bfloat16, enabled=precision is not None):
-        terms = module({name: value[part].to(device) for name, value in sample.items()}, draw)
-    loss = torch.stack(list(terms.values())).sum()
-    loss.backward()
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.autocast(torch.device(device).type, precision or torch.bfloat16, enabled=precision is not None):
+            terms = module({name: value[part].to(device) for name, value in sample.items()}, draw)
+        loss = torch.stack(list(terms.values())).sum()
+        loss.backward()
     grad = torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
     if world > 1:
         dist.all_reduce(grad)

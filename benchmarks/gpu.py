@@ -28,7 +28,7 @@ from step import NAMES, Bench, compare
 from whole_loop import Sizes, job, looped, synchronise, waiting, write_folder
 
 PUBLISHED_PAIRS, PUBLISHED_EPOCHS = 213_384, 20
-FULL = Sizes(128, 16_384, 90, 8, 4096, 256, ImitateConfig())
+FULL = Sizes(128, 16_384, 48, 8, 4096, 256, ImitateConfig())
 QUICK = Sizes(4, 48, 6, 1, 8, 4, ImitateConfig(backbone="resnet18", prepared_size=72, image_size=64))
 
 
@@ -90,7 +90,7 @@ def loops(device: str, sizes: Sizes, data: Corpus, folder: Path) -> Iterator[Row
     settings: dict[str, dict[str, Any]] = {name: {"precision": precision} for name, precision in PRECISIONS.items()}
     settings |= {"bf16, clipped": {"clip_gradient": CLIP}, "bf16, chunks of half": {"chunk": sizes.batch // 2}}
     if device == "cuda":
-        settings |= {f"bf16, compiled, {mode}": {"compile": mode} for mode in ("default", "reduce-overhead")}
+        settings["bf16, compiled"] = {"compile": "default"}
     for number, (name, training) in enumerate(settings.items()):
         try:
             made = job(data, folder / f"loop{number}", sizes, device, **training)
@@ -143,7 +143,7 @@ def main() -> None:
         folder = Path(name)
         data = write_folder(folder / "data", sizes)
         parts: dict[str, Callable[[], Any]] = {
-            "combinations": lambda: list(cross(device, folder, batch=sizes.batch, count=sizes.steps // 6)),
+            "combinations": lambda: list(cross(device, folder, batch=sizes.batch, count=max(3, sizes.steps // 3))),
             "ranks": lambda: ranks(device, batch=sizes.batch),
             "loop": lambda: list(loops(device, sizes, data, folder)),
         }

@@ -1,6 +1,7 @@
 """The training loop itself under the clock and under the profiler; what it does is left as it is."""
 
 import json
+import logging
 import time
 import warnings
 from collections import Counter
@@ -41,6 +42,9 @@ class Sizes(NamedTuple):
     large: int  # the contrastive batch that chunks make possible
     chunk: int
     config: ImitateConfig
+
+
+logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # which names the precision of every run
 
 
 def synchronise(device: str) -> None:
