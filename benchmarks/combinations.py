@@ -123,7 +123,7 @@ def ranks(device: str, *, batch: int) -> list[Row]:
 
     On a CPU the backbone has LayerNorm, since torch synchronises BatchNorm on GPUs only; the heads' is our own.
     """
-    rows = []
+    rows: list[Row] = []
     for name, precision in (("fp32", None), ("bf16", torch.bfloat16)):
         whole = gradient(device, precision, batch=batch, rank=0, world=1)
         context = mp.get_context("spawn")
