@@ -95,10 +95,11 @@ def cross(device: str, folder: Path, *, batch: int, count: int) -> Iterator[Row]
     sizes = Sizes(batch, batch * (count + 1), count, 1, 0, 0, SMALL)
     data = write_folder(folder / "small", sizes)
     plain: dict[int | None, Curve] = {}
-    settings = itertools.product((None, batch // 2), (False, True), (False, True), (False, True))
-    for number, (chunk, fused, clip, compiled) in enumerate(settings):
-        row: Row = {"chunk": chunk or "-", "AdamW": "fused" if fused else "loop", "clip": CLIP if clip else "-"}
-        row["compile"], skipped = "yes" if compiled else "-", 0
+    settings = itertools.product((False, True), (None, batch // 2), (False, True), (False, True))
+    for number, (compiled, chunk, fused, clip) in enumerate(settings):
+        row: Row = {"compile": "yes" if compiled else "-", "chunk": chunk or "-"}
+        row |= {"AdamW": "fused" if fused else "loop", "clip": CLIP if clip else "-"}
+        skipped = 0
         for name, precision in PRECISIONS.items():
             training: dict[str, Any] = {"chunk": chunk, "precision": precision, "learning_rate": 5e-4}
             training |= {"clip_gradient": CLIP if clip else None, "compile": "default" if compiled else None}
@@ -118,17 +119,15 @@ def cross(device: str, folder: Path, *, batch: int, count: int) -> Iterator[Row]
         yield row | {"fp16 skipped": skipped}
 
 
-def ranks(device: str, *, batch: int) -> list[Row]:
+def ranks(device: str, *, batch: int) -> Iterator[Row]:
     """Two processes with half the batch each, BatchNorm synchronised, beside one with all of it: the gradient.
 
     On a CPU the backbone has LayerNorm, since torch synchronises BatchNorm on GPUs only; the heads' is our own.
     """
-    rows: list[Row] = []
-    for name, precision in (("fp32", None), ("bf16", torch.bfloat16)):
+    for port, (name, precision) in enumerate((("fp32", None), ("bf16", torch.bfloat16)), start=29_600):
         whole = gradient(device, precision, batch=batch, rank=0, world=1)
         context = mp.get_context("spawn")
         queue = context.SimpleQueue()
-        port = 29_600 + len(rows)
         started = [
             context.Process(target=_rank, args=(rank, port, device, precision, batch, queue)) for rank in range(2)
         ]
@@ -141,8 +140,7 @@ def ranks(device: str, *, batch: int) -> list[Row]:
             raise RuntimeError(found)
         row: Row = {"precision": name, "processes": 2, "loss of one": whole[0], "loss of two": found[0]}
         row["gradient differs by"] = float((torch.from_numpy(found[1]) - whole[1]).norm() / whole[1].norm())
-        rows.append(row)
-    return rows
+        yield row
 
 
 def gradient(

@@ -11,7 +11,7 @@ import json
 import time
 import traceback
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,7 +23,7 @@ from combinations import CLIP, PRECISIONS, cross, ranks
 from imitate.config import AugmentConfig, ImitateConfig
 from imitate.data.augment import draw_views, warp
 from imitate.data.corpus import Corpus
-from measuring import RESULTS, Row, Tables, aligned, machine, options, timed
+from measuring import RESULTS, Row, Tables, aligned, machine, options, shown, timed
 from step import NAMES, Bench, compare
 from whole_loop import Sizes, job, looped, synchronise, waiting, write_folder
 
@@ -136,35 +136,37 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--part", choices=["first", "more"], default="first")
+    parser.add_argument("--seconds", type=float, default=230, help="after which nothing new is measured")
     arguments = parser.parse_args()
     device, sizes = arguments.device, QUICK if arguments.quick else FULL
     started, tables = time.perf_counter(), Tables()
     with TemporaryDirectory() as name:
         folder = Path(name)
         data = write_folder(folder / "data", sizes)
-        parts: dict[str, Callable[[], Any]] = {
-            "combinations": lambda: list(cross(device, folder, batch=sizes.batch, count=max(3, sizes.steps // 3))),
+        parts: dict[str, Callable[[], Iterable[Row]]] = {
+            "loop": lambda: loops(device, sizes, data, folder),
             "ranks": lambda: ranks(device, batch=sizes.batch),
-            "loop": lambda: list(loops(device, sizes, data, folder)),
+            "combinations": lambda: cross(device, folder, batch=sizes.batch, count=max(3, sizes.steps // 3)),
         }
         if arguments.part == "more":
             parts = {
                 "ceilings": lambda: ceilings(device, sizes),
-                "waits": lambda: waiting(device, sizes, data, folder),
+                "waits": lambda: waiting(device, sizes, data, folder, tables),
                 "large": lambda: large(device, sizes, data, folder),
                 "views": lambda: views(device, sizes),
                 "steps": lambda: steps(device, sizes),
             }
         for part, measure in parts.items():
             try:
-                found = measure()
+                for row in measure():
+                    tables.setdefault(part, []).append(row)
+                    passed = time.perf_counter() - started
+                    print(f"{passed:4.0f} s  {part}: {', '.join(map(shown, row.values()))}", flush=True)
+                    if passed > arguments.seconds:
+                        break
             except Exception:
                 traceback.print_exc()
-                continue
-            named = {"waits": found[0], "kernels": found[1]} if part == "waits" else {part: found}
-            tables |= {title: rows for title, rows in named.items() if rows}
             keep(arguments, tables)
-            print(f"{part}: done after {time.perf_counter() - started:.0f} s", flush=True)
     for title, rows in tables.items():
         print(f"\n{title}\n{aligned(rows)}", flush=True)
 

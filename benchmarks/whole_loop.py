@@ -21,7 +21,7 @@ from imitate.data.sampler import BatchReader, BatchSampler, training_rows
 from imitate.models.imitate import seeded_model
 from imitate.training import loop
 from imitate.training.engine import launch
-from measuring import Row
+from measuring import Row, Tables
 
 END = "the end of the steps"
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy", "aten::item")
@@ -120,8 +120,8 @@ class Ended(Exception):
     pass
 
 
-def waiting(device: str, sizes: Sizes, data: Corpus, folder: Path) -> tuple[list[Row], list[Row]]:
-    """Steps between two logging steps: what the host waited for, and where the card's time went."""
+def waiting(device: str, sizes: Sizes, data: Corpus, folder: Path, tables: Tables) -> list[Row]:
+    """Steps between two logging steps: what the host waited for; where the card's time went becomes ``kernels``."""
     made = job(data, folder / "profiled", sizes, device)
     found: dict[str, Any] = {}
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device == "cuda" else [])]
@@ -160,7 +160,9 @@ def waiting(device: str, sizes: Sizes, data: Corpus, folder: Path) -> tuple[list
     rows.append(
         {"steps": count, "waits": "ms of work that the card still had at the end", "times": 1e3 * found["drained"]}
     )
-    return rows, where(events, count) if device == "cuda" else []
+    if device == "cuda":
+        tables["kernels"] = where(events, count)
+    return rows
 
 
 @contextmanager
