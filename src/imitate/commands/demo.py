@@ -25,8 +25,7 @@ MARK = ".imitate-demo"
 def demo(*, out: AnyPath = Path("demo"), seed: int = 0, threads: int | None = None) -> None:
     """Run every step on synthetic data: archive, prepared folder, pre-training, all tasks, report.html.
 
-    This takes about five minutes on two cores and needs no network. Synthetic radiographs are drawings: the metrics
-    show that the program works, not that the method does.
+    About five minutes on two cores, without a network. Metrics on synthetic images say little about the method.
 
     Args:
         out: Output folder. An interrupted demo continues there, and nothing is deleted.

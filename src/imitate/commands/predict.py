@@ -29,9 +29,8 @@ def predict(
 ) -> None:
     """Classify or embed images, find their nearest reports or the images of a text, or draw a heat-map.
 
-    An unusable image is excluded with a warning. If --out is a folder, classify and embed write Parquet files of 1,024
-    images each, with the reason in the row of an unusable image; run the command again to resume it. Research software,
-    not a medical device.
+    An unusable image is excluded with a warning. With a folder as --out, classify and embed write Parquet files of
+    1,024 images, with the reason for each unusable one; run the command again to resume it. Not a medical device.
 
     Args:
         action: classify by prompts, retrieve the nearest reports or images, heatmap of a text, or embed as vectors.
