@@ -1,6 +1,7 @@
 """The training loop itself under the clock and under the profiler; what it does is left as it is."""
 
 import json
+import logging
 import time
 import warnings
 from collections import Counter
@@ -43,6 +44,9 @@ class Sizes(NamedTuple):
     config: ImitateConfig
 
 
+logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # which names the precision of every run
+
+
 def synchronise(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
@@ -75,7 +79,9 @@ def write_folder(root: Path, sizes: Sizes) -> Corpus:
 
 def job(data: Corpus, folder: Path, sizes: Sizes, device: str, **training: Any) -> loop.Job:
     batch = training.pop("batch_size", sizes.batch)
-    settings = TrainingConfig(batch_size=batch, devices=1, precision="bf16-mixed", log_every=10, **training)
+    settings = TrainingConfig(
+        **{"batch_size": batch, "devices": 1, "precision": "bf16-mixed", "log_every": 10, **training}
+    )
     recipe = Recipe(model=sizes.config, pretrained=False, training=settings)
     model = seeded_model(sizes.config, pretrained=False, seed=0)
     texts = np.random.default_rng(1).normal(size=(len(data), sizes.config.text_width)).astype(np.float16)

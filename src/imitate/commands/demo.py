@@ -50,13 +50,12 @@ def demo(*, out: AnyPath = Path("demo"), seed: int = 0, threads: int | None = No
     for row in models:
         _measure(out, "retrieval", row, data="mimic-cxr")
         _measure(out, "zero-shot", row)
-    log.info("4/5  linear probes at 5% and 20% of the labelled patients, segmentation, detection, fine-tuning")
+    log.info("4/5  linear probes at 5% and 20% of the labelled patients, detection, fine-tuning")
     for row in [*models, pixels]:
         for fraction in (0.05, 0.2):
             _measure(out, "linear-classification", row, fraction=fraction)
     for row in models:
         _measure(out, "finetune-classification", row, fraction=0.35, epochs=6, batch_size=16, learning_rate=1e-3)
-        _measure(out, "segmentation", row, fraction=0.1, epochs=25, width=64, learning_rate=1e-3, freeze=False)
         _measure(out, "detection", row, fraction=0.35, epochs=6, width=128, learning_rate=1e-3)
     log.info("5/5  the report")
     page = out / "report.html"
