@@ -23,7 +23,7 @@ MARK = ".imitate-demo"
 
 
 def demo(*, out: AnyPath = Path("demo"), seed: int = 0, threads: int | None = None) -> None:
-    """Run every step on synthetic data: archive, prepared folder, pre-training, all tasks, report.html.
+    """Run every step on synthetic data: archive, prepared folder, pre-training, five tasks, report.html.
 
     About five minutes on two cores, without a network. Metrics on synthetic images say little about the method.
 
