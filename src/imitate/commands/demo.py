@@ -1,4 +1,4 @@
-"""``imitate demo``: the whole chain on synthetic data, from a publisher's layout to the HTML report."""
+"""``imitate demo``: every step on synthetic data, from a publisher's layout to the HTML report."""
 
 import logging
 import time
@@ -23,15 +23,14 @@ MARK = ".imitate-demo"
 
 
 def demo(*, out: AnyPath = Path("demo"), seed: int = 0, threads: int | None = None) -> None:
-    """Run the whole chain on synthetic data: archive, prepared folder, pre-training, five tasks, report.html.
+    """Run every step on synthetic data: archive, prepared folder, pre-training, five tasks, report.html.
 
-    A few minutes on two cores, no network. Synthetic radiographs are drawings: the metrics show that the chain works,
-    not that the method does.
+    About five minutes on two cores, without a network. Metrics on synthetic images say little about the method.
 
     Args:
-        out: folder for everything; a demo that was interrupted there continues, and nothing is deleted.
-        seed: another seed, other patients and another training.
-        threads: compute threads.
+        out: Output folder. An interrupted demo continues there, and nothing is deleted.
+        seed: Seed of the patients and of the training.
+        threads: Number of compute threads; default: chosen by PyTorch.
     """
     started, out = time.monotonic(), Path(out)
     _claim(out)
