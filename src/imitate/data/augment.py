@@ -32,9 +32,10 @@ def normalise(gray: Float[Tensor, "batch height width"], config: Preprocessing) 
 
 @lru_cache(maxsize=64)
 def _channels(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Copied to the device once, since a copy waits for it; never as a tensor of inference mode."""
+    """Filled on the device, since a copy there would wait for it; never as a tensor of inference mode."""
     with torch.inference_mode(False):
-        return torch.tensor(values, dtype=dtype, device=device).view(1, -1, 1, 1)
+        filled = [torch.full((), value, dtype=dtype, device=device) for value in values]
+        return torch.stack(filled).view(1, -1, 1, 1)
 
 
 def evaluation_view(images: UInt8[Tensor, "batch size size"], config: Preprocessing) -> Images:

@@ -74,7 +74,8 @@ class _Synchronised(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor | None, epsilon: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         count, mean, squares = _moments(x, weight)
-        every = gather(torch.cat([torch.as_tensor(count).to(mean).view(1), mean, squares]).unsqueeze(0))
+        counted = count.view(1) if isinstance(count, Tensor) else mean.new_full((1,), count)
+        every = gather(torch.cat([counted, mean, squares]).unsqueeze(0))
         counts, means, about = every.split([1, len(mean), len(mean)], dim=1)
         total = counts.sum()
         least = total.clamp(min=1)
