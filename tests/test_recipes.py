@@ -26,8 +26,9 @@ DOWNSTREAM = sorted((ROOT / "recipes/downstream").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_parses(path):
-    load_config(Recipe, path)
+def test_every_recipe_parses_and_names_the_tag_of_its_weights(path):
+    recipe = load_config(Recipe, path)
+    assert not recipe.pretrained or recipe.model.backbone == "resnet50.tv_in1k"  # as the release starts from
 
 
 def test_the_reference_recipe_is_complete_and_published():

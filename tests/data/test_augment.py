@@ -1,6 +1,7 @@
 """One fused warp against torchvision's operations, one at a time."""
 
 import math
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -43,12 +44,97 @@ def test_crops_cover_all_offsets_evenly():
     assert len(counts) == 17 and counts.min() > 0.85 * counts.float().mean()
 
 
-def test_flips_are_torchvisions():
-    images = smooth_images()
-    both = draw(horizontal_flip=1, vertical_flip=1)
-    plain = warp(images, both._replace(homography=both.homography * torch.tensor([[1.0], [1], [1]])), CONFIG)
-    crop = torch.stack([i[t : t + 48, s : s + 48].float() for i, (t, s) in zip(images, shift_of(both), strict=True)])
-    torch.testing.assert_close(plain[:, 0] * 255, crop.flip(1, 2), atol=1e-3, rtol=0)
+@pytest.mark.parametrize("horizontal, vertical", [(1, 0), (0, 1), (1, 1)])
+def test_flips_are_torchvisions(horizontal, vertical):
+    images, view = smooth_images(), draw(horizontal_flip=horizontal, vertical_flip=vertical)
+    for image, found, (top, left) in zip(images, warp(images, view, CONFIG), shift_of(view), strict=True):
+        crop = image[top : top + 48, left : left + 48].float().unsqueeze(0)
+        crop = v2.functional.horizontal_flip(crop) if horizontal else crop
+        crop = v2.functional.vertical_flip(crop) if vertical else crop
+        torch.testing.assert_close(found[:1] * 255, crop, atol=1e-3, rtol=0)
+
+
+class Operations(NamedTuple):
+    """What the same random numbers mean for torchvision."""
+
+    offsets: torch.Tensor  # left, top
+    horizontal: torch.Tensor
+    vertical: torch.Tensor
+    degrees: torch.Tensor
+    zoom: torch.Tensor
+    corners: torch.Tensor  # moved inwards by these shares of half a side
+
+    def __call__(self, image: torch.Tensor, i: int) -> torch.Tensor:
+        """The published order, one operation at a time: crop, flips, rotation, zoom, perspective."""
+        bilinear = v2.InterpolationMode.BILINEAR
+        left, top = self.offsets[i].tolist()
+        image = image[:, top : top + 48, left : left + 48]
+        image = v2.functional.horizontal_flip(image) if self.horizontal[i] else image
+        image = v2.functional.vertical_flip(image) if self.vertical[i] else image
+        image = v2.functional.rotate(image, float(self.degrees[i]), interpolation=bilinear)
+        zoom = 1 / float(self.zoom[i])
+        image = v2.functional.affine(image, angle=0, translate=[0, 0], scale=zoom, shear=[0, 0], interpolation=bilinear)
+        start = torch.tensor([[0.0, 0], [48, 0], [48, 48], [0, 48]])
+        end = start + (24 - start) * self.corners[i]
+        return v2.functional.perspective(image, start.tolist(), end.tolist(), interpolation=bilinear)
+
+
+def operations(batch: int, seed: int, settings: AugmentConfig) -> Operations:
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(*shape: int) -> torch.Tensor:
+        return torch.rand(batch, *shape, generator=generator)
+
+    offsets = (uniform(2) * 17).floor().int()
+    flips = [uniform() < chance for chance in (settings.horizontal_flip, settings.vertical_flip)]
+    degrees, zoom = (2 * uniform() - 1) * settings.rotation, 1 + (2 * uniform() - 1) * settings.scale
+    corners = uniform(4, 2) * settings.perspective * (uniform(1, 1) < settings.perspective_probability)
+    return Operations(offsets, *flips, degrees, zoom, corners)
+
+
+def test_the_warp_is_torchvisions_operations_one_after_the_other():
+    """Inside of what torchvision sees; it blackens what comes from beyond the crop."""
+    changes = dict(horizontal_flip=0.5, vertical_flip=0.5, rotation=30, scale=0.2)
+    settings = PLAIN.model_copy(update={**changes, "perspective": 0.4, "perspective_probability": 0.7})
+    images = smooth_images(1).expand(24, -1, -1)
+    view = draw_views(24, settings, CONFIG, torch.Generator().manual_seed(5))
+    apply = operations(24, 5, settings)
+    found, ones = warp(images, view, CONFIG)[:, :1] * 255, torch.ones(1, 64, 64)
+    compared = 0
+    for i, ours in enumerate(found):
+        expected, seen = apply(images[i : i + 1].float(), i), apply(ones, i)
+        inside = F.avg_pool2d(seen[None], 5, 1, 2)[0] > 0.999
+        compared += int(inside.sum())
+        assert (ours - expected)[inside].abs().mean() < 1.5, apply
+    assert compared > 24 * 48 * 48 / 4
+    assert (apply.horizontal != apply.vertical).any() and (apply.degrees < -5).any() and (apply.degrees > 5).any()
+
+
+def test_what_is_drawn_is_uniform_and_as_probable_as_asked():
+    def homographies(**changes):
+        return draw(4000, **changes).homography.double()
+
+    def is_uniform(values, low, high):
+        edges = torch.linspace(0, 1, 9, dtype=torch.float64)
+        shares = torch.histc((values - low) / (high - low), 8, 0, 1) / len(values)
+        quantiles = torch.quantile((values - low) / (high - low), edges)
+        return bool((quantiles - edges).abs().max() < 0.03 and (shares - 1 / 8).abs().max() < 0.03)
+
+    turned, zoomed = homographies(rotation=20), homographies(scale=0.25)
+    assert is_uniform(torch.atan2(turned[:, 1, 0], turned[:, 0, 0]).rad2deg(), -20, 20)
+    assert is_uniform(zoomed[:, 0, 0], 0.75, 1.25) and torch.equal(zoomed[:, 0, 0], zoomed[:, 1, 1])
+    flipped = homographies(horizontal_flip=0.2, vertical_flip=0.7)
+    for axis, expected in ((0, 0.2), (1, 0.7)):
+        assert float((flipped[:, axis, axis] < 0).double().mean()) == pytest.approx(expected, abs=0.03)
+    settings = PLAIN.model_copy(update={"perspective": 0.5, "perspective_probability": 0.3})
+    whole = CONFIG.model_copy(update={"image_size": 64})  # no crop: the homography is the perspective alone
+    leaning = draw_views(4000, settings, whole, torch.Generator().manual_seed(0)).homography.double()
+    moved = leaning[(leaning - torch.eye(3)).abs().amax((1, 2)) > 1e-4]
+    assert len(moved) / 4000 == pytest.approx(0.3, abs=0.03)
+    corner = torch.tensor([-32.0, -32, 1], dtype=torch.float64).view(3, 1).expand(len(moved), 3, 1)
+    x, y, z = torch.linalg.solve(moved, corner).squeeze(2).unbind(1)
+    assert is_uniform(x / z + 32, 0, 16) and is_uniform(y / z + 32, 0, 16)
+    assert float(draw(4000, autocontrast=0.25).autocontrast.double().mean()) == pytest.approx(0.25, abs=0.03)
 
 
 def test_rotation_is_torchvisions_inside_the_crop():
@@ -85,12 +171,19 @@ def test_perspective_is_torchvisions():
     assert (found - expected)[inside].abs().mean() < 1
 
 
-def test_autocontrast_stretches_to_the_full_range_and_leaves_constants_alone():
-    images = torch.cat([smooth_images(2) // 2, torch.full((1, 64, 64), 70, dtype=torch.uint8)])
-    gray = warp(images, draw(autocontrast=1), CONFIG)[:, 0]
-    torch.testing.assert_close(gray[:2].amin((1, 2)), torch.zeros(2))
-    torch.testing.assert_close(gray[:2].amax((1, 2)), torch.ones(2))
-    assert torch.isfinite(gray[2]).all()
+def test_autocontrast_stretches_the_finished_view_where_it_is_chosen():
+    images = torch.cat([smooth_images(3) // 2, torch.full((1, 64, 64), 70, dtype=torch.uint8)])
+    chosen = torch.tensor([True, False, True, True])
+    view = draw(4, rotation=20)._replace(autocontrast=chosen)
+    gray = warp(images, view, CONFIG)[:, 0]
+    plain = warp(images, view._replace(autocontrast=torch.zeros(4, dtype=torch.bool)), CONFIG)[:, 0]
+    low, high = plain.amin((1, 2), keepdim=True), plain.amax((1, 2), keepdim=True)
+    torch.testing.assert_close(gray[[0, 2]], ((plain - low) / (high - low))[[0, 2]])
+    torch.testing.assert_close(gray[[0, 2]].amin((1, 2)), torch.zeros(2))
+    torch.testing.assert_close(gray[[0, 2]].amax((1, 2)), torch.ones(2))
+    assert torch.equal(gray[1], plain[1])
+    constant = warp(images[3:], draw(1, autocontrast=1), CONFIG)[0, 0]
+    torch.testing.assert_close(constant, torch.full((48, 48), 70 / 255))  # torchvision leaves a constant image, too
 
 
 def test_evaluation_view_is_the_normalised_centre():

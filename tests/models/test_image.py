@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from imitate.config import Recipe
 from imitate.errors import UserError
-from imitate.models.image import ImageEncoder
+from imitate.models.image import ImageEncoder, pinned
 
 
 @pytest.mark.parametrize(
@@ -71,3 +72,17 @@ def test_weights_that_cannot_be_had_are_told_before_anything_is_built(monkeypatc
         ImageEncoder("resnet18", pretrained=True)
     with pytest.raises(UserError, match="no weights 'resnet18.nonsense'; it has .*resnet18.a1_in1k"):
         ImageEncoder("resnet18.nonsense")
+
+
+def test_a_run_records_the_tag_of_its_weights_and_the_statistics_they_were_trained_with():
+    half = (0.5, 0.5, 0.5)
+    vit = pinned(Recipe.model_validate({"model": {"backbone": "vit_base_patch16_224"}})).model
+    assert vit.backbone == "vit_base_patch16_224.augreg2_in21k_ft_in1k" and vit.mean == vit.std == half
+    resnet = Recipe.model_validate({"model": {"backbone": "resnet50.tv_in1k"}})
+    assert pinned(resnet) == resnet  # its tag is given, and ImageNet's statistics are the default
+    own = pinned(Recipe.model_validate({"model": {"backbone": "vit_base_patch16_224", "mean": [0.3], "std": [0.2]}}))
+    assert own.model.mean == (0.3,) and own.model.std == (0.2,)
+    fresh = Recipe.model_validate({"model": {"backbone": "vit_base_patch16_224"}, "pretrained": False})
+    assert pinned(fresh) == fresh
+    again = Recipe.model_validate(pinned(Recipe()).model_dump(mode="json"))
+    assert pinned(again) == again == pinned(Recipe())

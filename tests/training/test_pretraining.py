@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from imitate.config import ImitateOptions, Recipe
 from imitate.data.augment import warp
 from imitate.models.imitate import Imitate, seeded_model
-from imitate.training.pretraining import Pretraining, draw_step
+from imitate.training.pretraining import Pretraining, draw_step, move
 
 
 def recipe(batch: int = 8, **objective) -> Recipe:
@@ -105,6 +105,21 @@ def test_the_draw_depends_on_seed_and_step_alone_and_replays():
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+def test_own_rows_of_a_draw_are_those_of_the_whole_and_move_in_one_piece():
+    settings = recipe()
+    settings = settings.model_copy(update={"model": MODEL.model_copy(update={"channel_draw": "sample"})})
+    model = seeded_model(settings.model, pretrained=False, seed=0)
+    whole = draw_step(model, settings, step=3)
+    for own in (slice(0, 3), slice(3, 8)):
+        found = move(draw_step(model, settings, step=3, part=own), torch.device("cpu"))
+        for ours, theirs in zip(found.views, whole.views, strict=True):
+            for value, expected in zip(ours, theirs, strict=True):
+                assert value.dtype == expected.dtype and torch.equal(value, expected[own])
+        for ours, theirs in zip(found[1:], whole[1:], strict=True):
+            for value, expected in zip(itertools.chain(*ours), itertools.chain(*theirs), strict=True):
+                assert value.dtype == expected.dtype and torch.equal(value, expected[own])
+
+
 def _frozen_norms(model: nn.Module) -> nn.Module:
     """Normalisation in eval mode: gloo has no synchronised BatchNorm for the backbone."""
     for module in model.modules():
@@ -161,23 +176,25 @@ def test_per_rank_negatives_differ_from_global_ones(tmp_path):
     assert float(_gradients(0, 1, settings)["loss"]) > max(losses)
 
 
-def _chunked(chunk: int | None, *, norms=_frozen_norms) -> tuple[Pretraining, torch.Tensor]:
+def _chunked(chunk: int | None, *, norms=_frozen_norms, choice="replacement") -> tuple[Pretraining, torch.Tensor]:
     settings = recipe()
-    module = Pretraining(norms(seeded_model(MODEL, pretrained=False, seed=0).double()), settings.objective, chunk=chunk)
+    settings = settings.model_copy(update={"model": MODEL.model_copy(update={"channel_draw": choice})})
+    model = norms(seeded_model(settings.model, pretrained=False, seed=0).double())
+    module = Pretraining(model, settings.objective, chunk=chunk)
     sample = batch(findings=(1, 6), impression=(2,))
     loss = torch.stack(list(module(sample, draw_step(module.model, settings, step=2)).values())).sum()
     return module, loss
 
 
-@pytest.mark.parametrize("chunk", [3, 4, 8])
-def test_chunks_have_the_loss_and_gradient_of_the_whole_batch(chunk):
+@pytest.mark.parametrize("chunk, choice", [(3, "replacement"), (4, "distinct"), (3, "sample"), (8, "sample")])
+def test_chunks_have_the_loss_and_gradient_of_the_whole_batch(chunk, choice):
     """The heads' normalisation trains, over the whole batch; the backbone's is in eval mode, else it sees a chunk."""
 
     def norms(model: Imitate) -> Imitate:
         _frozen_norms(model.image)
         return model
 
-    (whole, expected), (parts, loss) = (_chunked(size, norms=norms) for size in (None, chunk))
+    (whole, expected), (parts, loss) = (_chunked(size, norms=norms, choice=choice) for size in (None, chunk))
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
     expected.backward()
     loss.backward()

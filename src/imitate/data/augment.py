@@ -1,6 +1,7 @@
 """From prepared uint8 images to what an encoder reads: the one evaluation view, and random training views."""
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,8 @@ from torch.nn import functional as F
 
 from imitate.config import AugmentConfig, ImitateConfig, Preprocessing
 from imitate.models.types import Images
+
+LEAST_CONTRAST = 1 / 512  # half a gray value: an image of less is constant, and is not stretched
 
 
 class ViewDraw(NamedTuple):
@@ -21,13 +24,18 @@ class ViewDraw(NamedTuple):
 
 def normalise(gray: Float[Tensor, "batch height width"], config: Preprocessing) -> Images:
     """Gray values in [0, 1] to the encoder's range and its normalised channels."""
-    mean, std = (  # filled on the device: copying them there would wait for it
-        torch.stack([torch.full_like(gray[0, 0, 0], value) for value in values]).view(1, -1, 1, 1)
-        for values in (config.mean, config.std)
-    )
+    mean, std = (_channels(values, gray.dtype, gray.device) for values in (config.mean, config.std))
     black, white = config.range
     scaled = gray if (black, white) == (0, 1) else gray * (white - black) + black
     return (scaled.unsqueeze(1) - mean) / std
+
+
+@lru_cache(maxsize=64)
+def _channels(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Filled on the device, since a copy there would wait for it; never as a tensor of inference mode."""
+    with torch.inference_mode(False):
+        filled = [torch.full((), value, dtype=dtype, device=device) for value in values]
+        return torch.stack(filled).view(1, -1, 1, 1)
 
 
 def evaluation_view(images: UInt8[Tensor, "batch size size"], config: Preprocessing) -> Images:
@@ -37,15 +45,23 @@ def evaluation_view(images: UInt8[Tensor, "batch size size"], config: Preprocess
     return normalise(crop.to(torch.float32) / 255, config)
 
 
-def draw_views(batch: int, augment: AugmentConfig, config: ImitateConfig, generator: torch.Generator) -> ViewDraw:
+def draw_views(
+    batch: int,
+    augment: AugmentConfig,
+    config: ImitateConfig,
+    generator: torch.Generator,
+    part: slice = slice(None),
+) -> ViewDraw:
     """Random crop, flips, rotation, zoom and perspective of ``batch`` samples as one homography each (on the CPU).
+
+    All are drawn, so that a sample's view does not depend on the processes; those of ``part`` are returned.
 
     The order is that of the published recipe: crop, flips, rotation, perspective, autocontrast. Unlike there, what a
     rotation brings in from beyond the crop are the image's own pixels, not black corners.
     """
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return torch.rand(batch, *shape, generator=generator) * (high - low) + low
+        return torch.rand(batch, *shape, generator=generator)[part] * (high - low) + low
 
     slack = (config.prepared_size - config.image_size) / 2
     # Whole pixels, as a crop moves by; torch.rand stays below 1, so floor gives 0 .. 2 slack
@@ -55,11 +71,11 @@ def draw_views(batch: int, augment: AugmentConfig, config: ImitateConfig, genera
     angle = uniform(-augment.rotation, augment.rotation) * (math.pi / 180)
     zoom = uniform(1 - augment.scale, 1 + augment.scale)
     corners = uniform(0, augment.perspective, 4, 2) * (uniform(0, 1, 1, 1) < augment.perspective_probability)
-    cosine, sine, zero, one = angle.cos() * zoom, angle.sin() * zoom, torch.zeros(batch), torch.ones(batch)
+    cosine, sine, zero, one = angle.cos() * zoom, angle.sin() * zoom, torch.zeros_like(angle), torch.ones_like(angle)
     affine = torch.stack(
         [flip_x * cosine, -flip_x * sine, shift[:, 0], flip_y * sine, flip_y * cosine, shift[:, 1], zero, zero, one],
         dim=1,
-    ).view(batch, 3, 3)
+    ).view(-1, 3, 3)
     return ViewDraw(affine @ _perspective(corners, config.image_size), uniform(0, 1) < augment.autocontrast)
 
 
@@ -81,13 +97,20 @@ def _perspective(corners: Float[Tensor, "batch 4 2"], size: int) -> Float[Tensor
 def warp(images: UInt8[Tensor, "batch size size"], draw: ViewDraw, config: ImitateConfig) -> Images:
     """Draw the views: one bilinear sampling of the batch, autocontrast, normalisation; on the images' device."""
     size, extent = config.image_size, images.shape[-1]
-    line = torch.arange(size, device=images.device, dtype=torch.float32) + (0.5 - size / 2)
-    y, x = torch.meshgrid(line, line, indexing="ij")
-    points = torch.stack([x, y, torch.ones_like(x)], dim=-1).view(1, size * size, 3)
-    mapped = points @ draw.homography.to(images.device).transpose(1, 2)
+    mapped = _pixels(size, images.device) @ draw.homography.to(images.device).transpose(1, 2)
     grid = (mapped[..., :2] / mapped[..., 2:] * (2 / extent)).view(-1, size, size, 2)
     gray = F.grid_sample(images.unsqueeze(1).float() / 255, grid, align_corners=False).squeeze(1)
     low, high = gray.amin((1, 2), keepdim=True), gray.amax((1, 2), keepdim=True)
     stretched = (gray - low) / (high - low).clamp(min=1e-6)
-    gray = torch.where(draw.autocontrast.to(images.device).view(-1, 1, 1), stretched, gray)
+    chosen = draw.autocontrast.to(images.device).view(-1, 1, 1) & (high - low > LEAST_CONTRAST)
+    gray = torch.where(chosen, stretched, gray)
     return normalise(gray, config)
+
+
+@lru_cache(maxsize=16)
+def _pixels(size: int, device: torch.device) -> Float[Tensor, "1 pixels 3"]:
+    """A view's pixels (x, y, 1) about its centre; never as a tensor of inference mode."""
+    with torch.inference_mode(False):
+        line = torch.arange(size, device=device, dtype=torch.float32) + (0.5 - size / 2)
+        y, x = torch.meshgrid(line, line, indexing="ij")
+        return torch.stack([x, y, torch.ones_like(x)], dim=-1).view(1, size * size, 3)

@@ -18,7 +18,7 @@ from imitate.data.corpus import Corpus
 from imitate.data.text_cache import TextCache, corpus
 from imitate.errors import UserError
 from imitate.models import hub, reference
-from imitate.models.image import ImageEncoder, is_network
+from imitate.models.image import ImageEncoder, is_network, pinned, statistics_of
 from imitate.models.imitate import Imitate, freeze_all, seeded_model
 from imitate.models.text import fit_or_load, load_text_encoder, place
 from imitate.models.types import ImageFeatures, Images, TextEncoder
@@ -206,7 +206,8 @@ def load_encoder(
         freeze_all(fresh)
         return ImitateEncoder("random", fresh, text, _cache(text, cache, *_beside(like)))
     if model.startswith(TIMM):
-        config = config.model_copy(update={"backbone": _timm(model), "backbone_options": {}})
+        name = _timm(model)
+        config = config.model_copy(update={"backbone": name, "backbone_options": {}, **statistics_of(name)})
     pretrained = model == "imagenet" or model.startswith(TIMM)
     image = ImageEncoder(
         config.backbone, pretrained=pretrained, options=config.backbone_options, size=config.image_size
@@ -265,8 +266,9 @@ def _architecture(like: str | None, data: Corpus) -> tuple[ImitateConfig, str | 
         return _sized("resnet50", data), None
     path = Path(like)
     if path.suffix in {".yaml", ".yml"}:
-        recipe = load_config(Recipe, path).resolved()
-        return recipe.model.model_copy(update={"objective": ""}), recipe.text
+        recipe = pinned(load_config(Recipe, path).resolved())
+        text = recipe.text if recipe.model.reads_text else None
+        return recipe.model.model_copy(update={"objective": ""}), text
     if path.is_dir():
         return load_folder(path).model.config, None
     if not like.startswith(TIMM):
@@ -278,7 +280,8 @@ def _architecture(like: str | None, data: Corpus) -> tuple[ImitateConfig, str | 
 def _sized(backbone: str, data: Corpus) -> ImitateConfig:
     """7/8 of the prepared side is seen: 224 of 256."""
     size = data.meta["size"]
-    return ImitateConfig(backbone=backbone, prepared_size=size, image_size=size * 7 // 8)
+    own = statistics_of(backbone)
+    return ImitateConfig(backbone=backbone, prepared_size=size, image_size=size * 7 // 8, **own)
 
 
 def _text(like: str | None, spec: str | None, data: Corpus) -> TextEncoder | None:

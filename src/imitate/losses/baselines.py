@@ -5,6 +5,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from imitate.distributed import sum_over_processes
+from imitate.losses.similarities import Rows, similarities
+
 Embedding = Float[Tensor, "batch width"]
 Present = Bool[Tensor, " batch"]
 CONVIRT_WEIGHT = 0.75  # lambda of ConVIRT's equation 4
@@ -19,35 +22,57 @@ def info_nce(
     w = 1/2 is CLIP's symmetric loss (Radford et al., ICML 2021, figure 3; tau fixed here). w = 0.75 with images as x
     is ConVIRT's (Zhang et al., MLHC 2022, equations 2 to 4).
     """
-    logits = F.normalize(x, dim=1) @ F.normalize(y, dim=1).T / temperature
-    least = torch.finfo(logits.dtype).min
-    total = logits.new_zeros(())
-    for side, share in ((logits, weight), (logits.T, 1 - weight)):
-        own = side.masked_fill(~present.unsqueeze(0), least).log_softmax(dim=1).diagonal()
-        total = total - share * torch.where(present, own, 0.0).sum()
+    return info_nce_part(Rows(x, x), Rows(y, y), temperature, present, weight)
+
+
+def info_nce_part(
+    x: Rows, y: Rows, temperature: float, present: Present, weight: float, own: slice = slice(0, None)
+) -> Float[Tensor, ""]:
+    """What own rows, ``own`` of the batch, contribute to ``info_nce``; ``present`` is of the batch."""
+    logits = similarities(x, y, temperature)
+    least = torch.finfo(logits[0].dtype).min
+    total = logits[0].new_zeros(())
+    for side, share in zip(logits, (weight, 1 - weight), strict=True):
+        paired = side.masked_fill(~present.unsqueeze(0), least).log_softmax(dim=1).diagonal(own.start)
+        total = total - share * torch.where(present[own], paired, 0.0).sum()
     return total / present.sum().clamp(min=1)
 
 
 def nt_xent(a: Embedding, b: Embedding, temperature: float) -> Float[Tensor, ""]:
     """SimCLR's loss (Chen et al., ICML 2020, equation 1): each of 2N views finds its other among the 2N - 1."""
-    views = F.normalize(torch.cat([a, b]), dim=1)
-    logits = (views @ views.T / temperature).fill_diagonal_(torch.finfo(views.dtype).min)
-    other = torch.arange(len(views), device=views.device).roll(len(a))
-    return F.cross_entropy(logits, other)
+    return nt_xent_part(Rows(a, a), Rows(b, b), temperature)
 
 
-def alignment(x: Embedding, y: Embedding, present: Present) -> Float[Tensor, ""]:
-    """M-FLAG's L_align (Liu et al., MICCAI 2023), both directions: the mean of 2 (2 - 2 cos(x, y)); no negatives."""
+def nt_xent_part(a: Rows, b: Rows, temperature: float, own: slice = slice(0, None)) -> Float[Tensor, ""]:
+    """What own rows, ``own`` of the batch, contribute to ``nt_xent``."""
+    every, batch = torch.cat([a.every, b.every]), len(a.every)
+    if a.alone:
+        mine = every = F.normalize(every, dim=1)
+    else:
+        mine = torch.cat([a.own, b.own])
+    itself = torch.arange(len(a.own), device=every.device) + own.start
+    itself = torch.cat([itself, itself + batch])
+    logits = (mine @ every.T / temperature).scatter(1, itself.unsqueeze(1), torch.finfo(every.dtype).min)
+    return F.cross_entropy(logits, (itself + batch) % (2 * batch), reduction="sum") / (2 * batch)
+
+
+def alignment(x: Embedding, y: Embedding, present: Present, count: Tensor | None = None) -> Float[Tensor, ""]:
+    """M-FLAG's L_align (Liu et al., MICCAI 2023), both directions: the mean of 2 (2 - 2 cos(x, y)); no negatives.
+
+    ``count`` is that of all present rows, where these are a process's part of them.
+    """
     cosine = (F.normalize(x, dim=1) * F.normalize(y, dim=1)).sum(1)
-    return ((4 - 4 * cosine) * present).sum() / present.sum().clamp(min=1)
+    return ((4 - 4 * cosine) * present).sum() / (present.sum() if count is None else count).clamp(min=1)
 
 
-def orthogonality(features: Embedding) -> Float[Tensor, ""]:
+def orthogonality(features: Embedding, processes: int = 1) -> Float[Tensor, ""]:
     """M-FLAG's L_orth on the image features V, before any projection: C = V^T V / N should be the identity.
 
-    1/2 [sum_i (1 - C_ii)^2 + w sum_{i != j} C_ij^2]; w as released (the paper's equation has none).
+    1/2 [sum_i (1 - C_ii)^2 + w sum_{i != j} C_ij^2]; w as released (the paper's equation has none). ``features`` are
+    one process's part of N.
     """
-    c = features.T @ features / len(features)
+    products = features.T @ features
+    c = (products if processes == 1 else sum_over_processes(products)) / (len(features) * processes)
     diagonal = c.diagonal()
     between = c.square().sum() - diagonal.square().sum()
     return ((1 - diagonal).square().sum() + MFLAG_WEIGHT * between) / 2

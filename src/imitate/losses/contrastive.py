@@ -1,4 +1,8 @@
-"""Clinical-informed contrastive loss (CICL) and the total loss of two views (REFERENCE sections 3 and 4)."""
+"""Clinical-informed contrastive loss (CICL) and the total loss of two views (REFERENCE sections 3 and 4).
+
+Matrices have the rows of one process's own samples, ``own`` of the batch, and a column for each sample of the batch. In
+one process they are square.
+"""
 
 import math
 from typing import NamedTuple
@@ -6,13 +10,14 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional as F
 
+from imitate.losses.similarities import Rows, similarities
 from imitate.names import Kernel
 
 Embedding = Float[Tensor, "batch width"]
 Present = Bool[Tensor, " batch"]
-Pairs = Bool[Tensor, "batch batch"]
+Pairs = Bool[Tensor, "own batch"]
+ALL = slice(0, None)
 
 
 class Targets(NamedTuple):
@@ -26,7 +31,15 @@ class Targets(NamedTuple):
 PUBLISHED = Targets()
 
 
-def clinical_prior(text: Embedding) -> Float[Tensor, "batch batch"]:
+class SoftTargets(NamedTuple):
+    """Y and Y^T for the two directions of a term, built once a step for all terms that share them."""
+
+    sides: tuple[Float[Tensor, "own batch"], Float[Tensor, "own batch"]]
+    excluded: Bool[Tensor, "#own batch"]  # candidates that leave the softmax
+    count: Float[Tensor, ""]  # of the present rows of all processes, at least 1
+
+
+def clinical_prior(text: Embedding, own: slice = ALL) -> Float[Tensor, "own batch"]:
     """P = relu(corrcoef(T)), diagonal 0, from un-projected text embeddings.
 
     A constant row has no correlation: 0, where corrcoef has NaN.
@@ -34,10 +47,12 @@ def clinical_prior(text: Embedding) -> Float[Tensor, "batch batch"]:
     centred = text - text.mean(dim=1, keepdim=True)
     scale = centred.norm(dim=1, keepdim=True)
     centred = centred / scale.clamp(min=torch.finfo(text.dtype).tiny ** 0.5)
-    return (centred @ centred.T).clamp(0, 1).fill_diagonal_(0)
+    prior = (centred[own] @ centred.T).clamp(0, 1)
+    prior.diagonal(own.start).zero_()
+    return prior
 
 
-def soften(prior: Float[Tensor, "batch batch"], kernel: Kernel, *, kernel_lambda: float) -> Tensor:
+def soften(prior: Float[Tensor, "own batch"], kernel: Kernel, *, kernel_lambda: float) -> Tensor:
     """k(P). ``exp``: 1 - exp(-lambda P); ``gaussian``: exp(-P^2/2)/sqrt(2 pi); ``laplacian``: exp(-|P|)/2; ``sigmoid``.
 
     As published, gaussian and laplacian give *more* weight to unrelated pairs, sigmoid gives them 0.5, and all three
@@ -52,10 +67,46 @@ def soften(prior: Float[Tensor, "batch batch"], kernel: Kernel, *, kernel_lambda
     return torch.sigmoid(prior) if kernel == "sigmoid" else torch.zeros_like(prior)
 
 
-def identical_texts(text: Embedding) -> Pairs:
+def identical_texts(text: Embedding, own: slice = ALL) -> Pairs:
     """Pairs of different samples with one and the same text."""
     number = text.unique(dim=0, return_inverse=True)[1]
-    return (number.unsqueeze(1) == number.unsqueeze(0)).fill_diagonal_(False)
+    pairs = number[own].unsqueeze(1) == number.unsqueeze(0)
+    pairs.diagonal(own.start).fill_(False)
+    return pairs
+
+
+def soft_targets(
+    softened: Float[Tensor, "own batch"] | None,
+    temperature: float,
+    present: Present,
+    targets: Targets = PUBLISHED,
+    *,
+    own: slice = ALL,
+    dtype: torch.dtype = torch.float32,
+) -> SoftTargets:
+    """Y = I + tau k(P) over the present rows and columns; ``softened`` is k(P), or None for I alone in ``dtype``."""
+    candidates = present.unsqueeze(0) if targets.ignored is None else present.unsqueeze(0) & ~targets.ignored
+    pair = present[own].unsqueeze(1) & candidates
+    weight = temperature if targets.weight is None else targets.weight
+    wanted = torch.zeros_like(pair, dtype=dtype) if softened is None else weight * softened
+    wanted.diagonal(own.start).add_(1)
+    wanted.mul_(pair)
+    # P is symmetric but for rounding: own rows of Y^T are those of Y; where Y is whole it is transposed as published
+    sides = (wanted, wanted.T if wanted.shape[0] == wanted.shape[1] else wanted)
+    if targets.normalised:
+        first, second = (side / side.sum(1, keepdim=True).clamp(min=1) for side in sides)  # of a present row: >= 1
+        sides = (first, second)
+    return SoftTargets(sides, ~candidates, present.sum().clamp(min=1))
+
+
+def soft_cross_entropy(logits: tuple[Tensor, Tensor], targets: SoftTargets) -> Float[Tensor, ""]:
+    """CE of both directions over own rows, divided by the count of all: the processes' parts sum to the loss."""
+    least = torch.finfo(logits[0].dtype).min
+    total = logits[0].new_zeros(())
+    for side, wanted in zip(logits, targets.sides, strict=True):
+        log_probability = side.masked_fill(targets.excluded, least).log_softmax(dim=1)
+        total = total - (log_probability * wanted).sum()
+    return total / targets.count
 
 
 def cicl(
@@ -72,17 +123,5 @@ def cicl(
     anchor nor candidate. With no present row the loss is 0. ``softened`` is k(P), or None for InfoNCE. x and y need not
     be normalised.
     """
-    logits = F.normalize(x, dim=1) @ F.normalize(y, dim=1).T / temperature
-    candidates = present.unsqueeze(0) if targets.ignored is None else present.unsqueeze(0) & ~targets.ignored
-    pair = present.unsqueeze(1) & candidates
-    weight = temperature if targets.weight is None else targets.weight
-    target = torch.eye(len(x), dtype=logits.dtype, device=logits.device)
-    target = (target if softened is None else target + weight * softened) * pair
-    least = torch.finfo(logits.dtype).min
-    total = logits.new_zeros(())
-    for side, wanted in ((logits, target), (logits.T, target.T)):
-        if targets.normalised:
-            wanted = wanted / wanted.sum(1, keepdim=True).clamp(min=1)  # of a present row it is at least one
-        log_probability = side.masked_fill(~candidates, least).log_softmax(dim=1)
-        total = total - torch.where(pair, wanted * log_probability, 0.0).sum()
-    return total / present.sum().clamp(min=1)
+    wanted = soft_targets(softened, temperature, present, targets, dtype=x.dtype)
+    return soft_cross_entropy(similarities(Rows(x, x), Rows(y, y), temperature), wanted)

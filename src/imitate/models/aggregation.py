@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from imitate.config import ImitateConfig
@@ -135,15 +136,27 @@ def pool(maps: Float[Tensor, "batch high wide channels"], grid: int) -> Float[Te
     high, wide = maps.shape[1:3]
     if (high, wide) == (grid, grid):
         return maps
-    rows, columns = _windows(high, grid, maps.device), _windows(wide, grid, maps.device)
-    sums = columns.to(maps) @ (rows.to(maps) @ maps.flatten(2)).unflatten(2, maps.shape[2:])
-    return sums / (rows.sum(1, keepdim=True) * columns.sum(1)).unsqueeze(-1).to(maps)
+    rows, columns, area = _windows((high, wide), grid, maps.dtype, maps.device)
+    sums = columns @ (rows @ maps.flatten(2)).unflatten(2, maps.shape[2:])
+    return sums / area
 
 
-def _windows(size: int, grid: int, device: torch.device) -> Bool[Tensor, "grid size"]:
-    """Which of ``size`` cells lie at least partly in each of ``grid`` equal parts."""
-    part, cell = torch.arange(grid, device=device).unsqueeze(1), torch.arange(size, device=device)
-    return (cell >= part * size // grid) & (cell * grid < (part + 1) * size)
+@lru_cache(maxsize=64)
+def _windows(
+    size: tuple[int, int], grid: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Float[Tensor, "grid high"], Float[Tensor, "grid wide"], Float[Tensor, "grid grid 1"]]:
+    """Which cells of each axis lie at least partly in each of ``grid`` equal parts, and the area of each window.
+
+    Built once for each size: never as tensors of inference mode, which no backward pass could use.
+    """
+    with torch.inference_mode(False):
+        part = torch.arange(grid, device=device).unsqueeze(1)
+        rows, columns = (
+            (cell >= part * len(cell) // grid) & (cell * grid < (part + 1) * len(cell))
+            for cell in (torch.arange(each, device=device) for each in size)
+        )
+        area = (rows.sum(1, keepdim=True) * columns.sum(1)).unsqueeze(-1)
+        return rows.to(dtype), columns.to(dtype), area.to(dtype)
 
 
 def _picked(

@@ -1,17 +1,20 @@
 """Projection heads into the joint space, with normalisation over the rows that are present."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.autograd import Function
 
-from imitate.distributed import sum_over_processes
+from imitate.distributed import gather, sum_over_processes, world_size
 
 
 class PresentBatchNorm(nn.BatchNorm1d):
     """BatchNorm1d whose training statistics are those of the present rows only, and which accepts a single row.
 
-    With ``synchronised`` they are the statistics over all processes, on any back-end. Parameter and buffer names are
-    BatchNorm1d's. A batch without a present row leaves the running statistics alone.
+    With ``synchronised`` they are the statistics over all processes, on any back-end, in one collective. Parameter and
+    buffer names are BatchNorm1d's. A batch without a present row leaves the running statistics alone.
     """
 
     synchronised = False
@@ -23,28 +26,74 @@ class PresentBatchNorm(nn.BatchNorm1d):
             evaluated: Tensor = super().forward(x)
             return evaluated
         x = x if x.dtype == torch.float64 else x.float()
-        weight = x.new_ones(len(x), 1) if present is None else present.to(x.dtype).unsqueeze(1)
-        total = sum_over_processes if self.synchronised else _alone
-        count = total(weight.sum())
-        mean = total((x * weight).sum(0)) / count.clamp(min=1)
-        variance = total((x - mean).square().mul(weight).sum(0)) / count.clamp(min=1)
-        self._track(mean.detach(), variance.detach(), count.detach())
-        normal = (x - mean) * torch.rsqrt(variance + self.eps)
+        weight = None if present is None else present.to(x.dtype).unsqueeze(1)
+        if self.synchronised and world_size() > 1:
+            normal, *statistics = _Synchronised.apply(x, weight, self.eps)
+            self._track(*statistics)
+        else:
+            count, mean, squares = _moments(x, weight)
+            variance = squares / _least_one(count)
+            self._track(mean.detach(), variance.detach(), count)
+            normal = (x - mean) * torch.rsqrt(variance + self.eps)
         return normal if self.weight is None else normal * self.weight + self.bias
 
     @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+    def _track(self, mean: Tensor, variance: Tensor, count: Tensor | int) -> None:
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         assert self.momentum is not None
-        momentum = self.momentum * (count > 0)
-        unbiased = variance * count / (count - 1).clamp(min=1)
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum.to(self.running_mean.dtype))
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum.to(self.running_var.dtype))
+        momentum: Any = self.momentum
+        if isinstance(count, Tensor):
+            momentum = (self.momentum * (count > 0)).to(self.running_mean.dtype)
+        unbiased = variance * count / _least_one(count - 1)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+        self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
         self.num_batches_tracked += 1
 
 
-def _alone(tensor: Tensor) -> Tensor:
-    return tensor
+def _moments(x: Tensor, weight: Tensor | None) -> tuple[Tensor | int, Tensor, Tensor]:
+    """Of the rows of weight 1: their count, mean and sum of squares about it."""
+    if weight is None:
+        mean = x.sum(0) / len(x)
+        return len(x), mean, (x - mean).square().sum(0)
+    count = weight.sum()
+    mean = (x * weight).sum(0) / _least_one(count)
+    return count, mean, (x - mean).square().mul(weight).sum(0)
+
+
+def _least_one(count: Any) -> Any:
+    return count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1)
+
+
+class _Synchronised(Function):
+    """Normalises by the statistics of all processes; one collective forward, one backward.
+
+    Each process's count, mean and sum of squares about its mean are gathered and combined (Chan et al., 1979). That is
+    as accurate as a second pass over all rows, and unlike sums of x and of x squared it subtracts no large numbers.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, epsilon: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        count, mean, squares = _moments(x, weight)
+        counted = count.view(1) if isinstance(count, Tensor) else mean.new_full((1,), count)
+        every = gather(torch.cat([counted, mean, squares]).unsqueeze(0))
+        counts, means, about = every.split([1, len(mean), len(mean)], dim=1)
+        total = counts.sum()
+        least = total.clamp(min=1)
+        mean = (means * counts).sum(0) / least
+        variance = (about + (means - mean).square() * counts).sum(0) / least
+        scale = torch.rsqrt(variance + epsilon)
+        normal = (x - mean) * scale
+        ctx.save_for_backward(normal, weight, scale, least)
+        ctx.mark_non_differentiable(mean, variance, total)
+        return normal, mean, variance, total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, None, None]:
+        normal, weight, scale, count = ctx.saved_tensors
+        sums = torch.stack([gradient.sum(0), (gradient * normal).sum(0)])
+        plain, scaled = sum_over_processes(sums) / count
+        shared = plain + normal * scaled
+        return (gradient - (shared if weight is None else weight * shared)) * scale, None, None
 
 
 class Projection(nn.Sequential):

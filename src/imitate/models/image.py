@@ -9,6 +9,7 @@ import torch
 from timm.models import PretrainedCfg
 from torch import nn
 
+from imitate.config import Recipe
 from imitate.errors import UserError
 from imitate.models import hub
 from imitate.models.types import ImageFeatures, Images
@@ -71,6 +72,27 @@ class ImageEncoder(nn.Module):
             images, indices=indices, intermediates_only=True
         )
         return levels
+
+
+def pinned(recipe: Recipe) -> Recipe:
+    """With the tag of the pretrained weights and, where the recipe sets neither, the mean and std they were trained on.
+
+    What timm takes for a bare name may change; the tag is what a run records.
+    """
+    model = recipe.model
+    if not recipe.pretrained:
+        return recipe
+    found: dict[str, Any] = {} if {"mean", "std"} & model.model_fields_set else statistics_of(model.backbone)
+    tag = _published(model.backbone).tag
+    if tag and "." not in model.backbone:
+        found["backbone"] = f"{model.backbone}.{tag}"
+    return recipe.model_copy(update={"model": model.model_copy(update=found)})
+
+
+def statistics_of(name: str) -> dict[str, tuple[float, ...]]:
+    """``mean`` and ``std`` of the images that a network's weights were trained on."""
+    published = _published(name)
+    return {"mean": tuple(published.mean), "std": tuple(published.std)}
 
 
 def is_network(name: str) -> bool:

@@ -15,6 +15,7 @@ from imitate.data.text_cache import TEXTS, TextCache, TextRows, corpus, no_texts
 from imitate.errors import UserError
 from imitate.inference.encoder import ImitateEncoder
 from imitate.inference.label_texts import texts_of_labels
+from imitate.models.image import pinned
 from imitate.models.imitate import Imitate, parameter_count, seeded_model
 from imitate.models.text import fit_or_load, load_text_encoder, save_text_encoder
 from imitate.models.types import TextEncoder
@@ -44,7 +45,7 @@ def run(
     ``cache`` keeps the embeddings of reports, by default ``out``/text_cache.
     """
     _check_weights(weights, folders=len(data))
-    chosen = recipe.resolved()
+    chosen = pinned(recipe.resolved())
     prepared = Corpus.open(data, size=chosen.model.prepared_size, projections=chosen.model.projections)
     fabric = launch(chosen.training, threads=threads)
     with together(fabric):

@@ -7,37 +7,43 @@ from jaxtyping import Float
 from torch import Tensor
 
 from imitate.config import BaselineOptions, CaptionOptions, SimclrOptions
-from imitate.data.augment import ViewDraw
-from imitate.losses.baselines import alignment, info_nce, nt_xent, orthogonality
+from imitate.losses.baselines import alignment, info_nce_part, nt_xent_part, orthogonality
+from imitate.losses.similarities import Rows
 from imitate.models.imitate import Imitate
 from imitate.models.types import PretrainBatch
-from imitate.training.pretraining import Step, StepDraw, parameter_dtype
+from imitate.training.pretraining import Step, StepDraw, full_precision, parameter_dtype
 
 
 class Seen(NamedTuple):
-    """One view over the (global) batch."""
+    """One view of own samples."""
 
     pooled: Tensor
-    embedding: Tensor
+    embedding: Rows
+
+
+class Captions(NamedTuple):
+    """The reports, and which of the (global) batch are present."""
+
+    text: Rows
+    present: Tensor
 
 
 class Baseline(Step[BaselineOptions]):
     """One image embedding, of the pooled feature, and one caption; each term is the sum over the views."""
 
     def forward(self, batch: PretrainBatch, draw: StepDraw) -> dict[str, Float[Tensor, ""]]:
-        views = [self._see(batch, view) for view in draw.views]
-        present = self._share(batch["has_impression"])
+        pooled = [self._look(batch["images"], view, [])[0] for view in draw.views]
+        embedded = [self.model.impression_head(each) for each in pooled]
         caption = batch["impression"].to(parameter_dtype(self.model))
-        text = self._share(self.model.encode_text(caption, batch["has_impression"]))
+        text = self.model.encode_text(caption, batch["has_impression"])
         with torch.autocast(batch["images"].device.type, enabled=False):
-            terms = [self._terms_of(view, text, present) for view in views]
-            return {name: torch.stack([each[name] for each in terms]).sum() for name in terms[0]}
+            every, *images = self._rows(text, *embedded)
+            captions = Captions(every, self._gathered(batch["has_impression"]))
+            parts = [self._part(Seen(*each), captions) for each in zip(full_precision(*pooled), images, strict=True)]
+            return self._whole({name: torch.stack([each[name] for each in parts]).sum() for name in parts[0]})
 
-    def _see(self, batch: PretrainBatch, view: ViewDraw) -> Seen:
-        (pooled,) = self._look(batch["images"], view, [])
-        return Seen(self._share(pooled), self._share(self.model.impression_head(pooled)))
-
-    def _terms_of(self, view: Seen, text: Tensor, present: Tensor) -> dict[str, Tensor]:
+    def _part(self, view: Seen, captions: Captions) -> dict[str, Tensor]:
+        """Own samples' part of each term."""
         raise NotImplementedError
 
 
@@ -50,16 +56,20 @@ class Caption(Baseline):
         super().__init__(model, options, chunk=chunk)
         self._temperature, self._weight = options.temperature_text, weight
 
-    def _terms_of(self, view: Seen, text: Tensor, present: Tensor) -> dict[str, Tensor]:
-        return {"caption": info_nce(view.embedding, text, self._temperature, present, self._weight)}
+    def _part(self, view: Seen, captions: Captions) -> dict[str, Tensor]:
+        own = self._own(view.embedding.own)
+        loss = info_nce_part(view.embedding, captions.text, self._temperature, captions.present, self._weight, own)
+        return {"caption": loss}
 
 
 class Flag(Baseline):
     """M-FLAG."""
 
-    def _terms_of(self, view: Seen, text: Tensor, present: Tensor) -> dict[str, Tensor]:
-        aligned = alignment(view.embedding, text, present)
-        return {"alignment": aligned, "orthogonality": orthogonality(view.pooled)}
+    def _part(self, view: Seen, captions: Captions) -> dict[str, Tensor]:
+        present = captions.present
+        own = present[self._own(view.pooled)]
+        aligned = alignment(view.embedding.own, captions.text.own, own, present.sum())
+        return {"alignment": aligned, "orthogonality": orthogonality(view.pooled, self._processes) / self._processes}
 
 
 class Simclr(Baseline):
@@ -70,6 +80,7 @@ class Simclr(Baseline):
         self._temperature = options.temperature_views
 
     def forward(self, batch: PretrainBatch, draw: StepDraw) -> dict[str, Float[Tensor, ""]]:
-        first, second = (self._see(batch, view).embedding for view in draw.views)
+        embedded = [self.model.impression_head(self._look(batch["images"], view, [])[0]) for view in draw.views]
         with torch.autocast(batch["images"].device.type, enabled=False):
-            return {"views": nt_xent(first, second, self._temperature)}
+            first, second = self._rows(*embedded)
+            return self._whole({"views": nt_xent_part(first, second, self._temperature, self._own(first.own))})

@@ -9,12 +9,22 @@ from typing import Generic, NamedTuple, TypeVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from imitate.config import BaselineOptions, ImitateOptions, Recipe
 from imitate.data.augment import ViewDraw, draw_views, warp
-from imitate.distributed import gather
-from imitate.losses.contrastive import PUBLISHED, Targets, cicl, clinical_prior, identical_texts, soften
+from imitate.distributed import gather, rank, sum_over_processes, world_size
+from imitate.losses.contrastive import (
+    PUBLISHED,
+    Targets,
+    clinical_prior,
+    identical_texts,
+    soft_cross_entropy,
+    soft_targets,
+    soften,
+)
+from imitate.losses.similarities import Rows, similarities
 from imitate.models.aggregation import draw_channels
 from imitate.models.imitate import Imitate
 from imitate.models.types import PretrainBatch
@@ -29,12 +39,18 @@ class StepDraw(NamedTuple):
 
 
 class Branch(NamedTuple):
-    """One section's embeddings over the (global) batch."""
+    """One section's embeddings of own samples, and what the losses know of the section over the (global) batch."""
 
     views: list[Tensor]  # image embeddings of each view, for image with text
     pairs: list[Tensor]  # the same for view with view
     text: Tensor
-    softened: Tensor  # k(P)
+    prior: "Prior"
+
+
+class Prior(NamedTuple):
+    """Own rows of k(P), and the present samples of the batch."""
+
+    softened: Tensor
     present: Tensor
     targets: Targets
 
@@ -47,7 +63,8 @@ class Step(nn.Module, Generic[Own]):
 
     Every backbone and head pass covers one view, or one section, at a time, so that BatchNorm statistics are those of
     the published step. A sample without any text has the view-with-view terms of both sections. Under several
-    processes the loss is that of the global batch unless ``negatives`` is ``rank``.
+    processes the loss is that of the global batch unless ``negatives`` is ``rank``: each computes the rows and columns
+    of its own samples, and the parts are summed.
 
     With ``chunk`` the backbone sees at most so many samples at once, and what it keeps for backward is one chunk's:
     only what the heads read is kept of the others, and they are computed again when their gradient is known (gradient
@@ -67,23 +84,52 @@ class Step(nn.Module, Generic[Own]):
         Without levels the findings branch reads the pooled feature as well.
         """
 
-        def look(images: Tensor, *view: Tensor) -> tuple[Tensor, ...]:
-            features = self.model.image(
-                warp(images, ViewDraw(*view), self.model.config).to(parameter_dtype(self.model))
-            )
+        def look(images: Tensor, view: ViewDraw, draws: Sequence[list[Tensor]]) -> tuple[Tensor, ...]:
+            warped = warp(images, view, self.model.config).to(parameter_dtype(self.model))
+            features = self.model.image(warped)
             return features.pooled, *self.model.aggregate_each(features, draws)
 
         if self.chunk is None or self.chunk >= len(images):
-            return look(images, *view)
-        parts = math.ceil(len(images) / self.chunk)
-        chunks = zip(*(rows.tensor_split(parts) for rows in (images, *view)), strict=True)
+            return look(images, view, draws)
         again = partial(_twice, self.model.image)
-        seen = [checkpoint(look, *chunk, use_reentrant=False, context_fn=again) for chunk in chunks]
-        return [torch.cat(rows) for rows in zip(*seen, strict=True)]
+        seen = []
+        for rows in torch.arange(len(images)).tensor_split(math.ceil(len(images) / self.chunk)):
+            part = slice(int(rows[0]), int(rows[-1]) + 1)
+            own = [[index[part] if index.ndim == 2 else index for index in draw] for draw in draws]
+            chunk = images[part], ViewDraw(*(value[part] for value in view)), own
+            seen.append(checkpoint(look, *chunk, use_reentrant=False, context_fn=again))
+        return [torch.cat(each) for each in zip(*seen, strict=True)]
 
-    def _share(self, rows: Tensor) -> Tensor:
-        rows = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
-        return gather(rows) if self.options.negatives == "global" else rows
+    @property
+    def _processes(self) -> int:
+        """How many share one loss."""
+        return world_size() if self.options.negatives == "global" else 1
+
+    def _own(self, rows: Tensor) -> slice:
+        """Where own samples stand in the batch."""
+        first = rank() * len(rows) if self._processes > 1 else 0
+        return slice(first, first + len(rows))
+
+    def _rows(self, *embeddings: Tensor) -> list[Rows]:
+        """Own and all samples' rows of each embedding; with several processes they are normalised, then gathered at
+        once."""
+        full = full_precision(*embeddings)
+        if self._processes == 1:
+            return [Rows(each, each) for each in full]
+        unit = torch.stack([F.normalize(each, dim=1) for each in full], dim=1)
+        return [Rows(*rows) for rows in zip(unit.unbind(1), gather(unit).unbind(1), strict=True)]
+
+    def _gathered(self, constant: Tensor) -> Tensor:
+        return gather(constant) if self._processes > 1 else constant
+
+    def _whole(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The terms, each the sum of the processes' parts, in one collective.
+
+        Its backward counts the gradient once for each process, which a data-parallel wrapper's mean divides out again.
+        """
+        if self._processes == 1:
+            return parts
+        return dict(zip(parts, sum_over_processes(torch.stack(list(parts.values()))).unbind(), strict=True))
 
 
 class Pretraining(Step[ImitateOptions]):
@@ -93,49 +139,64 @@ class Pretraining(Step[ImitateOptions]):
     """
 
     def forward(self, batch: PretrainBatch, draw: StepDraw) -> dict[str, Float[Tensor, ""]]:
-        findings = self._section(batch["findings"], batch["has_findings"])
-        impression = self._section(batch["impression"], batch["has_impression"])
+        findings, impression = self._sections(batch)
         for view, *draws in zip(draw.views, draw.channels_text, draw.channels_views, strict=True):
             pooled, *aggregated = self._look(batch["images"], view, draws if self._compares_views else draws[:1])
-            findings.views.append(self._share(self.model.project_findings(aggregated[0])))
-            impression.views.append(self._share(self.model.impression_head(pooled)))
-            findings.pairs.extend(self._share(self.model.project_findings(rows)) for rows in aggregated[1:])
-        impression.pairs.extend(impression.views)
+            findings.views.append(self.model.project_findings(aggregated[0]))
+            impression.views.append(self.model.impression_head(pooled))
+            findings.pairs.extend(self.model.project_findings(rows) for rows in aggregated[1:])
         with torch.autocast(batch["images"].device.type, enabled=False):
-            return self._terms(findings, impression)
+            return self._whole(self._terms(findings, impression))
 
     @property
     def _compares_views(self) -> bool:
         return self.options.visual_visual and self.options.views == 2
 
-    def _section(self, text: Tensor, present: Tensor) -> Branch:
-        text = text.to(parameter_dtype(self.model))
-        projected = self._share(self.model.encode_text(text, present))
-        text, present = self._share(text), self._share(present)
+    def _sections(self, batch: PretrainBatch) -> list[Branch]:
+        """Findings and impression: their texts, projected, and the priors of the (global) batch."""
+        texts = [batch[name].to(parameter_dtype(self.model)) for name in ("findings", "impression")]
+        present = [batch["has_findings"], batch["has_impression"]]
+        projected = [self.model.encode_text(*section) for section in zip(texts, present, strict=True)]
+        own, texts = self._own(present[0]), full_precision(*texts)
+        if self._processes > 1:
+            columns = gather(torch.cat([*texts, *(has.unsqueeze(1) for has in present)], dim=1))
+            *texts, flags = columns.split([*(text.shape[1] for text in texts), 2], dim=1)
+            present = list((flags > 0).unbind(1))
+        priors = [self._prior(*section, own) for section in zip(texts, present, strict=True)]
+        return [Branch([], [], text, prior) for text, prior in zip(projected, priors, strict=True)]
+
+    def _prior(self, text: Tensor, present: Tensor, own: slice) -> Prior:
         settings = self.options
-        softened = soften(clinical_prior(text), settings.kernel, kernel_lambda=settings.kernel_lambda)
-        both = present.unsqueeze(1) & present.unsqueeze(0)
-        if settings.identical == "one":
-            softened = softened.masked_fill(identical_texts(text), 1.0)
+        softened = soften(clinical_prior(text, own), settings.kernel, kernel_lambda=settings.kernel_lambda)
+        both = present[own].unsqueeze(1) & present.unsqueeze(0)
+        alike = None if settings.identical == "kernel" else identical_texts(text, own)
+        if alike is not None and settings.identical == "one":
+            softened = softened.masked_fill(alike, 1.0)
         softened = softened * both  # nothing is known of how a missing text resembles another
-        ignored = identical_texts(text) & both if settings.identical == "ignored" else None
-        targets = Targets(settings.prior_weight, settings.normalise_targets, ignored)
-        return Branch([], [], projected, softened, present, targets)
+        ignored = alike & both if alike is not None and settings.identical == "ignored" else None
+        return Prior(softened, present, Targets(settings.prior_weight, settings.normalise_targets, ignored))
 
     def _terms(self, findings: Branch, impression: Branch) -> dict[str, Tensor]:
-        terms = {}
-        for name, branch in (("findings", findings), ("impression", impression)):
-            tau = self.options.temperature_text
-            fixed = (branch.softened, tau, branch.present, branch.targets)
-            losses = [cicl(view, branch.text, *fixed) for view in branch.views]
+        """Own samples' part of each term; what a term wants is built once for both views."""
+        branches, own = {"findings": findings, "impression": impression}, self._own(findings.text)
+        pairs = findings.pairs if self._compares_views else []
+        rows = iter(self._rows(*(t for each in branches.values() for t in (each.text, *each.views)), *pairs))
+        terms, compared, tau = {}, {}, self.options.temperature_text
+        for name, branch in branches.items():
+            softened, present, targets = branch.prior
+            wanted = soft_targets(softened, tau, present, targets, own=own)
+            text, *compared[name] = [next(rows) for _ in (branch.text, *branch.views)]
+            losses = [soft_cross_entropy(similarities(view, text, tau), wanted) for view in compared[name]]
             terms[name] = torch.stack(losses).sum()
         if self._compares_views:
+            compared["findings"] = list(rows)
             tau = self.options.temperature_views
-            textless = ~(findings.present | impression.present)
-            for name, branch, prior in (("findings", findings, None), ("impression", impression, impression.softened)):
-                targets = PUBLISHED if prior is None else branch.targets
-                seen = branch.present | textless
-                terms[f"views_{name}"] = 2 * cicl(branch.pairs[0], branch.pairs[1], prior, tau, seen, targets)
+            textless = ~(findings.prior.present | impression.prior.present)
+            for name, branch in branches.items():
+                softened, present, targets = branch.prior
+                prior = (softened, targets) if name == "impression" else (None, PUBLISHED)
+                wanted = soft_targets(prior[0], tau, present | textless, prior[1], own=own, dtype=softened.dtype)
+                terms[f"views_{name}"] = 2 * soft_cross_entropy(similarities(*compared[name], tau), wanted)
         return terms
 
 
@@ -143,10 +204,7 @@ def draw_step(model: Imitate, recipe: Recipe, *, step: int, part: slice = slice(
     """A step's randomness, from (seed, step) alone; views are drawn for the global batch, ``part`` is this rank's."""
     generator = torch.Generator().manual_seed(recipe.training.seed * 1_000_003 + step)
     count, batch = recipe.objective.views, recipe.training.batch_size
-    views = [
-        ViewDraw(*(value[part] for value in draw_views(batch, recipe.augment, recipe.model, generator)))
-        for _ in range(count)
-    ]
+    views = [draw_views(batch, recipe.augment, recipe.model, generator, part) for _ in range(count)]
 
     def channels() -> list[list[Tensor]]:
         if not model.config.levels:
@@ -177,18 +235,30 @@ def _untracked(module: nn.Module) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, tracked
 
 
+def full_precision(*tensors: Tensor) -> list[Tensor]:
+    """Those of 16 bits in 32."""
+    return [each.float() if each.dtype in (torch.float16, torch.bfloat16) else each for each in tensors]
+
+
 def parameter_dtype(model: nn.Module) -> torch.dtype:
     return next(model.parameters()).dtype
 
 
 def move(draw: StepDraw, device: torch.device) -> StepDraw:
-    """The draw on the model's device, copied without waiting for it."""
+    """The draw on the model's device, in one copy that is not waited for."""
+    channels = draw.channels_text, draw.channels_views
+    flat = [value for view in draw.views for value in view]
+    flat += [index for each in channels for levels in each for index in levels]
+    sent = iter(_in_one_copy(flat, device))
+    views = [ViewDraw(*(next(sent) for _ in view)) for view in draw.views]
+    text, pairs = ([[next(sent) for _ in levels] for levels in each] for each in channels)
+    return StepDraw(views, text, pairs)
 
-    def sent(tensors: Sequence[Tensor]) -> list[Tensor]:
-        pinned = (tensor.pin_memory() if device.type == "cuda" else tensor for tensor in tensors)
-        return [tensor.to(device, non_blocking=True) for tensor in pinned]
 
-    views = [ViewDraw(*sent(view)) for view in draw.views]
-    return StepDraw(
-        views, [sent(level) for level in draw.channels_text], [sent(level) for level in draw.channels_views]
-    )
+def _in_one_copy(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+    order = sorted(range(len(tensors)), key=lambda i: -tensors[i].itemsize)  # so that each begins at a multiple of it
+    packed = torch.cat([tensors[i].flatten().view(torch.uint8) for i in order])
+    packed = (packed.pin_memory() if device.type == "cuda" else packed).to(device, non_blocking=True)
+    parts = packed.split([tensors[i].nbytes for i in order])
+    found = {i: part.view(tensors[i].dtype).view(tensors[i].shape) for i, part in zip(order, parts, strict=True)}
+    return [found[i] for i in range(len(tensors))]

@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from imitate.config import Recipe, data_of, read_yaml, validate
 from imitate.data.files import FULL, locked, this_process
 from imitate.errors import UserError
+from imitate.models.image import pinned
 
 FREE = {"devices", "nodes", "log_every", "checkpoint_every"}
 """Training settings that do not change the result: a run may continue with others."""
@@ -73,7 +74,7 @@ def settle(folder: Path, recipe: Recipe, data: dict[str, Any]) -> None:
         return
     written = read_yaml(path, holds="this run's settings")
     data_there = data_of(written.pop("data"))
-    whole = validate(Recipe, written, where=str(path)).resolved()  # what an older run does not say is at its default
+    whole = pinned(validate(Recipe, written, where=str(path)).resolved())  # what an older run does not say: its default
     found, ours = _flat({**whole.model_dump(mode="json"), "data": data_there}), _flat(wanted)
     differ = [
         f"{key} is {found.get(key)!r} there and {ours.get(key)!r} here"
