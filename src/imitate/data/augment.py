@@ -84,7 +84,8 @@ def warp(images: UInt8[Tensor, "batch size size"], draw: ViewDraw, config: Imita
     line = torch.arange(size, device=images.device, dtype=torch.float32) + (0.5 - size / 2)
     y, x = torch.meshgrid(line, line, indexing="ij")
     points = torch.stack([x, y, torch.ones_like(x)], dim=-1).view(1, size * size, 3)
-    mapped = points @ draw.homography.to(images.device).transpose(1, 2)
+    with torch.autocast(images.device.type, enabled=False):  # which would round coordinates to several pixels
+        mapped = points @ draw.homography.to(images.device).transpose(1, 2)
     grid = (mapped[..., :2] / mapped[..., 2:] * (2 / extent)).view(-1, size, size, 2)
     gray = F.grid_sample(images.unsqueeze(1).float() / 255, grid, align_corners=False).squeeze(1)
     low, high = gray.amin((1, 2), keepdim=True), gray.amax((1, 2), keepdim=True)

@@ -34,7 +34,8 @@ def clinical_prior(text: Embedding) -> Float[Tensor, "batch batch"]:
     centred = text - text.mean(dim=1, keepdim=True)
     scale = centred.norm(dim=1, keepdim=True)
     centred = centred / scale.clamp(min=torch.finfo(text.dtype).tiny ** 0.5)
-    return (centred @ centred.T).clamp(0, 1).fill_diagonal_(0)
+    with torch.autocast(text.device.type, enabled=False):  # which would round the correlations to three digits
+        return (centred @ centred.T).clamp(0, 1).fill_diagonal_(0)
 
 
 def soften(prior: Float[Tensor, "batch batch"], kernel: Kernel, *, kernel_lambda: float) -> Tensor:
