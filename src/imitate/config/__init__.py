@@ -212,12 +212,20 @@ class TrainingConfig(Config):
     decay_everything: bool = False  # True: also normalisation, biases, embeddings, as published
     clip_gradient: PositiveFloat | None = None
     precision: Precision = "bf16-mixed"
-    sync_batchnorm: bool = False  # statistics of the global batch; a backbone that has them needs GPUs
+    sync_batchnorm: bool | Literal["heads"] = (
+        "heads"  # statistics of the global batch; true: the backbone's too, on GPUs
+    )
     chunk: int | None = Field(None, ge=1)  # samples of a process in the backbone at once; the loss sees the whole batch
     compile: Literal["default", "reduce-overhead"] | None = None  # torch.compile's mode for the backbone
     seed: int = Field(0, ge=0, lt=2**32)
     log_every: int = Field(10, ge=1)  # steps
-    checkpoint_every: int = Field(500, ge=1)  # steps; every epoch's end too
+    checkpoint_every: int = Field(500, ge=1)  # steps; also at every epoch's end and validation
+    validate_every: PositiveInt | None = None  # steps; None: every epoch's end
+    snapshot_every: PositiveInt | None = None  # steps whose weights are kept, in snapshots/; None: of none
+    keep_best: int = Field(1, ge=1)  # how many of the best validations' weights are kept; more than one in top/
+    deterministic: bool = False  # only algorithms that repeat their bits; on GPUs they are slower
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"  # Fabric's, for several processes
     devices: PositiveInt | Literal["auto"] = "auto"  # processes on this machine
     nodes: int = Field(1, ge=1)
 
