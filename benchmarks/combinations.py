@@ -2,6 +2,7 @@
 network: does it run, and does the loss follow that of the plainest one?"""
 
 import itertools
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -86,37 +87,42 @@ def unfused(on: bool) -> Iterator[None]:
         setattr(loop, "build_optimizer", original)  # noqa: B010
 
 
-def cross(device: str, folder: Path, *, batch: int, count: int) -> Iterator[Row]:
-    """A row for each combination; its losses beside those of fp32, eager, unfused and unclipped, with equal chunks.
+def cross(device: str, folder: Path, *, batch: int, count: int, compiled: bool) -> Iterator[Row]:
+    """A row for each combination of the other settings; its losses beside those of fp32, eager, unfused and unclipped.
 
     ``off by`` is the largest difference over the steps, as a fraction of the loss. BatchNorm has the statistics of a
-    chunk, so that curves with and without chunks differ by more than rounding.
+    chunk, so that each curve is compared with one of equal chunks.
     """
+    folder = folder / ("compiled" if compiled else "eager")
     sizes = Sizes(batch, batch * (count + 1), count, 1, 0, 0, SMALL)
-    data = write_folder(folder / "small", sizes)
-    plain: dict[int | None, Curve] = {}
-    settings = itertools.product((False, True), (None, batch // 2), (False, True), (False, True))
-    for number, (compiled, chunk, fused, clip) in enumerate(settings):
-        row: Row = {"compile": "yes" if compiled else "-", "chunk": chunk or "-"}
-        row |= {"AdamW": "fused" if fused else "loop", "clip": CLIP if clip else "-"}
-        skipped = 0
-        for name, precision in PRECISIONS.items():
-            training: dict[str, Any] = {"chunk": chunk, "precision": precision, "learning_rate": 5e-4}
-            training |= {"clip_gradient": CLIP if clip else None, "compile": "default" if compiled else None}
-            try:
-                with unfused(not fused):
-                    made = job(data, folder / f"cross{number}{name}", sizes, device, **training)
-                    found = curve(made, count, device)
-            except Exception as error:
-                row |= {f"{name} off by": f"{type(error).__name__}: {str(error)[:60]}", f"{name} ms": "-"}
-                continue
-            reference = plain.setdefault(chunk, found)
-            row[f"{name} off by"] = max(
-                abs(a - b) / abs(b) for a, b in zip(found.losses, reference.losses, strict=True)
-            )
-            row[f"{name} ms"] = 1e3 * found.seconds
-            skipped = found.skipped
-        yield row | {"fp16 skipped": skipped}
+    data = write_folder(folder / "data", sizes)
+    logging.getLogger("torch.utils._sympy").setLevel(logging.ERROR)  # a warning for each shape
+    numbers = itertools.count()
+
+    def trained(fused: bool, clip: bool, **training: Any) -> Curve:
+        with unfused(not fused):
+            training |= {"learning_rate": 5e-4, "clip_gradient": CLIP if clip else None}
+            return curve(job(data, folder / f"run{next(numbers)}", sizes, device, **training), count, device)
+
+    for chunk in (None, batch // 2):
+        torch.compiler.reset()  # else the second size of a chunk would be compiled for any size
+        plain = trained(False, False, chunk=chunk, precision="32-true")
+        for fused, clip in itertools.product((False, True), (False, True)):
+            row: Row = {"compile": "yes" if compiled else "-", "chunk": chunk or "-"}
+            row |= {"AdamW": "fused" if fused else "loop", "clip": CLIP if clip else "-"}
+            skipped = 0
+            for name, precision in PRECISIONS.items():
+                try:
+                    found = trained(
+                        fused, clip, chunk=chunk, precision=precision, compile="default" if compiled else None
+                    )
+                except Exception as error:
+                    row |= {f"{name} off by": f"{type(error).__name__}: {str(error)[:60]}", f"{name} ms": "-"}
+                    continue
+                pairs = zip(found.losses, plain.losses, strict=True)
+                row |= {f"{name} off by": max(abs(a - b) / abs(b) for a, b in pairs), f"{name} ms": 1e3 * found.seconds}
+                skipped = found.skipped
+            yield row | {"fp16 skipped": skipped}
 
 
 def ranks(device: str, *, batch: int) -> Iterator[Row]:

@@ -1,8 +1,8 @@
 """Everything that needs a GPU, on one card; the tables come last, and each goes to the results file as soon as it is
 there, beside those of other parts measured before.
 
-    python benchmarks/gpu.py             # every combination of settings, and the whole loop: under four minutes
-    python benchmarks/gpu.py --part more # ceilings, where a step's time goes, large batches, the published schedule
+    python benchmarks/gpu.py               # the whole loop, and every combination of settings: under four minutes
+    python benchmarks/gpu.py --parts more  # ceilings, where a step's time goes, large batches, the published schedule
 
 On a machine without the package: PYTHONPATH=src. ``--quick --device cpu`` shows that it runs.
 """
@@ -27,6 +27,8 @@ from measuring import RESULTS, Row, Tables, aligned, machine, options, shown, ti
 from step import NAMES, Bench, compare
 from whole_loop import Sizes, job, looped, synchronise, waiting, write_folder
 
+FIRST = ("loop", "ranks", "combinations", "compiled")
+MORE = ("ceilings", "waits", "large", "views", "steps")
 PUBLISHED_PAIRS, PUBLISHED_EPOCHS = 213_384, 20
 FULL = Sizes(128, 16_384, 48, 8, 4096, 256, ImitateConfig())
 QUICK = Sizes(4, 48, 6, 1, 8, 4, ImitateConfig(backbone="resnet18", prepared_size=72, image_size=64))
@@ -135,7 +137,7 @@ def views(device: str, sizes: Sizes) -> list[Row]:
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--part", choices=["first", "more"], default="first")
+    parser.add_argument("--parts", nargs="+", default=FIRST, help=f"{', '.join((*FIRST, *MORE))}, or more")
     parser.add_argument("--seconds", type=float, default=230, help="after which nothing new is measured")
     arguments = parser.parse_args()
     device, sizes = arguments.device, QUICK if arguments.quick else FULL
@@ -143,30 +145,29 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder = Path(name)
         data = write_folder(folder / "data", sizes)
+        small = {"batch": sizes.batch, "count": max(3, sizes.steps // 3)}
         parts: dict[str, Callable[[], Iterable[Row]]] = {
             "loop": lambda: loops(device, sizes, data, folder),
             "ranks": lambda: ranks(device, batch=sizes.batch),
-            "combinations": lambda: cross(device, folder, batch=sizes.batch, count=max(3, sizes.steps // 3)),
+            "combinations": lambda: cross(device, folder, **small, compiled=False),
+            "compiled": lambda: cross(device, folder, **small, compiled=True),
+            "ceilings": lambda: ceilings(device, sizes),
+            "waits": lambda: waiting(device, sizes, data, folder, tables),
+            "large": lambda: large(device, sizes, data, folder),
+            "views": lambda: views(device, sizes),
+            "steps": lambda: steps(device, sizes),
         }
-        if arguments.part == "more":
-            parts = {
-                "ceilings": lambda: ceilings(device, sizes),
-                "waits": lambda: waiting(device, sizes, data, folder, tables),
-                "large": lambda: large(device, sizes, data, folder),
-                "views": lambda: views(device, sizes),
-                "steps": lambda: steps(device, sizes),
-            }
-        for part, measure in parts.items():
+        for part in MORE if arguments.parts == ["more"] else arguments.parts:
             try:
-                for row in measure():
+                for row in parts[part]():
                     tables.setdefault(part, []).append(row)
+                    keep(arguments, tables)
                     passed = time.perf_counter() - started
                     print(f"{passed:4.0f} s  {part}: {', '.join(map(shown, row.values()))}", flush=True)
                     if passed > arguments.seconds:
                         break
             except Exception:
                 traceback.print_exc()
-            keep(arguments, tables)
     for title, rows in tables.items():
         print(f"\n{title}\n{aligned(rows)}", flush=True)
 
