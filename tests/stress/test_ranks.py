@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from folders import edit_rows, write_folder
 from processes import Command, until
 from recipes import tiny_recipe
 
+from imitate.data import text_cache
+from imitate.data.corpus import Corpus
 from imitate.data.text_cache import TextCache
 from imitate.models.imitate import Imitate
 from imitate.tasks import pretraining
@@ -137,16 +140,29 @@ def test_an_error_in_one_process_ends_all(place, rank, world, tmp_path, monkeypa
 def test_several_processes_continue_with_other_settings_on_data_too_small_to_validate(world, tmp_path, monkeypatch):
     """The first one's recipe is everyone's: with others' ``log_every`` they would wait in different collectives."""
     data, recipe, out = write_folder(tmp_path / "data", n=60), tmp_path / "recipe.yaml", tmp_path / "run"
-    edit_rows(data, findings=["The same."] * 60, impression=["Nothing else."] * 60)
+    few = Corpus.open(data).table["split"].eq("val").map({True: "The same.", False: None})
+    for name in ("findings", "impression"):
+        edit_rows(data, **{name: few.fillna(Corpus.open(data).text(name)).tolist()})
     recipe.write_text(yaml.safe_dump(tiny_recipe(checkpoint_every=2, epochs=3).model_dump(mode="json")))
     arguments = ["pretrain", str(recipe), "--data", str(data), "--out", str(out)]
+    monkeypatch.setattr(text_cache, "BLOCK", 2**4)
+    computing = TextCache._compute
+
+    def compute(self: TextCache, blocks: list, *texts: Any) -> None:
+        (tmp_path / f"embedded by {os.environ['RANK']}").write_text(str(sum(map(len, blocks))))
+        computing(self, blocks, *texts)
+
+    monkeypatch.setattr(TextCache, "_compute", compute)
     with monkeypatch.context() as patched:
         patched.setattr(loop, "_step", failing(loop._step, 0, call=8))
         assert start(arguments, world, fork=True)[1].end()[0] == 2
     assert rows(out)[-1]["step"] == 7
+    shares = [int(path.read_text()) for path in tmp_path.glob("embedded by *")]
+    assert len(shares) == world and max(shares) < sum(shares)
     changed = ["--settings", "training.log_every=5", "training.checkpoint_every=3"]
     ended = [process.end() for process in start([*arguments, *changed], world, fork=True)]
-    assert [code for code, _ in ended] == [0] * world and "the run is not validated" in ended[0][1]
+    assert [code for code, _ in ended] == [0] * world
+    assert "val/loss" in (out / "metrics.jsonl").read_text() and "recall" not in (out / "metrics.jsonl").read_text()
     assert [row["step"] for row in rows(out)] == [1, 2, 3, 4, 5, 6, 10, 12]
     starts = [json.loads(line) for line in (out / "starts.jsonl").read_text().splitlines()]
     assert [each["step"] for each in starts] == [0, 6] and {each["processes"] for each in starts} == {world}
@@ -155,3 +171,19 @@ def test_several_processes_continue_with_other_settings_on_data_too_small_to_val
     ]  # fmt: skip
     settings = yaml.safe_load((out / "config.yaml").read_text())["training"]
     assert (settings["log_every"], settings["checkpoint_every"]) == (5, 3)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("fails", [False, True])
+def test_processes_that_fabric_starts_end_with_the_first(fails, tmp_path):
+    data, recipe = write_folder(tmp_path / "data", n=60), tmp_path / "recipe.yaml"
+    settings = tiny_recipe(devices=2, accelerator="cpu", epochs=1)
+    recipe.write_text(yaml.safe_dump(settings.model_dump(mode="json")))
+    (tmp_path / "file").touch()
+    out = tmp_path / ("file" if fails else "folder") / "run"
+    code, words = Command("pretrain", recipe, "--data", data, "--out", out, "--threads", 1, fork=False).end()
+    assert code == (2 if fails else 0)
+    assert ("cannot write into" in words) == ("another process of this run has ended" in words) == fails
+    assert not subprocess.run(["pgrep", "-f", str(out)], capture_output=True).stdout
+    if not fails:
+        assert {each["processes"] for each in map(json.loads, (out / "starts.jsonl").open())} == {2}

@@ -36,6 +36,6 @@ def write_run(root: Path, *, data: Path | None = None, **model: object) -> Path:
     return run
 
 
-def pretrain(recipe: Path, data: Path, out: Path) -> int:
+def pretrain(recipe: Path, data: Path, out: Path, *more: str) -> int:
     """The exit code of the command, run in this process."""
-    return cli.main(["pretrain", str(recipe), "--data", str(data), "--out", str(out)])
+    return cli.main(["pretrain", str(recipe), "--data", str(data), "--out", str(out), *more])

@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 
 from imitate.config import TrainingConfig
 from imitate.errors import UserError
+from imitate.models.heads import PresentBatchNorm
 from imitate.training import engine
 from imitate.training.precision import Mixed
 
@@ -104,7 +105,9 @@ def test_threads_are_bounded_after_the_launch_which_sets_them(two):
 
 @pytest.mark.parametrize("rows", [2, 4])
 def test_one_row_for_the_heads_is_refused(rows):
-    """Its embedding and every gradient would be zero (``test_heads.py`` has the numbers)."""
+    """A row less its own mean is zero, and so is every gradient."""
+    alone = PresentBatchNorm(3, affine=False)(torch.randn(1, 3))
+    assert torch.equal(alone, torch.zeros(1, 3))
     with pytest.raises(UserError, match="is one sample each, which the heads' BatchNorm normalises with itself"):
         engine.check_rows(TrainingConfig(batch_size=rows, sync_batchnorm=False), rows)
     engine.check_rows(TrainingConfig(batch_size=rows), rows)  # synchronised by default

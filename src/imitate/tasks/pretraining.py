@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -36,7 +36,15 @@ from imitate.training.objectives import find_objective
 from imitate.training.run_folder import check_changes, claimed, compare_start, room, settle
 
 log = logging.getLogger(__name__)
-VALIDATION = Retrieval(split="val")
+
+
+class Validation(Retrieval):
+    """What chooses the best weights: nothing else of the ranking is read."""
+
+    controls: ClassVar[bool] = False
+
+
+VALIDATION = Validation(split="val")
 
 
 class Plan(NamedTuple):
@@ -139,14 +147,13 @@ def _train(fabric: Any, plan: Plan, out: Path, cache: Path) -> bool:
         with agreed(fabric):
             if not fabric.is_global_zero:
                 encoder = load_text_encoder(out / "text") if recipe.model.reads_text else None
-                model, facts = (
-                    seeded_model(recipe.model, pretrained=False, seed=0),
-                    {},
-                )  # the weights come from the first
+                model, facts = seeded_model(recipe.model, pretrained=False, seed=0), {}
             texts = TextCache(encoder, cache) if encoder else None
             read = find_objective(recipe.objective.name).texts(recipe.model) if texts else ()
             if texts:
                 fill(data, texts, read, part=fabric.global_rank, parts=fabric.world_size, device=str(fabric.device))
+        if fabric.world_size > 1:
+            model.load_state_dict(fabric.broadcast(model.state_dict()))  # the first one's
         with agreed(fabric):
             job = _job(fabric, plan._replace(recipe=recipe), model, texts, out)
         job.facts = facts

@@ -64,6 +64,8 @@ class Retrieval(RetrievalOptions, Task):
         "scores without looking at the right image."
     )
 
+    controls: ClassVar[bool] = True  # False: figures alone, without chance, exchanged images and nearest reports
+
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
         """Columns ``<level>:<figure>/<branch>/<direction>`` of level figure, chance, shuffled or weight.
 
@@ -74,11 +76,11 @@ class Retrieval(RetrievalOptions, Task):
         table = data.table.iloc[rows]
         out: Predictions = {key: table[key].to_numpy().astype(np.str_) for key in ("image_id", "patient")}
         for pairs in _pairs(encoder, data, rows, budget):
-            for name, column in _columns(pairs).items():
+            for name, column in _columns(pairs, controls=self.controls).items():
                 whole = np.full(len(rows), np.nan, dtype=np.float32)
                 whole[pairs.present] = column
                 out[name] = whole
-            if pairs.branch == "both":
+            if pairs.branch == "both" and self.controls:
                 out["top"] = _nearest(pairs, out["image_id"], self.search)
         if len(out) == 2:
             raise UserError(
@@ -169,7 +171,7 @@ def _side(vectors: Tensor, text: np.ndarray, classes: np.ndarray) -> Side:
     return Side(vectors, torch.from_numpy(text).to(on), torch.from_numpy(classes.astype(np.float32)).to(on))
 
 
-def _columns(pairs: Pairs) -> dict[str, np.ndarray]:
+def _columns(pairs: Pairs, *, controls: bool) -> dict[str, np.ndarray]:
     """One number an image; a text's number stands at each of its images, with a weight that makes them one."""
     images, texts = pairs.images, pairs.texts
     text = images.text.cpu().numpy()
@@ -184,6 +186,8 @@ def _columns(pairs: Pairs) -> dict[str, np.ndarray]:
 
     forward, backward = rank(images, texts), rank(texts, images)
     add("figure", forward, backward)
+    if not controls:
+        return columns
     add("chance", at_random(forward), at_random(backward))
     for seed in range(PERMUTATIONS):
         order = np.random.default_rng(seed).permutation(len(text))

@@ -133,8 +133,10 @@ def together(fabric: Fabric) -> Iterator[None]:
 
 def _end_started(fabric: Fabric) -> None:
     """End the processes that Fabric started from this one; they are given time to end by themselves."""
-    until = time.monotonic() + GRACE
-    for process in getattr(fabric.strategy.launcher, "procs", ()):
+    until, started = time.monotonic() + GRACE, getattr(fabric.strategy.launcher, "procs", [])
+    ending = list(started)
+    started.clear()  # Fabric watches the list, and would kill this process too where one of it ends
+    for process in ending:
         with suppress(TimeoutExpired):
             process.wait(max(0.0, until - time.monotonic()))
         process.kill()  # which does nothing to one that has ended
