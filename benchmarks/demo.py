@@ -39,6 +39,16 @@ def differences(folder: Path, seed: int) -> list[Row]:
     return rows
 
 
+def beside(rows: list[Row]) -> list[Row]:
+    """A row for each comparison: the difference and its interval in every demo."""
+    table: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        key = {name: row[name] for name in ("task", "patients", "metric, %", "minus")}
+        value = f"{row['difference']:+.1f} [{row['low']:.1f}, {row['high']:.1f}]"
+        table.setdefault(tuple(key.values()), key)[f"demo {row['seed']}"] = value
+    return list(table.values())
+
+
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--threads", type=int, help="compute threads")
@@ -51,7 +61,7 @@ def main() -> None:
         if not (folder / "report.html").is_file():
             demo(out=folder, seed=seed, threads=arguments.threads)
         rows += differences(folder, seed)
-    finish(arguments, "demo", {"differences": rows})
+    finish(arguments, "demo", {"differences": rows, "demos": beside(rows)})
 
 
 if __name__ == "__main__":
