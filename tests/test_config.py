@@ -27,7 +27,7 @@ def write(tmp_path, text: str):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("training: {epoch: 3}", r"unknown key 'training.epoch'; known: batch_size, checkpoint_every, .*epochs"),
+        ("training: {epoch: 3}", r"unknown key 'training.epoch'; known: accelerator, batch_size, .*epochs"),
         ("training: {epochs: many}", r"training.epochs = 'many': .*integer"),
         ("training: {epochs: 0}", r"training.epochs = 0: .*greater than or equal to 1"),
         ("objective: {kernel: cosine}", r"objective: imitate: kernel = 'cosine': .*'exp'"),
@@ -80,6 +80,9 @@ BEYOND: dict[str, list[Any]] = {
     "training.seed": [-1, 2**32],
     "training.log_every": [0],
     "training.checkpoint_every": [0],
+    "training.validate_every": [0],
+    "training.snapshot_every": [0],
+    "training.keep_best": [0],
     "training.devices": [0, -1, "many"],
     "training.nodes": [0],
 }

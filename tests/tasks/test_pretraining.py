@@ -22,9 +22,7 @@ from imitate.tasks.pretraining import VALIDATION
 from imitate.tasks.retrieval import Retrieval
 
 
-def test_a_run_continues_without_asking_for_weights_and_with_what_is_said_to_change(
-    data, tmp_path, monkeypatch, capsys
-):
+def test_a_run_continues_without_asking_for_weights_and_with_what_is_said_to_change(tmp_path, monkeypatch, capsys):
     """After a loss that was not finite the same command alone would meet the same loss again."""
     data, out, asked = write_folder(tmp_path / "data", n=60), tmp_path / "run", list[bool]()
     recipe = tmp_path / "recipe.yaml"
