@@ -97,7 +97,8 @@ def _perspective(corners: Float[Tensor, "batch 4 2"], size: int) -> Float[Tensor
 def warp(images: UInt8[Tensor, "batch size size"], draw: ViewDraw, config: ImitateConfig) -> Images:
     """Draw the views: one bilinear sampling of the batch, autocontrast, normalisation; on the images' device."""
     size, extent = config.image_size, images.shape[-1]
-    mapped = _pixels(size, images.device) @ draw.homography.to(images.device).transpose(1, 2)
+    with torch.autocast(images.device.type, enabled=False):  # which would round coordinates to several pixels
+        mapped = _pixels(size, images.device) @ draw.homography.to(images.device).transpose(1, 2)
     grid = (mapped[..., :2] / mapped[..., 2:] * (2 / extent)).view(-1, size, size, 2)
     gray = F.grid_sample(images.unsqueeze(1).float() / 255, grid, align_corners=False).squeeze(1)
     low, high = gray.amin((1, 2), keepdim=True), gray.amax((1, 2), keepdim=True)

@@ -47,7 +47,8 @@ def clinical_prior(text: Embedding, own: slice = ALL) -> Float[Tensor, "own batc
     centred = text - text.mean(dim=1, keepdim=True)
     scale = centred.norm(dim=1, keepdim=True)
     centred = centred / scale.clamp(min=torch.finfo(text.dtype).tiny ** 0.5)
-    prior = (centred[own] @ centred.T).clamp(0, 1)
+    with torch.autocast(text.device.type, enabled=False):  # which would round the correlations to three digits
+        prior = (centred[own] @ centred.T).clamp(0, 1)
     prior.diagonal(own.start).zero_()
     return prior
 

@@ -24,7 +24,7 @@ from imitate.models.imitate import Imitate
 from imitate.training.checkpoint import load_checkpoint, save_checkpoint
 from imitate.training.engine import rank_slice
 from imitate.training.objectives import training_module
-from imitate.training.optim import build_optimizer, learning_rate
+from imitate.training.optim import averaged, build_optimizer, set_rates
 from imitate.training.pretraining import draw_step, move
 from imitate.training.run_folder import Journal
 
@@ -71,7 +71,8 @@ def fit(job: Job) -> bool:
             stopping = _agreed(job, signalled)
             _record(job, journal, terms, optimizer)
             if job.step % job.order.steps_per_epoch == 0:
-                _end_epoch(job, journal)
+                with averaged(optimizer):
+                    _end_epoch(job, journal)
                 _save(job, optimizer)
             elif stopping or job.step % job.recipe.training.checkpoint_every == 0:
                 _save(job, optimizer)
@@ -102,8 +103,7 @@ def _set_up(job: Job) -> tuple[nn.Module, Any]:
 def _step(job: Job, module: nn.Module, optimizer: Any, batch: Any) -> dict[str, Tensor]:
     training = job.recipe.training
     torch.manual_seed(training.seed * 1_000_003 + job.step * 1_009 + job.fabric.global_rank)  # drop-out and the like
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(job.step, total=job.total, training=training)
+    set_rates(optimizer, job.step, total=job.total, training=training)
     part = rank_slice(job.fabric, training.batch_size)
     draw = move(draw_step(job.model, job.recipe, step=job.step, part=part), job.fabric.device)
     terms: dict[str, Tensor] = module(batch, draw)
