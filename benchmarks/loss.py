@@ -49,7 +49,7 @@ class Given(nn.Module):
     def begin(self) -> None:
         self.waiting = list(self.texts)
 
-    def encode_text(self, text: Tensor, present: Tensor) -> Tensor:
+    def encode_text(self, text: Tensor, present: Tensor, section: str) -> Tensor:
         return self.waiting.pop(0)
 
 

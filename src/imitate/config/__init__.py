@@ -96,6 +96,8 @@ class ImitateConfig(Preprocessing):
     heads: int = Field(4, ge=1, le=WIDEST)
     joint_width: int = Field(512, ge=1, le=WIDEST)
     text_width: int = Field(768, ge=1, le=WIDEST)
+    # Running BatchNorm statistics of the text head: of all texts, as published, or of findings and impressions apart
+    text_statistics: Literal["shared", "section"] = "shared"
     texts: Texts = "sections"  # what the branches learn from; swapped: each the other's; report: both the whole report
     temperature: float = Field(0.07, gt=0, le=10)  # between image and text, as in training; of the softmax over prompts
     objective: str = ""  # that trained the model; empty: not recorded

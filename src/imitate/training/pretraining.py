@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from imitate.config import BaselineOptions, ImitateOptions, Recipe
 from imitate.data.augment import ViewDraw, draw_views, warp
+from imitate.data.sampler import SOURCES
 from imitate.distributed import gather, rank, sum_over_processes, world_size
 from imitate.losses.contrastive import (
     PUBLISHED,
@@ -156,7 +157,8 @@ class Pretraining(Step[ImitateOptions]):
         """Findings and impression: their texts, projected, and the priors of the (global) batch."""
         texts = [batch[name].to(parameter_dtype(self.model)) for name in ("findings", "impression")]
         present = [batch["has_findings"], batch["has_impression"]]
-        projected = [self.model.encode_text(*section) for section in zip(texts, present, strict=True)]
+        names = SOURCES[self.model.config.texts]
+        projected = [self.model.encode_text(*each) for each in zip(texts, present, names, strict=True)]
         own, texts = self._own(present[0]), full_precision(*texts)
         if self._processes > 1:
             columns = gather(torch.cat([*texts, *(has.unsqueeze(1) for has in present)], dim=1))
