@@ -1,7 +1,8 @@
-"""Everything that needs a GPU, on one card in under nine minutes; the tables come last, and each as soon as it is there
-goes to the results file.
+"""Everything that needs a GPU, on one card; the tables come last, and each goes to the results file as soon as it is
+there, beside those of other parts measured before.
 
-    python benchmarks/gpu.py --out FOLDER
+    python benchmarks/gpu.py               # the whole loop, and every combination of settings: under four minutes
+    python benchmarks/gpu.py --parts more  # ceilings, where a step's time goes, large batches, the published schedule
 
 On a machine without the package: PYTHONPATH=src. ``--quick --device cpu`` shows that it runs.
 """
@@ -10,7 +11,7 @@ import json
 import time
 import traceback
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,15 +19,18 @@ from typing import Any
 
 import torch
 
+from combinations import CLIP, PRECISIONS, cross, ranks
 from imitate.config import AugmentConfig, ImitateConfig
 from imitate.data.augment import draw_views, warp
 from imitate.data.corpus import Corpus
-from measuring import RESULTS, Row, Tables, aligned, machine, options, timed
+from measuring import RESULTS, Row, Tables, aligned, machine, options, shown, timed
 from step import NAMES, Bench, compare
 from whole_loop import Sizes, job, looped, synchronise, waiting, write_folder
 
+FIRST = ("loop", "ranks", "combinations", "compiled")
+MORE = ("ceilings", "waits", "large", "views", "steps")
 PUBLISHED_PAIRS, PUBLISHED_EPOCHS = 213_384, 20
-FULL = Sizes(128, 16_384, 90, 8, 4096, 256, ImitateConfig())
+FULL = Sizes(128, 16_384, 48, 8, 4096, 256, ImitateConfig())
 QUICK = Sizes(4, 48, 6, 1, 8, 4, ImitateConfig(backbone="resnet18", prepared_size=72, image_size=64))
 
 
@@ -53,13 +57,13 @@ def ceilings(device: str, sizes: Sizes) -> list[Row]:
     return rows
 
 
-def best(action: Callable[[], Any], device: str) -> float:
+def best(action: Callable[[], Any], device: str, times: int = 10) -> float:
     def run() -> None:
         action()
         synchronise(device)
 
     run()
-    return min(timed(run) for _ in range(10))
+    return min(timed(run) for _ in range(times))
 
 
 def steps(device: str, sizes: Sizes) -> list[Row]:
@@ -71,46 +75,55 @@ def steps(device: str, sizes: Sizes) -> list[Row]:
         return made
 
     rows = compare(bench(), NAMES, rounds=sizes.rounds)
-    return [row | {"peak GB": allocated(bench().step(str(row["step"])), device)} for row in rows]
-
-
-def allocated(run: Callable[[], Any], device: str) -> float:
-    if device == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    run()
-    return torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else 0.0
+    for row in rows:
+        run = bench().step(str(row["step"]))
+        peak(device)
+        run()
+        row["peak GB"] = peak(device)
+    return rows
 
 
 def loops(device: str, sizes: Sizes, data: Corpus, folder: Path) -> Iterator[Row]:
     """The whole loop, beside the bare backbone's forward and backward on two views that are there already."""
-    floor = best(Bench(device=device, batch=sizes.batch, config=sizes.config).step("floor bf16"), device)
-    settings: dict[str, dict[str, Any]] = {"eager": {}, "chunks of half": {"chunk": sizes.batch // 2}}
+    floors = {
+        name: best(Bench(device=device, batch=sizes.batch, config=sizes.config).step(f"floor {name}"), device, 5)
+        for name in ("fp32", "bf16")
+    }
+    settings: dict[str, dict[str, Any]] = {name: {"precision": precision} for name, precision in PRECISIONS.items()}
+    settings |= {"bf16, clipped": {"clip_gradient": CLIP}, "bf16, chunks of half": {"chunk": sizes.batch // 2}}
     if device == "cuda":
-        settings |= {f"compiled, {mode}": {"compile": mode} for mode in ("default", "reduce-overhead")}
+        settings["bf16, compiled"] = {"compile": "default"}
     for number, (name, training) in enumerate(settings.items()):
         try:
             made = job(data, folder / f"loop{number}", sizes, device, **training)
+            peak(device)
             seconds = looped(made, sizes.steps, device)
         except Exception as error:
             print(f"{name} failed: {type(error).__name__}: {str(error)[:300]}", flush=True)
             continue
         pairs = sizes.batch / seconds
-        row = {"setting": name, "s a step": seconds, "pairs/s": pairs, "target": ">= 2,000 on an H200"}
-        row |= {"time over floor": seconds / floor, "target ": "<= 1.05"}
+        row = {"setting": name, "s a step": seconds, "pairs/s": pairs, "peak GB": peak(device)}
+        row["time over floor"] = seconds / floors["fp32" if name == "fp32" else "bf16"]
         yield row | {"published run, minutes": PUBLISHED_PAIRS * PUBLISHED_EPOCHS / pairs / 60}
+
+
+def peak(device: str) -> float:
+    """GB of the allocator at its most since the last call."""
+    if device != "cuda":
+        return 0.0
+    found = torch.cuda.max_memory_allocated() / 1e9
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return found
 
 
 def large(device: str, sizes: Sizes, data: Corpus, folder: Path) -> list[Row]:
     """A contrastive batch of thousands, in chunks."""
     made = job(data, folder / "large", sizes, device, batch_size=sizes.large, chunk=sizes.chunk, epochs=4)
-    if device == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+    peak(device)
     seconds = looped(made, 4, device)
-    peak = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else 0.0
     row = {"batch": sizes.large, "chunk": sizes.chunk, "s a step": seconds, "pairs/s": sizes.large / seconds}
-    return [row | {"peak GB": peak}]
+    return [row | {"peak GB": peak(device)}]
 
 
 def views(device: str, sizes: Sizes) -> list[Row]:
@@ -124,38 +137,48 @@ def views(device: str, sizes: Sizes) -> list[Row]:
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--parts", nargs="+", default=FIRST, help=f"{', '.join((*FIRST, *MORE))}, or more")
+    parser.add_argument("--seconds", type=float, default=230, help="after which nothing new is measured")
     arguments = parser.parse_args()
     device, sizes = arguments.device, QUICK if arguments.quick else FULL
     started, tables = time.perf_counter(), Tables()
     with TemporaryDirectory() as name:
         folder = Path(name)
         data = write_folder(folder / "data", sizes)
-        parts: dict[str, Callable[[], Any]] = {
+        small = {"batch": sizes.batch, "count": max(3, sizes.steps // 3)}
+        parts: dict[str, Callable[[], Iterable[Row]]] = {
+            "loop": lambda: loops(device, sizes, data, folder),
+            "ranks": lambda: ranks(device, batch=sizes.batch),
+            "combinations": lambda: cross(device, folder, **small, compiled=False),
+            "compiled": lambda: cross(device, folder, **small, compiled=True),
             "ceilings": lambda: ceilings(device, sizes),
-            "loop": lambda: list(loops(device, sizes, data, folder)),
-            "waits": lambda: waiting(device, sizes, data, folder),
+            "waits": lambda: waiting(device, sizes, data, folder, tables),
             "large": lambda: large(device, sizes, data, folder),
             "views": lambda: views(device, sizes),
             "steps": lambda: steps(device, sizes),
         }
-        for part, measure in parts.items():
+        for part in MORE if arguments.parts == ["more"] else arguments.parts:
             try:
-                found = measure()
+                for row in parts[part]():
+                    tables.setdefault(part, []).append(row)
+                    keep(arguments, tables)
+                    passed = time.perf_counter() - started
+                    print(f"{passed:4.0f} s  {part}: {', '.join(map(shown, row.values()))}", flush=True)
+                    if passed > arguments.seconds:
+                        break
             except Exception:
                 traceback.print_exc()
-                continue
-            named = {"waits": found[0], "kernels": found[1]} if part == "waits" else {part: found}
-            tables |= {title: rows for title, rows in named.items() if rows}
-            keep(arguments, tables)
-            print(f"{part}: done after {time.perf_counter() - started:.0f} s", flush=True)
     for title, rows in tables.items():
         print(f"\n{title}\n{aligned(rows)}", flush=True)
 
 
 def keep(arguments: Namespace, tables: Tables) -> None:
-    if not arguments.quick or arguments.out != RESULTS:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        (arguments.out / "gpu.json").write_text(json.dumps({"machine": machine(), "tables": tables}, indent=1) + "\n")
+    if arguments.quick and arguments.out == RESULTS:
+        return
+    path = arguments.out / "gpu.json"
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    before = json.loads(path.read_text(encoding="utf-8"))["tables"] if path.is_file() else {}
+    path.write_text(json.dumps({"machine": machine(), "tables": before | tables}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -112,9 +112,12 @@ class Bench:
         module = Pretraining(model, ImitateOptions(**self.recipe.objective.model_dump()), chunk=self.chunk).to(
             memory_format=torch.channels_last
         )
-        return module, lambda: sum(
-            module(self.sample, move(draw_step(model, self.recipe, step=0), self.device)).values()
-        )
+
+        def drawn() -> StepDraw:
+            with torch.autocast(self.device.type, enabled=False):  # as in the loop, which draws outside of it
+                return move(draw_step(model, self.recipe, step=0), self.device)
+
+        return module, lambda: sum(module(self.sample, drawn()).values())
 
     def _floor(self) -> tuple[nn.Module, Callable[[], Any]]:
         network = self.model().image.to(memory_format=torch.channels_last)

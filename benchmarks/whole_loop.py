@@ -1,6 +1,7 @@
 """The training loop itself under the clock and under the profiler; what it does is left as it is."""
 
 import json
+import logging
 import time
 import warnings
 from collections import Counter
@@ -20,7 +21,7 @@ from imitate.data.sampler import BatchReader, BatchSampler, training_rows
 from imitate.models.imitate import seeded_model
 from imitate.training import loop
 from imitate.training.engine import launch
-from measuring import Row
+from measuring import Row, Tables
 
 END = "the end of the steps"
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy", "aten::item")
@@ -41,6 +42,9 @@ class Sizes(NamedTuple):
     large: int  # the contrastive batch that chunks make possible
     chunk: int
     config: ImitateConfig
+
+
+logging.getLogger("lightning_fabric").setLevel(logging.ERROR)  # which names the precision of every run
 
 
 def synchronise(device: str) -> None:
@@ -75,7 +79,9 @@ def write_folder(root: Path, sizes: Sizes) -> Corpus:
 
 def job(data: Corpus, folder: Path, sizes: Sizes, device: str, **training: Any) -> loop.Job:
     batch = training.pop("batch_size", sizes.batch)
-    settings = TrainingConfig(batch_size=batch, devices=1, precision="bf16-mixed", log_every=10, **training)
+    settings = TrainingConfig(
+        **{"batch_size": batch, "devices": 1, "precision": "bf16-mixed", "log_every": 10, **training}
+    )
     recipe = Recipe(model=sizes.config, pretrained=False, training=settings)
     model = seeded_model(sizes.config, pretrained=False, seed=0)
     texts = np.random.default_rng(1).normal(size=(len(data), sizes.config.text_width)).astype(np.float16)
@@ -114,8 +120,8 @@ class Ended(Exception):
     pass
 
 
-def waiting(device: str, sizes: Sizes, data: Corpus, folder: Path) -> tuple[list[Row], list[Row]]:
-    """Steps between two logging steps: what the host waited for, and where the card's time went."""
+def waiting(device: str, sizes: Sizes, data: Corpus, folder: Path, tables: Tables) -> list[Row]:
+    """Steps between two logging steps: what the host waited for; where the card's time went becomes ``kernels``."""
     made = job(data, folder / "profiled", sizes, device)
     found: dict[str, Any] = {}
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device == "cuda" else [])]
@@ -154,7 +160,9 @@ def waiting(device: str, sizes: Sizes, data: Corpus, folder: Path) -> tuple[list
     rows.append(
         {"steps": count, "waits": "ms of work that the card still had at the end", "times": 1e3 * found["drained"]}
     )
-    return rows, where(events, count) if device == "cuda" else []
+    if device == "cuda":
+        tables["kernels"] = where(events, count)
+    return rows
 
 
 @contextmanager

@@ -107,6 +107,9 @@ BEYOND: dict[str, tuple[Any, ...]] = {  # below and above; a slip of the keyboar
     "training.seed": (-1, 2**32),
     "training.log_every": (0, 10**8),
     "training.checkpoint_every": (0, 10**9),
+    "training.validate_every": (0, 10**8),
+    "training.snapshot_every": (0, 10**8),
+    "training.keep_best": (0, 10**6),
     "training.devices": (0, 10**6, -1, "many"),
     "training.nodes": (0, 10**6),
 }

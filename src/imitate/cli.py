@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from imitate.config import Config
 
 COMMANDS = {
-    "demo": "the whole chain on synthetic data, ends in report.html",
-    "synthesize": "write the official on-disk layout of a source, with synthetic radiographs",
+    "demo": "run every step on synthetic data and write report.html",
+    "synthesize": "write synthetic radiographs in the original layout of a source",
     "prepare": "turn a raw archive into a prepared folder",
-    "doctor": "check a raw tree, a prepared folder, a run or the installation",
-    "pretrain": "pre-train from a recipe; the same command again continues",
-    "import-reference": "read a checkpoint of the published code into a run",
-    "evaluate": "measure an encoder on a task",
-    "compare": "paired test between results files",
-    "predict": "classify images, retrieve, show where a similarity comes from, embed",
-    "serve": "a web page over a trained model, and an HTTP API",
-    "export": "write a model for the hub or for timm",
-    "push": "upload an exported model to the hub",
-    "report": "one HTML page from results files",
+    "doctor": "check a raw archive, a prepared folder, a run or the installation",
+    "pretrain": "pre-train from a recipe, or resume",
+    "import-reference": "convert a checkpoint of the published code to a run folder",
+    "evaluate": "measure a model on a task",
+    "compare": "test whether results differ",
+    "predict": "classify, retrieve, embed, or draw heat-maps",
+    "serve": "show a model in the browser, with an HTTP API",
+    "export": "write a model for the Hugging Face hub or for timm",
+    "push": "upload an exported model to the Hugging Face hub",
+    "report": "write an HTML page from results files",
 }
 
 

@@ -45,7 +45,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_curve(root: Path) -> None:
     written = [json.loads(line) for line in (root / "run/metrics.jsonl").read_text().splitlines()]
-    assert written == GOLDEN["curve"]
+    assert len(written) == len(GOLDEN["curve"])
+    for row, kept in zip(written, GOLDEN["curve"], strict=True):
+        assert {name: row[name] for name in kept} == kept
 
 
 @pytest.mark.parametrize("key", MEASURED)

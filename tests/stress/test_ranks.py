@@ -1,15 +1,23 @@
-"""A process of two is killed: the other ends by itself and says so; the run continues alone."""
+"""Several processes: one is killed or fails anywhere, and the others end by themselves; settings change between starts."""
 
 import json
+import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from folders import write_folder
+from folders import edit_rows, write_folder
 from processes import Command, until
 from recipes import tiny_recipe
+
+from imitate.data.text_cache import TextCache
+from imitate.models.imitate import Imitate
+from imitate.tasks import pretraining
+from imitate.training import checkpoint, loop
 
 
 def start(arguments: list[str], world: int = 1, *, fork: bool) -> list[Command]:
@@ -67,3 +75,83 @@ def test_a_rank_that_dies_ends_the_others_and_one_alone_continues(victim, epochs
         f"rank_{victim}_killed", seconds_until_the_other_ended=round(seconds, 1), steps_before=len(before),
         steps=4 * epochs, largest_relative_difference_of_the_loss=float(f"{apart:.1g}"),
     )  # fmt: skip
+
+
+def failing(original: Callable[..., Any], rank: int, call: int = 1) -> Callable[..., Any]:
+    """The function, which fails in this process when it is called for the so manieth time."""
+    calls = 0
+
+    def fail(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += int(os.environ["RANK"]) == rank
+        if calls == call:
+            raise ValueError(f"process {rank} fails here")
+        return original(*arguments, **options)
+
+    return fail
+
+
+PLACES: dict[str, tuple[object, str, int]] = {  # and the call that fails
+    "before the run folder is made": (pretraining, "_with_text", 1),
+    "after it is made": (pretraining, "save_text_encoder", 1),
+    "while a model is built": (pretraining, "seeded_model", 1),
+    "while texts are embedded": (TextCache, "fill", 1),
+    "before the first step": (pretraining, "_job", 1),
+    "while the loop is set up": (loop, "_set_up", 1),
+    "while a checkpoint is read": (loop, "load_checkpoint", 1),
+    "in a step": (loop, "_step", 3),
+    "in a checkpoint": (checkpoint.torch, "save", 2),
+    "while the model is written": (Imitate, "save", 1),
+    "in the validation loss": (loop, "_held_out_loss", 1),
+    "while metrics are written": (loop.Journal, "write", 3),
+}
+FIRST_ONLY = {"before the run folder is made", "after it is made", "in a checkpoint", "while the model is written",
+              "while metrics are written"}  # fmt: skip
+QUICK = {("while texts are embedded", 1), ("in a checkpoint", 0)}
+
+
+@pytest.mark.parametrize(
+    ("place", "rank", "world"),
+    [
+        pytest.param(place, rank, world, marks=() if world == 2 and (place, rank) in QUICK else pytest.mark.stress)
+        for place in PLACES
+        for rank, world in ((0, 2), (1, 2), (3, 4))
+        if rank == 0 or place not in FIRST_ONLY
+    ],
+)
+def test_an_error_in_one_process_ends_all(place, rank, world, tmp_path, monkeypatch):
+    """They wait for each other nowhere: this test ends, and would not, if one of them stood at a barrier."""
+    home, name, call = PLACES[place]
+    monkeypatch.setattr(home, name, failing(getattr(home, name), rank, call))
+    data, recipe = write_folder(tmp_path / "data", n=60), tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(tiny_recipe(checkpoint_every=2).model_dump(mode="json")))
+    arguments = ["pretrain", str(recipe), "--data", str(data), "--out", str(tmp_path / "run")]
+    ended = [process.end() for process in start(arguments, world, fork=True)]
+    assert [code for code, _ in ended] == [1 if each == rank else 2 for each in range(world)]
+    assert f"process {rank} fails here" in ended[rank][1]
+    for other in range(world):
+        assert other == rank or "another process of this run has ended" in ended[other][1]
+
+
+@pytest.mark.parametrize("world", [2, pytest.param(4, marks=pytest.mark.stress)])
+def test_several_processes_continue_with_other_settings_on_data_too_small_to_validate(world, tmp_path, monkeypatch):
+    """The first one's recipe is everyone's: with others' ``log_every`` they would wait in different collectives."""
+    data, recipe, out = write_folder(tmp_path / "data", n=60), tmp_path / "recipe.yaml", tmp_path / "run"
+    edit_rows(data, findings=["The same."] * 60, impression=["Nothing else."] * 60)
+    recipe.write_text(yaml.safe_dump(tiny_recipe(checkpoint_every=2, epochs=3).model_dump(mode="json")))
+    arguments = ["pretrain", str(recipe), "--data", str(data), "--out", str(out)]
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "_step", failing(loop._step, 0, call=8))
+        assert start(arguments, world, fork=True)[1].end()[0] == 2
+    assert rows(out)[-1]["step"] == 7
+    changed = ["--settings", "training.log_every=5", "training.checkpoint_every=3"]
+    ended = [process.end() for process in start([*arguments, *changed], world, fork=True)]
+    assert [code for code, _ in ended] == [0] * world and "the run is not validated" in ended[0][1]
+    assert [row["step"] for row in rows(out)] == [1, 2, 3, 4, 5, 6, 10, 12]
+    starts = [json.loads(line) for line in (out / "starts.jsonl").read_text().splitlines()]
+    assert [each["step"] for each in starts] == [0, 6] and {each["processes"] for each in starts} == {world}
+    assert starts[1]["changed"] == [
+        "training.checkpoint_every is 2 there and 3 here", "training.log_every is 1 there and 5 here"
+    ]  # fmt: skip
+    settings = yaml.safe_load((out / "config.yaml").read_text())["training"]
+    assert (settings["log_every"], settings["checkpoint_every"]) == (5, 3)

@@ -1,8 +1,17 @@
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
+import torch
+from lightning_fabric import Fabric
 
 from imitate.config import TrainingConfig
 from imitate.errors import UserError
 from imitate.training import engine
+from imitate.training.precision import Mixed
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6"}
 ALLOCATION = {"SLURM_NTASKS": "6", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "3", "SLURM_JOB_NAME": "train.sh"}
@@ -53,17 +62,78 @@ def test_torchrun_within_an_allocation(asked):
     assert asked({**ALLOCATION, **TORCHRUN}) == (2, 3)
 
 
-def test_the_batch_must_divide_by_the_processes(asked, monkeypatch):
-    class TwoProcesses:
-        world_size, is_global_zero = 2, True
+class Processes(Fabric):
+    """An engine of so many processes, of which this is the first; its launch sets the threads, as Fabric's does."""
 
-        def __init__(self, *, devices: object, num_nodes: object, precision: object) -> None:
-            assert (devices, num_nodes) == (2, 3)
+    world_size: Any = 2
+    is_global_zero: Any = True
 
-        def launch(self) -> None:
-            pass
+    def __init__(self, **settings: object) -> None:
+        self.settings = settings
 
+    def launch(self) -> None:
+        torch.set_num_threads(1)
+
+
+@pytest.fixture
+def two(asked, monkeypatch):
     assert asked(TORCHRUN) == (2, 3)
-    monkeypatch.setattr(engine, "Fabric", TwoProcesses)
+    monkeypatch.setattr(engine, "Fabric", Processes)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+def test_the_engine_gets_what_the_recipe_says_and_the_batch_must_divide(two):
+    made: Any = engine.launch(TrainingConfig(batch_size=16, strategy="ddp", precision="bf16-mixed"))
+    plugin = made.settings.pop("plugins")[0]
+    assert isinstance(plugin, Mixed) and (plugin.precision, plugin.device) == ("bf16-mixed", "cpu")
+    assert made.settings == {"accelerator": "cpu", "strategy": "ddp", "devices": 2, "num_nodes": 3}
     with pytest.raises(UserError, match="batch_size 9 is global and must divide by 2 processes"):
         engine.launch(TrainingConfig(batch_size=9))
+    with pytest.raises(UserError, match=r"training.accelerator is cuda, this machine has cpu"):
+        engine.launch(TrainingConfig(accelerator="cuda"))
+
+
+def test_threads_are_bounded_after_the_launch_which_sets_them(two):
+    before = torch.get_num_threads()
+    engine.launch(TrainingConfig(batch_size=16), threads=3)
+    found = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert found == 3
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+def test_one_row_for_the_heads_is_refused(rows):
+    """Its embedding and every gradient would be zero (``test_heads.py`` has the numbers)."""
+    with pytest.raises(UserError, match="is one sample each, which the heads' BatchNorm normalises with itself"):
+        engine.check_rows(TrainingConfig(batch_size=rows, sync_batchnorm=False), rows)
+    engine.check_rows(TrainingConfig(batch_size=rows), rows)  # synchronised by default
+    with pytest.raises(UserError, match="objective.negatives=rank contrasts with itself"):
+        engine.check_rows(TrainingConfig(batch_size=rows), rows, contrasts_within=True)
+
+
+def test_few_rows_for_the_heads_are_told(caplog):
+    engine.check_rows(TrainingConfig(batch_size=8), 4)
+    engine.check_rows(TrainingConfig(batch_size=16, sync_batchnorm=False), 2)
+    assert not caplog.text
+    engine.check_rows(TrainingConfig(batch_size=14, sync_batchnorm=False), 2)
+    assert "the heads' BatchNorm sees 7 samples at once" in caplog.text
+
+
+def test_deterministic_algorithms_are_asked_for(two):
+    engine.launch(TrainingConfig(batch_size=16))
+    assert not torch.are_deterministic_algorithms_enabled()
+    engine.launch(TrainingConfig(batch_size=16, deterministic=True))
+    found = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
+    assert found and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def test_processes_that_fabric_started_are_ended(monkeypatch):
+    """NCCL's collectives would wait for a process that has failed."""
+    monkeypatch.setattr(engine, "GRACE", 0.01)
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    monkeypatch.setattr(Processes, "strategy", SimpleNamespace(launcher=SimpleNamespace(procs=[child])))
+    with pytest.raises(UserError, match="a mistake"), engine.together(Processes()):
+        raise UserError("a mistake")
+    assert child.wait() != 0

@@ -7,36 +7,22 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from folders import write_folder
+from jobs import metrics, scaled, start
 from lightning_fabric import Fabric
 from recipes import tiny_recipe
 from waiting import BlockingCopies
 
-from imitate.config import Recipe
-from imitate.data.corpus import Corpus
-from imitate.data.sampler import BatchReader, BatchSampler, training_rows
-from imitate.data.text_cache import TextCache, corpus, text_embeddings
 from imitate.errors import UserError
 from imitate.models.image import ImageEncoder
-from imitate.models.imitate import Imitate, seeded_model
-from imitate.models.text import fit_or_load
+from imitate.models.imitate import Imitate
 from imitate.training import loop
-from imitate.training.engine import launch
-from imitate.training.loop import Job, fit
-from imitate.training.pretraining import Pretraining
-
-
-def start(folder: Path, data: Path, recipe: Recipe, validate=None) -> Job:
-    prepared = Corpus.open(data)
-    encoder = fit_or_load(recipe.text, corpus(prepared))
-    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"text_width": encoder.width})})
-    model = seeded_model(recipe.model, pretrained=False, seed=recipe.training.seed)
-    order = BatchSampler(training_rows(prepared), batch_size=recipe.training.batch_size, seed=recipe.training.seed)
-    folder.mkdir(exist_ok=True)
-    reader = BatchReader(prepared, text_embeddings(prepared, TextCache(encoder)))
-    return Job(launch(recipe.training), recipe, model, order, reader, folder, validate)
+from imitate.training.checkpoint import load_checkpoint
+from imitate.training.loop import fit
+from imitate.training.pretraining import Pretraining, draw_step
 
 
 @pytest.fixture(scope="module")
@@ -58,21 +44,21 @@ def test_training_lowers_the_loss(tmp_path, data):
     assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_killed_in_any_step_it_continues_bit_for_bit(tmp_path, data, monkeypatch, precision):
-    recipe = tiny_recipe(checkpoint_every=1, precision=precision)
+@pytest.mark.parametrize(("precision", "log_every"), [("32-true", 3), ("bf16-mixed", 1)])
+def test_killed_in_any_step_it_continues_bit_for_bit(tmp_path, data, monkeypatch, precision, log_every):
+    recipe = tiny_recipe(checkpoint_every=1, precision=precision, log_every=log_every)
     whole = start(tmp_path / "whole", data, recipe)
     assert fit(whole) and whole.total == 8
 
-    original, kill_at = loop._record, {1, 3, 6}
+    original, kill_at = loop._agreed, {1, 3, 5}
 
     def killed(job, *args):
-        original(job, *args)
         if job.step in kill_at:
             kill_at.remove(job.step)
             raise SystemError("killed before this step is saved")
+        return original(job, *args)
 
-    monkeypatch.setattr(loop, "_record", killed)
+    monkeypatch.setattr(loop, "_agreed", killed)
     for _ in range(3):
         with pytest.raises(SystemError):
             fit(start(tmp_path / "broken", data, recipe))
@@ -110,7 +96,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_p
         return draw
 
     monkeypatch.setattr(loop, "draw_step", poisoned)
-    with pytest.raises(UserError, match=r"not finite at step 5; .* the last good checkpoint: of step 5\. Lower"):
+    advice = r"of step 5\. Lower .* bf16-mixed: the same command with --continue-with training\.learning_rate=0\.0003,"
+    with pytest.raises(UserError, match=rf"not finite at step 5; .* the last good checkpoint: {advice}"):
         fit(start(tmp_path / "run", data, recipe))
     told = json.loads((tmp_path / "run/not_finite.json").read_text())
     assert (
@@ -123,30 +110,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_p
     assert fit(job) and job.step == job.total
 
 
-def test_fp16_skips_an_overflow_and_stops_where_there_is_nothing_else(tmp_path, data, monkeypatch):
-    recipe, original = tiny_recipe(precision="16-mixed", epochs=12, checkpoint_every=10), loop._step
-    overflowing = {2}
-    scales = torch.cuda.is_available()  # on a CPU there is no scaler: the first overflow ends the run
-
-    def step(job, module, *rest):
-        hook = job.model.findings_head[0].weight.register_hook(
-            lambda gradient: gradient * torch.inf if job.step in overflowing else gradient
-        )
-        terms = original(job, module, *rest)
-        hook.remove()
-        return terms
-
-    monkeypatch.setattr(loop, "_step", step)
-    if scales:
-        assert fit(start(tmp_path / "once", data, recipe))
-    overflowing.update(range(6, 99))
-    told = r"step 4\d; .* the last good checkpoint: of step 40" if scales else r"step 2; .* checkpoint: none yet"
-    with pytest.raises(UserError, match=f"not finite at {told}"):
-        fit(start(tmp_path / "always", data, recipe))
-
-
-def test_best_is_the_epoch_with_the_highest_figure(tmp_path, data):
-    figures = iter([0.1, 0.9, 0.5])
+def test_best_is_the_validation_with_the_highest_figure(tmp_path, data):
+    figures = iter([0.1, 0.9, 0.5, 0.7, 0.3, 0.2])
     kept = []
 
     def validate(model: Imitate) -> dict[str, float]:
@@ -154,10 +119,81 @@ def test_best_is_the_epoch_with_the_highest_figure(tmp_path, data):
         kept.append({n: t.clone() for n, t in model.state_dict().items()})
         return {"recall": next(figures), "other": 9.0}
 
-    job = start(tmp_path / "run", data, tiny_recipe(epochs=3), validate)
-    fit(job)
-    assert job.best == 0.9 and same(Imitate.from_pretrained(tmp_path / "run/best").state_dict(), kept[1])
-    assert same(weights(tmp_path / "run"), kept[2])
+    settings = {"epochs": 3, "validate_every": 2, "snapshot_every": 5, "keep_best": 3}
+    job = start(tmp_path / "run", data, tiny_recipe(**settings), validate)
+    assert fit(job) and job.total == 12
+    rows = [row for row in metrics(tmp_path / "run") if "val/recall" in row]
+    assert [row["step"] for row in rows] == [2, 4, 6, 8, 10, 12]
+    assert same(Imitate.from_pretrained(tmp_path / "run/best").state_dict(), kept[1])
+    assert same(weights(tmp_path / "run"), kept[5])
+    top = {path.name: path for path in (tmp_path / "run/top").iterdir()}
+    assert top.keys() == {"step-0000004", "step-0000006", "step-0000008"}
+    assert same(Imitate.from_pretrained(top["step-0000008"]).state_dict(), kept[3])
+    assert {path.name for path in (tmp_path / "run/snapshots").iterdir()} == {"step-0000005", "step-0000010"}
+
+
+def test_an_error_in_validation_ends_nothing_and_the_step_before_it_is_saved(tmp_path, data, caplog):
+    saved = []
+
+    def validate(model: Imitate) -> dict[str, float]:
+        saved.append(load_checkpoint(tmp_path / "run")["step"])
+        if len(saved) < 2:
+            raise UserError("no reports to find")
+        return {"recall": 0.5}
+
+    assert fit(start(tmp_path / "run", data, tiny_recipe(), validate))
+    assert saved == [4, 8] and "step 4 is not validated: no reports to find" in caplog.text
+    assert [row["step"] for row in metrics(tmp_path / "run") if "val/recall" in row] == [8]
+    assert (tmp_path / "run/best").is_dir()
+
+
+def test_a_validation_that_was_killed_is_made_up_for_and_a_finished_one_is_not_repeated(tmp_path, data):
+    asked = []
+
+    def validate(model: Imitate) -> dict[str, float]:
+        asked.append(len(asked))
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        return {"recall": 0.5}
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(start(tmp_path / "run", data, tiny_recipe(epochs=1), validate))
+    for _ in range(2):
+        assert fit(start(tmp_path / "run", data, tiny_recipe(epochs=1), validate))
+    assert len(asked) == 2 and len([row for row in metrics(tmp_path / "run") if "val/recall" in row]) == 1
+
+
+def test_a_row_is_the_mean_of_its_steps_and_the_validation_loss_that_of_the_objective(tmp_path, data):
+    def run(name: str, log_every: int) -> list[dict[str, float]]:
+        job = start(tmp_path / name, data, tiny_recipe(log_every=log_every, epochs=1))
+        job.held_out = np.arange(10, 20)
+        assert fit(job)
+        return metrics(tmp_path / name)
+
+    (*single, held_out), (*means, again) = run("single", 1), run("means", 3)
+    assert [row["step"] for row in means] == [3, 4] and len(single) == 4
+    for name in ("loss", "findings", "gradient_norm"):
+        assert means[0][name] == pytest.approx(np.mean([row[name] for row in single[:3]]), rel=1e-5)
+        assert means[1][name] == single[3][name]
+    job = start(tmp_path / "single", data, tiny_recipe(epochs=1))
+    model = Imitate.from_pretrained(tmp_path / "single/model").eval()
+    batch = job.reader(np.arange(10, 18))
+    terms = Pretraining(model, job.recipe.objective)(batch, draw_step(model, job.recipe, step=0))
+    assert held_out == again == {"step": 4, "val/loss": pytest.approx(sum(map(float, terms.values())), rel=1e-5)}
+
+
+def test_a_run_continues_at_another_precision_and_rate_and_says_on_what_it_started(tmp_path, data):
+    job = scaled(start(tmp_path / "run", data, tiny_recipe(epochs=1)))
+    job.facts = {"processes": 1}
+    assert fit(job)
+    job = start(tmp_path / "run", data, tiny_recipe(precision="bf16-mixed", learning_rate=1e-5))
+    job.facts = {"processes": 2}
+    assert fit(job)
+    starts = [json.loads(line) for line in (tmp_path / "run/starts.jsonl").read_text().splitlines()]
+    assert starts == [{"step": 0, "processes": 1}, {"step": 4, "processes": 2}]
+    rows = metrics(tmp_path / "run")
+    assert [row["step"] for row in rows] == list(range(1, 9))
+    assert ["loss_scale" in row for row in rows] == [True] * 4 + [False] * 4
 
 
 class Elsewhere(Fabric):
@@ -213,7 +249,7 @@ def test_compilation_and_synchronised_normalisation_reach_the_backbone(tmp_path,
     assert asked == ["reduce-overhead"]
     job = start(tmp_path / "other", data, tiny_recipe(sync_batchnorm=True))
     job.fabric = Elsewhere(torch.device("cpu"), world_size=2)
-    with pytest.raises(UserError, match="sync_batchnorm needs GPUs: set training.sync_batchnorm=false"):
+    with pytest.raises(UserError, match="sync_batchnorm needs GPUs: set training.sync_batchnorm=heads"):
         fit(job)
     job.model.synchronise()
     kinds = {type(module).__name__ for module in job.model.modules() if "Norm" in type(module).__name__}

@@ -6,7 +6,7 @@ from recipes import tiny_recipe
 
 from imitate.config import CaptionOptions
 from imitate.errors import UserError
-from imitate.training.run_folder import Journal, claimed, settle
+from imitate.training.run_folder import Journal, check_changes, claimed, compare_start, note_start, settle
 
 DATA = {"path": "/data/a", "fingerprint": "f"}
 
@@ -19,6 +19,48 @@ def test_another_recipe_in_the_folder_is_told_with_its_difference(tmp_path):
         settle(tmp_path, tiny_recipe(epochs=5), DATA)
     with pytest.raises(UserError, match=r"data.fingerprints is \['f'\] there and \['g'\] here"):
         settle(tmp_path, tiny_recipe(), {**DATA, "fingerprint": "g"})
+
+
+def test_a_run_continues_with_what_is_said_to_have_changed(tmp_path):
+    settle(tmp_path, tiny_recipe(), DATA)
+    other = tiny_recipe(learning_rate=1e-5, precision="bf16-mixed", log_every=7)
+    way = "--continue-with training.learning_rate=1e-05 training.precision=bf16-mixed$"
+    with pytest.raises(UserError, match=f"training.precision is '32-true' there .* or continue with .*: {way}"):
+        settle(tmp_path, other, DATA)
+    with pytest.raises(UserError, match="training.precision is '32-true' there"):
+        settle(tmp_path, other, DATA, {"training.learning_rate"})
+    differ = settle(tmp_path, other, DATA, {"training.learning_rate", "training.precision"})
+    assert differ == [
+        "training.learning_rate is 0.001 there and 1e-05 here",
+        "training.log_every is 1 there and 7 here",
+        "training.precision is '32-true' there and 'bf16-mixed' here",
+    ]
+    assert settle(tmp_path, other, DATA) == []
+    with pytest.raises(UserError, match=r"training.learning_rate is 1e-05 there and 0.001 here"):
+        settle(tmp_path, tiny_recipe(), DATA)
+    with pytest.raises(UserError) as error:
+        settle(tmp_path, other, {**DATA, "fingerprint": "g"})
+    assert "--continue-with" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["training.batch_size", "training.seed", "model.heads", "text"])
+def test_what_decides_the_samples_or_the_model_cannot_change(key):
+    with pytest.raises(UserError, match=f"--continue-with {key}: a run continues with other settings of training only"):
+        check_changes(["training.learning_rate", key])
+
+
+def test_a_start_that_is_not_like_the_last_is_told_and_refused_where_it_changes_the_objective(tmp_path, caplog):
+    facts = {"time": "now", "step": 0, "processes": 2, "torch": "2.14.1"}
+    compare_start(tmp_path, facts, contrasts_within=True, normalises=True)
+    note_start(tmp_path, facts)
+    compare_start(tmp_path, {**facts, "time": "then", "step": 7}, contrasts_within=True, normalises=True)
+    assert not caplog.text
+    compare_start(tmp_path, {**facts, "torch": "2.15"}, contrasts_within=True, normalises=True)
+    assert "torch was 2.14.1 and is 2.15" in caplog.text and "BatchNorm" not in caplog.text
+    compare_start(tmp_path, {**facts, "processes": 4}, contrasts_within=False, normalises=True)
+    assert "processes was 2 and is 4" in caplog.text and "BatchNorm sees another part" in caplog.text
+    with pytest.raises(UserError, match="trained by 2 processes, not 4; with objective.negatives=rank"):
+        compare_start(tmp_path, {**facts, "processes": 4}, contrasts_within=True, normalises=True)
 
 
 def test_a_setting_that_an_older_run_does_not_tell_is_at_its_default(tmp_path):
@@ -60,3 +102,17 @@ def test_the_journal_takes_back_rows_past_the_checkpoint(tmp_path):
     Journal(tmp_path, step=2).close()
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert rows == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 1.0}]
+
+
+def test_the_journal_knows_what_was_validated(tmp_path):
+    journal = Journal(tmp_path, step=0)
+    journal.write(1, {"loss": 0.5}, {"samples_per_second": 3.0})
+    journal.write(2, {"val/recall": 0.5, "val/loss": 2.0})
+    journal.write(3, {"val/loss": 1.0})
+    journal.close()
+    assert "samples_per_second" not in (tmp_path / "metrics.jsonl").read_text()
+    for step in (3, 2):
+        journal = Journal(tmp_path, step=step)
+        assert journal.validated == {2: 0.5} and not journal.has_validated(1) and journal.has_validated(2)
+        assert journal.has_validated(3) == (step == 3)
+        journal.close()

@@ -1,4 +1,4 @@
-"""``imitate demo``: the whole chain on synthetic data, from a publisher's layout to the HTML report."""
+"""``imitate demo``: every step on synthetic data, from a publisher's layout to the HTML report."""
 
 import logging
 import time
@@ -23,15 +23,14 @@ MARK = ".imitate-demo"
 
 
 def demo(*, out: AnyPath = Path("demo"), seed: int = 0, threads: int | None = None) -> None:
-    """Run the whole chain on synthetic data: archive, prepared folder, pre-training, five tasks, report.html.
+    """Run every step on synthetic data: archive, prepared folder, pre-training, five tasks, report.html.
 
-    A few minutes on two cores, no network. Synthetic radiographs are drawings: the metrics show that the chain works,
-    not that the method does.
+    About five minutes on two cores, without a network. Metrics on synthetic images say little about the method.
 
     Args:
-        out: folder for everything; a demo that was interrupted there continues, and nothing is deleted.
-        seed: another seed, other patients and another training.
-        threads: compute threads.
+        out: Output folder. An interrupted demo continues there, and nothing is deleted.
+        seed: Seed of the patients and of the training.
+        threads: Number of compute threads; default: chosen by PyTorch.
     """
     started, out = time.monotonic(), Path(out)
     _claim(out)
@@ -51,13 +50,12 @@ def demo(*, out: AnyPath = Path("demo"), seed: int = 0, threads: int | None = No
     for row in models:
         _measure(out, "retrieval", row, data="mimic-cxr")
         _measure(out, "zero-shot", row)
-    log.info("4/5  linear probes at 5% and 20% of the labelled patients, segmentation, detection, fine-tuning")
+    log.info("4/5  linear probes at 5% and 20% of the labelled patients, detection, fine-tuning")
     for row in [*models, pixels]:
         for fraction in (0.05, 0.2):
             _measure(out, "linear-classification", row, fraction=fraction)
     for row in models:
         _measure(out, "finetune-classification", row, fraction=0.35, epochs=6, batch_size=16, learning_rate=1e-3)
-        _measure(out, "segmentation", row, fraction=0.1, epochs=25, width=64, learning_rate=1e-3, freeze=False)
         _measure(out, "detection", row, fraction=0.35, epochs=6, width=128, learning_rate=1e-3)
     log.info("5/5  the report")
     page = out / "report.html"

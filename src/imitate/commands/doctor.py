@@ -1,4 +1,4 @@
-"""``imitate doctor``: is this raw tree, prepared folder, run or installation sound?"""
+"""``imitate doctor``: check a raw archive, a prepared folder, a run or the installation."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,15 +21,15 @@ def options(words: list[str]) -> "type[Config] | None":
 
 
 def doctor(paths: Paths = (), /, *, source: str | None = None, excluded: bool = False, **options: Any) -> None:
-    """Check raw trees, prepared folders and runs; without a path, the installation.
+    """Check raw archives, prepared folders and runs; without a path, the installation.
 
-    What is broken ends in an error (exit code 2); a warning does not, as it may well be as it should. A source's own
-    options are flags too: `imitate doctor PATH --source NAME --help` lists them.
+    The exit code is 2 if something is broken; warnings do not change it. `imitate doctor PATH --source NAME --help`
+    also lists the options of the source.
 
     Args:
-        paths: What to check; each is recognised by its files.
-        source: What a raw tree is, where its files do not tell.
-        excluded: List the records that a prepared folder excludes, each with its reason, in place of the checks.
+        paths: Raw archives, prepared folders, runs or models; each is recognised by its files.
+        source: The source of a raw archive that is not recognised.
+        excluded: List the records that a prepared folder excludes, each with its reason, instead of checking.
     """
     from imitate.doctor.examine import examine, list_excluded
 

@@ -1,4 +1,4 @@
-"""``imitate export``: a trained model as others load it."""
+"""``imitate export``: a trained model for others."""
 
 from typing import Literal
 
@@ -12,13 +12,13 @@ def export(
     format: Literal["hub", "timm"] = "hub",
     license: str = "other",
 ) -> None:
-    """Write a model for others: whole for the hub, or its image encoder for timm and torchvision.
+    """Write a model for others: all of it for the hub, or its image encoder for timm and torchvision.
 
     Args:
         model: A run folder, a model folder within it, an exported folder or hf-hub:OWNER/NAME@REVISION.
         to: The folder to write, new or empty.
-        format: hub is safetensors, config.json, text encoder and model card; timm is the image encoder's weights.
-        license: Of the weights, for the card, such as apache-2.0 or cc-by-nc-4.0; the data may bind it.
+        format: hub: weights, config.json, text encoder and model card. timm: the weights of the image encoder.
+        license: License of the weights, for the card, such as cc-by-nc-4.0; the training data may restrict it.
     """
     from pathlib import Path
 

@@ -10,12 +10,12 @@ log = logging.getLogger(__name__)
 
 
 def import_reference(checkpoint: AnyPath, /, *, out: AnyPath, text: str | None = None) -> None:
-    """Read a checkpoint of the published code into a run folder that every other command takes.
+    """Convert a checkpoint of the published code to a run folder, which all other commands accept.
 
     Args:
-        checkpoint: the published model's state dict, or an encoder-only file with torchvision's ResNet-50 names.
-        out: run folder to create.
-        text: its text encoder, hf:<id>@<revision>; needed for retrieval and zero-shot only.
+        checkpoint: State dict of the published model, or of its encoder alone with torchvision's ResNet-50 names.
+        out: The run folder to create.
+        text: The text encoder of the checkpoint, hf:<id>@<revision>; only retrieval and zero-shot need it.
     """
     from imitate.models.reference import import_published
     from imitate.models.text import fit_or_load, save_text_encoder
@@ -28,7 +28,7 @@ def import_reference(checkpoint: AnyPath, /, *, out: AnyPath, text: str | None =
         encoder = fit_or_load(text, [])
         if encoder.width != model.config.text_width:
             raise UserError(
-                f"{text} is {encoder.width} wide, the checkpoint's text head takes {model.config.text_width}"
+                f"{text} has width {encoder.width}, the checkpoint needs a text encoder of {model.config.text_width}"
             )
         save_text_encoder(encoder, out / "text")
     model.save(out / "model")

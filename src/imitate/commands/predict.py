@@ -1,4 +1,4 @@
-"""``imitate predict``: what a Predictor says, as tables, arrays and pictures."""
+"""``imitate predict``: the results of a Predictor as tables, arrays and pictures."""
 
 from pathlib import Path
 from typing import Literal
@@ -27,27 +27,27 @@ def predict(
     part: str = "1/1",
     cluster: str | None = None,
 ) -> None:
-    """Classify images, find their nearest reports or images of a text, show where a similarity comes from, embed.
+    """Classify or embed images, find their nearest reports or the images of a text, or draw a heat-map.
 
-    An unusable image is excluded with a warning. Where --out is a folder, classify and embed write Parquet files of
-    1,024 images each, in which it has a row with the reason; the same command again continues. Not a medical device.
+    An unusable image is excluded with a warning. With a folder as --out, classify and embed write Parquet files of
+    1,024 images, with the reason for each unusable one; run the command again to resume it. Not a medical device.
 
     Args:
-        action: What to do.
+        action: classify by prompts, retrieve the nearest reports or images, heatmap of a text, or embed as vectors.
         model: A run folder, an exported folder or hf-hub:OWNER/NAME@REVISION.
         images: DICOM, PNG or JPEG files, or folders of them.
-        data: classify, embed: A prepared folder, in place of --images.
-        text: Sentences as a report has them: to retrieve images of, to map, to embed.
-        prompts: classify: 'Class=positive|negative' or 'Class=phrase' each, or a YAML file; default: built-in classes.
+        data: classify, embed: A prepared folder, instead of --images.
+        text: retrieve, heatmap, embed: Sentences in the style of a report.
+        prompts: classify: 'Class=positive|negative' or 'Class=phrase', or a YAML file; default: built-in classes.
         index: retrieve: The prepared folder to search.
-        k: retrieve: How many to find for each query.
-        branch: Compare with what reports describe (findings), conclude (impression), or both.
-        temperature: classify: Of the softmax over positive and negative prompts; by default the model's own.
-        out: .csv or .json; heatmap: .png, .npy or a folder; embed: .npy, .npz, .csv; classify, embed: a folder; or -.
-        device: cpu, cuda, ...; auto takes a GPU if there is one.
-        workers: Processes that decode, where --out is a folder; by default one a core, fewer for a few images.
-        part: i/n writes every n-th file of a folder --out only, from the i-th on, as one of n jobs that share it.
-        cluster: Address of a Dask scheduler, whose workers decode and compute; --out is a folder.
+        k: retrieve: Number of results for each query.
+        branch: findings compares with what reports describe, impression with what they conclude.
+        temperature: classify: Of the softmax over positive and negative prompts; default: that of the model.
+        out: .csv, .json (heatmap: .png, .npy; embed: .npy, .npz, .csv), a folder (not retrieve), - (standard output).
+        device: cpu, cuda, ...; auto uses a GPU if there is one.
+        workers: With a folder as --out: number of decoding processes; default: one for each core, fewer for few images.
+        part: With a folder as --out: i/n writes the i-th of every n files, as one of n jobs that share the folder.
+        cluster: With a folder as --out: address of a Dask scheduler whose workers decode and compute.
     """
     files = tuple(map(Path, several(images)))
     if _in_parts(action, files, data, str(out), plain=(workers, part, cluster) == (None, "1/1", None)):
@@ -56,7 +56,7 @@ def predict(
 
         assert action in ("classify", "embed")
         if several(text) or len(files) > 1 or (files and data is not None):
-            raise UserError(f"--out {out} is a folder: {action} then wants one folder as --images, or --data, alone")
+            raise UserError(f"--out {out} is a folder: give {action} either one folder as --images, or --data")
         question = Question(action, model, branch, parse_prompts(several(prompts)), temperature, device)
         source = {"images": files[0]} if files else {"data": Path(data or "")}
         predict_in_parts(question, Path(out), engine=engine(workers, part, cluster), **source)
@@ -75,5 +75,5 @@ def _in_parts(action: str, files: tuple[Path, ...], data: AnyPath | None, out: s
         return True
     if data is not None or not plain:
         flag = "--data" if data is not None else "--workers, --part or --cluster"
-        raise UserError(f"{flag}: only classify and embed take it, with a folder (a name without a suffix) as --out")
+        raise UserError(f"{flag}: only classify and embed take it, with a folder (a name without suffix) as --out")
     return False

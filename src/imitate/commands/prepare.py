@@ -49,29 +49,29 @@ def prepare(
     cluster: str | None = None,
     **options: Any,
 ) -> dict[str, Any] | None:
-    """Turn a raw archive into a prepared folder; the same command again continues after an interruption.
+    """Turn a raw archive into a prepared folder. To resume an interrupted command, run it again.
 
-    The source comes first; its own options are flags too: `imitate prepare SOURCE --help` lists them. From Python::
+    Give the source first; `imitate prepare SOURCE --help` also lists its own options. From Python::
 
         import imitate
 
         imitate.prepare("open-i", raw="archives/open-i", out="data/open-i", size=256)
 
     Args:
-        source: What the archive is.
+        source: The kind of archive.
         out: The prepared folder to write.
         size: Side of the prepared images, in pixels.
-        resize: stretch gives up the aspect ratio, letterbox keeps it and fills up with black.
-        projections: Decode only these, such as PA AP; by default all, of which training and evaluation select.
-        percentiles: Values beyond these become black and white, such as 0.5 99.5; by default none are cut off.
-        workers: Processes that decode; by default one a core, fewer for a small archive, where they do not pay.
-        append: Add the records that are new in the archive to a folder that is there.
-        check: Read the tables and decode a sample of the images, write nothing.
-        part: i/n writes every n-th shard only, from the i-th on, as one of n jobs that share the folder.
-        cluster: Address of a Dask scheduler, whose workers decode.
+        resize: stretch ignores the aspect ratio; letterbox keeps it and pads with black.
+        projections: Projections to decode, such as PA AP; default: all. Training and evaluation select among them.
+        percentiles: Two percentiles, such as 0.5 99.5: gray values beyond them become black and white.
+        workers: Number of decoding processes; default: one for each core, fewer for a small archive.
+        append: Add the records that are new in the archive to an existing prepared folder.
+        check: Read the tables and decode a sample of the images, without writing anything.
+        part: i/n writes the i-th of every n shards, as one of n jobs that share the folder.
+        cluster: Address of a Dask scheduler whose workers decode.
 
     Returns:
-        What index.json holds; None where other parts have shards to write, or after a check.
+        The content of index.json; None after a check, or if other parts still have shards to write.
     """
     from imitate.config import validate
     from imitate.data.shards import Settings

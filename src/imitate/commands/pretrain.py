@@ -21,16 +21,17 @@ def pretrain(
     out: AnyPath,
     weights: tuple[float, ...] = (),
     settings: Names = (),
+    continue_with: Names = (),
     cache: AnyPath | None = None,
     threads: int | None = None,
     **changes: Any,
 ) -> Path:
     """Pre-train on one or several prepared folders.
 
-    The same command again continues an interrupted run, bit for bit where it was. The run folder holds config.yaml,
-    metrics.jsonl, tensorboard/, last.ckpt, model/ (the last weights; loads without the network) and best/ (the epoch
-    that retrieves best on the validation split). Every key of the recipe is a flag that changes it for one run. From
-    Python::
+    The same command again continues an interrupted run, on a CPU bit for bit, on GPUs up to rounding; with
+    training.deterministic they repeat their bits too. The run folder holds config.yaml, starts.jsonl (when, and on
+    what), metrics.jsonl, tensorboard/, last.ckpt, model/ (the last weights; loads without the network) and best/ (the
+    validation that retrieves best). Every key of the recipe is a flag that changes it for one run. From Python::
 
         import imitate
 
@@ -42,6 +43,8 @@ def pretrain(
         out: run folder.
         weights: of each folder in an epoch's samples, such as 1 .5 2; default: their numbers of training images.
         settings: keys of the recipe as key=value, such as training.epochs=3; the same as --training.epochs 3.
+        continue_with: keys of training, as in settings, with which a run that was begun with others continues, such as
+            training.learning_rate=1e-5 after a loss that was not finite.
         cache: folder for embeddings of reports that other runs can use again; default: OUT/text_cache.
         threads: compute threads; with another job on the machine, fewer than cores is faster.
 
@@ -50,8 +53,17 @@ def pretrain(
     """
     from imitate.tasks.pretraining import run
 
-    given = {**parse_settings(several(settings)), **dotted(Recipe, changes)}
+    continued = parse_settings(several(continue_with))
+    given = {**parse_settings(several(settings)), **dotted(Recipe, changes), **continued}
     chosen = load_config(Recipe, Path(recipe), given)
     folders = tuple(map(Path, several(data)))
     keep = None if cache is None else Path(cache)
-    return run(chosen, data=folders, out=Path(out), weights=tuple(weights), cache=keep, threads=threads)
+    return run(
+        chosen,
+        data=folders,
+        out=Path(out),
+        weights=tuple(weights),
+        cache=keep,
+        threads=threads,
+        changes=continued.keys(),
+    )

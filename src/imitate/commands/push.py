@@ -1,18 +1,18 @@
-"""``imitate push``: an exported model onto the hub."""
+"""``imitate push``: upload an exported model."""
 
 from imitate.names import AnyPath
 
 
 def push(folder: AnyPath, repository: str, /, *, with_vocabulary: bool = False, public: bool = False) -> None:
-    """Upload a folder that `imitate export` wrote; the same command again uploads what has changed.
+    """Upload a folder that `imitate export` wrote to the Hugging Face hub; run it again to upload changes.
 
     A new repository is private. Log in with `hf auth login` first.
 
     Args:
-        folder: What to upload.
-        repository: Of the Hugging Face hub, OWNER/NAME.
-        with_vocabulary: Upload words of the training reports too, which an lsa text encoder holds.
-        public: Let everybody read it, also where the repository is public already.
+        folder: The exported folder.
+        repository: OWNER/NAME on the Hugging Face hub.
+        with_vocabulary: Also upload an lsa text encoder, which contains words of the training reports.
+        public: Upload to a public repository; a new repository then becomes public.
     """
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""``imitate report``."""
+"""``imitate report``: results files as an HTML page or as Markdown tables."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ def report(
     data: Paths = (),
     show_reports: bool = False,
 ) -> Path:
-    """Write one HTML page from results files: tables, curves and examples, readable without a network; or Markdown.
+    """Write results files as one HTML page with tables, curves and examples, or as Markdown tables.
 
     Args:
         results: Files that `imitate evaluate` wrote, with their predictions beside them.
-        out: The page to write; or .md for the tables alone, as Markdown.
-        data: Prepared folders of the results, to show radiographs with what was found on them.
-        show_reports: With data: also show the words of retrieved reports.
+        out: The HTML page to write, or a .md file for the tables alone.
+        data: Prepared folders of the results, for examples with images.
+        show_reports: Also show the text of retrieved reports; needs --data.
     """
     from imitate.report.build import write_report
 

@@ -1,4 +1,4 @@
-"""``imitate serve``: a web page over a trained model, and the HTTP API beneath it."""
+"""``imitate serve``: the viewer of a trained model, and its HTTP API."""
 
 from imitate.names import AnyPath
 
@@ -11,17 +11,17 @@ def serve(
     port: int = 8000,
     device: str = "auto",
 ) -> None:
-    """Look at radiographs with a trained model in a browser; programs find the same at /openapi.json.
+    """Look at radiographs with a trained model in a browser; /openapi.json describes the API for programs.
 
-    Images stay in this machine's memory, and nothing is sent elsewhere. Where the environment variable
-    IMITATE_PASSWORD is set, it is asked for, under any user name. Research software, not a medical device.
+    Images stay in this machine's memory, and nothing is sent elsewhere. If the environment variable IMITATE_PASSWORD is
+    set, the page asks for this password, with any user name. Research software, not a medical device.
 
     Args:
         model: A run folder, an exported folder or hf-hub:OWNER/NAME@REVISION.
-        index: A prepared folder, whose reports are shown beside an image that they may fit.
-        host: Other than this machine's own only with a password, and behind a proxy that speaks HTTPS.
-        port: 0 takes any free one.
-        device: cpu, cuda, ...; auto takes a GPU if there is one.
+        index: A prepared folder in which to find the nearest reports of an image.
+        host: Address to listen on. Any other than this machine's own needs a password; use an HTTPS proxy.
+        port: Port to listen on; 0 chooses a free one.
+        device: cpu, cuda, ...; auto uses a GPU if there is one.
     """
     from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""``imitate synthesize``: raw archives out of nothing."""
+"""``imitate synthesize``: synthetic raw archives."""
 
 import logging
 from collections import Counter
@@ -11,13 +11,13 @@ log = logging.getLogger(__name__)
 
 
 def synthesize(source: str, /, *, out: AnyPath, n: int = 200, seed: int = 0, size: int = 256) -> None:
-    """Write the official on-disk layout of a source, with synthetic radiographs.
+    """Write synthetic radiographs in the original layout of a source, with tables and reports.
 
     Args:
-        source: Whose layout.
-        out: The folder to write, empty or new.
+        source: One of the sources that `imitate prepare --help` lists, other than synthetic.
+        out: The folder to write, new or empty.
         n: Number of images.
-        seed: Another seed, other patients.
+        seed: Seed of the patients.
         size: Height of the images, in pixels.
     """
     from imitate.config import validate

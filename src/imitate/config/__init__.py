@@ -1,7 +1,7 @@
 """Every setting of a run, as frozen models that reject unknown keys; ``load_config`` reads them from YAML."""
 
 from importlib.metadata import EntryPoint, entry_points
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -15,10 +15,19 @@ from imitate.config.backbone import check_backbone, check_options
 from imitate.config.base import Config, validate
 from imitate.config.files import parse_yaml, read_yaml
 from imitate.config.loading import data_of, dotted, find_recipe, load_config, parse_settings, shipped
+from imitate.config.objectives import (
+    OPTIONS,
+    BaselineOptions,
+    CaptionOptions,
+    ImitateOptions,
+    ObjectiveOptions,
+    SimclrOptions,
+)
 from imitate.errors import UserError
-from imitate.names import ChannelChoice, Kernel, Precision, Resize, Texts
+from imitate.names import ChannelChoice, Precision, Resize, Texts
 
 __all__ = [
+    "OPTIONS",
     "AugmentConfig",
     "BaselineOptions",
     "CaptionOptions",
@@ -118,94 +127,9 @@ class ImitateConfig(Preprocessing):
         return self
 
 
-Temperature = Annotated[float, Field(ge=1e-3, le=10)]
-Negatives = Literal["global", "rank"]
-"""Contrast over the global batch, or within each process."""
-
-
-class ObjectiveOptions(Config):
-    """What the options of every objective begin with; ``model`` is what the objective asks of the model's config."""
-
-    model: ClassVar[dict[str, Any]] = {}
-
-    name: str
-    views: Literal[1, 2] = 2  # augmented views of each image in a step
-
-    @property
-    def temperature(self) -> float:
-        """Between image and text, for prompts to be read with later."""
-        return float(getattr(self, "temperature_text", 0.07))
-
-
-class ImitateOptions(ObjectiveOptions):
-    """The loss of REFERENCE sections 3 and 4: clinical-informed contrast, two views."""
-
-    name: str = "imitate"
-    negatives: Negatives = "global"
-    kernel: Kernel = "exp"
-    kernel_lambda: float = Field(0.2, ge=0, le=100)
-    prior_weight: float | None = Field(None, ge=0, le=100)  # factor of k(P); None: the temperature, as published
-    identical: Literal["kernel", "one", "ignored"] = (
-        "kernel"  # samples of one text: by k(P), as k(P) = 1, no candidates
-    )
-    normalise_targets: bool = False  # each row of the target sums to one
-    temperature_text: Temperature = 0.07  # image with text
-    temperature_views: Temperature = 0.2  # view with view
-    visual_visual: bool = True  # the two view-with-view terms; they need two views
-
-    @model_validator(mode="after")
-    def _all_have_an_effect(self) -> "ImitateOptions":
-        """A value other than the default must change something."""
-        without = {
-            "kernel_lambda": self.kernel != "exp" and f"kernel is {self.kernel}",
-            "prior_weight": self.kernel == "none" and self.identical != "one" and "kernel is none",
-            "normalise_targets": self.kernel == "none" and self.identical != "one" and "kernel is none",
-            "temperature_views": not (self.visual_visual and self.views == 2) and "no views are compared",
-        }
-        for name, reason in without.items():
-            if reason and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} has no effect where {reason}: leave it out")
-        return self
-
-
-class BaselineOptions(ObjectiveOptions):
-    """One image embedding, of the pooled feature, and one caption, the whole report (losses/baselines.py)."""
-
-    model: ClassVar[dict[str, Any]] = {"levels": (), "keep": (), "texts": "report"}
-
-    negatives: Negatives = "global"
-
-
-class CaptionOptions(BaselineOptions):
-    """CLIP and ConVIRT."""
-
-    temperature_text: Temperature = 0.07
-
-
-class SimclrOptions(BaselineOptions):
-    model: ClassVar[dict[str, Any]] = {**BaselineOptions.model, "reads_text": False}
-
-    name: str = "simclr"
-    temperature_views: Temperature = 0.2
-
-    @model_validator(mode="after")
-    def _has_its_views(self) -> "SimclrOptions":
-        if self.views != 2:
-            raise ValueError(f"simclr compares two views, not {self.views}")
-        return self
-
-
-OPTIONS: dict[str, type[ObjectiveOptions]] = {
-    "imitate": ImitateOptions,
-    "clip": CaptionOptions,
-    "convirt": CaptionOptions,
-    "mflag": BaselineOptions,
-    "simclr": SimclrOptions,
-}
-
-
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
+Steps = Annotated[int, Field(ge=1, le=10**7)]
 
 
 class AugmentConfig(Config):
@@ -235,15 +159,21 @@ class TrainingConfig(Config):
     decay_everything: bool = False  # True: also normalisation, biases, embeddings, as published
     clip_gradient: float | None = Field(None, ge=1e-6, le=1e6)
     precision: Precision = "bf16-mixed"
-    sync_batchnorm: bool = False  # statistics of the global batch; a backbone that has them needs GPUs
-    chunk: int | None = Field(
-        None, ge=1, le=2**20
-    )  # samples of a process in the backbone at once: gradient accumulation
-    # with cached contrastive gradients (gradient caching, GradCache), so that the loss still sees the whole batch
+    # Statistics of the global batch: of the heads alone, or with true of the backbone too, on GPUs
+    sync_batchnorm: bool | Literal["heads"] = "heads"
+    # Samples of a process in the backbone at once: gradient accumulation with cached contrastive gradients (gradient
+    # caching, GradCache), so that the loss still sees the whole batch
+    chunk: int | None = Field(None, ge=1, le=2**20)
     compile: Literal["default", "reduce-overhead"] | None = None  # torch.compile's mode for the backbone
     seed: int = Field(0, ge=0, lt=2**32)
-    log_every: int = Field(10, ge=1, le=10**6)  # steps
-    checkpoint_every: int = Field(500, ge=1, le=10**7)  # steps; every epoch's end too
+    log_every: Steps = 10
+    checkpoint_every: Steps = 500  # also at every epoch's end and validation
+    validate_every: Steps | None = None  # None: every epoch's end
+    snapshot_every: Steps | None = None  # steps whose weights are kept, in snapshots/; None: of none
+    keep_best: int = Field(1, ge=1, le=1000)  # how many of the best validations' weights are kept, if more in top/
+    deterministic: bool = False  # only algorithms that repeat their bits; on GPUs they are slower
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"  # Fabric's, for several processes
     devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"  # processes on this machine
     nodes: int = Field(1, ge=1, le=2**16)
 

@@ -44,9 +44,21 @@ def text_embeddings(
     data: Corpus, cache: "TextCache", texts: Iterable[str] = TEXTS, *, device: str = "cpu"
 ) -> dict[str, "TextRows"]:
     """Section or ``report`` -> the embeddings of all images' texts, zero rows where it is missing."""
-    columns = {name: data.text(name) for name in dict.fromkeys(texts)}
-    cache.fill((text for column in columns.values() for text in column.dropna()), device=device)
-    return {name: cache.rows(column) for name, column in columns.items()}
+    fill(data, cache, texts, device=device)
+    return text_rows(data, cache, texts)
+
+
+def fill(
+    data: Corpus, cache: "TextCache", texts: Iterable[str], *, part: int = 0, parts: int = 1, device: str = "cpu"
+) -> None:
+    """``cache.fill`` with these texts of all images; of several processes each computes its ``part``."""
+    columns = [data.text(name) for name in dict.fromkeys(texts)]
+    cache.fill((text for column in columns for text in column.dropna()), part=part, parts=parts, device=device)
+
+
+def text_rows(data: Corpus, cache: "TextCache", texts: Iterable[str] = TEXTS) -> dict[str, "TextRows"]:
+    """Section or ``report`` -> the embeddings of all images' texts, which ``fill`` was given."""
+    return {name: cache.rows(data.text(name)) for name in dict.fromkeys(texts)}
 
 
 class TextCache:

@@ -1,6 +1,7 @@
 """The IMITATE model: one backbone, a findings branch over its levels, an impression branch over its pooled feature."""
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,15 +89,19 @@ class Imitate(nn.Module):
         projected: Tensor = self.text_head(text, present, section)
         return projected
 
-    def synchronise(self) -> None:
-        """BatchNorm statistics over all processes from now on; the names of the weights stay."""
-        self.image.synchronise()
+    def synchronise(self, *, backbone: bool = True) -> None:
+        """BatchNorm statistics over all processes from now on; the names of the weights stay.
+
+        Without ``backbone`` those of the heads alone, which needs no GPU.
+        """
+        if backbone:
+            self.image.synchronise()
         for module in self.modules():
             if isinstance(module, PresentBatchNorm):
                 module.synchronised = True
 
     def save(self, folder: Path) -> None:
-        """``model.safetensors`` and ``config.json``, each written whole or not at all."""
+        """``model.safetensors`` and ``config.json``, each written and synced whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         save_file(state, folder / f"{WEIGHTS}.part")
@@ -104,6 +109,8 @@ class Imitate(nn.Module):
         (folder / "config.json.part").write_text(json.dumps(values, indent=1), encoding="utf-8")
         shutil.copymode(folder / "config.json.part", folder / f"{WEIGHTS}.part")  # else 0600
         for name in (WEIGHTS, "config.json"):
+            with (folder / f"{name}.part").open("rb+") as file:
+                os.fsync(file.fileno())
             (folder / f"{name}.part").replace(folder / name)
 
     @classmethod

@@ -2,16 +2,22 @@
 
 import logging
 import math
-from collections.abc import Sequence
+import platform
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
-from imitate.config import Recipe, read_yaml, validate
+from imitate.config import Recipe
 from imitate.data.corpus import Corpus
+from imitate.data.index import versions
 from imitate.data.sampler import BatchReader, BatchSampler, LabelReader, training_rows, warm_up
-from imitate.data.text_cache import TEXTS, TextCache, TextRows, corpus, no_texts, text_embeddings
+from imitate.data.text_cache import TEXTS, TextCache, TextRows, corpus, fill, no_texts, text_rows
 from imitate.errors import UserError
 from imitate.inference.encoder import ImitateEncoder
 from imitate.inference.label_texts import texts_of_labels
@@ -19,16 +25,28 @@ from imitate.models.image import pinned
 from imitate.models.imitate import Imitate, parameter_count, seeded_model
 from imitate.models.text import fit_or_load, load_text_encoder, save_text_encoder
 from imitate.models.types import TextEncoder
-from imitate.names import REPORT
+from imitate.names import REPORT, SECTIONS
 from imitate.tasks.base import Budget
+from imitate.tasks.results import commit
 from imitate.tasks.retrieval import Retrieval
-from imitate.training.engine import launch, together
+from imitate.training.checkpoint import is_begun
+from imitate.training.engine import agreed, launch, together
 from imitate.training.loop import Job, Validate, fit
 from imitate.training.objectives import find_objective
-from imitate.training.run_folder import claimed, room, settle
+from imitate.training.run_folder import check_changes, claimed, compare_start, room, settle
 
 log = logging.getLogger(__name__)
 VALIDATION = Retrieval(split="val")
+
+
+class Plan(NamedTuple):
+    """What is known before any process is started, so that mistakes end none that waits."""
+
+    recipe: Recipe
+    data: Corpus
+    order: BatchSampler
+    recorded: dict[str, Any]  # of the data
+    changes: Collection[str]  # keys of the recipe with which a run may continue
 
 
 def run(
@@ -39,32 +57,26 @@ def run(
     weights: tuple[float, ...] = (),
     cache: Path | None = None,
     threads: int | None = None,
+    changes: Collection[str] = (),
 ) -> Path:
     """Pre-train, or continue where the run folder ``out`` ends; returns the folder of the model.
 
-    ``cache`` keeps the embeddings of reports, by default ``out``/text_cache.
+    ``cache`` keeps the embeddings of reports, by default ``out``/text_cache. ``changes`` are the keys of the recipe
+    that may differ from those of the run that is continued.
     """
     _check_weights(weights, folders=len(data))
+    check_changes(changes)
     chosen = pinned(recipe.resolved())
     prepared = Corpus.open(data, size=chosen.model.prepared_size, projections=chosen.model.projections)
-    fabric = launch(chosen.training, threads=threads)
-    with together(fabric):
-        finished = _train(fabric, chosen, prepared, Places(out, cache or out / "text_cache"), weights)
+    plan = _plan(chosen, prepared, weights, changes)
+    fabric = launch(chosen.training, threads=threads, contrasts_within=_contrasts_within(chosen))
+    with together(fabric), room(out):
+        finished = _train(fabric, plan, out, cache or out / "text_cache")
     if not finished:
         log.info("stopped and saved; the same command continues")
         raise KeyboardInterrupt
     log.info("finished: %s", out / "model")
     return out / "model"
-
-
-class Places(NamedTuple):
-    """Where a run writes."""
-
-    run: Path
-    cache: Path  # of the reports' embeddings
-
-    def texts(self, encoder: TextEncoder | None) -> TextCache | None:
-        return TextCache(encoder, self.cache) if encoder else None
 
 
 def _check_weights(weights: tuple[float, ...], *, folders: int) -> None:
@@ -74,70 +86,29 @@ def _check_weights(weights: tuple[float, ...], *, folders: int) -> None:
         raise UserError(f"--weights {bad[0]:g}: a weight is above 0; a folder that shall not train is not given")
 
 
-def _train(fabric: Any, recipe: Recipe, data: Corpus, places: Places, weights: tuple[float, ...]) -> bool:
-    """The first process makes the run folder, the others take it from there; False if a signal stopped the run."""
+def _contrasts_within(recipe: Recipe) -> bool:
+    """Whether samples are compared with those of their process only."""
+    return getattr(recipe.objective, "negatives", "global") == "rank"
+
+
+def _plan(recipe: Recipe, data: Corpus, weights: tuple[float, ...], changes: Collection[str]) -> Plan:
+    """UserError where the data are not what the recipe needs."""
+    objective = find_objective(recipe.objective.name)
     recorded = {
         "paths": [str(each.root) for each in data.each],
         "fingerprints": [each.fingerprint for each in data.each],
         "weights": list(weights),
     }
-    if recipe.labels_as_text:
-        data = data.filled(texts_of_labels)
-    out = places.run
-    if not fabric.is_global_zero:
-        fabric.barrier()
-        recipe = _settled(out)
-        encoder = load_text_encoder(out / "text") if recipe.model.reads_text else None
-        return fit(_job(fabric, recipe, data, places.texts(encoder), out, weights))
-    with claimed(out), room(out):
-        recipe, encoder = _with_text(recipe, data, out)
-        # Mistakes in the recipe show before anything is written
-        job = _job(fabric, recipe, data, places.texts(encoder), out, weights)
-        settle(out, recipe, recorded)
-        if encoder and not (out / "text" / "text.json").is_file():
-            save_text_encoder(encoder, out / "text")
-        fabric.barrier()
-        return fit(job)
-
-
-def _with_text(recipe: Recipe, data: Corpus, out: Path) -> tuple[Recipe, TextEncoder | None]:
-    """The recipe completed with what the data decide, and its text encoder where the objective reads text."""
-    objective = find_objective(recipe.objective.name)
     if "labels" in objective.needs and not data.classes:
         raise UserError(
             f"objective {recipe.objective.name} needs labels, {data.root} has none: prepare a source with them"
         )
-    found: dict[str, Any] = {"resize": data.resize, "percentiles": data.percentiles, "reads_text": objective.reads_text}
-    encoder = None
-    if objective.reads_text:
-        known = (out / "text" / "text.json").is_file()
-        encoder = load_text_encoder(out / "text") if known else fit_or_load(recipe.text, corpus(data))
-        found["text_width"] = encoder.width
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update=found)}), encoder
-
-
-def _settled(out: Path) -> Recipe:
-    values = read_yaml(out / "config.yaml", holds="this run's settings")
-    values.pop("data")
-    return validate(Recipe, values, where=str(out / "config.yaml"))
-
-
-def _job(
-    fabric: Any, recipe: Recipe, data: Corpus, texts: TextCache | None, out: Path, weights: tuple[float, ...]
-) -> Job:
-    objective, seed = find_objective(recipe.objective.name), recipe.training.seed
-    model = seeded_model(recipe.model, pretrained=recipe.pretrained, seed=seed)
+    if recipe.labels_as_text:
+        data = data.filled(texts_of_labels)
     rows = training_rows(data, textless=_compares_views(recipe), every=not objective.reads_text)
-    sampler = BatchSampler(rows, weights=weights, batch_size=recipe.training.batch_size, seed=seed)
-    log.info("%.1f M trainable parameters, %d samples, %d steps an epoch", parameter_count(model) / 1e6,
-             len(sampler.rows), sampler.steps_per_epoch)  # fmt: skip
-    if fabric.local_rank == 0:
-        warm_up(data.image_files())
-    reader = LabelReader if "labels" in objective.needs else BatchReader
-    pin = fabric.device.type == "cuda"
-    embedded = _embedded(recipe, data, texts, str(fabric.device))
-    batches = reader(data, embedded, branches=recipe.model.texts, pin=pin)
-    return Job(fabric, recipe, model, sampler, batches, out, _validation(data, texts, str(fabric.device)))
+    training = recipe.training
+    order = BatchSampler(rows, weights=weights, batch_size=training.batch_size, seed=training.seed)
+    return Plan(recipe, data, order, recorded, changes)
 
 
 def _compares_views(recipe: Recipe) -> bool:
@@ -146,13 +117,95 @@ def _compares_views(recipe: Recipe) -> bool:
     return getattr(objective, "visual_visual", False) and objective.views == 2
 
 
-def _embedded(recipe: Recipe, data: Corpus, texts: TextCache | None, device: str) -> dict[str, TextRows]:
-    """Of the texts that the objective reads; none of the others."""
-    none = no_texts(len(data), recipe.model.text_width)
-    if texts is None:
-        return dict.fromkeys(TEXTS, none)
-    read = find_objective(recipe.objective.name).texts(recipe.model)
-    return {**dict.fromkeys(TEXTS, none), **text_embeddings(data, texts, read, device=device)}
+def _train(fabric: Any, plan: Plan, out: Path, cache: Path) -> bool:
+    """The first process makes the run folder, the others take it from there; False if a signal stopped the run."""
+    recipe, data, encoder = plan.recipe, plan.data, None
+    with ExitStack() as held:
+        with agreed(fabric):
+            if fabric.is_global_zero:
+                held.enter_context(claimed(out))
+                recipe, encoder = _with_text(plan, out)
+                begun = is_begun(out)  # then the checkpoint has the weights, and no network is asked for them
+                model = seeded_model(
+                    recipe.model, pretrained=recipe.pretrained and not begun, seed=recipe.training.seed
+                )
+                facts = _facts(fabric, recipe, model)
+                normalises = model.image.normalises_batches and recipe.training.sync_batchnorm is not True
+                compare_start(out, facts, contrasts_within=_contrasts_within(recipe), normalises=normalises)
+                facts["changed"] = settle(out, recipe, plan.recorded, plan.changes)
+                if encoder and not (out / "text" / "text.json").is_file():
+                    save_text_encoder(encoder, out / "text")
+        recipe = fabric.broadcast(recipe)  # the first one's, as another process may have been given another
+        with agreed(fabric):
+            if not fabric.is_global_zero:
+                encoder = load_text_encoder(out / "text") if recipe.model.reads_text else None
+                model, facts = (
+                    seeded_model(recipe.model, pretrained=False, seed=0),
+                    {},
+                )  # the weights come from the first
+            texts = TextCache(encoder, cache) if encoder else None
+            read = find_objective(recipe.objective.name).texts(recipe.model) if texts else ()
+            if texts:
+                fill(data, texts, read, part=fabric.global_rank, parts=fabric.world_size, device=str(fabric.device))
+        with agreed(fabric):
+            job = _job(fabric, plan._replace(recipe=recipe), model, texts, out)
+        job.facts = facts
+        return fit(job)
+
+
+def _with_text(plan: Plan, out: Path) -> tuple[Recipe, TextEncoder | None]:
+    """The recipe completed with what the data decide, and its text encoder where the objective reads text."""
+    recipe, data = plan.recipe, plan.data
+    reads_text = find_objective(recipe.objective.name).reads_text
+    found: dict[str, Any] = {"resize": data.resize, "percentiles": data.percentiles, "reads_text": reads_text}
+    encoder = None
+    if reads_text:
+        known = (out / "text" / "text.json").is_file()
+        encoder = load_text_encoder(out / "text") if known else fit_or_load(recipe.text, corpus(data))
+        found["text_width"] = encoder.width
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=found)}), encoder
+
+
+def _facts(fabric: Any, recipe: Recipe, model: Imitate) -> dict[str, Any]:
+    """What this start runs on."""
+    weights = model.image.network.pretrained_cfg
+    tag = f"{weights.get('architecture')}.{weights.get('tag')}" if recipe.pretrained else "random"
+    kind = torch.cuda.get_device_name() if fabric.device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "processes": fabric.world_size,
+        "device": f"{fabric.device.type} ({kind})",
+        "weights": tag,
+        "imitate": versions()["imitate"],
+        "commit": commit(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "timm", "numpy")},
+    }
+
+
+def _job(fabric: Any, plan: Plan, model: Imitate, texts: TextCache | None, out: Path) -> Job:
+    recipe, data, order = plan.recipe, plan.data, plan.order
+    objective = find_objective(recipe.objective.name)
+    log.info("%.1f M trainable parameters, %d samples, %d steps an epoch", parameter_count(model) / 1e6,
+             len(order.rows), order.steps_per_epoch)  # fmt: skip
+    if fabric.local_rank == 0:
+        warm_up(data.image_files())
+    embedded: dict[str, TextRows] = dict.fromkeys(TEXTS, no_texts(len(data), recipe.model.text_width))
+    if texts:
+        texts.read()  # what the other processes have computed
+        embedded |= text_rows(data, texts, objective.texts(recipe.model))
+    reader = LabelReader if "labels" in objective.needs else BatchReader
+    batches = reader(data, embedded, branches=recipe.model.texts, pin=fabric.device.type == "cuda")
+    validate = _validation(data, texts, str(fabric.device)) if fabric.is_global_zero else None
+    return Job(fabric, recipe, model, order, batches, out, validate, _held_out(data, recipe))
+
+
+def _held_out(data: Corpus, recipe: Recipe) -> np.ndarray:
+    """The rows of the validation loss: as in training, of the validation split."""
+    here = data.table["split"].to_numpy() == VALIDATION.split
+    if find_objective(recipe.objective.name).reads_text:
+        here &= np.logical_or.reduce([data.has(section) for section in SECTIONS])
+    return np.flatnonzero(here)
 
 
 def _validation(data: Corpus, texts: TextCache | None, device: str) -> Validate | None:

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import shutil
 import zipfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 
 from imitate.data.files import sync
 from imitate.errors import UserError
+from imitate.models.imitate import Imitate
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +55,36 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     if damaged:
         raise UserError(f"{folder}: {' and '.join(damaged)} damaged, no intact checkpoint left: start in a new folder")
     return None
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether there is a checkpoint to continue from, intact or not."""
+    return any((folder / name).is_file() for name in (LAST, PREVIOUS))
+
+
+def keep_model(
+    model: Imitate, folder: Path, validated: Mapping[int, float], step: int, value: float, count: int
+) -> None:
+    """The weights of this step into ``best/``, where no validation before was as good.
+
+    Where more than one is to be kept, the ``count`` best, by step, into ``top/``.
+    """
+    if all(value > each for each in validated.values()):
+        model.save(folder / "best")
+    if count == 1:
+        return
+    ranked = sorted({**validated, step: value}.items(), key=lambda each: (-each[1], each[0]))[:count]
+    kept, own = {step_name(each) for each, _ in ranked}, step_name(step)
+    if own in kept:
+        model.save(folder / "top" / own)
+    for path in (folder / "top").glob("step-*"):
+        if path.name not in kept:
+            shutil.rmtree(path)
+
+
+def step_name(step: int) -> str:
+    """Of the folder of its weights."""
+    return f"step-{step:07d}"
 
 
 def _intact(path: Path) -> dict[str, Any] | None:

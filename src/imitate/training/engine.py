@@ -2,8 +2,10 @@
 
 import logging
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from subprocess import TimeoutExpired
 
 import torch
 import torch.distributed as dist
@@ -11,20 +13,70 @@ from lightning_fabric import Fabric
 
 from imitate.config import TrainingConfig
 from imitate.errors import UserError
+from imitate.training.precision import precision_plugin
+
+log = logging.getLogger(__name__)
+
+ENDED = (
+    "another process of this run has ended, see its own message: run the same command again, with any number of "
+    "processes, it continues from the last checkpoint"
+)
+FEW_ROWS = 8  # for the statistics of the heads' BatchNorm
+GRACE = 5  # seconds in which the other processes may end by themselves
 
 
-def launch(training: TrainingConfig, *, threads: int | None = None) -> Fabric:
-    """Start the processes. ``threads`` bounds the compute threads of each; default: torch's own choice."""
-    if threads is not None:
-        torch.set_num_threads(threads)
+def launch(training: TrainingConfig, *, threads: int | None = None, contrasts_within: bool = False) -> Fabric:
+    """Start the processes. ``threads`` bounds the compute threads of each; default: torch's own choice.
+
+    ``contrasts_within``: the objective compares the samples of one process only.
+    """
     devices, nodes = processes(training)
-    fabric = Fabric(devices=devices, num_nodes=nodes, precision=training.precision)
+    device = accelerator(training)
+    if training.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before the first use of cuBLAS, which reads it
+        torch.use_deterministic_algorithms(True)
+    fabric = Fabric(
+        accelerator=device, strategy=training.strategy, devices=devices, num_nodes=nodes,
+        plugins=[precision_plugin(training.precision, device)],
+    )  # fmt: skip
     fabric.launch()
+    if threads is not None:
+        torch.set_num_threads(threads)  # not before: starting several processes sets it
     if not fabric.is_global_zero:
         logging.getLogger("imitate").setLevel(logging.WARNING)  # what every process says is said once
-    if training.batch_size % fabric.world_size:
-        raise UserError(f"batch_size {training.batch_size} is global and must divide by {fabric.world_size} processes")
+    check_rows(training, fabric.world_size, contrasts_within=contrasts_within, tell=fabric.is_global_zero)
     return fabric
+
+
+def accelerator(training: TrainingConfig) -> str:
+    """The type of device to train on. UserError where there is none of the one that is asked for."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if training.accelerator == "auto":
+        return next(name for name, is_there in there.items() if is_there)
+    if not there[training.accelerator]:
+        found = ", ".join(name for name, is_there in there.items() if is_there)
+        raise UserError(f"training.accelerator is {training.accelerator}, this machine has {found}")
+    return training.accelerator
+
+
+def check_rows(training: TrainingConfig, world: int, *, contrasts_within: bool = False, tell: bool = True) -> None:
+    """UserError where the batch cannot be divided, or leaves one sample where BatchNorm or the loss needs several.
+
+    Normalised over one row every embedding is zero, over two rows both are always opposite.
+    """
+    if training.batch_size % world:
+        raise UserError(f"batch_size {training.batch_size} is global and must divide by {world} processes")
+    share = training.batch_size // world
+    rows = training.batch_size if training.sync_batchnorm else share
+    if rows == 1 or (share == 1 and contrasts_within):
+        needs = "objective.negatives=rank contrasts" if rows > 1 else "the heads' BatchNorm normalises"
+        raise UserError(
+            f"batch_size {training.batch_size} over {world} processes is one sample each, which {needs} with itself: "
+            "raise training.batch_size, or lower training.devices"
+        )
+    if rows < FEW_ROWS and tell:
+        log.warning("the heads' BatchNorm sees %d samples at once: raise training.batch_size, or set "
+                    "training.sync_batchnorm=heads", rows)  # fmt: skip
 
 
 def processes(training: TrainingConfig) -> tuple[int | str, int]:
@@ -64,16 +116,52 @@ def _launched() -> tuple[int, int] | None:
 
 @contextmanager
 def together(fabric: Fabric) -> Iterator[None]:
-    """Where a process of several dies, the others' next collective fails: they end too, and say so in one line."""
+    """Where a process of several fails, the others end too, and say so in one line.
+
+    gloo's collectives fail as soon as a process is gone. NCCL's wait: the processes that this one started are ended
+    by it, and those of torchrun by torchrun.
+    """
     try:
         yield
-    except RuntimeError as error:
-        if fabric.world_size == 1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
-            raise
-        raise UserError(
-            "another process of this run has ended, see its own message: run the same command again, with any number "
-            "of processes, it continues from the last checkpoint"
-        ) from error
+    except BaseException as error:
+        _end_started(fabric)
+        is_lost = isinstance(error, RuntimeError) and (isinstance(error, dist.DistError) or "gloo" in str(error))
+        if fabric.world_size > 1 and is_lost:
+            raise UserError(ENDED) from error
+        raise
+
+
+def _end_started(fabric: Fabric) -> None:
+    """End the processes that Fabric started from this one; they are given time to end by themselves."""
+    until = time.monotonic() + GRACE
+    for process in getattr(fabric.strategy.launcher, "procs", ()):
+        with suppress(TimeoutExpired):
+            process.wait(max(0.0, until - time.monotonic()))
+        process.kill()  # which does nothing to one that has ended
+
+
+@contextmanager
+def agreed(fabric: Fabric) -> Iterator[None]:
+    """A block without collectives after which all processes go on, or none: where one fails in it, every one ends.
+
+    It takes the place of a barrier behind the work of one process, at which the others would wait in vain.
+    """
+    failure = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    if fabric.world_size > 1:
+        failed = torch.tensor(int(failure is not None), device=fabric.device)
+        try:
+            dist.all_reduce(failed)
+        except RuntimeError:
+            if failure is None:
+                raise
+        if failure is None and failed:
+            raise UserError(ENDED)
+    if failure is not None:
+        raise failure
 
 
 def rank_slice(fabric: Fabric, batch_size: int) -> slice:

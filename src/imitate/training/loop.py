@@ -2,38 +2,36 @@
 
 import json
 import logging
-import signal
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from jaxtyping import Int
 from lightning_fabric import Fabric
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from imitate.config import Recipe
 from imitate.data.sampler import BatchReader, BatchSampler, read_ahead
 from imitate.errors import UserError
 from imitate.models.imitate import Imitate
-from imitate.training.checkpoint import load_checkpoint, save_checkpoint
-from imitate.training.engine import rank_slice
+from imitate.training.checkpoint import keep_model, load_checkpoint, save_checkpoint, step_name
+from imitate.training.engine import agreed, rank_slice
 from imitate.training.objectives import training_module
 from imitate.training.optim import averaged, build_optimizer, set_rates
 from imitate.training.pretraining import draw_step, move
-from imitate.training.run_folder import Journal
+from imitate.training.run_folder import VALIDATION, Journal, note_start
+from imitate.training.watching import Clock, Means, progress, signals
 
 log = logging.getLogger(__name__)
 
 LEAST_SCALE = 2.0**-20  # the scaler of 16-mixed starts at 2^16; below this it has met nothing but overflows
 
 Validate = Callable[[Imitate], dict[str, float]]
-"""Figures of the model on held-out samples; the first one decides which epoch is the best."""
+"""Figures of the model on held-out samples; the first one decides which validation is the best."""
 
 
 @dataclass
@@ -47,36 +45,60 @@ class Job:
     reader: BatchReader
     folder: Path
     validate: Validate | None = None
+    held_out: Int[np.ndarray, " _"] = field(
+        default_factory=lambda: np.zeros(0, np.int64)
+    )  # rows of the validation loss
+    facts: dict[str, Any] = field(default_factory=dict)  # of this start, to be written down
     step: int = 0
     saved: int | None = None  # step of the last checkpoint
-    best: float = float("-inf")
+    means: Means = field(default_factory=Means)  # of the steps since the last row of metrics
     broken: Tensor = field(default_factory=lambda: torch.tensor(-1))  # first step with a non-finite loss or gradient
 
     @property
     def total(self) -> int:
         return self.recipe.training.epochs * self.order.steps_per_epoch
 
+    def is_every(self, steps: int | None) -> bool:
+        """Whether this step is one of every so many; None: of none."""
+        return steps is not None and self.step % steps == 0
+
+    @property
+    def validates(self) -> bool:
+        """Whether this step ends with a validation."""
+        every = self.recipe.training.validate_every or self.order.steps_per_epoch
+        return self.step > 0 and (self.is_every(every) or self.step == self.total)
+
 
 def fit(job: Job) -> bool:
     """Train from the last checkpoint to the end; False if a signal stopped it, saved, before that."""
+    training = job.recipe.training
     module, optimizer = _set_up(job)
     _resume(job, optimizer)
     journal = Journal(job.folder, step=job.step) if job.fabric.is_global_zero else None
+    if journal:
+        note_start(job.folder, {"step": job.step, **job.facts})
     job.broken = job.broken.to(job.fabric.device)
-    part = rank_slice(job.fabric, job.recipe.training.batch_size)
+    part = rank_slice(job.fabric, training.batch_size)
     batches = read_ahead(job.reader, (job.order.batch(step)[part] for step in range(job.step, job.total)))
-    with _signals() as signalled, _progress(job) as advance:
+    clock = Clock(job.step)
+    if job.validates:  # it may have been killed between the checkpoint and the validation
+        with averaged(optimizer):
+            _validate(job, module, journal)
+    with signals() as signalled, progress(job.step, job.total, shown=job.fabric.is_global_zero) as advance:
         for batch in batches:
-            terms = _step(job, module, optimizer, job.fabric.to_device(batch))
+            job.means.add(_step(job, module, optimizer, job.fabric.to_device(batch)))
             stopping = _agreed(job, signalled)
-            _record(job, journal, terms, optimizer)
-            if job.step % job.order.steps_per_epoch == 0:
+            if job.is_every(training.log_every) or job.step == job.total:
+                advance(job.step, _record(job, journal, optimizer, clock))
+            ends_epoch = job.is_every(job.order.steps_per_epoch)
+            if stopping or ends_epoch or job.validates or job.is_every(training.checkpoint_every):
+                _save(job, optimizer)
+            if job.is_every(training.snapshot_every):
                 with averaged(optimizer):
-                    _end_epoch(job, journal)
-                _save(job, optimizer)
-            elif stopping or job.step % job.recipe.training.checkpoint_every == 0:
-                _save(job, optimizer)
-            advance(terms)
+                    _keep(job, job.folder / "snapshots" / step_name(job.step))
+            if job.validates:
+                with averaged(optimizer):
+                    _validate(job, module, journal)
             if stopping:
                 break
     if journal:
@@ -88,9 +110,10 @@ def _set_up(job: Job) -> tuple[nn.Module, Any]:
     """The module and the optimizer as the engine wants them."""
     training = job.recipe.training
     if training.sync_batchnorm and job.fabric.world_size > 1:
-        if job.fabric.device.type == "cpu" and job.model.image.normalises_batches:
-            raise UserError("sync_batchnorm needs GPUs: set training.sync_batchnorm=false, or training.devices=1")
-        job.model.synchronise()
+        everywhere = training.sync_batchnorm is True
+        if everywhere and job.fabric.device.type == "cpu" and job.model.image.normalises_batches:
+            raise UserError("sync_batchnorm needs GPUs: set training.sync_batchnorm=heads, or training.devices=1")
+        job.model.synchronise(backbone=everywhere)
     if training.compile:
         job.model.image.compile(mode=training.compile)
     pretraining = training_module(job.model, job.recipe.objective, chunk=training.chunk)
@@ -109,31 +132,39 @@ def _step(job: Job, module: nn.Module, optimizer: Any, batch: Any) -> dict[str, 
     terms: dict[str, Tensor] = module(batch, draw)
     loss = torch.stack(list(terms.values())).sum()
     job.fabric.backward(loss)
+    scaler = _scaler(job)
+    if scaler is not None:
+        job.fabric.strategy.precision.unscale_gradients(optimizer.optimizer)
+    norm = nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
     finite = torch.isfinite(loss)
-    if _scaler(job) is None:  # which skips steps whose gradient overflows
-        finite &= torch.isfinite(
-            nn.utils.get_total_norm([p.grad for p in job.model.parameters() if p.grad is not None])
-        )
+    if scaler is None:  # which skips steps whose gradient overflows
+        finite &= torch.isfinite(norm)
     job.broken = torch.where(finite | (job.broken >= 0), job.broken, job.step)
     if training.clip_gradient is not None:
-        job.fabric.clip_gradients(module, optimizer, max_norm=training.clip_gradient)
+        nn.utils.clip_grads_with_norm_(module.parameters(), training.clip_gradient, norm)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     job.step += 1
-    return {"loss": loss.detach(), **{name: term.detach() for name, term in terms.items()}}
+    terms = {name: term.detach() for name, term in terms.items()}
+    return {"loss": loss.detach(), **terms, "gradient_norm": norm.detach()}
 
 
-def _record(job: Job, journal: Journal | None, terms: dict[str, Tensor], optimizer: Any) -> None:
-    if job.step % job.recipe.training.log_every and job.step != job.total:
-        return
+def _record(job: Job, journal: Journal | None, optimizer: Any, clock: Clock) -> str:
+    """A row of metrics, of the steps since the last one; in a few words for the terminal."""
     _check(job)
+    values = {**job.means.take(), "learning_rate": optimizer.param_groups[0]["lr"]}
+    if _scaler(job) is not None:
+        values["loss_scale"] = _loss_scale(job)
+    rate = clock.rate(job.step) * job.recipe.training.batch_size
     if journal:
-        values = {name: float(term) for name, term in terms.items()}
-        journal.write(job.step, {**values, "learning_rate": optimizer.param_groups[0]["lr"]})
+        journal.write(job.step, values, measured={"samples_per_second": rate})
+    return f"loss {values['loss']:.3f}  {rate:.0f} samples/s"
 
 
 def _check(job: Job) -> None:
-    """Stop a run whose loss or gradient is no longer finite; the checkpoints are from before."""
+    """Stop a run whose loss or gradient is no longer finite, on all processes; the checkpoints are from before."""
+    if job.fabric.world_size > 1:
+        dist.all_reduce(job.broken, dist.ReduceOp.MAX)
     step = int(job.broken)
     if step < 0 and _loss_scale(job) < LEAST_SCALE:
         step = job.step - 1
@@ -144,9 +175,11 @@ def _check(job: Job) -> None:
         images = [str(name) for name in job.reader.image_ids[job.order.batch(step)]]
         path.write_text(json.dumps({"step": step, "image_ids": images}, indent=1) + "\n", encoding="utf-8")
     good = "none yet" if job.saved is None else f"of step {job.saved}"
+    others = [each for each in ("32-true", "bf16-mixed") if each != job.recipe.training.precision]
     raise UserError(
         f"the loss or a gradient is not finite at step {step}; the images of its batch are in {path}; the last good "
-        f"checkpoint: {good}. Lower learning_rate, or use precision 32-true or bf16-mixed"
+        f"checkpoint: {good}. Lower the learning rate, or use precision {' or '.join(others)}: the same command with "
+        f"--continue-with training.learning_rate={job.recipe.training.learning_rate / 3:.1g}, say, continues from there"
     )
 
 
@@ -157,53 +190,83 @@ def _loss_scale(job: Job) -> float:
 
 
 def _scaler(job: Job) -> Any:
-    """None but for 16-mixed on a GPU; on a CPU, Fabric takes bf16 in its place."""
+    """None but for 16-mixed on a GPU; on a CPU, bf16 takes its place."""
     return getattr(job.fabric.strategy.precision, "scaler", None)
 
 
-def _end_epoch(job: Job, journal: Journal | None) -> None:
-    """Validate, write ``model/`` and, if it is the best so far, ``best/``."""
-    _check(job)
-    if journal:
-        epoch = job.step // job.order.steps_per_epoch
-        job.model.eval()
-        figures = job.validate(job.model) if job.validate else {}
-        job.model.train()
-        job.model.save(job.folder / "model")
-        if figures:
-            journal.write(job.step, {f"val/{name}": value for name, value in figures.items()})
+def _validate(job: Job, module: nn.Module, journal: Journal | None) -> None:
+    """Write ``model/``; validate, unless the journal has this step's figures; keep the best. After the checkpoint:
+    whatever goes wrong here, the same command continues behind it."""
+    if job.fabric.broadcast(journal is not None and journal.has_validated(job.step)):
+        return
+    _keep(job, job.folder / "model")
+    job.model.eval()
+    loss = _held_out_loss(job, module)
+    with agreed(job.fabric):
+        figures: dict[str, float] = {}
+        if journal and job.validate:
+            try:
+                figures = job.validate(job.model)
+            except Exception as error:  # training does not end for it
+                log.warning("step %d is not validated: %s", job.step, error)
+        if journal and figures:
             name, value = next(iter(figures.items()))
-            log.info("epoch %d of %d: %s %.4f", epoch, job.recipe.training.epochs, name, value)
-            if value > job.best:
-                job.best = value
-                job.model.save(job.folder / "best")
-    job.fabric.barrier()
+            log.info("step %d of %d: %s %.4f", job.step, job.total, name, value)
+            keep_model(job.model, job.folder, journal.validated, job.step, value, job.recipe.training.keep_best)
+        if journal and (figures or loss):
+            journal.write(job.step, {f"{VALIDATION}{name}": value for name, value in {**figures, **loss}.items()})
+    job.model.train()
+
+
+@torch.no_grad()
+def _held_out_loss(job: Job, module: nn.Module) -> dict[str, float]:
+    """The objective's loss on the validation split, in whole batches of training's size, or one of all samples where
+    they are fewer; with the same views each time. {} where a process would have fewer than two samples."""
+    means, world, count = Means(), job.fabric.world_size, len(job.held_out)
+    size = min(job.recipe.training.batch_size, count - count % world)
+    part = rank_slice(job.fabric, size)
+    if size < 2 * world:
+        return {}
+    for number in range(count // size):
+        draw = move(draw_step(job.model, job.recipe, step=number, part=part), job.fabric.device)
+        rows = job.held_out[number * size : (number + 1) * size][part]
+        terms = module(job.fabric.to_device(job.reader(rows)), draw)
+        means.add({"loss": torch.stack(list(terms.values())).sum()})
+    return means.take()
+
+
+def _keep(job: Job, folder: Path) -> None:
+    """The weights of this step."""
+    with agreed(job.fabric):
+        if job.fabric.is_global_zero:
+            job.model.save(folder)
 
 
 def _save(job: Job, optimizer: Any) -> None:
     _check(job)
-    if job.fabric.is_global_zero:
-        state = {
-            "step": job.step,
-            "best": job.best,
-            "model": job.model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "scaler": job.fabric.strategy.precision.state_dict(),
-        }
-        save_checkpoint(state, job.folder)
+    with agreed(job.fabric):
+        if job.fabric.is_global_zero:
+            state = {
+                "step": job.step,
+                "model": job.model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "scaler": job.fabric.strategy.precision.state_dict(),
+                "means": job.means.sums,
+            }
+            save_checkpoint(state, job.folder)
     job.saved = job.step
-    job.fabric.barrier()
 
 
 def _resume(job: Job, optimizer: Any) -> None:
     state = load_checkpoint(job.folder)
     if state is None:
         return
-    job.step, job.best = state["step"], state["best"]
-    job.saved = job.step
+    job.saved = job.step = state["step"]
+    job.means.sums = dict(state.get("means", {}))
     job.model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
-    job.fabric.strategy.precision.load_state_dict(state["scaler"])
+    if state["scaler"]:  # empty where it was written at another precision
+        job.fabric.strategy.precision.load_state_dict(state["scaler"])
     log.info("continuing from step %d of %d", job.step, job.total)
 
 
@@ -216,48 +279,3 @@ def _agreed(job: Job, signalled: list[int]) -> bool:
     votes = torch.tensor(len(signalled), device=job.fabric.device)
     dist.all_reduce(votes)
     return bool(votes)
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM (Ctrl-C, a scheduler's notice); a second Ctrl-C ends at once."""
-    received: list[int] = []
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-        log.info("stopping after this step")
-
-    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _progress(job: Job) -> Iterator[Callable[[dict[str, Tensor]], None]]:
-    """A bar with samples/s and time left on a terminal; otherwise a line a minute."""
-    columns = (
-        TextColumn("pre-training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
-        TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    bar = Progress(*columns) if job.fabric.is_global_zero else None
-    live = bar if bar and bar.console.is_terminal else nullcontext()
-    task = bar.add_task("", total=job.total, completed=job.step, note="") if bar else None
-    started, first, told = time.monotonic(), job.step, time.monotonic()
-
-    def advance(terms: dict[str, Tensor]) -> None:
-        nonlocal told
-        now, done = time.monotonic(), job.step - first
-        rate = done * job.recipe.training.batch_size / (now - started)
-        if bar and task is not None and job.step % job.recipe.training.log_every == 0:
-            bar.update(task, completed=job.step, note=f"loss {float(terms['loss']):.3f}  {rate:.0f} samples/s")
-            if not bar.console.is_terminal and now - told > 60:
-                told, left = now, (job.total - job.step) * (now - started) / done
-                log.info("step %d of %d, %.0f samples/s, %.0f s left", job.step, job.total, rate, left)
-
-    with live:
-        yield advance

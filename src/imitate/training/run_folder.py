@@ -1,12 +1,14 @@
-"""A run's folder: whose it is, with which settings, and its metrics."""
+"""A run's folder: whose it is, with which settings, its starts and its metrics."""
 
 import errno
 import json
+import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -18,8 +20,14 @@ from imitate.data.files import FULL, locked, this_process
 from imitate.errors import UserError
 from imitate.models.image import pinned
 
-FREE = {"devices", "nodes", "log_every", "checkpoint_every"}
+log = logging.getLogger(__name__)
+
+VALIDATION = "val/"  # begins the names of figures of held-out samples in the metrics
+HELD_OUT_LOSS = f"{VALIDATION}loss"
+FREE = {"devices", "nodes", "accelerator", "log_every", "checkpoint_every", "snapshot_every", "keep_best"}
 """Training settings that do not change the result: a run may continue with others."""
+FIXED = {"batch_size", "seed"}
+"""Training settings that decide the samples of each step: no run can continue with others."""
 
 
 @contextmanager
@@ -63,26 +71,51 @@ def room(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def settle(folder: Path, recipe: Recipe, data: dict[str, Any]) -> None:
-    """Write ``config.yaml``, or compare with the one that is there: UserError that shows what differs."""
+def check_changes(keys: Iterable[str]) -> None:
+    """UserError where a run cannot continue with another value of one of these keys of the recipe."""
+    for key in keys:
+        if not _may_change(key):
+            raise UserError(
+                f"--continue-with {key}: a run continues with other settings of training only, without "
+                f"{' and '.join(sorted(FIXED))}: start a new one in another --out"
+            )
+
+
+def _may_change(key: str) -> bool:
+    return key.startswith("training.") and key.removeprefix("training.") not in FIXED
+
+
+def settle(folder: Path, recipe: Recipe, data: dict[str, Any], changes: Collection[str] = ()) -> list[str]:
+    """Write ``config.yaml``; what differs from the one that is there, in words.
+
+    UserError where a difference is neither in FREE nor among ``changes``, the keys of --continue-with.
+    """
     wanted = {**recipe.resolved().model_dump(mode="json"), "data": data_of(data)}
     path = folder / "config.yaml"
-    if not path.is_file():
+    differ = _differences(path, wanted) if path.is_file() else {}
+    told = {key: f"{key} is {there!r} there and {here!r} here" for key, (there, here) in differ.items()}
+    free = {*changes, "data.paths", *(f"training.{name}" for name in FREE)}
+    if refused := [key for key in differ if key not in free]:
+        way = "Choose another --out"
+        if all(map(_may_change, refused)):
+            pairs = " ".join(f"{key}={differ[key][1]}" for key in refused)
+            way += f", or continue with the new values: --continue-with {pairs}"
+        raise UserError(f"{folder} holds a run with other settings: {'; '.join(told[key] for key in refused)}. {way}")
+    if differ or not path.is_file():
         part = folder / "config.yaml.part"
         part.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
         part.replace(path)
-        return
+    return list(told.values())
+
+
+def _differences(path: Path, wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Key: what the file says of it, and what is wanted. What an older run does not say is at its default."""
     written = read_yaml(path, holds="this run's settings")
     data_there = data_of(written.pop("data"))
-    whole = pinned(validate(Recipe, written, where=str(path)).resolved())  # what an older run does not say: its default
+    whole = pinned(validate(Recipe, written, where=str(path)).resolved())
     found, ours = _flat({**whole.model_dump(mode="json"), "data": data_there}), _flat(wanted)
-    differ = [
-        f"{key} is {found.get(key)!r} there and {ours.get(key)!r} here"
-        for key in sorted(found.keys() | ours.keys())
-        if found.get(key) != ours.get(key) and key.removeprefix("training.") not in FREE and key != "data.paths"
-    ]
-    if differ:
-        raise UserError(f"{folder} holds a run with other settings: {'; '.join(differ)}. Choose another --out")
+    keys = sorted(found.keys() | ours.keys())
+    return {key: (found.get(key), ours.get(key)) for key in keys if found.get(key) != ours.get(key)}
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -92,22 +125,72 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+STARTS = "starts.jsonl"
+QUIET = {"time", "step", "changed"}
+"""What differs from start to start, or is told elsewhere."""
+
+
+def compare_start(folder: Path, facts: Mapping[str, Any], *, contrasts_within: bool, normalises: bool) -> None:
+    """Warn where this start of a run is not like the last one; UserError where that changes the objective.
+
+    ``contrasts_within``: samples are compared with those of their process only. ``normalises``: statistics are those of
+    a process's part of the batch.
+    """
+    lines = (folder / STARTS).read_text(encoding="utf-8").splitlines() if (folder / STARTS).is_file() else []
+    if not lines:
+        return
+    before = json.loads(lines[-1])
+    differ = [key for key in facts if key not in QUIET and key in before and before[key] != facts[key]]
+    if "processes" in differ and contrasts_within:
+        raise UserError(
+            f"{folder} was trained by {before['processes']} processes, not {facts['processes']}; with "
+            "objective.negatives=rank their number decides the negatives: start as many, or choose another --out"
+        )
+    if differ:
+        told = "; ".join(f"{key} was {before[key]} and is {facts[key]}" for key in differ)
+        log.warning("this run does not continue as it was started: %s", told)
+    if "processes" in differ and normalises:
+        log.warning("BatchNorm sees another part of the batch now: with training.sync_batchnorm=true it would not")
+
+
+def note_start(folder: Path, facts: Mapping[str, Any]) -> None:
+    """A line of ``starts.jsonl``: when, from which step, on what."""
+    with (folder / STARTS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(facts) + "\n")
+
+
 class Journal:
     """``metrics.jsonl`` and TensorBoard; rows past the step that a run continues from are taken back first."""
 
     def __init__(self, folder: Path, *, step: int) -> None:
         self._path = folder / "metrics.jsonl"
+        self.validated: dict[int, float] = {}  # step: its main figure
+        self._validations: set[int] = set()
         if self._path.is_file():
             rows = [line for line in self._path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
             part = folder / "metrics.jsonl.part"
             part.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
             part.replace(self._path)
+            for row in rows:
+                self._note(**json.loads(row))
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
-    def write(self, step: int, values: dict[str, float]) -> None:
+    def _note(self, step: int, **values: float) -> None:
+        figures = {name: value for name, value in values.items() if name.startswith(VALIDATION)}
+        if figures:
+            self._validations.add(step)
+        if figures.keys() - {HELD_OUT_LOSS}:
+            self.validated[step] = next(iter(figures.values()))
+
+    def has_validated(self, step: int) -> bool:
+        return step in self._validations
+
+    def write(self, step: int, values: dict[str, float], measured: Mapping[str, float] = MappingProxyType({})) -> None:
+        """``measured`` is shown in TensorBoard only: the file is the same whenever the same run is repeated."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
-        for name, value in values.items():
+        self._note(step, **values)
+        for name, value in {**values, **measured}.items():
             self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
