@@ -12,7 +12,7 @@ machine's memory is left out.
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -54,15 +54,18 @@ class Given(nn.Module):
 
 
 class FromEmbeddings(Pretraining):
-    def _look(self, images: Tensor, view: ViewDraw, draws: object) -> list[Tensor]:
-        return self.model.views[int(view.autocontrast)]
+    def __init__(self, given: Given) -> None:
+        super().__init__(given, ImitateOptions())  # type: ignore[arg-type]  # it has what the step asks of a model
+        self.given = given
+
+    def _look(self, images: Tensor, view: ViewDraw, draws: Sequence[list[Tensor]]) -> Sequence[Tensor]:
+        return self.given.views[int(view.autocontrast)]
 
 
 def now(model: Given, batch: dict[str, Tensor]) -> Tensor:
     model.begin()
     views = [ViewDraw(torch.zeros(()), torch.tensor(number)) for number in range(2)]
-    step = FromEmbeddings(model, ImitateOptions())  # type: ignore[arg-type]  # it has what the step asks of a model
-    return torch.stack([*step(batch, StepDraw(views, [[], []], [[], []])).values()]).sum()
+    return torch.stack([*FromEmbeddings(model)(batch, StepDraw(views, [[], []], [[], []])).values()]).sum()
 
 
 def before(model: Given, batch: dict[str, Tensor]) -> Tensor:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -164,9 +164,10 @@ class ImitateEncoder(Encoder):
         return self._project(torch.from_numpy(self._cache.embed(texts)).float(), section)
 
     def _project(self, encoded: Float[Tensor, "texts width"], section: str | None = None) -> Vectors:
-        own = {} if self.model.config.text_statistics == "shared" else {"section": section}
-        parts = encoded.split(4096)
-        return torch.cat([F.normalize(self.model.encode_text(part.to(self._device), **own)) for part in parts])
+        encode: Callable[..., Tensor] = self.model.encode_text
+        if self.model.config.text_statistics == "section":
+            encode = partial(encode, section=section)
+        return torch.cat([F.normalize(encode(part.to(self._device))) for part in encoded.split(4096)])
 
     @property
     def _device(self) -> torch.device:
