@@ -1,7 +1,7 @@
 """What an Imitate run, a timm network and a published encoder have in common, and how each is loaded by its name."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
