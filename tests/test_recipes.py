@@ -37,7 +37,9 @@ def test_the_reference_recipe_is_complete_and_published():
     written, recipe = yaml.safe_load(path.read_text()), load_config(Recipe, path)
     ours = {
         "model": {"projections", "range", "objective", "temperature", "reads_text"},
-        "training": {"clip_gradient", "chunk", "compile", "seed", "log_every", "checkpoint_every", "devices", "nodes"},
+        "training": {"clip_gradient", "chunk", "compile", "seed", "log_every", "checkpoint_every", "devices", "nodes"}
+        | {"warmup_fraction", "backbone_learning_rate", "layer_decay", "freeze_backbone", "ema_decay"}
+        | {"validate_every", "snapshot_every", "keep_best", "deterministic", "accelerator", "strategy"},
     }
     for part in ("model", "objective", "augment", "training"):
         fields = set(type(getattr(recipe, part)).model_fields) - ours.get(part, set())

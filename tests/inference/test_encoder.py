@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+import yaml
 from recipes import TINY_MODEL
 from runs import write_run
 from torch import nn
 
-from imitate.config import Preprocessing
+from imitate.config import Preprocessing, Recipe
 from imitate.data.augment import evaluation_view
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
@@ -167,3 +168,29 @@ def test_text_is_computed_where_the_model_is(tmp_path, monkeypatch):
     monkeypatch.setattr("imitate.inference.encoder.place", lambda encoder, device: moves.append(device))
     encoder().to("cpu").embed_texts(["left effusion"])
     assert moves == ["cpu"]
+
+
+@pytest.mark.parametrize("objective, has_text", [("clip", True), ("imitate", True), ("simclr", False)])
+def test_random_weights_like_a_recipe_are_those_that_pre_training_starts_from(data, tmp_path, objective, has_text):
+    recipe = Recipe(model=TINY_MODEL, pretrained=False, text="lsa-8", objective={"name": objective})
+    path = tmp_path / f"{objective}.yaml"
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    found = load_encoder("random", like=str(path), data=data, seed=3)
+    assert found.has_text == has_text and found.model.config.reads_text == has_text
+    built = recipe.resolved().model.model_copy(update={"text_width": found.model.config.text_width})
+    start = seeded_model(built, pretrained=False, seed=3).state_dict()
+    assert ("aggregation.cls_token" in start) == (objective == "imitate")
+    assert start.keys() == found.model.state_dict().keys()
+    assert all(torch.equal(value, start[name]) for name, value in found.model.state_dict().items())
+
+
+def test_reports_are_embedded_by_the_statistics_of_their_section():
+    apart, shared = encoder(text_statistics="section"), encoder()
+    apart.model.load_state_dict(shared.model.state_dict(), strict=False)
+    for norm in (apart.model.text_head[1], apart.model.text_head[4]):
+        norm.section_mean[1] += 0.3
+    texts = ["left effusion", "clear lungs"]
+    plain = shared.embed_reports(texts, "findings")
+    assert torch.allclose(apart.embed_reports(texts, "findings"), plain)
+    assert torch.allclose(apart.embed_reports(texts, "report"), plain)
+    assert not torch.allclose(apart.embed_reports(texts, "impression"), plain, atol=0.01)

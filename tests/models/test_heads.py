@@ -35,3 +35,24 @@ def test_one_or_no_present_row_is_finite_and_none_leaves_the_statistics_alone():
 def test_parameter_names_are_the_published_ones():
     names = set(Projection(4, 6, 3).state_dict())
     assert {"0.weight", "1.running_mean", "3.bias", "4.running_var"} <= names and "4.weight" not in names
+
+
+def test_each_section_is_evaluated_by_its_own_statistics_where_they_are_kept():
+    torch.manual_seed(0)
+    texts = {"findings": torch.randn(64, 4) * 3 + 5, "impression": torch.randn(64, 4) - 2}
+    apart, shared = Projection(4, 6, 3), Projection(4, 6, 3)
+    for norm in (apart[1], apart[4]):
+        norm.keep_sections()
+    shared.load_state_dict(apart.state_dict(), strict=False)
+    trained = {}
+    for _ in range(200):
+        for name, text in texts.items():
+            trained[name] = apart(text, section=name)
+            shared(text, section=name)
+    apart.eval(), shared.eval()
+    for name, text in texts.items():
+        torch.testing.assert_close(apart(text, section=name), trained[name], atol=0.05, rtol=0)
+        assert (shared(text, section=name) - trained[name]).abs().max() > 0.5
+        for other in (None, "report"):
+            torch.testing.assert_close(apart(text, section=other), shared(text))
+    assert not any(name.startswith("section") for name in shared.state_dict())

@@ -57,6 +57,7 @@ def test_every_objective_names_what_it_reads(name):
     assert objective.needs <= NEEDS and objective.Options is OPTIONS[name] and "images" in objective.needs
     expected = {"imitate": ("findings", "impression"), "simclr": ()}.get(name, ("report",))
     assert objective.texts(recipe.model) == expected and objective.reads_text == bool(expected)
+    assert recipe.model.reads_text == objective.reads_text
     assert recipe.model.objective == name and bool(recipe.model.levels) == (name == "imitate")
 
 

@@ -1,10 +1,14 @@
+import math
+
 import pytest
 import torch
 from recipes import TINY_MODEL
+from torch import nn
 
 from imitate.config import TrainingConfig
+from imitate.models.image import ImageEncoder
 from imitate.models.imitate import seeded_model
-from imitate.training.optim import build_optimizer, learning_rate, parameter_groups
+from imitate.training.optim import averaged, build_optimizer, learning_rate, parameter_groups, set_rates
 
 
 def test_schedule_is_torchs_cosine_over_the_true_steps():
@@ -25,6 +29,20 @@ def test_warmup_rises_to_the_peak_and_the_end_is_low():
     rates = [learning_rate(step, total=20, training=training) for step in range(21)]
     assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0] and rates[20] == pytest.approx(0)
     assert all(a >= b for a, b in zip(rates[4:], rates[5:], strict=False))
+    assert rates[19] == pytest.approx((1 + math.cos(math.pi * 15 / 16)) / 2)  # of the last step that runs
+    fraction = training.model_copy(update={"warmup_steps": 0, "warmup_fraction": 0.2})
+    assert [learning_rate(step, total=20, training=fraction) for step in range(21)] == rates
+
+
+def test_a_warm_up_as_long_as_the_run_is_told_once(caplog):
+    training = TrainingConfig(learning_rate=1.0, warmup_steps=20)
+    assert [learning_rate(step, total=19, training=training) for step in (0, 18)] == [0.05, 0.95]
+    assert [record.message for record in caplog.records] == [
+        "training.warmup_steps=20 of a run of 19 steps: the learning rate never reaches its peak; set "
+        "training.warmup_fraction instead"
+    ]
+    learning_rate(0, total=21, training=training)
+    assert len(caplog.records) == 1
 
 
 def test_decay_spares_norms_biases_and_embeddings_unless_as_published():
@@ -38,3 +56,79 @@ def test_decay_spares_norms_biases_and_embeddings_unless_as_published():
     (group,) = parameter_groups(model, weight_decay=0.05, everything=True)
     assert len(group["params"]) == len(list(model.parameters()))
     assert build_optimizer(model, TrainingConfig()).defaults["betas"] == (0.9, 0.999)
+
+
+@pytest.mark.parametrize(
+    "name, options, spared",
+    [
+        (
+            "vit_tiny_patch16_224",
+            {"depth": 4, "reg_tokens": 2, "img_size": 64},
+            ["cls_token", "pos_embed", "reg_token"],
+        ),
+        (
+            "swin_tiny_patch4_window7_224",
+            {"embed_dim": 24, "depths": [1, 1, 1, 1], "img_size": 64},
+            [f"layers.{i}.blocks.0.attn.relative_position_bias_table" for i in range(4)],
+        ),
+    ],
+)
+def test_embeddings_of_a_transformer_are_not_decayed(name, options, spared):
+    encoder = nn.Sequential(ImageEncoder(name, options=options))  # a part of a larger module, as in a model
+    groups = parameter_groups(encoder, weight_decay=0.05, everything=False)
+    decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    matrices = {name: decays[id(p)] for name, p in encoder[0].network.named_parameters() if p.ndim > 1}
+    assert sorted(name for name, decay in matrices.items() if not decay) == spared
+    (everything,) = parameter_groups(encoder, weight_decay=0.05, everything=True)
+    assert len(everything["params"]) == len(list(encoder.parameters()))
+
+
+def test_the_backbone_has_its_own_rate_and_less_of_it_the_deeper_below_the_heads():
+    training = TrainingConfig(learning_rate=1e-3, final_learning_rate=0, backbone_learning_rate=1e-4, layer_decay=0.5)
+    model = seeded_model(TINY_MODEL, pretrained=False, seed=0)
+    optimizer = build_optimizer(model, training)
+    set_rates(optimizer, 5, total=10, training=training)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    network, peak = model.image.network, learning_rate(5, total=10, training=training)
+    expected = [(model.text_head[0].weight, 1), (network.layer4[1].conv2.weight, 0.1)]
+    expected += [(network.layer4[0].conv1.weight, 0.05), (network.layer1[0].conv1.weight, 0.1 * 0.5**7)]
+    expected += [(network.conv1.weight, 0.1 * 0.5**8), (network.layer4[1].bn2.bias, 0.1)]
+    for weight, factor in expected:
+        assert rates[id(weight)] == pytest.approx(peak * factor)
+    assert optimizer.param_groups[0]["lr"] == peak and rates.keys() == {id(p) for p in model.parameters()}
+    plain = build_optimizer(model, TrainingConfig(learning_rate=1e-3))
+    assert [group["scale"] for group in plain.param_groups] == [1, 1]
+
+
+def test_a_frozen_backbone_stays_as_it_is():
+    model = seeded_model(TINY_MODEL, pretrained=False, seed=0)
+    optimizer = build_optimizer(model, TrainingConfig(freeze_backbone=True))
+    before = {name: value.clone() for name, value in model.image.state_dict().items()}
+    model.train()
+    embedded = model.encode_image(torch.randn(4, 3, 32, 32))
+    (embedded.findings.square().sum() + embedded.impression.sum()).backward()
+    optimizer.step()
+    assert all(torch.equal(value, before[name]) for name, value in model.image.state_dict().items())
+    assert model.impression_head[0].weight.grad is not None and model.impression_head.training
+
+
+def test_averaged_weights_follow_the_trained_ones_and_are_in_the_checkpoint():
+    weight, expected = nn.Parameter(torch.ones(3)), torch.ones(3)
+    module = nn.Module()
+    module.weight, training = weight, TrainingConfig(learning_rate=0.1, ema_decay=0.9)
+    optimizer = build_optimizer(module, training)
+    for step in range(4):
+        weight.grad = torch.tensor([1.0, -1.0, step])
+        optimizer.step()
+        expected = weight.detach().clone() if step == 0 else expected * 0.9 + weight.detach() * 0.1
+    trained = weight.detach().clone()
+    with averaged(optimizer):
+        torch.testing.assert_close(weight.detach(), expected)
+        assert not torch.equal(weight, trained)
+    assert torch.equal(weight, trained)
+    resumed = build_optimizer(module, training)
+    resumed.load_state_dict(optimizer.state_dict())
+    with averaged(resumed):
+        torch.testing.assert_close(weight.detach(), expected)
+    with averaged(build_optimizer(module, TrainingConfig())):
+        assert torch.equal(weight, trained)

@@ -120,6 +120,19 @@ def test_own_rows_of_a_draw_are_those_of_the_whole_and_move_in_one_piece():
                 assert value.dtype == expected.dtype and torch.equal(value, expected[own])
 
 
+@pytest.mark.parametrize("texts, rows", [("sections", [0, 1]), ("swapped", [1, 0]), ("report", [])])
+def test_statistics_of_a_section_are_those_of_its_texts_in_either_branch(texts, rows):
+    settings = recipe()
+    config = MODEL.model_copy(update={"text_statistics": "section", "texts": texts})
+    module = Pretraining(seeded_model(config, pretrained=False, seed=0), settings.objective)
+    sample, norm = batch(), module.model.text_head[1]
+    module(sample, draw_step(module.model, settings, step=0))
+    for row, name in zip(rows, ("findings", "impression"), strict=False):
+        expected = module.model.text_head[0](sample[name]).mean(0) * norm.momentum
+        torch.testing.assert_close(norm.section_mean[row], expected)
+    assert norm.section_mean.any() == bool(rows)
+
+
 def _frozen_norms(model: nn.Module) -> nn.Module:
     """Normalisation in eval mode: gloo has no synchronised BatchNorm for the backbone."""
     for module in model.modules():

@@ -1,13 +1,11 @@
 """Every setting of a run, as frozen models that reject unknown keys; ``load_config`` reads them from YAML."""
 
 from importlib.metadata import EntryPoint, entry_points
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     Field,
-    PositiveFloat,
-    PositiveInt,
     SerializeAsAny,
     field_validator,
     model_validator,
@@ -17,10 +15,19 @@ from imitate.config.backbone import check_backbone, check_options
 from imitate.config.base import Config, validate
 from imitate.config.files import parse_yaml, read_yaml
 from imitate.config.loading import data_of, dotted, find_recipe, load_config, parse_settings, shipped
+from imitate.config.objectives import (
+    OPTIONS,
+    BaselineOptions,
+    CaptionOptions,
+    ImitateOptions,
+    ObjectiveOptions,
+    SimclrOptions,
+)
 from imitate.errors import UserError
-from imitate.names import ChannelChoice, Kernel, Precision, Resize, Texts
+from imitate.names import ChannelChoice, Precision, Resize, Texts
 
 __all__ = [
+    "OPTIONS",
     "AugmentConfig",
     "BaselineOptions",
     "CaptionOptions",
@@ -46,19 +53,21 @@ __all__ = [
 ]
 
 
+WIDEST = 2**16  # of an embedding, and of gray values
 Percent = Annotated[float, Field(ge=0, le=100)]
+Gray = Annotated[float, Field(ge=-WIDEST, le=WIDEST)]
 
 
 class Preprocessing(Config):
     """What an encoder wants of an image: a centre crop of a prepared one, its gray values scaled and normalised."""
 
     prepared_size: int = Field(256, ge=8, le=8192)  # side of the prepared images
-    image_size: int = Field(224, ge=8)  # side of the crop that the encoder sees
+    image_size: int = Field(224, ge=8, le=8192)  # side of the crop that the encoder sees
     resize: Resize = "stretch"  # how an image was brought into the prepared square
     percentiles: tuple[Percent, Percent] | None = None  # of its gray values, which became black and white
-    range: tuple[float, float] = (0.0, 1.0)  # of the gray values before normalisation, black and white
-    mean: tuple[float, ...] = Field((0.485, 0.456, 0.406), min_length=1)  # an entry for each channel
-    std: tuple[PositiveFloat, ...] = Field((0.229, 0.224, 0.225), min_length=1)
+    range: tuple[Gray, Gray] = (0.0, 1.0)  # of the gray values before normalisation, black and white
+    mean: tuple[Gray, ...] = Field((0.485, 0.456, 0.406), min_length=1)  # an entry for each channel
+    std: tuple[Annotated[float, Field(ge=1e-3, le=WIDEST)], ...] = Field((0.229, 0.224, 0.225), min_length=1)
 
     @property
     def channels(self) -> int:
@@ -75,9 +84,6 @@ class Preprocessing(Config):
         return self
 
 
-WIDEST = 2**16  # of an embedding
-
-
 class ImitateConfig(Preprocessing):
     """The architecture; saved as ``config.json`` beside the weights."""
 
@@ -92,14 +98,17 @@ class ImitateConfig(Preprocessing):
     )  # that the findings branch reads, 1 shallow; none: it reads the pooled feature
     keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # share of channels drawn at each of these levels
     channel_draw: ChannelChoice = "replacement"  # distinct: without; sample: anew for each sample, with
+    cls_token: Literal["zeros", "normal"] = "normal"  # how the CLS token starts; the release has zeros
     feed_forward: bool = False  # LayerNorm and a feed-forward block after the attention
     grid: int = Field(16, ge=1, le=64)  # a channel becomes a token of grid x grid features
     slots: int = Field(512, ge=1, le=WIDEST)  # tokens after zero-padding
-    heads: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1, le=WIDEST)
     joint_width: int = Field(512, ge=1, le=WIDEST)
     text_width: int = Field(768, ge=1, le=WIDEST)
+    # Running BatchNorm statistics of the text head: of all texts, as published, or of findings and impressions apart
+    text_statistics: Literal["shared", "section"] = "shared"
     texts: Texts = "sections"  # what the branches learn from; swapped: each the other's; report: both the whole report
-    temperature: float = Field(0.07, gt=0)  # between image and text, as in training; of the softmax over prompts
+    temperature: float = Field(0.07, gt=0, le=10)  # between image and text, as in training; of the softmax over prompts
     objective: str = ""  # that trained the model; empty: not recorded
     reads_text: bool = True  # False: the objective read no text, so that the text head is untrained
 
@@ -118,76 +127,9 @@ class ImitateConfig(Preprocessing):
         return self
 
 
-Negatives = Literal["global", "rank"]
-"""Contrast over the global batch, or within each process."""
-
-
-class ObjectiveOptions(Config):
-    """What the options of every objective begin with; ``model`` is what the objective asks of the model's config."""
-
-    model: ClassVar[dict[str, Any]] = {}
-
-    name: str
-    views: Literal[1, 2] = 2  # augmented views of each image in a step
-
-    @property
-    def temperature(self) -> float:
-        """Between image and text, for prompts to be read with later."""
-        return float(getattr(self, "temperature_text", 0.07))
-
-
-class ImitateOptions(ObjectiveOptions):
-    """The loss of REFERENCE sections 3 and 4: clinical-informed contrast, two views."""
-
-    name: str = "imitate"
-    negatives: Negatives = "global"
-    kernel: Kernel = "exp"
-    kernel_lambda: float = Field(0.2, ge=0)
-    prior_weight: float | None = Field(None, ge=0)  # factor of k(P) in the target; None: the temperature, as published
-    identical: Literal["kernel", "one", "ignored"] = (
-        "kernel"  # samples of one text: by k(P), as k(P) = 1, no candidates
-    )
-    normalise_targets: bool = False  # each row of the target sums to one
-    temperature_text: float = Field(0.07, gt=0)  # image with text
-    temperature_views: float = Field(0.2, gt=0)  # view with view
-    visual_visual: bool = True  # the two view-with-view terms; they need two views
-
-
-class BaselineOptions(ObjectiveOptions):
-    """One image embedding, of the pooled feature, and one caption, the whole report (losses/baselines.py)."""
-
-    model: ClassVar[dict[str, Any]] = {"levels": (), "keep": (), "texts": "report"}
-
-    negatives: Negatives = "global"
-
-
-class CaptionOptions(BaselineOptions):
-    """CLIP and ConVIRT."""
-
-    temperature_text: float = Field(0.07, gt=0)
-
-
-class SimclrOptions(BaselineOptions):
-    name: str = "simclr"
-    temperature_views: float = Field(0.2, gt=0)
-
-    @model_validator(mode="after")
-    def _has_its_views(self) -> "SimclrOptions":
-        if self.views != 2:
-            raise ValueError(f"simclr compares two views, not {self.views}")
-        return self
-
-
-OPTIONS: dict[str, type[ObjectiveOptions]] = {
-    "imitate": ImitateOptions,
-    "clip": CaptionOptions,
-    "convirt": CaptionOptions,
-    "mflag": BaselineOptions,
-    "simclr": SimclrOptions,
-}
-
-
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Steps = Annotated[int, Field(ge=1, le=10**7)]
 
 
 class AugmentConfig(Config):
@@ -203,31 +145,51 @@ class AugmentConfig(Config):
 
 
 class TrainingConfig(Config):
-    epochs: int = Field(20, ge=1)
-    batch_size: int = Field(128, ge=2)  # global: over all processes
-    learning_rate: float = Field(2e-4, gt=0)
-    final_learning_rate: float = Field(1e-8, ge=0)
-    warmup_steps: int = Field(0, ge=0)
-    weight_decay: float = Field(0.05, ge=0)
+    epochs: int = Field(20, ge=1, le=100_000)
+    batch_size: int = Field(128, ge=2, le=2**20)  # global: over all processes
+    learning_rate: Rate = 2e-4
+    final_learning_rate: float = Field(1e-8, ge=0, le=1)
+    warmup_steps: int = Field(0, ge=0, le=10**7)
+    warmup_fraction: float = Field(0.0, ge=0, lt=1)  # of all steps, in place of warmup_steps
+    backbone_learning_rate: Rate | None = None  # of the image encoder; None: the same
+    layer_decay: float = Field(1.0, ge=0.1, le=1)  # factor of the rate for each block of the image encoder downwards
+    freeze_backbone: bool = False  # the image encoder stays as it starts; the branches and heads are trained
+    ema_decay: float | None = Field(None, ge=0.5, lt=1)  # validate and save moving averages of the weights
+    weight_decay: float = Field(0.05, ge=0, le=10)
     decay_everything: bool = False  # True: also normalisation, biases, embeddings, as published
-    clip_gradient: PositiveFloat | None = None
+    clip_gradient: float | None = Field(None, ge=1e-6, le=1e6)
     precision: Precision = "bf16-mixed"
-    sync_batchnorm: bool | Literal["heads"] = (
-        "heads"  # statistics of the global batch; true: the backbone's too, on GPUs
-    )
-    chunk: int | None = Field(None, ge=1)  # samples of a process in the backbone at once; the loss sees the whole batch
+    # Statistics of the global batch: of the heads alone, or with true of the backbone too, on GPUs
+    sync_batchnorm: bool | Literal["heads"] = "heads"
+    # Samples of a process in the backbone at once: gradient accumulation with cached contrastive gradients (gradient
+    # caching, GradCache), so that the loss still sees the whole batch
+    chunk: int | None = Field(None, ge=1, le=2**20)
     compile: Literal["default", "reduce-overhead"] | None = None  # torch.compile's mode for the backbone
     seed: int = Field(0, ge=0, lt=2**32)
-    log_every: int = Field(10, ge=1)  # steps
-    checkpoint_every: int = Field(500, ge=1)  # steps; also at every epoch's end and validation
-    validate_every: PositiveInt | None = None  # steps; None: every epoch's end
-    snapshot_every: PositiveInt | None = None  # steps whose weights are kept, in snapshots/; None: of none
-    keep_best: int = Field(1, ge=1)  # how many of the best validations' weights are kept; more than one in top/
+    log_every: Steps = 10
+    checkpoint_every: Steps = 500  # also at every epoch's end and validation
+    validate_every: Steps | None = None  # None: every epoch's end
+    snapshot_every: Steps | None = None  # steps whose weights are kept, in snapshots/; None: of none
+    keep_best: int = Field(1, ge=1, le=1000)  # how many of the best validations' weights are kept, if more in top/
     deterministic: bool = False  # only algorithms that repeat their bits; on GPUs they are slower
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"  # Fabric's, for several processes
-    devices: PositiveInt | Literal["auto"] = "auto"  # processes on this machine
-    nodes: int = Field(1, ge=1)
+    devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"  # processes on this machine
+    nodes: int = Field(1, ge=1, le=2**16)
+
+    @model_validator(mode="after")
+    def _all_have_an_effect(self) -> "TrainingConfig":
+        if self.warmup_steps and self.warmup_fraction:
+            raise ValueError("warmup_steps and warmup_fraction are two ways to say the same: give one")
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate {self.final_learning_rate:g} must not exceed learning_rate {self.learning_rate:g}"
+            )
+        if self.freeze_backbone and (self.backbone_learning_rate or self.layer_decay != 1):
+            raise ValueError("freeze_backbone leaves backbone_learning_rate and layer_decay without effect: drop these")
+        if self.decay_everything and not self.weight_decay:
+            raise ValueError("decay_everything has no effect where weight_decay is 0")
+        return self
 
 
 class Recipe(Config):
@@ -249,6 +211,12 @@ class Recipe(Config):
             return given
         name = str(given.get("name", "imitate"))
         return validate(objective_options(name), {**given, "name": name}, where=name)
+
+    @model_validator(mode="after")
+    def _reads_the_texts(self) -> "Recipe":
+        if self.labels_as_text and not self.objective.model.get("reads_text", True):
+            raise ValueError(f"labels_as_text has no effect: objective {self.objective.name} reads no text")
+        return self
 
     def resolved(self) -> "Recipe":
         """With what the objective asks of the model, and with what the model is to remember of the objective."""

@@ -70,7 +70,7 @@ def texts_of(encoder: Encoder, sections: Sequence[Section]) -> list[Text]:
 def embed_reports(encoder: Encoder, data: Corpus, text: Text, rows: np.ndarray, device: str) -> Vectors:
     """This text of these images' reports; a missing text has a zero row."""
     present = data.has(text)[rows]
-    vectors = encoder.to(device).embed_reports(data.text(text, rows[present]).tolist())
+    vectors = encoder.to(device).embed_reports(data.text(text, rows[present]).tolist(), text)
     assert vectors is not None
     out = vectors.new_zeros(len(rows), vectors.shape[1])
     out[torch.from_numpy(np.flatnonzero(present)).to(device)] = vectors

@@ -1,8 +1,8 @@
 """What an Imitate run, a timm network and a published encoder have in common, and how each is loaded by its name."""
 
 import hashlib
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +112,8 @@ class Encoder:
         """Unit vectors, on the encoder's device; None where ``has_text`` is False."""
         return None
 
-    def embed_reports(self, texts: list[str]) -> Vectors | None:
-        """The same of many texts, which may be kept for the next time."""
+    def embed_reports(self, texts: list[str], section: str | None = None) -> Vectors | None:
+        """The same of many texts, of one ``section``, which may be kept for the next time."""
         return self.embed_texts(texts)
 
 
@@ -156,16 +156,18 @@ class ImitateEncoder(Encoder):
         place(self.text, str(self._device))
         return self._project(self.text.encode(texts))
 
-    def embed_reports(self, texts: list[str]) -> Vectors | None:
+    def embed_reports(self, texts: list[str], section: str | None = None) -> Vectors | None:
         """With the text encoder's output rounded to float16, as it is stored."""
         if self._cache is None or not self.has_text:
             return None
         self._cache.fill(texts, device=str(self._device))
-        return self._project(torch.from_numpy(self._cache.embed(texts)).float())
+        return self._project(torch.from_numpy(self._cache.embed(texts)).float(), section)
 
-    def _project(self, encoded: Float[Tensor, "texts width"]) -> Vectors:
-        parts = encoded.split(4096)
-        return torch.cat([F.normalize(self.model.encode_text(part.to(self._device))) for part in parts])
+    def _project(self, encoded: Float[Tensor, "texts width"], section: str | None = None) -> Vectors:
+        encode: Callable[..., Tensor] = self.model.encode_text
+        if self.model.config.text_statistics == "section":
+            encode = partial(encode, section=section)
+        return torch.cat([F.normalize(encode(part.to(self._device))) for part in encoded.split(4096)])
 
     @property
     def _device(self) -> torch.device:

@@ -62,7 +62,8 @@ class HierarchicalAggregation(nn.Module):
             raise UserError(
                 f"{sum(self.keep)} channels are kept but slots is {config.slots}: raise slots or lower keep"
             )
-        self.cls_token = nn.Parameter(torch.randn(1, 1, width) * width**-0.5)
+        start = torch.randn(1, 1, width) * width**-0.5  # drawn in any case, so that no other weight depends on it
+        self.cls_token = nn.Parameter(start if config.cls_token == "normal" else torch.zeros_like(start))
         self.positional_embedding = nn.Parameter(torch.zeros(1, config.slots + 1, width))
         self.attention = nn.MultiheadAttention(width, config.heads, batch_first=True)  # holds the parameters
         self.feed_forward = FeedForward(width) if config.feed_forward else nn.Identity()

@@ -6,8 +6,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.nn import functional as F
 
 from imitate.distributed import gather, sum_over_processes, world_size
+from imitate.names import SECTIONS
 
 
 class PresentBatchNorm(nn.BatchNorm1d):
@@ -18,10 +20,25 @@ class PresentBatchNorm(nn.BatchNorm1d):
     """
 
     synchronised = False
+    section_mean: Tensor
+    section_var: Tensor
+
+    def keep_sections(self) -> None:
+        """Running statistics of each section's texts, beside those of all."""
+        self.register_buffer("section_mean", torch.zeros(len(SECTIONS), self.num_features))
+        self.register_buffer("section_var", torch.ones(len(SECTIONS), self.num_features))
 
     def forward(
-        self, x: Float[Tensor, "batch width"], present: Bool[Tensor, " batch"] | None = None
+        self,
+        x: Float[Tensor, "batch width"],
+        present: Bool[Tensor, " batch"] | None = None,
+        section: str | None = None,
     ) -> Float[Tensor, "batch width"]:
+        """``section`` is what the rows are texts of; it matters where ``keep_sections`` was called."""
+        row = SECTIONS.index(section) if section in SECTIONS and "section_mean" in self._buffers else None
+        if not self.training and row is not None:
+            kept = self.section_mean[row], self.section_var[row]
+            return F.batch_norm(x, *kept, self.weight, self.bias, eps=self.eps)
         if not self.training:
             evaluated: Tensor = super().forward(x)
             return evaluated
@@ -29,24 +46,27 @@ class PresentBatchNorm(nn.BatchNorm1d):
         weight = None if present is None else present.to(x.dtype).unsqueeze(1)
         if self.synchronised and world_size() > 1:
             normal, *statistics = _Synchronised.apply(x, weight, self.eps)
-            self._track(*statistics)
+            self._track(*statistics, row)
         else:
             count, mean, squares = _moments(x, weight)
             variance = squares / _least_one(count)
-            self._track(mean.detach(), variance.detach(), count)
+            self._track(mean.detach(), variance.detach(), count, row)
             normal = (x - mean) * torch.rsqrt(variance + self.eps)
         return normal if self.weight is None else normal * self.weight + self.bias
 
     @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor, count: Tensor | int) -> None:
+    def _track(self, mean: Tensor, variance: Tensor, count: Tensor | int, row: int | None) -> None:
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         assert self.momentum is not None
         momentum: Any = self.momentum
         if isinstance(count, Tensor):
             momentum = (self.momentum * (count > 0)).to(self.running_mean.dtype)
         unbiased = variance * count / _least_one(count - 1)
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
+        kept = [(self.running_mean, self.running_var)]
+        kept += [] if row is None else [(self.section_mean[row], self.section_var[row])]
+        for running_mean, running_var in kept:
+            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+            running_var.lerp_(unbiased.to(running_var.dtype), momentum)
         self.num_batches_tracked += 1
 
 
@@ -109,8 +129,11 @@ class Projection(nn.Sequential):
         )
 
     def forward(
-        self, x: Float[Tensor, "batch width"], present: Bool[Tensor, " batch"] | None = None
+        self,
+        x: Float[Tensor, "batch width"],
+        present: Bool[Tensor, " batch"] | None = None,
+        section: str | None = None,
     ) -> Float[Tensor, "batch joint"]:
-        hidden = self[2](self[1](self[0](x), present))
-        projected: Tensor = self[4](self[3](hidden), present)
+        hidden = self[2](self[1](self[0](x), present, section))
+        projected: Tensor = self[4](self[3](hidden), present, section)
         return projected

@@ -35,7 +35,7 @@ class ImageEncoder(nn.Module):
     ) -> None:
         """``size`` is that of the images, for networks that are built for one; default: their own."""
         super().__init__()
-        self.name = name
+        self.name, self.frozen = name, False
         published = _published(name)
         if pretrained:
             _check_weights(name, published)
@@ -56,6 +56,25 @@ class ImageEncoder(nn.Module):
     def forward(self, images: Images) -> ImageFeatures:
         final, levels = self.network.forward_intermediates(images, indices=self._indices)
         return ImageFeatures(levels, self.network.forward_head(final, pre_logits=True))
+
+    def freeze(self) -> None:
+        """No gradients, and always in eval mode."""
+        self.frozen = True
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "ImageEncoder":
+        return super().train(mode and not self.frozen)
+
+    @property
+    def spared(self) -> set[str]:
+        """Weights of the network that timm takes no weight decay from: position embeddings, tokens, bias tables."""
+        return set(getattr(self.network, "no_weight_decay", set)())
+
+    def blocks_above(self) -> dict[str, int]:
+        """For each weight of the network, how many of timm's blocks lie between it and the heads; 0 in the last."""
+        groups = timm.models.group_parameters(self.network, self.network.group_matcher(coarse=False), reverse=True)
+        deepest = max(groups.values())
+        return {name: deepest - block for name, block in groups.items()}
 
     @property
     def normalises_batches(self) -> bool:

@@ -45,6 +45,9 @@ class Imitate(nn.Module):
             self.findings_head = Projection(tokens, tokens, config.joint_width)
         self.impression_head = Projection(self.image.width, self.image.width, config.joint_width)
         self.text_head = Projection(config.text_width, 1024, config.joint_width)
+        if config.text_statistics == "section":
+            for norm in (self.text_head[1], self.text_head[4]):
+                norm.keep_sections()
 
     def encode_image(self, images: Images, draw: ChannelDraw | None = None) -> ImageEmbedding:
         features = self.image(images)
@@ -74,10 +77,16 @@ class Imitate(nn.Module):
         return projected
 
     def encode_text(
-        self, text: Float[Tensor, "texts width"], present: Bool[Tensor, " texts"] | None = None
+        self,
+        text: Float[Tensor, "texts width"],
+        present: Bool[Tensor, " texts"] | None = None,
+        section: str | None = None,
     ) -> Float[Tensor, "texts joint"]:
-        """Project embeddings of the frozen text encoder; rows that are not ``present`` give rows to be ignored."""
-        projected: Tensor = self.text_head(text, present)
+        """Project embeddings of the frozen text encoder; rows that are not ``present`` give rows to be ignored.
+
+        ``section`` is what they are texts of, for a model that keeps statistics of each (``text_statistics``).
+        """
+        projected: Tensor = self.text_head(text, present, section)
         return projected
 
     def synchronise(self, *, backbone: bool = True) -> None:

@@ -21,7 +21,7 @@ from imitate.models.imitate import Imitate
 from imitate.training.checkpoint import keep_model, load_checkpoint, save_checkpoint, step_name
 from imitate.training.engine import agreed, rank_slice
 from imitate.training.objectives import training_module
-from imitate.training.optim import build_optimizer, learning_rate
+from imitate.training.optim import averaged, build_optimizer, set_rates
 from imitate.training.pretraining import draw_step, move
 from imitate.training.run_folder import VALIDATION, Journal, note_start
 from imitate.training.watching import Clock, Means, progress, signals
@@ -82,7 +82,8 @@ def fit(job: Job) -> bool:
     batches = read_ahead(job.reader, (job.order.batch(step)[part] for step in range(job.step, job.total)))
     clock = Clock(job.step)
     if job.validates:  # it may have been killed between the checkpoint and the validation
-        _validate(job, module, journal)
+        with averaged(optimizer):
+            _validate(job, module, journal)
     with signals() as signalled, progress(job.step, job.total, shown=job.fabric.is_global_zero) as advance:
         for batch in batches:
             job.means.add(_step(job, module, optimizer, job.fabric.to_device(batch)))
@@ -93,9 +94,11 @@ def fit(job: Job) -> bool:
             if stopping or ends_epoch or job.validates or job.is_every(training.checkpoint_every):
                 _save(job, optimizer)
             if job.is_every(training.snapshot_every):
-                _keep(job, job.folder / "snapshots" / step_name(job.step))
+                with averaged(optimizer):
+                    _keep(job, job.folder / "snapshots" / step_name(job.step))
             if job.validates:
-                _validate(job, module, journal)
+                with averaged(optimizer):
+                    _validate(job, module, journal)
             if stopping:
                 break
     if journal:
@@ -123,8 +126,7 @@ def _set_up(job: Job) -> tuple[nn.Module, Any]:
 def _step(job: Job, module: nn.Module, optimizer: Any, batch: Any) -> dict[str, Tensor]:
     training = job.recipe.training
     torch.manual_seed(training.seed * 1_000_003 + job.step * 1_009 + job.fabric.global_rank)  # drop-out and the like
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(job.step, total=job.total, training=training)
+    set_rates(optimizer, job.step, total=job.total, training=training)
     part = rank_slice(job.fabric, training.batch_size)
     draw = move(draw_step(job.model, job.recipe, step=job.step, part=part), job.fabric.device)
     terms: dict[str, Tensor] = module(batch, draw)

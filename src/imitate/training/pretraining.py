@@ -14,9 +14,9 @@ from torch.utils.checkpoint import checkpoint
 
 from imitate.config import BaselineOptions, ImitateOptions, Recipe
 from imitate.data.augment import ViewDraw, draw_views, warp
+from imitate.data.sampler import SOURCES
 from imitate.distributed import gather, rank, sum_over_processes, world_size
 from imitate.losses.contrastive import (
-    PUBLISHED,
     Targets,
     clinical_prior,
     identical_texts,
@@ -156,7 +156,8 @@ class Pretraining(Step[ImitateOptions]):
         """Findings and impression: their texts, projected, and the priors of the (global) batch."""
         texts = [batch[name].to(parameter_dtype(self.model)) for name in ("findings", "impression")]
         present = [batch["has_findings"], batch["has_impression"]]
-        projected = [self.model.encode_text(*section) for section in zip(texts, present, strict=True)]
+        names = SOURCES[self.model.config.texts]
+        projected = [self.model.encode_text(*each) for each in zip(texts, present, names, strict=True)]
         own, texts = self._own(present[0]), full_precision(*texts)
         if self._processes > 1:
             columns = gather(torch.cat([*texts, *(has.unsqueeze(1) for has in present)], dim=1))
@@ -181,7 +182,9 @@ class Pretraining(Step[ImitateOptions]):
         branches, own = {"findings": findings, "impression": impression}, self._own(findings.text)
         pairs = findings.pairs if self._compares_views else []
         rows = iter(self._rows(*(t for each in branches.values() for t in (each.text, *each.views)), *pairs))
-        terms, compared, tau = {}, {}, self.options.temperature_text
+        terms: dict[str, Tensor] = {}
+        compared: dict[str, list[Rows]] = {}
+        tau = self.options.temperature_text
         for name, branch in branches.items():
             softened, present, targets = branch.prior
             wanted = soft_targets(softened, tau, present, targets, own=own)
@@ -194,8 +197,11 @@ class Pretraining(Step[ImitateOptions]):
             textless = ~(findings.prior.present | impression.prior.present)
             for name, branch in branches.items():
                 softened, present, targets = branch.prior
-                prior = (softened, targets) if name == "impression" else (None, PUBLISHED)
-                wanted = soft_targets(prior[0], tau, present | textless, prior[1], own=own, dtype=softened.dtype)
+                seen = present | textless
+                if name == "impression":
+                    wanted = soft_targets(softened, tau, seen, targets, own=own)
+                else:
+                    wanted = soft_targets(None, tau, seen, own=own, dtype=softened.dtype)
                 terms[f"views_{name}"] = 2 * soft_cross_entropy(similarities(*compared[name], tau), wanted)
         return terms
 
