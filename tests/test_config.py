@@ -48,6 +48,10 @@ def write(tmp_path, text: str):
             "training: {warmup_steps: 5, warmup_fraction: 0.1}",
             "training: warmup_steps and warmup_fraction are two ways",
         ),
+        (
+            "training: {chunk: 64, compile: default, precision: 16-mixed}",
+            "training: chunk and compile do not work together in 16-mixed",
+        ),
         ("training: {final_learning_rate: 0.1}", "final_learning_rate 0.1 must not exceed learning_rate 0.0002"),
         ("training: {freeze_backbone: true, layer_decay: 0.7}", "freeze_backbone leaves .* layer_decay without effect"),
         ("training: {decay_everything: true, weight_decay: 0}", "decay_everything has no effect"),

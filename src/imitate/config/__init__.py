@@ -187,6 +187,8 @@ class TrainingConfig(Config):
             )
         if self.freeze_backbone and (self.backbone_learning_rate or self.layer_decay != 1):
             raise ValueError("freeze_backbone leaves backbone_learning_rate and layer_decay without effect: drop these")
+        if self.chunk and self.compile and self.precision == "16-mixed":
+            raise ValueError("chunk and compile do not work together in 16-mixed: drop one, or use bf16-mixed")
         if self.decay_everything and not self.weight_decay:
             raise ValueError("decay_everything has no effect where weight_decay is 0")
         return self
