@@ -27,7 +27,7 @@ def write(tmp_path, text: str):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("training: {epoch: 3}", r"unknown key 'training.epoch'; known: backbone_learning_rate, batch_size, .*epochs"),
+        ("training: {epoch: 3}", r"unknown key 'training.epoch'; known: accelerator, .*batch_size, .*epochs"),
         ("training: {epochs: many}", r"training.epochs = 'many': .*integer"),
         ("training: {epochs: 0}", r"training.epochs = 0: .*greater than or equal to 1"),
         ("objective: {kernel: cosine}", r"objective: imitate: kernel = 'cosine': .*'exp'"),
