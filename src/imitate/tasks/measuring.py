@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
@@ -18,10 +19,22 @@ from imitate.inference.encoder import Encoder, choose_device, load_encoder
 from imitate.names import Mode
 from imitate.statistics import resampling
 from imitate.tasks import check_data, check_encoder
-from imitate.tasks.base import Budget, Estimate, Predictions, Results, Task
-from imitate.tasks.evaluation import planned
-from imitate.tasks.printing import shown
-from imitate.tasks.results import check_out, commit, write_results
+from imitate.tasks.base import Budget, Estimate, Fit, Predictions, Results, Task
+from imitate.tasks.evaluation import Evaluation, planned
+from imitate.tasks.fitting import autocast, training_rows
+from imitate.tasks.printing import shown, warned_once
+from imitate.tasks.results import (
+    check_out,
+    commit,
+    digest_of,
+    file_digest,
+    keep_fit,
+    kept_fit,
+    read_results,
+    write_results,
+    write_text,
+)
+from imitate.tasks.transfer import fitted_elsewhere
 
 log = logging.getLogger(__name__)
 VERSIONS = ("imitate-cxr", "torch", "timm", "numpy", "scikit-learn")
@@ -51,26 +64,57 @@ class Request(NamedTuple):
     seeds: int
 
 
+class Data(NamedTuple):
+    """The folder of the training images, and that of the test images where it is another."""
+
+    train: Corpus
+    test: Corpus | None
+
+
+class Job(NamedTuple):
+    """What one results file holds."""
+
+    plan: Evaluation
+    task: Task
+    data: Data
+    row: Row
+    budget: Budget
+    resamples: int
+
+
 def measure(
-    request: Request, *, data: Path, out: Path, resamples: int, device: str = "auto", cache: Path | None = None
+    request: Request,
+    *,
+    data: Path,
+    out: Path,
+    resamples: int,
+    device: str = "auto",
+    cache: Path | None = None,
+    test_data: Path | None = None,
 ) -> Results:
-    """Write a results file for each model and fraction; returns that of the models at the largest fraction."""
+    """Write a results file for each model and fraction; returns that of the models at the largest fraction.
+
+    Files that are there, of the same method, settings, data and weights, are kept.
+    """
     check_out(out)
     seeds, models = request.seeds, len(request.models)
     if min(seeds, resamples, models) < 1:
         raise UserError(f"seeds {seeds}, resamples {resamples}, models {models}: each must be at least 1")
     plan = planned(*request[:2], mode=request.mode, fraction=request.fraction, settings=request.settings)
     tasks = plan.tasks()
-    prepared = Corpus.open(data)
-    plan = plan.on(prepared)
+    folders = Data(Corpus.open(data), None if test_data is None else Corpus.open(test_data))
+    plan = plan.on(folders.train)
+    if test_data is not None:
+        plan = plan.without_published(f"fitted on {data}, tested on {test_data}")
     budget = Budget(mode=plan.mode, device=choose_device(device), cache=cache)
     written = []
-    for row in _rows(request, out):
-        for share, chosen in tasks.items():
-            path = row.out if len(tasks) == 1 else _with(row.out, f"{share:g}")
-            found, runs = _measured(chosen, row, prepared, budget._replace(fraction=share), resamples=resamples)
-            written.append(write_results(found.model_copy(update={"published": plan.published}), runs, path))
-            sys.stdout.write(shown(written[-1]))
+    with warned_once():
+        for row in _rows(request, out):
+            for share, chosen in tasks.items():
+                path = row.out if len(tasks) == 1 else _with(row.out, f"{share:g}")
+                job = Job(plan, chosen, folders, row, budget._replace(fraction=share), resamples)
+                written.append(_kept(job, path) or _measured(job, path))
+                sys.stdout.write(shown(written[-1]))
     return written[len(tasks) - 1]
 
 
@@ -86,34 +130,140 @@ def _with(out: Path, what: str) -> Path:
     return out.with_name(f"{out.stem}-{what.replace(':', '-')}{out.suffix}")
 
 
-def _measured(
-    task: Task, row: Row, data: Corpus, budget: Budget, *, resamples: int
-) -> tuple[Results, list[Predictions]]:
+def _kept(job: Job, path: Path) -> Results | None:
+    """The results that are there, under today's name and with what the recipe says of them; None: measure again."""
+    if not path.is_file():
+        return None
+    try:
+        found = read_results(path)
+    except UserError:
+        log.warning("%s is measured again: it holds no results that this version reads", path)
+        return None
+    differ = [name for name, digest in _digests(job).items() if found.digests.get(name) != digest]
+    if not path.with_name(found.predictions or "").is_file():
+        differ.append("predictions")
+    if not differ and found.weights != [_encoder(job, seed).identity for seed in range(len(job.row.models))]:
+        differ.append("weights")
+    if differ:
+        log.warning("%s is measured again: other %s than those that it holds", path, ", ".join(differ))
+        return None
+    log.info("%s is kept: it is of the same method, settings, data and weights", path)
+    return _renamed(job, found, path)
+
+
+def _renamed(job: Job, found: Results, path: Path) -> Results:
+    plan = job.plan.seen_at(found.used["image_size"])
+    changes = {"model": job.row.name or found.model, "published": plan.published, "headline": plan.headline}
+    changed = found.model_copy(update={**changes, "metrics": _main_first(found.metrics, plan.headline)})
+    if changed != found or list(changed.metrics) != list(found.metrics):
+        write_text(path, changed.model_dump_json(indent=1))
+    return changed
+
+
+def _measured(job: Job, path: Path) -> Results:
     started = time.perf_counter()
-    names, runs = [], []
-    for seed, path in enumerate(row.models):
-        encoder = _encoder(path, row.like, task, data, budget._replace(seed=seed))
-        log.info("%s of %s, %g%% of the patients, seed %d", task.name, encoder.name, 100 * budget.fraction, seed)
-        names.append(encoder.name)
-        runs.append(task.predict(encoder, data, budget._replace(seed=seed)))
-    encoders = list(dict.fromkeys(names))
+    task, data = job.task, job.data.train
+    if job.data.test is not None:
+        task, data = fitted_elsewhere(task, data, job.data.test)
+    encoders, runs = [], []
+    for seed in range(len(job.row.models)):
+        encoder = _encoder(job, seed)
+        encoders.append((encoder.name, encoder.identity))
+        runs.append(_fit(job, path, seed, encoder, task, data))
+    names, weights = zip(*encoders, strict=True)
+    fits = _fits(weights)
     per_seed = [task.measure(run) for run in runs]
+    _main_first(per_seed[0], job.plan.headline)  # a mistaken name is reported before the long work
+    metrics = estimates(task, runs, per_seed, job.resamples, pretrained=[fit.run for fit in fits])
+    used = job.task.used(job.budget.mode, image_size=encoder.preprocessing.image_size)
+    image_size = used.get("image_size", encoder.preprocessing.image_size)
+    plan = job.plan.seen_at(image_size)
+    device = torch.device(job.budget.device)
     results = Results(
         task=task.name,
-        model=row.name or called(row.models, names),
-        data=_provenance(data, runs[0], split=getattr(task, "split", "test")),
-        mode=budget.mode,
-        fraction=budget.fraction,
+        model=job.row.name or called(job.row.models, names),
+        data=_provenance(job.data.test or job.data.train, runs[0], split=getattr(job.task, "split", "test")),
+        mode=job.budget.mode,
+        fraction=job.budget.fraction,
         seeds=list(range(len(runs))),
-        settings=task.model_dump(mode="json"),
-        metrics=estimates(task, runs, per_seed, resamples),
+        settings=job.task.model_dump(mode="json"),
+        used={**used, "image_size": image_size},
+        train=_training(task, job.data.train, data, job.budget),
+        metrics=_main_first(metrics, plan.headline),
+        headline=plan.headline,
         per_seed=[{key: value for key, value in each.items() if not math.isnan(value)} for each in per_seed],
-        encoders=encoders,
+        fits=fits,
+        encoders=list(dict.fromkeys(names)),
+        weights=list(weights),
+        published=plan.published,
+        method=task.method(),
+        digests=_digests(job),
+        resamples=job.resamples,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        precision=_precision(job.budget.device),
         versions={package: version(package) for package in VERSIONS},
         commit=commit(),
         seconds=round(time.perf_counter() - started, 1),
     )
-    return results, runs
+    return write_results(results, runs, path)
+
+
+def _fit(job: Job, path: Path, seed: int, encoder: Encoder, task: Task, data: Corpus) -> Predictions:
+    """The predictions of one fit; those of an evaluation that was stopped are taken from where it left them."""
+    budget = job.budget._replace(seed=seed)
+    known = {name: digest for name, digest in _digests(job).items() if name != "resamples"}
+    digest = digest_of(known, encoder.identity, seed)
+    if (run := kept_fit(path, digest)) is not None:
+        log.info("%s of %s, seed %d: kept from an evaluation that was stopped", task.name, encoder.name, seed)
+        return run
+    log.info("%s of %s, %g%% of the patients, seed %d", task.name, encoder.name, 100 * budget.fraction, seed)
+    run = task.predict(encoder, data, budget)
+    keep_fit(path, digest, run)
+    return run
+
+
+def _fits(weights: Sequence[str]) -> list[Fit]:
+    """Fits on the same weights are heads of one run."""
+    runs = list(dict.fromkeys(weights))
+    return [Fit(run=runs.index(each), head=weights[:i].count(each)) for i, each in enumerate(weights)]
+
+
+def _digests(job: Job) -> dict[str, str]:
+    """Of all that the metrics depend on, but for the weights."""
+    task, budget, data = job.task, job.budget, [job.data.train, job.data.test]
+    settings = task.model_dump(mode="json")
+    files = {name: file_digest(each) for name, each in task if isinstance(each, Path) and each.is_file()}
+    return {
+        "method": task.method(),
+        "settings": digest_of(task.name, {**settings, **files}, budget.mode, budget.fraction),
+        "data": digest_of([each.fingerprint for each in data if each is not None]),
+        "device": f"{torch.device(budget.device).type}, {_precision(budget.device)}",
+        "resamples": str(job.resamples),
+    }
+
+
+def _precision(device: str) -> str:
+    found = autocast(device)
+    return f"{str(found.fast_dtype).removeprefix('torch.')} autocast" if device.startswith("cuda") else "float32"
+
+
+def _training(task: Task, folder: Corpus, data: Corpus, budget: Budget) -> dict[str, Any]:
+    """What the fits were given; {} of a task that trains nothing."""
+    if not task.trains:
+        return {}
+    chosen = task.selected(data)
+    if folds := getattr(task, "folds", 0):
+        chosen = next(chosen.folds(folds, test=getattr(task, "split", "test")))
+    rows = training_rows(chosen, budget)
+    counts = {"images": len(rows), "patients": chosen.table["patient"].iloc[rows].nunique()}
+    return {"name": folder.name, "fingerprint": folder.fingerprint, **counts, **({"folds": folds} if folds else {})}
+
+
+def _main_first(metrics: dict[str, Any], headline: str) -> dict[str, Any]:
+    """UserError: there is no such metric."""
+    if headline and headline not in metrics:
+        raise UserError(f"there is no metric {headline!r} for a headline; there are {', '.join(metrics)}")
+    return {headline: metrics[headline], **metrics} if headline else metrics
 
 
 def called(models: Sequence[str], encoders: Sequence[str]) -> str:
@@ -129,7 +279,12 @@ def called(models: Sequence[str], encoders: Sequence[str]) -> str:
 
 
 def estimates(
-    task: Task, runs: list[Predictions], per_seed: list[dict[str, float]], resamples: int
+    task: Task,
+    runs: list[Predictions],
+    per_seed: list[dict[str, float]],
+    resamples: int,
+    *,
+    pretrained: Sequence[int] = (),
 ) -> dict[str, Estimate]:
     """The mean over the runs of every figure, its 95% interval over runs and patients, and the levels beside it."""
     assert all(np.array_equal(run["image_id"], runs[0]["image_id"]) for run in runs), "the runs differ in their images"
@@ -167,10 +322,13 @@ def _note(name: str, figures: dict[str, float], drawn: dict[str, np.ndarray]) ->
     return "; ".join(notes)
 
 
-def _encoder(model: str, like: str | None, task: Task, data: Corpus, budget: Budget) -> Encoder:
+def _encoder(job: Job, seed: int) -> Encoder:
     """After checking that data and model have what the task needs."""
-    check_data(task, data)
-    encoder = load_encoder(model, like=like, data=data, seed=budget.seed, cache=budget.cache)
+    task, data = job.task, job.data.train
+    for each in job.data:
+        if each is not None:
+            check_data(task, each)
+    encoder = load_encoder(job.row.models[seed], like=job.row.like, data=data, seed=seed, cache=job.budget.cache)
     Corpus.open(data.root, size=encoder.preprocessing.prepared_size)
     check_encoder(task, encoder)
     return encoder
