@@ -19,15 +19,14 @@ from imitate.inference.encoder import Encoder, choose_device, load_encoder
 from imitate.names import Mode
 from imitate.statistics import resampling
 from imitate.tasks import check_data, check_encoder
-from imitate.tasks.base import Budget, Estimate, Fit, Predictions, Results, Task
-from imitate.tasks.evaluation import Evaluation, planned
-from imitate.tasks.fitting import autocast, training_rows
+from imitate.tasks.base import Budget, Estimate, Predictions, Results, Task
+from imitate.tasks.evaluation import planned
 from imitate.tasks.printing import shown, warned_once
+from imitate.tasks.record import Data, Job, Row, called, digests, numbered, precision, tested, training
 from imitate.tasks.results import (
     check_out,
     commit,
     digest_of,
-    file_digest,
     keep_fit,
     kept_fit,
     read_results,
@@ -38,15 +37,6 @@ from imitate.tasks.transfer import fitted_elsewhere
 
 log = logging.getLogger(__name__)
 VERSIONS = ("imitate-cxr", "torch", "timm", "numpy", "scikit-learn")
-
-
-class Row(NamedTuple):
-    """Of a table: an encoder for each seed, the architecture of those that have none, what the row is called."""
-
-    models: tuple[str, ...]
-    like: str | None
-    name: str | None
-    out: Path
 
 
 class Request(NamedTuple):
@@ -62,24 +52,6 @@ class Request(NamedTuple):
     like: str | None
     name: str | None
     seeds: int
-
-
-class Data(NamedTuple):
-    """The folder of the training images, and that of the test images where it is another."""
-
-    train: Corpus
-    test: Corpus | None
-
-
-class Job(NamedTuple):
-    """What one results file holds."""
-
-    plan: Evaluation
-    task: Task
-    data: Data
-    row: Row
-    budget: Budget
-    resamples: int
 
 
 def measure(
@@ -139,7 +111,7 @@ def _kept(job: Job, path: Path) -> Results | None:
     except UserError:
         log.warning("%s is measured again: it holds no results that this version reads", path)
         return None
-    differ = [name for name, digest in _digests(job).items() if found.digests.get(name) != digest]
+    differ = [name for name, digest in digests(job).items() if found.digests.get(name) != digest]
     if not path.with_name(found.predictions or "").is_file():
         differ.append("predictions")
     if not differ and found.weights != [_encoder(job, seed).identity for seed in range(len(job.row.models))]:
@@ -171,7 +143,7 @@ def _measured(job: Job, path: Path) -> Results:
         encoders.append((encoder.name, encoder.identity))
         runs.append(_fit(job, path, seed, encoder, task, data))
     names, weights = zip(*encoders, strict=True)
-    fits = _fits(weights)
+    fits = numbered(weights)
     per_seed = [task.measure(run) for run in runs]
     _main_first(per_seed[0], job.plan.headline)  # a mistaken name is reported before the long work
     metrics = estimates(task, runs, per_seed, job.resamples, pretrained=[fit.run for fit in fits])
@@ -182,13 +154,13 @@ def _measured(job: Job, path: Path) -> Results:
     results = Results(
         task=task.name,
         model=job.row.name or called(job.row.models, names),
-        data=_provenance(job.data.test or job.data.train, runs[0], split=getattr(job.task, "split", "test")),
+        data=tested(job.data.test or job.data.train, runs[0], split=getattr(job.task, "split", "test")),
         mode=job.budget.mode,
         fraction=job.budget.fraction,
         seeds=list(range(len(runs))),
         settings=job.task.model_dump(mode="json"),
         used={**used, "image_size": image_size},
-        train=_training(task, job.data.train, data, job.budget),
+        train=training(task, job.data.train, data, job.budget),
         metrics=_main_first(metrics, plan.headline),
         headline=plan.headline,
         per_seed=[{key: value for key, value in each.items() if not math.isnan(value)} for each in per_seed],
@@ -197,10 +169,10 @@ def _measured(job: Job, path: Path) -> Results:
         weights=list(weights),
         published=plan.published,
         method=task.method(),
-        digests=_digests(job),
+        digests=digests(job),
         resamples=job.resamples,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        precision=_precision(job.budget.device),
+        precision=precision(job.budget.device),
         versions={package: version(package) for package in VERSIONS},
         commit=commit(),
         seconds=round(time.perf_counter() - started, 1),
@@ -211,7 +183,7 @@ def _measured(job: Job, path: Path) -> Results:
 def _fit(job: Job, path: Path, seed: int, encoder: Encoder, task: Task, data: Corpus) -> Predictions:
     """The predictions of one fit; those of an evaluation that was stopped are taken from where it left them."""
     budget = job.budget._replace(seed=seed)
-    known = {name: digest for name, digest in _digests(job).items() if name != "resamples"}
+    known = {name: digest for name, digest in digests(job).items() if name != "resamples"}
     digest = digest_of(known, encoder.identity, seed)
     if (run := kept_fit(path, digest)) is not None:
         log.info("%s of %s, seed %d: kept from an evaluation that was stopped", task.name, encoder.name, seed)
@@ -222,60 +194,11 @@ def _fit(job: Job, path: Path, seed: int, encoder: Encoder, task: Task, data: Co
     return run
 
 
-def _fits(weights: Sequence[str]) -> list[Fit]:
-    """Fits on the same weights are heads of one run."""
-    runs = list(dict.fromkeys(weights))
-    return [Fit(run=runs.index(each), head=weights[:i].count(each)) for i, each in enumerate(weights)]
-
-
-def _digests(job: Job) -> dict[str, str]:
-    """Of all that the metrics depend on, but for the weights."""
-    task, budget, data = job.task, job.budget, [job.data.train, job.data.test]
-    settings = task.model_dump(mode="json")
-    files = {name: file_digest(each) for name, each in task if isinstance(each, Path) and each.is_file()}
-    return {
-        "method": task.method(),
-        "settings": digest_of(task.name, {**settings, **files}, budget.mode, budget.fraction),
-        "data": digest_of([each.fingerprint for each in data if each is not None]),
-        "device": f"{torch.device(budget.device).type}, {_precision(budget.device)}",
-        "resamples": str(job.resamples),
-    }
-
-
-def _precision(device: str) -> str:
-    found = autocast(device)
-    return f"{str(found.fast_dtype).removeprefix('torch.')} autocast" if device.startswith("cuda") else "float32"
-
-
-def _training(task: Task, folder: Corpus, data: Corpus, budget: Budget) -> dict[str, Any]:
-    """What the fits were given; {} of a task that trains nothing."""
-    if not task.trains:
-        return {}
-    chosen = task.selected(data)
-    if folds := getattr(task, "folds", 0):
-        chosen = next(chosen.folds(folds, test=getattr(task, "split", "test")))
-    rows = training_rows(chosen, budget)
-    counts = {"images": len(rows), "patients": chosen.table["patient"].iloc[rows].nunique()}
-    return {"name": folder.name, "fingerprint": folder.fingerprint, **counts, **({"folds": folds} if folds else {})}
-
-
 def _main_first(metrics: dict[str, Any], headline: str) -> dict[str, Any]:
     """UserError: there is no such metric."""
     if headline and headline not in metrics:
         raise UserError(f"there is no metric {headline!r} for a headline; there are {', '.join(metrics)}")
     return {headline: metrics[headline], **metrics} if headline else metrics
-
-
-def called(models: Sequence[str], encoders: Sequence[str]) -> str:
-    """What tables call a row. Runs in numbered folders, such as runs/ours/0, have the name of the folder above."""
-    names = []
-    for model, encoder in zip(models, encoders, strict=True):
-        parts = [part for part in Path(model).resolve().parts if part not in ("model", "best")]
-        numbered = Path(model).is_dir() and parts[-1].isdecimal()
-        names.append("/".join(parts[-2:]) if numbered else parts[-1] if Path(model).is_dir() else encoder)
-    distinct = list(dict.fromkeys(names))
-    above = {name.rpartition("/")[0] for name in distinct}
-    return above.pop() if len(distinct) > 1 and len(above) == 1 and "" not in above else " + ".join(distinct)
 
 
 def estimates(
@@ -332,15 +255,3 @@ def _encoder(job: Job, seed: int) -> Encoder:
     Corpus.open(data.root, size=encoder.preprocessing.prepared_size)
     check_encoder(task, encoder)
     return encoder
-
-
-def _provenance(data: Corpus, predictions: Predictions, *, split: str) -> dict[str, Any]:
-    return {
-        "name": data.root.resolve().name,
-        "source": data.meta["source"],
-        "fingerprint": data.meta["fingerprint"],
-        "split": split,
-        "images": len(predictions["image_id"]),
-        "patients": len(np.unique(predictions["patient"])),
-        **({"unit": unit} if (unit := data.traits.get("patients", "patients")) != "patients" else {}),
-    }

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 
 from imitate.config import Config
 from imitate.names import Branch, Mode, Search
@@ -114,9 +114,17 @@ class ZeroShotOptions(TaskOptions):
     macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
     branch: Branch = "both"  # both: the mean of their cosines
     prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: the built-in ones
-    ensemble: Literal["embedding", "score", "max"] = "embedding"  # of a side's prompts: mean vector, mean or best cosine
-    scoring: Literal["margin", "positive", "standardised"] = "margin"  # cosines: positive - negative, or positive alone
-    threshold: Literal["oracle", "val", "even"] = "oracle"  # of F1: best on the test images or on val's; a margin of 0
+    ensemble: Literal["embedding", "score", "max"] = "embedding"  # mean vector, mean or best cosine
+    scoring: Literal["margin", "positive", "standardised"] = "margin"  # positive minus negative cosine; positive alone
+    threshold: Literal["oracle", "val", "even"] = "oracle"  # of F1: best on the test images, best on val, a margin of 0
+
+    @model_validator(mode="after")
+    def _has_a_threshold(self) -> "ZeroShotOptions":
+        if self.threshold == "even" and self.scoring != "margin":
+            raise ValueError(f"threshold even is a margin of 0, which scoring {self.scoring} lacks: take another")
+        if self.threshold == self.split == "val":
+            raise ValueError("threshold val is chosen on the images that are measured: take oracle, or another split")
+        return self
 
 
 OPTIONS: dict[str, type[TaskOptions]] = {
