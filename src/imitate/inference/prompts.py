@@ -70,8 +70,8 @@ def choose_prompts(wordings: Mapping[str, Wording] | None, encoder: TextEncoder)
 def known_prompts(every: Mapping[str, Prompts], encoder: TextEncoder, *, built_in: bool = True) -> dict[str, Prompts]:
     """What the encoder can express, and a warning that names the other classes.
 
-    Of a built-in prompt it must know every word that carries meaning, of others one such word. A class is left out where
-    a side has no such prompt, or where both sides are the same to the encoder.
+    Of a built-in prompt it must know every word that carries meaning, of others one such word. A class is left out
+    where a side has no such prompt, or where both sides are the same to the encoder.
     """
     enough = _all_content if built_in else _any_content
     chosen = {name: known for name, each in every.items() if (known := _known(each, encoder, enough))}
