@@ -1,14 +1,21 @@
 """When published values may stand beside a result, and which metric is the main one."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
 import pytest
+import torch
 from folders import write_folder
+from torch import nn
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
+from imitate.names import Mode
+from imitate.tasks.base import Budget
 from imitate.tasks.evaluation import Evaluation, planned
+from imitate.tasks.fitting import fit
+from imitate.tasks.options import FITTING, DetectionOptions, Fitting, LinearOptions, SegmentationOptions
 
 RECIPE = """
 task: finetune-classification
@@ -77,3 +84,27 @@ def test_published_values_disappear_where_folder_or_input_differ(
 def test_a_mode_that_changes_nothing_is_refused() -> None:
     with pytest.raises(UserError, match="mode paper changes nothing of zero-shot: leave it out"):
         planned("zero-shot", None, mode="paper", fraction=None, settings={})
+
+
+def test_what_takes_effect_has_no_idle_settings() -> None:
+    cached, augmented = (LinearOptions().used(mode, image_size=56) for mode in get_args(Mode))
+    assert cached["path"] == "cached" and "decays" in cached and not FITTING & cached.keys()
+    assert augmented["path"] == "augmented" and "decays" not in augmented and augmented["learning_rate"] == 5e-4
+    assert [DetectionOptions().used(mode, image_size=56)["confidence"] for mode in get_args(Mode)] == [0.05, 0.5]
+    assert SegmentationOptions().used("clean", image_size=56)["image_size"] == 56
+    assert SegmentationOptions(image_size=64).used("clean", image_size=56)["image_size"] == 64
+
+
+@pytest.mark.parametrize(("better", "epochs"), [(True, 6), (False, 4)])
+def test_a_budget_in_steps_makes_epochs_and_patience_longer(better: bool, epochs: int) -> None:
+    """Two epochs of five steps are ten; 25 steps take six epochs, and patience grows from one to three."""
+    model, figures = nn.Linear(1, 1), [-float(better) * epoch for epoch in range(9)]
+    found = fit(
+        model,
+        settings=Fitting(batch_size=16, epochs=2, patience=1, steps=25),
+        budget=Budget(),
+        rows=np.arange(80),
+        step=lambda rows, generator: model(torch.ones(1, 1)).sum(),
+        validate=lambda: figures.pop(0),
+    )
+    assert len(found.history) == epochs
