@@ -1,7 +1,8 @@
 """The folder of a study: study.json (everything but numbers), results.csv (the numbers), predictions.parquet.
 
-One line of results.csv is one value: of a seed, or, where ``seed`` is empty, the mean over the seeds with its 95%
-interval over seeds and patients. predictions.parquet is kept for small studies on synthetic data only.
+One line of results.csv is one metric: its mean over the seeds with its 95% interval over seeds and patients, the levels
+to read it against, and its value of each seed. All but the mean have six digits, more than the intervals carry.
+predictions.parquet is kept for small studies on synthetic data only.
 """
 
 import hashlib
@@ -13,6 +14,8 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import pandas as pd
 
+from imitate.errors import UserError
+from imitate.tasks import find_task
 from imitate.tasks.base import Estimate, Predictions, Results
 from imitate.tasks.results import write_text
 from study import Cell
@@ -20,9 +23,8 @@ from study import Cell
 Json = dict[str, Any]
 SCORES = "predictions.parquet"
 LEVELS = ("value", "low", "high", "chance", "shuffled")
-NUMBERS = ("fraction", *LEVELS)
-COLUMNS = ("method", "task", "data", "fraction", "seed", "metric", "class", *LEVELS, "note")
-CLASSED = frozenset({"linear-classification", "finetune-classification", "zero-shot"})  # their metrics are metric/class
+COLUMNS = ("method", "task", "fraction", "metric", "class", *LEVELS, "note")
+SEED = "seed "  # and its number: the columns of the seeds
 
 
 class Folder(NamedTuple):
@@ -54,10 +56,9 @@ class Folder(NamedTuple):
 
 def write_folder(folder: Path, about: Json, results: Mapping[Cell, Results]) -> None:
     lines = [line for cell, found in results.items() for line in _lines(cell, found)]
-    write_text(
-        folder / "results.csv",
-        pd.DataFrame(lines, columns=COLUMNS).to_csv(index=False, lineterminator="\n").rstrip("\n"),
-    )
+    seeds = sorted({name for line in lines for name in line if name.startswith(SEED)}, key=lambda name: int(name[5:]))
+    frame = pd.DataFrame(lines, columns=[*COLUMNS, *seeds])
+    write_text(folder / "results.csv", frame.to_csv(index=False, lineterminator="\n").rstrip("\n"))
     about = {**about, "tasks": _tasks(results), "versions": next(iter(results.values())).versions if results else {}}
     write_about(folder, about)
 
@@ -68,61 +69,76 @@ def write_about(folder: Path, about: Json) -> None:
 
 def read_folder(folder: Path) -> Folder:
     about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-    texts = dict.fromkeys(("method", "task", "data", "metric", "class", "note"), str)
-    empty: dict[Any, Any] = {name: [""] for name in (*NUMBERS, "seed")}
-    types: dict[Any, Any] = {**texts, **dict.fromkeys(NUMBERS, float), "seed": "Int64"}
-    frame = pd.read_csv(
-        folder / "results.csv", dtype=types, keep_default_na=False, na_values=empty, float_precision="round_trip"
-    )
+    file = folder / "results.csv"
+    texts = dict.fromkeys(("method", "task", "metric", "class", "note"), str)
+    numbers = [name for name in pd.read_csv(file, nrows=0).columns if name not in texts]
+    empty: dict[Any, Any] = {name: [""] for name in numbers}
+    types: dict[Any, Any] = {**texts, **dict.fromkeys(numbers, float)}
+    frame = pd.read_csv(file, dtype=types, keep_default_na=False, na_values=empty, float_precision="round_trip")
     grouped = frame.groupby(["method", "task", "fraction"], sort=False)
     return Folder(
         about, {cell: _results(about, cell, lines) for key, lines in grouped if (cell := Cell(*cast(Any, key)))}
     )
 
 
-def _lines(cell: Cell, found: Results) -> Iterator[tuple[Any, ...]]:
-    where = (*cell[:2], found.data["name"], f"{cell.fraction:g}")
+def _lines(cell: Cell, found: Results) -> Iterator[Json]:
+    where = {"method": cell.method, "task": cell.task, "fraction": f"{cell.fraction:g}"}
     for name, each in found.metrics.items():
-        yield (*where, "", *_split(found.task, name), *(getattr(each, level) for level in LEVELS), each.note)
-    for seed, values in zip(found.seeds, found.per_seed, strict=True):
-        for name, value in values.items():
-            yield (*where, seed, *_split(found.task, name), value, *[None] * (len(LEVELS) - 1), "")
+        metric, of = _split(found.task, name)
+        levels = {level: _short(getattr(each, level)) for level in LEVELS} | {"value": each.value}
+        seeds = {
+            f"{SEED}{seed}": _short(values.get(name)) for seed, values in zip(found.seeds, found.per_seed, strict=True)
+        }
+        yield {**where, "metric": metric, "class": of, **levels, "note": each.note, **seeds}
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
 
 
 def _split(task: str, name: str) -> tuple[str, str]:
-    metric, _, of = name.partition("/") if task in CLASSED else (name, "", "")
+    """Metric and class, of a task that has classes."""
+    metric, _, of = name.partition("/") if find_task(task).curves else (name, "", "")
     return metric, of
 
 
 def _results(about: Json, cell: Cell, lines: pd.DataFrame) -> Results:
     names = lines["metric"] + ("/" + lines["class"]).where(lines["class"] != "", "")
-    pooled = lines["seed"].isna()
     levels = lines[list(LEVELS)].astype(object).where(lines[list(LEVELS)].notna(), None)
     metrics = {
         name: Estimate(**dict(zip(LEVELS, each, strict=True)), note=note)
-        for name, each, note in zip(names[pooled], levels[pooled].to_numpy(), lines.loc[pooled, "note"], strict=True)
+        for name, each, note in zip(names, levels.to_numpy(), lines["note"], strict=True)
     }
-    seeds = sorted(int(seed) for seed in lines["seed"].dropna().unique())
-    of_seed = [lines["seed"].eq(seed).fillna(False) for seed in seeds]
+    seeds = {
+        int(name[len(SEED) :]): lines[name] for name in lines if name.startswith(SEED) and lines[name].notna().any()
+    }
     return Results(
         **about["tasks"][cell.task],
         model=cell.method,
         fraction=cell.fraction,
-        seeds=seeds,
+        seeds=list(seeds),
         metrics=metrics,
-        per_seed=[dict(zip(names[rows], lines.loc[rows, "value"], strict=True)) for rows in of_seed],
+        per_seed=[
+            {name: value for name, value in zip(names, values, strict=True) if not np.isnan(value)}
+            for values in seeds.values()
+        ],
         versions=about["versions"],
         seconds=0.0,
     )
 
 
 def _tasks(results: Mapping[Cell, Results]) -> dict[str, Json]:
-    """What the cells of a task have in common; a setting that a later version added counts for all."""
+    """What the cells of a task have in common; a setting that a later version added counts for all.
+
+    UserError where they are of other data, or of other code that measured.
+    """
     found: dict[str, Json] = {}
     for cell, each in results.items():
-        values = each.model_dump(mode="json", include={"task", "data", "mode", "settings"})
+        values = each.model_dump(mode="json", include={"task", "data", "mode", "settings", "method"})
         known = found.setdefault(cell.task, values)
-        assert {**known, "settings": {}} == {**values, "settings": {}}, f"{cell}: measured on other data than the rest"
+        for name in values.keys() - {"settings"}:
+            if known[name] != values[name]:
+                raise UserError(f"{cell}: {name} {values[name]}, of others {known[name]}: measure them again")
         known["settings"].update(values["settings"])
     return found
 

@@ -101,6 +101,8 @@ PROTOTYPE = [  # a throwaway program that came before this one, and what it reac
     ("66", "untrained", Line("linear probe, AUROC, untrained", "probe-open-i")),
     ("75", "24x24 pixels", Line("linear probe, AUROC, 24x24 pixels", "probe-open-i")),
 ]
+METHODS = {"open_i": {"1"}, "synthetic": {"1"}, "small": {"1"}}
+"""The versions of the code that measured (``Task.method``), of which the sentences on the pages speak."""
 COLUMNS = {
     "retrieval": "mean recall",
     "zero-shot": "zero-shot",
@@ -141,8 +143,13 @@ BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder o
 
 @cache
 def study_of(name: str) -> Folder:
-    """UserError where its paired tests are of other results than those beside them."""
+    """UserError where its results are of other code than the pages claim, or its paired tests of other results."""
     found = read_folder(RESULTS / name)
+    if (methods := tables.methods(found)) != METHODS.get(name):
+        raise UserError(
+            f"{RESULTS / name}: its results are of method {', '.join(sorted(methods))}, the pages claim "
+            f"{', '.join(sorted(METHODS.get(name, ())))}: measure again, or change METHODS in experiments/results.py"
+        )
     tested = found.about.get("differences", {"of": None})["of"]
     if tested != digest(RESULTS / name / "results.csv"):
         raise UserError(f"{RESULTS / name}: the paired tests are of other results: run experiments/compare.py again")

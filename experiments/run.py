@@ -25,8 +25,9 @@ from typing import Any
 import yaml
 
 from imitate.errors import UserError
+from imitate.tasks import find_task
 from imitate.tasks.results import read_predictions, read_results, write_text
-from layout import SCORES, Json, digest_of, write_folder, write_scores
+from layout import SCORES, Json, digest, digest_of, write_folder, write_scores
 from study import ROOT, Cell, Study, flags, load_study, slug
 
 log = logging.getLogger("study")
@@ -80,10 +81,14 @@ class Runner:
         return True
 
     def measure(self, method: str) -> bool:
-        """All of a method's results that are missing, in one process."""
-        commands = [json.dumps(self.command(cell)) for cell in self.study.cells(method) if not self.measured(cell)]
-        script = str(ROOT / "experiments/measure.py")
-        return not commands or self.run(f"measure-{slug(method)}", [script, *commands]) is not None
+        """All of a method's results, in one process; `imitate evaluate` keeps those of which nothing changed."""
+        if self.measured(method):
+            return True
+        commands = [json.dumps(self.command(cell)) for cell in self.study.cells(method)]
+        if commands and self.run(f"measure-{slug(method)}", [str(ROOT / "experiments/measure.py"), *commands]) is None:
+            return False
+        write_text(self.stamp(method), json.dumps(self.state(method), indent=1))
+        return True
 
     def command(self, cell: Cell) -> list[str]:
         measure = self.study.tasks[cell.task]
@@ -91,16 +96,29 @@ class Runner:
         command += ["--name", cell.method, "--fraction", str(cell.fraction), *flags(measure.settings)]
         return [*command, "--cache", str(self.work / "cache" / slug(cell.method)), *self.models(cell.method)]
 
-    def measured(self, cell: Cell) -> bool:
-        """Whether the results are there, of these runs, these settings and as many seeds."""
-        path = self.path(cell)
-        runs = [done for seed in self.seeds if (done := self.folder(cell.method, seed) / "done.json").is_file()]
-        if not path.is_file() or any(done.stat().st_mtime > path.stat().st_mtime for done in runs):
+    def measured(self, method: str) -> bool:
+        """Whether the results are there, and of these commands, this code, these weights and data."""
+        stamp = self.stamp(method)
+        if not stamp.is_file() or not all(self.path(cell).is_file() for cell in self.study.cells(method)):
             return False
-        found, wanted = json.loads(path.read_text(encoding="utf-8")), self.study.tasks[cell.task].settings
-        seeds = 1 if self.study.methods[cell.method].model == "pixels" else len(self.seeds)
-        alike = json.loads(json.dumps(wanted)).items() <= found["settings"].items() if wanted else True
-        return len(found["seeds"]) == seeds and alike and found["task"] == self.study.tasks[cell.task].task
+        state: bool = json.loads(stamp.read_text(encoding="utf-8")) == json.loads(json.dumps(self.state(method)))
+        return state
+
+    def stamp(self, method: str) -> Path:
+        return self.work / "results" / f"{slug(method)}.state"
+
+    def state(self, method: str) -> Json:
+        """All that a method's results depend on."""
+        cells = self.study.cells(method)
+        tasks = [self.study.tasks[cell.task] for cell in cells]
+        runs = [(method, seed) for seed in self.seeds] if self.trained(method) else [(self.study.reference, 0)]
+        weights = [path for run in runs for path in sorted((self.folder(*run) / "model").glob("*")) if path.is_file()]
+        folders = [path for each in tasks for path in (self.work / each.data).glob("*.json")]
+        return {
+            "commands": [self.command(cell) for cell in cells],
+            "code": {each.task: find_task(each.task).method() for each in tasks},
+            "files": {str(path.relative_to(self.work)): digest(path) for path in [*weights, *folders]},
+        }
 
     def models(self, name: str) -> list[str]:
         method = self.study.methods[name]
@@ -120,9 +138,13 @@ class Runner:
     def path(self, cell: Cell) -> Path:
         return self.work / "results" / cell.file
 
+    def trained(self, method: str) -> bool:
+        return self.study.methods[method].model == "run"
+
     def finished(self, method: str) -> bool:
-        trained = self.study.methods[method].model == "run"
-        return not trained or all((self.folder(method, seed) / "done.json").is_file() for seed in self.seeds)
+        return not self.trained(method) or all(
+            (self.folder(method, seed) / "done.json").is_file() for seed in self.seeds
+        )
 
     def run(self, name: str, arguments: list[str]) -> dict[str, Any] | None:
         """Seconds of wall clock and of processors that the command took; None if it failed or was stopped."""
@@ -179,7 +201,7 @@ def carry_out(runner: Runner, *, workers: int) -> bool:
     good = True
     with ThreadPoolExecutor(workers) as pool:
         for stage in runner.study.stages:
-            trained = [name for name, method in stage.methods.items() if method.model == "run"]
+            trained = [name for name in stage.methods if runner.trained(name)]
             good &= together(pool, [partial(runner.pretrain, name, seed) for seed in runner.seeds for name in trained])
             ready = [name for name in stage.methods if runner.finished(name)]
             good &= together(pool, [partial(runner.measure, name) for name in ready])
@@ -190,16 +212,17 @@ def publish(runner: Runner, out: Path, about: Json) -> None:
     """What is committed: everything that tables and plots are made from."""
     study = runner.study
     names = [name for name in study.methods if runner.finished(name)]
-    cells = [cell for name in names for cell in study.cells(name) if runner.measured(cell)]
+    cells = [cell for name in names if runner.measured(name) for cell in study.cells(name)]
     results = {cell: read_results(runner.path(cell)) for cell in cells}
     runs = {cell: read_predictions(results[cell], runner.path(cell)) for cell in cells}
     out.mkdir(parents=True, exist_ok=True)
     kept = write_scores(out / SCORES, runs) if study.keep_predictions else None
-    trained = [name for name in names if study.methods[name].model == "run"]
+    trained = [name for name in names if runner.trained(name)]
     about = {
         **about,
         "recipe": str(study.recipe),
         "reference": study.reference,
+        "commits": sorted({found.commit or "unknown" for found in results.values()}),
         "predictions": {"sha256": digest_of(runs), "file": SCORES if kept else None, "file_sha256": kept},
         "families": {name: study.families[name] for name in names},
         "settings": {name: study.methods[name].settings for name in names},

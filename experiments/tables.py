@@ -10,6 +10,7 @@ from imitate.report import figures
 from imitate.report.groups import Entry, group_entries
 from imitate.report.markdown import markdown, markdown_table, percent
 from imitate.report.tables import label
+from imitate.tasks import find_task
 from imitate.tasks.base import Estimate
 from layout import Folder, Json
 from study import Cell
@@ -121,6 +122,7 @@ def page(study: Folder) -> str:
         f"Recipe `{about['recipe']}`; {machine['processor']}, {machine['threads']} thread(s) a run, "
         f"{machine['workers']} run(s) at a time. Research software, not a medical device.",
         f"Made by `{made['command']}` at commit {made['commit'][:7]}. {_kept(about)}",
+        *_older(study),
         "## Main metrics, % with 95% intervals over seeds and patients",
         main_metrics(study),
     ]
@@ -129,6 +131,21 @@ def page(study: Folder) -> str:
         parts += [heading, HOW, tests(study, family), f"![{family}](forest-{family}.svg)"]
     parts += ["## Compute", compute(study), "## All metrics", all_metrics(study).rstrip()]
     return "\n\n".join(parts) + "\n"
+
+
+def methods(study: Folder) -> set[str]:
+    """The versions of the code that measured."""
+    return {found.method for found in study.results.values()}
+
+
+def _older(study: Folder) -> list[str]:
+    """What is no longer measured so."""
+    now = {cell.task: find_task(found.task).method() for cell, found in study.results.items()}
+    older = {cell.task: found.method for cell, found in study.results.items() if found.method != now[cell.task]}
+    if not older:
+        return []
+    listed = ", ".join(f"{task} by method {method}, now {now[task]}" for task, method in older.items())
+    return [f"Measured by an earlier version of the code, so that today's gives other values: {listed}."]
 
 
 def _kept(about: Json) -> str:

@@ -47,6 +47,37 @@ def test_a_changed_result_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     results.study_of.cache_clear()
 
 
+def test_results_of_other_code_than_the_pages_claim_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = (ROOT / "docs/results/small/study.json").read_text(encoding="utf-8")
+    (claimed,) = results.METHODS["small"]
+    assert f'"method": "{claimed}"' in about
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small/results.csv").write_bytes((ROOT / "docs/results/small/results.csv").read_bytes())
+    (tmp_path / "small/study.json").write_text(
+        about.replace(f'"method": "{claimed}"', '"method": "0.7"'), encoding="utf-8"
+    )
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    results.study_of.cache_clear()
+    with pytest.raises(UserError, match=f"results are of method 0.7, the pages claim {claimed}: measure again"):
+        results.study_of("small")
+    results.study_of.cache_clear()
+
+
+def test_tables_name_what_today_is_measured_otherwise() -> None:
+    """What is older is said in tables.md, since the numbers of today's code are others."""
+    for folder in FOLDERS:
+        study = read_folder(folder)
+        older = {cell.task for cell, found in study.results.items() if found.method != find_task(found.task).method()}
+        assert ("Measured by an earlier version of the code" in page(study)) == bool(older)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_results_file_stays_small(folder: Path) -> None:
+    assert (folder / "results.csv").stat().st_size < 2**20
+
+
 def test_an_unknown_block_is_refused() -> None:
     with pytest.raises(UserError, match="nothing is not a block"):
         results.fill("<!-- results: nothing -->\n<!-- end -->")

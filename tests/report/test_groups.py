@@ -6,6 +6,7 @@ import results_files
 
 from imitate.errors import UserError
 from imitate.report.groups import read_groups
+from imitate.tasks import find_task
 
 
 def test_fractions_of_a_method_meet_in_one_line(tmp_path: Path) -> None:
@@ -51,6 +52,37 @@ def test_settings_tell_models_of_one_name_apart_only_where_they_must(tmp_path: P
     other = results_files.classification(tmp_path / "o.json", model="random", settings=settings[1], n=60)
     (group,) = read_groups([*paths, other])
     assert list(group.methods) == ["IMITATE (path cached)", "IMITATE (path augmented)", "random"]
+
+
+def test_settings_that_define_the_measurement_make_tables_of_their_own(tmp_path: Path) -> None:
+    """Also where one file states the default that the other leaves open."""
+    split = {"split": "test"}
+    settings = [split, {**split, "macro_least": 10}, {**split, "macro_least": 1}, {**split, "folds": 5}]
+    paths = [
+        results_files.classification(tmp_path / f"{i}.json", settings=each, model=f"model {i}", n=60)
+        for i, each in enumerate(settings)
+    ]
+    default = find_task("linear-classification").model_fields["macro_least"].default
+    groups = read_groups(paths)
+    found = {name: group.title for group in groups for name in group.methods}
+    assert len(groups) == 3 and found["model 3"] == f"Linear classification on folder, folds 5, macro_least {default}"
+    assert len({found["model 0"], found[f"model {1 if default == 10 else 2}"]}) == 1
+    assert found["model 1"] == "Linear classification on folder, folds 0, macro_least 10"
+    assert read_groups(paths[:1])[0].title == "Linear classification on folder"
+
+
+def test_the_headline_of_a_recipe_comes_first(tmp_path: Path) -> None:
+    path = results_files.detection(tmp_path / "a.json", headline="ap50")
+    assert read_groups([path])[0].metrics[:2] == ["ap50", "map"]
+
+
+def test_models_fitted_elsewhere_are_told_apart(tmp_path: Path) -> None:
+    paths = [
+        results_files.detection(tmp_path / f"{name}.json", train={"name": name, "images": 9, "patients": 4})
+        for name in ("folder", "elsewhere")
+    ]
+    (group,) = read_groups(paths)
+    assert list(group.methods) == ["IMITATE (fitted on folder)", "IMITATE (fitted on elsewhere)"]
 
 
 def test_settings_may_change_with_the_fraction(tmp_path: Path) -> None:

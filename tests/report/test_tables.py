@@ -177,7 +177,31 @@ def test_runs_name_settings_without_folders(tmp_path: Path) -> None:
     table = tables.runs(group)
     assert rows(table)[1][6] == "prompts prompts.yaml; branch both"
     assert "someone" not in repr(table) and str(tmp_path) not in repr(table)
-    assert rows(table)[1][:6] == ["a.json", "IMITATE", "100%", "2", "clean", "82"]
+    assert rows(table)[1][:6] == ["a.json", "IMITATE", "nothing", "2", "clean", "82"]
+
+
+def test_runs_count_patients_and_tell_heads_from_pre_trainings(tmp_path: Path) -> None:
+    train = {"name": "folder", "fingerprint": "f", "images": 1200, "patients": 700}
+    fits = [{"run": 0, "head": 0}, {"run": 0, "head": 1}]
+    made = {"train": train, "fits": fits, "used": {"path": "augmented"}, "method": "2.1", "weights": ["0123456789"] * 2}
+    where = {
+        "device": "cpu",
+        "precision": "float32",
+        "resamples": 500,
+        "versions": {"torch": "2.14"},
+        "commit": "c" * 40,
+    }
+    path = results_files.classification(tmp_path / "a.json", mode="paper", fraction=0.1, n=60, **made, **where)
+    (group,) = read_groups([path])
+    assert rows(tables.runs(group))[1][2:4] == [
+        "10% of the images: 1,200 images of 700 patients of folder",
+        "2 fits on 1 encoder",
+    ]
+    assert rows(tables.runs(group))[1][6:] == [
+        "path augmented",
+        "method 2.1; torch 2.14; commit cccccccccccc; weights 01234567; resamples 500; cpu; float32",
+    ]
+    assert tables.at_fraction(group, 0.1) == " at 10% of the training images"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from folders import in_memory, write_folder
 from imitate.data.corpus import Corpus
 from imitate.statistics import resampling
 from imitate.tasks import find_task, results
-from imitate.tasks.measuring import called, estimates
+from imitate.tasks.measuring import estimates
+from imitate.tasks.record import called
 
 
 def test_runs_in_numbered_folders_have_the_name_of_the_folder_above(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from jaxtyping import Float
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import f1_score, roc_auc_score
 from torch import Tensor, nn
 
 from imitate import sources
@@ -20,6 +20,7 @@ from imitate.errors import UserError
 from imitate.inference.encoder import ImitateEncoder
 from imitate.inference.prompts import BUILT_IN
 from imitate.models.imitate import Imitate
+from imitate.models.text import LsaTextEncoder
 from imitate.models.types import ImageEmbedding, ImageFeatures, Images
 from imitate.tasks.base import Budget, Predictions
 from imitate.tasks.zero_shot import ZeroShot, class_prompts
@@ -94,7 +95,7 @@ def test_an_oracle_is_perfect(encoder: ImitateEncoder, prompts: Path, branch: st
     assert next(iter(figures)) == "auroc"
     assert set(figures) == {
         name + suffix
-        for name in ("auroc", "average-precision", "oracle-max-f1")
+        for name in ("auroc", "average-precision", "oracle-max-f1", "oracle-accuracy")
         for suffix in ("", *(f"/{label}" for label in CLASSES))
     }
     assert set(figures.values()) == {1.0}
@@ -246,3 +247,105 @@ def test_embeddings_that_are_not_finite_are_told(prompts: Path, encoder: Imitate
 
     with pytest.raises(UserError, match="not finite"):
         ZeroShot(prompts=prompts).predict(ImitateEncoder("fake", Broken(), FakeText()), _data(_target()), Budget())
+
+
+def _noise(n: int = 60) -> Corpus:
+    """Images of any direction; the last third is the split val."""
+    target = np.random.default_rng(5).integers(0, 2, (n, 3)).astype(float)
+    data = _data(target)
+    data.images[:] = np.random.default_rng(4).integers(0, 256, data.images.shape)
+    data.table["split"] = np.where(np.arange(n) < 40, "test", "val")
+    return data
+
+
+@pytest.mark.parametrize("ensemble", ["embedding", "score", "max"])
+@pytest.mark.parametrize("scoring", ["margin", "positive", "standardised"])
+def test_scores_of_every_ensemble_and_scoring(
+    encoder: ImitateEncoder, prompts: Path, ensemble: str, scoring: str
+) -> None:
+    """Against the definition, in float64 and one image, class and prompt at a time."""
+    data = _noise()
+    task = ZeroShot.model_validate({"prompts": prompts, "ensemble": ensemble, "scoring": scoring})
+    expected = np.zeros((40, 3))
+    for i, c in np.ndindex(40, 3):
+        texts = list(class_prompts(data, prompts).values())[c]
+        for section in (0, 1):
+            image = data.images[i, section] / np.linalg.norm(data.images[i, section].astype(float))
+            sides = []
+            for side in (texts.positive, texts.negative):
+                unit = FakeText().encode(list(side)).double().numpy()
+                unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+                middle = unit.mean(0)
+                cosines = unit @ image
+                each = {"embedding": middle @ image / np.linalg.norm(middle), "score": cosines.mean()}
+                sides.append({**each, "max": cosines.max()}[ensemble])
+            expected[i, c] += (sides[0] - sides[1] if scoring == "margin" else sides[0]) / 2
+    if scoring == "standardised":
+        expected = (expected - expected.mean(0)) / expected.std(0)
+    np.testing.assert_allclose(task.predict(encoder, data, Budget())["score"], expected, atol=2e-5)
+
+
+def test_five_class_accuracy_is_that_of_the_positive_prompts_where_published(
+    encoder: ImitateEncoder, prompts: Path
+) -> None:
+    """A class whose negative side is far from every image wins by margin, and loses by its positive side."""
+    data = _data(np.eye(3)[np.arange(30) % 3])
+    data.images[:] = 1
+    for image, c in enumerate(np.arange(30) % 3):
+        data.images[image, :2, 2 * c] = 100  # its own positive prompt
+        data.images[image, :2, [1, 3]] = 120  # the negative prompts of the first two classes
+    accuracy = {
+        scoring: task.measure(task.predict(encoder, data, Budget()))["accuracy"]
+        for scoring in ("margin", "positive")
+        for task in [ZeroShot.model_validate({"prompts": prompts, "scoring": scoring})]
+    }
+    assert accuracy == {"margin": pytest.approx(1 / 3), "positive": 1.0}
+
+
+def test_the_threshold_is_chosen_where_it_says(encoder: ImitateEncoder, prompts: Path) -> None:
+    """Against every threshold in turn."""
+    data = _noise()
+    held, test = (np.flatnonzero(data.table["split"] == split) for split in ("val", "test"))
+    runs = {
+        name: task.predict(encoder, data, Budget())
+        for name in ("oracle", "val", "even")
+        for task in [ZeroShot.model_validate({"prompts": prompts, "threshold": name})]
+    }
+    score = runs["oracle"]["score"]
+    other = ZeroShot(prompts=prompts, split="val").predict(encoder, data, Budget())["score"]
+    found = {name: ZeroShot(prompts=prompts).measure(run) for name, run in runs.items()}
+    for c, label in enumerate(CLASSES):
+        target = data.labels[:, c]
+        chosen = max(sorted(other[:, c]), key=lambda least: f1_score(target[held], other[:, c] >= least))
+        best = max(sorted(score[:, c]), key=lambda least: f1_score(target[test], score[:, c] >= least))
+        for name, called in (("val", score[:, c] >= chosen), ("even", score[:, c] > 0)):
+            assert found[name][f"f1/{label}"] == pytest.approx(f1_score(target[test], called))
+            assert found[name][f"threshold-accuracy/{label}"] == pytest.approx(np.mean(called == target[test]))
+        assert found["oracle"][f"oracle-accuracy/{label}"] == pytest.approx(
+            np.mean((score[:, c] >= best) == target[test])
+        )
+    assert "f1" not in found["oracle"] and "oracle-max-f1" not in found["val"]
+    assert "f1" not in ZeroShot(prompts=prompts).chance(runs["val"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"threshold": "even", "scoring": "positive"}, "a margin of 0, which scoring positive lacks"),
+        ({"threshold": "val", "split": "val"}, "chosen on the images that are measured"),
+    ],
+)
+def test_a_threshold_that_means_nothing_is_refused(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ZeroShot.model_validate(settings)
+
+
+def test_classes_that_the_text_encoder_cannot_express_take_no_part(
+    prompts: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same check as that of inference: of a file any known word, of built-in prompts all that carry meaning."""
+    text = LsaTextEncoder.fit(["there is edema", "no edema", "the lungs are clear", "mild edema"], width=2)
+    assert list(class_prompts(_data(_target()), prompts, text)) == ["Edema"]
+    assert "does not know the words for: COVID-19, Pleural_Thickening" in caplog.text
+    with pytest.raises(UserError, match="knows the words of no class of prepared: give other prompts"):
+        class_prompts(_data(_target(), classes=["Hernia", "Mass", "Nodule"]), None, text)

@@ -37,6 +37,7 @@ def evaluate(
     data: AnyPath,
     out: AnyPath,
     recipe: AnyPath | None = None,
+    test_data: AnyPath | None = None,
     beside: Models = (),
     like: str | None = None,
     fraction: float | None = None,
@@ -62,8 +63,10 @@ def evaluate(
         task: What to measure.
         model: Run folders of one recipe, a weights file, random, imagenet, timm:NAME or hf-hub:OWNER/NAME@REVISION.
         data: The prepared folder.
-        out: Results file to write, .json; the predictions go beside it, .npz.
+        out: Results file to write, .json; the predictions go beside it, .npz. Started again, an evaluation continues,
+            and results of the same method, settings, data and weights are kept.
         recipe: A row of a published table, recipes/downstream/*.yaml, in place of the task; other flags change it.
+        test_data: Another prepared folder to test on, such as another hospital's; classes are matched by name.
         beside: Models to measure too, each into a file of its own: random pixels, the baselines of a probe's table.
         like: A run, recipe or timm:NAME that gives the architecture of random, imagenet or a weights file.
         fraction: Fraction of the training patients to use, by default all; 1% lies within 10%. A recipe has its own.
@@ -86,6 +89,7 @@ def evaluate(
     from imitate.tasks.measuring import Request, measure
 
     given = {**parse_settings(several(settings)), **options}
-    paths = [None if each is None else Path(each) for each in (recipe, cache)]
-    request = Request(task, paths[0], mode, fraction, given, models, plain, like, name, seeds)
-    return measure(request, data=Path(data), out=Path(out), resamples=resamples, device=device, cache=paths[1])
+    file, tested, kept = (None if each is None else Path(each) for each in (recipe, test_data, cache))
+    request = Request(task, file, mode, fraction, given, models, plain, like, name, seeds)
+    places = {"data": Path(data), "test_data": tested, "out": Path(out), "cache": kept}
+    return measure(request, resamples=resamples, device=device, **places)

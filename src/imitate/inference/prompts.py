@@ -57,17 +57,27 @@ def choose_prompts(wordings: Mapping[str, Wording] | None, encoder: TextEncoder)
     encoder; a built-in one is left out instead.
     """
     if wordings is None:
-        every = _distinct(read_prompts(BUILT_IN / "findings.yaml"))
-        chosen = {name: known for name, each in every.items() if (known := _known(each, encoder, _all_content))}
-        chosen = {name: each for name, each in chosen.items() if not _alike(each, encoder)}
-        if missing := sorted(every.keys() - chosen.keys()):
-            log.warning("%s does not know the words for: %s", encoder.name, ", ".join(missing))
+        chosen = known_prompts(_distinct(read_prompts(BUILT_IN / "findings.yaml")), encoder)
     else:
         chosen = {name: _prompts(name, wording, encoder) for name, wording in wordings.items()}
     if not chosen and wordings is None:
         raise UserError(f"{encoder.name} knows the words of no built-in class: give prompts in the reports' own words")
     if not chosen:
         raise UserError("no classes to tell apart: give prompts such as {'Effusion': 'pleural effusion'}")
+    return chosen
+
+
+def known_prompts(every: Mapping[str, Prompts], encoder: TextEncoder, *, built_in: bool = True) -> dict[str, Prompts]:
+    """What the encoder can express, and a warning that names the other classes.
+
+    Of a built-in prompt it must know every word that carries meaning, of others one such word. A class is left out
+    where a side has no such prompt, or where both sides are the same to the encoder.
+    """
+    enough = _all_content if built_in else _any_content
+    chosen = {name: known for name, each in every.items() if (known := _known(each, encoder, enough))}
+    chosen = {name: each for name, each in chosen.items() if not _alike(each, encoder)}
+    if missing := sorted(every.keys() - chosen.keys()):
+        log.warning("%s does not know the words for: %s", encoder.name, ", ".join(missing))
     return chosen
 
 
@@ -136,7 +146,7 @@ def _prompts(name: str, wording: Wording, encoder: TextEncoder) -> Prompts:
         wording = _listed(name, wording)
     if not all(text.strip() for text in (*wording.positive, *wording.negative)):
         raise UserError(f"prompts of {name}: one is empty: write a sentence or remove it")
-    known = _known(wording, encoder, _any_word)
+    known = _known(wording, encoder, _any_content)
     if known is None:
         raise UserError(f"prompts of {name}: the text encoder {encoder.name} knows no word of one side: use others")
     check_texts((*known.positive, *known.negative), encoder)
@@ -189,8 +199,9 @@ Enough = Callable[[Mapping[str, bool]], bool]
 """Of the words of a sentence, and whether each is known."""
 
 
-def _any_word(words: Mapping[str, bool]) -> bool:
-    return any(words.values())
+def _any_content(words: Mapping[str, bool]) -> bool:
+    """Of sentences in any language, so that a word that the encoder lacks may be one that matters little."""
+    return any(known for word, known in words.items() if word not in ENGLISH_STOP_WORDS)
 
 
 def _all_content(words: Mapping[str, bool]) -> bool:

@@ -31,13 +31,17 @@ class Entry(NamedTuple):
 
 
 class Group(NamedTuple):
-    """One task in one mode on the same test images: method -> fraction of the training patients -> results."""
+    """One task in one mode on the same test images, with the same settings of what is measured.
+
+    Method -> fraction of the training patients -> results.
+    """
 
     task: str
     mode: Mode
     data: dict[str, Any]
     methods: dict[str, dict[float, Entry]]
     best: Mapping[tuple[float, str], str] = MappingProxyType({})  # the method that is clearly so, by fraction, metric
+    apart: Mapping[str, Any] = MappingProxyType({})  # settings that tell it from a group of the same images
 
     @property
     def kind(self) -> type[Task]:
@@ -55,7 +59,8 @@ class Group(NamedTuple):
     def metrics(self) -> list[str]:
         """Every metric that any of the results has, the main one first."""
         every = dict.fromkeys(metric for entry in self.entries for metric in entry.results.metrics)
-        main = self.kind.main_metric(self.mode)
+        named = [entry.results.headline for entry in self.entries if entry.results.headline in every]
+        main = named[0] if named else self.kind.main_metric(self.mode)
         return sorted(every, key=lambda metric: metric != main)
 
     @property
@@ -70,7 +75,8 @@ class Group(NamedTuple):
 
     @property
     def title(self) -> str:
-        return f"{self.kind.title} on {self.data['name']}{', mode paper' if self.mode == 'paper' else ''}"
+        settings = "".join(f", {name} {value}" for name, value in self.apart.items())
+        return f"{self.kind.title} on {self.data['name']}{', mode paper' if self.mode == 'paper' else ''}{settings}"
 
     def at(self, fraction: float) -> dict[str, Entry]:
         return {name: fractions[fraction] for name, fractions in self.methods.items() if fraction in fractions}
@@ -94,12 +100,30 @@ def group_entries(entries: Sequence[Entry]) -> list[Group]:
     """In the order of the tasks, then of the entries. UserError where two results would share a cell."""
     together: dict[tuple[Any, ...], list[Entry]] = {}
     for entry in entries:
-        data = entry.results.data
-        key = (entry.results.task, *(data[name] for name in DATA[1:]), entry.results.mode)
+        data, settings = entry.results.data, repr(measuring(entry.results))
+        key = (entry.results.task, *(data[name] for name in DATA[1:]), entry.results.mode, settings)
         together.setdefault(key, []).append(entry)
     order = task_names()
     keys = sorted(together, key=lambda key: order.index(key[0]))
-    return [_group(together[key]) for key in keys]
+    groups = [_group(together[key]) for key in keys]
+    alike: dict[tuple[Any, ...], list[Group]] = {}
+    for key, group in zip(keys, groups, strict=True):
+        alike.setdefault(key[:-1], []).append(group)
+    return [_apart(group, alike[key[:-1]]) for key, group in zip(keys, groups, strict=True)]
+
+
+def measuring(results: Results) -> dict[str, Any]:
+    """The settings that define what is measured, as they took effect; one that a file does not know is its default."""
+    kind = find_task(results.task)
+    fields = {name: kind.model_fields[name].default for name in sorted(kind.measuring & kind.model_fields.keys())}
+    return {name: {**results.settings, **results.used}.get(name, default) for name, default in fields.items()}
+
+
+def _apart(group: Group, alike: list[Group]) -> Group:
+    """With what tells it from those that differ in nothing but these settings."""
+    every = [measuring(each.entries[0].results) for each in alike]
+    own = measuring(group.entries[0].results)
+    return group._replace(apart={key: value for key, value in own.items() if any(each[key] != value for each in every)})
 
 
 def _read(path: Path) -> Results:
@@ -136,17 +160,21 @@ def _group(entries: list[Entry]) -> Group:
 
 
 def _names(entries: list[Entry]) -> list[str]:
-    """The models' names, with those settings that differ where everything else agrees."""
+    """The models' names, with those settings that differ where everything else agrees, and where they were fitted."""
     alike: dict[tuple[str, float], list[Results]] = {}
     for entry in entries:
         alike.setdefault((entry.results.model, entry.results.fraction), []).append(entry.results)
     differing: dict[str, list[str]] = {}
     for (model, _), same in alike.items():
-        keys = dict.fromkeys(key for results in same for key in results.settings)
-        found = [key for key in keys if len({repr(results.settings.get(key)) for results in same}) > 1]
+        keys = dict.fromkeys(key for results in same for key in _told(results))
+        found = [key for key in keys if len({repr(_told(results).get(key)) for results in same}) > 1]
         differing[model] = list(dict.fromkeys([*differing.get(model, []), *found]))
     names = []
     for _, results in entries:
-        settings = ", ".join(f"{key} {results.settings.get(key)}" for key in differing[results.model])
+        settings = ", ".join(f"{key} {_told(results).get(key)}" for key in differing[results.model])
         names.append(f"{results.model} ({settings})" if settings else results.model)
     return names
+
+
+def _told(results: Results) -> dict[str, Any]:
+    return {**results.settings, "fitted on": results.train.get("name", results.data["name"])}

@@ -8,7 +8,7 @@ from imitate.report.figures import Styles
 from imitate.report.groups import Group
 from imitate.report.page import Cell, Heading, Line, Table, anchor, texts
 from imitate.tasks import find_task, task_names
-from imitate.tasks.base import Estimate
+from imitate.tasks.base import Estimate, Results
 
 WAYS = {"image-to-text": "image → text", "text-to-image": "text → image"}
 PAPER = "Mode paper reproduces the sizes and quirks of published tables; never compare it with mode clean."
@@ -132,16 +132,39 @@ def all_notes(group: Group) -> list[str]:
 
 def runs(group: Group) -> Table:
     """Where the values come from: a line a results file."""
-    columns = ["method", "patients used", "seeds", "mode", "seconds", "settings", "versions"]
+    columns = ["method", "fitted on", "seeds", "mode", "seconds", "settings", "code and device"]
     lines = []
     for name, fractions in group.methods.items():
         for fraction, (path, results) in sorted(fractions.items()):
-            cells = [name, f"{100 * fraction:g}%", str(len(results.seeds)), results.mode, f"{results.seconds:,.0f}"]
-            settings = "; ".join(f"{key} {_setting(value)}" for key, value in results.settings.items())
-            code = {**results.versions, **({"commit": results.commit[:12]} if results.commit else {})}
-            versions = "; ".join(f"{package} {version}" for package, version in code.items())
-            lines.append(Line(path.name, texts([*cells, settings, versions])))
+            cells = [name, _fitted(results, fraction), _fits(results), results.mode, f"{results.seconds:,.0f}"]
+            used = results.used or results.settings
+            settings = "; ".join(f"{key} {_setting(value)}" for key, value in used.items())
+            lines.append(Line(path.name, texts([*cells, settings, _made(results)])))
     return Table("Runs and settings", [Heading(text) for text in columns], lines, corner="file", kind="runs")
+
+
+def _fitted(results: Results, fraction: float) -> str:
+    """The training patients as they were counted, where that is recorded; mode paper draws images."""
+    share = f"{100 * fraction:g}% of the {'images' if results.mode == 'paper' else 'patients'}"
+    counts = {key: results.train.get(key) for key in ("images", "patients")}
+    if not all(counts.values()):
+        return share if find_task(results.task).trains else "nothing"
+    each = f", in each of {results.train['folds']} folds" if "folds" in results.train else ""
+    return f"{share}: {counts['images']:,} images of {counts['patients']:,} patients of {results.train['name']}{each}"
+
+
+def _made(results: Results) -> str:
+    """By which code, on which device, of which weights."""
+    code = {"method": results.method, **results.versions, "commit": (results.commit or "")[:12]}
+    code["weights"] = ", ".join(dict.fromkeys(each[:8] for each in results.weights))
+    code["resamples"], where = str(results.resamples or ""), (results.device, results.precision)
+    return "; ".join([*(f"{key} {value}" for key, value in code.items() if value), *filter(None, where)])
+
+
+def _fits(results: Results) -> str:
+    """Heads of one pre-trained encoder are no pre-trainings."""
+    runs = len(set(results.pretrained))
+    return str(runs) if runs == len(results.seeds) else f"{len(results.seeds)} fits on {runs} encoder{'s' * (runs > 1)}"
 
 
 def trained(group: Group) -> bool:
@@ -149,8 +172,9 @@ def trained(group: Group) -> bool:
 
 
 def at_fraction(group: Group, fraction: float) -> str:
-    """Nothing for a task that trains nothing."""
-    return f" at {100 * fraction:g}% of the training patients" if trained(group) else ""
+    """Nothing for a task that trains nothing. Mode paper draws images, as publications do."""
+    unit = "images" if group.mode == "paper" else "patients"
+    return f" at {100 * fraction:g}% of the training {unit}" if trained(group) else ""
 
 
 def on_split(group: Group) -> str:

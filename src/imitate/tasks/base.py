@@ -14,6 +14,9 @@ from imitate.inference.encoder import Encoder
 from imitate.names import Mode
 from imitate.tasks.options import TaskOptions
 
+METHOD_VERSION = 2
+"""Of what all tasks share: fitting, features, statistics. Raise it where the same model and data would have other
+metrics or intervals; what one task changes raises its own ``version``."""
 Predictions = dict[str, np.ndarray]
 """Everything a metric needs, one row a test image (first axis): always ``image_id`` and ``patient``, e.g. ``target``
 and ``score`` (images, classes). The one exception is ``classes``, the names of the columns."""
@@ -47,6 +50,8 @@ class Task(TaskOptions, ABC):
     """
 
     name: ClassVar[str]
+    version: ClassVar[int] = 1  # of how it measures; raised where the same model and data would have other metrics
+    modes: ClassVar[tuple[Mode, ...]] = ("clean", "paper")  # those that differ
     title: ClassVar[str]
     needs: ClassVar[frozenset[str]]  # among tasks.NEEDS
     headline: ClassVar[str]  # the main metric
@@ -64,6 +69,11 @@ class Task(TaskOptions, ABC):
     @classmethod
     def main_metric(cls, mode: Mode) -> str:
         return cls.paper_headline if mode == "paper" and cls.paper_headline else cls.headline
+
+    @classmethod
+    def method(cls) -> str:
+        """The version of the code that measures, for results files."""
+        return f"{METHOD_VERSION}.{cls.version}"
 
     def selected(self, data: Corpus) -> Corpus:
         """The images that take part."""
@@ -109,7 +119,7 @@ class Published(Config):
     source: str  # who, where
     note: str = ""  # what a reader must know to compare
     shares: tuple[float, ...] = (1.0,)
-    rows: dict[str, dict[str, tuple[float | None, ...]]]  # method, figure: a value a share; None where none is printed
+    rows: dict[str, dict[str, tuple[float | None, ...]]]  # method, metric: a value a share; None where none is printed
 
     @model_validator(mode="after")
     def _one_value_a_share(self) -> "Published":
@@ -118,6 +128,13 @@ class Published(Config):
                 if len(values) != len(self.shares):
                     raise ValueError(f"{method} has {len(values)} values of {figure} for {len(self.shares)} shares")
         return self
+
+
+class Fit(Config):
+    """Which pre-trained encoder, in the order in which they were given, and which of the fits on it; from 0."""
+
+    run: int
+    head: int
 
 
 class Results(Config):
@@ -130,12 +147,27 @@ class Results(Config):
     mode: Mode
     fraction: float
     seeds: list[int]
-    settings: dict[str, Any]
+    settings: dict[str, Any]  # as they were asked for: what the task is made from again
+    used: dict[str, Any] = Field({})  # as they took effect
+    train: dict[str, Any] = Field({})  # what was fitted: name and fingerprint of the folder, images, patients
     metrics: dict[str, Estimate]  # intervals over seeds and patients together; per-class ones are named metric/class
+    headline: str = ""  # the main metric, where a recipe names another than the task
     per_seed: list[dict[str, float]]
+    fits: list[Fit] = Field([])  # of each seed
     encoders: list[str] = Field([])  # the encoders' own names: random and pixels are the baselines of a probe's table
+    weights: list[str] = Field([])  # the digest of each seed's encoder
     published: Published | None = None  # what the recipe quotes to stand beside
     predictions: str | None = None  # .npz beside the JSON: arrays named <seed>/<field>
+    method: str = "1"  # Task.method() of the code that measured
+    digests: dict[str, str] = Field({})  # of method, settings, data, weights and device: equal ones need no new work
+    resamples: int | None = None  # bootstrap samples, drawn with seed 0
+    device: str = ""
+    precision: str = ""
     versions: dict[str, str]
     commit: str | None = None  # of the checkout that the code ran from
     seconds: float
+
+    @property
+    def pretrained(self) -> list[int]:
+        """The run of each seed; where that is not recorded, each seed is a run."""
+        return [fit.run for fit in self.fits] or list(range(len(self.seeds)))

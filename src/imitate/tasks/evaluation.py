@@ -1,4 +1,4 @@
-"""What to measure, by flags or by a recipe: one row of a published table, with the figures that stand in it."""
+"""What to measure, by flags or by a recipe: one row of a published table, with the values that stand in it."""
 
 import logging
 from collections.abc import Callable
@@ -21,12 +21,13 @@ Place = Callable[[float, tuple[int | str, ...]], str]
 
 
 class Folder(Config):
-    """What ``imitate prepare`` was told; None where it does not matter."""
+    """How the folder was prepared, and what the network sees of it; None where that does not matter."""
 
     source: str
     mode: Mode | None = None
     resize: Resize | None = None
     size: int | None = None
+    input: int | None = None  # side of the network's input
 
 
 class Evaluation(Config):
@@ -37,6 +38,7 @@ class Evaluation(Config):
     data: Folder | None = None  # None: any
     settings: dict[str, Any] = Field({})
     fractions: dict[float, dict[str, Any]] = Field({1.0: {}}, min_length=1)  # share of the patients: its own settings
+    headline: str = ""  # the main metric, where it is not the task's own
     published: Published | None = None
 
     @field_validator("task")
@@ -45,7 +47,12 @@ class Evaluation(Config):
         return str(find_task(name).name)
 
     @model_validator(mode="after")
-    def _shares(self) -> "Evaluation":
+    def _is_possible(self) -> "Evaluation":
+        if self.mode not in find_task(self.task).modes:
+            raise ValueError(
+                f"mode {self.mode} changes nothing of {self.task}: leave it out; the settings of the task "
+                "(imitate evaluate TASK --help) are what publications differ in"
+            )
         for share in self.fractions:
             if not 0 < share <= 1:
                 raise ValueError(f"a fraction is in (0, 1], not {share:g}")
@@ -66,10 +73,10 @@ class Evaluation(Config):
         }
 
     def on(self, data: Corpus) -> "Evaluation":
-        """Without its published figures where the folder was prepared in another way. UserError: another source."""
+        """Without its published values where the folder was prepared in another way. UserError: another source."""
         if self.data is None:
             return self
-        wanted = self.data.model_dump(exclude_none=True)
+        wanted = self.data.model_dump(exclude_none=True, exclude={"input"})
         source, found = wanted.pop("source"), data.meta.get("source")
         if source != found:
             raise UserError(
@@ -78,9 +85,18 @@ class Evaluation(Config):
         differ = [
             f"{key} {data.meta.get(key)}, not {value}" for key, value in wanted.items() if data.meta.get(key) != value
         ]
-        if not differ:
+        return self.without_published(f"{data.root} has {'; '.join(differ)}") if differ else self
+
+    def seen_at(self, image_size: int) -> "Evaluation":
+        """Without its published values where the network sees images of another size."""
+        wanted = self.data.input if self.data else None
+        if wanted in (None, image_size):
             return self
-        log.warning("%s has %s: the published figures are left out", data.root, "; ".join(differ))
+        return self.without_published(f"the network sees images of {image_size} px, not {wanted}")
+
+    def without_published(self, why: str) -> "Evaluation":
+        if self.published is not None:
+            log.warning("%s: the published values are left out", why)
         return self.model_copy(update={"published": None})
 
 
@@ -89,7 +105,7 @@ def planned(
 ) -> Evaluation:
     """The recipe's evaluation, or the task's, with the flags that are given in place of what it says.
 
-    Published figures stay only in the mode that they were published in.
+    Published values stay only where no flag changes what the recipe says.
     """
     if recipe is not None:
         plan = load_config(Evaluation, recipe)
@@ -103,7 +119,6 @@ def planned(
     changed = {
         "mode": mode or plan.mode,
         "fractions": {share: {**own, **settings} for share, own in fractions.items()},
-        "published": plan.published if mode in (None, plan.mode) else None,
     }
     found = validate(Evaluation, {**plan.model_dump(), **changed}, where=str(recipe or plan.task))
     if recipe is not None:
@@ -116,4 +131,18 @@ def planned(
             return f" in {recipe}{line_of(file, (*section, *key))}"
 
         found.tasks(place)  # a mistake is said with its line
-    return found
+    differ = _changes(plan, found)
+    return found.without_published("; ".join(differ)) if differ else found
+
+
+def _changes(plan: Evaluation, found: Evaluation) -> list[str]:
+    """What flags changed of a recipe."""
+    differ = [] if found.mode == plan.mode else [f"mode {found.mode}, not {plan.mode}"]
+    before = plan.tasks()
+    for share, task in found.tasks().items():
+        if share not in before:
+            differ.append(f"a fraction of {share:g}")
+            continue
+        old, new = before[share].model_dump(), task.model_dump()
+        differ += [f"{key} {new[key]}, not {old[key]}" for key in new if new[key] != old[key]]
+    return list(dict.fromkeys(differ))

@@ -157,7 +157,9 @@ def fit(
     An epoch takes full batches only, in an order of its own. Deterministic by the budget's seed, with the model's
     initial state. Raises UserError where there is no full batch and where no validation figure is finite.
     """
-    total = _full_batches(rows, settings) * settings.epochs
+    steps = _full_batches(rows, settings) * settings.epochs
+    longer = max(1, math.ceil(settings.steps / steps))
+    total, epochs, patience = steps * longer, settings.epochs * longer, settings.patience * longer
     optimizer = torch.optim.AdamW(parameter_groups(model, settings), weight_decay=settings.weight_decay)
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: _rate((done + 1) / total, settings))
     generator = torch.Generator(budget.device).manual_seed(budget.seed)
@@ -165,7 +167,7 @@ def fit(
     history: list[float] = []
     best, state = -1, copy.deepcopy(model.state_dict())
     with seeded(budget.seed):
-        for epoch in progress(range(settings.epochs), "fitting"):
+        for epoch in progress(range(epochs), "fitting"):
             model.train()
             for chosen in batches(orders.permutation(rows), settings.batch_size, drop_last=True):
                 _descend(step, chosen, optimizer, generator)
@@ -175,7 +177,7 @@ def fit(
                 history.append(validate())
             if math.isfinite(history[-1]) and (best < 0 or history[-1] < history[best]):
                 best, state = epoch, copy.deepcopy(model.state_dict())
-            if epoch - max(best, 0) >= settings.patience:
+            if epoch - max(best, 0) >= patience:
                 break
     if best < 0:
         raise UserError(f"no validation figure was finite in {len(history)} epochs: lower learning_rate")

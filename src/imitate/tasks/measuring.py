@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
@@ -20,20 +21,22 @@ from imitate.statistics import resampling
 from imitate.tasks import check_data, check_encoder
 from imitate.tasks.base import Budget, Estimate, Predictions, Results, Task
 from imitate.tasks.evaluation import planned
-from imitate.tasks.printing import shown
-from imitate.tasks.results import check_out, commit, write_results
+from imitate.tasks.printing import shown, warned_once
+from imitate.tasks.record import Data, Job, Row, called, digests, numbered, precision, tested, training
+from imitate.tasks.results import (
+    check_out,
+    commit,
+    digest_of,
+    keep_fit,
+    kept_fit,
+    read_results,
+    write_results,
+    write_text,
+)
+from imitate.tasks.transfer import fitted_elsewhere
 
 log = logging.getLogger(__name__)
 VERSIONS = ("imitate-cxr", "torch", "timm", "numpy", "scikit-learn")
-
-
-class Row(NamedTuple):
-    """Of a table: an encoder for each seed, the architecture of those that have none, what the row is called."""
-
-    models: tuple[str, ...]
-    like: str | None
-    name: str | None
-    out: Path
 
 
 class Request(NamedTuple):
@@ -52,25 +55,38 @@ class Request(NamedTuple):
 
 
 def measure(
-    request: Request, *, data: Path, out: Path, resamples: int, device: str = "auto", cache: Path | None = None
+    request: Request,
+    *,
+    data: Path,
+    out: Path,
+    resamples: int,
+    device: str = "auto",
+    cache: Path | None = None,
+    test_data: Path | None = None,
 ) -> Results:
-    """Write a results file for each model and fraction; returns that of the models at the largest fraction."""
+    """Write a results file for each model and fraction; returns that of the models at the largest fraction.
+
+    Files that are there, of the same method, settings, data and weights, are kept.
+    """
     check_out(out)
     seeds, models = request.seeds, len(request.models)
     if min(seeds, resamples, models) < 1:
         raise UserError(f"seeds {seeds}, resamples {resamples}, models {models}: each must be at least 1")
     plan = planned(*request[:2], mode=request.mode, fraction=request.fraction, settings=request.settings)
     tasks = plan.tasks()
-    prepared = Corpus.open(data)
-    plan = plan.on(prepared)
+    folders = Data(Corpus.open(data), None if test_data is None else Corpus.open(test_data))
+    plan = plan.on(folders.train)
+    if test_data is not None:
+        plan = plan.without_published(f"fitted on {data}, tested on {test_data}")
     budget = Budget(mode=plan.mode, device=choose_device(device), cache=cache)
     written = []
-    for row in _rows(request, out):
-        for share, chosen in tasks.items():
-            path = row.out if len(tasks) == 1 else _with(row.out, f"{share:g}")
-            found, runs = _measured(chosen, row, prepared, budget._replace(fraction=share), resamples=resamples)
-            written.append(write_results(found.model_copy(update={"published": plan.published}), runs, path))
-            sys.stdout.write(shown(written[-1]))
+    with warned_once():
+        for row in _rows(request, out):
+            for share, chosen in tasks.items():
+                path = row.out if len(tasks) == 1 else _with(row.out, f"{share:g}")
+                job = Job(plan, chosen, folders, row, budget._replace(fraction=share), resamples)
+                written.append(_kept(job, path) or _measured(job, path))
+                sys.stdout.write(shown(written[-1]))
     return written[len(tasks) - 1]
 
 
@@ -86,50 +102,112 @@ def _with(out: Path, what: str) -> Path:
     return out.with_name(f"{out.stem}-{what.replace(':', '-')}{out.suffix}")
 
 
-def _measured(
-    task: Task, row: Row, data: Corpus, budget: Budget, *, resamples: int
-) -> tuple[Results, list[Predictions]]:
+def _kept(job: Job, path: Path) -> Results | None:
+    """The results that are there, under today's name and with what the recipe says of them; None: measure again."""
+    if not path.is_file():
+        return None
+    try:
+        found = read_results(path)
+    except UserError:
+        log.warning("%s is measured again: it holds no results that this version reads", path)
+        return None
+    differ = [name for name, digest in digests(job).items() if found.digests.get(name) != digest]
+    if not path.with_name(found.predictions or "").is_file():
+        differ.append("predictions")
+    if not differ and found.weights != [_encoder(job, seed).identity for seed in range(len(job.row.models))]:
+        differ.append("weights")
+    if differ:
+        log.warning("%s is measured again: other %s than those that it holds", path, ", ".join(differ))
+        return None
+    log.info("%s is kept: it is of the same method, settings, data and weights", path)
+    return _renamed(job, found, path)
+
+
+def _renamed(job: Job, found: Results, path: Path) -> Results:
+    plan = job.plan.seen_at(found.used["image_size"])
+    changes = {"model": job.row.name or found.model, "published": plan.published, "headline": plan.headline}
+    changed = found.model_copy(update={**changes, "metrics": _main_first(found.metrics, plan.headline)})
+    if changed != found or list(changed.metrics) != list(found.metrics):
+        write_text(path, changed.model_dump_json(indent=1))
+    return changed
+
+
+def _measured(job: Job, path: Path) -> Results:
     started = time.perf_counter()
-    names, runs = [], []
-    for seed, path in enumerate(row.models):
-        encoder = _encoder(path, row.like, task, data, budget._replace(seed=seed))
-        log.info("%s of %s, %g%% of the patients, seed %d", task.name, encoder.name, 100 * budget.fraction, seed)
-        names.append(encoder.name)
-        runs.append(task.predict(encoder, data, budget._replace(seed=seed)))
-    encoders = list(dict.fromkeys(names))
+    task, data = job.task, job.data.train
+    if job.data.test is not None:
+        task, data = fitted_elsewhere(task, data, job.data.test)
+    encoders, runs = [], []
+    for seed in range(len(job.row.models)):
+        encoder = _encoder(job, seed)
+        encoders.append((encoder.name, encoder.identity))
+        runs.append(_fit(job, path, seed, encoder, task, data))
+    names, weights = zip(*encoders, strict=True)
+    fits = numbered(weights)
     per_seed = [task.measure(run) for run in runs]
+    _main_first(per_seed[0], job.plan.headline)  # a mistaken name is reported before the long work
+    metrics = estimates(task, runs, per_seed, job.resamples, pretrained=[fit.run for fit in fits])
+    used = job.task.used(job.budget.mode, image_size=encoder.preprocessing.image_size)
+    image_size = used.get("image_size", encoder.preprocessing.image_size)
+    plan = job.plan.seen_at(image_size)
+    device = torch.device(job.budget.device)
     results = Results(
         task=task.name,
-        model=row.name or called(row.models, names),
-        data=_provenance(data, runs[0], split=getattr(task, "split", "test")),
-        mode=budget.mode,
-        fraction=budget.fraction,
+        model=job.row.name or called(job.row.models, names),
+        data=tested(job.data.test or job.data.train, runs[0], split=getattr(job.task, "split", "test")),
+        mode=job.budget.mode,
+        fraction=job.budget.fraction,
         seeds=list(range(len(runs))),
-        settings=task.model_dump(mode="json"),
-        metrics=estimates(task, runs, per_seed, resamples),
+        settings=job.task.model_dump(mode="json"),
+        used={**used, "image_size": image_size},
+        train=training(task, job.data.train, data, job.budget),
+        metrics=_main_first(metrics, plan.headline),
+        headline=plan.headline,
         per_seed=[{key: value for key, value in each.items() if not math.isnan(value)} for each in per_seed],
-        encoders=encoders,
+        fits=fits,
+        encoders=list(dict.fromkeys(names)),
+        weights=list(weights),
+        published=plan.published,
+        method=task.method(),
+        digests=digests(job),
+        resamples=job.resamples,
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        precision=precision(job.budget.device),
         versions={package: version(package) for package in VERSIONS},
         commit=commit(),
         seconds=round(time.perf_counter() - started, 1),
     )
-    return results, runs
+    return write_results(results, runs, path)
 
 
-def called(models: Sequence[str], encoders: Sequence[str]) -> str:
-    """What tables call a row. Runs in numbered folders, such as runs/ours/0, have the name of the folder above."""
-    names = []
-    for model, encoder in zip(models, encoders, strict=True):
-        parts = [part for part in Path(model).resolve().parts if part not in ("model", "best")]
-        numbered = Path(model).is_dir() and parts[-1].isdecimal()
-        names.append("/".join(parts[-2:]) if numbered else parts[-1] if Path(model).is_dir() else encoder)
-    distinct = list(dict.fromkeys(names))
-    above = {name.rpartition("/")[0] for name in distinct}
-    return above.pop() if len(distinct) > 1 and len(above) == 1 and "" not in above else " + ".join(distinct)
+def _fit(job: Job, path: Path, seed: int, encoder: Encoder, task: Task, data: Corpus) -> Predictions:
+    """The predictions of one fit; those of an evaluation that was stopped are taken from where it left them."""
+    budget = job.budget._replace(seed=seed)
+    known = {name: digest for name, digest in digests(job).items() if name != "resamples"}
+    digest = digest_of(known, encoder.identity, seed)
+    if (run := kept_fit(path, digest)) is not None:
+        log.info("%s of %s, seed %d: kept from an evaluation that was stopped", task.name, encoder.name, seed)
+        return run
+    log.info("%s of %s, %g%% of the patients, seed %d", task.name, encoder.name, 100 * budget.fraction, seed)
+    run = task.predict(encoder, data, budget)
+    keep_fit(path, digest, run)
+    return run
+
+
+def _main_first(metrics: dict[str, Any], headline: str) -> dict[str, Any]:
+    """UserError: there is no such metric."""
+    if headline and headline not in metrics:
+        raise UserError(f"there is no metric {headline!r} for a headline; there are {', '.join(metrics)}")
+    return {headline: metrics[headline], **metrics} if headline else metrics
 
 
 def estimates(
-    task: Task, runs: list[Predictions], per_seed: list[dict[str, float]], resamples: int
+    task: Task,
+    runs: list[Predictions],
+    per_seed: list[dict[str, float]],
+    resamples: int,
+    *,
+    pretrained: Sequence[int] = (),
 ) -> dict[str, Estimate]:
     """The mean over the runs of every figure, its 95% interval over runs and patients, and the levels beside it."""
     assert all(np.array_equal(run["image_id"], runs[0]["image_id"]) for run in runs), "the runs differ in their images"
@@ -167,22 +245,13 @@ def _note(name: str, figures: dict[str, float], drawn: dict[str, np.ndarray]) ->
     return "; ".join(notes)
 
 
-def _encoder(model: str, like: str | None, task: Task, data: Corpus, budget: Budget) -> Encoder:
+def _encoder(job: Job, seed: int) -> Encoder:
     """After checking that data and model have what the task needs."""
-    check_data(task, data)
-    encoder = load_encoder(model, like=like, data=data, seed=budget.seed, cache=budget.cache)
+    task, data = job.task, job.data.train
+    for each in job.data:
+        if each is not None:
+            check_data(task, each)
+    encoder = load_encoder(job.row.models[seed], like=job.row.like, data=data, seed=seed, cache=job.budget.cache)
     Corpus.open(data.root, size=encoder.preprocessing.prepared_size)
     check_encoder(task, encoder)
     return encoder
-
-
-def _provenance(data: Corpus, predictions: Predictions, *, split: str) -> dict[str, Any]:
-    return {
-        "name": data.root.resolve().name,
-        "source": data.meta["source"],
-        "fingerprint": data.meta["fingerprint"],
-        "split": split,
-        "images": len(predictions["image_id"]),
-        "patients": len(np.unique(predictions["patient"])),
-        **({"unit": unit} if (unit := data.traits.get("patients", "patients")) != "patients" else {}),
-    }

@@ -1,16 +1,25 @@
 """The settings of the built-in tasks, apart from their code: the command line shows them without importing torch."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 
 from imitate.config import Config
-from imitate.names import Branch, Search
+from imitate.names import Branch, Mode, Search
 
 
 class TaskOptions(Config):
+    measuring: ClassVar[frozenset[str]] = frozenset({"split", "projections"})
+    """The settings that define what is measured: results that differ in one of them stand in different tables."""
     projections: tuple[str, ...] | None = None  # of the images that take part; None: as the folder has it
+
+    def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:
+        """What runs in this mode: without settings that have no effect, with a value for those that are left open.
+
+        ``image_size`` is the side of the encoder's own input.
+        """
+        return self.model_dump(mode="json")
 
 
 class Fitting(TaskOptions):
@@ -21,21 +30,33 @@ class Fitting(TaskOptions):
     batch_size: int = Field(48, ge=1)
     epochs: int = Field(50, ge=1)
     patience: int = Field(10, ge=1)  # epochs without a better validation figure
+    steps: int = Field(0, ge=0)  # fewest optimisation steps: with few images, epochs and patience grow to make them
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: float = Field(0.0, ge=0, lt=1)  # share of all steps with a rising learning rate
     layer_decay: float = Field(1.0, gt=0, le=1)  # learning rate of a depth relative to the next deeper one, of twelve
 
 
+FITTING = frozenset(Fitting.model_fields) - frozenset(TaskOptions.model_fields)
+
+
 class ClassificationOptions(Fitting):
+    measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"macro_least"}
     split: str = "test"
     macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
 
 
 class LinearOptions(ClassificationOptions):
+    measuring: ClassVar[frozenset[str]] = ClassificationOptions.measuring | {"folds"}
     path: Literal["cached", "augmented"] = "cached"
     decays: tuple[PositiveFloat, ...] = Field((10.0, 1.0, 0.1, 0.01, 0.001, 0.0001), min_length=1)  # of the weights
     augmentation: Literal["crop", "distort"] = "crop"  # of the augmented path: random crops, or flips and affine maps
     folds: int = Field(0, ge=0)  # 0: the folder's own splits
+
+    def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:
+        path = "augmented" if mode == "paper" else self.path
+        idle = {"decays"} if path == "augmented" else FITTING | {"augmentation"}
+        found = {**super().used(mode, image_size=image_size), "path": path}
+        return {name: value for name, value in found.items() if name not in idle}
 
 
 class FinetuneOptions(ClassificationOptions):
@@ -53,6 +74,9 @@ class Dense(Fitting):
     freeze: bool = True  # False: train the encoder as well
     image_size: int | None = Field(None, ge=32)  # side of the network's input; None: the encoder's own
 
+    def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:
+        return {**super().used(mode, image_size=image_size), "image_size": self.image_size or image_size}
+
 
 class SegmentationOptions(Dense):
     learning_rate: float = Field(2e-4, gt=0)
@@ -64,11 +88,19 @@ class SegmentationOptions(Dense):
     scale: float = Field(0.1, ge=0, lt=1)
     rotation: float = 10.0  # degrees
 
+    def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:
+        return {**super().used(mode, image_size=image_size), "balanced": bool(self.balanced)}
+
 
 class DetectionOptions(Dense):
+    measuring: ClassVar[frozenset[str]] = Dense.measuring | {"confidence"}
     batch_size: int = Field(16, ge=1)
     width: int = Field(512, ge=4)  # channels of the coarse head
     confidence: float | None = Field(None, gt=0, lt=1)  # lowest score of a detection; None: .05, in mode paper .5
+
+    def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:
+        floor = self.confidence or (0.5 if mode == "paper" else 0.05)
+        return {**super().used(mode, image_size=image_size), "confidence": floor}
 
 
 class RetrievalOptions(TaskOptions):
@@ -77,10 +109,22 @@ class RetrievalOptions(TaskOptions):
 
 
 class ZeroShotOptions(TaskOptions):
+    measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"macro_least", "threshold"}
     split: str = "test"
     macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
     branch: Branch = "both"  # both: the mean of their cosines
     prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: the built-in ones
+    ensemble: Literal["embedding", "score", "max"] = "embedding"  # mean vector, mean or best cosine
+    scoring: Literal["margin", "positive", "standardised"] = "margin"  # positive minus negative cosine; positive alone
+    threshold: Literal["oracle", "val", "even"] = "oracle"  # of F1: best on the test images, best on val, a margin of 0
+
+    @model_validator(mode="after")
+    def _has_a_threshold(self) -> "ZeroShotOptions":
+        if self.threshold == "even" and self.scoring != "margin":
+            raise ValueError(f"threshold even is a margin of 0, which scoring {self.scoring} lacks: take another")
+        if self.threshold == self.split == "val":
+            raise ValueError("threshold val is chosen on the images that are measured: take oracle, or another split")
+        return self
 
 
 OPTIONS: dict[str, type[TaskOptions]] = {

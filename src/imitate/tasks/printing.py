@@ -1,7 +1,11 @@
-"""Results on a terminal: a line a metric, then a line a class. Nothing is wrapped, whatever the terminal's width."""
+"""Results on a terminal: a line a metric, then a line a class. A table that is wider than the terminal is divided."""
 
+import logging
+import shutil
+import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from imitate.tasks.base import Estimate, Results, extent
 
@@ -23,7 +27,7 @@ def shown(results: Results) -> str:
         labels = list(dict.fromkeys(name.partition("/")[2] for name in results.metrics if name in parts))
         values = ([_value(results.metrics.get(f"{base}/{label}")) for base in bases] for label in labels)
         rows = [[label, *each] for label, each in zip(labels, values, strict=True)]
-        blocks.append("\n" + aligned([["", *bases], *rows]))
+        blocks += ["\n" + aligned(table) for table in _divided([["", *bases], *rows])]
     notes = defaultdict(list)
     for name, each in whole.items():
         if each.note:
@@ -44,6 +48,45 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
         )
         lines.append("  " + "  ".join([first, *others]).rstrip())
     return "\n".join(lines)
+
+
+class Once(logging.Filter):
+    """Passes a warning the first time only: of every seed, fraction and model it would be the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text, known = record.getMessage(), len(self.seen)
+        if record.levelno == logging.WARNING:
+            self.seen.add(text)
+        return record.levelno != logging.WARNING or len(self.seen) > known
+
+
+@contextmanager
+def warned_once() -> Iterator[None]:
+    """Inside, a warning that was given is not given again."""
+    filters = {handler: Once() for handler in [*logging.getLogger().handlers, logging.lastResort] if handler}
+    for handler, once in filters.items():
+        handler.addFilter(once)
+    try:
+        yield
+    finally:
+        for handler, once in filters.items():
+            handler.removeFilter(once)
+
+
+def _divided(rows: Sequence[Sequence[str]]) -> list[list[list[str]]]:
+    """The table in as few parts as fit the terminal, side by side columns one below the other; the first in each."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    widths = [max(map(len, column)) + 2 for column in zip(*rows, strict=True)]
+    parts: list[list[int]] = [[0]]
+    for number in range(1, len(widths)):
+        if len(parts[-1]) > 1 and sum(widths[i] for i in parts[-1]) + widths[number] > width:
+            parts.append([0])
+        parts[-1].append(number)
+    return [[[row[i] for i in part] for row in rows] for part in parts]
 
 
 def _cells(each: Estimate) -> list[str]:

@@ -1,15 +1,28 @@
-"""Results files: a JSON, and beside it the predictions that comparisons and figures are made from."""
+"""Results files: a JSON, and beside it the predictions that comparisons and figures are made from.
 
+One results file holds one or several fits. Its lists ``seeds``, ``per_seed``, ``fits`` and ``weights`` have one entry a
+fit, and so have the arrays of the predictions, which are named ``<seed>/<field>``. ``fits`` says which fits share a
+pre-trained encoder: of three runs with three heads each, the seeds are 0 to 8, ``run`` is 0, 0, 0, 1, 1, 1, 2, 2, 2 and
+``head`` 0, 1, 2, 0, 1, 2, 0, 1, 2. Heads vary within runs, so that they are resampled as nested in them.
+
+While an evaluation runs, the predictions of each finished fit wait in FILE.fits, under the digest of all that they
+depend on: the same evaluation started again continues from them.
+"""
+
+import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 import numpy as np
 
 from imitate.config import validate
 from imitate.errors import UserError
 from imitate.tasks.base import Predictions, Results
+
+FITS = ".fits"
 
 
 def check_out(path: Path) -> Path:
@@ -28,14 +41,32 @@ def write_results(results: Results, runs: Sequence[Predictions], path: Path) -> 
     arrays = {
         f"{seed}/{field}": array for seed, run in zip(results.seeds, runs, strict=True) for field, array in run.items()
     }
-    assert not any(array.dtype.hasobject for array in arrays.values()), "predictions hold Python objects"
     beside = path.with_suffix(".npz")
-    with _partial(beside).open("wb") as file:
-        _save(file, arrays)
-    _partial(beside).replace(beside)
+    _write_arrays(beside, arrays)
     results = results.model_copy(update={"predictions": beside.name})
     write_text(path, results.model_dump_json(indent=1))
+    shutil.rmtree(path.with_suffix(FITS), ignore_errors=True)
     return results
+
+
+def keep_fit(path: Path, digest: str, run: Predictions) -> None:
+    """The predictions of one fit of the results that will be at ``path``, until these are written."""
+    path.with_suffix(FITS).mkdir(exist_ok=True)
+    _write_arrays(path.with_suffix(FITS) / f"{digest}.npz", run)
+
+
+def kept_fit(path: Path, digest: str) -> Predictions | None:
+    """None where a fit of this digest was not finished."""
+    file = path.with_suffix(FITS) / f"{digest}.npz"
+    if not file.is_file():
+        return None
+    with np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def digest_of(*parts: Any) -> str:
+    """SHA-256 of values that JSON can write."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def read_results(path: Path) -> Results:
@@ -61,6 +92,11 @@ def read_predictions(results: Results, path: Path) -> list[Predictions]:
         return [
             {field: arrays[f"{seed}/{field}"] for owner, field in names if owner == str(seed)} for seed in results.seeds
         ]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -94,5 +130,8 @@ def _partial(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
-def _save(file: BinaryIO, arrays: Predictions) -> None:
-    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+def _write_arrays(path: Path, arrays: Predictions) -> None:
+    assert not any(array.dtype.hasobject for array in arrays.values()), "predictions hold Python objects"
+    with _partial(path).open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    _partial(path).replace(path)

@@ -13,9 +13,11 @@ from torch.nn.functional import normalize
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference.embeddings import embed_images, embed_texts
-from imitate.inference.encoder import Encoder, Vectors, of_branch
-from imitate.inference.prompts import BUILT_IN, Prompts, plain, read_prompts
-from imitate.statistics import metrics
+from imitate.inference.encoder import Encoder, of_branch
+from imitate.inference.prompts import BUILT_IN, Prompts, known_prompts, plain, read_prompts
+from imitate.models.types import TextEncoder
+from imitate.names import Mode
+from imitate.statistics import metrics, thresholds
 from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.options import ZeroShotOptions
 
@@ -25,12 +27,20 @@ log = logging.getLogger(__name__)
 class ZeroShot(ZeroShotOptions, Task):
     """The score of a class is cos(image, its positive prompts) - cos(image, its negative ones).
 
-    The prompts of one side are an ensemble: the mean of their unit vectors. Where the classes exclude each other, the
-    accuracy of the highest score comes with it. ``oracle-max-f1`` chooses its threshold on the test images themselves.
-    A class of which the split knows no label takes no part.
+    - ``ensemble``: the prompts of one side count by the mean of their unit vectors, by their mean cosine, or by the
+      best one (GLoRIA).
+    - ``scoring``: the margin, or the positive side alone, by which publications choose one of several classes;
+      ``standardised``, then each class is z-scored over the test images, which only the accuracy feels (GLoRIA).
+    - ``threshold`` of F1 and the accuracy of yes or no: ``oracle`` chooses it for each class on the test images, as
+      MedKLIP and its successors do, ``val`` on those of that split, ``even`` is a margin of 0.
+
+    Where the classes exclude each other, the accuracy of the highest score comes with them. A class of which the split
+    knows no label, or whose prompts the text encoder cannot express, takes no part.
     """
 
     name: ClassVar[str] = "zero-shot"
+    version: ClassVar[int] = 2  # only what the text encoder can express
+    modes: ClassVar[tuple[Mode, ...]] = ("clean",)  # what publications do differently are settings
     title: ClassVar[str] = "Zero-shot classification"
     needs: ClassVar[frozenset[str]] = frozenset({"labels", "text"})
     trains: ClassVar[bool] = False
@@ -38,60 +48,96 @@ class ZeroShot(ZeroShotOptions, Task):
     beside: ClassVar[tuple[str, ...]] = ("average-precision", "accuracy")
     biased: ClassVar[frozenset[str]] = frozenset({"average-precision"})
     curves: ClassVar[bool] = True
-    names: ClassVar[Mapping[str, str]] = {"oracle-max-f1": "F1 at the best threshold (oracle)"}
+    names: ClassVar[Mapping[str, str]] = {
+        "oracle-max-f1": "F1 at the best threshold (oracle)",
+        "oracle-accuracy": "accuracy at the best F1 (oracle)",
+        "threshold-accuracy": "accuracy at the threshold",
+    }
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
         data = self.selected(data)
         rows = data.rows(self.split)
-        labels = dict(zip(data.classes, data.labels[rows].T, strict=True))
+        labels = dict(zip(data.classes, data.labels.T, strict=True))
         prompts = {
             label: each
-            for label, each in class_prompts(data, self.prompts).items()
-            if not np.isnan(labels[label]).all()
+            for label, each in class_prompts(data, self.prompts, encoder.text).items()
+            if not np.isnan(labels[label][rows]).all()
         }
         if not prompts:
             raise UserError(f"{data.root} knows no label in split {self.split!r}: choose another split")
-        images = embed_images(encoder, data, rows, budget.device)
-        directions = torch.stack(
-            [
-                _ensemble(encoder, each.positive, budget) - _ensemble(encoder, each.negative, budget)
-                for each in prompts.values()
-            ]
-        )
-        score = torch.stack([branch @ directions.T for branch in of_branch(images, self.branch)]).mean(0)
+        target = np.stack([labels[label] for label in prompts], axis=1)
+        sides = [
+            [embed_texts(encoder, list(side), budget.device) for side in (each.positive, each.negative)]
+            for each in prompts.values()
+        ]
+        found = {"target": target[rows], "score": self._scores(encoder, data, rows, sides, budget)}
+        if self.threshold != "oracle":
+            found["called"] = found["score"] > 0
+        if self.threshold == "val":
+            held = data.rows("val")
+            score = self._scores(encoder, data, held, sides, budget)
+            least = [thresholds.best_threshold(*column) for column in zip(target[held].T, score.T, strict=True)]
+            found["called"] = found["score"] >= np.array(least)
         table = data.table.iloc[rows]
         return {
-            "target": np.stack([labels[label] for label in prompts], axis=1),
-            "score": score.cpu().numpy(),
+            **found,
             "classes": np.array(list(prompts)),
             **{key: table[key].to_numpy().astype(np.str_) for key in ("image_id", "patient")},
         }
+
+    def _scores(
+        self, encoder: Encoder, data: Corpus, rows: np.ndarray, sides: list[list[Tensor]], budget: Budget
+    ) -> np.ndarray:
+        """(images, classes)."""
+        images = of_branch(embed_images(encoder, data, rows, budget.device), self.branch)
+        margin = self.scoring == "margin"
+        if self.ensemble == "embedding":
+            middles = [[normalize(side.mean(0), dim=0) for side in each] for each in sides]
+            directions = torch.stack([positive - negative if margin else positive for positive, negative in middles])
+            found = torch.stack([vectors @ directions.T for vectors in images]).mean(0)
+        else:
+            pairs = [[self._cosine(images, side) for side in each] for each in sides]
+            found = torch.stack([positive - negative if margin else positive for positive, negative in pairs], dim=1)
+        if self.scoring == "standardised":
+            found = (found - found.mean(0)) / found.std(0, correction=0).clamp(min=torch.finfo(found.dtype).tiny)
+        return found.cpu().numpy()
+
+    def _cosine(self, images: list[Tensor], prompts: Tensor) -> Tensor:
+        """Of each image with the prompts of one side, the mean over the sections of the branch."""
+        cosines = torch.stack([vectors @ prompts.T for vectors in images])
+        return (cosines.amax(2) if self.ensemble == "max" else cosines.mean(2)).mean(0)
 
     def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
         counts = metrics.one_sample(rows, len(predictions["target"]))
         return {name: float(figure[0]) for name, figure in self.resample(predictions, counts).items()}
 
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
-        target, score = predictions["target"], predictions["score"]
+        target, score, classes = predictions["target"], predictions["score"], predictions["classes"].tolist()
         figures: dict[str, np.ndarray] = {}
-        for name, metric in METRICS.items():
-            figures |= metrics.per_class(
-                name, metric, target, score, predictions["classes"].tolist(), counts, least=self.macro_least
-            )
+        measured = {name: (metric, score) for name, metric in METRICS.items()}
+        if "called" in predictions:
+            measured |= {name: (metric, predictions["called"]) for name, metric in DIVIDED.items()}
+        else:
+            measured |= {name: (metric, score) for name, metric in ORACLES.items()}
+        for name, (metric, of) in measured.items():
+            figures |= metrics.per_class(name, metric, target, of, classes, counts, least=self.macro_least)
         if metrics.exclusive(target):
             figures["accuracy"] = metrics.accuracy(target, score, counts)
         return figures
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
-        """Of a constant score."""
-        return self.measure({**predictions, "score": np.zeros_like(predictions["score"])})
+        """Of a constant score; none of a threshold that was chosen elsewhere."""
+        found = self.measure({**predictions, "score": np.zeros_like(predictions["score"])})
+        return {name: level for name, level in found.items() if name.partition("/")[0] not in DIVIDED}
 
 
-METRICS = {"auroc": metrics.auroc, "average-precision": metrics.average_precision, "oracle-max-f1": metrics.max_f1}
+METRICS = {"auroc": metrics.auroc, "average-precision": metrics.average_precision}
+ORACLES = {"oracle-max-f1": metrics.max_f1, "oracle-accuracy": thresholds.accuracy_at_max_f1}
+DIVIDED = {"f1": metrics.f1, "threshold-accuracy": thresholds.accuracy_of}
 
 
-def class_prompts(data: Corpus, path: Path | None) -> dict[str, Prompts]:
-    """The prompts of those classes of the data that have any; a class without is left out with a warning.
+def class_prompts(data: Corpus, path: Path | None, encoder: TextEncoder | None = None) -> dict[str, Prompts]:
+    """The prompts of those classes of the data that have any that the encoder can express; others are warned of.
 
     UserError where none has, or a file holds no valid prompts.
     """
@@ -107,10 +153,9 @@ def class_prompts(data: Corpus, path: Path | None) -> dict[str, Prompts]:
         raise UserError(f"{where}: no prompts for any of {', '.join(missing)}: give a YAML file as --prompts FILE")
     if missing:
         log.warning("%s: no prompts for %s: left out", where, ", ".join(missing))
-    return chosen
-
-
-def _ensemble(encoder: Encoder, texts: tuple[str, ...], budget: Budget) -> Tensor:
-    """The unit vector in the middle of the texts' unit vectors."""
-    vectors: Vectors = embed_texts(encoder, list(texts), budget.device)
-    return normalize(vectors.mean(0), dim=0)
+    if encoder is None:
+        return chosen
+    known = known_prompts(chosen, encoder, built_in=path is None)
+    if not known:
+        raise UserError(f"{encoder.name} knows the words of no class of {data.root}: give other prompts")
+    return known
