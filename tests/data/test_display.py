@@ -69,7 +69,7 @@ def test_values_with_low_bits_that_fit_are_not_shifted(low: int) -> None:
 
 
 def test_a_high_bit_beyond_the_cell_shifts_nothing() -> None:
-    cells = np.arange(0, 320, 16, dtype=np.uint16).reshape(4, 5)
+    cells = np.arange(0, 640, 32, dtype=np.uint16).reshape(4, 5)
     np.testing.assert_array_equal(read_bits(cells, Bits(12, 16, overlay=False)), cells)
 
 
