@@ -19,7 +19,7 @@ test: .venv/ready lint
 
 stress: .venv/ready
 	IMITATE_FIGURES=docs/results/reliability $(BIN)/python -m pytest -m stress tests/stress tests/golden
-	$(BIN)/python tests/stress/mutants.py --out docs/results/reliability/mutants.json
+	$(BIN)/python tests/stress/mutants.py --draw 400 --out docs/results/reliability/mutants.json
 	$(BIN)/python benchmarks/soak.py --clients 8 --seconds 300 --out docs/results/reliability/soak_viewer.json
 	$(BIN)/python tests/stress/summary.py
 

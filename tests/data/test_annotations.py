@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imitate.data.annotations import Box, Shape, box_fault, boxes_mask, parse_runs, runs_mask, shapes_mask
+from imitate.data.annotations import Box, Shape, box_fault, boxes_mask, encode_runs, parse_runs, runs_mask, shapes_mask
 
 
 def encode(mask: np.ndarray) -> str:
@@ -29,6 +29,24 @@ def test_runs_survive_the_round_trip(width: int, height: int, seed: int) -> None
     mask = np.random.default_rng(seed).random((height, width)) < 0.4
     decoded = runs_mask(width, height, runs=[encode(mask)], frame=(width, height))
     np.testing.assert_array_equal(decoded, mask)
+    assert encode_runs(mask) == encode(mask)
+
+
+@pytest.mark.parametrize(
+    ("columns", "text"),
+    [
+        (["....", "...."], ""),
+        (["####", "####"], "0 8"),
+        (["#...", "...."], "0 1"),
+        (["....", "...#"], "7 1"),
+        (["...#", "#..."], "3 2"),
+        ([".##.", ".#.#"], "1 2 2 1 1 1"),
+    ],
+)
+def test_masks_as_runs(columns: list[str], text: str) -> None:
+    mask = np.array([[cell == "#" for cell in column] for column in columns]).T
+    assert encode_runs(mask) == text
+    assert runs_mask(2, 4, runs=[text], frame=(2, 4)).tolist() == mask.tolist()
 
 
 def test_a_gap_counts_from_the_end_of_the_run_before_and_down_a_column() -> None:

@@ -73,6 +73,11 @@ def test_run_lengths_need_the_size_that_they_count_in() -> None:
         from_row(to_row(EVERY[2]) | {"reference_size": None})
 
 
+def test_half_a_point_is_not_dropped() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        from_row(to_row(EVERY[-1]) | {"values": [1.0, 2.0, 3.0]})
+
+
 def filled(*places: tuple[int, int], width: int = 7, height: int = 5) -> list[list[bool]]:
     """The mask of these (row, column) places."""
     return [[(row, column) in places for column in range(width)] for row in range(height)]

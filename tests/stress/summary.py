@@ -78,12 +78,10 @@ def _viewer(found: Figures) -> tuple[str, str]:
 
 
 def _mutants(found: Figures) -> tuple[str, str]:
-    killed, total = (sum(each[key] for each in found.values()) for key in ("killed", "mutants"))
-    least = min(each["fraction"] for each in found.values())
-    return (
-        f"{total} mutants of {len(found)} files",
-        f"{killed} killed ({killed / total:.0%}; {least:.0%} or more in each)",
-    )
+    killed, drawn, in_all = (sum(each[key] for each in found.values()) for key in ("killed", "mutants", "in_all"))
+    files = sum(len(each["files"]) for each in found.values())
+    each_group = ", ".join(f"{name} {each['fraction']:.1%}" for name, each in found.items())
+    return f"{drawn:,} of {in_all:,} mutants of {files} files", f"{killed:,} killed: {each_group}"
 
 
 LINES: dict[str, Line] = {

@@ -6,7 +6,7 @@ Coordinates count in pixels of ``reference_size`` (width, height), or where that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from imitate.data.lazy import np
@@ -125,12 +125,12 @@ def parse_runs(text: str, *, pixels: int) -> list[tuple[int, int]]:
         values = [int(value) for value in text.split()]
     except ValueError:
         raise ValueError("run lengths are not integers") from None
-    if len(values) % 2 or min(values, default=0) < 0:
+    if len(values) % 2 or any(value < 0 for value in values):
         raise ValueError("run lengths are not pairs of gap and length")
     edges = list(accumulate(values))  # of Python's integers, which do not wrap around
     if edges and edges[-1] > pixels:
         raise ValueError("run lengths exceed the image")
-    return list(zip(edges[::2], edges[1::2], strict=True))
+    return list(pairwise(edges))[::2]
 
 
 def encode_runs(mask: Mask) -> str:
@@ -179,11 +179,11 @@ def shapes_mask(width: int, height: int, *, shapes: Sequence[Shape]) -> Mask:
             wide, high = shape.reference_size
             points = [(x * width / wide, y * height / high) for x, y in points]
         if kind == "polygon":
-            draw.polygon(points, fill=1, outline=1)
+            draw.polygon(points, fill=True, outline=True)
         else:
             left, right = sorted(x for x, _ in points)
             top, bottom = sorted(y for _, y in points)
-            (draw.ellipse if kind == "ellipse" else draw.rectangle)((left, top, right, bottom), fill=1)
+            (draw.ellipse if kind == "ellipse" else draw.rectangle)((left, top, right, bottom), fill=True)
     return np.array(canvas, dtype=bool)
 
 

@@ -23,7 +23,6 @@ from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
     JPEGLosslessSV1,
     RLELossless,
 )
@@ -176,12 +175,9 @@ def _complete(data: pydicom.Dataset, invert: bool | None) -> list[str]:
 def _set_syntax(data: pydicom.Dataset) -> bytes:
     """Set the transfer syntax that the pixels are in, whatever the file says; their stream, if it is compressed."""
     if "TransferSyntaxUID" not in data.file_meta:
-        data.file_meta.TransferSyntaxUID = (
-            ImplicitVRLittleEndian if data.original_encoding[0] else ExplicitVRLittleEndian
-        )
-    claimed = data.file_meta.TransferSyntaxUID.is_encapsulated
-    pixels, count = data.PixelData, data.Rows * data.Columns * data.SamplesPerPixel
-    if claimed and not pixels.startswith(_ITEM) and len(pixels) >= count * (data.get("BitsAllocated") or 8) // 8:
+        data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian  # implicit VR holds the same pixels
+    claimed, pixels = data.file_meta.TransferSyntaxUID.is_encapsulated, data.PixelData
+    if claimed and not pixels.startswith(_ITEM):
         data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         return b""
     if not claimed and not (pixels.startswith(_ITEM) and data["PixelData"].is_undefined_length):
@@ -222,7 +218,7 @@ def _read_values(cells: Gray, data: pydicom.Dataset, notes: list[str]) -> Gray:
     values = read_bits(cells, bits)
     if "without PixelRepresentation" in notes:
         values = smoothest(values, read_bits(cells.view(cells.dtype.str.replace("u", "i")), bits))
-    if stored < data.BitsAllocated and not fits(values, stored):
+    if not fits(values, stored):
         notes.append("more bits in use than BitsStored")
     elif cells.dtype.kind == "u" and high == stored - 1 and not bits.overlay and not fits(cells, stored):
         notes.append("bits beyond BitsStored removed")
@@ -231,9 +227,7 @@ def _read_values(cells: Gray, data: pydicom.Dataset, notes: list[str]) -> Gray:
 
 def _gray_channel(cells: Shaped[np.ndarray, "..."]) -> Gray:
     """The one channel that a gray image of three channels repeats; the decoders have made RGB of YBR."""
-    if cells.ndim != 3 or len(channels := np.moveaxis(cells, -1, 0)) != 3:
-        raise ImageError("DICOM of several frames")
-    red, green, blue = channels
+    red, green, blue = np.moveaxis(cells, -1, 0)
     low, high = np.minimum(np.minimum(red, green), blue), np.maximum(np.maximum(red, green), blue)
     if (high - low).max() > _MAX_TINT:
         raise ImageError("DICOM in colour")

@@ -24,7 +24,7 @@ class Bits(NamedTuple):
 
     stored: int
     high: int  # the position of its highest bit
-    overlay: bool = False  # whether the header places an overlay into the other bits
+    overlay: bool  # whether the header places an overlay into the other bits
 
 
 def read_bits(cells: Gray, bits: Bits) -> Gray:
@@ -36,11 +36,11 @@ def read_bits(cells: Gray, bits: Bits) -> Gray:
     """
     width = 8 * cells.itemsize
     shift = bits.high + 1 - bits.stored
-    if 0 < shift <= width - bits.stored:
+    if shift and shift <= width - bits.stored:
         low_bits = int(np.bitwise_or.reduce(cells, axis=None)) & (2**shift - 1)
         if not (low_bits and fits(cells, bits.stored)):
             cells = cells >> shift
-    if bits.stored >= width or fits(cells, bits.stored):
+    if fits(cells, bits.stored):
         return cells
     masked = (cells << (width - bits.stored)) >> (width - bits.stored)
     return masked if bits.overlay else smoothest(masked, cells)
@@ -68,7 +68,7 @@ def find_padding(values: Gray, cells: Gray, header: Any) -> Mask | None:
     low, high = sorted((int(first), int(_get(header, "PixelPaddingRangeLimit", first))))
     padding = (values >= low) & (values <= high)
     if low == high:  # often written without its sign, or with bits that are not stored
-        whole = np.array(low % 2 ** (8 * cells.itemsize)).astype(cells.dtype)
+        whole = np.array(low).astype(cells.dtype)
         if values is not cells or whole != low:
             padding |= cells == whole
     return padding
@@ -116,6 +116,8 @@ def show(
     ``pixels`` that hold no more themselves, such as a drawing of two values, are shown in the first view with any
     contrast.
     """
+    if padding is not None and padding.all():
+        return np.zeros(pixels.shape, np.float32), ()
     shown, low, high, place = _choose(views, pixels, padding)
     if not np.isfinite([low, high]).all():
         raise ValueError("values that are not finite")
@@ -133,7 +135,7 @@ def _choose(views: Sequence[View], pixels: Gray, padding: Mask | None) -> tuple[
         except (AttributeError, IndexError, TypeError, ValueError, OverflowError):  # a damaged table
             continue
         inside = shown if padding is None else shown[~padding]
-        low, high = (float(edge) for edge in (inside.min(), inside.max())) if inside.size else (0.0, 0.0)
+        low, high = float(inside.min()), float(inside.max())
         if high > low and _is_rich(shown, low, high, padding):
             return shown, low, high, place
         if fallback is None and high > low:
@@ -144,8 +146,8 @@ def _choose(views: Sequence[View], pixels: Gray, padding: Mask | None) -> tuple[
 def _is_rich(shown: Gray, low: float, high: float, padding: Mask | None) -> bool:
     step = tuple(slice(None, None, max(1, side // _SAMPLE)) for side in shown.shape)
     sample = shown[step] if padding is None else shown[step][~padding[step]]
-    levels = np.bincount(np.rint((sample.ravel() - low) * (255 / (high - low))).astype(np.intp), minlength=256)
-    return bool((levels > 0).sum() >= MIN_LEVELS and levels[0] + levels[255] <= MAX_SATURATED * levels.sum())
+    levels = np.rint((sample - low) * (255 / (high - low)))
+    return len(np.unique(levels)) >= MIN_LEVELS and bool(np.isin(levels, (0, 255)).mean() <= MAX_SATURATED)
 
 
 def _look_up(pixels: Gray, item: Any, header: Any) -> Gray:

@@ -171,7 +171,7 @@ def _resize(gray: Gray, shape: tuple[int, int]) -> UInt8[np.ndarray, "high wide"
             table = np.clip((np.arange(256) - low) * 255 / (high - low), 0, 255).round().astype(int)
             image = image.point(table.tolist())
         return np.asarray(image.resize(shape, Image.Resampling.BILINEAR, reducing_gap=3))
-    image = Image.fromarray(gray.astype(np.float32, copy=False))
+    image = Image.fromarray(np.asarray(gray, np.float32))
     small = np.asarray(image.resize(shape, Image.Resampling.BILINEAR, reducing_gap=3))
     return ((small - low) * (255 / (high - low))).clip(0, 255).round().astype(np.uint8)
 

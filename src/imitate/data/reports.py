@@ -52,7 +52,7 @@ def parse_sections(text: str, *, study: str | None = None, mode: Literal["clean"
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     rules, key = mimic_rules(), "s" + (study or "").removeprefix("s")
     custom = key in rules.custom_section or key in rules.custom_range
-    if custom and mode == "paper":
+    if custom and mode != "clean":
         return Sections()
     if key in rules.custom_range:
         return Sections(impression=clean_text(text[slice(*rules.custom_range[key])]))
@@ -99,14 +99,14 @@ def _sections(text: str, rules: Rules) -> list[tuple[str, str]]:
 
 
 def _cut(text: str) -> list[tuple[str, str]]:
-    """The raw headers with their texts. A header takes the rest of its line: the next can only start at its end."""
+    """The raw headers with their texts, "" before the first. A header begins with the end of the line before it."""
     header = HEADER.search(text)
     if header is None:
-        return [("full report", text)]
-    found = [("preamble", text[: header.start(1)])]
+        return [("", text)]
+    found = [("", text[: header.start(1)])]
     while header is not None:
         start = header.end()
-        following = HEADER.search(text, max(start, text.find("\n", start)))
+        following = HEADER.search(text, start)
         found.append((header[1], text[start : following.start() if following else len(text)]))
         header = following
     return found

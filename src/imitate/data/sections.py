@@ -19,8 +19,8 @@ SIGNATURE = "signature"  # where a section ends without another beginning
 NO_HEADER = "no known section header"  # why a record is excluded, or noted where it is used nevertheless
 LEFT_OVER = "a section with another section's header"
 
-_MARKS = re.compile(r"(?:^[ \t]*|(?<=\s))(?:[#>*_•·–—-]+[ \t]*|\(?\d{1,2}[.)][ \t]*|[IVX]{1,4}[.)][ \t]+)*$|$")
-"""Markdown, bullets, numbering before a header."""
+_MARKS = re.compile(r"(?:^[ \t]*|(?<=\s))(?:[#>*_•·–—-][ \t]*|\(?\d{1,2}[.)][ \t]*|[IVX]{1,4}[.)][ \t]+)*$|$")
+"""Markdown, bullets, numbering before a header; one mark at a time, as a run of marks has only one reading then."""
 LINE = 200  # characters before a header that are looked at
 _REMARK = r"(?:[ \t]*\([^()\n]{1,60}\))?"  # IMPRESSION (PRELIMINARY):
 _DAY = r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}"
@@ -28,7 +28,9 @@ _TIME = r"(?:[ \t]+\d{1,2}[:.h]\d{2}(?:[ \t]*Uhr)?)?"
 _DATE = rf"(?:[ \t]+(?:vom|of|from|du|del|on|am)?[ \t]*{_DAY}{_TIME})?"
 _END = r"[*_]*"
 _HEADER_LIKE = re.compile(r"^[ \t#>*_\d.)•-]*([^\W\d_][^\n:：.]{1,39}?)[*_]*[ \t]*[:：]", re.MULTILINE)
-_TAG = re.compile(r"</?(?:br|p|div|span|b|i|strong|em|ul|ol|li|table|tr|td|h\d|html|body|font)\b[^>]*>", re.IGNORECASE)
+_TAG = re.compile(
+    r"</?(?:br|p|div|span|b|i|strong|em|ul|ol|li|table|tr|td|h\d|th|html|body|font)\b[^<>]*>", re.IGNORECASE
+)
 _SENTENCE_END = ".;!?)]:"
 
 
@@ -94,18 +96,17 @@ def find_headers(text: str, headers: Headers) -> list[Found]:
         before = text[max(line, start - LINE) : start]
         marks = _MARKS.search(before)
         assert marks is not None
-        lead = before[: marks.start()].strip() if start - line <= LINE else "x"
-        if _is_header(text[start:stop], match, text, lead=lead, mixed=mixed):
+        if _is_header(text[start:stop], match, text, lead=before[: marks.start()].strip(), mixed=mixed):
             found.append(Found(start - len(marks[0]), match.end(), headers.targets[_key(match["name"])]))
     return found
 
 
 def contains_header(section: str | None, headers: Headers) -> bool:
     """Whether a section still holds what looks like another section's header: a known word before a colon."""
-    if not section or not {":", "："} & set(section):
+    if section is None or (":" not in section and "：" not in section):
         return False
     return any(
-        match["after"].endswith((":", "：")) and headers.targets[_key(match["name"])] in ("findings", "impression")
+        match["mark"] in (":", "：") and headers.targets[_key(match["name"])] in ("findings", "impression")
         for match in headers.pattern.finditer(bare(section))
     )
 
@@ -142,22 +143,21 @@ def plain_text(text: str) -> str:
 
 def _is_header(name: str, match: re.Match[str], text: str, *, lead: str, mixed: bool) -> bool:
     """Whether a known name is one here, by what stands before it on its line (``lead``) and after it."""
-    after = match["after"].strip("*_ \t")
     begins, ends_sentence = not lead, lead[-1:] in _SENTENCE_END
     if match["signed"] is not None:
         return (begins or ends_sentence) and not name[0].islower()
     capitals = mixed and name.isupper() and len(name) > 3
-    if after.endswith((":", "：")):
+    if match["mark"] in (":", "："):
         return begins or capitals or (ends_sentence and not name[0].islower())
     if not begins:
         return False
     alone = text[match.end() : match.end() + 1] in ("", "\n") and not name[0].islower()
-    return alone or capitals or after.endswith(("-", "–", "—"))
+    return alone or capitals or match["mark"] is not None
 
 
 def _key(header: str) -> str:
     """A header as it is compared: without case, accents, spaces around and a last colon."""
-    return folded(folded(header).rstrip(":：")).strip("*_ ")
+    return folded(header).strip(":：*_ ")
 
 
 def _spellings(header: str) -> list[str]:
@@ -198,13 +198,13 @@ def _compiled(targets: Mapping[str, str]) -> Headers:
 
     plain = alternatives(name for name, target in targets.items() if target != SIGNATURE)
     signed = alternatives(name for name, target in targets.items() if target == SIGNATURE)
-    header = rf"(?P<name>(?:{plain})(?!\w)|(?P<signed>(?:{signed})(?!\w)))"
-    after = rf"(?P<after>{_END}{_DATE}{_REMARK}{_END}[ \t]*(?:[:：]{_END}|[-–—](?=\s))?)"
+    header = rf"(?P<name>(?P<signed>(?:{signed})(?!\w))|(?:{plain})(?!\w))"
+    after = rf"{_END}{_DATE}{_REMARK}{_END}[ \t]*(?:(?P<mark>[:：]|[-–—](?=\s)){_END})?"
     return Headers(targets, re.compile(rf"(?<![\w/-]){header}{after}", re.IGNORECASE))
 
 
 class _Plain(HTMLParser):
-    """HTML as text: block elements end a line."""
+    """HTML as text: block elements end a line, cells of a table are apart."""
 
     BLOCKS = frozenset({"br", "p", "div", "li", "tr", "ul", "ol", "table", "h1", "h2", "h3", "h4", "h5", "h6"})
 
@@ -218,6 +218,8 @@ class _Plain(HTMLParser):
     def handle_starttag(self, tag: str, attrs: object) -> None:
         if tag in self.BLOCKS:
             self.parts.append("\n")
+        elif tag in ("td", "th"):
+            self.parts.append(" ")
 
     def handle_endtag(self, tag: str) -> None:
         if tag in self.BLOCKS and tag != "br":

@@ -23,7 +23,7 @@ def read_header(stream: bytes) -> Stream | None:
     if stream.startswith(JPEG_2000):
         right, bottom, left, top = struct.unpack(">4I", stream[8:24])
         return Stream("JPEG 2000", right - left, bottom - top, (stream[42] & 0x7F) + 1)
-    at = 2 if stream.startswith(JPEG[:2]) else len(stream)
+    at = 2 if stream.startswith(JPEG) else len(stream)
     while at + 9 <= len(stream) and stream[at] == 0xFF:
         marker = stream[at + 1]
         if marker in _FRAMES:
@@ -35,4 +35,4 @@ def read_header(stream: bytes) -> Stream | None:
 
 def is_cut(stream: bytes) -> bool:
     """Whether a JPEG stream ends inside its last scan, which never holds an end marker; padding may follow the end."""
-    return stream.startswith(JPEG[:2]) and stream.rfind(_END) < max(stream.rfind(_SCAN), 0)
+    return stream.startswith(JPEG) and _END not in stream.rpartition(_SCAN)[2]
