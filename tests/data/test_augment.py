@@ -86,10 +86,10 @@ def operations(batch: int, seed: int, settings: AugmentConfig) -> Operations:
         return torch.rand(batch, *shape, generator=generator)
 
     offsets = (uniform(2) * 17).floor().int()
-    flips = [uniform() < chance for chance in (settings.horizontal_flip, settings.vertical_flip)]
+    horizontal, vertical = uniform() < settings.horizontal_flip, uniform() < settings.vertical_flip
     degrees, zoom = (2 * uniform() - 1) * settings.rotation, 1 + (2 * uniform() - 1) * settings.scale
     corners = uniform(4, 2) * settings.perspective * (uniform(1, 1) < settings.perspective_probability)
-    return Operations(offsets, *flips, degrees, zoom, corners)
+    return Operations(offsets, horizontal, vertical, degrees, zoom, corners)
 
 
 def test_the_warp_is_torchvisions_operations_one_after_the_other():

@@ -176,6 +176,7 @@ def test_random_weights_like_a_recipe_are_those_that_pre_training_starts_from(da
     path = tmp_path / f"{objective}.yaml"
     path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     found = load_encoder("random", like=str(path), data=data, seed=3)
+    assert isinstance(found, ImitateEncoder)
     assert found.has_text == has_text and found.model.config.reads_text == has_text
     built = recipe.resolved().model.model_copy(update={"text_width": found.model.config.text_width})
     start = seeded_model(built, pretrained=False, seed=3).state_dict()

@@ -36,7 +36,7 @@ class SoftTargets(NamedTuple):
 
     sides: tuple[Float[Tensor, "own batch"], Float[Tensor, "own batch"]]
     excluded: Bool[Tensor, "#own batch"]  # candidates that leave the softmax
-    count: Float[Tensor, ""]  # of the present rows of all processes, at least 1
+    anchors: Float[Tensor, ""]  # the number of present rows of all processes, at least 1
 
 
 def clinical_prior(text: Embedding, own: slice = ALL) -> Float[Tensor, "own batch"]:
@@ -107,7 +107,7 @@ def soft_cross_entropy(logits: tuple[Tensor, Tensor], targets: SoftTargets) -> F
     for side, wanted in zip(logits, targets.sides, strict=True):
         log_probability = side.masked_fill(targets.excluded, least).log_softmax(dim=1)
         total = total - (log_probability * wanted).sum()
-    return total / targets.count
+    return total / targets.anchors
 
 
 def cicl(

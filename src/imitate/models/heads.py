@@ -45,8 +45,8 @@ class PresentBatchNorm(nn.BatchNorm1d):
         x = x if x.dtype == torch.float64 else x.float()
         weight = None if present is None else present.to(x.dtype).unsqueeze(1)
         if self.synchronised and world_size() > 1:
-            normal, *statistics = _Synchronised.apply(x, weight, self.eps)
-            self._track(*statistics, row)
+            normal, mean, variance, total = _Synchronised.apply(x, weight, self.eps)
+            self._track(mean, variance, total, row)
         else:
             count, mean, squares = _moments(x, weight)
             variance = squares / _least_one(count)

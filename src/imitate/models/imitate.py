@@ -46,8 +46,9 @@ class Imitate(nn.Module):
         self.impression_head = Projection(self.image.width, self.image.width, config.joint_width)
         self.text_head = Projection(config.text_width, 1024, config.joint_width)
         if config.text_statistics == "section":
-            for norm in (self.text_head[1], self.text_head[4]):
-                norm.keep_sections()
+            for norm in self.text_head:
+                if isinstance(norm, PresentBatchNorm):
+                    norm.keep_sections()
 
     def encode_image(self, images: Images, draw: ChannelDraw | None = None) -> ImageEmbedding:
         features = self.image(images)

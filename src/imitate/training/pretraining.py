@@ -202,7 +202,8 @@ class Pretraining(Step[ImitateOptions]):
                     wanted = soft_targets(softened, tau, seen, targets, own=own)
                 else:
                     wanted = soft_targets(None, tau, seen, own=own, dtype=softened.dtype)
-                terms[f"views_{name}"] = 2 * soft_cross_entropy(similarities(*compared[name], tau), wanted)
+                first, second = compared[name]
+                terms[f"views_{name}"] = 2 * soft_cross_entropy(similarities(first, second, tau), wanted)
         return terms
 
 
