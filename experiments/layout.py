@@ -1,7 +1,7 @@
 """The folder of a study: study.json (everything but numbers), results.csv (the numbers), predictions.parquet.
 
 One line of results.csv is one metric: its mean over the seeds with its 95% interval over seeds and patients, the levels
-to read it against, and its value of each seed. All but the mean have six digits, more than the intervals carry.
+to read it against, and its value of each seed. All but the mean have eight digits, more than the intervals carry.
 predictions.parquet is kept for small studies on synthetic data only.
 """
 
@@ -93,7 +93,7 @@ def _lines(cell: Cell, found: Results) -> Iterator[Json]:
 
 
 def _short(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
+    return "" if value is None else f"{value:.8g}"
 
 
 def _split(task: str, name: str) -> tuple[str, str]:
