@@ -109,9 +109,8 @@ def _results(about: Json, cell: Cell, lines: pd.DataFrame) -> Results:
         name: Estimate(**dict(zip(LEVELS, each, strict=True)), note=note)
         for name, each, note in zip(names, levels.to_numpy(), lines["note"], strict=True)
     }
-    seeds = {
-        int(name[len(SEED) :]): lines[name] for name in lines if name.startswith(SEED) and lines[name].notna().any()
-    }
+    columns = [name for name in map(str, lines.columns) if name.startswith(SEED) and lines[name].notna().any()]
+    seeds = {int(name.removeprefix(SEED)): lines[name] for name in columns}
     return Results(
         **about["tasks"][cell.task],
         model=cell.method,
