@@ -1,7 +1,7 @@
 """The folder of a study: study.json (everything but numbers), results.csv (the numbers), predictions.parquet.
 
 One line of results.csv is one metric: its mean over the seeds with its 95% interval over seeds and patients, the levels
-to read it against, and its value of each seed. All but the mean have six digits, more than the intervals carry.
+to read it against, and its value of each seed. All but the mean have eight digits, more than the intervals carry.
 predictions.parquet is kept for small studies on synthetic data only.
 """
 
@@ -93,7 +93,7 @@ def _lines(cell: Cell, found: Results) -> Iterator[Json]:
 
 
 def _short(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
+    return "" if value is None else f"{value:.8g}"
 
 
 def _split(task: str, name: str) -> tuple[str, str]:
@@ -109,9 +109,8 @@ def _results(about: Json, cell: Cell, lines: pd.DataFrame) -> Results:
         name: Estimate(**dict(zip(LEVELS, each, strict=True)), note=note)
         for name, each, note in zip(names, levels.to_numpy(), lines["note"], strict=True)
     }
-    seeds = {
-        int(name[len(SEED) :]): lines[name] for name in lines if name.startswith(SEED) and lines[name].notna().any()
-    }
+    columns = [name for name in map(str, lines.columns) if name.startswith(SEED) and lines[name].notna().any()]
+    seeds = {int(name.removeprefix(SEED)): lines[name] for name in columns}
     return Results(
         **about["tasks"][cell.task],
         model=cell.method,

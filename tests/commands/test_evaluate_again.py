@@ -137,7 +137,7 @@ def test_images_that_neither_train_nor_test_take_no_part(data: Path, tmp_path: P
     other = write_data(tmp_path / "other", draw=3)
     task, both = imitate.tasks.transfer.fitted_elsewhere(Noisy(split="train"), Corpus.open(data), Corpus.open(other))
     assert both.table["split"].value_counts().to_dict() == {"unused": 190, "train": 20, "val": 10, "test": 20}
-    assert both.rows("test").tolist() == list(range(120, 140)) and task.split == "test"
+    assert both.rows("test").tolist() == list(range(120, 140)) and task.model_dump()["split"] == "test"
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def write_data(path: Path, *, n: int = 120, classes: tuple[str, ...] = ("Edema",
     table = pd.DataFrame({"image_id": [f"i{i}" for i in range(n)], "patient": [f"p{i // 2}" for i in range(n)]})
     table["split"] = np.where(np.arange(n) < 20, "train", "test")
     table = table.assign(labels=list(labels), study=table["patient"])
-    meta = {"source": "table", "fingerprint": f"abc{draw or ''}", "classes": list(classes)}
+    meta: dict[str, Any] = {"source": "table", "fingerprint": f"abc{draw or ''}", "classes": list(classes)}
     return write_shards(path, table, np.zeros((n, 8, 8), dtype=np.uint8), **meta)
 
 

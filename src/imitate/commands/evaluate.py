@@ -91,5 +91,6 @@ def evaluate(
     given = {**parse_settings(several(settings)), **options}
     file, tested, kept = (None if each is None else Path(each) for each in (recipe, test_data, cache))
     request = Request(task, file, mode, fraction, given, models, plain, like, name, seeds)
-    places = {"data": Path(data), "test_data": tested, "out": Path(out), "cache": kept}
-    return measure(request, resamples=resamples, device=device, **places)
+    return measure(
+        request, data=Path(data), out=Path(out), resamples=resamples, device=device, cache=kept, test_data=tested
+    )

@@ -1,7 +1,7 @@
 """Zero-shot classification: a radiograph against what a report would say with and without each finding."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -131,9 +131,15 @@ class ZeroShot(ZeroShotOptions, Task):
         return {name: level for name, level in found.items() if name.partition("/")[0] not in DIVIDED}
 
 
-METRICS = {"auroc": metrics.auroc, "average-precision": metrics.average_precision}
-ORACLES = {"oracle-max-f1": metrics.max_f1, "oracle-accuracy": thresholds.accuracy_at_max_f1}
-DIVIDED = {"f1": metrics.f1, "threshold-accuracy": thresholds.accuracy_of}
+METRICS: dict[str, Callable[..., metrics.Figure]] = {
+    "auroc": metrics.auroc,
+    "average-precision": metrics.average_precision,
+}
+ORACLES: dict[str, Callable[..., metrics.Figure]] = {
+    "oracle-max-f1": metrics.max_f1,
+    "oracle-accuracy": thresholds.accuracy_at_max_f1,
+}
+DIVIDED: dict[str, Callable[..., metrics.Figure]] = {"f1": metrics.f1, "threshold-accuracy": thresholds.accuracy_of}
 
 
 def class_prompts(data: Corpus, path: Path | None, encoder: TextEncoder | None = None) -> dict[str, Prompts]:
