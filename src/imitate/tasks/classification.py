@@ -18,6 +18,7 @@ from imitate.errors import UserError
 from imitate.inference.encoder import Encoder
 from imitate.models.types import Images
 from imitate.statistics import metrics
+from imitate.statistics.intervals import Support
 from imitate.tasks.augmentation import cropped_view, distorted_view, jittered_view
 from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.features import pooled_features
@@ -38,6 +39,9 @@ class Problem(NamedTuple):
     exclusive: bool  # every labelled image has exactly one class
 
 
+METRICS = {"auroc": metrics.auroc, "average-precision": metrics.average_precision}
+
+
 class Classification(ClassificationOptions, Task):
     """What the probe and fine-tuning share: where the labels are, and how scores are measured.
 
@@ -48,7 +52,6 @@ class Classification(ClassificationOptions, Task):
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
     headline: ClassVar[str] = "auroc"
     beside: ClassVar[tuple[str, ...]] = ("accuracy",)
-    biased: ClassVar[frozenset[str]] = frozenset({"average-precision"})
     curves: ClassVar[bool] = True
 
     @abstractmethod
@@ -75,11 +78,15 @@ class Classification(ClassificationOptions, Task):
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         target, score, classes = (predictions[key] for key in ("target", "score", "classes"))
         figures: dict[str, np.ndarray] = {}
-        for name, metric in (("auroc", metrics.auroc), ("average-precision", metrics.average_precision)):
+        for name, metric in METRICS.items():
             figures |= metrics.per_class(name, metric, target, score, classes.tolist(), counts, least=self.macro_least)
         if metrics.exclusive(target):
             figures["accuracy"] = metrics.accuracy(target, score, counts)
         return figures
+
+    def support(self, predictions: Predictions) -> dict[str, Support]:
+        target, patients, classes = (predictions[key] for key in ("target", "patient", "classes"))
+        return metrics.class_support(list(METRICS), target, patients, classes.tolist(), least=self.macro_least)
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
         """Of a constant score."""

@@ -16,6 +16,7 @@ from imitate.inference.encoder import Encoder
 from imitate.losses.detection import detection_loss
 from imitate.models.yolo import YOLO, anchors, decode
 from imitate.statistics import metrics
+from imitate.statistics.intervals import Support
 from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.dense import WholeImages, identity, pyramid, whole_images
 from imitate.tasks.detection_matching import RATES, average_precision, centres, locate, match, overlaps, sensitivities
@@ -110,6 +111,11 @@ class Detection(DetectionOptions, Task):
         drawn = metrics.one_sample(rows, len(predictions["objects"]))
         return {name: float(figure[0]) for name, figure in self.resample(predictions, drawn).items()}
 
+    def support(self, predictions: Predictions) -> dict[str, Support]:
+        positive, negative = metrics.image_support(predictions["objects"] > 0, predictions["patient"])
+        of_objects = ("map", "map_coco", "ap50", "map_paper", "froc", *(f"froc/{rate:g}" for rate in RATES))
+        return {"image_auroc": (positive, negative), **dict.fromkeys(of_objects, (positive,))}
+
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         scores, objects, matched = predictions["scores"], predictions["objects"], predictions["matched"]
         precision = average_precision(matched, scores, objects, counts)
@@ -150,11 +156,11 @@ class Detection(DetectionOptions, Task):
 
 
 def _kaggle(matched: np.ndarray, kept: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    """One value an image, NaN where there is nothing to find and nothing found."""
-    called = kept.sum(axis=1) + objects
-    hits = (matched & kept[..., None]).sum(axis=1).mean(axis=-1)
+    """One value an image, the mean of those of the thresholds; NaN where there is nothing to find and nothing found."""
+    called = (kept.sum(axis=1) + objects)[:, None]
+    hits = (matched & kept[..., None]).sum(axis=1)
     with np.errstate(invalid="ignore"):
-        return np.where(called > 0, hits / (called - hits), np.nan)
+        return np.where(called > 0, hits / (called - hits), np.nan).mean(axis=1)
 
 
 def objects_of(data: Corpus, rows: np.ndarray) -> Objects:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
-from imitate.statistics.resampling import stored_subset, subset
+from imitate.statistics.subsets import stored_subset, subset
 from imitate.tasks.base import Budget
 from imitate.tasks.options import Fitting
 

@@ -17,6 +17,7 @@ from imitate.inference.encoder import BRANCHES, Encoder, of_branch
 from imitate.inference.nearest import nearest
 from imitate.names import Search
 from imitate.statistics import metrics
+from imitate.statistics.intervals import Support
 from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.options import RetrievalOptions
 from imitate.tasks.retrieval_ranking import Ranks, Side, at_random, figures, rank
@@ -90,6 +91,17 @@ class Retrieval(RetrievalOptions, Task):
     def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
         counts = metrics.one_sample(rows, len(predictions["patient"]))
         return {name: float(figure[0]) for name, figure in _means(predictions, "figure", counts).items()}
+
+    def support(self, predictions: Predictions) -> dict[str, Support]:
+        """The patients of whose images the figure is known."""
+        found = {
+            name: len(np.unique(predictions["patient"][~np.isnan(column)]))
+            for key, column in predictions.items()
+            for level, _, name in [key.partition(":")]
+            if level == "figure"
+        }
+        main = [number for name, number in found.items() if name.startswith("recall@") and "/both/" in name]
+        return {name: (number,) for name, number in {"mean-recall": min(main), **found}.items()}
 
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         return _means(predictions, "figure", counts)

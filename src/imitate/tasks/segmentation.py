@@ -15,6 +15,7 @@ from imitate.inference.encoder import Encoder
 from imitate.losses.segmentation import segmentation_loss
 from imitate.models.unet import UNet
 from imitate.statistics import metrics
+from imitate.statistics.intervals import Support
 from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.dense import Gray, WholeImages, identity, pyramid, whole_images
 from imitate.tasks.fitting import Parts, autocast, batches, fit, parts, seeded
@@ -87,6 +88,10 @@ class Segmentation(SegmentationOptions, Task):
     def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
         drawn = metrics.one_sample(rows, len(predictions["actual"]))
         return {name: float(figure[0]) for name, figure in self.resample(predictions, drawn).items()}
+
+    def support(self, predictions: Predictions) -> dict[str, Support]:
+        positive, negative = metrics.image_support(predictions["actual"] > 0, predictions["patient"])
+        return {"dice_positives": (positive,), "dice_micro": (positive,), "false_positive_rate": (negative,)}
 
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         both, predicted, actual = (predictions[name] for name in ("intersection", "predicted", "actual"))

@@ -16,6 +16,7 @@ from imitate.inference.embeddings import embed_images, embed_texts
 from imitate.inference.encoder import Encoder, Vectors, of_branch
 from imitate.inference.prompts import BUILT_IN, Prompts, plain, read_prompts
 from imitate.statistics import metrics
+from imitate.statistics.intervals import Support
 from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.options import ZeroShotOptions
 
@@ -36,7 +37,6 @@ class ZeroShot(ZeroShotOptions, Task):
     trains: ClassVar[bool] = False
     headline: ClassVar[str] = "auroc"
     beside: ClassVar[tuple[str, ...]] = ("average-precision", "accuracy")
-    biased: ClassVar[frozenset[str]] = frozenset({"average-precision"})
     curves: ClassVar[bool] = True
     names: ClassVar[Mapping[str, str]] = {"oracle-max-f1": "F1 at the best threshold (oracle)"}
 
@@ -81,6 +81,10 @@ class ZeroShot(ZeroShotOptions, Task):
         if metrics.exclusive(target):
             figures["accuracy"] = metrics.accuracy(target, score, counts)
         return figures
+
+    def support(self, predictions: Predictions) -> dict[str, Support]:
+        target, patients, classes = (predictions[key] for key in ("target", "patient", "classes"))
+        return metrics.class_support(list(METRICS), target, patients, classes.tolist(), least=self.macro_least)
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
         """Of a constant score."""

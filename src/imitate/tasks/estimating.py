@@ -1,0 +1,143 @@
+"""What runs say of each metric: its mean, its interval over patients and seeds, and paired tests between methods."""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from imitate.statistics.intervals import LEAST, Spread, Support, interval, p_value, share_interval, spread
+from imitate.statistics.resampling import Distribution, Resample, bootstrap
+from imitate.tasks.base import Estimate, Predictions, Task
+
+
+class Figures(NamedTuple):
+    """Of a method's runs on the same images."""
+
+    per_seed: list[dict[str, float]]
+    drawn: dict[str, Distribution]  # over patients, of the mean over these runs
+    support: dict[str, Support]
+    patients: int
+    pretrained: tuple[int, ...]  # the pre-training of each run; empty: each its own
+
+    def value(self, metric: str) -> float:
+        return float(np.mean(self.of_seeds(metric)))
+
+    def of_seeds(self, metric: str) -> list[float]:
+        return [figures.get(metric, math.nan) for figures in self.per_seed]
+
+    def supporting(self, metric: str) -> Support:
+        return self.support.get(metric, (self.patients,))
+
+    def spread(self, metric: str) -> Spread | None:
+        return spread(
+            self.drawn[metric], self.of_seeds(metric), support=self.supporting(metric), origins=self.pretrained
+        )
+
+
+class Test(NamedTuple):
+    difference: float
+    low: float | None  # 95%
+    high: float | None
+    p: float  # two-sided; NaN where it cannot be told
+
+
+def drawn_figures(
+    task: Task,
+    runs: Sequence[Predictions],
+    *,
+    resamples: int,
+    like: Predictions | None = None,
+    pretrained: Sequence[int] = (),
+) -> Figures:
+    """The bootstrap draws the same patients for all that are compared with ``like``, which may be in another order."""
+    like = runs[0] if like is None else like
+    order = positions(runs[0], like)
+    drawn = bootstrap(
+        [_reordered(partial(task.resample, run), order) for run in runs],
+        like["patient"],
+        strata=like.get("fold"),
+        resamples=resamples,
+    )
+    per_seed = [task.measure(run) for run in runs]
+    patients = len(np.unique(like["patient"]))
+    return Figures(per_seed, drawn, task.support(runs[0]), patients, tuple(pretrained))
+
+
+def tested(a: Figures, b: Figures, metric: str) -> Test:
+    """``b`` minus ``a``: paired by patient, and by seed where both have as many seeds."""
+    change = b.drawn[metric] - a.drawn[metric]
+    support = min(a.supporting(metric), b.supporting(metric), key=min)
+    each, other = a.of_seeds(metric), b.of_seeds(metric)
+    difference = float(np.mean(other) - np.mean(each))
+    if len(each) == len(other):
+        of_seeds = np.subtract(other, each).tolist()
+        found = spread(change, of_seeds, support=support, origins=_origins(a, b))
+    else:
+        found = spread(change, [difference], support=support)
+        if found:
+            parts = [spread(change, f.of_seeds(metric), support=support, origins=f.pretrained) for f in (a, b)]
+            found = found._replace(parts=found.parts + sum((part.parts[1:] for part in parts if part), ()))
+    low, high = interval(difference, found) or (None, None)
+    return Test(difference, low, high, p_value(difference, found))
+
+
+def _origins(a: Figures, b: Figures) -> tuple[int, ...]:
+    """Of the method with fewer pre-trainings, but of one that has several."""
+    several = [each.pretrained for each in (a, b) if len(set(each.pretrained)) > 1]
+    return min(several, key=lambda each: len(set(each)), default=())
+
+
+def estimates(
+    task: Task,
+    runs: list[Predictions],
+    per_seed: list[dict[str, float]],
+    resamples: int,
+    *,
+    pretrained: Sequence[int] = (),
+) -> dict[str, Estimate]:
+    """The mean over the runs of every metric, its 95% interval over patients and seeds, and the levels beside it."""
+    assert all(np.array_equal(run["image_id"], runs[0]["image_id"]) for run in runs), "the runs differ in their images"
+    figures = drawn_figures(task, runs, resamples=resamples, pretrained=pretrained)._replace(per_seed=per_seed)
+    chance, shuffled = task.chance(runs[0]), [task.shuffled(run) for run in runs]
+    found = {}
+    for name in per_seed[0]:
+        value, drawn = figures.value(name), figures.drawn[name]
+        within = np.nanmin(drawn, initial=1) >= 0 and np.nanmax(drawn, initial=0) <= 1
+        ends = (share_interval if within else interval)(value, figures.spread(name))
+        low, high = ends or (None, None)
+        found[name] = Estimate(
+            value=_defined(value),
+            low=low,
+            high=high,
+            chance=_defined(chance.get(name, math.nan)),
+            shuffled=_defined(np.mean([level.get(name, math.nan) for level in shuffled])),
+            note=_note(name, per_seed[0], figures.supporting(name)),
+        )
+    return found
+
+
+def positions(of: Predictions, among: Predictions) -> np.ndarray:
+    """Where each image of the one stands in the other."""
+    place = {image: i for i, image in enumerate(among["image_id"].tolist())}
+    return np.array([place[image] for image in of["image_id"].tolist()])
+
+
+def _reordered(resample: Resample, order: np.ndarray) -> Resample:
+    return lambda counts: resample(counts[:, order])
+
+
+def _defined(value: float | np.floating) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _note(name: str, figures: dict[str, float], support: Support) -> str:
+    """Which classes a macro figure leaves out, and why there is no interval."""
+    absent = [key.split("/")[1] for key in figures if key.startswith(f"{name}/") and math.isnan(figures[key])]
+    notes = [f"undefined and left out: {', '.join(absent)}"] if absent else []
+    if min(support) < LEAST and not math.isnan(figures[name]):
+        of_class = len(support) > 1
+        where = f" {'positive' if support[0] == min(support) else 'negative'} patients" if of_class else " patients"
+        notes.append(f"no interval: it rests on {min(support)}{where}, {LEAST} are needed")
+    return "; ".join(notes)
