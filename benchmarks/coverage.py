@@ -26,7 +26,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from imitate.statistics import metrics
-from imitate.statistics.intervals import LEAST, Support, share_interval
+from imitate.statistics.intervals import LEAST, Support
 from imitate.statistics.resampling import Resample, bootstrap
 from imitate.tasks.detection_matching import average_precision
 from imitate.tasks.estimating import Figures, tested
@@ -36,7 +36,7 @@ from measuring import RESULTS, Row, finish, machine, options
 
 log = logging.getLogger("coverage")
 PATIENTS, PREVALENCES, IMAGES = (30, 100, 300, 2000), (0.01, 0.05, 0.2, 0.5), (1, 3)
-SIMULATIONS, SLOW, RESAMPLES = 1000, 200, 200
+SIMULATIONS, OF_MAP, SLOW, RESAMPLES = 1000, 500, 200, 200
 ENOUGH = 0.5  # share of the simulations with an interval, below which a cell is one without
 SKILL = 1.2  # deviations between positive and negative images: an AUROC of .80
 TESTED = {"patients": 300, "prevalence": 0.2, "images": 1}
@@ -164,18 +164,22 @@ def cells() -> list[Cell]:
     ]
 
 
+def simulations_of(cell: Cell) -> int:
+    large = cell.patients * cell.images > 2000 or (cell.metric == "mAP" and cell.patients > 1000)
+    if cell.metric in ("mAP", "mean recall") and large:
+        return SLOW
+    return OF_MAP if cell.metric == "mAP" else SIMULATIONS
+
+
 @cache
 def truth(metric: str, prevalence: float) -> float | None:
-    """Of infinitely many patients; None where it depends on their number and has to be the mean of the simulations."""
+    """In the population; None where it depends on the number of images: the mean of the simulations is the truth."""
     if metric == "AUROC":
         return NormalDist().cdf(SKILL / np.sqrt(2))
     if metric == "average precision":
         score = norm.ppf((np.arange(20_000) + 0.5) / 20_000) + SKILL
         true, false = prevalence * norm.sf(score - SKILL), (1 - prevalence) * norm.sf(score)
         return float(np.mean(true / (true + false)))
-    if metric == "mAP":
-        runs, _ = detected(Drawing(0, 200_000, prevalence, 1))
-        return float(np.mean([run(np.ones((1, 200_000)))[""] for run in runs]))
     return None
 
 
@@ -194,7 +198,7 @@ def covered(cell: Cell, simulations: int) -> Row:
         if min(support) < LEAST:
             continue
         first, second = (measured([run], drawing, support) for run in runs)
-        found = share_interval(first.value(""), first.spread(""))
+        found = first.interval("")
         test = tested(first, second, "")
         if found is not None and test.low is not None:
             values.append(first.value(""))
@@ -215,6 +219,15 @@ def covered(cell: Cell, simulations: int) -> Row:
         "too high, %": percent(low > goal),
         "of a difference, %": percent((less <= 0) & (more >= 0)),
     }
+
+
+def of_size(patients: int, simulations: int) -> Row:
+    """What mAP is on average with so many patients, half of whom have an object."""
+    found = []
+    for number in range(simulations):
+        runs, _ = detected(Drawing(number, patients, 0.5, 1))
+        found.append(np.mean([run(np.ones((1, patients)))[""] for run in runs]))
+    return {"patients": patients, "simulations": simulations, "mean mAP, %": round(100 * float(np.mean(found)), 1)}
 
 
 def percent(hits: np.ndarray) -> float:
@@ -254,9 +267,9 @@ def _auroc(positive: np.ndarray, score: np.ndarray, counts: np.ndarray) -> dict[
 def run(arguments: argparse.Namespace) -> dict[str, list[Row]]:
     path = arguments.out / "coverage.json"
     keeps = not arguments.quick or arguments.out != RESULTS
-    tables: dict[str, list[Row]] = {"coverage": [], "test": []}
+    tables: dict[str, list[Row]] = {"coverage": [], "test": [], "size": []}
     if path.is_file() and keeps:
-        tables = json.loads(path.read_text(encoding="utf-8"))["tables"]
+        tables |= json.loads(path.read_text(encoding="utf-8"))["tables"]
 
     def add(table: str, known: Row, make: Callable[[], Row]) -> None:
         if any(known.items() <= row.items() for row in tables[table]):
@@ -273,10 +286,15 @@ def run(arguments: argparse.Namespace) -> dict[str, list[Row]]:
         known = {"seeds": seeds, "between seeds": spread, "difference": effect}
         add("test", known, partial(rejected, seeds, spread, effect, 20 if arguments.quick else SIMULATIONS))
     for cell in cells()[:: 9 if arguments.quick else 1]:
-        slow = cell.metric == "mAP" or (cell.metric == "mean recall" and cell.patients * cell.images > 2000)
         known = {"metric": cell.metric, "patients": cell.patients, "prevalence, %": 100 * cell.prevalence}
-        simulations = 5 if arguments.quick else SLOW if slow else SIMULATIONS
+        simulations = 5 if arguments.quick else simulations_of(cell)
         add("coverage", known | {"images each": cell.images}, partial(covered, cell, simulations))
+    for patients in PATIENTS if arguments.quick else (*PATIENTS, 100_000):
+        add(
+            "size",
+            {"patients": patients},
+            partial(of_size, patients, 5 if arguments.quick else min(SIMULATIONS, 400_000 // patients)),
+        )
     return tables
 
 

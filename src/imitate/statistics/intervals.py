@@ -1,9 +1,13 @@
 """Intervals and tests of a figure, the mean over runs, which varies over patients and over seeds.
 
-With other patients it would be another, and with other seeds too. The bootstrap tells the variance over patients of
-these very runs, the runs tell the variance between seeds, and both count. Each part has its own degrees of freedom: the
-critical value is the mean of those of the parts, weighted by their variances (Cochran and Cox, 1950). Satterthwaite's
-degrees of freedom would reject up to 12% instead of 5% where the variance of two or three seeds dominates.
+With other patients it would be another, and with other seeds too. The bootstrap tells how these very runs vary over
+patients. What they have in common is one part of the variance; the other is that of the runs among each other, which
+holds what each of them makes of the patients by itself. Each part has degrees of freedom of its own: the critical value
+is the mean of those of the parts, weighted by their variances (Cochran and Cox, 1950). With Satterthwaite's degrees of
+freedom a test at 5% would reject up to 12% where two or three seeds vary much.
+
+A figure between 0 and 1 is skewed near these bounds. Its interval is symmetric as a logit; two of them are compared as
+angles, arcsin(sqrt(x)), which vary alike wherever they lie.
 """
 
 import math
@@ -11,12 +15,14 @@ from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from scipy.optimize import brentq
-from scipy.special import stdtrit
+from scipy.special import expit, logit, stdtrit
 
 from imitate.statistics.resampling import Distribution
 
 LEAST = 10  # patients of each kind, below which resamples say too little of the population
+ROUNDING = 1e-24  # variances are not told from none below
 FLOOR = 1e-12  # p values are not told apart below
 
 Support = tuple[int, ...]
@@ -40,6 +46,9 @@ class Spread(NamedTuple):
     def error(self) -> float:
         return math.sqrt(sum(part.variance for part in self.parts))
 
+    def scaled(self, factor: float) -> "Spread":
+        return self._replace(parts=tuple(part._replace(variance=part.variance * factor**2) for part in self.parts))
+
     def critical(self, p: float) -> float:
         """How many errors from zero a difference is that has this p, two-sided."""
         variances = [part.variance for part in self.parts]
@@ -47,28 +56,59 @@ class Spread(NamedTuple):
         return float(np.average(values, weights=variances))
 
 
-def spread(
-    drawn: Distribution,
-    per_seed: Sequence[float],
-    *,
-    support: Support,
-    origins: Sequence[Hashable] | None = None,
-) -> Spread | None:
-    """Of a figure, or of a difference: ``drawn`` over patients and ``per_seed`` of each run.
+class Runs(NamedTuple):
+    """What tells how a figure varies."""
 
-    ``origins`` names the pre-training of each run: where there are several, their means are what varies between seeds,
-    since heads of one pre-training say nothing of another one. None where fewer than ten patients of a kind support
-    the figure, where half of the resamples lack it, and where a run does.
+    drawn: Distribution
+    values: Float[np.ndarray, " runs"]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Between runs; nothing where there is one."""
+        number = len(self.values)
+        return (Part(_variance(self.values.var(ddof=1)) / number, number - 1),) if number > 1 else ()
+
+    @property
+    def own(self) -> float:
+        """Of the variance of the mean over patients, what the runs do not have in common."""
+        number = len(self.values)
+        centred = self.drawn - self.drawn.mean(1, keepdims=True)
+        return float(centred.var(axis=0, ddof=1).mean()) / number if number > 1 else 0.0
+
+
+def independent(drawn: Distribution, values: Float[np.ndarray, " runs"], origins: Sequence[Hashable] = ()) -> Runs:
+    """Of the runs, or, where they are of several pre-trainings (``origins``), of the mean of each of these.
+
+    Several heads of one pre-training say nothing of another one.
     """
-    defined = drawn[~np.isnan(drawn)]
-    if min(support) < LEAST or 2 * len(defined) < len(drawn) or np.isnan(per_seed).any():
+    names = list(dict.fromkeys(origins))
+    if len(names) < 2:
+        return Runs(drawn, values)
+    rows = [[i for i, origin in enumerate(origins) if origin == name] for name in names]
+    return Runs(np.stack([drawn[of].mean(0) for of in rows]), np.array([values[of].mean() for of in rows]))
+
+
+def spread(*methods: Runs, support: Support) -> Spread | None:
+    """Of a method's mean over runs; of two, that of their difference, paired by patient only.
+
+    None where fewer than ten patients of a kind support the figure, where half of the resamples lack it, and where a
+    run does.
+    """
+    defined = ~np.any([np.isnan(runs.drawn).any(0) for runs in methods], axis=0)
+    lacking = any(np.isnan(runs.values).any() for runs in methods)
+    if min(support) < LEAST or 2 * defined.sum() < len(defined) or lacking:
         return None
+    methods = tuple(runs._replace(drawn=runs.drawn[:, defined]) for runs in methods)
+    first, *other = (runs.drawn.mean(0) for runs in methods)
     freedom = _freedom(support)
-    parts = [Part(float(defined.var(ddof=1)) * (1 + 1 / freedom), freedom)]
-    independent = _of_origins(np.asarray(per_seed, dtype=np.float64), origins)
-    if len(independent) > 1:
-        parts.append(Part(float(independent.var(ddof=1)) / len(independent), len(independent) - 1))
-    return Spread(tuple(parts), support)
+    over_patients = float((first - sum(other)).var(ddof=1)) - sum(runs.own for runs in methods)
+    parts = [Part(_variance(over_patients) * (1 + 1 / freedom), freedom)]
+    return Spread((*parts, *(part for runs in methods for part in runs.parts)), support)
+
+
+def _variance(computed: float | np.floating) -> float:
+    """Zero where it is negative or rounding."""
+    return float(computed) if computed > ROUNDING else 0.0
 
 
 def _freedom(support: Support) -> float:
@@ -78,39 +118,49 @@ def _freedom(support: Support) -> float:
     return float(1 / sum(share**2 / (number - 1) for share, number in zip(shares, support, strict=True)))
 
 
-def _of_origins(per_seed: np.ndarray, origins: Sequence[Hashable] | None) -> np.ndarray:
-    names = list(dict.fromkeys(origins or ()))
-    if len(names) < 2:
-        return per_seed
-    assert origins is not None
-    return np.array([per_seed[[origin == name for origin in origins]].mean() for name in names])
+def angle(share: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
+    """Without what is rounding: near 0 and 1 it would count."""
+    return np.arcsin(np.sqrt(share.clip(0, 1).round(12)))
 
 
 def interval(estimate: float, spread: Spread | None, level: float = 0.95) -> tuple[float, float] | None:
-    """Symmetric about a difference. None where there is no spread, or no variance."""
+    """Symmetric. None where there is no spread, or no variance."""
     if spread is None or math.isnan(estimate) or not spread.error:
         return None
     reach = spread.critical(1 - level) * spread.error
     return estimate - reach, estimate + reach
 
 
-def share_interval(estimate: float, spread: Spread | None, level: float = 0.95) -> tuple[float, float] | None:
-    """Of a figure between 0 and 1: symmetric on the logit scale.
+def share_interval(share: float, spread: Spread | None, level: float = 0.95) -> tuple[float, float] | None:
+    """Of a figure between 0 and 1: symmetric as a logit.
 
     At 0 or 1 it is Wilson's, of as many patients as the rarest kind has. None where there is no spread, or no variance.
     """
-    if spread is None or math.isnan(estimate):
+    if spread is None or math.isnan(share):
         return None
-    if estimate in (0, 1):
+    share = round(share, 12)
+    if share in (0, 1):
         number = min(spread.support)
         nearest = number / (number + float(stdtrit(number - 1, (1 - level) / 2)) ** 2)
-        return (nearest, 1.0) if estimate == 1 else (0.0, 1 - nearest)
-    if not spread.error:
-        return None
-    logit = math.log(estimate / (1 - estimate))
-    reach = spread.critical(1 - level) * spread.error / (estimate * (1 - estimate))
-    low, high = (1 / (1 + math.exp(-end)) for end in (logit - reach, logit + reach))
-    return low, high
+        return (nearest, 1.0) if share == 1 else (0.0, 1 - nearest)
+    ends = interval(float(logit(share)), spread.scaled(1 / (share * (1 - share))), level)
+    return ends and (float(expit(ends[0])), float(expit(ends[1])))
+
+
+def difference_interval(
+    first: float, second: float, spread: Spread | None, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Of ``first`` minus ``second``, both between 0 and 1, with the spread of the difference of their angles.
+
+    It goes as far as other angles with the same middle would differ, so that it holds 0 where the angles' does. None
+    where there is no spread, or no variance.
+    """
+    one, two = angle(np.array([first, second])).tolist()
+    ends = interval(one - two, spread, level)
+    return ends and (
+        math.sin(one + two) * math.sin(max(-math.pi / 2, ends[0])),
+        math.sin(one + two) * math.sin(min(math.pi / 2, ends[1])),
+    )
 
 
 def p_value(difference: float, spread: Spread | None) -> float:

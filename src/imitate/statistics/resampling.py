@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Shaped
 
-Distribution = Float[np.ndarray, " resamples"]
+Distribution = Float[np.ndarray, "runs resamples"]
 Resample = Callable[[np.ndarray], dict[str, np.ndarray]]
 """One run's figures: ``counts`` (samples, rows) to named arrays (samples,)."""
 
@@ -20,7 +20,7 @@ def bootstrap(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Distribution]:
-    """The mean over these very runs of each figure, with the patients drawn again; NaN where a draw has no figure.
+    """Each run's figures with the patients drawn again, the same for all runs; NaN where a draw has no figure.
 
     A patient comes with all of their images. With ``strata``, of which each patient is in one, as many patients are
     drawn of each as it has. Calls with one seed draw the same patients, so that differences between them are paired.
@@ -38,5 +38,5 @@ def bootstrap(
         counts = np.bincount(drawn.ravel(), minlength=shape * len(names)).reshape(shape, -1)[:, owner]
         figures = [run(counts) for run in runs]
         for name in figures[0]:
-            pieces.setdefault(name, []).append(np.mean([figure[name] for figure in figures], axis=0))
-    return {name: np.concatenate(piece) for name, piece in pieces.items()}
+            pieces.setdefault(name, []).append(np.stack([figure[name] for figure in figures]))
+    return {name: np.concatenate(piece, axis=1) for name, piece in pieces.items()}

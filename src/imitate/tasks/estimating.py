@@ -7,7 +7,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imitate.statistics.intervals import LEAST, Spread, Support, interval, p_value, share_interval, spread
+from imitate.statistics.intervals import (
+    LEAST,
+    Runs,
+    Support,
+    angle,
+    difference_interval,
+    independent,
+    interval,
+    p_value,
+    share_interval,
+    spread,
+)
 from imitate.statistics.resampling import Distribution, Resample, bootstrap
 from imitate.tasks.base import Estimate, Predictions, Task
 
@@ -16,7 +27,7 @@ class Figures(NamedTuple):
     """Of a method's runs on the same images."""
 
     per_seed: list[dict[str, float]]
-    drawn: dict[str, Distribution]  # over patients, of the mean over these runs
+    drawn: dict[str, Distribution]
     support: dict[str, Support]
     patients: int
     pretrained: tuple[int, ...]  # the pre-training of each run; empty: each its own
@@ -30,10 +41,19 @@ class Figures(NamedTuple):
     def supporting(self, metric: str) -> Support:
         return self.support.get(metric, (self.patients,))
 
-    def spread(self, metric: str) -> Spread | None:
-        return spread(
-            self.drawn[metric], self.of_seeds(metric), support=self.supporting(metric), origins=self.pretrained
-        )
+    def shares(self, metric: str) -> bool:
+        """Whether it is between 0 and 1, but for rounding."""
+        values = self.drawn[metric]
+        return bool((np.isnan(values) | (np.abs(values - 0.5) < 0.5 + 1e-9)).all())
+
+    def runs(self, metric: str, *, angles: bool = False) -> Runs:
+        drawn, values = self.drawn[metric], np.array(self.of_seeds(metric))
+        return independent(*((angle(drawn), angle(values)) if angles else (drawn, values)), self.pretrained)
+
+    def interval(self, metric: str) -> tuple[float, float] | None:
+        """95%, over patients and seeds."""
+        found = spread(self.runs(metric), support=self.supporting(metric))
+        return (share_interval if self.shares(metric) else interval)(self.value(metric), found)
 
 
 class Test(NamedTuple):
@@ -67,20 +87,22 @@ def drawn_figures(
 
 def tested(a: Figures, b: Figures, metric: str) -> Test:
     """``b`` minus ``a``: paired by patient, and by seed where both have as many seeds."""
-    change = b.drawn[metric] - a.drawn[metric]
     support = min(a.supporting(metric), b.supporting(metric), key=min)
-    each, other = a.of_seeds(metric), b.of_seeds(metric)
-    difference = float(np.mean(other) - np.mean(each))
-    if len(each) == len(other):
-        of_seeds = np.subtract(other, each).tolist()
-        found = spread(change, of_seeds, support=support, origins=_origins(a, b))
+    first, second = b.value(metric), a.value(metric)
+    angles = a.shares(metric) and b.shares(metric)
+    each = [figures.runs(metric, angles=angles) for figures in (b, a)]
+    if len(a.per_seed) == len(b.per_seed):
+        origins = _origins(a, b)
+        one, two = (figures._replace(pretrained=()).runs(metric, angles=angles) for figures in (b, a))
+        each = [independent(one.drawn - two.drawn, one.values - two.values, origins)]
+    found = spread(*each, support=support)
+    if angles:
+        change = float(np.subtract(*angle(np.array([first, second]))))
+        ends = difference_interval(first, second, found)
     else:
-        found = spread(change, [difference], support=support)
-        if found:
-            parts = [spread(change, f.of_seeds(metric), support=support, origins=f.pretrained) for f in (a, b)]
-            found = found._replace(parts=found.parts + sum((part.parts[1:] for part in parts if part), ()))
-    low, high = interval(difference, found) or (None, None)
-    return Test(difference, low, high, p_value(difference, found))
+        change, ends = first - second, interval(first - second, found)
+    low, high = ends or (None, None)
+    return Test(first - second, low, high, p_value(change, found))
 
 
 def _origins(a: Figures, b: Figures) -> tuple[int, ...]:
@@ -103,10 +125,8 @@ def estimates(
     chance, shuffled = task.chance(runs[0]), [task.shuffled(run) for run in runs]
     found = {}
     for name in per_seed[0]:
-        value, drawn = figures.value(name), figures.drawn[name]
-        within = np.nanmin(drawn, initial=1) >= 0 and np.nanmax(drawn, initial=0) <= 1
-        ends = (share_interval if within else interval)(value, figures.spread(name))
-        low, high = ends or (None, None)
+        value = figures.value(name)
+        low, high = figures.interval(name) or (None, None)
         found[name] = Estimate(
             value=_defined(value),
             low=low,
