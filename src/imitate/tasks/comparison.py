@@ -90,8 +90,7 @@ def differences(a: Measured, b: Measured, names: Sequence[str], *, resamples: in
     )
     found = []
     for name in names:
-        test = tested(first, second, name)
-        if math.isnan(test.difference):
+        if name not in first.drawn or math.isnan((test := tested(first, second, name)).difference):
             raise UserError(f"{name} is undefined over the classes of both {a.path} and {b.path}: compare another")
         values: dict[str, Any] = {**test._asdict(), "p_holm": test.p, "p_delong": _delong(a, b, name)}
         found.append(Difference(metric=name, a=a.name, b=b.name, **values))
