@@ -32,6 +32,30 @@ def average_precision(target: Rows, score: Rows, counts: Counts | None = None) -
     return _ratio((drawn * np.nan_to_num(_ratio(true, called))).sum(1), drawn.sum(1))
 
 
+def within(
+    metric: Callable[..., Figure], parts: Shaped[np.ndarray, " rows"], target: Rows, score: Rows, counts: Counts | None
+) -> Figure:
+    """The mean of the AUROCs, or of the average precisions, of parts whose scores are not on one scale.
+
+    Each counts by what it is a mean over: by its pairs of a positive and a negative, or by its positives.
+    """
+    target, score, counts = (
+        np.asarray(target),
+        np.asarray(score),
+        one_sample(None, len(target)) if counts is None else counts,
+    )
+    total, weights = np.zeros(len(counts)), np.zeros(len(counts))
+    for part in np.unique(parts):
+        rows = np.flatnonzero(parts == part)
+        drawn = counts[:, rows]
+        weight = drawn @ (target[rows] > 0)
+        if metric is auroc:
+            weight = weight * (drawn @ (target[rows] <= 0))
+        total += weight * np.nan_to_num(metric(target[rows], score[rows], drawn))
+        weights += weight
+    return _ratio(total, weights)
+
+
 def max_f1(target: Rows, score: Rows, counts: Counts | None = None) -> Figure:
     """The best F1 of all thresholds, found on the very rows that it is measured on: an oracle, to be labelled so."""
     drawn, true, called = _retrieved(target, score, counts)

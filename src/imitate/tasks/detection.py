@@ -18,9 +18,9 @@ from imitate.models.yolo import YOLO, anchors, decode
 from imitate.statistics import metrics
 from imitate.statistics.intervals import Support
 from imitate.tasks.base import Budget, Predictions, Task
-from imitate.tasks.dense import WholeImages, identity, pyramid, whole_images
+from imitate.tasks.dense import WholeImages, identity, looked_at, pyramid, whole_images
 from imitate.tasks.detection_matching import RATES, average_precision, centres, locate, match, overlaps, sensitivities
-from imitate.tasks.fitting import Parts, autocast, batches, fit, parts, seeded
+from imitate.tasks.fitting import Parts, batches, fit, parts, seeded
 from imitate.tasks.options import DetectionOptions
 
 THRESHOLDS = np.arange(8, 20) / 20  # IoU .40, .45, ... .95
@@ -70,7 +70,7 @@ class Detection(DetectionOptions, Task):
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
         """Boxes are corners in prepared pixels, by falling score, padded to 100 with score 0."""
-        data = self.selected(data)
+        data = looked_at(self.selected(data))
         rows = parts(data, budget, test=self.split)
         network = self.train(encoder, data, budget, rows)
         boxes, scores = self._detect(network, whole_images(encoder, data, budget, self), rows.test, budget)
@@ -78,7 +78,7 @@ class Detection(DetectionOptions, Task):
         return identity(data, rows.test, budget) | tabulate(boxes, scores, objects_of(data, rows.test), masked)
 
     def train(self, encoder: Encoder, data: Corpus, budget: Budget, rows: Parts) -> YOLO:
-        """The network of the best mean average precision on the validation images."""
+        """The network of the best mean average precision on the validation images, of equal ones of the least loss."""
         view = whole_images(encoder, data, budget, self)
         objects = objects_of(data, np.arange(len(data)))
         for part, some in (("training", rows.train), ("validation", rows.validation)):
@@ -92,19 +92,29 @@ class Detection(DetectionOptions, Task):
         sides = anchors(view.size).to(budget.device)
         scale = view.size / data.images.shape[-1]
 
-        def step(piece: np.ndarray, generator: torch.Generator) -> Tensor:
+        validated = Objects(objects.corners[rows.validation], objects.counts[rows.validation])
+
+        def loss(piece: np.ndarray) -> Tensor:
             corners = objects.corners[piece, : max(1, objects.counts[piece].max())] * scale
             boxes = torch.from_numpy(corners).to(budget.device, torch.float32)
             return detection_loss(network(view.images(piece)), boxes, anchors=sides, size=view.size)
 
-        validated = Objects(objects.corners[rows.validation], objects.counts[rows.validation])
-
-        def validate() -> float:
+        def validate() -> tuple[float, float]:
             table = tabulate(*self._detect(network, view, rows.validation, budget), validated)
             main = next(iter(self.measure(identity(data, rows.validation, budget) | table).values()))
-            return -float(np.nan_to_num(main))
+            pieces = batches(rows.validation, self.batch_size)
+            losses = [loss(piece).item() for piece in pieces]
+            return -float(np.nan_to_num(main)), float(np.average(losses, weights=[len(piece) for piece in pieces]))
 
-        fit(network, settings=self, budget=budget, rows=rows.train, step=step, validate=validate)
+        fit(
+            network,
+            settings=self,
+            budget=budget,
+            rows=rows.train,
+            step=lambda piece, generator: loss(piece),
+            validate=validate,
+            nothing=0.0,
+        )
         return network.eval()
 
     def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
@@ -144,7 +154,9 @@ class Detection(DetectionOptions, Task):
         boxes, scores = np.zeros((len(rows), MOST, 4), np.float32), np.zeros((len(rows), MOST), np.float32)
         image = 0
         for piece in batches(rows, self.batch_size):
-            with autocast(view.device):
+            with torch.autocast(
+                torch.device(view.device).type, enabled=False
+            ):  # bfloat16 has eight bits and ties scores
                 raw = network(view.images(piece))
             for corners, confidence in zip(*decode(raw, view.size), strict=True):
                 sure = confidence >= floor

@@ -15,7 +15,7 @@ from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference.encoder import Encoder, choose_device, load_encoder
 from imitate.names import Mode
-from imitate.tasks import check_data, check_encoder
+from imitate.tasks import check_data, check_encoder, check_preparation
 from imitate.tasks.base import Budget, Predictions, Results, Task
 from imitate.tasks.estimating import estimates
 from imitate.tasks.evaluation import planned
@@ -131,7 +131,7 @@ def _encoder(model: str, like: str | None, task: Task, data: Corpus, budget: Bud
     """After checking that data and model have what the task needs."""
     check_data(task, data)
     encoder = load_encoder(model, like=like, data=data, seed=budget.seed, cache=budget.cache)
-    Corpus.open(data.root, size=encoder.preprocessing.prepared_size)
+    check_preparation(task, encoder, data)
     check_encoder(task, encoder)
     return encoder
 

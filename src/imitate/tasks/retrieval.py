@@ -165,15 +165,19 @@ def _places(reports: pd.DataFrame) -> np.ndarray:
 
 
 def _classes(data: Corpus, rows: np.ndarray, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The classes of these images, and those of their texts: any class of the images that have it."""
+    """The classes of these images, and those of their texts: any class of the images that have it.
+
+    The last class, normal, is that of an image all of whose labels are 0, and of a text all of whose images are normal.
+    Where a label is not known and none is positive, nor is the class.
+    """
     labels = data.labels[rows] if data.classes else np.zeros((len(rows), 0))
-    known = ~np.isnan(labels).all(1) if data.classes else np.zeros((len(rows), 0))
-    found = np.column_stack([labels > 0, known]).astype(bool)
-    of_text = np.zeros((text.max() + 1, found.shape[1]), dtype=bool)
-    np.logical_or.at(of_text, text, found)
-    for side in (found, of_text):
-        side[:, -1:] &= ~side[:, :-1].any(1, keepdims=True)
-    return found, of_text
+    positive = labels > 0
+    normal = (labels == 0).all(1) if data.classes else np.zeros((len(rows), 0), dtype=bool)
+    of_text = np.zeros((text.max() + 1, positive.shape[1]), dtype=bool)
+    np.logical_or.at(of_text, text, positive)
+    all_normal = np.ones((text.max() + 1, *normal.shape[1:]), dtype=bool)
+    np.logical_and.at(all_normal, text, normal)
+    return np.column_stack([positive, normal]), np.column_stack([of_text, all_normal])
 
 
 def _side(vectors: Tensor, text: np.ndarray, classes: np.ndarray) -> Side:
