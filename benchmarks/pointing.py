@@ -32,7 +32,7 @@ from imitate.models.imitate import freeze_all, seeded_model
 from imitate.models.types import Images
 from imitate.names import Branch
 from imitate.report.markdown import markdown_table
-from imitate.statistics.intervals import independent, share_interval, spread
+from imitate.statistics.intervals import independent, interval, share_interval, spread
 from imitate.statistics.metrics import mean
 from imitate.statistics.resampling import bootstrap
 from imitate.tasks.zero_shot import class_prompts
@@ -231,7 +231,8 @@ def estimates(runs: Sequence[dict[str, np.ndarray]], patients: np.ndarray) -> di
     for name, distribution in drawn.items():
         values = np.array([run[name].mean() for run in runs])
         value, support = float(values.mean()), (len(np.unique(patients)),)
-        ends = share_interval(value, spread(independent(distribution, values), support=support))
+        found_in = share_interval if 0 <= distribution.min() <= distribution.max() <= 1 else interval
+        ends = found_in(value, spread(independent(distribution, values), support=support))
         low, high = ends or (float("nan"), float("nan"))
         found[name] = {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
     return found

@@ -250,7 +250,7 @@ def test_the_weight_decay_is_chosen_on_validation(caplog: pytest.LogCaptureFixtu
 def test_each_class_has_the_weight_decay_of_its_own_validation_loss() -> None:
     data = prepared(independent(2), contrast=3)
     labels = np.stack(data.table["labels"])
-    labels[120:160, 1] = np.random.default_rng(0).integers(0, 2, 40)  # what was learnt of Mass misleads
+    labels[120:160, 1] = 1 - labels[120:160, 1]  # what was learnt of Mass misleads
     data.table["labels"] = list(labels)
     both, weak, strong = (
         LinearClassification(decays=decays).predict(BLOCKS, data, Budget())["score"]
@@ -273,13 +273,13 @@ def test_the_loss_of_a_class_without_labels_is_that_of_all() -> None:
 
 def test_with_folds_noise_is_at_chance_and_scores_of_different_probes_are_not_ranked_together() -> None:
     """The bias of a probe goes against its own fold: with more positives among the rest, its scores are higher."""
-    data = prepared(independent(1)[:, :1], contrast=0)
-    task = LinearClassification(folds=5, decays=(10.0,))
+    data = prepared((np.random.default_rng(2).random((220, 1)) < 0.3).astype(float), contrast=0)
+    task = LinearClassification(folds=5, decays=(1e5,))
     found = task.predict(BLOCKS, data, Budget())
     assert sorted(set(found["fold"])) == [0, 1, 2, 3, 4]
     figures = task.measure(found)
     together = task.measure({name: column for name, column in found.items() if name != "fold"})
-    assert abs(figures["auroc"] - 0.5) < 0.06 and together["auroc"] < figures["auroc"] - 0.02
+    assert abs(figures["auroc"] - 0.5) < 0.06 and together["auroc"] < 0.42
     shifted = {**found, "score": found["score"] + 50 * found["fold"][:, None]}
     assert task.measure(shifted) == pytest.approx(figures)
     assert task.chance(found)["auroc"] == 0.5

@@ -101,4 +101,4 @@ def test_a_weak_decay_reaches_its_minimum_on_data_that_can_be_separated() -> Non
     theirs = LogisticRegression(C=1 / (1e-4 * 300), tol=1e-10, max_iter=20_000)
     theirs.fit(features.numpy().astype(np.float64), target[:, 0].numpy())
     expected = theirs.decision_function(features.numpy())
-    np.testing.assert_allclose(linear(features)[:, 0].numpy(), expected, atol=0.02 * np.abs(expected).max())
+    np.testing.assert_allclose(linear(features)[:, 0].numpy(), expected, atol=0.03 * np.abs(expected).max())

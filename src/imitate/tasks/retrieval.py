@@ -20,7 +20,7 @@ from imitate.statistics import metrics
 from imitate.statistics.intervals import Support
 from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.options import RetrievalOptions
-from imitate.tasks.retrieval_ranking import Ranks, Side, at_random, figures, rank
+from imitate.tasks.retrieval_ranking import Ranks, Side, at_random, figures, rank_each
 
 log = logging.getLogger(__name__)
 PERMUTATIONS = 5
@@ -198,11 +198,15 @@ def _columns(pairs: Pairs) -> dict[str, np.ndarray]:
             key = f"{level}:{name}/{pairs.branch}/{direction}"
             columns[key] = columns.get(key, 0.0) + share * column
 
-    forward, backward = rank(images, texts), rank(texts, images)
-    add("figure", forward, backward)
-    add("chance", at_random(forward), at_random(backward))
-    for seed in range(PERMUTATIONS):
-        order = np.random.default_rng(seed).permutation(len(text))
-        exchanged = images._replace(vectors=images.vectors[torch.from_numpy(order).to(images.vectors.device)])
-        add("shuffled", rank(exchanged, texts), rank(texts, exchanged), 1 / PERMUTATIONS)
+    generators = [np.random.default_rng(seed) for seed in range(PERMUTATIONS)]
+    orders = [torch.from_numpy(generator.permutation(len(text))) for generator in generators]
+    exchanged = [images] + [
+        images._replace(text=images.text[back], classes=images.classes[back]) for back in map(torch.argsort, orders)
+    ]
+    forwards = rank_each([(each, texts) for each in exchanged])
+    backwards = rank_each([(texts, each) for each in exchanged])
+    add("figure", forwards[0], backwards[0])
+    add("chance", at_random(forwards[0]), at_random(backwards[0]))
+    for order, forward, backward in zip(orders, forwards[1:], backwards[1:], strict=True):
+        add("shuffled", forward.taken(order.numpy()), backward, 1 / PERMUTATIONS)
     return columns
