@@ -108,6 +108,13 @@ def test_fewer_than_ten_patients_of_a_kind_give_no_interval(support: tuple[int, 
     assert interval(0.5, None) is None and share_interval(0.5, None) is None and math.isnan(p_value(0.5, None))
 
 
+def test_a_mean_over_classes_needs_five_of_each_and_as_many_degrees_of_freedom() -> None:
+    assert intervals.enough((5, 95, 5, 95, 5, 95))  # 13 degrees of freedom
+    assert not intervals.enough((5, 195, 40, 160))  # 5.6: the rare class decides
+    assert not intervals.enough((4, 96, 30, 70, 30, 70, 30, 70))
+    assert intervals.enough((10,)) and not intervals.enough((9,)) and intervals.enough((10, 10))
+
+
 def test_draws_without_the_figure_are_left_out_up_to_half_of_them() -> None:
     drawn = np.concatenate([NORMAL, np.full(4000, np.nan)])[None]
     found = spread(Runs(drawn, np.array([0.0])), support=(1001,))

@@ -8,7 +8,7 @@ import pytest
 from imitate.statistics import metrics, resampling
 from imitate.statistics.intervals import independent, share_interval, spread
 from imitate.tasks import estimating
-from imitate.tasks.base import Predictions
+from imitate.tasks.base import Estimate, Predictions
 from imitate.tasks.estimating import drawn_figures, estimates
 from imitate.tasks.zero_shot import ZeroShot
 
@@ -50,20 +50,22 @@ def test_an_estimate_is_the_mean_of_the_runs_with_an_interval_over_patients_and_
 
 
 def test_rare_classes_and_macro_figures_with_one_have_no_interval() -> None:
-    runs = [run(1, 1)]
-    target = TARGET.copy()
-    target[:, 2] = 0
-    target[[0, 1, *range(2, 18, 2)], 2] = 1  # ten images, of nine patients
-    runs[0]["target"] = target
-    found = estimates(ZeroShot(), runs, measured(runs), 50)
-    assert found["auroc"].low is found["auroc/Hernia"].low is found["average-precision/Hernia"].high is None
-    assert found["auroc/Hernia"].note == "no interval: it rests on 9 positive patients, 10 are needed"
-    assert found["auroc"].note == found["auroc/Hernia"].note and found["auroc/Mass"].note == ""
-    assert found["auroc/Mass"].low is not None
-    without = ZeroShot(macro_least=11)
-    assert estimates(without, runs, [without.measure(runs[0])], 50)["auroc"].low is not None
-    target[18, 2] = 1
-    assert estimates(ZeroShot(), runs, measured(runs), 50)["auroc"].low is not None
+    def found(positive: list[int]) -> dict[str, Estimate]:
+        target = TARGET.copy()
+        target[:, 2] = 0
+        target[positive, 2] = 1
+        runs = [{**run(1, 1), "target": target}]
+        return estimates(ZeroShot(), runs, measured(runs), 50)
+
+    five = found([0, 1, 2, 4, 6, 8])  # six images of five patients
+    assert five["auroc/Hernia"].low is five["average-precision/Hernia"].high is None
+    assert five["auroc/Hernia"].note == "no interval: it rests on 5 positive patients, at least 10 are needed"
+    assert five["auroc/Mass"].low is not None and five["auroc/Mass"].note == ""
+    four = found([0, 1, 2, 4, 6])
+    assert four["auroc"].low is None
+    assert four["auroc"].note == "no interval: its rarest class rests on 4 positive patients, at least 5 are needed"
+    ten = found(list(range(0, 20, 2)))
+    assert None not in (ten["auroc"].low, ten["auroc/Hernia"].low, ten["average-precision"].high)
 
 
 def test_undefined_classes_are_named_and_a_constant_score_has_no_interval() -> None:

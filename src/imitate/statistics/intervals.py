@@ -22,11 +22,13 @@ from scipy.special import expit, logit, stdtrit
 from imitate.statistics.resampling import Distribution
 
 LEAST = 10  # patients of each kind, below which resamples say too little of the population
+OF_SEVERAL = 5  # the same for a mean over classes, where the others make up for a rare one
 ROUNDING = 1e-24  # variances are not told from none below
 FLOOR = 1e-12  # p values are not told apart below
 
 Support = tuple[int, ...]
-"""How many patients of each kind a figure compares: (positive, negative) for an AUROC, (all,) for a mean."""
+"""How many patients of each kind a figure compares: (positive, negative) for an AUROC, (all,) for a mean; for a mean
+over classes those of each class, one after another."""
 
 
 class Part(NamedTuple):
@@ -91,12 +93,11 @@ def independent(drawn: Distribution, values: Float[np.ndarray, " runs"], origins
 def spread(*methods: Runs, support: Support) -> Spread | None:
     """Of a method's mean over runs; of two, that of their difference, paired by patient only.
 
-    None where fewer than ten patients of a kind support the figure, where half of the resamples lack it, and where a
-    run does.
+    None where too few patients support the figure, where half of the resamples lack it, and where a run does.
     """
     defined = ~np.any([np.isnan(runs.drawn).any(0) for runs in methods], axis=0)
     lacking = any(np.isnan(runs.values).any() for runs in methods)
-    if min(support) < LEAST or 2 * defined.sum() < len(defined) or lacking:
+    if not enough(support) or 2 * defined.sum() < len(defined) or lacking:
         return None
     methods = tuple(runs._replace(drawn=runs.drawn[:, defined]) for runs in methods)
     first, *other = (runs.drawn.mean(0) for runs in methods)
@@ -104,6 +105,12 @@ def spread(*methods: Runs, support: Support) -> Spread | None:
     over_patients = float((first - sum(other)).var(ddof=1)) - sum(runs.own for runs in methods)
     parts = [Part(_variance(over_patients) * (1 + 1 / freedom), freedom)]
     return Spread((*parts, *(part for runs in methods for part in runs.parts)), support)
+
+
+def enough(support: Support) -> bool:
+    """Whether a figure can have an interval."""
+    least = LEAST if len(support) <= 2 else OF_SEVERAL
+    return min(support) >= least and _freedom(support) >= LEAST - 1
 
 
 def _variance(computed: float | np.floating) -> float:

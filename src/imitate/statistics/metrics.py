@@ -127,12 +127,12 @@ def class_support(
 ) -> dict[str, tuple[int, ...]]:
     """How many patients have a positive and how many a negative image, for each class and for the macro figures.
 
-    ``names`` are those of the metrics. A macro figure rests on its rarest class.
+    ``names`` are those of the metrics. A macro figure rests on all of its classes.
     """
     known = [~np.isnan(column) for column in target.T]
     each = [image_support(column[some] > 0, patients[some]) for column, some in zip(target.T, known, strict=True)]
     common = [pair for pair, shared in zip(each, common_classes(target, least), strict=True) if shared]
-    macro = min(common, key=min, default=(0, 0))
+    macro = tuple(number for pair in common for number in pair) or (0, 0)
     numbers = {"": macro, **{f"/{label}": pair for label, pair in zip(classes, each, strict=True)}}
     return {f"{name}{of}": pair for name in names for of, pair in numbers.items()}
 

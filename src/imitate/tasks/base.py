@@ -13,6 +13,7 @@ from imitate.data.corpus import Corpus
 from imitate.inference.encoder import Encoder
 from imitate.names import Mode
 from imitate.statistics.intervals import Support
+from imitate.statistics.metrics import class_support
 from imitate.tasks.options import TaskOptions
 
 Predictions = dict[str, np.ndarray]
@@ -91,9 +92,13 @@ class Task(TaskOptions, ABC):
     def support(self, predictions: Predictions) -> dict[str, Support]:
         """How many patients of each kind a metric compares, such as (positive, negative); (all,) where none is named.
 
-        A metric has no interval where one of the numbers is below ten.
+        Too few of them leave it without an interval. Metrics of classes and their macro averages are seen to here.
         """
-        return {}
+        if not {"target", "classes"} <= predictions.keys():
+            return {}
+        names = dict.fromkeys(name.partition("/")[0] for name in self.measure(predictions) if "/" in name)
+        target, patients, classes = (predictions[key] for key in ("target", "patient", "classes"))
+        return class_support(list(names), target, patients, classes.tolist(), least=getattr(self, "macro_least", 1))
 
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         """``measure`` for many bootstrap samples, ``counts[s, i]`` times row i in sample s; override it to be fast."""

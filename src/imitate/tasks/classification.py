@@ -19,7 +19,6 @@ from imitate.errors import UserError
 from imitate.inference.encoder import Encoder
 from imitate.models.types import Images
 from imitate.statistics import metrics
-from imitate.statistics.intervals import Support
 from imitate.tasks.augmentation import cropped_view, distorted_view, jittered_view
 from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.features import pooled_features
@@ -86,10 +85,6 @@ class Classification(ClassificationOptions, Task):
         if metrics.exclusive(target):
             figures["accuracy"] = metrics.accuracy(target, score, counts)
         return figures
-
-    def support(self, predictions: Predictions) -> dict[str, Support]:
-        target, patients, classes = (predictions[key] for key in ("target", "patient", "classes"))
-        return metrics.class_support(list(METRICS), target, patients, classes.tolist(), least=self.macro_least)
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
         """Of a constant score."""

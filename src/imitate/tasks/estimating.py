@@ -9,10 +9,12 @@ import numpy as np
 
 from imitate.statistics.intervals import (
     LEAST,
+    OF_SEVERAL,
     Runs,
     Support,
     angle,
     difference_interval,
+    enough,
     independent,
     interval,
     p_value,
@@ -156,8 +158,10 @@ def _note(name: str, figures: dict[str, float], support: Support) -> str:
     """Which classes a macro figure leaves out, and why there is no interval."""
     absent = [key.split("/")[1] for key in figures if key.startswith(f"{name}/") and math.isnan(figures[key])]
     notes = [f"undefined and left out: {', '.join(absent)}"] if absent else []
-    if min(support) < LEAST and not math.isnan(figures[name]):
-        of_class = len(support) > 1
-        where = f" {'positive' if support[0] == min(support) else 'negative'} patients" if of_class else " patients"
-        notes.append(f"no interval: it rests on {min(support)}{where}, {LEAST} are needed")
+    if not enough(support) and not math.isnan(figures[name]):
+        fewest = min(support)
+        kind = " " if len(support) == 1 else " positive " if support.index(fewest) % 2 == 0 else " negative "
+        least, of = (LEAST, "it") if len(support) <= 2 else (OF_SEVERAL, "its rarest class")
+        patients = "patient" if fewest == 1 else "patients"
+        notes.append(f"no interval: {of} rests on {fewest}{kind}{patients}, at least {least} are needed")
     return "; ".join(notes)

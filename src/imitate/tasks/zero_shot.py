@@ -16,7 +16,6 @@ from imitate.inference.embeddings import embed_images, embed_texts
 from imitate.inference.encoder import Encoder, Vectors, of_branch
 from imitate.inference.prompts import BUILT_IN, Prompts, plain, read_prompts
 from imitate.statistics import metrics
-from imitate.statistics.intervals import Support
 from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.options import ZeroShotOptions
 
@@ -81,10 +80,6 @@ class ZeroShot(ZeroShotOptions, Task):
         if metrics.exclusive(target):
             figures["accuracy"] = metrics.accuracy(target, score, counts)
         return figures
-
-    def support(self, predictions: Predictions) -> dict[str, Support]:
-        target, patients, classes = (predictions[key] for key in ("target", "patient", "classes"))
-        return metrics.class_support(list(METRICS), target, patients, classes.tolist(), least=self.macro_least)
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
         """Of a constant score."""
