@@ -46,6 +46,10 @@ OVERLAPS = np.arange(8, 16) / 20  # IoU of mAP
 SIDES = 32  # dimensions of a report's vector
 
 
+def percent(hits: np.ndarray) -> float:
+    return round(100 * float(np.mean(hits)), 1)
+
+
 class Cell(NamedTuple):
     metric: str
     patients: int
@@ -77,17 +81,16 @@ class Drawing:
         return metrics.image_support(self.positive, self.owner)
 
 
-Simulate = Callable[[Drawing], tuple[list[Resample], Support]]
-"""Two models' figure, named "", and what it rests on."""
-
-
 def scored(metric: Callable[..., np.ndarray], drawing: Drawing) -> tuple[list[Resample], Support]:
     """Classifiers with normal scores."""
+    scores = [SKILL * drawing.positive + noise for noise in drawing.of_models()]
+    return [partial(_figure, metric, drawing.positive, score) for score in scores], drawing.support
 
-    def figure(score: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-        return {"": metric(drawing.positive, score, counts)}
 
-    return [partial(figure, SKILL * drawing.positive + noise) for noise in drawing.of_models()], drawing.support
+def _figure(
+    metric: Callable[..., np.ndarray], positive: np.ndarray, score: np.ndarray, counts: np.ndarray
+) -> dict[str, np.ndarray]:
+    return {"": metric(positive, score, counts)}
 
 
 def segmented(drawing: Drawing) -> tuple[list[Resample], Support]:
@@ -128,6 +131,9 @@ def retrieved(drawing: Drawing) -> tuple[list[Resample], Support]:
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return Side(torch.from_numpy(unit.astype(np.float32)), names, unlabelled)
 
+    def figure(columns: dict[str, np.ndarray], counts: np.ndarray) -> dict[str, np.ndarray]:
+        return {"": Retrieval().resample(columns, counts)["mean-recall"]}
+
     runs: list[Resample] = []
     for noise in drawing.of_models(SIDES):
         images, reports = side(texts + 1.5 * noise), side(texts)
@@ -135,15 +141,11 @@ def retrieved(drawing: Drawing) -> tuple[list[Resample], Support]:
         columns = {
             f"figure:{name}/both/{way}": each for way, ranks in ways.items() for name, each in figures(ranks).items()
         }
-        runs.append(partial(_mean_recall, columns))
+        runs.append(partial(figure, columns))
     return runs, (drawing.patients,)
 
 
-def _mean_recall(columns: dict[str, np.ndarray], counts: np.ndarray) -> dict[str, np.ndarray]:
-    return {"": Retrieval().resample(columns, counts)["mean-recall"]}
-
-
-KINDS: dict[str, Simulate] = {
+KINDS: dict[str, Callable[[Drawing], tuple[list[Resample], Support]]] = {  # two models' figure, what it rests on
     "AUROC": partial(scored, metrics.auroc),
     "average precision": partial(scored, metrics.average_precision),
     "mean recall": retrieved,
@@ -175,7 +177,7 @@ def simulations_of(cell: Cell) -> int:
 def truth(metric: str, prevalence: float) -> float | None:
     """In the population; None where it depends on the number of images: the mean of the simulations is the truth."""
     if metric == "AUROC":
-        return NormalDist().cdf(SKILL / np.sqrt(2))
+        return auroc_of(SKILL)
     if metric == "average precision":
         score = norm.ppf((np.arange(20_000) + 0.5) / 20_000) + SKILL
         true, false = prevalence * norm.sf(score - SKILL), (1 - prevalence) * norm.sf(score)
@@ -184,14 +186,19 @@ def truth(metric: str, prevalence: float) -> float | None:
 
 
 def measured(runs: list[Resample], drawing: Drawing, support: Support) -> Figures:
-    """As ``imitate.tasks.estimating.drawn_figures`` has them of a task."""
     once = np.ones((1, len(drawing.owner)))
     per_seed = [{"": float(run(once)[""][0])} for run in runs]
     return Figures(per_seed, bootstrap(runs, drawing.owner, resamples=RESAMPLES), {"": support}, drawing.patients, ())
 
 
-def covered(cell: Cell, simulations: int) -> Row:
-    values, ends, differences, between = [], [], [], []
+def known(cell: Cell) -> Row:
+    keys = ("metric", "patients", "prevalence, %", "images each")
+    return dict(zip(keys, (*cell[:2], 100 * cell.prevalence, cell.images), strict=True))
+
+
+def covered(cell: Cell, simulations: int, *, most: int) -> Row:
+    """Where fewer than ``most`` simulations are outside 92 to 98%, as many decide: these may be bad luck."""
+    values, ends, between = [], [], []
     for number in range(simulations):
         drawing = Drawing(zlib.crc32(f"{cell} {number}".encode()), *cell[1:])
         runs, support = KINDS[cell.metric](drawing)
@@ -203,22 +210,21 @@ def covered(cell: Cell, simulations: int) -> Row:
         if found is not None and test.low is not None:
             values.append(first.value(""))
             ends.append(found)
-            differences.append(test.difference)
             between.append((test.low, test.high))
-    row: Row = {"metric": cell.metric, "patients": cell.patients, "prevalence, %": 100 * cell.prevalence}
-    row |= {"images each": cell.images, "simulations": simulations, "with interval": len(values)}
+    row: Row = {**known(cell), "simulations": simulations, "with interval": len(values)}
     if len(values) < ENOUGH * simulations:
         return row | dict.fromkeys(("covers, %", "too low, %", "too high, %", "of a difference, %"), "none")
     goal = truth(cell.metric, cell.prevalence)
     goal = float(np.mean(values)) if goal is None else goal
-    low, high = np.array(ends).T
-    less, more = np.array(between).T
-    return row | {
+    (low, high), (less, more) = np.array(ends).T, np.array(between).T
+    row |= {
         "covers, %": percent((low <= goal) & (goal <= high)),
         "too low, %": percent(high < goal),
         "too high, %": percent(low > goal),
         "of a difference, %": percent((less <= 0) & (more >= 0)),
     }
+    right = all(92 <= row[key] <= 98 for key in ("covers, %", "of a difference, %"))
+    return row if right or simulations >= most else covered(cell, most, most=most)
 
 
 def of_size(patients: int, simulations: int) -> Row:
@@ -228,10 +234,6 @@ def of_size(patients: int, simulations: int) -> Row:
         runs, _ = detected(Drawing(number, patients, 0.5, 1))
         found.append(np.mean([run(np.ones((1, patients)))[""] for run in runs]))
     return {"patients": patients, "simulations": simulations, "mean mAP, %": round(100 * float(np.mean(found)), 1)}
-
-
-def percent(hits: np.ndarray) -> float:
-    return round(100 * float(np.mean(hits)), 1)
 
 
 def rejected(seeds: int, spread: float, effect: float, simulations: int) -> Row:
@@ -244,7 +246,7 @@ def rejected(seeds: int, spread: float, effect: float, simulations: int) -> Row:
         noise = list(drawing.of_models(models=2 * seeds))
         skills = np.repeat([SKILL, better], seeds) + drawing.generator.normal(0, spread / slope, 2 * seeds)
         runs: list[Resample] = [
-            partial(_auroc, drawing.positive, skill * drawing.positive + each)
+            partial(_figure, metrics.auroc, drawing.positive, skill * drawing.positive + each)
             for skill, each in zip(skills, noise, strict=True)
         ]
         first, second = (measured(some, drawing, drawing.support) for some in (runs[:seeds], runs[seeds:]))
@@ -260,19 +262,15 @@ def auroc_of(skill: float) -> float:
     return NormalDist().cdf(skill / np.sqrt(2))
 
 
-def _auroc(positive: np.ndarray, score: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
-    return {"": metrics.auroc(positive, score, counts)}
-
-
 def run(arguments: argparse.Namespace) -> dict[str, list[Row]]:
-    path = arguments.out / "coverage.json"
+    path, few = arguments.out / "coverage.json", 5 if arguments.quick else 0
     keeps = not arguments.quick or arguments.out != RESULTS
     tables: dict[str, list[Row]] = {"coverage": [], "test": [], "size": []}
     if path.is_file() and keeps:
         tables |= json.loads(path.read_text(encoding="utf-8"))["tables"]
 
-    def add(table: str, known: Row, make: Callable[[], Row]) -> None:
-        if any(known.items() <= row.items() for row in tables[table]):
+    def add(table: str, key: Row, make: Callable[[], Row]) -> None:
+        if any(key.items() <= row.items() for row in tables[table]):
             return
         tables[table].append(make())
         log.info("%s", tables[table][-1])
@@ -283,18 +281,13 @@ def run(arguments: argparse.Namespace) -> dict[str, list[Row]]:
     chosen: list[Any] = [(seeds, 0.02, effect) for seeds in SEEDS for effect in EFFECTS]
     chosen += [(3, spread, 0.0) for spread in (0.0, 0.005, 0.06)]
     for seeds, spread, effect in chosen[:: 6 if arguments.quick else 1]:
-        known = {"seeds": seeds, "between seeds": spread, "difference": effect}
-        add("test", known, partial(rejected, seeds, spread, effect, 20 if arguments.quick else SIMULATIONS))
+        key = {"seeds": seeds, "between seeds": spread, "difference": effect}
+        add("test", key, partial(rejected, seeds, spread, effect, few or SIMULATIONS))
     for cell in cells()[:: 9 if arguments.quick else 1]:
-        known = {"metric": cell.metric, "patients": cell.patients, "prevalence, %": 100 * cell.prevalence}
-        simulations = 5 if arguments.quick else simulations_of(cell)
-        add("coverage", known | {"images each": cell.images}, partial(covered, cell, simulations))
-    for patients in PATIENTS if arguments.quick else (*PATIENTS, 100_000):
-        add(
-            "size",
-            {"patients": patients},
-            partial(of_size, patients, 5 if arguments.quick else min(SIMULATIONS, 400_000 // patients)),
-        )
+        add("coverage", known(cell), partial(covered, cell, few or simulations_of(cell), most=few or SIMULATIONS))
+    for patients in (*PATIENTS, 100_000):
+        add("size", {"patients": patients}, partial(of_size, patients, few or min(SIMULATIONS, 400_000 // patients)))
+    tables["coverage"].sort(key=lambda row: list(KINDS).index(row["metric"]))
     return tables
 
 
