@@ -179,6 +179,15 @@ def test_frozen_keeps_weights_and_statistics_and_gives_the_modes_back() -> None:
     assert [parameter.requires_grad for parameter in encoder[0].parameters()] == [True, False]
 
 
+def test_a_share_of_the_training_images_still_chooses_on_the_whole_validation_split(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level("INFO"):
+        found = parts(prepared({"train": 40, "val": 6, "test": 4}), Budget(fraction=0.1))
+    assert (len(found.train), len(found.validation)) == (4, 6)
+    assert "4 images train; all 6 validation images choose among epochs" in caplog.text
+
+
 def test_parts_follow_the_splits() -> None:
     found = parts(prepared({"train": 6, "val": 2, "test": 4}), Budget())
     assert [part.tolist() for part in found] == [[0, 1, 2, 3, 4, 5], [6, 7], [8, 9, 10, 11]]

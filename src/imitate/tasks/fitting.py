@@ -71,7 +71,10 @@ def parts(data: Corpus, budget: Budget, *, test: str = "test") -> Parts:
         )
     train, tested = training_rows(data, budget), data.rows(test)
     if test != "val" and (data.table["split"] == "val").any():
-        return Parts(train, data.rows("val"), tested)
+        validation = data.rows("val")
+        if budget.fraction < 1:
+            log.info("%d images train; all %d validation images choose among epochs", len(train), len(validation))
+        return Parts(train, validation, tested)
     patients = data.table["patient"].to_numpy(dtype=str)[train]
     names = np.unique(patients)
     if len(names) < 2:

@@ -43,7 +43,8 @@ class Ranks(NamedTuple):
     def taken(self, order: np.ndarray) -> "Ranks":
         """Of the queries in this order."""
         pool, *columns, precision = self
-        return Ranks(pool, *(column[order] for column in columns), {k: each[order] for k, each in precision.items()})
+        taken = {k: each[order] for k, each in precision.items()}
+        return Ranks._make([pool, *(column[order] for column in columns), taken])
 
 
 def rank(queries: Side, gallery: Side) -> Ranks:
