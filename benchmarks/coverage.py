@@ -39,7 +39,7 @@ PATIENTS, PREVALENCES, IMAGES = (30, 100, 300, 2000), (0.01, 0.05, 0.2, 0.5), (1
 SIMULATIONS, OF_MAP, SLOW, RESAMPLES = 1000, 500, 200, 200
 ENOUGH = 0.5  # share of the simulations with an interval, below which a cell is one without
 SKILL = 1.2  # deviations between positive and negative images: an AUROC of .80
-TESTED = {"patients": 300, "prevalence": 0.2, "images": 1}
+TESTED = (300, 0.2, 1)  # patients, prevalence, images
 SEEDS = (2, 3, 5)
 EFFECTS = (0.0, 0.02, 0.04, 0.08)  # of AUROC
 OVERLAPS = np.arange(8, 16) / 20  # IoU of mAP
@@ -242,7 +242,7 @@ def rejected(seeds: int, spread: float, effect: float, simulations: int) -> Row:
     better = float(brentq(lambda skill: auroc_of(skill) - auroc_of(SKILL) - effect, SKILL, SKILL + 3))
     found = []
     for number in range(simulations):
-        drawing = Drawing(zlib.crc32(f"test {seeds} {spread} {number}".encode()), *TESTED.values())
+        drawing = Drawing(zlib.crc32(f"test {seeds} {spread} {number}".encode()), *TESTED)
         noise = list(drawing.of_models(models=2 * seeds))
         skills = np.repeat([SKILL, better], seeds) + drawing.generator.normal(0, spread / slope, 2 * seeds)
         runs: list[Resample] = [
@@ -254,7 +254,7 @@ def rejected(seeds: int, spread: float, effect: float, simulations: int) -> Row:
     row: Row = {"seeds": seeds, "between seeds": spread, "difference": effect, "simulations": simulations}
     return row | {
         "rejected, %": percent(np.array([test.p < 0.05 for test in found])),
-        "covers, %": percent(np.array([test.low <= effect <= test.high for test in found])),
+        "covers, %": percent(np.array([(test.low or 0) <= effect <= (test.high or 0) for test in found])),
     }
 
 
