@@ -32,8 +32,9 @@ from imitate.models.imitate import freeze_all, seeded_model
 from imitate.models.types import Images
 from imitate.names import Branch
 from imitate.report.markdown import markdown_table
+from imitate.statistics.intervals import independent, interval, share_interval, spread
 from imitate.statistics.metrics import mean
-from imitate.statistics.resampling import bootstrap, interval
+from imitate.statistics.resampling import bootstrap
 from imitate.tasks.zero_shot import class_prompts
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "open_i_small.yaml"
@@ -220,7 +221,7 @@ def measure(runs: Sequence[Path], data: Corpus, split: str | None) -> dict[str, 
 
 
 def estimates(runs: Sequence[dict[str, np.ndarray]], patients: np.ndarray) -> dict[str, dict[str, float]]:
-    """Means over pairs and runs; 95% intervals of 1,000 resamples of runs and patients together."""
+    """Means over pairs and runs; 95% intervals over patients and runs."""
 
     def resample(run: dict[str, np.ndarray]) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
         return lambda counts: {name: mean(values, counts) for name, values in run.items()}
@@ -228,8 +229,11 @@ def estimates(runs: Sequence[dict[str, np.ndarray]], patients: np.ndarray) -> di
     drawn = bootstrap([resample(run) for run in runs], patients)
     found = {}
     for name, distribution in drawn.items():
-        low, high = interval(distribution) or (float("nan"), float("nan"))
-        value = float(np.mean([run[name].mean() for run in runs]))
+        values = np.array([run[name].mean() for run in runs])
+        value, support = float(values.mean()), (len(np.unique(patients)),)
+        found_in = share_interval if 0 <= distribution.min() <= distribution.max() <= 1 else interval
+        ends = found_in(value, spread(independent(distribution, values), support=support))
+        low, high = ends or (float("nan"), float("nan"))
         found[name] = {"value": round(value, 4), "low": round(low, 4), "high": round(high, 4)}
     return found
 

@@ -3,8 +3,8 @@
     python experiments/compare.py docs/results/open_i --work WORK    (from the predictions that the runner left in WORK)
     python experiments/compare.py docs/results/small                 (from the predictions.parquet that is committed)
 
-In every resample the same seeds and patients are drawn for both methods. All tests of a family (study.json says which
-method is in which), over all tasks, share one Holm correction.
+The tests are those of ``imitate compare``. All tests of a family (study.json says which method is in which), over all
+tasks, share one Holm correction.
 """
 
 import argparse
@@ -16,13 +16,13 @@ from pathlib import Path
 
 from imitate.commands.compare import compare
 from imitate.errors import UserError
-from imitate.statistics.resampling import holm
+from imitate.statistics.intervals import holm
 from imitate.tasks.results import write_results
 from layout import SCORES, Folder, Json, digest, read_folder, read_scores, write_about
 from study import Cell
 
 log = logging.getLogger("study")
-RESAMPLES = 10_000  # with about fifty tests a family, p = 2 / 10,001 is still below .05 after Holm
+RESAMPLES = 10_000
 
 
 def differences(paths: Mapping[Cell, Path], about: Json, *, resamples: int) -> list[Json]:

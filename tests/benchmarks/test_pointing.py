@@ -65,15 +65,15 @@ def test_the_boxes_of_other_patients_are_those_of_the_class_where_there_are_any(
 
 def test_a_run_is_measured_with_every_map_and_control(tmp_path, monkeypatch):
     generator = np.random.default_rng(0)
-    boxes = [[("Left" if i % 2 else "Right", *generator.integers(4, 20, 2), 8, 8)] for i in range(8)]
-    data = folder(tmp_path, boxes, views=["PA"] * 8)
+    boxes = [[("Left" if i % 2 else "Right", *generator.integers(4, 20, 2), 8, 8)] for i in range(20)]
+    data = folder(tmp_path, boxes, views=["PA"] * 20)
     prompts = {
         "Left": {"positive": ["left"], "negative": ["right"]},
         "Right": {"positive": ["right"], "negative": ["left"]},
     }
     monkeypatch.setattr(pointing, "class_prompts", lambda data, path: prompts)
     results = pointing.measure([write_run(tmp_path, data=data.root)], data, None)
-    assert results["pairs"] == 8 and results["patients"] == 4 and results["classes"]["Left"]["pairs"] == 4
+    assert results["pairs"] == 20 and results["patients"] == 10 and results["classes"]["Left"]["pairs"] == 10
     figures = results["figures"]
     assert figures["chance//pointing"]["value"] == pytest.approx(64 / 1024)
     for name in (

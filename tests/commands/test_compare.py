@@ -110,3 +110,56 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "minus a" in shown and shown.count("auroc/Mass") == 2
     assert cli.main(["compare", str(paths[0]), "nothing.json"]) == 2
     assert "imitate compare: no results at nothing.json" in capsys.readouterr().err
+
+
+def _with_classes(noise: float, seed: int, names: list[str]) -> Predictions:
+    run = _run(noise, seed)
+    columns = [CLASSES.index(name) for name in names]
+    return {**run, "classes": np.array(names), "target": TARGET[:, columns], "score": run["score"][:, columns]}
+
+
+def test_classes_are_matched_by_name(tmp_path: Path) -> None:
+    """Results of other prompts have other classes, in another order."""
+    a = _write(tmp_path / "a.json", [_with_classes(0.8, 0, ["Edema", "Mass"])])
+    turned = _write(tmp_path / "b.json", [_with_classes(0.8, 0, ["Mass", "Edema"])])
+    (only,) = compare(a, turned, metric=("auroc/Mass",), resamples=50)
+    assert (only.difference, only.p, only.p_delong) == (0.0, 1.0, 1.0)
+
+
+def test_macro_figures_are_compared_over_the_classes_of_both(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    a = _write(tmp_path / "a.json", [_with_classes(0.8, 0, ["Edema", "Mass"])])
+    fewer = _write(tmp_path / "b.json", [_with_classes(1.5, 1, ["Mass"])])
+    (macro,) = compare(a, fewer, resamples=50)
+    (mass,) = compare(a, fewer, metric=("auroc/Mass",), resamples=50)
+    assert macro.difference == mass.difference < 0 and macro.p == mass.p
+    assert "compared over the classes of both: Mass" in caplog.text
+    other = _write(tmp_path / "c.json", [{**_with_classes(1, 1, ["Mass"]), "classes": np.array(["Hernia"])}])
+    with pytest.raises(UserError, match=r"have no class in common \(Mass; Hernia\)"):
+        compare(fewer, other, resamples=10)
+    claimed = _write(tmp_path / "e.json", [_with_classes(1, 1, ["Mass"])], metrics={"auroc/Edema": Estimate(value=1.0)})
+    with pytest.raises(UserError, match="auroc/Edema is undefined over the classes of both"):
+        compare(a, claimed, metric=("auroc/Edema",), resamples=10)
+
+
+def test_other_measurements_are_refused_and_other_settings_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = _run(0.8, 0)
+    a = _write(tmp_path / "a.json", [run])
+    for name, changes, message in (
+        ("b", {"mode": "paper"}, r"differ in mode \(clean, paper\)"),
+        ("c", {"settings": {"macro_least": 10}}, r"differ in macro_least \(1, 10\)"),
+        ("d", {"settings": {"projections": ["PA"]}}, "differ in projections"),
+    ):
+        with pytest.raises(UserError, match=message):
+            compare(a, _write(tmp_path / f"{name}.json", [run], **changes), resamples=10)
+    compare(a, _write(tmp_path / "e.json", [run], fraction=0.01, settings={"branch": "findings"}), resamples=10)
+    assert "differ in fraction (1.0, 0.01), branch (both, findings)" in caplog.text
+
+
+def test_one_seed_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = (_write(tmp_path / f"{n}.json", [_run(0.8, i) for i in range(n)]) for n in (1, 2))
+    compare(one, two, resamples=20)
+    assert "One seed says nothing of how seeds vary" in capsys.readouterr().out
+    compare(two, two, resamples=20)
+    assert "One seed" not in capsys.readouterr().out

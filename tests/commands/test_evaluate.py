@@ -56,13 +56,13 @@ def test_an_undefined_class_is_left_out_and_named(data: Path, tmp_path: Path) ->
     assert read_results(out) == results
 
 
-def test_resamples_without_a_rare_class_are_told(data: Path, tmp_path: Path) -> None:
+def test_a_rare_class_has_no_interval_and_says_so(data: Path, tmp_path: Path) -> None:
     edit_rows(data, labels=[[label[0], float(i == 50)] for i, label in enumerate(Corpus.open(data).labels)])
-    found = evaluate("linear-classification", model=("0.5",), data=data, out=tmp_path / "r.json", resamples=500).metrics
-    share = float(found["auroc/Mass"].note.removeprefix("undefined in ").removesuffix("% of the resamples"))
-    assert share == pytest.approx(100 * (1 - 1 / 50) ** 50, abs=7)
-    assert found["auroc"].note == f"some class undefined in {share}% of the resamples"
-    assert found["auroc/Edema"].note == ""
+    found = evaluate("linear-classification", model=("0.5",), data=data, out=tmp_path / "r.json", resamples=50).metrics
+    assert found["auroc/Mass"].low is None is found["auroc"].low
+    assert found["auroc/Mass"].note == "no interval: it rests on 1 positive patient, at least 10 are needed"
+    assert found["auroc"].note == "no interval: its rarest class rests on 1 positive patient, at least 5 are needed"
+    assert found["auroc/Edema"].low is not None and found["auroc/Edema"].note == ""
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from imitate.report.best import with_best
 from imitate.report.groups import Group, read_groups
 from imitate.statistics import metrics
 from imitate.tasks.base import Estimate
+from imitate.tasks.estimating import Figures
 
 
 def probes(folder: Path, skills: dict[str, float], **changes: object) -> Group:
@@ -56,8 +57,11 @@ def test_less_is_better_where_the_task_says_so(tmp_path: Path, monkeypatch: pyte
         )
         for name, rate in rates.items()
     ]
-    noise = np.random.default_rng(0).normal(0, 0.02, 1000)
-    drawn = {name: {"false_positive_rate": rate + noise} for name, rate in rates.items()}
+    noise, metric = np.random.default_rng(0).normal(0, 0.02, (2, 1, 1000)), "false_positive_rate"
+    drawn = {
+        name: Figures([{metric: rate}], {metric: rate + each}, {}, 40, ())
+        for each, (name, rate) in zip(noise, rates.items(), strict=True)
+    }
     monkeypatch.setattr("imitate.report.best._drawn", lambda *_: drawn)
     assert with_best(read_groups(paths)[0]).best == {(1.0, "false_positive_rate"): "a"}
 

@@ -114,3 +114,46 @@ def test_hit_probability_equals_simulation_and_closed_form() -> None:
     single = metrics.hit_probability(np.ones(3), np.array([4, 10, 100]), np.array([1, 5, 10]))
     np.testing.assert_allclose(single, [0.25, 0.5, 0.1])
     assert metrics.hit_probability(np.array([2]), np.array([5]), 0) == 0
+
+
+@pytest.mark.parametrize(("ours", "theirs"), PAIRS)
+def test_within_parts_a_metric_is_the_weighted_mean_of_each_part_s(ours: Callable, theirs: Callable) -> None:
+    generator = np.random.default_rng(3)
+    parts, target = np.repeat([4, 7, 9], [20, 30, 10]), generator.integers(0, 2, 60)
+    target[parts == 9] = 1  # a part without a negative image has no AUROC
+    score = generator.integers(0, 6, 60) + 100.0 * parts  # no common scale
+    found = []
+    for counts in (np.ones(60), generator.integers(0, 3, 60)):
+        values, weights = [], []
+        for part in (4, 7, 9):
+            rows = np.repeat(np.flatnonzero(parts == part), counts[parts == part].astype(int))
+            positive, negative = (target[rows] == 1).sum(), (target[rows] == 0).sum()
+            if ours is metrics.auroc and not negative:
+                continue
+            values.append(theirs(target[rows], score[rows]))
+            weights.append(positive * negative if ours is metrics.auroc else positive)
+        expected = np.average(values, weights=weights)
+        found.append(metrics.within(ours, parts, target, score, counts[None])[0])
+        assert found[-1] == pytest.approx(expected)
+    assert metrics.within(ours, parts, target, score, None)[0] == found[0]
+    assert np.isnan(metrics.within(ours, parts, 0 * target, score, None)[0])
+
+
+def test_samples_never_average_over_other_classes() -> None:
+    target = np.array([[0, 1], [1, 0], [1, 0], [0, 0.0]])
+    score = np.array([[0.2, 0.9], [0.8, 0.3], [0.1, 0.4], [0.0, 0.1]])
+    counts = np.array([[1, 1, 1, 1], [0, 2, 1, 1]])  # the second has lost the only positive of b
+    figures = metrics.per_class("auroc", metrics.auroc, target, score, ["a", "b"], counts)
+    assert figures["auroc"][0] == (figures["auroc/a"][0] + figures["auroc/b"][0]) / 2
+    assert np.isnan(figures["auroc"][1]) and figures["auroc/a"][1] == 1
+
+
+def test_support_counts_patients_of_each_kind() -> None:
+    nan = np.nan
+    target = np.array([[1, 0, 0], [1, 1, nan], [0, 1, nan], [nan, 0, 0]])
+    patients = np.array(["p", "p", "q", "r"])
+    found = metrics.class_support(["auroc", "ap"], target, patients, ["a", "b", "c"])
+    assert found["auroc/a"] == (1, 1) and found["ap/b"] == (2, 2) and found["auroc/c"] == (0, 2)
+    assert found["auroc"] == found["ap"] == (1, 1, 2, 2) and len(found) == 8  # c has no AUROC
+    assert metrics.class_support(["auroc"], target, patients, ["a", "b", "c"], least=3)["auroc"] == (0, 0)
+    assert metrics.image_support(np.array([True, True, False, True]), patients) == (2, 1)

@@ -38,6 +38,7 @@ class Noisy(Task):
         return {
             "target": data.labels[rows],
             "score": data.labels[rows] + noise,
+            "classes": np.array(self.classes),
             "image_id": table["image_id"].to_numpy().astype(np.str_),
             "patient": table["patient"].to_numpy().astype(np.str_),
         }

@@ -20,6 +20,7 @@ from imitate.tasks.classification import (
     Classification,
     FinetuneClassification,
     LinearClassification,
+    class_losses,
     labelled,
     loss,
 )
@@ -241,7 +242,71 @@ def test_the_weight_decay_is_chosen_on_validation(caplog: pytest.LogCaptureFixtu
         chosen = LinearClassification(decays=(0.01, 10.0)).predict(BLOCKS, data, Budget())["score"]
     strong = LinearClassification(decays=(10.0,)).predict(BLOCKS, data, Budget())["score"]
     np.testing.assert_array_equal(chosen, strong)
-    assert [record.message.split(":")[0] for record in caplog.records] == ["weight decay 10", "weight decay 0.01"]
+    said = [record.message.split(":")[0] for record in caplog.records]
+    assert said == ["weight decay 10", "weight decay 0.01", "the best weight decay is at the end of decays"]
+    assert "Edema 10, Mass 10, Hernia 10" in caplog.text
+
+
+def test_each_class_has_the_weight_decay_of_its_own_validation_loss() -> None:
+    data = prepared(independent(2), contrast=3)
+    labels = np.stack(data.table["labels"])
+    labels[120:160, 1] = 1 - labels[120:160, 1]  # what was learnt of Mass misleads
+    data.table["labels"] = list(labels)
+    both, weak, strong = (
+        LinearClassification(decays=decays).predict(BLOCKS, data, Budget())["score"]
+        for decays in ((0.01, 10.0), (0.01,), (10.0,))
+    )
+    np.testing.assert_allclose(both[:, 0], weak[:, 0], atol=0.02)
+    np.testing.assert_array_equal(both[:, 1], strong[:, 1])
+
+
+def test_the_loss_of_a_class_without_labels_is_that_of_all() -> None:
+    logits, target = torch.tensor([[0.0, 5.0], [2.0, -1.0]]), torch.tensor([[1.0, math.nan], [0.0, math.nan]])
+    one = (math.log(2) + math.log1p(math.exp(2))) / 2
+    assert class_losses(logits, target, False).tolist() == pytest.approx([one, one])
+    target[0, 1] = 1
+    both = (2 * one + math.log1p(math.exp(-5))) / 3
+    assert loss(logits, target, False).item() == pytest.approx(both)
+    assert class_losses(logits, target, False).tolist() == pytest.approx([one, math.log1p(math.exp(-5))])
+    assert class_losses(logits, torch.eye(2), True).tolist() == [loss(logits, torch.eye(2), True).item()]
+
+
+def test_with_folds_noise_is_at_chance_and_scores_of_different_probes_are_not_ranked_together() -> None:
+    """The bias of a probe goes against its own fold: with more positives among the rest, its scores are higher."""
+    data = prepared((np.random.default_rng(2).random((220, 1)) < 0.3).astype(float), contrast=0)
+    task = LinearClassification(folds=5, decays=(1e5,))
+    found = task.predict(BLOCKS, data, Budget())
+    assert sorted(set(found["fold"])) == [0, 1, 2, 3, 4]
+    figures = task.measure(found)
+    together = task.measure({name: column for name, column in found.items() if name != "fold"})
+    assert abs(figures["auroc"] - 0.5) < 0.06 and together["auroc"] < 0.42
+    shifted = {**found, "score": found["score"] + 50 * found["fold"][:, None]}
+    assert task.measure(shifted) == pytest.approx(figures)
+    assert task.chance(found)["auroc"] == 0.5
+
+
+def test_classes_that_some_fold_does_not_know_take_no_part() -> None:
+    labels = independent()
+    data = prepared(labels)
+    patients = data.table["patient"].to_numpy()
+    first = np.isin(patients, LinearClassification(folds=3).predict(BLOCKS, data, Budget())["patient"][:5])
+    labels[~first, 2] = np.nan  # known of patients of one fold only
+    found = LinearClassification(folds=3).predict(BLOCKS, prepared(labels), Budget())
+    assert found["classes"].tolist() == list(NAMES[:2]) and found["score"].shape == (len(found["fold"]), 2)
+
+
+def test_pixels_cannot_be_fine_tuned() -> None:
+    with pytest.raises(UserError, match="blocks has no weights to fine-tune: give a network"):
+        FinetuneClassification().predict(BLOCKS, prepared(independent()), Budget())
+
+
+def test_support_is_of_patients() -> None:
+    predictions = LinearClassification().predict(BLOCKS, prepared(independent()), Budget())
+    found = LinearClassification().support(predictions)
+    positive = predictions["target"][:, 1] == 1
+    patients = predictions["patient"]
+    assert found["average-precision/Mass"] == (len(set(patients[positive])), len(set(patients[~positive])))
+    assert found["auroc"] == sum((found[f"auroc/{name}"] for name in NAMES), ())
 
 
 def test_fine_tuning_beats_the_probe_and_leaves_the_encoder_alone() -> None:

@@ -11,7 +11,7 @@ from imitate.errors import UserError
 from imitate.inference.encoder import Encoder
 from imitate.models.image import ImageEncoder
 from imitate.tasks.base import Budget
-from imitate.tasks.dense import identity, pyramid, whole_images
+from imitate.tasks.dense import identity, looked_at, pyramid, whole_images
 from imitate.tasks.options import Dense
 
 CONFIG = ImitateConfig(backbone="resnet10t", prepared_size=80, image_size=64)
@@ -71,3 +71,17 @@ def test_identity_can_be_saved_without_pickle(data: Corpus, tmp_path: Path) -> N
         assert rows["image_id"].tolist() == ["c", "a"]
         assert rows["patient"].tolist() == ["q", "p"]
         assert rows["paper"].all()
+
+
+def test_an_encoder_without_maps_is_refused() -> None:
+    with pytest.raises(UserError, match="pixels has no feature maps to segment or detect with: give a network"):
+        pyramid(Encoder("pixels", torch.nn.Identity(), CONFIG), Budget(), Dense())
+
+
+def test_images_that_nobody_annotated_leave_the_splits(data: Corpus) -> None:
+    assert looked_at(data) is data
+    table = data.table.assign(annotated=pd.array([True, None, False], dtype="boolean"))
+    found = looked_at(Corpus(data.root, data.meta, table, data.images, data.masks))
+    assert found.rows("test").tolist() == [0, 1] and len(found) == 3
+    every = Corpus(data.root, data.meta, data.table.assign(annotated=True), data.images, data.masks)
+    assert looked_at(every) is every

@@ -139,6 +139,58 @@ def test_the_challenge_metrics_in_closed_form() -> None:
     assert np.isnan(Detection().measure(tables(boxes, scores, Objects(corners * 0.0, np.zeros(4, int))))["image_auroc"])
 
 
+def test_the_challenge_metric_is_a_ratio_at_each_threshold_and_then_a_mean() -> None:
+    """One object, found with an overlap of .6: 1 at .40 to .60, and 0 / (1 + 1) above: five of eight."""
+    objects = Objects(np.array([[[0.0, 0, 10, 10]]]), np.array([1]))
+    one = tables(np.array([[[0.0, 0, 10, 6]]]), np.array([[0.9]]), objects)
+    assert Detection().measure(one)["kaggle"] == pytest.approx(5 / 8)
+    generator = np.random.default_rng(0)
+    counts = generator.integers(0, 3, 40)
+    low = generator.uniform(0, 60, (40, 2, 2))
+    corners = np.concatenate([low, low + generator.uniform(10, 20, (40, 2, 2))], axis=-1)
+    boxes = corners + generator.uniform(-3, 3, corners.shape)
+    scores = -np.sort(-generator.random((40, 2)), axis=1)
+    table, expected = tables(boxes, scores, Objects(corners, counts)), []
+    for image in range(40):
+        values = []
+        for threshold in range(8):
+            hits = sum(table["matched"][image, k, threshold] and scores[image, k] >= 0.5 for k in range(2))
+            called = sum(scores[image] >= 0.5)
+            if called + counts[image]:
+                values.append(hits / (hits + called - hits + counts[image] - hits))
+        if values:
+            expected.append(np.mean(values))
+    assert 0.1 < Detection().measure(table)["kaggle"] == pytest.approx(np.mean(expected))
+
+
+def test_support_is_of_the_patients_who_have_an_object(objects: Objects) -> None:
+    table = tables(objects.corners, 0.9 * (objects.counts[:, None] > 0), objects)
+    found = Detection().support(table | {"patient": np.arange(96).astype(str)})
+    assert found["map"] == found["froc/0.125"] == found["map_paper"] == (72,)
+    assert found["image_auroc"] == (72, 24) and "kaggle" not in found
+
+
+def test_images_on_which_nobody_looked_for_objects_take_no_part(encoder: Encoder, data: Corpus) -> None:
+    seen = np.arange(96) % 4 > 0
+    table = data.table.assign(annotated=[None if i == 80 else bool(seen[i]) for i in range(96)])
+    table["annotated"] = table["annotated"].astype("boolean")
+    found = Detection(epochs=1, batch_size=8, width=32).predict(
+        encoder, Corpus(data.root, data.meta, table, data.images, None), Budget()
+    )
+    assert found["image_id"].tolist() == [f"i{i}" for i in range(80, 96) if seen[i] or i == 80]
+
+
+def test_scores_are_float32_where_fitting_is_not(encoder: Encoder, data: Corpus) -> None:
+    view = whole_images(encoder, data, Budget(), TASK)
+    network = YOLO(pyramid(encoder, Budget(), TASK), width=32).eval()
+    task = Detection(confidence=0.001)
+    _, plain = task._detect(network, view, np.arange(8), Budget())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        _, scores = task._detect(network, view, np.arange(8), Budget())
+    np.testing.assert_array_equal(scores, plain)
+    assert len(np.unique(scores)) > 100
+
+
 def test_rows_are_a_sample(objects: Objects) -> None:
     scores = 0.9 * ((np.arange(96) < 48) & (objects.counts > 0))[:, None]
     table = tables(objects.corners, scores, objects)

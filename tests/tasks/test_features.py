@@ -42,7 +42,13 @@ def wrapped(encoder: Small, config: ImitateConfig = CONFIG) -> Encoder:
 def data() -> Corpus:
     images = np.random.default_rng(0).integers(0, 256, (260, 10, 10), dtype=np.uint8)
     meta: dict[str, Any] = {"fingerprint": "a"}
-    return Corpus(Path("folder"), meta, pd.DataFrame({"split": ["train"] * 260}), images, None)
+    return Corpus(
+        Path("folder"),
+        meta,
+        pd.DataFrame({"split": ["train"] * 260, "image_id": [f"i{i}" for i in range(260)]}),
+        images,
+        None,
+    )
 
 
 def test_features_are_those_of_the_encoder_in_evaluation_mode(data: Corpus) -> None:
@@ -62,19 +68,31 @@ def test_the_cache_serves_the_same_question_only(data: Corpus, tmp_path: Path) -
     first = pooled_features(wrapped(encoder), data, ROWS, budget)
     assert torch.equal(first, pooled_features(wrapped(encoder), data, ROWS, budget))
     assert encoder.seen == len(ROWS)
-    pooled_features(wrapped(encoder), data, ROWS[:9], budget)
-    assert encoder.seen == len(ROWS) + 9
+    data.meta["fingerprint"] = "b"
+    pooled_features(wrapped(encoder), data, ROWS, budget)
+    assert encoder.seen == 2 * len(ROWS)
     pooled_features(
         wrapped(encoder, CONFIG.model_copy(update={"image_size": 8, "mean": (0.5,) * 3})), data, ROWS, budget
     )
-    assert encoder.seen == 2 * len(ROWS) + 9
-    data.meta["fingerprint"] = "b"
-    pooled_features(wrapped(encoder), data, ROWS, budget)
-    assert encoder.seen == 3 * len(ROWS) + 9
+    assert encoder.seen == 3 * len(ROWS)
     nn.init.ones_(encoder.norm.running_var).mul_(2)
     changed = pooled_features(wrapped(encoder), data, ROWS, budget)
-    assert encoder.seen == 4 * len(ROWS) + 9
+    assert encoder.seen == 4 * len(ROWS)
     assert not torch.equal(first, changed)
+
+
+def test_every_image_is_encoded_once_for_all_fractions_and_folds(data: Corpus, tmp_path: Path) -> None:
+    encoder, budget = Small(), Budget(cache=tmp_path)
+    some, more = ROWS[:9], np.arange(260)
+    first = pooled_features(wrapped(encoder), data, some, budget)
+    found = pooled_features(wrapped(encoder), data, more, budget)
+    assert encoder.seen == 260
+    torch.testing.assert_close(found[some], first)
+    torch.testing.assert_close(found, pooled_features(wrapped(encoder), data, more, Budget()))
+    seen = encoder.seen
+    data.meta["fingerprint"] = "fold3-a"
+    assert torch.equal(pooled_features(wrapped(encoder), data, ROWS, budget), found[ROWS.copy()])
+    assert encoder.seen == seen
 
 
 def test_damaged_weights_are_an_error_of_the_user(data: Corpus) -> None:

@@ -34,16 +34,26 @@ def prepared(splits: dict[str, int], *, images_a_patient: int = 2) -> Corpus:
     return Corpus(Path("folder"), {"classes": [], "fingerprint": "f" * 64}, table, images, None)
 
 
-def regress(model: nn.Module, *, seed: int = 0, figures: list[float] | None = None, **settings: object) -> Fit:
+def regress(
+    model: nn.Module, *, seed: int = 0, figures: list | None = None, nothing: float | None = None, **settings: object
+) -> Fit:
     def step(chosen: np.ndarray, generator: torch.Generator) -> Tensor:
         noise = 0.1 * torch.randn(len(chosen), 5, generator=generator)
         return mse_loss(model(INPUTS[chosen] + noise), OUTPUTS[chosen])
 
-    def validate() -> float:
+    def validate() -> float | tuple[float, float]:
         return figures.pop(0) if figures is not None else float(mse_loss(model(INPUTS[80:]), OUTPUTS[80:]))
 
     chosen = Fitting.model_validate({"learning_rate": 0.05, "batch_size": 16, "epochs": 30, **settings})
-    return fit(model, settings=chosen, budget=Budget(seed=seed), rows=np.arange(80), step=step, validate=validate)
+    return fit(
+        model,
+        settings=chosen,
+        budget=Budget(seed=seed),
+        rows=np.arange(80),
+        step=step,
+        validate=validate,
+        nothing=nothing,
+    )
 
 
 def linear() -> nn.Module:
@@ -85,6 +95,21 @@ def test_the_best_epoch_comes_back_and_patience_ends_the_fit() -> None:
     regress(alone, epochs=2, patience=3)
     for ours, theirs in zip(model.state_dict().values(), alone.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_patience_starts_with_the_first_figure_that_says_something() -> None:
+    """Ten epochs without a hit would end a detector's fit before it finds anything."""
+    figures = [0.0] * 7 + [-0.3, -0.2, -0.1, 0.0, -0.4]
+    assert regress(linear(), figures=list(figures), patience=2).epoch == 0
+    found = regress(linear(), figures=list(figures), patience=2, nothing=0.0)
+    assert found.epoch == 7 and found.history == figures[:10]
+
+
+def test_equal_figures_are_told_apart_by_the_second_one() -> None:
+    pairs = [(0.0, 3.0), (0.0, 2.0), (0.0, 2.5), (-0.2, 9.0), (-0.2, 8.0), (-0.2, 8.5), (-0.1, 0.0)]
+    found = regress(linear(), figures=list(pairs), epochs=7)
+    assert found.epoch == 4 and found.history == [figure for figure, _ in pairs]
+    assert regress(linear(), figures=list(pairs[:3]), epochs=3).epoch == 1
 
 
 def test_a_fit_that_never_has_a_figure_is_an_error_of_the_user() -> None:
@@ -152,6 +177,15 @@ def test_frozen_keeps_weights_and_statistics_and_gives_the_modes_back() -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in encoder.state_dict().items())
     assert [module.training for module in encoder.modules()] == [True, False, True]
     assert [parameter.requires_grad for parameter in encoder[0].parameters()] == [True, False]
+
+
+def test_a_share_of_the_training_images_still_chooses_on_the_whole_validation_split(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level("INFO"):
+        found = parts(prepared({"train": 40, "val": 6, "test": 4}), Budget(fraction=0.1))
+    assert (len(found.train), len(found.validation)) == (4, 6)
+    assert "4 images train; all 6 validation images choose among epochs" in caplog.text
 
 
 def test_parts_follow_the_splits() -> None:

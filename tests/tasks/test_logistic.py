@@ -3,6 +3,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from imitate.tasks import logistic
 from imitate.tasks.logistic import logistic_path, standardise
 
 DECAYS = (0.3, 0.03, 0.003)
@@ -81,3 +82,23 @@ def test_without_signal_the_bias_is_the_class_rate(exclusive: bool) -> None:
     logits = linear(features[:1])
     probabilities = logits.softmax(1) if exclusive else logits.sigmoid()
     torch.testing.assert_close(probabilities, torch.tensor([[0.7, 0.2, 0.1]]), atol=2e-3, rtol=0)
+
+
+def test_an_unreached_minimum_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    features = correlated(200, 50)
+    target = (features[:, :1] > 0.2).float()
+    list(logistic_path(features, target, decays=(1e-4,), exclusive=False))
+    assert not caplog.records
+    monkeypatch.setattr(logistic, "ITERATIONS", 3)
+    list(logistic_path(features, target, decays=(1e-4,), exclusive=False))
+    assert "weight decay 0.0001: no minimum after 3 iterations" in caplog.text
+
+
+def test_a_weak_decay_reaches_its_minimum_on_data_that_can_be_separated() -> None:
+    features = correlated(300, 60, seed=3)
+    target = (features[:, :1] > 0.3).float()
+    ((_, linear),) = logistic_path(features, target, decays=(1e-4,), exclusive=False)
+    theirs = LogisticRegression(C=1 / (1e-4 * 300), tol=1e-10, max_iter=20_000)
+    theirs.fit(features.numpy().astype(np.float64), target[:, 0].numpy())
+    expected = theirs.decision_function(features.numpy())
+    np.testing.assert_allclose(linear(features)[:, 0].numpy(), expected, atol=0.03 * np.abs(expected).max())

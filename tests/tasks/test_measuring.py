@@ -2,14 +2,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
-from folders import in_memory, write_folder
 
-from imitate.data.corpus import Corpus
-from imitate.statistics import resampling
-from imitate.tasks import find_task, results
-from imitate.tasks.measuring import estimates
+from imitate.tasks import results
 from imitate.tasks.record import called
 
 
@@ -51,24 +46,3 @@ def test_results_name_the_commit_of_a_checkout(tmp_path: Path, monkeypatch: pyte
     assert found(tmp_path) == found(tmp_path / "second") == here
     git("checkout", "-q", "--detach")
     assert found(tmp_path) == here
-
-
-def test_intervals_of_average_precision_are_bias_corrected_and_others_are_not(tmp_path: Path) -> None:
-    data = in_memory(Corpus.open(write_folder(tmp_path / "data")))
-    task, generator = find_task("zero-shot")(), np.random.default_rng(0)
-    run = {
-        "image_id": data.table["image_id"].to_numpy(str),
-        "patient": data.table["patient"].to_numpy(str),
-        "target": (generator.random((len(data), 1)) < 0.3).astype(np.float32),
-        "score": generator.normal(size=(len(data), 1)).astype(np.float32),
-        "classes": np.array(["Edema"]),
-    }
-    measured = task.measure(run)
-    found = estimates(task, [run], [measured], 100)
-    drawn = resampling.bootstrap([lambda counts: task.resample(run, counts)], run["patient"], resamples=100)
-    for name, corrected in (("auroc", None), ("average-precision/Edema", measured["average-precision/Edema"])):
-        assert (found[name].low, found[name].high) == resampling.interval(drawn[name], estimate=corrected)
-    assert resampling.interval(drawn["average-precision"]) != (
-        found["average-precision"].low,
-        found["average-precision"].high,
-    )

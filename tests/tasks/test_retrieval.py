@@ -17,7 +17,7 @@ from imitate.inference.encoder import ImitateEncoder
 from imitate.models.imitate import Imitate
 from imitate.models.types import ImageEmbedding, ImageFeatures, Images
 from imitate.tasks.base import Budget, Predictions
-from imitate.tasks.retrieval import Retrieval
+from imitate.tasks.retrieval import Retrieval, _classes
 
 SIDE = 16
 HALF = SIDE * SIDE // 2
@@ -176,6 +176,28 @@ def test_precision_by_classes(tmp_path: Path) -> None:
     assert figures["precision@5/impression/text-to-image"] == pytest.approx((4 / 5 + 3) / 4)
     assert task.chance(predictions)["precision@1/impression/image-to-text"] == pytest.approx(1 / 4)
     assert np.isnan(predictions["figure:precision@1/impression/image-to-text"][0])
+
+
+def test_an_image_is_normal_only_if_every_label_is_known_to_be_nil(tmp_path: Path) -> None:
+    """An uncertain finding beside zeros is no normal image; two images of a report are normal together."""
+    labels = {"a": [0.0, np.nan, 0.0, 1.0, 0.0, 0.0], "b": [0.0, 0.0, 0.0, np.nan, 0.0, np.nan]}
+    texts: list[str | None] = [*(f"report {i}" for i in range(5)), "report 4"]
+    data = _data(tmp_path, texts, texts, **labels)
+    images, reports = _classes(data, np.arange(6), np.array([0, 1, 2, 3, 4, 4]))
+    assert images[:, 2].tolist() == [True, False, True, False, True, False]
+    assert images[3].tolist() == [True, False, False]
+    assert reports[:, 2].tolist() == [True, False, True, False, False]
+    assert not images[1].any() and not images[5].any()  # unknown
+
+
+def test_support_is_of_the_patients_whose_figure_is_known(tmp_path: Path) -> None:
+    texts: list[str | None] = [f"report {i}" for i in range(8)]
+    data = _data(tmp_path, [*texts[:6], None, None], texts)
+    predictions = Retrieval().predict(_encoder(), data, Budget())
+    found = Retrieval().support(predictions)
+    patients = data.table["patient"]
+    assert found["recall@1/findings/image-to-text"] == (patients[:6].nunique(),)
+    assert found["mean-recall"] == found["recall@5/impression/text-to-image"] == (patients.nunique(),)
 
 
 def test_both_is_the_mean_cosine_of_what_a_report_has(tmp_path: Path) -> None:

@@ -97,3 +97,23 @@ def test_unknown_classes_leave_precision_undefined_and_are_never_relevant() -> N
     assert (ranks.relevant[1:] <= 11).all()
     without = ranking.rank(*(side._replace(classes=side.classes[:, :0]) for side in (images, texts)))
     assert without.precision == {}
+
+
+@pytest.mark.parametrize("cells", [2**22, 40])
+def test_several_assignments_are_ranked_in_one_pass(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranking, "CELLS", cells)
+    images, texts = _sides()
+    order = torch.from_numpy(np.random.default_rng(4).permutation(30))
+    back = torch.argsort(order)
+    exchanged = images._replace(vectors=images.vectors[order])
+    same = images._replace(text=images.text[back], classes=images.classes[back])
+    first, forward = ranking.rank_each([(images, texts), (same, texts)])
+    _, backward = ranking.rank_each([(texts, images), (texts, same)])
+    for found, expected in (
+        (first, ranking.rank(images, texts)),
+        (forward.taken(order.numpy()), ranking.rank(exchanged, texts)),
+        (backward, ranking.rank(texts, exchanged)),
+    ):
+        for ours, theirs in zip(ranking.figures(found).items(), ranking.figures(expected).items(), strict=True):
+            assert ours[0] == theirs[0]
+            np.testing.assert_array_equal(ours[1], theirs[1])

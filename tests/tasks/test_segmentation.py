@@ -13,7 +13,7 @@ from imitate.inference.encoder import Encoder
 from imitate.models.image import ImageEncoder
 from imitate.tasks import segmentation
 from imitate.tasks.base import Budget, Predictions
-from imitate.tasks.dense import WholeImages
+from imitate.tasks.dense import WholeImages, whole_images
 from imitate.tasks.fitting import parts
 from imitate.tasks.segmentation import Segmentation
 
@@ -178,6 +178,27 @@ def test_augmentation_moves_image_and_mask_together_by_at_most_what_is_set() -> 
     turned, _ = Segmentation(augment=1, scale=0)._scale_and_rotate(square, square, torch.Generator().manual_seed(0))
     torch.testing.assert_close(turned.sum(dim=(1, 2)), torch.full((200,), 400.0), rtol=0.01, atol=0)
     assert (turned - square).abs().amax(dim=(1, 2)).max() > 0.5
+
+
+def test_masks_are_counted_in_their_own_pixels_whatever_the_input(encoder: Encoder, data: Corpus) -> None:
+    """A sliver that a smaller input loses remains a target, and predictions are laid over it."""
+    masks = data.masks.copy()
+    masks[56:] = 0
+    masks[56:60, 7, 3] = 1
+    thin = Corpus(data.root, data.meta, data.table, data.images, masks)
+    size = SIZE // 2
+    view = whole_images(encoder, thin, Budget(), Segmentation(image_size=size))
+    assert not (view.masks(np.arange(56, 72)) > 0.5).any()
+    found = Segmentation(epochs=1, batch_size=8, width=32, image_size=size).predict(encoder, thin, Budget())
+    assert found["actual"].tolist() == [1] * 4 + [0] * 12
+    unpacked = np.unpackbits(found["masks"], axis=-1, count=SIZE * SIZE)
+    np.testing.assert_array_equal(unpacked.sum(1), found["predicted"])
+    np.testing.assert_array_equal((unpacked * masks[56:].reshape(16, -1)).sum(1), found["intersection"])
+    assert Segmentation().support(found) == {
+        "dice_positives": (4,),
+        "dice_micro": (4,),
+        "false_positive_rate": (12,),
+    }
 
 
 def test_mistakes_are_told(encoder: Encoder, data: Corpus) -> None:

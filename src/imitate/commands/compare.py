@@ -21,13 +21,16 @@ def compare(
 ) -> "list[Difference]":
     """Test whether other results differ from the first, on the same test images.
 
+    The tests are paired by patient and by seed; docs/statistics.md says how. Results of other modes, splits or images
+    are refused, other settings are named. Macro figures are compared over the classes that both files have.
+
     Args:
         a: The results file to compare with.
         b: The results file to compare.
         more: Further results files to compare with the first.
         metric: Which metrics; default: the task's main one. All tests share one Holm correction.
         out: Where to write the differences, .json.
-        resamples: Bootstrap samples, of seeds and patients, behind each interval and test.
+        resamples: Bootstrap samples of the patients, behind each interval and test.
     """
     from imitate.tasks.comparison import compare_results
 

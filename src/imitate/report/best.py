@@ -7,10 +7,10 @@ import numpy as np
 from imitate.errors import UserError
 from imitate.report.groups import Entry, Group
 from imitate.tasks.base import Estimate, Predictions
-from imitate.tasks.comparison import p_above, resampled, task_of
+from imitate.tasks.comparison import p_above, task_of
+from imitate.tasks.estimating import Figures, drawn_figures
 
 LEVEL = 0.05
-Drawn = Mapping[str, np.ndarray]  # a metric's bootstrap samples
 
 
 def with_best(group: Group, *, resamples: int = 1000) -> Group:
@@ -18,14 +18,14 @@ def with_best(group: Group, *, resamples: int = 1000) -> Group:
     best = {}
     for fraction in group.fractions:
         entries = group.at(fraction)
-        drawn = _drawn(group, entries, resamples) if len(entries) > 1 else {}
+        drawn = _drawn(entries, resamples) if len(entries) > 1 else {}
         for metric in group.metrics:
             if name := _best(group, metric, fraction, drawn):
                 best[fraction, metric] = name
     return group._replace(best=best)
 
 
-def _drawn(group: Group, entries: Mapping[str, Entry], resamples: int) -> dict[str, Drawn]:
+def _drawn(entries: Mapping[str, Entry], resamples: int) -> dict[str, Figures]:
     """Bootstrap samples of each method; none where predictions are lost or not all are of the same images."""
     runs: dict[str, list[Predictions]] = {name: entry.predictions() for name, entry in entries.items()}
     if not all(runs.values()):
@@ -33,26 +33,27 @@ def _drawn(group: Group, entries: Mapping[str, Entry], resamples: int) -> dict[s
     like = next(iter(runs.values()))[0]
     if any(not np.array_equal(np.sort(each[0]["image_id"]), np.sort(like["image_id"])) for each in runs.values()):
         return {}
-    found: dict[str, Drawn] = {}
+    found: dict[str, Figures] = {}
     for name, (path, results) in entries.items():
         try:
             task = task_of(results, path)
         except UserError:  # of another version
             return {}
-        found[name] = resampled(task, runs[name], like=like, resamples=resamples)
+        pretrained = getattr(results, "pretrained", ())
+        found[name] = drawn_figures(task, runs[name], like=like, resamples=resamples, pretrained=pretrained)
     return found
 
 
-def _best(group: Group, metric: str, fraction: float, drawn: Mapping[str, Drawn]) -> str | None:
+def _best(group: Group, metric: str, fraction: float, drawn: Mapping[str, Figures]) -> str | None:
     estimates = group.estimates(metric, fraction)
     values = {name: each.value for name, each in estimates.items() if each.value is not None}
-    if len(values) < 2 or any(metric not in drawn.get(name, {}) for name in values):
+    if len(values) < 2 or any(name not in drawn or metric not in drawn[name].drawn for name in values):
         return None
     sign = 1 if group.kind.larger_is_better.get(metric, True) else -1
     first, *others = sorted(values, key=lambda name: -sign * values[name])
     if not _above_chance(estimates[first], sign):
         return None
-    tests = p_above(drawn[first][metric], [drawn[name][metric] for name in others])
+    tests = p_above(drawn[first], [drawn[name] for name in others], metric)
     return first if all(p < LEVEL for p in tests) else None
 
 

@@ -21,10 +21,10 @@ from imitate.tasks.results import write_text
 log = logging.getLogger(__name__)
 TITLE = "Evaluation of chest radiograph encoders"
 HOW = (
-    "Intervals are 95% percentile intervals of a bootstrap over seeds and patients together; with one seed they do "
-    "not include the variation between trainings; those of average precision are bias-corrected. A value is bold where "
-    "its method is better than each other one in a paired bootstrap test on the same images (p < .05, corrected by "
-    "Holm over the methods) and its interval lies above chance; imitate compare shows such tests. Where several "
+    "Intervals are 95%, over patients and seeds; with one seed they do not include the variation between trainings, "
+    "and with fewer than ten patients of a kind there is none. A value is bold where its method is better than each "
+    "other one in a paired test on the same images (p < .05, corrected by Holm over the methods) and its interval lies "
+    "above chance; imitate compare shows such tests. Where several "
     "fractions of the training patients were used, curves and examples are of the largest."
 )
 

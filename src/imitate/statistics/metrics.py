@@ -7,7 +7,7 @@ figure is an array with one entry a sample, NaN where it is undefined. A row of 
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float, Num, Shaped
+from jaxtyping import Bool, Float, Num, Shaped
 
 Rows = Shaped[np.ndarray, " rows"]
 Counts = Num[np.ndarray, "samples rows"]
@@ -30,6 +30,30 @@ def average_precision(target: Rows, score: Rows, counts: Counts | None = None) -
     """The precision at each positive's score, averaged over the positives: the area under the stepwise PR curve."""
     drawn, true, called = _retrieved(target, score, counts)
     return _ratio((drawn * np.nan_to_num(_ratio(true, called))).sum(1), drawn.sum(1))
+
+
+def within(
+    metric: Callable[..., Figure], parts: Shaped[np.ndarray, " rows"], target: Rows, score: Rows, counts: Counts | None
+) -> Figure:
+    """The mean of the AUROCs, or of the average precisions, of parts whose scores are not on one scale.
+
+    Each counts by what it is a mean over: by its pairs of a positive and a negative, or by its positives.
+    """
+    target, score, counts = (
+        np.asarray(target),
+        np.asarray(score),
+        one_sample(None, len(target)) if counts is None else counts,
+    )
+    total, weights = np.zeros(len(counts)), np.zeros(len(counts))
+    for part in np.unique(parts):
+        rows = np.flatnonzero(parts == part)
+        drawn = counts[:, rows]
+        weight = drawn @ (target[rows] > 0)
+        if metric is auroc:
+            weight = weight * (drawn @ (target[rows] <= 0))
+        total += weight * np.nan_to_num(metric(target[rows], score[rows], drawn))
+        weights += weight
+    return _ratio(total, weights)
 
 
 def max_f1(target: Rows, score: Rows, counts: Counts | None = None) -> Figure:
@@ -78,15 +102,44 @@ def per_class(
 ) -> dict[str, Figure]:
     """``name`` is the macro figure, the mean over the classes where it is defined; ``name/class`` is each class's own.
 
-    A class that a sample holds with one label only is undefined (NaN) there and leaves that sample's macro figure; one
-    with fewer than ``least`` positive or negative rows in ``target`` leaves the macro figure of every sample.
+    Which classes these are is decided by ``target``: those with at least ``least`` positive and as many negative rows.
+    A sample that holds one of them with one label only has no macro figure (NaN), lest samples average over different
+    classes.
     """
-    each = [metric(target[:, i], score[:, i], counts) for i in range(len(classes))]
-    stacked = np.stack(each)
-    common = np.minimum((target > 0).sum(0), (target == 0).sum(0)) >= least
-    defined = ~np.isnan(stacked) & common[:, None]
-    macro = _ratio(np.where(defined, stacked, 0).sum(0), defined.sum(0))
+    each = np.stack([metric(target[:, i], score[:, i], counts) for i in range(len(classes))])
+    common = common_classes(target, least)
+    macro = each[common].mean(0) if common.any() else np.full(each.shape[1], np.nan)
     return {name: macro, **{f"{name}/{label}": figure for label, figure in zip(classes, each, strict=True)}}
+
+
+def common_classes(target: Float[np.ndarray, "rows classes"], least: int = 1) -> Bool[np.ndarray, " classes"]:
+    """Those that a macro figure averages over."""
+    return np.minimum((target > 0).sum(0), (target == 0).sum(0)) >= least
+
+
+def class_support(
+    names: Sequence[str],
+    target: Float[np.ndarray, "rows classes"],
+    patients: Rows,
+    classes: Sequence[str],
+    *,
+    least: int = 1,
+) -> dict[str, tuple[int, ...]]:
+    """How many patients have a positive and how many a negative image, for each class and for the macro figures.
+
+    ``names`` are those of the metrics. A macro figure rests on all of its classes.
+    """
+    known = [~np.isnan(column) for column in target.T]
+    each = [image_support(column[some] > 0, patients[some]) for column, some in zip(target.T, known, strict=True)]
+    common = [pair for pair, shared in zip(each, common_classes(target, least), strict=True) if shared]
+    macro = tuple(number for pair in common for number in pair) or (0, 0)
+    numbers = {"": macro, **{f"/{label}": pair for label, pair in zip(classes, each, strict=True)}}
+    return {f"{name}{of}": pair for name in names for of, pair in numbers.items()}
+
+
+def image_support(positive: Bool[np.ndarray, " rows"], patients: Rows) -> tuple[int, int]:
+    """How many patients have an image of this kind, and how many one of the other."""
+    return len(np.unique(patients[positive])), len(np.unique(patients[~positive]))
 
 
 def one_sample(rows: np.ndarray | None, total: int) -> Float[np.ndarray, "1 rows"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from imitate.tasks.base import Task
     from imitate.tasks.options import TaskOptions
 
+log = logging.getLogger(__name__)
 TASKS: dict[str, str] = {
     "linear-classification": "classification.LinearClassification",
     "finetune-classification": "classification.FinetuneClassification",
@@ -70,3 +72,18 @@ def check_encoder(task: Task, encoder: Encoder) -> None:
             f"{task.name} compares images with text, {encoder.lacks}: "
             "give the folder of a pre-training run, or random with --like RECIPE"
         )
+
+
+def check_preparation(task: Task, encoder: Encoder, data: Corpus) -> None:
+    """UserError where the folder holds images of another size; a task on whole images takes larger ones.
+
+    A warning where a run learnt from images that were brought into the square in another way.
+    """
+    from imitate.data.corpus import Corpus
+    from imitate.inference.encoder import ImitateEncoder
+
+    wanted = encoder.preprocessing
+    whole = bool(task.needs & {"masks", "boxes"})
+    Corpus.open(data.root, size=max(wanted.prepared_size, data.size) if whole else wanted.prepared_size)
+    if isinstance(encoder, ImitateEncoder) and encoder.model.config.objective and data.resize != wanted.resize:
+        log.warning("%s has resize %s, %s learnt from %s", data.root, data.resize, encoder.name, wanted.resize)

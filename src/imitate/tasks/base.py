@@ -12,6 +12,8 @@ from imitate.config import Config
 from imitate.data.corpus import Corpus
 from imitate.inference.encoder import Encoder
 from imitate.names import Mode
+from imitate.statistics.intervals import Support
+from imitate.statistics.metrics import class_support
 from imitate.tasks.options import TaskOptions
 
 METHOD_VERSION = 2
@@ -60,7 +62,6 @@ class Task(TaskOptions, ABC):
     also: ClassVar[tuple[str, ...]] = ()  # further metrics of both sections for a Markdown table
     larger_is_better: ClassVar[Mapping[str, bool]] = {}  # metrics for which it is not: {"error": False}
     trains: ClassVar[bool] = True  # False: a fraction of the training patients has no meaning
-    biased: ClassVar[frozenset[str]] = frozenset()  # metrics, also of classes, whose intervals are bias-corrected
     curves: ClassVar[bool] = False  # predictions hold target, score and classes, of which ROC curves are drawn
     baselines: ClassVar[tuple[str, ...]] = ()  # models without which its tables are not to be read
     names: ClassVar[Mapping[str, str]] = {}  # what tables call its metrics, where that is not the metric's own name
@@ -97,6 +98,17 @@ class Task(TaskOptions, ABC):
     def shuffled(self, predictions: Predictions) -> dict[str, float]:
         """The level of this model with its images exchanged, for those metrics that have one."""
         return {}
+
+    def support(self, predictions: Predictions) -> dict[str, Support]:
+        """How many patients of each kind a metric compares, such as (positive, negative); (all,) where none is named.
+
+        Too few of them leave it without an interval. Metrics of classes and their macro averages are seen to here.
+        """
+        if not {"target", "classes"} <= predictions.keys():
+            return {}
+        names = dict.fromkeys(name.partition("/")[0] for name in self.measure(predictions) if "/" in name)
+        target, patients, classes = (predictions[key] for key in ("target", "patient", "classes"))
+        return class_support(list(names), target, patients, classes.tolist(), least=getattr(self, "macro_least", 1))
 
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         """``measure`` for many bootstrap samples, ``counts[s, i]`` times row i in sample s; override it to be fast."""

@@ -4,6 +4,7 @@ import copy
 import logging
 import math
 from abc import abstractmethod
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from imitate.statistics import metrics
 from imitate.tasks.augmentation import cropped_view, distorted_view, jittered_view
 from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.features import pooled_features
-from imitate.tasks.fitting import Parts, autocast, batches, fit, frozen, parts, pixels, seeded
+from imitate.tasks.fitting import Parts, batches, fit, frozen, parts, pixels, seeded
 from imitate.tasks.logistic import logistic_path, standardise
 from imitate.tasks.options import ClassificationOptions, FinetuneOptions, LinearOptions
 
@@ -38,6 +39,9 @@ class Problem(NamedTuple):
     exclusive: bool  # every labelled image has exactly one class
 
 
+METRICS = {"auroc": metrics.auroc, "average-precision": metrics.average_precision}
+
+
 class Classification(ClassificationOptions, Task):
     """What the probe and fine-tuning share: where the labels are, and how scores are measured.
 
@@ -48,7 +52,6 @@ class Classification(ClassificationOptions, Task):
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
     headline: ClassVar[str] = "auroc"
     beside: ClassVar[tuple[str, ...]] = ("accuracy",)
-    biased: ClassVar[frozenset[str]] = frozenset({"average-precision"})
     curves: ClassVar[bool] = True
 
     @abstractmethod
@@ -75,8 +78,10 @@ class Classification(ClassificationOptions, Task):
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         target, score, classes = (predictions[key] for key in ("target", "score", "classes"))
         figures: dict[str, np.ndarray] = {}
-        for name, metric in (("auroc", metrics.auroc), ("average-precision", metrics.average_precision)):
-            figures |= metrics.per_class(name, metric, target, score, classes.tolist(), counts, least=self.macro_least)
+        fold = predictions.get("fold")
+        for name, metric in METRICS.items():
+            figure = metric if fold is None else partial(metrics.within, metric, fold)
+            figures |= metrics.per_class(name, figure, target, score, classes.tolist(), counts, least=self.macro_least)
         if metrics.exclusive(target):
             figures["accuracy"] = metrics.accuracy(target, score, counts)
         return figures
@@ -89,11 +94,12 @@ class Classification(ClassificationOptions, Task):
 class LinearClassification(LinearOptions, Classification):
     """One linear layer on the pooled features of the frozen encoder.
 
-    ``cached`` takes each image's features once and solves the regression to its minimum, for each of ``decays``; the
-    one with the least validation loss counts. ``augmented`` is the peers' recipe, AdamW on random views that are
-    encoded anew in each epoch; mode ``paper`` always takes it, with the tail of the validation images left out.
+    ``cached`` takes each image's features once and solves the regression to its minimum, for each of ``decays``; for
+    each class that with the least validation loss counts. ``augmented`` is the peers' recipe, AdamW on random views
+    that are encoded anew in each epoch; mode ``paper`` always takes it, with the tail of the validation images left
+    out.
     ``folds`` cross-validates by patient over the images of all splits, for a folder too small to be tested otherwise:
-    each image is tested once, and the scores of different folds, from different probes, are ranked together.
+    each image is tested once, and only compared with those that the same probe scored.
     """
 
     name: ClassVar[str] = "linear-classification"
@@ -107,8 +113,12 @@ class LinearClassification(LinearOptions, Classification):
             super(LinearClassification, self).predict(encoder, fold, budget)
             for fold in self.selected(data).folds(self.folds, test=self.split)
         ]
-        each = {name: [part[name] for part in parts] for name in parts[0]}
-        return {name: arrays[0] if name == "classes" else np.concatenate(arrays) for name, arrays in each.items()}
+        found: Predictions = {name: np.concatenate([part[name] for part in parts]) for name in ("image_id", "patient")}
+        shared = [name for name in parts[0]["classes"] if all(name in part["classes"] for part in parts)]
+        for name in ("target", "score"):  # of the classes that every probe was taught
+            found[name] = np.concatenate([part[name][:, np.isin(part["classes"], shared)] for part in parts])
+        sizes = [len(part["target"]) for part in parts]
+        return {**found, "classes": np.array(shared), "fold": np.repeat(np.arange(len(parts)), sizes)}
 
     def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
         if self.path == "augmented" or budget.mode == "paper":
@@ -118,16 +128,29 @@ class LinearClassification(LinearOptions, Classification):
             pooled_features(encoder, problem.data, rows, budget).to(budget.device) for rows in problem.rows
         )
         standardise(train, validation, test)
-        best, logits = math.inf, torch.empty(0, 0)
+        known, classes = target[problem.rows.validation], 1 if problem.exclusive else target.shape[1]
+        best, chosen, logits = torch.full((classes,), torch.inf), [math.nan] * classes, torch.empty(0, 0)
         for decay, linear in logistic_path(
             train, target[problem.rows.train], decays=self.decays, exclusive=problem.exclusive
         ):
-            figure = float(loss(linear(validation), target[problem.rows.validation], problem.exclusive))
-            log.info("weight decay %g: validation loss %.4f", decay, figure)
-            if figure >= best:
+            figures = class_losses(linear(validation), known, problem.exclusive).cpu()
+            log.info("weight decay %g: validation loss %.4f", decay, float(figures.mean()))
+            better = figures < best
+            if not better.any():
                 break
-            best, logits = figure, linear(test)
+            best, found = torch.where(better, figures, best), linear(test)
+            logits = torch.where(better.to(found.device), found, logits if len(logits) else found)
+            chosen = [decay if improved else before for improved, before in zip(better, chosen, strict=True)]
+        self._at_the_edge(chosen, problem)
         return logits
+
+    def _at_the_edge(self, chosen: list[float], problem: Problem) -> None:
+        """Says of which classes another decay might be better."""
+        ends = {min(self.decays), max(self.decays)}
+        names = ["all classes"] if problem.exclusive else problem.classes
+        found = [f"{name} {decay:g}" for name, decay in zip(names, chosen, strict=True) if decay in ends]
+        if found and len(self.decays) > 1:
+            log.warning("the best weight decay is at the end of decays: %s", ", ".join(found))
 
     def _augmented(self, encoder: Encoder, problem: Problem, budget: Budget) -> Tensor:
         data, rows, exclusive = problem.data, problem.rows, problem.exclusive
@@ -166,6 +189,8 @@ class FinetuneClassification(FinetuneOptions, Classification):
 
     def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
         data, rows = problem.data, problem.rows
+        if not list(encoder.image.parameters()):
+            raise UserError(f"{encoder.name} has no weights to fine-tune: give a network, or a linear probe of it")
         target = problem.target.to(budget.device)
         with seeded(budget.seed):
             model = Classifier(copy.deepcopy(encoder.image), encoder.image.width, target.shape[1]).to(budget.device)
@@ -186,7 +211,7 @@ class FinetuneClassification(FinetuneOptions, Classification):
             return float(loss(read(rows.validation), target[rows.validation], problem.exclusive))
 
         fit(model, settings=self, budget=budget, rows=rows.train, step=step, validate=validate)
-        with torch.no_grad(), autocast(budget.device):
+        with torch.no_grad():  # in float32: bfloat16 has eight bits, which tie scores
             return read(rows.test)
 
 
@@ -235,3 +260,14 @@ def loss(
         return cross_entropy(logits.float(), target)
     known = ~target.isnan()
     return binary_cross_entropy_with_logits(logits.float()[known], target[known])
+
+
+def class_losses(
+    logits: Float[Tensor, "rows classes"], target: Float[Tensor, "rows classes"], exclusive: bool
+) -> Float[Tensor, " losses"]:
+    """``loss`` of each class by itself, of all where a class has no known label; of exclusive classes the one loss."""
+    whole = loss(logits, target, exclusive)
+    if exclusive:
+        return whole[None]
+    each = torch.stack([loss(logits[:, i : i + 1], target[:, i : i + 1], False) for i in range(target.shape[1])])
+    return torch.where(each.isnan(), whole, each)

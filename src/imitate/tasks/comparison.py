@@ -1,36 +1,44 @@
 """Paired tests between results on the same test images."""
 
+import logging
 import math
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import ConfigDict
 
 from imitate.config import Config, validate
 from imitate.errors import UserError
-from imitate.statistics import resampling
+from imitate.statistics.delong import delong_test
+from imitate.statistics.intervals import FLOOR, holm
 from imitate.tasks import find_task
 from imitate.tasks.base import Predictions, Results, Task
+from imitate.tasks.estimating import Figures, drawn_figures, positions, tested
 from imitate.tasks.printing import aligned
 from imitate.tasks.results import check_out, read_predictions, read_results, write_text
 
+log = logging.getLogger(__name__)
+
+
+DEFINING = frozenset({"projections", "macro_least", "folds"})
+"""Settings without which a metric of the same name is another."""
+
 
 class Difference(Config):
-    """``b`` minus ``a`` in one figure."""
+    """``b`` minus ``a`` in one metric."""
 
-    model_config = ConfigDict(allow_inf_nan=True)  # p is NaN where no resample has the figure
+    model_config = ConfigDict(allow_inf_nan=True)  # p is NaN where it cannot be told
 
     metric: str
     a: str
     b: str
     difference: float
-    low: float | None  # 95%, over seeds and patients
+    low: float | None  # 95%, over patients and seeds
     high: float | None
-    p: float  # paired bootstrap, two-sided
+    p: float  # paired by patient and seed, two-sided
     p_holm: float  # adjusted for all differences tested together
     p_delong: float | None  # AUROC of one class: of these very runs, patients as clusters
 
@@ -41,6 +49,11 @@ class Measured(NamedTuple):
     results: Results
     task: Task
     runs: list[Predictions]
+
+    @property
+    def pretrained(self) -> list[int]:
+        """The pre-training of each run, where the file says so."""
+        return list(getattr(self.results, "pretrained", ()))
 
 
 def compare_results(
@@ -53,58 +66,40 @@ def compare_results(
     names = metrics or (next(iter(first.results.metrics)),)
     for other in others:
         _require_same_test(first, other)
+        _name_differences(first, other)
     for each in (first, *others):
         for name in names:
             _value(each, name)  # a mistaken name is reported before the long work
-    drawn = _drawn(first, first, resamples)
-    found = []
-    for other in others:
-        other_drawn = _drawn(other, first, resamples)
-        found += [difference(first, other, name, other_drawn[name] - drawn[name]) for name in names]
-    adjusted = resampling.holm([each.p for each in found])
+    found = [each for other in others for each in differences(first, other, names, resamples=resamples)]
+    adjusted = holm([each.p for each in found])
     found = [each.model_copy(update={"p_holm": p}) for each, p in zip(found, adjusted, strict=True)]
     if out is not None:
         write_text(out, f"[{','.join(each.model_dump_json(indent=1) for each in found)}]")
     _show(found, split=first.results.data["split"])
+    if any(len(each.runs) < 2 for each in (first, *others)):
+        sys.stdout.write("One seed says nothing of how seeds vary: these tests are of these very runs.\n")
     return found
 
 
-def difference(a: Measured, b: Measured, metric: str, drawn: resampling.Distribution) -> Difference:
-    """``b`` minus ``a`` in one figure, beside the bootstrap's differences; ``p_holm`` is yet to be adjusted."""
-    low, high = resampling.interval(drawn) or (None, None)
-    p = resampling.bootstrap_p(drawn)
-    return Difference(
-        metric=metric,
-        a=a.name,
-        b=b.name,
-        difference=_value(b, metric) - _value(a, metric),
-        low=low,
-        high=high,
-        p=p,
-        p_holm=p,
-        p_delong=_delong(a, b, metric),
+def differences(a: Measured, b: Measured, names: Sequence[str], *, resamples: int) -> list[Difference]:
+    """``b`` minus ``a``, over the classes that both have; ``p_holm`` is yet to be adjusted."""
+    a, b = _of_common_classes(a, b)
+    first, second = (
+        drawn_figures(each.task, each.runs, like=a.runs[0], resamples=resamples, pretrained=each.pretrained)
+        for each in (a, b)
     )
+    found = []
+    for name in names:
+        if name not in first.drawn or math.isnan((test := tested(first, second, name)).difference):
+            raise UserError(f"{name} is undefined over the classes of both {a.path} and {b.path}: compare another")
+        values: dict[str, Any] = {**test._asdict(), "p_holm": test.p, "p_delong": _delong(a, b, name)}
+        found.append(Difference(metric=name, a=a.name, b=b.name, **values))
+    return found
 
 
-def _drawn(measured: Measured, first: Measured, resamples: int) -> dict[str, resampling.Distribution]:
-    return resampled(measured.task, measured.runs, like=first.runs[0], resamples=resamples)
-
-
-def resampled(
-    task: Task, runs: Sequence[Predictions], *, like: Predictions, resamples: int
-) -> dict[str, resampling.Distribution]:
-    """Bootstrap samples of every metric: the same runs and patients for all that are compared with ``like``.
-
-    The predictions are of the same images, in any order.
-    """
-    order = _positions(runs[0], like)
-    each = [_reordered(partial(task.resample, run), order) for run in runs]
-    return resampling.bootstrap(each, like["patient"], resamples=resamples)
-
-
-def p_above(first: resampling.Distribution, others: Sequence[resampling.Distribution]) -> list[float]:
-    """Of paired bootstrap tests of one method against each other one, corrected by Holm over them."""
-    return resampling.holm([resampling.bootstrap_p(first - other) for other in others])
+def p_above(first: Figures, others: Sequence[Figures], metric: str) -> list[float]:
+    """Of paired tests of one method against each other one, corrected by Holm over them."""
+    return holm([tested(other, first, metric).p for other in others])
 
 
 def task_of(results: Results, path: Path) -> Task:
@@ -125,16 +120,53 @@ def _told_apart(all_measured: list[Measured]) -> list[Measured]:
 
 
 def _require_same_test(a: Measured, b: Measured) -> None:
-    for what in ("task", "fingerprint", "split"):
-        one, two = ({"task": each.results.task, **each.results.data}.get(what) for each in (a, b))
+    for what in ("task", "mode", "fingerprint", "split", *sorted(DEFINING)):
+        one, two = (
+            {"task": each.results.task, "mode": each.results.mode, **each.task.model_dump(), **each.results.data}.get(
+                what
+            )
+            for each in (a, b)
+        )
         if one != two:
-            raise UserError(f"{a.path} and {b.path} differ in {what} ({one}, {two}): evaluate both on the same data")
+            raise UserError(
+                f"{a.path} and {b.path} differ in {what} ({one}, {two}): evaluate both on the same data, with the same "
+                "settings of what is measured"
+            )
     one, two = (set(each.runs[0]["image_id"].tolist()) for each in (a, b))
     if one != two:
         raise UserError(
             f"{a.path} and {b.path} have different test images ({len(one)} and {len(two)}, {len(one & two)} in "
             "common): evaluate both with the same settings"
         )
+
+
+def _name_differences(a: Measured, b: Measured) -> None:
+    """What may be the very difference that is tested, or a mistake."""
+    each = [{"fraction": m.results.fraction, **m.task.model_dump(mode="json")} for m in (a, b)]
+    differ = [f"{key} ({each[0][key]}, {each[1].get(key)})" for key in each[0] if each[0][key] != each[1].get(key)]
+    if differ:
+        log.warning("%s and %s differ in %s", a.path, b.path, ", ".join(differ))
+
+
+def _of_common_classes(a: Measured, b: Measured) -> tuple[Measured, Measured]:
+    """Both with the classes of both, in one order: a macro figure of others would be another metric."""
+    if any("classes" not in each.runs[0] for each in (a, b)):
+        return a, b
+    one, two = (each.runs[0]["classes"].tolist() for each in (a, b))
+    common = [name for name in one if name in two]
+    if not common:
+        raise UserError(f"{a.path} and {b.path} have no class in common ({', '.join(one)}; {', '.join(two)})")
+    if len(common) < max(len(one), len(two)):
+        log.warning("%s and %s are compared over the classes of both: %s", a.path, b.path, ", ".join(common))
+    return _with_classes(a, common), _with_classes(b, common)
+
+
+def _with_classes(measured: Measured, names: list[str]) -> Measured:
+    runs = []
+    for run in measured.runs:
+        columns = [run["classes"].tolist().index(name) for name in names]
+        runs.append({**run, "classes": np.array(names), **{key: run[key][:, columns] for key in ("target", "score")}})
+    return measured._replace(runs=runs)
 
 
 def _value(measured: Measured, name: str) -> float:
@@ -147,29 +179,21 @@ def _value(measured: Measured, name: str) -> float:
     return value
 
 
-def _positions(of: Predictions, among: Predictions) -> np.ndarray:
-    place = {image: i for i, image in enumerate(among["image_id"].tolist())}
-    return np.array([place[image] for image in of["image_id"].tolist()])
-
-
-def _reordered(resample: resampling.Resample, order: np.ndarray) -> resampling.Resample:
-    return lambda counts: resample(counts[:, order])
-
-
 def _delong(a: Measured, b: Measured, name: str) -> float | None:
-    """Where the figure is the AUROC of one class."""
-    classes = [key for key in a.results.metrics if key.startswith("auroc/")]
-    column = 0 if name == "auroc" and len(classes) == 1 else classes.index(name) if name in classes else None
-    if column is None:
+    """Where the figure is the AUROC of one class, of runs with the same classes, and not within folds."""
+    classes = a.runs[0].get("classes", np.array([])).tolist()
+    label = classes[0] if name == "auroc" and len(classes) == 1 else name.removeprefix("auroc/")
+    if not name.startswith("auroc") or label not in classes or "fold" in a.runs[0]:
         return None
+    column = classes.index(label)
     target, patients = a.runs[0]["target"][:, column], a.runs[0]["patient"]
-    order = _positions(a.runs[0], b.runs[0])
+    order = positions(a.runs[0], b.runs[0])
     first, second = (
         np.stack([run["score"][:, column] for run in a.runs]),
         np.stack([run["score"][order, column] for run in b.runs]),
     )
     known = ~np.isnan(target)
-    p = resampling.delong_test(target[known], second[:, known], first[:, known], patients=patients[known]).p
+    p = delong_test(target[known], second[:, known], first[:, known], patients=patients[known]).p
     return None if math.isnan(p) else p
 
 
@@ -178,6 +202,10 @@ def _show(found: list[Difference], *, split: str) -> None:
     for each in found:
         between = "" if each.low is None or each.high is None else f"{each.low:+.4f} to {each.high:+.4f}"
         delong = "" if each.p_delong is None else f"{each.p_delong:.2g}"
-        chances = (f"{each.p:.2g}", f"{each.p_holm:.2g}", delong)
+        chances = (_chance(each.p), _chance(each.p_holm), delong)
         rows.append((each.b, each.metric, f"{each.difference:+.4f}", between, *chances))
     sys.stdout.write(f"on the same images, split {split}\n{aligned(rows)}\n")
+
+
+def _chance(p: float) -> str:
+    return "unknown" if math.isnan(p) else f"<={p:.2g}" if p <= FLOOR else f"{p:.2g}"

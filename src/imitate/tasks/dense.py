@@ -1,11 +1,13 @@
 """What segmentation and detection share: an encoder's pyramid to train on, and whole images as its input."""
 
 import copy
+import logging
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,12 +16,14 @@ from imitate.data.augment import normalise
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference.encoder import Encoder
+from imitate.models.image import ImageEncoder
 from imitate.models.pyramid import Adaptation, Pyramid
 from imitate.models.types import Images
 from imitate.tasks.base import Budget, Predictions
 from imitate.tasks.fitting import pixels
 from imitate.tasks.options import Dense
 
+log = logging.getLogger(__name__)
 Gray = Float[Tensor, "batch size size"]
 
 
@@ -40,9 +44,12 @@ class WholeImages(NamedTuple):
 
     def masks(self, rows: np.ndarray) -> Gray:
         """The share of each pixel that is masked."""
+        return _squash(self.stored(rows).to(torch.float32), self.size)
+
+    def stored(self, rows: np.ndarray) -> UInt8[Tensor, "batch size size"]:
+        """The masks as the folder has them."""
         assert self.data.masks is not None
-        masks = torch.from_numpy(np.array(self.data.masks[rows])).to(self.device)
-        return _squash(masks.to(torch.float32), self.size)
+        return torch.from_numpy(np.array(self.data.masks[rows])).to(self.device)
 
 
 def _squash(values: Tensor, size: int) -> Gray:
@@ -50,6 +57,15 @@ def _squash(values: Tensor, size: int) -> Gray:
         return values
     squashed = functional.interpolate(values.unsqueeze(1), (size, size), mode="bilinear", antialias=True)
     return squashed.squeeze(1).clamp(0, 1)
+
+
+def looked_at(data: Corpus) -> Corpus:
+    """Without images on which nobody looked for objects: that they have no box says nothing."""
+    known = data.table.get("annotated")
+    if known is None or not (unseen := known.eq(False).fillna(False).to_numpy(dtype=bool)).any():
+        return data
+    log.info("%d of %d images were not annotated: they take no part", unseen.sum(), len(data))
+    return replace(data, table=data.table.assign(split=data.table["split"].astype(str).mask(unseen, "not annotated")))
 
 
 def whole_images(encoder: Encoder, data: Corpus, budget: Budget, settings: Dense) -> WholeImages:
@@ -60,6 +76,8 @@ def whole_images(encoder: Encoder, data: Corpus, budget: Budget, settings: Dense
 
 def pyramid(encoder: Encoder, budget: Budget, settings: Dense) -> Pyramid:
     """Of a copy, so that the encoder stays as it is; in mode ``paper`` a frozen encoder's BatchNorm drifts."""
+    if not isinstance(encoder.image, ImageEncoder):
+        raise UserError(f"{encoder.name} has no feature maps to segment or detect with: give a network, e.g. random")
     adaptation: Adaptation = "trained"
     if settings.freeze:
         adaptation = "drifting" if budget.mode == "paper" else "frozen"

@@ -16,10 +16,11 @@ from imitate.inference.encoder import Encoder
 from imitate.losses.detection import detection_loss
 from imitate.models.yolo import YOLO, anchors, decode
 from imitate.statistics import metrics
+from imitate.statistics.intervals import Support
 from imitate.tasks.base import Budget, Predictions, Task
-from imitate.tasks.dense import WholeImages, identity, pyramid, whole_images
+from imitate.tasks.dense import WholeImages, identity, looked_at, pyramid, whole_images
 from imitate.tasks.detection_matching import RATES, average_precision, centres, locate, match, overlaps, sensitivities
-from imitate.tasks.fitting import Parts, autocast, batches, fit, parts, seeded
+from imitate.tasks.fitting import Parts, batches, fit, parts, seeded
 from imitate.tasks.options import DetectionOptions
 
 THRESHOLDS = np.arange(8, 20) / 20  # IoU .40, .45, ... .95
@@ -69,7 +70,7 @@ class Detection(DetectionOptions, Task):
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
         """Boxes are corners in prepared pixels, by falling score, padded to 100 with score 0."""
-        data = self.selected(data)
+        data = looked_at(self.selected(data))
         rows = parts(data, budget, test=self.split)
         network = self.train(encoder, data, budget, rows)
         boxes, scores = self._detect(network, whole_images(encoder, data, budget, self), rows.test, budget)
@@ -77,7 +78,7 @@ class Detection(DetectionOptions, Task):
         return identity(data, rows.test, budget) | tabulate(boxes, scores, objects_of(data, rows.test), masked)
 
     def train(self, encoder: Encoder, data: Corpus, budget: Budget, rows: Parts) -> YOLO:
-        """The network of the best mean average precision on the validation images."""
+        """The network of the best mean average precision on the validation images, of equal ones of the least loss."""
         view = whole_images(encoder, data, budget, self)
         objects = objects_of(data, np.arange(len(data)))
         for part, some in (("training", rows.train), ("validation", rows.validation)):
@@ -91,24 +92,39 @@ class Detection(DetectionOptions, Task):
         sides = anchors(view.size).to(budget.device)
         scale = view.size / data.images.shape[-1]
 
-        def step(piece: np.ndarray, generator: torch.Generator) -> Tensor:
+        validated = Objects(objects.corners[rows.validation], objects.counts[rows.validation])
+
+        def loss(piece: np.ndarray) -> Tensor:
             corners = objects.corners[piece, : max(1, objects.counts[piece].max())] * scale
             boxes = torch.from_numpy(corners).to(budget.device, torch.float32)
             return detection_loss(network(view.images(piece)), boxes, anchors=sides, size=view.size)
 
-        validated = Objects(objects.corners[rows.validation], objects.counts[rows.validation])
-
-        def validate() -> float:
+        def validate() -> tuple[float, float]:
             table = tabulate(*self._detect(network, view, rows.validation, budget), validated)
             main = next(iter(self.measure(identity(data, rows.validation, budget) | table).values()))
-            return -float(np.nan_to_num(main))
+            pieces = batches(rows.validation, self.batch_size)
+            losses = [loss(piece).item() for piece in pieces]
+            return -float(np.nan_to_num(main)), float(np.average(losses, weights=[len(piece) for piece in pieces]))
 
-        fit(network, settings=self, budget=budget, rows=rows.train, step=step, validate=validate)
+        fit(
+            network,
+            settings=self,
+            budget=budget,
+            rows=rows.train,
+            step=lambda piece, generator: loss(piece),
+            validate=validate,
+            nothing=0.0,
+        )
         return network.eval()
 
     def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
         drawn = metrics.one_sample(rows, len(predictions["objects"]))
         return {name: float(figure[0]) for name, figure in self.resample(predictions, drawn).items()}
+
+    def support(self, predictions: Predictions) -> dict[str, Support]:
+        positive, negative = metrics.image_support(predictions["objects"] > 0, predictions["patient"])
+        of_objects = ("map", "map_coco", "ap50", "map_paper", "froc", *(f"froc/{rate:g}" for rate in RATES))
+        return {"image_auroc": (positive, negative), **dict.fromkeys(of_objects, (positive,))}
 
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         scores, objects, matched = predictions["scores"], predictions["objects"], predictions["matched"]
@@ -138,7 +154,9 @@ class Detection(DetectionOptions, Task):
         boxes, scores = np.zeros((len(rows), MOST, 4), np.float32), np.zeros((len(rows), MOST), np.float32)
         image = 0
         for piece in batches(rows, self.batch_size):
-            with autocast(view.device):
+            with torch.autocast(
+                torch.device(view.device).type, enabled=False
+            ):  # bfloat16 has eight bits and ties scores
                 raw = network(view.images(piece))
             for corners, confidence in zip(*decode(raw, view.size), strict=True):
                 sure = confidence >= floor
@@ -150,11 +168,11 @@ class Detection(DetectionOptions, Task):
 
 
 def _kaggle(matched: np.ndarray, kept: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    """One value an image, NaN where there is nothing to find and nothing found."""
-    called = kept.sum(axis=1) + objects
-    hits = (matched & kept[..., None]).sum(axis=1).mean(axis=-1)
+    """One value an image, the mean of those of the thresholds; NaN where there is nothing to find and nothing found."""
+    called = (kept.sum(axis=1) + objects)[:, None]
+    hits = (matched & kept[..., None]).sum(axis=1)
     with np.errstate(invalid="ignore"):
-        return np.where(called > 0, hits / (called - hits), np.nan)
+        return np.where(called > 0, hits / (called - hits), np.nan).mean(axis=1)
 
 
 def objects_of(data: Corpus, rows: np.ndarray) -> Objects:

@@ -8,7 +8,8 @@ A task inherits its settings (``class Segmentation(Fitting, Task)``) and gives `
         fit(head, settings=self, budget=budget, rows=rows.train, step=step, validate=validate)
 
 ``step(rows, generator)`` is the loss of these images; it reads them with ``pixels`` and may augment them with the
-generator, which lives on the budget's device. ``validate()`` is the figure to make small (give minus the mAP).
+generator, which lives on the budget's device. ``validate()`` is the figure to make small (give minus the mAP), or a
+pair of it and of what decides between equal ones.
 """
 
 import copy
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
-from imitate.statistics.resampling import stored_subset, subset
+from imitate.statistics.subsets import stored_subset, subset
 from imitate.tasks.base import Budget
 from imitate.tasks.options import Fitting
 
@@ -38,6 +39,7 @@ PAPER_SEED = 42  # of the peers' draw of a share of the images
 DEPTHS = 12  # steps of layer-wise decay between the first parameter and the last
 
 Item = TypeVar("Item")
+Validate = Callable[[], float | tuple[float, float]]
 Step = Callable[[np.ndarray, torch.Generator], Float[Tensor, ""]]
 
 
@@ -69,7 +71,10 @@ def parts(data: Corpus, budget: Budget, *, test: str = "test") -> Parts:
         )
     train, tested = training_rows(data, budget), data.rows(test)
     if test != "val" and (data.table["split"] == "val").any():
-        return Parts(train, data.rows("val"), tested)
+        validation = data.rows("val")
+        if budget.fraction < 1:
+            log.info("%d images train; all %d validation images choose among epochs", len(train), len(validation))
+        return Parts(train, validation, tested)
     patients = data.table["patient"].to_numpy(dtype=str)[train]
     names = np.unique(patients)
     if len(names) < 2:
@@ -150,10 +155,12 @@ def fit(
     budget: Budget,
     rows: np.ndarray,
     step: Step,
-    validate: Callable[[], float],
+    validate: Validate,
+    nothing: float | None = None,
 ) -> Fit:
     """AdamW until ``validate`` no longer falls; the best epoch's state is restored.
 
+    Patience starts with the first figure that is not ``nothing``, which says that nothing was learned yet.
     An epoch takes full batches only, in an order of its own. Deterministic by the budget's seed, with the model's
     initial state. Raises UserError where there is no full batch and where no validation figure is finite.
     """
@@ -164,7 +171,7 @@ def fit(
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: _rate((done + 1) / total, settings))
     generator = torch.Generator(budget.device).manual_seed(budget.seed)
     orders = np.random.default_rng(budget.seed)
-    history: list[float] = []
+    figures: list[tuple[float, float]] = []
     best, state = -1, copy.deepcopy(model.state_dict())
     with seeded(budget.seed):
         for epoch in progress(range(epochs), "fitting"):
@@ -174,11 +181,13 @@ def fit(
                 rates.step()
             model.eval()
             with torch.no_grad(), autocast(budget.device):
-                history.append(validate())
-            if math.isfinite(history[-1]) and (best < 0 or history[-1] < history[best]):
+                found = validate()
+            figures.append(found if isinstance(found, tuple) else (found, 0.0))
+            if math.isfinite(figures[-1][0]) and (best < 0 or figures[-1] < figures[best]):
                 best, state = epoch, copy.deepcopy(model.state_dict())
-            if epoch - max(best, 0) >= patience:
+            if epoch - max(best, 0) >= patience and any(figure != nothing for figure, _ in figures):
                 break
+    history = [figure for figure, _ in figures]
     if best < 0:
         raise UserError(f"no validation figure was finite in {len(history)} epochs: lower learning_rate")
     model.load_state_dict(state)

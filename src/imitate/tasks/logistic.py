@@ -1,5 +1,6 @@
 """Logistic regression on cached features: full batch, preconditioned L-BFGS, from strong to weak weight decay."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -9,10 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.linalg import solve_triangular
 
+log = logging.getLogger(__name__)
 PIECE = 1024  # rows of features at a time, so that both products of a step find them in the processor's cache
 GRAM_ROWS = 8  # images a column that estimate the curvature
 ROUNDING = 1e-6  # of the curvature's trace, lest float32 makes an eigenvalue negative
-ITERATIONS = 100
+ITERATIONS = 500
 TOLERANCE = 3e-4  # of the largest entry of the preconditioned gradient
 
 
@@ -78,7 +80,11 @@ def _minimise(
     """L-BFGS over ``weight @ root``, in which the objective is nearly a sphere."""
     whitened, bias = weight @ root, bias.clone()
     optimizer = torch.optim.LBFGS(
-        [whitened, bias], max_iter=ITERATIONS, tolerance_grad=TOLERANCE, line_search_fn="strong_wolfe"
+        [whitened, bias],
+        max_iter=ITERATIONS,
+        max_eval=2 * ITERATIONS,
+        tolerance_grad=TOLERANCE,
+        line_search_fn="strong_wolfe",
     )
 
     def objective() -> Tensor:
@@ -90,6 +96,9 @@ def _minimise(
 
     with torch.no_grad():
         optimizer.step(objective)
+    done = next(iter(optimizer.state.values()))
+    if done["n_iter"] >= ITERATIONS or done["func_evals"] >= 2 * ITERATIONS:
+        log.warning("weight decay %g: no minimum after %d iterations; the last weights count", decay, done["n_iter"])
     return solve_triangular(root, whitened, upper=False, left=False), bias
 
 

@@ -4,22 +4,19 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Sequence
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference.encoder import Encoder, choose_device, load_encoder
 from imitate.names import Mode
-from imitate.statistics import resampling
-from imitate.tasks import check_data, check_encoder
-from imitate.tasks.base import Budget, Estimate, Predictions, Results, Task
+from imitate.tasks import check_data, check_encoder, check_preparation
+from imitate.tasks.base import Budget, Predictions, Results, Task
+from imitate.tasks.estimating import estimates
 from imitate.tasks.evaluation import planned
 from imitate.tasks.printing import shown, warned_once
 from imitate.tasks.record import Data, Job, Row, called, digests, numbered, precision, tested, training
@@ -201,50 +198,6 @@ def _main_first(metrics: dict[str, Any], headline: str) -> dict[str, Any]:
     return {headline: metrics[headline], **metrics} if headline else metrics
 
 
-def estimates(
-    task: Task,
-    runs: list[Predictions],
-    per_seed: list[dict[str, float]],
-    resamples: int,
-    *,
-    pretrained: Sequence[int] = (),
-) -> dict[str, Estimate]:
-    """The mean over the runs of every figure, its 95% interval over runs and patients, and the levels beside it."""
-    assert all(np.array_equal(run["image_id"], runs[0]["image_id"]) for run in runs), "the runs differ in their images"
-    drawn = resampling.bootstrap([partial(task.resample, run) for run in runs], runs[0]["patient"], resamples=resamples)
-    chance, shuffled = task.chance(runs[0]), [task.shuffled(run) for run in runs]
-    found = {}
-    for name in per_seed[0]:
-        value = float(np.mean([figures[name] for figures in per_seed]))
-        biased = name.partition("/")[0] in task.biased
-        low, high = resampling.interval(drawn[name], estimate=value if biased else None) or (None, None)
-        found[name] = Estimate(
-            value=_defined(value),
-            low=low,
-            high=high,
-            chance=_defined(chance.get(name, math.nan)),
-            shuffled=_defined(np.mean([level.get(name, math.nan) for level in shuffled])),
-            note=_note(name, per_seed[0], drawn),
-        )
-    return found
-
-
-def _defined(value: float | np.floating) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
-def _note(name: str, figures: dict[str, float], drawn: dict[str, np.ndarray]) -> str:
-    """Which classes a macro figure leaves out, and how often resamples leave out something more."""
-    classes = [key for key in figures if key.startswith(f"{name}/")]
-    absent = [key for key in classes if math.isnan(figures[key])]
-    notes = [f"undefined and left out: {', '.join(key.split('/')[1] for key in absent)}"] if absent else []
-    watched = [key for key in classes or [name] if not math.isnan(figures[key])]
-    lost = np.any([np.isnan(drawn[key]) for key in watched], axis=0).mean() if watched else 0.0
-    if lost > 0:
-        notes.append(f"{'some class ' if classes else ''}undefined in {lost:.1%} of the resamples")
-    return "; ".join(notes)
-
-
 def _encoder(job: Job, seed: int) -> Encoder:
     """After checking that data and model have what the task needs."""
     task, data = job.task, job.data.train
@@ -252,6 +205,6 @@ def _encoder(job: Job, seed: int) -> Encoder:
         if each is not None:
             check_data(task, each)
     encoder = load_encoder(job.row.models[seed], like=job.row.like, data=data, seed=seed, cache=job.budget.cache)
-    Corpus.open(data.root, size=encoder.preprocessing.prepared_size)
+    check_preparation(task, encoder, data)
     check_encoder(task, encoder)
     return encoder

@@ -17,9 +17,10 @@ from imitate.inference.encoder import BRANCHES, Encoder, of_branch
 from imitate.inference.nearest import nearest
 from imitate.names import Search
 from imitate.statistics import metrics
+from imitate.statistics.intervals import Support
 from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.options import RetrievalOptions
-from imitate.tasks.retrieval_ranking import Ranks, Side, at_random, figures, rank
+from imitate.tasks.retrieval_ranking import Ranks, Side, at_random, figures, rank_each
 
 log = logging.getLogger(__name__)
 PERMUTATIONS = 5
@@ -93,6 +94,17 @@ class Retrieval(RetrievalOptions, Task):
         counts = metrics.one_sample(rows, len(predictions["patient"]))
         return {name: float(figure[0]) for name, figure in _means(predictions, "figure", counts).items()}
 
+    def support(self, predictions: Predictions) -> dict[str, Support]:
+        """The patients of whose images the figure is known."""
+        found = {
+            name: len(np.unique(predictions["patient"][~np.isnan(column)]))
+            for key, column in predictions.items()
+            for level, _, name in [key.partition(":")]
+            if level == "figure"
+        }
+        main = [number for name, number in found.items() if name.startswith("recall@") and "/both/" in name]
+        return {name: (number,) for name, number in {"mean-recall": min(main), **found}.items()}
+
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         return _means(predictions, "figure", counts)
 
@@ -155,15 +167,19 @@ def _places(reports: pd.DataFrame) -> np.ndarray:
 
 
 def _classes(data: Corpus, rows: np.ndarray, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The classes of these images, and those of their texts: any class of the images that have it."""
+    """The classes of these images, and those of their texts: any class of the images that have it.
+
+    The last class, normal, is that of an image all of whose labels are 0, and of a text all of whose images are normal.
+    Where a label is not known and none is positive, nor is the class.
+    """
     labels = data.labels[rows] if data.classes else np.zeros((len(rows), 0))
-    known = ~np.isnan(labels).all(1) if data.classes else np.zeros((len(rows), 0))
-    found = np.column_stack([labels > 0, known]).astype(bool)
-    of_text = np.zeros((text.max() + 1, found.shape[1]), dtype=bool)
-    np.logical_or.at(of_text, text, found)
-    for side in (found, of_text):
-        side[:, -1:] &= ~side[:, :-1].any(1, keepdims=True)
-    return found, of_text
+    positive = labels > 0
+    normal = (labels == 0).all(1) if data.classes else np.zeros((len(rows), 0), dtype=bool)
+    of_text = np.zeros((text.max() + 1, positive.shape[1]), dtype=bool)
+    np.logical_or.at(of_text, text, positive)
+    all_normal = np.ones((text.max() + 1, *normal.shape[1:]), dtype=bool)
+    np.logical_and.at(all_normal, text, normal)
+    return np.column_stack([positive, normal]), np.column_stack([of_text, all_normal])
 
 
 def _side(vectors: Tensor, text: np.ndarray, classes: np.ndarray) -> Side:
@@ -184,13 +200,17 @@ def _columns(pairs: Pairs, *, controls: bool) -> dict[str, np.ndarray]:
             key = f"{level}:{name}/{pairs.branch}/{direction}"
             columns[key] = columns.get(key, 0.0) + share * column
 
-    forward, backward = rank(images, texts), rank(texts, images)
-    add("figure", forward, backward)
+    generators = [np.random.default_rng(seed) for seed in range(PERMUTATIONS if controls else 0)]
+    orders = [torch.from_numpy(generator.permutation(len(text))) for generator in generators]
+    exchanged = [images] + [
+        images._replace(text=images.text[back], classes=images.classes[back]) for back in map(torch.argsort, orders)
+    ]
+    forwards = rank_each([(each, texts) for each in exchanged])
+    backwards = rank_each([(texts, each) for each in exchanged])
+    add("figure", forwards[0], backwards[0])
     if not controls:
         return columns
-    add("chance", at_random(forward), at_random(backward))
-    for seed in range(PERMUTATIONS):
-        order = np.random.default_rng(seed).permutation(len(text))
-        exchanged = images._replace(vectors=images.vectors[torch.from_numpy(order).to(images.vectors.device)])
-        add("shuffled", rank(exchanged, texts), rank(texts, exchanged), 1 / PERMUTATIONS)
+    add("chance", at_random(forwards[0]), at_random(backwards[0]))
+    for order, forward, backward in zip(orders, forwards[1:], backwards[1:], strict=True):
+        add("shuffled", forward.taken(order.numpy()), backward, 1 / PERMUTATIONS)
     return columns

@@ -1,5 +1,6 @@
 """Where the right answers stand among all candidates: exact ranks, a block of queries at a time."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -39,16 +40,34 @@ class Ranks(NamedTuple):
     relevant: Column  # of a class in common; NaN where the query's classes are unknown
     precision: dict[int, Column]  # k -> share of relevant ones among the first k
 
+    def taken(self, order: np.ndarray) -> "Ranks":
+        """Of the queries in this order."""
+        pool, *columns, precision = self
+        taken = {k: each[order] for k, each in precision.items()}
+        return Ranks._make([pool, *(column[order] for column in columns), taken])
+
 
 def rank(queries: Side, gallery: Side) -> Ranks:
     """Rank the gallery for each query by the product of the vectors. Every query needs a hit."""
+    return rank_each([(queries, gallery)])[0]
+
+
+def rank_each(sides: Sequence[tuple[Side, Side]]) -> list[Ranks]:
+    """``rank`` of each pair of queries and gallery, in one pass: all have the vectors of the first pair."""
+    queries, gallery = sides[0]
     pool, size = len(gallery.text), max(LEAST, CELLS // len(gallery.text))
     ks = [k for k in PRECISION_AT if k <= pool and gallery.classes.shape[1]]
-    blocks = [
-        _block(Side(*(part[i : i + size] for part in queries)), gallery, ks) for i in range(0, len(queries.text), size)
-    ]
-    hits, above, tied, tied_hits, relevant, *precision = torch.cat(blocks, 1).cpu().numpy()
-    return Ranks(pool, hits, above, tied, tied_hits, relevant, dict(zip(ks, precision, strict=True)))
+    blocks: list[list[Tensor]] = [[] for _ in sides]
+    for start in range(0, len(queries.text), size):
+        similarity = (queries.vectors[start : start + size] @ gallery.vectors.T * GRID).round()
+        top = similarity.topk(max(ks, default=0)).values
+        for block, (asked, among) in zip(blocks, sides, strict=True):
+            block.append(_block(similarity, top, Side(*(part[start : start + size] for part in asked)), among, ks))
+    found = []
+    for block in blocks:
+        hits, above, tied, tied_hits, relevant, *precision = torch.cat(block, 1).cpu().numpy()
+        found.append(Ranks(pool, hits, above, tied, tied_hits, relevant, dict(zip(ks, precision, strict=True))))
+    return found
 
 
 def at_random(ranks: Ranks) -> Ranks:
@@ -69,15 +88,15 @@ def figures(ranks: Ranks) -> dict[str, Column]:
     return {**recall, "percentile": (pool - first) / (pool - 1), **precision}
 
 
-def _block(queries: Side, gallery: Side, ks: list[int]) -> Float[Tensor, "columns queries"]:
-    similarity = (queries.vectors @ gallery.vectors.T * GRID).round()
+def _block(
+    similarity: Tensor, top: Tensor, queries: Side, gallery: Side, ks: list[int]
+) -> Float[Tensor, "columns queries"]:
     hit = queries.text[:, None] == gallery.text
     best = similarity.masked_fill(~hit, -torch.inf).amax(1, keepdim=True)
     tied = similarity == best
     common = queries.classes @ gallery.classes.T > 0
     unknown = torch.where(queries.classes.any(1), 0.0, torch.nan)
     columns = [hit.sum(1), (similarity > best).sum(1), tied.sum(1), (tied & hit).sum(1), common.sum(1) + unknown]
-    top = similarity.topk(max(ks, default=0)).values
     for k in ks:
         over, equal = similarity > top[:, k - 1 : k], similarity == top[:, k - 1 : k]
         among_equal = (common & equal).sum(1) / equal.sum(1)

@@ -15,8 +15,9 @@ from imitate.inference.encoder import Encoder
 from imitate.losses.segmentation import segmentation_loss
 from imitate.models.unet import UNet
 from imitate.statistics import metrics
+from imitate.statistics.intervals import Support
 from imitate.tasks.base import Budget, Predictions, Task
-from imitate.tasks.dense import Gray, WholeImages, identity, pyramid, whole_images
+from imitate.tasks.dense import Gray, WholeImages, identity, looked_at, pyramid, whole_images
 from imitate.tasks.fitting import Parts, autocast, batches, fit, parts, seeded
 from imitate.tasks.options import SegmentationOptions
 
@@ -53,10 +54,10 @@ class Segmentation(SegmentationOptions, Task):
     )
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
-        """Pixel counts, and the predicted masks: the network's pixels row by row, eight a byte (np.packbits)."""
+        """Pixel counts, and the predicted masks: pixels of the stored ones row by row, eight a byte (np.packbits)."""
         if data.masks is None:
             raise UserError(f"{data.root} has no masks: prepare a source that has, e.g. siim or rsna")
-        data = self.selected(data)
+        data = looked_at(self.selected(data))
         rows = parts(data, budget, test=self.split)
         network = self.train(encoder, data, budget, rows)
         view = whole_images(encoder, data, budget, self)
@@ -87,6 +88,10 @@ class Segmentation(SegmentationOptions, Task):
     def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
         drawn = metrics.one_sample(rows, len(predictions["actual"]))
         return {name: float(figure[0]) for name, figure in self.resample(predictions, drawn).items()}
+
+    def support(self, predictions: Predictions) -> dict[str, Support]:
+        positive, negative = metrics.image_support(predictions["actual"] > 0, predictions["patient"])
+        return {"dice_positives": (positive,), "dice_micro": (positive,), "false_positive_rate": (negative,)}
 
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         both, predicted, actual = (predictions[name] for name in ("intersection", "predicted", "actual"))
@@ -138,9 +143,13 @@ class Segmentation(SegmentationOptions, Task):
 
 @torch.no_grad()
 def _count(network: UNet, view: WholeImages, rows: np.ndarray) -> Predictions:
+    """In the pixels of the stored masks: whether an image has a target does not depend on the network's input."""
     with autocast(view.device):
-        predicted = (network(view.images(rows)) > 0).flatten(1)
-    actual = (view.masks(rows) > 0.5).flatten(1)
+        logits = network(view.images(rows)).float()
+    actual = view.stored(rows) > 0
+    if logits.shape != actual.shape:
+        logits = functional.interpolate(logits[:, None], actual.shape[1:], mode="bilinear", antialias=True)[:, 0]
+    predicted, actual = (logits > 0).flatten(1), actual.flatten(1)
     counts = {"intersection": predicted & actual, "predicted": predicted, "actual": actual}
     masks = np.packbits(predicted.cpu().numpy(), axis=-1)
     return {name: pixels.sum(dim=1).cpu().numpy() for name, pixels in counts.items()} | {"masks": masks}

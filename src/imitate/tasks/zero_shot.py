@@ -46,7 +46,6 @@ class ZeroShot(ZeroShotOptions, Task):
     trains: ClassVar[bool] = False
     headline: ClassVar[str] = "auroc"
     beside: ClassVar[tuple[str, ...]] = ("average-precision", "accuracy")
-    biased: ClassVar[frozenset[str]] = frozenset({"average-precision"})
     curves: ClassVar[bool] = True
     names: ClassVar[Mapping[str, str]] = {
         "oracle-max-f1": "F1 at the best threshold (oracle)",

@@ -1,0 +1,167 @@
+"""What runs say of each metric: its mean, its interval over patients and seeds, and paired tests between methods."""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from imitate.statistics.intervals import (
+    LEAST,
+    OF_SEVERAL,
+    Runs,
+    Support,
+    angle,
+    difference_interval,
+    enough,
+    independent,
+    interval,
+    p_value,
+    share_interval,
+    spread,
+)
+from imitate.statistics.resampling import Distribution, Resample, bootstrap
+from imitate.tasks.base import Estimate, Predictions, Task
+
+
+class Figures(NamedTuple):
+    """Of a method's runs on the same images."""
+
+    per_seed: list[dict[str, float]]
+    drawn: dict[str, Distribution]
+    support: dict[str, Support]
+    patients: int
+    pretrained: tuple[int, ...]  # the pre-training of each run; empty: each its own
+
+    def value(self, metric: str) -> float:
+        return float(np.mean(self.of_seeds(metric)))
+
+    def of_seeds(self, metric: str) -> list[float]:
+        return [figures.get(metric, math.nan) for figures in self.per_seed]
+
+    def supporting(self, metric: str) -> Support:
+        return self.support.get(metric, (self.patients,))
+
+    def shares(self, metric: str) -> bool:
+        """Whether it is between 0 and 1, but for rounding."""
+        values = self.drawn[metric]
+        return bool((np.isnan(values) | (np.abs(values - 0.5) < 0.5 + 1e-9)).all())
+
+    def runs(self, metric: str, *, angles: bool = False) -> Runs:
+        drawn, values = self.drawn[metric], np.array(self.of_seeds(metric))
+        return independent(*((angle(drawn), angle(values)) if angles else (drawn, values)), self.pretrained)
+
+    def interval(self, metric: str) -> tuple[float, float] | None:
+        """95%, over patients and seeds."""
+        found = spread(self.runs(metric), support=self.supporting(metric))
+        return (share_interval if self.shares(metric) else interval)(self.value(metric), found)
+
+
+class Test(NamedTuple):
+    difference: float
+    low: float | None  # 95%
+    high: float | None
+    p: float  # two-sided; NaN where it cannot be told
+
+
+def drawn_figures(
+    task: Task,
+    runs: Sequence[Predictions],
+    *,
+    resamples: int,
+    like: Predictions | None = None,
+    pretrained: Sequence[int] = (),
+) -> Figures:
+    """The bootstrap draws the same patients for all that are compared with ``like``, which may be in another order."""
+    like = runs[0] if like is None else like
+    order = positions(runs[0], like)
+    drawn = bootstrap(
+        [_reordered(partial(task.resample, run), order) for run in runs],
+        like["patient"],
+        strata=like.get("fold"),
+        resamples=resamples,
+    )
+    per_seed = [task.measure(run) for run in runs]
+    patients = len(np.unique(like["patient"]))
+    return Figures(per_seed, drawn, task.support(runs[0]), patients, tuple(pretrained))
+
+
+def tested(a: Figures, b: Figures, metric: str) -> Test:
+    """``b`` minus ``a``: paired by patient, and by seed where both have as many seeds."""
+    support = min(a.supporting(metric), b.supporting(metric), key=min)
+    first, second = b.value(metric), a.value(metric)
+    angles = a.shares(metric) and b.shares(metric)
+    each = [figures.runs(metric, angles=angles) for figures in (b, a)]
+    if len(a.per_seed) == len(b.per_seed):
+        origins = _origins(a, b)
+        one, two = (figures._replace(pretrained=()).runs(metric, angles=angles) for figures in (b, a))
+        each = [independent(one.drawn - two.drawn, one.values - two.values, origins)]
+    found = spread(*each, support=support)
+    if angles:
+        change = float(np.subtract(*angle(np.array([first, second]))))
+        ends = difference_interval(first, second, found)
+    else:
+        change, ends = first - second, interval(first - second, found)
+    low, high = ends or (None, None)
+    return Test(first - second, low, high, p_value(change, found))
+
+
+def _origins(a: Figures, b: Figures) -> tuple[int, ...]:
+    """Of the method with fewer pre-trainings, but of one that has several."""
+    several = [each.pretrained for each in (a, b) if len(set(each.pretrained)) > 1]
+    return min(several, key=lambda each: len(set(each)), default=())
+
+
+def estimates(
+    task: Task,
+    runs: list[Predictions],
+    per_seed: list[dict[str, float]],
+    resamples: int,
+    *,
+    pretrained: Sequence[int] = (),
+) -> dict[str, Estimate]:
+    """The mean over the runs of every metric, its 95% interval over patients and seeds, and the levels beside it."""
+    assert all(np.array_equal(run["image_id"], runs[0]["image_id"]) for run in runs), "the runs differ in their images"
+    figures = drawn_figures(task, runs, resamples=resamples, pretrained=pretrained)._replace(per_seed=per_seed)
+    chance, shuffled = task.chance(runs[0]), [task.shuffled(run) for run in runs]
+    found = {}
+    for name in per_seed[0]:
+        value = figures.value(name)
+        low, high = figures.interval(name) or (None, None)
+        found[name] = Estimate(
+            value=_defined(value),
+            low=low,
+            high=high,
+            chance=_defined(chance.get(name, math.nan)),
+            shuffled=_defined(np.mean([level.get(name, math.nan) for level in shuffled])),
+            note=_note(name, per_seed[0], figures.supporting(name)),
+        )
+    return found
+
+
+def positions(of: Predictions, among: Predictions) -> np.ndarray:
+    """Where each image of the one stands in the other."""
+    place = {image: i for i, image in enumerate(among["image_id"].tolist())}
+    return np.array([place[image] for image in of["image_id"].tolist()])
+
+
+def _reordered(resample: Resample, order: np.ndarray) -> Resample:
+    return lambda counts: resample(counts[:, order])
+
+
+def _defined(value: float | np.floating) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _note(name: str, figures: dict[str, float], support: Support) -> str:
+    """Which classes a macro figure leaves out, and why there is no interval."""
+    absent = [key.split("/")[1] for key in figures if key.startswith(f"{name}/") and math.isnan(figures[key])]
+    notes = [f"undefined and left out: {', '.join(absent)}"] if absent else []
+    if not enough(support) and not math.isnan(figures[name]):
+        fewest = min(support)
+        kind = " " if len(support) == 1 else " positive " if support.index(fewest) % 2 == 0 else " negative "
+        least, of = (LEAST, "it") if len(support) <= 2 else (OF_SEVERAL, "its rarest class")
+        patients = "patient" if fewest == 1 else "patients"
+        notes.append(f"no interval: {of} rests on {fewest}{kind}{patients}, at least {least} are needed")
+    return "; ".join(notes)
