@@ -55,8 +55,8 @@ def test_a_validation_ranks_once_each_way_and_has_the_figures_of_the_task(tmp_pa
     encoder = ImitateEncoder("run", seeded_model(TINY_MODEL.model_copy(update={"text_width": 8}), pretrained=False, seed=0),
                              fit_or_load("lsa-8", corpus(data)))  # fmt: skip
     ranked, budget = Counter[str](), Budget()
-    ranking = retrieval.rank
-    monkeypatch.setattr(retrieval, "rank", lambda *sides: (ranked.update(["all"]), ranking(*sides))[1])
+    ranking = retrieval.rank_each
+    monkeypatch.setattr(retrieval, "rank_each", lambda sides: (ranked.update(all=len(sides)), ranking(sides))[1])
     found = VALIDATION.measure(VALIDATION.predict(encoder, data, budget))
     assert ranked["all"] == 3 * 2  # both, findings, impression
     whole = Retrieval(split="val")
