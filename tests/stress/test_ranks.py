@@ -145,7 +145,7 @@ def test_several_processes_continue_with_other_settings_on_data_too_small_to_val
         edit_rows(data, **{name: few.fillna(Corpus.open(data).text(name)).tolist()})
     recipe.write_text(yaml.safe_dump(tiny_recipe(checkpoint_every=2, epochs=3).model_dump(mode="json")))
     arguments = ["pretrain", str(recipe), "--data", str(data), "--out", str(out)]
-    monkeypatch.setattr(text_cache, "BLOCK", 2**4)
+    monkeypatch.setattr(text_cache, "BLOCK", 2**3)
     computing = TextCache._compute
 
     def compute(self: TextCache, blocks: list, *texts: Any) -> None:
