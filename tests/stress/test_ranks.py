@@ -163,7 +163,7 @@ def test_several_processes_continue_with_other_settings_on_data_too_small_to_val
     ended = [process.end() for process in start([*arguments, *changed], world, fork=True)]
     assert [code for code, _ in ended] == [0] * world
     written = (out / "metrics.jsonl").read_text()
-    assert "recall" not in written and ("val/loss" in written) == (world == 2)  # four would have one sample each
+    assert "recall" not in written and "val/loss" in written
     assert [row["step"] for row in rows(out)] == [1, 2, 3, 4, 5, 6, 10, 12]
     starts = [json.loads(line) for line in (out / "starts.jsonl").read_text().splitlines()]
     assert [each["step"] for each in starts] == [0, 6] and {each["processes"] for each in starts} == {world}

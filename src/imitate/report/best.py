@@ -39,8 +39,7 @@ def _drawn(entries: Mapping[str, Entry], resamples: int) -> dict[str, Figures]:
             task = task_of(results, path)
         except UserError:  # of another version
             return {}
-        pretrained = getattr(results, "pretrained", ())
-        found[name] = drawn_figures(task, runs[name], like=like, resamples=resamples, pretrained=pretrained)
+        found[name] = drawn_figures(task, runs[name], like=like, resamples=resamples, pretrained=results.pretrained)
     return found
 
 

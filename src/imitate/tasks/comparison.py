@@ -50,11 +50,6 @@ class Measured(NamedTuple):
     task: Task
     runs: list[Predictions]
 
-    @property
-    def pretrained(self) -> list[int]:
-        """The pre-training of each run, where the file says so."""
-        return list(getattr(self.results, "pretrained", ()))
-
 
 def compare_results(
     files: Sequence[Path], *, metrics: Sequence[str] = (), out: Path | None = None, resamples: int = 1000
@@ -85,7 +80,7 @@ def differences(a: Measured, b: Measured, names: Sequence[str], *, resamples: in
     """``b`` minus ``a``, over the classes that both have; ``p_holm`` is yet to be adjusted."""
     a, b = _of_common_classes(a, b)
     first, second = (
-        drawn_figures(each.task, each.runs, like=a.runs[0], resamples=resamples, pretrained=each.pretrained)
+        drawn_figures(each.task, each.runs, like=a.runs[0], resamples=resamples, pretrained=each.results.pretrained)
         for each in (a, b)
     )
     found = []
