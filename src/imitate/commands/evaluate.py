@@ -54,10 +54,8 @@ def evaluate(
 
     The task comes first; its own settings are flags too: `imitate evaluate TASK --help` lists them. From Python::
 
-        import imitate
-
-        results = imitate.evaluate("retrieval", model="runs/first", data="data/first", out="retrieval.json")
-        results.metrics["mean-recall"].value
+        found = imitate.evaluate("retrieval", model="runs/first", data="data/first", out="retrieval.json")
+        found.metrics["mean-recall"].value
 
     Args:
         task: What to measure.
@@ -82,15 +80,21 @@ def evaluate(
         The results of ``model``, at the largest fraction.
     """
     models, plain = (tuple(map(str, several(each))) for each in (model, beside))
-    swallowed = [each for each in models if each in choices() and not Path(each).exists()]
-    if task is None and swallowed:
-        raise UserError(f"{swallowed[0]} is a task, not a model: name it first, as imitate evaluate {swallowed[0]} ...")
+    _check_task(task, models)
     from imitate.config import parse_settings
     from imitate.tasks.measuring import Request, measure
 
-    given = {**parse_settings(several(settings)), **options}
-    file, tested, kept = (None if each is None else Path(each) for each in (recipe, test_data, cache))
-    request = Request(task, file, mode, fraction, given, models, plain, like, name, seeds)
-    return measure(
-        request, data=Path(data), out=Path(out), resamples=resamples, device=device, cache=kept, test_data=tested
+    file, other, kept = (None if each is None else Path(each) for each in (recipe, test_data, cache))
+    request = Request(
+        task, file, mode, fraction, {**parse_settings(several(settings)), **options}, models, plain, like, name, seeds
     )
+    return measure(
+        request, data=Path(data), out=Path(out), resamples=resamples, device=device, cache=kept, test_data=other
+    )
+
+
+def _check_task(task: str | None, models: tuple[str, ...]) -> None:
+    """``--model A B TASK`` takes the task for a model."""
+    for each in models:
+        if task is None and each in choices() and not Path(each).exists():
+            raise UserError(f"{each} is a task, not a model: name it first, as imitate evaluate {each} ...")

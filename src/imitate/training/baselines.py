@@ -39,10 +39,10 @@ class Baseline(Step[BaselineOptions]):
         with torch.autocast(batch["images"].device.type, enabled=False):
             every, *images = self._rows(text, *embedded)
             captions = Captions(every, self._gathered(batch["has_impression"]))
-            parts = [self._part(Seen(*each), captions) for each in zip(full_precision(*pooled), images, strict=True)]
+            parts = [self.part(Seen(*each), captions) for each in zip(full_precision(*pooled), images, strict=True)]
             return self._whole({name: torch.stack([each[name] for each in parts]).sum() for name in parts[0]})
 
-    def _part(self, view: Seen, captions: Captions) -> dict[str, Tensor]:
+    def part(self, view: Seen, captions: Captions) -> dict[str, Tensor]:
         """Own samples' part of each term."""
         raise NotImplementedError
 
@@ -56,8 +56,8 @@ class Caption(Baseline):
         super().__init__(model, options, chunk=chunk)
         self._temperature, self._weight = options.temperature_text, weight
 
-    def _part(self, view: Seen, captions: Captions) -> dict[str, Tensor]:
-        own = self._own(view.embedding.own)
+    def part(self, view: Seen, captions: Captions) -> dict[str, Tensor]:
+        own = self.own_slice(view.embedding.own)
         loss = info_nce_part(view.embedding, captions.text, self._temperature, captions.present, self._weight, own)
         return {"caption": loss}
 
@@ -65,9 +65,9 @@ class Caption(Baseline):
 class Flag(Baseline):
     """M-FLAG."""
 
-    def _part(self, view: Seen, captions: Captions) -> dict[str, Tensor]:
+    def part(self, view: Seen, captions: Captions) -> dict[str, Tensor]:
         present = captions.present
-        own = present[self._own(view.pooled)]
+        own = present[self.own_slice(view.pooled)]
         aligned = alignment(view.embedding.own, captions.text.own, own, present.sum())
         return {"alignment": aligned, "orthogonality": orthogonality(view.pooled, self._processes) / self._processes}
 
@@ -83,4 +83,4 @@ class Simclr(Baseline):
         embedded = [self.model.impression_head(self._look(batch["images"], view, [])[0]) for view in draw.views]
         with torch.autocast(batch["images"].device.type, enabled=False):
             first, second = self._rows(*embedded)
-            return self._whole({"views": nt_xent_part(first, second, self._temperature, self._own(first.own))})
+            return self._whole({"views": nt_xent_part(first, second, self._temperature, self.own_slice(first.own))})

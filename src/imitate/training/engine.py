@@ -4,8 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from subprocess import TimeoutExpired
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -137,8 +136,8 @@ def _end_started(fabric: Fabric) -> None:
     ending = list(started)
     started.clear()  # Fabric watches the list, and would kill this process too where one of it ends
     for process in ending:
-        with suppress(TimeoutExpired):
-            process.wait(max(0.0, until - time.monotonic()))
+        while process.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
         process.kill()  # which does nothing to one that has ended
 
 

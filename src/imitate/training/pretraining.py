@@ -105,7 +105,7 @@ class Step(nn.Module, Generic[Own]):
         """How many share one loss."""
         return world_size() if self.options.negatives == "global" else 1
 
-    def _own(self, rows: Tensor) -> slice:
+    def own_slice(self, rows: Tensor) -> slice:
         """Where own samples stand in the batch."""
         first = rank() * len(rows) if self._processes > 1 else 0
         return slice(first, first + len(rows))
@@ -158,7 +158,7 @@ class Pretraining(Step[ImitateOptions]):
         present = [batch["has_findings"], batch["has_impression"]]
         names = SOURCES[self.model.config.texts]
         projected = [self.model.encode_text(*each) for each in zip(texts, present, names, strict=True)]
-        own, texts = self._own(present[0]), full_precision(*texts)
+        own, texts = self.own_slice(present[0]), full_precision(*texts)
         if self._processes > 1:
             columns = gather(torch.cat([*texts, *(has.unsqueeze(1) for has in present)], dim=1))
             *texts, flags = columns.split([*(text.shape[1] for text in texts), 2], dim=1)
@@ -179,7 +179,7 @@ class Pretraining(Step[ImitateOptions]):
 
     def _terms(self, findings: Branch, impression: Branch) -> dict[str, Tensor]:
         """Own samples' part of each term; what a term wants is built once for both views."""
-        branches, own = {"findings": findings, "impression": impression}, self._own(findings.text)
+        branches, own = {"findings": findings, "impression": impression}, self.own_slice(findings.text)
         pairs = findings.pairs if self._compares_views else []
         rows = iter(self._rows(*(t for each in branches.values() for t in (each.text, *each.views)), *pairs))
         terms: dict[str, Tensor] = {}
