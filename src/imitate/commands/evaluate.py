@@ -52,7 +52,8 @@ def evaluate(
 ) -> "Results":
     """Measure an encoder on a task, with intervals over seeds and patients.
 
-    The task comes first; its own settings are flags too: `imitate evaluate TASK --help` lists them. From Python::
+    The task comes first; its own settings are flags too: `imitate evaluate TASK --help` lists them. From Python,
+    it returns the results of ``model`` at the largest fraction::
 
         found = imitate.evaluate("retrieval", model="runs/first", data="data/first", out="retrieval.json")
         found.metrics["mean-recall"].value
@@ -75,9 +76,6 @@ def evaluate(
         resamples: Bootstrap samples behind each interval.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.
         cache: Folder for features and subset lists that other evaluations can use again.
-
-    Returns:
-        The results of ``model``, at the largest fraction.
     """
     models, plain = (tuple(map(str, several(each))) for each in (model, beside))
     _check_task(task, models)
