@@ -88,19 +88,6 @@ SMALL = [
     Line("linear probe, AUROC", "probe"),
     Line("linear probe, 10% of the patients", "probe", fraction=0.1),
 ]
-PROTOTYPE = [  # a throwaway program that came before this one, and what it reached
-    (
-        "12.7 (direction unknown, chance 3.5)",
-        "IMITATE",
-        Line("R@10, image → text", "retrieval", "recall@10/both/image-to-text"),
-    ),
-    ("85", "IMITATE", Line("zero-shot, AUROC, Cardiomegaly", "zero-shot", "auroc/Cardiomegaly")),
-    ("72", "IMITATE", Line("zero-shot, AUROC, Effusion", "zero-shot", "auroc/Effusion")),
-    ("74", "IMITATE", Line("zero-shot, AUROC, Atelectasis", "zero-shot", "auroc/Atelectasis")),
-    ("78", "IMITATE", Line("linear probe, AUROC", "probe-open-i")),
-    ("66", "untrained", Line("linear probe, AUROC, untrained", "probe-open-i")),
-    ("75", "24x24 pixels", Line("linear probe, AUROC, 24x24 pixels", "probe-open-i")),
-]
 METHODS = {"open_i": {"1"}, "synthetic": {"1"}, "small": {"1"}}
 """The versions of the code that measured (``Task.method``), of which the sentences on the pages speak."""
 COLUMNS = {
@@ -118,15 +105,6 @@ def readme(study: Folder) -> str:
     return markdown_table(["", *README_METHODS], lines)
 
 
-def prototype(study: Folder) -> str:
-    lines = [
-        [text, known, here]
-        for known, method, line in PROTOTYPE
-        for text, here in tables.values(study, [method], [line])
-    ]
-    return markdown_table(["", "prototype", "here"], lines)
-
-
 BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder of the study, and its table
     "readme": ("open_i", readme),
     "open_i/retrieval": ("open_i", lambda study: tables.metrics(study, PAIRED, recalls(), chance=True)),
@@ -134,7 +112,6 @@ BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder o
     "open_i/probe": ("open_i", lambda study: tables.metrics(study, IMAGES, auroc("probe-open-i"))),
     "open_i/chestxray14": ("open_i", lambda study: tables.metrics(study, IMAGES, [Line("macro", "probe-chestxray14")])),
     "open_i/ablations": ("open_i", lambda study: tables.differences(study, ABLATIONS, COLUMNS)),
-    "open_i/prototype": ("open_i", prototype),
     "synthetic/tasks": ("synthetic", lambda study: tables.metrics(study, [*PAIRED, "SimCLR"], SYNTHETIC)),
     "small/tasks": ("small", lambda study: tables.metrics(study, ["untrained", "IMITATE", "CLIP"], SMALL)),
     "small/tests": ("small", lambda study: tables.tests(study, "baselines")),
