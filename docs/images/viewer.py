@@ -1,4 +1,4 @@
-"""Pictures of the viewer, light and dark, over what `make demo` leaves: a drawn radiograph, nothing real.
+"""Pictures of the viewer, light and dark, over what `make demo` leaves: a synthetic radiograph.
 
 python docs/images/viewer.py --model demo/run --index demo/mimic-cxr
 """

@@ -134,7 +134,7 @@ function example(drawn) {
   ])
   button.dataset.id = drawn.id
   button.setAttribute('aria-pressed', 'false')
-  button.onclick = () => open(() => drawn, { alt: `Drawn example: ${drawn.title}`, phrase: drawn.phrase })
+  button.onclick = () => open(() => drawn, { alt: `Synthetic example: ${drawn.title}`, phrase: drawn.phrase })
   return make('li', {}, [button])
 }
 
