@@ -2,7 +2,7 @@
 
     python benchmarks/demo.py --work FOLDER
 
-Each seed has patients and a training of its own. Intervals are those of a paired bootstrap over the test patients of
+Each seed has patients and a training of its own. Intervals are those of the paired test over the test patients of
 one seed. What is finished in FOLDER is not run again.
 """
 
