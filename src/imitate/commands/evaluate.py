@@ -52,11 +52,10 @@ def evaluate(
 ) -> "Results":
     """Measure an encoder on a task, with intervals over seeds and patients.
 
-    The task comes first; its own settings are flags too: `imitate evaluate TASK --help` lists them. From Python,
-    it returns the results of ``model`` at the largest fraction::
+    The task comes first; its own settings are flags too: `imitate evaluate TASK --help` lists them. From Python::
 
-        found = imitate.evaluate("retrieval", model="runs/first", data="data/first", out="retrieval.json")
-        found.metrics["mean-recall"].value
+        results = imitate.evaluate("retrieval", model="runs/first", data="data/first", out="retrieval.json")
+        results.metrics["mean-recall"].value  # of ``model``, at the largest fraction
 
     Args:
         task: What to measure.
