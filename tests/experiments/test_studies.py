@@ -1,6 +1,7 @@
 """Every committed study parses, its tests can be repeated, and every table is what its results say."""
 
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -31,8 +32,9 @@ def test_every_study_parses(path: Path) -> None:
 
 def test_everything_made_from_results_is_up_to_date() -> None:
     """`make results` writes it; the tests of other results than those beside them are an error."""
-    outdated = [path.name for path, content in results.written().items() if path.read_bytes() != content]
-    assert not outdated, "run make results"
+    drawn_alike = f"matplotlib=={version('matplotlib')}\n" in (ROOT / "constraints.txt").read_text()
+    written = {path: text for path, text in results.written().items() if drawn_alike or path.suffix != ".svg"}
+    assert len(written) > 5 and not [path.name for path, text in written.items() if path.read_bytes() != text]
 
 
 def test_a_changed_result_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
