@@ -78,7 +78,8 @@ def test_embeddings_of_a_transformer_are_not_decayed(name, options, spared):
     groups = parameter_groups(encoder, weight_decay=0.05, everything=False)
     decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     matrices = {name: decays[id(p)] for name, p in encoder[0].network.named_parameters() if p.ndim > 1}
-    assert sorted(name for name, decay in matrices.items() if not decay) == spared
+    found = {name for name, decay in matrices.items() if not decay}
+    assert {*spared} - {"reg_token"} <= found <= {*spared}  # which older versions of timm decay
     (everything,) = parameter_groups(encoder, weight_decay=0.05, everything=True)
     assert len(everything["params"]) == len(list(encoder.parameters()))
 
