@@ -1,11 +1,12 @@
 """The objectives that IMITATE is compared with, from their papers' equations. Embeddings need not be normalised."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from imitate.distributed import sum_over_processes
 from imitate.losses.similarities import Rows, similarities
 
 Embedding = Float[Tensor, "batch width"]
@@ -65,14 +66,15 @@ def alignment(x: Embedding, y: Embedding, present: Present, count: Tensor | None
     return ((4 - 4 * cosine) * present).sum() / (present.sum() if count is None else count).clamp(min=1)
 
 
-def orthogonality(features: Embedding, processes: int = 1) -> Float[Tensor, ""]:
+def orthogonality(
+    features: Embedding, processes: int = 1, total: Callable[[Tensor], Tensor] = lambda products: products
+) -> Float[Tensor, ""]:
     """M-FLAG's L_orth on the image features V, before any projection: C = V^T V / N should be the identity.
 
     1/2 [sum_i (1 - C_ii)^2 + w sum_{i != j} C_ij^2]; w as released (the paper's equation has none). ``features`` are
-    one process's part of N.
+    one process's part of N, and ``total`` sums over the processes.
     """
-    products = features.T @ features
-    c = (products if processes == 1 else sum_over_processes(products)) / (len(features) * processes)
+    c = total(features.T @ features) / (len(features) * processes)
     diagonal = c.diagonal()
     between = c.square().sum() - diagonal.square().sum()
     return ((1 - diagonal).square().sum() + MFLAG_WEIGHT * between) / 2

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from imitate.config import BaselineOptions, CaptionOptions, SimclrOptions
+from imitate.distributed import sum_over_processes
 from imitate.losses.baselines import alignment, info_nce_part, nt_xent_part, orthogonality
 from imitate.losses.similarities import Rows
 from imitate.models.imitate import Imitate
@@ -69,7 +70,8 @@ class Flag(Baseline):
         present = captions.present
         own = present[self.own_slice(view.pooled)]
         aligned = alignment(view.embedding.own, captions.text.own, own, present.sum())
-        return {"alignment": aligned, "orthogonality": orthogonality(view.pooled, self._processes) / self._processes}
+        apart = orthogonality(view.pooled, self._processes, sum_over_processes)
+        return {"alignment": aligned, "orthogonality": apart / self._processes}
 
 
 class Simclr(Baseline):
