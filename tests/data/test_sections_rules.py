@@ -1,4 +1,4 @@
-"""The rules by which a header is told from a word, and markup from text, one by one."""
+"""The rules that distinguish headers from words, and markup from text, one by one."""
 
 import string
 

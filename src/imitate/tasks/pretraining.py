@@ -133,7 +133,7 @@ def _train(fabric: Any, plan: Plan, out: Path, cache: Path) -> bool:
             if fabric.is_global_zero:
                 held.enter_context(claimed(out))
                 recipe, encoder = _with_text(plan, out)
-                begun = is_begun(out)  # then the checkpoint has the weights, and no network is asked for them
+                begun = is_begun(out)  # then the checkpoint has the weights, and no network is needed
                 model = seeded_model(
                     recipe.model, pretrained=recipe.pretrained and not begun, seed=recipe.training.seed
                 )

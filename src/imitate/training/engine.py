@@ -48,7 +48,7 @@ def launch(training: TrainingConfig, *, threads: int | None = None, contrasts_wi
 
 
 def accelerator(training: TrainingConfig) -> str:
-    """The type of device to train on. UserError where there is none of the one that is asked for."""
+    """The type of device to train on. UserError where the machine does not have it."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if training.accelerator == "auto":
         return next(name for name, is_there in there.items() if is_there)

@@ -127,7 +127,7 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 STARTS = "starts.jsonl"
 QUIET = {"time", "step", "changed"}
-"""What differs from start to start, or is told elsewhere."""
+"""What differs from start to start, or is recorded elsewhere."""
 
 
 def compare_start(folder: Path, facts: Mapping[str, Any], *, contrasts_within: bool, normalises: bool) -> None:
