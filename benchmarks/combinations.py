@@ -19,7 +19,7 @@ from imitate.models.imitate import seeded_model
 from imitate.training import loop
 from imitate.training.pretraining import Pretraining, draw_step, move
 from measuring import Row
-from whole_loop import Ended, Sizes, job, synchronise, write_folder
+from whole_loop import Ended, Sizes, fit_with, job, synchronise, write_folder
 
 SMALL = ImitateConfig(
     backbone="resnet18",
@@ -56,13 +56,7 @@ def curve(made: loop.Job, count: int, device: str) -> Curve:
         return terms
 
     original = loop._step
-    setattr(loop, "_step", step)  # noqa: B010
-    try:
-        loop.fit(made)
-    except Ended:
-        pass
-    finally:
-        setattr(loop, "_step", original)  # noqa: B010
+    fit_with(step, made)
     scaler = getattr(made.fabric.strategy.precision, "scaler", None)
     skipped = 0 if scaler is None else round(math.log2(START / scaler.get_scale()))
     return Curve([float(loss) for loss in losses], (marks[1] - marks[0]) / (count - count // 3), skipped)

@@ -5,7 +5,7 @@ import logging
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -120,6 +120,18 @@ class Ended(Exception):
     pass
 
 
+def fit_with(step: Callable[..., Any], made: loop.Job) -> None:
+    """``fit`` with ``step`` in the place of the loop's own, until it raises ``Ended``."""
+    original = loop._step
+    setattr(loop, "_step", step)  # noqa: B010
+    try:
+        loop.fit(made)
+    except Ended:
+        pass
+    finally:
+        setattr(loop, "_step", original)  # noqa: B010
+
+
 def waiting(device: str, sizes: Sizes, data: Corpus, folder: Path, tables: Tables) -> list[Row]:
     """Steps between two logging steps: what the host waited for; where the card's time went becomes ``kernels``."""
     made = job(data, folder / "profiled", sizes, device)
@@ -143,13 +155,7 @@ def waiting(device: str, sizes: Sizes, data: Corpus, folder: Path, tables: Table
             return original(*arguments)
 
     original = loop._step
-    setattr(loop, "_step", step)  # noqa: B010
-    try:
-        loop.fit(made)
-    except Ended:
-        pass
-    finally:
-        setattr(loop, "_step", original)  # noqa: B010
+    fit_with(step, made)
     count = last - first
     events = found["profile"].events()
     end = min(event.time_range.start for event in events if event.name == END)

@@ -12,7 +12,7 @@ from recipes import tiny_recipe
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from imitate.config import ImitateOptions
+from imitate.config import ImitateOptions, Recipe
 from imitate.models.heads import PresentBatchNorm
 from imitate.models.imitate import seeded_model
 from imitate.training.pretraining import Pretraining, draw_step
@@ -57,14 +57,20 @@ def batch(part: slice) -> dict[str, torch.Tensor]:
     return {name: rows[part] for name, rows in whole.items()}
 
 
-def gradients(objective: dict[str, object], rank: int, world: int) -> dict[str, torch.Tensor]:
-    """Of the terms and of every weight; the heads' normalisation sees the batch, the backbone's is in eval mode."""
-    settings = tiny_recipe(batch_size=BATCH).model_copy(update={"objective": ImitateOptions(**objective)})
+def pretraining(settings: Recipe) -> Pretraining:
+    """The heads' normalisation sees the batch, the backbone's is in eval mode."""
     module = Pretraining(seeded_model(MODEL, pretrained=False, seed=0).double(), settings.objective)
     module.model.image.eval()
     for norm in module.modules():
         if isinstance(norm, PresentBatchNorm):
             norm.synchronised = True
+    return module
+
+
+def gradients(objective: dict[str, object], rank: int, world: int) -> dict[str, torch.Tensor]:
+    """Of the terms and of every weight."""
+    settings = tiny_recipe(batch_size=BATCH).model_copy(update={"objective": ImitateOptions(**objective)})
+    module = pretraining(settings)
     part = slice(rank * BATCH // world, (rank + 1) * BATCH // world)
     wrapped = nn.parallel.DistributedDataParallel(module) if world > 1 else module
     terms = wrapped(batch(part), draw_step(module.model, settings, step=2, part=part))
@@ -76,11 +82,7 @@ def gradients(objective: dict[str, object], rank: int, world: int) -> dict[str, 
 def calls(rank: int, world: int) -> Calls:
     """Of one step, beyond those of the backbone alone."""
     settings = tiny_recipe(batch_size=BATCH)
-    module = Pretraining(seeded_model(MODEL, pretrained=False, seed=0).double(), settings.objective)
-    module.model.image.eval()
-    for norm in module.modules():
-        if isinstance(norm, PresentBatchNorm):
-            norm.synchronised = True
+    module = pretraining(settings)
     part = slice(rank * BATCH // world, (rank + 1) * BATCH // world)
     sample, draw = batch(part), draw_step(module.model, settings, step=2, part=part)
     sum(module(sample, draw).values()).backward()  # what is kept from the first step is not counted
