@@ -64,7 +64,7 @@ for words in {[[], *MORE.get(name, [])]}:
 
 @pytest.mark.parametrize("name", sorted(cli.COMMANDS))
 def test_every_argument_has_a_text_and_the_help_has_no_python(name, capsys):
-    function = name.replace("-", "_")
+    function = cli.function_of(name)
     command = getattr(import_module(f"imitate.commands.{function}"), function)
     for argument in inspect.signature(command).parameters.values():
         assert argument.kind is argument.VAR_KEYWORD or f"\n        {argument.name}: " in command.__doc__

@@ -16,7 +16,8 @@ COMMANDS = {
     "prepare": "turn a raw archive into a prepared folder",
     "doctor": "check a raw archive, a prepared folder, a run or the installation",
     "pretrain": "pre-train from a recipe, or resume",
-    "import-reference": "convert a checkpoint of the published code to a run folder",
+    "models": "list the published encoders that can be read, or say what a file is",
+    "import": "convert a checkpoint of other code to a folder of tensors",
     "evaluate": "measure a model on a task",
     "compare": "test whether results differ",
     "predict": "classify, retrieve, embed, or draw heat-maps",
@@ -25,6 +26,10 @@ COMMANDS = {
     "push": "upload an exported model to the Hugging Face hub",
     "report": "write an HTML page from results files",
 }
+
+
+ALIASES = {"import-reference": "import"}  # older names
+FUNCTIONS = {"import": "import_model"}  # where the name is no name of Python's
 
 
 def usage() -> str:
@@ -44,10 +49,16 @@ def main(arguments: list[str] | None = None) -> int:
 
         sys.stdout.write(f"imitate {__version__}\n")
         return 0
+    name = ALIASES.get(name, name)
     if name not in COMMANDS:
         sys.stderr.write(f"imitate: unknown command {name!r}\n{usage()}\n")
         return 2
     return _run(name, rest)
+
+
+def function_of(name: str) -> str:
+    """The module in ``imitate.commands``, and the function in it, of a command."""
+    return FUNCTIONS.get(name, name.replace("-", "_"))
 
 
 def _run(name: str, words: list[str]) -> int:
@@ -61,7 +72,7 @@ def _run(name: str, words: list[str]) -> int:
     from imitate.errors import UserError
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    function = name.replace("-", "_")
+    function = function_of(name)
     module = import_module(f"imitate.commands.{function}")
     try:
         options = module.options(words) if hasattr(module, "options") else None

@@ -21,7 +21,11 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Texts = Literal["sections", "swapped", "report"]
 ChannelChoice = Literal["replacement", "distinct", "sample"]
 Mode = Literal["clean", "paper"]
-Resize = Literal["stretch", "letterbox"]
+# The first two are ours; those with a filter in their name are of published encoders, see data/squares.py
+Resize = Literal[
+    "stretch", "letterbox", "stretch-bilinear", "stretch-bicubic", "crop-bilinear", "crop-bicubic", "pad-area",
+    "pad-lanczos", "frame-bicubic", "middle-bilinear",
+]  # fmt: skip
 TaskName = str  # of a built-in task, or of one of the entry-point group imitate.tasks
 Branch = Literal["both", "findings", "impression"]
 Search = Literal["exact", "faiss"]  # what finds nearest vectors

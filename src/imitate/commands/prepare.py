@@ -61,7 +61,8 @@ def prepare(
         source: The kind of archive.
         out: The prepared folder to write.
         size: Side of the prepared images, in pixels.
-        resize: stretch ignores the aspect ratio; letterbox keeps it and pads with black.
+        resize: stretch ignores the aspect ratio; letterbox keeps it and pads with black; the others are those of
+            published encoders (`imitate models FILE` says which).
         projections: Projections to decode, such as PA AP; default: all. Training and evaluation select among them.
         percentiles: Two percentiles, such as 0.5 99.5: gray values beyond them become black and white.
         workers: Number of decoding processes; default: one for each core, fewer for a small archive.

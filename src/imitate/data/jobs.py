@@ -3,17 +3,17 @@ which needs no decoders.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
 from imitate.data.annotations import Annotation
+from imitate.names import Resize
 
 if TYPE_CHECKING:
     from imitate.data.records import Record
 
-Resize = Literal["stretch", "letterbox"]
 Percentiles = tuple[float, float]
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image, ImageOps
 from PIL.ImageFile import ImageFile
 
+from imitate.data import squares
 from imitate.data.annotations import Box
 from imitate.data.dicom import DAMAGED, ImageError, check_size, is_dicom, quiet, read_dicom
 from imitate.data.display import Gray, apply_window, show
@@ -126,12 +127,17 @@ def to_prepared(
     """Crop to the bounding box of non-zero pixels, min-max to 8 bit, resize with an anti-aliasing filter.
 
     ``stretch`` fills the square whatever the aspect ratio, ``letterbox`` fits the longest side and centres on zeros.
-    With ``percentiles`` such as (0.5, 99.5), values beyond these percentiles of the cropped pixels become black and
-    white.
+    The other rules are those of published encoders (``squares``), which neither crop nor, of 8 bits, stretch the gray
+    values. With ``percentiles`` such as (0.5, 99.5), values beyond these percentiles of the cropped pixels become black
+    and white.
     """
     down, across = (np.flatnonzero(gray.any(axis=axis)) for axis in (1, 0))
     if not len(down):
         raise ImageError("black image")
+    if "-" in resize:
+        eight = squares.to_bytes(_clip(gray, percentiles), full=percentiles is not None)
+        square, seen, content = squares.to_square(eight, size, resize)
+        return square, Geometry(gray.shape[1], gray.shape[0], size, seen, content)
     left, top, right, bottom = (int(edge) for edge in (across[0], down[0], across[-1] + 1, down[-1] + 1))
     if min(right - left, bottom - top) < MIN_SIDE:
         raise ImageError(f"image under {MIN_SIDE} pixels a side")

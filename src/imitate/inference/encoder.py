@@ -188,7 +188,7 @@ def load_encoder(
     model: str, *, like: str | None = None, data: Corpus, seed: int = 0, cache: Path | None = None
 ) -> Encoder:
     """``model`` is ``random``, ``imagenet``, ``pixels``, ``timm:NAME``, ``hf-hub:OWNER/NAME@REVISION``, or the path of
-    a run, of a model folder or of a file of weights.
+    a run, of a model folder, of a published encoder or of a file of weights.
 
     ``like`` (a run, a recipe or ``timm:NAME``; default timm:resnet50) gives the architecture of random, imagenet and of
     a file of weights. ``seed`` is that of random weights. ``cache`` is a folder that keeps embeddings of reports.
@@ -196,8 +196,13 @@ def load_encoder(
     path = Path(model)
     if model not in WORDS and not model.startswith(TIMM):
         path = _existing(model)
+        from imitate.inference.peer import load_peer  # which imports this module
+
+        named = model if model.startswith(hub.HUB) else None
+        if not hub.is_ours(path) and (found := load_peer(path, name=named, data=data, cache=cache, plain=not like)):
+            return found
         if path.is_dir():
-            return load_folder(path, name=model if model.startswith(hub.HUB) else None, cache=cache)
+            return load_folder(path, name=named, cache=cache)
     config, recipe_text = _architecture(like, data)
     if model == "pixels":
         return Encoder("pixels", Pixels(), config)

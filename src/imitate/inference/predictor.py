@@ -18,9 +18,10 @@ from imitate.inference.embeddings import BATCH, embed_images, embed_pixels, embe
 from imitate.inference.encoder import TEMPERATURE, Encoder, Vectors, choose_device, load_folder
 from imitate.inference.gallery import Gallery, image_vectors, reports, text_vectors
 from imitate.inference.heatmap import heatmap
+from imitate.inference.peer import load_peer
 from imitate.inference.prompts import Prompts, Wording, check_texts, choose_prompts
 from imitate.inference.radiograph import Radiograph, Source, radiograph, radiographs, to_original
-from imitate.models.hub import local_folder
+from imitate.models.hub import is_ours, local_folder
 from imitate.models.types import TextEncoder
 from imitate.names import Branch
 
@@ -29,9 +30,12 @@ Index = Path | str | Corpus | Sequence[Source]
 
 
 def load(source: Path | str, *, device: str = "auto") -> "Predictor":
-    """A run folder, a model folder within it, an exported folder, or ``hf-hub:OWNER/NAME@REVISION`` as a Predictor."""
-    encoder = load_folder(local_folder(source), name=str(source))
-    return Predictor(encoder, device=choose_device(device))
+    """A run folder, a model folder within it, an exported folder, ``hf-hub:OWNER/NAME@REVISION``, or the file or folder
+    of a published encoder, as a Predictor.
+    """
+    path = local_folder(source)
+    encoder = None if is_ours(path) else load_peer(path, name=str(source))
+    return Predictor(encoder or load_folder(path, name=str(source)), device=choose_device(device))
 
 
 class Scorer(NamedTuple):

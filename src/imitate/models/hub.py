@@ -6,7 +6,7 @@ from pathlib import Path
 from imitate.errors import UserError
 
 HUB = "hf-hub:"
-FILES = ["*.json", "*.safetensors", "*.txt", "*.md"]  # nothing that would need unpickling
+FILES = ["*.json", "*.safetensors", "*.txt", "*.md", "spiece.model"]  # nothing that would need unpickling
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _SECONDS = 10.0  # until the hub counts as absent
 
@@ -23,6 +23,13 @@ def local_folder(source: Path | str) -> Path:
         )
         raise UserError(f"no model at {source}: there is no such folder{hint}")
     return Path(source)
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a folder is a run, or holds a model that ``Imitate.save`` wrote."""
+    config = path / "config.json"
+    own = config.is_file() and '"backbone"' in config.read_text(encoding="utf-8", errors="replace")
+    return path.is_dir() and ((path / "model").is_dir() or own)
 
 
 def split_id(name: str) -> tuple[str, str]:

@@ -1,0 +1,68 @@
+"""Foreign checkpoints as folders of tensors: from then on nothing is unpickled."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from imitate.errors import UserError
+from imitate.models import peers
+from imitate.models.peers.files import read_checkpoint
+from imitate.models.peers.tokens import ALL_FILES, FILES
+from imitate.models.reference import import_published
+from imitate.models.text import fit_or_load, save_text_encoder
+
+log = logging.getLogger(__name__)
+COPIED = ("config.json", "preprocessor_config.json", "open_clip_config.json")
+
+
+def import_checkpoint(path: Path, out: Path, *, text: str | None = None) -> None:
+    """``imitate import``. UserError: the file is none that is known, or ``out`` holds a model."""
+    if (out / "model").exists() or (out / peers.IMPORTED).exists():
+        raise UserError(f"{out} already holds a model: choose another --out")
+    file = peers.weights_of(path)
+    found = peers.recognise(read_checkpoint(file, stubs=True)) if file else None
+    if found is None or found.family.name == "plain":
+        _import_published(path, out, text)
+    else:
+        _import_peer(found, file or path, out, Path(text) if text else path if path.is_dir() else path.parent)
+    log.info("imported to %s", out)
+
+
+def _import_peer(found: peers.Found, file: Path, out: Path, vocabulary: Path) -> None:
+    tensors = dict(found.state.tensors)
+    peer = peers.build(found)  # which refuses what is damaged, before anything is written
+    family = found.family
+    rules = peer.text.rules if peer.text is not None else None
+    if rules is not None and not any((vocabulary / name).is_file() for name in FILES[rules.kind]):
+        log.warning("%s holds no vocabulary (%s): text cannot be read", vocabulary, family.vocabulary)
+    kept = {name: each for name, each in tensors.items() if name in family.signs or not peers.is_unused(family, name)}
+    out.mkdir(parents=True, exist_ok=True)
+    copies = {name: tensor.clone().contiguous() for name, tensor in kept.items()}  # of shared storage, too
+    save_file(copies, out / peers.WEIGHTS[0])
+    for name in COPIED:
+        if (file.parent / name).is_file() and (file.parent / name).resolve() != (out / name).resolve():
+            shutil.copyfile(file.parent / name, out / name)
+    for name in ALL_FILES if rules is not None else ():
+        if (vocabulary / name).is_file():
+            shutil.copyfile(vocabulary / name, out / name)
+    record = {"format_version": 1, "family": family.name, "title": family.title, "licence": family.licence}
+    (out / peers.IMPORTED).write_text(json.dumps({**record, "file": file.name}, indent=1), encoding="utf-8")
+    shutil.copymode(out / peers.IMPORTED, out / peers.WEIGHTS[0])  # else 0600
+
+
+def _import_published(path: Path, out: Path, text: str | None) -> None:
+    """The released IMITATE, or an encoder under torchvision's names, as a run folder."""
+    model = import_published(path)
+    if text is not None:
+        encoder = fit_or_load(text, [])
+        if encoder.width != model.config.text_width:
+            raise UserError(
+                f"{text} has width {encoder.width}, the checkpoint needs a text encoder of {model.config.text_width}"
+            )
+        save_text_encoder(encoder, out / "text")
+    with torch.no_grad():
+        model.save(out / "model")

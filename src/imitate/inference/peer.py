@@ -1,0 +1,106 @@
+"""A published encoder of another group as an ``Encoder``."""
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from imitate.config import Preprocessing
+from imitate.data.corpus import Corpus
+from imitate.data.text_cache import TextCache
+from imitate.errors import UserError
+from imitate.inference.encoder import TEMPERATURE, Encoder, Vectors
+from imitate.models import peers
+from imitate.models.peers.base import Family, Peer
+from imitate.models.types import ImageFeatures, Images
+
+log = logging.getLogger(__name__)
+
+
+class PeerEncoder(Encoder):
+    """A ``Peer``. Its text encoder already projects into the joint space."""
+
+    def __init__(
+        self, name: str, family: Family, peer: Peer, preprocessing: Preprocessing, cache: Path | None = None
+    ) -> None:
+        super().__init__(name, peer.image, preprocessing)
+        self.family, self.peer = family, peer
+        self.text = peer.text if peer.text is not None and peer.text.tokenizer else None
+        self.temperature = peer.temperature or TEMPERATURE
+        self.scoring = peer.scoring
+        self._cache = TextCache(self.text, cache and cache / "text") if self.text else None
+        self._vision = nn.ModuleList([peer.image, peer.head] if peer.head is not None else [peer.image])
+
+    @property
+    def lacks(self) -> str:
+        if self.peer.text is None:
+            return f"{self.name} ({self.family.title}) has no text encoder"
+        return (
+            f"{self.name} ({self.family.title}) has no vocabulary: put {self.family.vocabulary} beside the weights, "
+            "or import it with --text FOLDER"
+        )
+
+    @property
+    def backbone(self) -> str:
+        return self.family.title
+
+    @property
+    def _module(self) -> nn.Module:
+        return self._vision
+
+    def look(self, images: Images) -> tuple[dict[str, Tensor], ImageFeatures]:
+        features: ImageFeatures = self.image(images)
+        return {"image": self.peer.embed(features)}, features
+
+    def embed_texts(self, texts: list[str]) -> Vectors | None:
+        if self.text is None or self.peer.text is None:
+            return None
+        self.peer.text.to(self._device)
+        return F.normalize(self.text.encode(texts).to(self._device))
+
+    def embed_reports(self, texts: list[str], section: str | None = None) -> Vectors | None:
+        """Rounded to float16, as they are stored."""
+        if self._cache is None:
+            return None
+        self._cache.fill(texts, device=str(self._device))
+        return F.normalize(torch.from_numpy(self._cache.embed(texts)).float().to(self._device))
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.peer.image.parameters()).device
+
+
+def load_peer(
+    path: Path, *, name: str | None = None, data: Corpus | None = None, cache: Path | None = None, plain: bool = True
+) -> PeerEncoder | None:
+    """A file or folder of a published encoder; None where it is none. Without ``plain`` only those of a family.
+
+    With ``data`` the images of that folder are taken whatever their size, and what differs from the authors'
+    preparation is warned of. UserError: see ``peers.load_peer``.
+    """
+    found = peers.load_peer(path, plain=plain)
+    if found is None:
+        return None
+    family, peer = found
+    wanted = peer.preprocessing
+    shown = name or (path.stem if path.is_file() else path.resolve().name)
+    if data is not None and (data.size, data.resize) != (wanted.prepared_size, wanted.resize):
+        log.warning(
+            "%s holds images of %d px by %s, %s was made for %d px by %s: they are resized; for its authors' pixels "
+            "run `imitate prepare` with --size %d --resize %s",
+            *(data.root, data.size, data.resize, family.title, wanted.prepared_size, wanted.resize),
+            *(wanted.prepared_size, wanted.resize),
+        )
+        wanted = of_size(wanted, data)
+    return PeerEncoder(shown, family, peer, wanted, cache)
+
+
+def of_size(wanted: Preprocessing, data: Corpus) -> Preprocessing:
+    """The same part of an image at the size of the folder's; the network resizes it."""
+    seen = max(8, round(data.size * wanted.image_size / wanted.prepared_size))
+    seen -= (data.size - seen) % 2  # the same margin on both sides
+    if seen < 8:
+        raise UserError(f"{data.root} holds images of {data.size} px, which are too small")
+    return wanted.model_copy(update={"prepared_size": data.size, "image_size": seen, "resize": data.resize})

@@ -1,0 +1,116 @@
+"""What every published encoder is to the rest of the program: its record, and the network that is built from a file."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from imitate.config import Preprocessing
+from imitate.models.peers.images import PeerImage
+from imitate.models.peers.state import State
+from imitate.models.peers.texts import PeerText
+from imitate.models.types import ImageFeatures
+
+Shape = tuple[int | None, ...]
+Gives = Literal["features", "pyramid", "image vectors", "text vectors"]
+FEATURES: tuple[Gives, ...] = ("features", "pyramid")
+VECTORS: tuple[Gives, ...] = ("features", "pyramid", "image vectors", "text vectors")
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How the authors tell whether a class is present: prompts made of its name, and how cosines become a score.
+
+    Without templates the prompts are the program's own. ``ensemble`` and ``scoring`` are the settings of the zero-shot
+    task; ``temperature`` that of the softmax over the two sides.
+    """
+
+    positive: tuple[str, ...] = ()
+    negative: tuple[str, ...] = ()
+    ensemble: Literal["embedding", "mean", "max"] = "embedding"
+    scoring: Literal["margin", "positive", "standardised"] = "margin"
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of checkpoint. ``signs`` are the tensors, with their shapes, by which it is recognised; None is any size.
+
+    ``absent`` are tensors that it does not have, ``unused`` patterns of those that it has and that nothing here needs.
+    ``parts`` are the dictionaries within a file that may hold the tensors, "" the file itself; ``joined`` are several
+    that are read as one, with their names in front.
+    """
+
+    name: str
+    title: str
+    where: str  # its authors distribute it
+    licence: str
+    gives: tuple[Gives, ...]
+    verified: str  # against what, in the tests
+    signs: Mapping[str, Shape]
+    build: Callable[[State], "Peer"]
+    absent: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ("", "state_dict", "model", "model_state_dict")
+    joined: tuple[str, ...] = ()
+    companion: str = ""  # a tensor of the file with the text encoder, where that is another one in the same folder
+    vocabulary: str = ""  # what has to lie beside the weights, for text
+    note: str = ""  # what a user should know
+
+
+class Peer(nn.Module):
+    """An encoder of another group: images to features and to the joint space, and texts to the joint space.
+
+    ``head`` takes ImageFeatures to the joint space; without one, the vectors are the pooled features. ``text`` is None
+    where there is no text encoder; it cannot read before it has a tokenizer.
+    """
+
+    def __init__(
+        self,
+        image: PeerImage,
+        preprocessing: Preprocessing,
+        *,
+        head: nn.Module | None = None,
+        text: PeerText | None = None,
+        temperature: float | None = None,
+        scoring: Scoring | None = None,
+    ) -> None:
+        super().__init__()
+        self.image, self.head, self.text = image, head, text
+        self.preprocessing, self.temperature, self.scoring = preprocessing, temperature, scoring
+
+    def embed(self, features: ImageFeatures) -> Float[Tensor, "batch joint"]:
+        """Not normalised."""
+        vectors: Tensor = features.pooled if self.head is None else self.head(features)
+        return vectors
+
+
+class OfPooled(nn.Module):
+    """A head that reads the pooled feature."""
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, features: ImageFeatures) -> Tensor:
+        projected: Tensor = self.head(features.pooled)
+        return projected
+
+
+def linear(state: State, prefix: str, inputs: int) -> nn.Linear:
+    """A linear layer of ``inputs``, with or without bias, as the file has it."""
+    outputs = state.shape(f"{prefix}weight")[0]
+    return state.fill(nn.Linear(inputs, outputs, bias=f"{prefix}bias" in state), prefix)
+
+
+def temperature_of(state: State, name: str, default: float) -> float:
+    """1 / exp of a stored logit scale."""
+    return math.exp(-state.number(name, default))
+
+
+def prepared(resize: Any, size: int, crop: int | None = None, **values: Any) -> Preprocessing:
+    """``resize`` to a square of ``size``, of which the network sees the central ``crop``."""
+    return Preprocessing(prepared_size=size, image_size=crop or size, resize=resize, **values)

@@ -1,0 +1,81 @@
+"""KAD: a ResNet-50 whose places are projected and averaged, and Med-KEBERT."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from imitate.models.peers.base import VECTORS, Family, Peer, linear, prepared
+from imitate.models.peers.huggingface import IMAGENET_MEAN, IMAGENET_STD
+from imitate.models.peers.images import Enter, resnet
+from imitate.models.peers.state import State
+from imitate.models.peers.texts import PeerText, bert
+from imitate.models.peers.tokens import Rules
+from imitate.models.types import ImageFeatures
+
+LONGEST = 256
+
+
+class OfPlaces(nn.Module):
+    """Each place of the last map projected, and the mean of them."""
+
+    def __init__(self, first: nn.Linear, second: nn.Linear) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(first, nn.ReLU(), second)
+
+    def forward(self, features: ImageFeatures) -> Tensor:
+        projected: Tensor = self.layers(features.levels[-1].flatten(2).mT)
+        return projected.mean(1)
+
+
+def pooler(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
+    found: Tensor = model(input_ids=ids, attention_mask=mask).pooler_output
+    return found
+
+
+def build(state: State) -> Peer:
+    """The file of 224 px has a last stage that its network never used."""
+    whole = "image_encoder/res_features.7.0.conv1.weight" in state
+    side = 512 if whole else 224
+    image = resnet(state, "image_encoder/resnet.", Enter(side), last=4 if whole else 3)
+    first = linear(state, "image_encoder/res_l1.", image.channels[-1])
+    text = bert(state, "text_encoder/bert_model.")
+    inner = linear(state, "text_encoder/mlp_embed.0.", text.config.hidden_size)
+    return Peer(
+        image,
+        prepared("stretch-bicubic", side, mean=IMAGENET_MEAN, std=IMAGENET_STD),
+        head=OfPlaces(first, linear(state, "image_encoder/res_l2.", first.out_features)),
+        text=PeerText(
+            "KAD",
+            text,
+            pooler,
+            Rules("wordpiece", LONGEST),
+            nn.Sequential(inner, nn.GELU(), linear(state, "text_encoder/mlp_embed.2.", inner.out_features)),
+        ),
+    )
+
+
+FAMILY = Family(
+    name="kad",
+    title="KAD",
+    where="Google Drive, linked from github.com/xiaoman-zhang/KAD",
+    licence="MIT in the repository; of the weights nothing is stated",
+    gives=VECTORS,
+    verified="torchvision, transformers and a plain reference",
+    signs={
+        "image_encoder/res_l1.weight": (None, None),
+        "image_encoder/resnet.conv1.weight": (None, 3, 7, 7),
+        "text_encoder/mlp_embed.0.weight": (None, None),
+        "model/mlp_head.0.weight": (2, None),
+    },
+    joined=("image_encoder", "text_encoder", "model"),
+    build=build,
+    unused=(
+        r"image_encoder/res_features\..*",
+        r"image_encoder/resnet\.(fc|layer4)\..*",
+        r"model/.*",
+        "text_encoder/logit_scale",
+        "image_encoder/logit_scale",
+    ),
+    vocabulary="vocab.txt of xmcmic/Med-KEBERT",
+    note="The authors score by a decoder and train on dot products; cosines are our reading. KAD-1024: read at 512 px.",
+)

@@ -1,0 +1,104 @@
+"""The published lists of tensors: each is recognised, and the network that is built takes all of it and wants no more."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from peer_files import KEYS, published
+
+from imitate.errors import UserError
+from imitate.models import peers
+from imitate.models.peers import build, recognise
+from imitate.models.peers.files import Checkpoint
+
+HF_SIGLIP = {"vision_config": {"num_attention_heads": 16}, "text_config": {"num_attention_heads": 16}}
+CASES = {
+    "chexzero": ("chexzero", "", 768, 512),
+    "chexzero-half": ("chexzero", "", 768, 512),
+    "hf-clip-vit-b32": ("clip", "", 768, 512),
+    "medsiglip-448": ("siglip", "", 1152, 1152),
+    "rad-dino": ("dinov2", "", 768, None),
+    "rad-dino-original": ("dinov2-original", "", 768, None),
+    "biovil-image": ("biovil", "", 2048, 128),
+    "biovil-t-image": ("biovil-t", "", 512, 128),
+    "mgca-resnet50": ("mgca", "state_dict", 2048, 128),
+    "mgca-vit": ("mgca", "state_dict", 768, 128),
+    "gloria": ("gloria", "state_dict", 2048, 768),
+    "biomedclip": ("biomedclip", "", 768, 512),
+    "cxrclip-resnet50": ("cxrclip", "model", 2048, 512),
+    "cxrclip-swint": ("cxrclip", "model", 768, 512),
+    "medclip-resnet50": ("medclip", "", 2048, 512),
+    "medclip-vit": ("medclip", "", 768, 512),
+    "xrv-densenet121": ("xrv-densenet", "", 1024, None),
+    "xrv-resnet50": ("xrv-resnet", "", 2048, None),
+    "medklip": ("medklip", "model", 1024, None),
+    "kad-512": ("kad", "", 2048, 768),
+    "kad-224": ("kad", "", 1024, 768),
+    "mrm": ("mrm", "model", 768, None),
+    "ark6-swin-base-224": ("ark", "teacher", 1376, None),
+    "ark-plus-swin-large-768": ("ark", "teacher", 1376, None),
+    "chexfound": ("chexfound", "teacher", 4096, None),
+    "carzero": ("carzero", "state_dict", 768, 768),
+}
+"""File: family, the dictionary of the file that holds the tensors, width of the features and of the joint space."""
+
+
+TEXT = {"biovil-image": "cxr-bert-specialized", "biovil-t-image": "biovil-t-text"}
+"""Files whose text encoder is another file of the same folder."""
+
+
+def checkpoint(name: str, part: str, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in published(name).items():
+        inner, _, rest = key.rpartition("/")
+        parts.setdefault(inner or part, {})[rest.removeprefix("module.")] = tensor
+    if name in TEXT:
+        text = {f"text/{key}": tensor for key, tensor in published(TEXT[name]).items()}
+        monkeypatch.setattr(peers, "_companion", lambda *_: text)
+    return Checkpoint(Path(name), parts)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_every_tensor_of_a_published_file_is_known(name, monkeypatch):
+    family, part, width, joint = CASES[name]
+    found = recognise(checkpoint(name, part, monkeypatch))
+    assert found is not None and found.family.name == family
+    with torch.device("meta"):
+        peer = build(found)
+    assert peer.image.width == width
+    assert all(tensor.dtype == torch.float32 for tensor in peer.state_dict().values() if tensor.is_floating_point())
+    vectors = {"image vectors", "text vectors"} & set(found.family.gives)
+    assert (peer.text is not None) == ("text vectors" in vectors)
+    assert (joint is not None) == ("image vectors" in vectors) and joint in (None, list(peer.parameters())[-1].shape[0])
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_a_renamed_tensor_and_another_shape_are_refused_by_name(name, monkeypatch):
+    """A sign, and a tensor in the middle."""
+    _, part, *_ = CASES[name]
+    whole = checkpoint(name, part, monkeypatch)
+    found = recognise(whole)
+    sign = next(iter(found.family.signs))
+    middle = [key for key in found.state.tensors if key.endswith("weight") and "/" not in key]
+    middle = [key for key in middle if found.state.tensors[key].ndim == 1]
+    for key in (sign, middle[len(middle) // 2]):
+        for change in (_renamed, _reshaped):
+            with torch.device("meta"), pytest.raises(UserError, match=key.replace(".", r"\.")) as error:
+                damaged = recognise(Checkpoint(Path("x"), {n: change(t, key) for n, t in whole.parts.items()}))
+                build(damaged)
+            assert "\n" not in str(error.value)
+
+
+def _renamed(tensors: dict[str, torch.Tensor], key: str) -> dict[str, torch.Tensor]:
+    return {f"{name}x" if name == key else name: tensor for name, tensor in tensors.items()}
+
+
+def _reshaped(tensors: dict[str, torch.Tensor], key: str) -> dict[str, torch.Tensor]:
+    return {
+        name: torch.empty(3, *tensor.shape, device="meta") if name == key else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def test_each_list_is_of_use():
+    assert {path.stem for path in KEYS.glob("*.txt")} >= set(CASES)
