@@ -20,6 +20,7 @@ from imitate.errors import UserError
 from imitate.models import hub, reference
 from imitate.models.image import ImageEncoder, is_network, pinned, statistics_of
 from imitate.models.imitate import Imitate, freeze_all, seeded_model
+from imitate.models.peers.base import Scoring
 from imitate.models.text import fit_or_load, load_text_encoder, place
 from imitate.models.types import ImageFeatures, Images, TextEncoder
 from imitate.names import Branch, Section
@@ -51,6 +52,7 @@ class Encoder:
     text: TextEncoder | None = None
     temperature = TEMPERATURE  # of the softmax over positive and negative prompts
     whole_reports = True  # both sections of a report are read as one text
+    scoring: Scoring | None = None  # how the authors of a published encoder tell classes
 
     def __init__(self, name: str, image: nn.Module, preprocessing: Preprocessing) -> None:
         self.name = name  # as shown in tables

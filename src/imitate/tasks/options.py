@@ -116,6 +116,7 @@ class ZeroShotOptions(TaskOptions):
     prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: the built-in ones
     ensemble: Literal["embedding", "score", "max"] = "embedding"  # mean vector, mean or best cosine
     scoring: Literal["margin", "positive", "standardised"] = "margin"  # positive minus negative cosine; positive alone
+    authors: bool = False  # as a published encoder's authors do: their templates, ensemble and scoring
     threshold: Literal["oracle", "val", "even"] = "oracle"  # of F1: best on the test images, best on val, a margin of 0
 
     @model_validator(mode="after")

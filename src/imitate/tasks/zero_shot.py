@@ -54,12 +54,13 @@ class ZeroShot(ZeroShotOptions, Task):
     }
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
+        settings = self._as_authors(encoder) if self.authors else self
         data = self.selected(data)
         rows = data.rows(self.split)
         labels = dict(zip(data.classes, data.labels.T, strict=True))
         prompts = {
             label: each
-            for label, each in class_prompts(data, self.prompts, encoder.text).items()
+            for label, each in self._prompts(encoder, data).items()
             if not np.isnan(labels[label][rows]).all()
         }
         if not prompts:
@@ -69,12 +70,12 @@ class ZeroShot(ZeroShotOptions, Task):
             [embed_texts(encoder, list(side), budget.device) for side in (each.positive, each.negative)]
             for each in prompts.values()
         ]
-        found = {"target": target[rows], "score": self._scores(encoder, data, rows, sides, budget)}
+        found = {"target": target[rows], "score": settings._scores(encoder, data, rows, sides, budget)}
         if self.threshold != "oracle":
             found["called"] = found["score"] > 0
         if self.threshold == "val":
             held = data.rows("val")
-            score = self._scores(encoder, data, held, sides, budget)
+            score = settings._scores(encoder, data, held, sides, budget)
             least = [thresholds.best_threshold(*column) for column in zip(target[held].T, score.T, strict=True)]
             found["called"] = found["score"] >= np.array(least)
         table = data.table.iloc[rows]
@@ -83,6 +84,26 @@ class ZeroShot(ZeroShotOptions, Task):
             "classes": np.array(list(prompts)),
             **{key: table[key].to_numpy().astype(np.str_) for key in ("image_id", "patient")},
         }
+
+    def _prompts(self, encoder: Encoder, data: Corpus) -> dict[str, Prompts]:
+        """The authors' templates, where these are asked for and there are any."""
+        theirs = encoder.scoring if self.authors else None
+        if theirs is None or not theirs.positive or self.prompts is not None:
+            return class_prompts(data, self.prompts, encoder.text)
+        made = {
+            name: {
+                "positive": tuple(each.format(name) for each in theirs.positive),
+                "negative": tuple(each.format(name) for each in theirs.negative),
+            }
+            for name in data.classes
+        }
+        return {name: Prompts(**sides) for name, sides in made.items()}
+
+    def _as_authors(self, encoder: Encoder) -> "ZeroShot":
+        """With the ensemble and the scoring of the encoder's authors. UserError: it has none."""
+        if encoder.scoring is None:
+            raise UserError(f"{encoder.name} has no scoring of its authors: drop --authors")
+        return self.model_copy(update={"ensemble": encoder.scoring.ensemble, "scoring": encoder.scoring.scoring})
 
     def _scores(
         self, encoder: Encoder, data: Corpus, rows: np.ndarray, sides: list[list[Tensor]], budget: Budget

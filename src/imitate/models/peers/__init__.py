@@ -64,7 +64,9 @@ PLAIN = plain.FAMILY
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 """Of a folder, the file to read."""
 IMPORTED = "peer.json"
-EVERYWHERE = (r"(.*\.)?(position_ids|num_batches_tracked|relative_position_index|attn_mask)",)  # tensors that carry no information
+EVERYWHERE = (
+    r"(.*\.)?(position_ids|num_batches_tracked|relative_position_index|attn_mask)",
+)  # tensors that carry no information
 
 
 class Found(NamedTuple):

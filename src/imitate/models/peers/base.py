@@ -30,7 +30,7 @@ class Scoring:
 
     positive: tuple[str, ...] = ()
     negative: tuple[str, ...] = ()
-    ensemble: Literal["embedding", "mean", "max"] = "embedding"
+    ensemble: Literal["embedding", "score", "max"] = "embedding"
     scoring: Literal["margin", "positive", "standardised"] = "margin"
     temperature: float = 1.0
 

@@ -30,7 +30,7 @@ def build(state: State) -> Peer:
             linear(state, "text_projection.projection.", text.config.hidden_size),
         ),
         temperature=temperature_of(state, "logit_scale", 2.6593),
-        scoring=Scoring(positive=("{}",), negative=("No {}",), ensemble="mean"),
+        scoring=Scoring(positive=("{}",), negative=("No {}",), ensemble="score"),
     )
 
 

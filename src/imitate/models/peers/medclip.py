@@ -42,7 +42,7 @@ def build(state: State) -> Peer:
             linear(state, "text_model.projection_head.", text.config.hidden_size),
         ),
         temperature=temperature_of(state, "logit_scale", 2.6593),
-        scoring=Scoring(ensemble="mean", scoring="positive"),
+        scoring=Scoring(ensemble="score", scoring="positive"),
     )
 
 

@@ -1,0 +1,126 @@
+"""A published encoder is an encoder like ours: in evaluations, predictions, the viewer, and as a library."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from folders import write_folder
+from peer_files import radiograph
+from PIL import Image
+from tiny_peers import write_chexzero, write_gloria
+from torch.nn import functional as F
+
+import imitate
+from imitate.commands.evaluate import evaluate
+from imitate.data.corpus import Corpus
+from imitate.errors import UserError
+from imitate.inference.encoder import load_encoder
+from imitate.inference.peer import PeerEncoder
+from imitate.models.peers.base import Scoring
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return write_chexzero(tmp_path_factory.mktemp("peer"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("data") / "data")
+
+
+def test_a_file_is_prepared_as_its_authors_do(file):
+    """320 px within black by Lanczos, mean and deviation on 0 to 255, then bicubic without antialiasing."""
+    model = imitate.load(file, device="cpu")
+    gray = radiograph(500, 431)
+    small = Image.fromarray(gray).resize((320, int(431 * 320 / 500)), Image.Resampling.LANCZOS)
+    whole = Image.new("L", (320, 320))
+    whole.paste(small, (0, (320 - small.height) // 2))
+    values = (torch.from_numpy(np.asarray(whole).copy()).float() - 101.48761) / 83.43944
+    expected = F.interpolate(values.expand(1, 3, -1, -1), (32, 32), mode="bicubic", align_corners=False)
+    seen = torch.from_numpy(model.read(gray).pixels[None])
+    found = model.encoder.image.enter(model.encoder.prepare(seen))
+    assert torch.allclose(found, expected, atol=1e-4)
+    assert model.encoder.temperature == pytest.approx(np.exp(-4.0)) and model.encoder.backbone == "CheXzero"
+
+
+def test_a_predictor_classifies_retrieves_and_draws(file):
+    model = imitate.load(file, device="cpu")
+    pictures = [radiograph(300, 400), radiograph(400, 300)]
+    table = model.classify(pictures, {"Effusion": "effusion"})
+    assert table.shape == (2, 1) and table["Effusion"].between(0, 1).all() and table["Effusion"].nunique() == 2
+    images, texts = model.embed_images(pictures), model.embed_texts(["No effusion.", "effusion"])
+    assert images.shape == (2, 64) and texts.shape == (2, 64)
+    np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, rtol=1e-5)
+    found = model.retrieve(image=pictures[0], index=["No effusion.", "effusion"], k=2)
+    cosines = sorted((images @ texts.T)[0], reverse=True)
+    np.testing.assert_allclose(found["similarity"], cosines, rtol=1e-4)
+    heat = model.heatmap(pictures[0], "effusion")
+    assert heat.shape == (400, 300) and np.isfinite(heat).all()
+
+
+@pytest.mark.parametrize("task", ["zero-shot", "retrieval", "linear-classification"])
+def test_tasks_measure_it_on_images_of_any_size(file, data, tmp_path, task, caplog):
+    options = {"resamples": 20, **({"seeds": 1} if task == "linear-classification" else {})}
+    if task == "linear-classification":
+        options["settings"] = ("epochs=2", "batch_size=8")
+    with caplog.at_level(logging.WARNING):
+        found = evaluate(task, model=str(file), data=data, out=tmp_path / "r.json", device="cpu", **options)
+    assert found.model == "best_64" and any(each.value is not None for each in found.metrics.values())
+    assert "CheXzero was made for 320 px by pad-lanczos" in caplog.text and "--size 320" in caplog.text
+
+
+def test_the_authors_prompts_and_scoring_are_a_setting(file, data, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "imitate.tasks.zero_shot.embed_texts",
+        lambda encoder, texts, device: asked.extend(texts) or encoder.embed_texts(texts),
+    )
+    evaluate("zero-shot", model=str(file), data=data, out=tmp_path / "r.json", resamples=5, device="cpu", authors=True)
+    name = Corpus.open(data).classes[0]
+    assert {name, f"no {name}"} <= set(asked)
+    with pytest.raises(UserError, match="has no scoring of its authors"):
+        run = load_encoder("random", like="recipes/tiny.yaml", data=Corpus.open(data))
+        from imitate.tasks.zero_shot import ZeroShot
+
+        ZeroShot(authors=True)._as_authors(run)
+    assert Scoring(positive=("{}",)) != Scoring()
+
+
+def test_without_a_vocabulary_it_has_no_text_and_says_what_is_lacking(file, data, tmp_path):
+    bare = tmp_path / "best_64.pt"
+    bare.write_bytes(file.read_bytes())
+    found = load_encoder(str(bare), data=Corpus.open(data))
+    assert isinstance(found, PeerEncoder) and not found.has_text
+    with pytest.raises(UserError, match="has no vocabulary: put bpe_simple_vocab_16e6"):
+        imitate.load(bare).classify(radiograph(64, 64), {"Effusion": "effusion"})
+
+
+def test_it_is_known_by_weights_vocabulary_and_preprocessing(file, data, tmp_path):
+    prepared = Corpus.open(data)
+    first = load_encoder(str(file), data=prepared).identity
+    assert first == load_encoder(str(file), data=prepared).identity
+    assert first != imitate.load(file).encoder.identity  # which sees images of another size
+    for change in ("visual.proj", "text_projection"):
+        state = torch.load(file)
+        state[change] = state[change] + 1e-3
+        torch.save(state, tmp_path / "best_64.pt")
+        (tmp_path / "bpe_simple_vocab_16e6.txt.gz").write_bytes(
+            (file.parent / "bpe_simple_vocab_16e6.txt.gz").read_bytes()
+        )
+        assert load_encoder(str(tmp_path / "best_64.pt"), data=prepared).identity != first
+
+
+def test_reports_are_kept_as_they_are_stored(file, data, tmp_path):
+    found = load_encoder(str(file), data=Corpus.open(data), cache=tmp_path)
+    texts = ["No effusion.", "There is an effusion."]
+    assert torch.allclose(found.embed_reports(texts), found.embed_texts(texts), atol=2e-3)
+    assert list(tmp_path.rglob("*.npy"))
+
+
+def test_the_viewer_serves_it(tmp_path):
+    from imitate.serve.service import Service
+
+    service = Service(imitate.load(write_gloria(tmp_path), device="cpu"))
+    assert service.about.backbone == "GLoRIA" and service.about.prompts
