@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,7 +32,9 @@ class PeerEncoder(Encoder):
         self.temperature = peer.temperature or TEMPERATURE
         self.scoring = peer.scoring
         self._cache = TextCache(self.text, cache and cache / "text") if self.text else None
-        self._vision = nn.ModuleList([peer.image, peer.head] if peer.head is not None else [peer.image])
+        self.decodes = peer.decoder is not None
+        parts = (peer.image, peer.head, peer.decoder)
+        self._vision = nn.ModuleList([each for each in parts if each is not None])
 
     @property
     def lacks(self) -> str:
@@ -54,6 +57,15 @@ class PeerEncoder(Encoder):
         features: ImageFeatures = self.image(images)
         return {"image": self.peer.embed(features)}, features
 
+    @torch.inference_mode()
+    def decode(self, pixels: UInt8[Tensor, "batch size size"], prompts: list[str]) -> Float[Tensor, "batch classes"]:
+        """The authors' scores of classes that are asked together, each by one prompt."""
+        assert self.peer.decoder is not None and self.peer.text is not None
+        self.peer.text.to(self._device)
+        classes = self.peer.text.encode(prompts).to(self._device)
+        scores: Tensor = self.peer.decoder(self.features(pixels), classes)
+        return scores
+
     def embed_texts(self, texts: list[str]) -> Vectors | None:
         if self.text is None or self.peer.text is None:
             return None
@@ -62,8 +74,9 @@ class PeerEncoder(Encoder):
 
     def embed_reports(self, texts: list[str], section: str | None = None) -> Vectors | None:
         """Rounded to float16, as they are stored."""
-        if self._cache is None:
+        if self._cache is None or self.peer.text is None:
             return None
+        self.peer.text.to(self._device)
         self._cache.fill(texts, device=str(self._device))
         return F.normalize(torch.from_numpy(self._cache.embed(texts)).float().to(self._device))
 
@@ -86,7 +99,9 @@ def load_peer(
     family, peer = found
     wanted = peer.preprocessing
     shown = name or (path.stem if path.is_file() else path.resolve().name)
-    if data is not None and (data.size, data.resize) != (wanted.prepared_size, wanted.resize):
+    if family.name == "plain" and data is not None:  # which has no preparation of its own
+        wanted = of_size(wanted, data)
+    elif data is not None and (data.size, data.resize) != (wanted.prepared_size, wanted.resize):
         log.warning(
             "%s holds images of %d px by %s, %s was made for %d px by %s: they are resized; for its authors' pixels "
             "run `imitate prepare` with --size %d --resize %s",

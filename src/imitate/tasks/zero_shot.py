@@ -12,13 +12,15 @@ from torch.nn.functional import normalize
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
-from imitate.inference.embeddings import embed_images, embed_texts
+from imitate.inference.embeddings import BATCH, embed_images, embed_texts
 from imitate.inference.encoder import Encoder, of_branch
+from imitate.inference.peer import PeerEncoder
 from imitate.inference.prompts import BUILT_IN, Prompts, known_prompts, plain, read_prompts
 from imitate.models.types import TextEncoder
 from imitate.names import Mode
 from imitate.statistics import metrics, thresholds
 from imitate.tasks.base import Budget, Predictions, Task
+from imitate.tasks.fitting import batches, pixels
 from imitate.tasks.options import ZeroShotOptions
 
 log = logging.getLogger(__name__)
@@ -66,16 +68,13 @@ class ZeroShot(ZeroShotOptions, Task):
         if not prompts:
             raise UserError(f"{data.root} knows no label in split {self.split!r}: choose another split")
         target = np.stack([labels[label] for label in prompts], axis=1)
-        sides = [
-            [embed_texts(encoder, list(side), budget.device) for side in (each.positive, each.negative)]
-            for each in prompts.values()
-        ]
-        found = {"target": target[rows], "score": settings._scores(encoder, data, rows, sides, budget)}
+        asked = list(prompts.values())
+        found = {"target": target[rows], "score": settings._scores(encoder, data, rows, asked, budget)}
         if self.threshold != "oracle":
             found["called"] = found["score"] > 0
         if self.threshold == "val":
             held = data.rows("val")
-            score = settings._scores(encoder, data, held, sides, budget)
+            score = settings._scores(encoder, data, held, asked, budget)
             least = [thresholds.best_threshold(*column) for column in zip(target[held].T, score.T, strict=True)]
             found["called"] = found["score"] >= np.array(least)
         table = data.table.iloc[rows]
@@ -106,9 +105,18 @@ class ZeroShot(ZeroShotOptions, Task):
         return self.model_copy(update={"ensemble": encoder.scoring.ensemble, "scoring": encoder.scoring.scoring})
 
     def _scores(
-        self, encoder: Encoder, data: Corpus, rows: np.ndarray, sides: list[list[Tensor]], budget: Budget
+        self, encoder: Encoder, data: Corpus, rows: np.ndarray, prompts: list[Prompts], budget: Budget
     ) -> np.ndarray:
         """(images, classes)."""
+        if self.authors and isinstance(encoder, PeerEncoder) and encoder.decodes:
+            first = [each.positive[0] for each in prompts]
+            encoder.to(budget.device)
+            parts = [encoder.decode(pixels(data, some, budget.device), first) for some in batches(rows, BATCH)]
+            return torch.cat(parts).float().cpu().numpy()
+        sides = [
+            [embed_texts(encoder, list(side), budget.device) for side in (each.positive, each.negative)]
+            for each in prompts
+        ]
         images = of_branch(embed_images(encoder, data, rows, budget.device), self.branch)
         margin = self.scoring == "margin"
         if self.ensemble == "embedding":

@@ -38,6 +38,7 @@ CASES = {
     "ark6-swin-base-224": ("ark", "teacher", 1376, None),
     "ark-plus-swin-large-768": ("ark", "teacher", 1376, None),
     "chexfound": ("chexfound", "teacher", 4096, None),
+    "prior": ("prior", "", 2048, 768),
     "carzero": ("carzero", "state_dict", 768, 768),
 }
 """File: family, the dictionary of the file that holds the tensors, width of the features and of the joint space."""

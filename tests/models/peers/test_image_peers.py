@@ -77,6 +77,32 @@ def test_medklip_ends_at_the_third_stage(tmp_path):
     assert shapes == peer.image.strides
 
 
+class Decoder(nn.Module):
+    """KAD's, written out: each layer asks the other classes, then the image, then itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.decoder_norm, self.decoder, self.mlp_head = nn.LayerNorm(24), nn.Module(), nn.Sequential(nn.Linear(24, 2))
+        self.decoder.layers = nn.ModuleList(self.layer() for _ in range(2))
+        self.decoder.norm = nn.LayerNorm(24)
+
+    def layer(self):
+        made = nn.Module()
+        made.self_attn, made.multihead_attn = (nn.MultiheadAttention(24, 4, batch_first=True) for _ in range(2))
+        made.linear1, made.linear2 = nn.Linear(24, 32), nn.Linear(32, 24)
+        made.norm1, made.norm2, made.norm3 = (nn.LayerNorm(24) for _ in range(3))
+        return made
+
+    def forward(self, seen, classes):
+        seen, asked = self.decoder_norm(seen), self.decoder_norm(classes)[None]
+        for layer in self.decoder.layers:
+            own = layer.norm1(asked)
+            asked = asked + layer.self_attn(own, own, own)[0]
+            asked = asked + layer.multihead_attn(layer.norm2(asked), seen, seen)[0]
+            asked = asked + layer.linear2(layer.linear1(layer.norm3(asked)).relu())
+        return self.mlp_head(self.decoder.norm(asked)).softmax(-1)[..., 1]
+
+
 @pytest.mark.parametrize("last", [4, 3])
 @torch.no_grad()
 def test_kad(tmp_path, last):
@@ -87,8 +113,10 @@ def test_kad(tmp_path, last):
     sees = {**under("resnet.", network), **{f"res_features.{n}": t for n, t in numbered(network, last).items()}}
     sees |= {**under("res_l1.", places[0]), **under("res_l2.", places[2])}
     reads = {**under("bert_model.", text), **under("mlp_embed.", head), "logit_scale": torch.tensor(2.0)}
-    decoder = {"mlp_head.0.weight": torch.zeros(2, 24)}
-    torch.save({"image_encoder": sees, "text_encoder": reads, "model": decoder}, tmp_path / "best_valid.pt")
+    decoder = randomised(Decoder())
+    torch.save(
+        {"image_encoder": sees, "text_encoder": reads, "model": decoder.state_dict()}, tmp_path / "best_valid.pt"
+    )
     write_vocabulary(tmp_path)
     family, peer = load_peer(tmp_path / "best_valid.pt")
     assert family.name == "kad" and peer.preprocessing.image_size == (512 if last == 4 else 224)
@@ -98,7 +126,12 @@ def test_kad(tmp_path, last):
     features = peer.image(pictures)
     assert close(features.pooled, found.mean((2, 3)))
     assert close(peer.embed(features), places(found.permute(0, 2, 3, 1)).mean((1, 2)))
-    assert close(peer.text.encode(TEXTS), head(text(**tokens(TEXTS, tmp_path, 256)).pooler_output))
+    vectors = head(text(**tokens(TEXTS, tmp_path, 256)).pooler_output)
+    assert close(peer.text.encode(TEXTS), vectors)
+    seen = places(found.permute(0, 2, 3, 1)).flatten(1, 2)
+    scores = peer.decoder(features, vectors)
+    assert close(scores, decoder(seen, vectors)) and scores.shape == (1, 3)
+    assert not close(scores[:, :1], peer.decoder(features, vectors[:1]), 1e-4)  # of classes that are asked together
 
 
 @torch.no_grad()

@@ -27,6 +27,7 @@ from imitate.models.peers import (
     medklip,
     mgca,
     plain,
+    prior,
     rad_dino,
     siglip,
     xrv,
@@ -48,6 +49,7 @@ FAMILIES: tuple[Family, ...] = (
     medklip.FAMILY,
     kad.FAMILY,
     carzero.FAMILY,
+    prior.FAMILY,
     mae.MRM,
     mae.MAE,
     ark.FAMILY,
@@ -128,7 +130,7 @@ def load_peer(path: Path, *, plain: bool = True) -> tuple[Family, Peer] | None:
     Without ``plain`` a file of a plain image network is none.
     """
     found = find_peer(path)
-    if found is None or (found.family.name == "plain" and not plain):
+    if found is None or (found.family is PLAIN and not (plain and path.is_file())):
         return None
     peer = build(found)
     if peer.text is not None:

@@ -65,7 +65,8 @@ class Peer(nn.Module):
     """An encoder of another group: images to features and to the joint space, and texts to the joint space.
 
     ``head`` takes ImageFeatures to the joint space; without one, the vectors are the pooled features. ``text`` is None
-    where there is no text encoder; it cannot read before it has a tokenizer.
+    where there is no text encoder; it cannot read before it has a tokenizer. ``decoder`` is how its authors score
+    classes where that is no product of vectors: from ImageFeatures and the vectors of all prompts to (images, classes).
     """
 
     def __init__(
@@ -77,9 +78,10 @@ class Peer(nn.Module):
         text: PeerText | None = None,
         temperature: float | None = None,
         scoring: Scoring | None = None,
+        decoder: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.image, self.head, self.text = image, head, text
+        self.image, self.head, self.text, self.decoder = image, head, text, decoder
         self.preprocessing, self.temperature, self.scoring = preprocessing, temperature, scoring
 
     def embed(self, features: ImageFeatures) -> Float[Tensor, "batch joint"]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from imitate.models.peers.base import VECTORS, Family, Peer, linear, prepared
+from imitate.models.peers.base import VECTORS, Family, Peer, Scoring, linear, prepared
 from imitate.models.peers.huggingface import IMAGENET_MEAN, IMAGENET_STD
 from imitate.models.peers.images import Enter, resnet
 from imitate.models.peers.state import State
@@ -12,7 +12,7 @@ from imitate.models.peers.texts import PeerText, bert
 from imitate.models.peers.tokens import Rules
 from imitate.models.types import ImageFeatures
 
-LONGEST = 256
+LONGEST, HEADS = 256, 4
 
 
 class OfPlaces(nn.Module):
@@ -32,18 +32,47 @@ def pooler(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
     return found
 
 
+class Decoder(nn.Module):
+    """The classes ask the places of the image, and each other, so that a score depends on what is asked with it."""
+
+    def __init__(self, places: OfPlaces, norm: nn.LayerNorm, decoder: nn.Module, head: nn.Linear) -> None:
+        super().__init__()
+        self.places, self.norm, self.decoder, self.head = places, norm, decoder, head
+
+    def forward(self, features: ImageFeatures, classes: Tensor) -> Tensor:
+        seen = self.norm(self.places.layers(features.levels[-1].flatten(2).mT))
+        asked = self.norm(classes).expand(len(seen), -1, -1)
+        decoded: Tensor = self.head(self.decoder(asked, seen)).softmax(2)
+        return decoded[..., 1]
+
+
+def _decoder(state: State, places: OfPlaces) -> Decoder:
+    width = state.shape("model/decoder_norm.weight")[0]
+    hidden = state.shape("model/decoder.layers.0.linear1.weight")[0]
+    layer = nn.TransformerDecoderLayer(width, HEADS, hidden, dropout=0, batch_first=True, norm_first=True)
+    depth = state.count("model/decoder.layers.{}.norm1.weight")
+    whole = nn.TransformerDecoder(layer, depth, nn.LayerNorm(width))
+    return Decoder(
+        places,
+        state.fill(nn.LayerNorm(width), "model/decoder_norm."),
+        state.fill(whole, "model/decoder."),
+        linear(state, "model/mlp_head.0.", width),
+    )
+
+
 def build(state: State) -> Peer:
     """The file of 224 px has a last stage that its network never used."""
     whole = "image_encoder/res_features.7.0.conv1.weight" in state
     side = 512 if whole else 224
     image = resnet(state, "image_encoder/resnet.", Enter(side), last=4 if whole else 3)
     first = linear(state, "image_encoder/res_l1.", image.channels[-1])
+    places = OfPlaces(first, linear(state, "image_encoder/res_l2.", first.out_features))
     text = bert(state, "text_encoder/bert_model.")
     inner = linear(state, "text_encoder/mlp_embed.0.", text.config.hidden_size)
     return Peer(
         image,
         prepared("stretch-bicubic", side, mean=IMAGENET_MEAN, std=IMAGENET_STD),
-        head=OfPlaces(first, linear(state, "image_encoder/res_l2.", first.out_features)),
+        head=places,
         text=PeerText(
             "KAD",
             text,
@@ -51,6 +80,8 @@ def build(state: State) -> Peer:
             Rules("wordpiece", LONGEST),
             nn.Sequential(inner, nn.GELU(), linear(state, "text_encoder/mlp_embed.2.", inner.out_features)),
         ),
+        scoring=Scoring(positive=("{}",), negative=("{}",), scoring="positive"),
+        decoder=_decoder(state, places),
     )
 
 
@@ -72,10 +103,10 @@ FAMILY = Family(
     unused=(
         r"image_encoder/res_features\..*",
         r"image_encoder/resnet\.(fc|layer4)\..*",
-        r"model/.*",
+        "model/logit_scale",
         "text_encoder/logit_scale",
         "image_encoder/logit_scale",
     ),
     vocabulary="vocab.txt of xmcmic/Med-KEBERT",
-    note="The authors score by a decoder and train on dot products; cosines are our reading. KAD-1024: read at 512 px.",
+    note="Cosines are our reading of dot products; --authors scores by the decoder. KAD-1024 is read at 512 px.",
 )

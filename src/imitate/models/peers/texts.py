@@ -33,7 +33,8 @@ class PeerText(nn.Module):
     @property
     def identity(self) -> str:
         """The digest of the weights and of the vocabulary."""
-        digest = hashlib.sha256(f"{self.rules} {self.tokenizer.identity if self.tokenizer else ''}".encode())
+        rules = {**self.rules._asdict(), "clean": getattr(self.rules.clean, "__name__", "")}
+        digest = hashlib.sha256(f"{rules} {self.tokenizer.identity if self.tokenizer else ''}".encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(f"{name} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -79,7 +79,9 @@ def _read(kind: Kind, path: Path) -> Tokenizer:
     else:
         lines = gzip.decompress(content).decode().splitlines()[: 1 + CLIP_MERGES]
         vocabulary = {}
-    merges = [(first, second) for first, _, second in (line.partition(" ") for line in lines[1:]) if second]
+    if lines and lines[0].startswith(("#version", '"bpe_simple')):
+        del lines[0]
+    merges = [(first, second) for first, _, second in (line.partition(" ") for line in lines) if second]
     return _clip(vocabulary or _clip_vocabulary(merges), merges, identity)
 
 
