@@ -115,7 +115,7 @@ def tokens(texts: list[str], folder: Path, longest: int = 512) -> dict[str, torc
     """By transformers' own tokenizer."""
     from transformers import BertTokenizerFast  # type: ignore[attr-defined]
 
-    tokenizer = BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), do_lower_case=True)
+    tokenizer = BertTokenizerFast.from_pretrained(folder)
     found = tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
     return {name: found[name] for name in ("input_ids", "attention_mask")}
 

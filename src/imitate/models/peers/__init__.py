@@ -165,7 +165,11 @@ def _fits(tensors: Mapping[str, Tensor], name: str, shape: Shape) -> bool:
 def _check_signs(family: Family, tensors: Mapping[str, Tensor], where: str) -> None:
     """UserError where a file has most of the signs, so that it is probably one of this family which is damaged."""
     fitting = [name for name, shape in family.signs.items() if _fits(tensors, name, shape)]
-    if len(fitting) < max(2, len(family.signs) - 1) or any(name in tensors for name in family.absent):
+    if (
+        not family.particular
+        or len(fitting) < max(2, len(family.signs) - 1)
+        or any(name in tensors for name in family.absent)
+    ):
         return
     for name, shape in family.signs.items():
         if name not in tensors:

@@ -59,6 +59,7 @@ class Family:
     companion: str = ""  # a tensor of the file with the text encoder, where that is another one in the same folder
     vocabulary: str = ""  # what has to lie beside the weights, for text
     note: str = ""  # what a user should know
+    particular: bool = True  # so that a file with most of its signs is one of this family that is damaged
 
 
 class Peer(nn.Module):

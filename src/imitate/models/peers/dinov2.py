@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from imitate.models.peers.base import FEATURES, Family, Peer, prepared
 from imitate.models.peers.huggingface import IMAGENET_MEAN, IMAGENET_STD
@@ -23,11 +23,11 @@ class MinMax(nn.Module):
         super().__init__()
         self.enter = enter
 
-    def forward(self, images: Images) -> Images:
-        images = self.enter(images)
-        low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
-        mean, std = (images.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-        return ((images - low) / (high - low).clamp(min=1e-6) - mean) / std
+    def forward(self, images: Images) -> Tensor:
+        seen: Tensor = self.enter(images)
+        low, high = seen.amin((2, 3), keepdim=True), seen.amax((2, 3), keepdim=True)
+        mean, std = (seen.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+        return ((seen - low) / (high - low).clamp(min=1e-6) - mean) / std
 
 
 def _name(name: str) -> str:

@@ -32,14 +32,15 @@ STUBS = (
 ALLOWED: dict[str, Any] = {
     "collections.OrderedDict": OrderedDict,
     "collections.defaultdict": defaultdict,
-    "torch._utils._rebuild_tensor": torch._utils._rebuild_tensor,  # type: ignore[attr-defined]
-    "torch._utils._rebuild_tensor_v2": torch._utils._rebuild_tensor_v2,
-    "torch._utils._rebuild_parameter": torch._utils._rebuild_parameter,
+    "torch._utils._rebuild_tensor": lambda *given: torch._utils._rebuild_tensor(*given),  # type: ignore[attr-defined]
+    "torch._utils._rebuild_tensor_v2": lambda *given: torch._utils._rebuild_tensor_v2(*given),
+    "torch._utils._rebuild_parameter": lambda *given: torch._utils._rebuild_parameter(*given),
     "torch.Size": torch.Size,
     "torch.device": torch.device,
-    **{f"{module}.{kind.__name__}": kind for module in ("builtins", "__builtin__")
-       for kind in (dict, list, set, frozenset, tuple, int, float, bool, str, bytes, bytearray, complex)},
-}  # fmt: skip
+}
+"""What may be called, torch's functions behind ours: a pickle can set attributes of what it names."""
+PLAIN = (dict, list, set, frozenset, tuple, int, float, bool, str, bytes, bytearray, complex)
+ALLOWED |= {f"builtins.{kind.__name__}": kind for kind in PLAIN}
 DEPTH = 6  # dictionaries within dictionaries that tensors are looked for in
 
 
@@ -96,7 +97,8 @@ def _unpickled(path: Path, stubs: bool) -> Any:
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         named = re.search(r"GLOBAL (\S+) was not", str(error))
         if not stubs:
-            hint = f"it refers to {named[1]}: imitate import {path} --out FOLDER reads it without running it"
+            hint = f"it refers to {named[1]}" if named else ""
+            hint += f": imitate import {path} --out FOLDER reads it without running it"
             raise UserError(f"{path} is not a file of plain tensors: {hint if named else first}") from error
     try:
         return torch.load(path, "cpu", weights_only=False, pickle_module=_module(path))
@@ -122,7 +124,7 @@ def _module(path: Path) -> Any:
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
-            whole = f"{module}.{name}"
+            whole = f"{module.replace('__builtin__', 'builtins')}.{name}"
             if whole in ALLOWED:
                 return ALLOWED[whole]
             if any(re.fullmatch(pattern, whole) for pattern in STUBS):

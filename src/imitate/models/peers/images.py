@@ -26,7 +26,7 @@ class Enter(nn.Module):
         self.side = side
         self._options: dict[str, Any] = {"mode": mode, "antialias": antialias, "align_corners": align}
 
-    def forward(self, images: Images) -> Images:
+    def forward(self, images: Images) -> Tensor:
         if images.shape[-1] == images.shape[-2] == self.side:
             return images
         return F.interpolate(images, (self.side, self.side), **self._options)
@@ -124,10 +124,8 @@ def densenet(state: State, prefix: str, enter: nn.Module, *, unused: Iterable[st
 
 
 def _dense_layers(state: State, prefix: str) -> int:
-    number = 1
-    while f"{prefix}{number}.norm1.weight" in state:
-        number += 1
-    return number - 1
+    numbers = [re.match(r"\d+", name.removeprefix(prefix)) for name in state.tensors if name.startswith(prefix)]
+    return max((int(number[0]) for number in numbers if number), default=0)
 
 
 def vit(

@@ -6,16 +6,12 @@ from imitate.models.peers.images import vit
 from imitate.models.peers.state import State
 
 MRM_MEAN, MRM_STD = (0.4978,) * 3, (0.2449,) * 3
-UNUSED = (
-    r"decoder_.*",
-    "mask_token",
-    r"bert_encoder\..*",
-    r"bert_mlp\..*",
-)
+UNUSED = (r"decoder_.*", "mask_token")
+REPORT = (r"bert_encoder\..*", r"bert_mlp\.(weight|bias)")
 
 
 def _build(state: State) -> Peer:
-    image = vit(state, "", pooling="patches", unused=UNUSED)
+    image = vit(state, "", pooling="patches", unused=[*UNUSED, *REPORT])
     side = image.network.patch_embed.img_size[0]
     report = "bert_mlp.weight" in state
     mean, std = (MRM_MEAN, MRM_STD) if report else (IMAGENET_MEAN, IMAGENET_STD)
@@ -35,7 +31,7 @@ MRM = Family(
         "patch_embed.proj.weight": (None, None, None, None),
     },
     build=_build,
-    unused=UNUSED,
+    unused=(*UNUSED, *REPORT),
     note="Features are the mean of the patch tokens before the last normalisation, as the authors fine-tune them.",
 )
 MAE = Family(

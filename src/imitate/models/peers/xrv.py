@@ -32,6 +32,7 @@ DENSENET = Family(
     },
     build=_densenet,
     unused=(r"classifier\..*", "op_threshs"),
+    particular=False,
     note="Resized on 8 bits, where the authors resize on real numbers.",
 )
 RESNET = Family(
@@ -44,5 +45,6 @@ RESNET = Family(
     signs={"conv1.weight": (64, 1, 7, 7), "fc.weight": (18, None), "layer1.0.conv1.weight": (None, None, 1, 1)},
     build=_resnet,
     unused=(r"fc\..*", "op_threshs"),
+    particular=False,
     note="Resized on 8 bits, where the authors resize on real numbers.",
 )
