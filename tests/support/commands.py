@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 from processes import HANG, until
 
-from imitate.cli import main
+from imitate.cli import function_of, main
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(
@@ -189,7 +189,7 @@ def parse(words: list[str]) -> None:
 @contextmanager
 def only_parsed(name: str) -> Iterator[None]:
     """The verb behind a command does nothing, and has the same flags."""
-    verb = name.replace("-", "_")
+    verb = function_of(name)
     module = import_module(f"imitate.commands.{verb}")
     with patch.object(module, verb, functools.wraps(getattr(module, verb))(lambda *_, **__: None)):
         yield

@@ -72,7 +72,14 @@ class PeerImage(ImageEncoder):
         return ImageFeatures(levels, torch.cat([prefix[:, 0] for _, prefix in deepest], 1))
 
     def pyramid(self, images: Images) -> list[Tensor]:
-        return super().pyramid(self.enter(images))
+        """Of the size that the given images ask for, whatever size the network sees."""
+        seen: Tensor = self.enter(images)
+        maps = super().pyramid(seen)
+        if seen.shape[-2:] == images.shape[-2:]:
+            return maps
+        strides = [*[2] * (len(maps) - len(self.strides)), *self.strides]
+        sizes = [[-(-side // stride) for side in images.shape[-2:]] for stride in strides]
+        return [F.interpolate(level, size, mode="bilinear") for level, size in zip(maps, sizes, strict=True)]
 
 
 def resnet(
