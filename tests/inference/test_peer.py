@@ -65,6 +65,9 @@ def test_tasks_measure_it_on_images_of_any_size(file, data, tmp_path, task, capl
     options = {"resamples": 20, **({"seeds": 1} if task == "linear-classification" else {})}
     if task == "linear-classification":
         options["settings"] = ("epochs=2", "batch_size=8")
+    elif task == "zero-shot":
+        (tmp_path / "prompts.yaml").write_text("{Left: {positive: [left], negative: [right]}}")
+        options["prompts"] = tmp_path / "prompts.yaml"
     with caplog.at_level(logging.WARNING):
         found = evaluate(task, model=str(file), data=data, out=tmp_path / "r.json", device="cpu", **options)
     assert found.model == "best_64" and any(each.value is not None for each in found.metrics.values())

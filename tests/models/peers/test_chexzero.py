@@ -6,6 +6,7 @@ import torch
 from peer_files import TEXTS, close, images, randomised, write_clip_merges
 from torch.nn import functional as F
 
+from imitate.errors import UserError
 from imitate.models.peers import load_peer
 
 
@@ -33,6 +34,13 @@ def test_both_sides_are_those_of_open_clip(clip, tmp_path):
     assert peer.text._padded([peer.text.pieces(text) for text in written])[0].tolist() == tokens.tolist()
     assert close(peer.text.encode(written), clip.encode_text(tokens))
     assert peer.temperature == pytest.approx(float(torch.exp(-clip.logit_scale)))
+
+
+def test_projections_of_unlike_widths_are_refused(clip, tmp_path):
+    state = clip.state_dict()
+    torch.save({**state, "visual.proj": state["visual.proj"][:, :30].clone()}, tmp_path / "best.pt")
+    with pytest.raises(UserError, match="vectors of images have 30 numbers, those of texts 32"):
+        load_peer(tmp_path / "best.pt")
 
 
 @torch.no_grad()

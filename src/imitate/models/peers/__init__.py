@@ -35,6 +35,7 @@ from imitate.models.peers import (
 from imitate.models.peers.base import Family, Peer, Shape
 from imitate.models.peers.files import SUFFIXES, Checkpoint, read_checkpoint, read_json_file
 from imitate.models.peers.state import State
+from imitate.models.peers.texts import outputs_of
 from imitate.models.peers.tokens import find_tokenizer
 
 FAMILIES: tuple[Family, ...] = (
@@ -116,6 +117,9 @@ def build(found: Found) -> Peer:
     state.where = f"{state.where} looks like {family.title}"
     peer = family.build(state)
     state.finish([*family.unused, *EVERYWHERE])
+    width = outputs_of(peer.head) if peer.head is not None else peer.image.width
+    if peer.text is not None and peer.text.width != width:
+        raise UserError(f"{state.where}: vectors of images have {width} numbers, those of texts {peer.text.width}")
     return peer.eval().requires_grad_(False)
 
 

@@ -28,7 +28,7 @@ class PeerText(nn.Module):
         self.name, self.rules, self._read = name, rules, read
         self.model, self.head = model, head or nn.Identity()
         self.tokenizer: Tokenizer | None = None
-        self.width = 0
+        self.width = outputs_of(self.head) or outputs_of(model)
 
     @property
     def identity(self) -> str:
@@ -84,6 +84,18 @@ class PeerText(nn.Module):
             ids[row, : len(each)] = torch.tensor(each)
             mask[row, : len(each)] = 1
         return ids, mask
+
+
+def outputs_of(module: nn.Module) -> int:
+    """The width of what a head, or a text transformer, returns; 0 of one that changes nothing."""
+    if isinstance(module, PreNormText):
+        return module.ln_final.normalized_shape[0]
+    if hasattr(module, "config"):
+        return int(module.config.hidden_size)
+    layers = [each for each in module.modules() if isinstance(each, nn.Linear | nn.Conv2d)]
+    if not layers:
+        return 0
+    return layers[-1].out_features if isinstance(layers[-1], nn.Linear) else layers[-1].out_channels
 
 
 def bert(state: State, prefix: str, *, unused: Sequence[str] = (), heads: int | None = None) -> nn.Module:
