@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from imitate.models.peers.files import Checkpoint
+
 KEYS = Path(__file__).parents[1] / "models" / "peers" / "keys"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "no", "evidence", "of", "pleural", "effusion", "left", "large", "##s", "is",
          "there", "pneumonia", "heart", "the", "normal", "a", "."]  # fmt: skip
@@ -34,6 +36,20 @@ def published(name: str) -> dict[str, torch.Tensor]:
                 key = re.sub("#", lambda _, left=values: str(next(left)), pattern)
                 found[key] = torch.empty(sides, dtype=getattr(torch, kind), device="meta")
     return found
+
+
+PARTS = {"mgca": "state_dict", "gloria": "state_dict", "carzero": "state_dict", "cxrclip": "model", "medklip": "model",
+         "mrm": "model", "ark": "teacher", "ark6": "teacher", "chexfound": "teacher"}  # fmt: skip
+"""By the first word of a list's name, the dictionary of the file that holds the tensors; by default the file itself."""
+
+
+def published_checkpoint(name: str) -> Checkpoint:
+    """As ``read_checkpoint`` would return it."""
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in published(name).items():
+        inner, _, rest = key.rpartition("/")
+        parts.setdefault(inner or PARTS.get(name.split("-")[0], ""), {})[rest.removeprefix("module.")] = tensor
+    return Checkpoint(Path(name), parts)
 
 
 def _numbers(text: str) -> list[int]:

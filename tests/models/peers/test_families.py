@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peer_files import KEYS, published
+from peer_files import KEYS, published, published_checkpoint
 
 from imitate.errors import UserError
 from imitate.models import peers
@@ -13,56 +13,52 @@ from imitate.models.peers.files import Checkpoint
 
 HF_SIGLIP = {"vision_config": {"num_attention_heads": 16}, "text_config": {"num_attention_heads": 16}}
 CASES = {
-    "chexzero": ("chexzero", "", 768, 512),
-    "chexzero-half": ("chexzero", "", 768, 512),
-    "hf-clip-vit-b32": ("clip", "", 768, 512),
-    "medsiglip-448": ("siglip", "", 1152, 1152),
-    "rad-dino": ("dinov2", "", 768, None),
-    "rad-dino-original": ("dinov2-original", "", 768, None),
-    "biovil-image": ("biovil", "", 2048, 128),
-    "biovil-t-image": ("biovil-t", "", 512, 128),
-    "mgca-resnet50": ("mgca", "state_dict", 2048, 128),
-    "mgca-vit": ("mgca", "state_dict", 768, 128),
-    "gloria": ("gloria", "state_dict", 2048, 768),
-    "biomedclip": ("biomedclip", "", 768, 512),
-    "cxrclip-resnet50": ("cxrclip", "model", 2048, 512),
-    "cxrclip-swint": ("cxrclip", "model", 768, 512),
-    "medclip-resnet50": ("medclip", "", 2048, 512),
-    "medclip-vit": ("medclip", "", 768, 512),
-    "xrv-densenet121": ("xrv-densenet", "", 1024, None),
-    "xrv-resnet50": ("xrv-resnet", "", 2048, None),
-    "medklip": ("medklip", "model", 1024, None),
-    "kad-512": ("kad", "", 2048, 768),
-    "kad-224": ("kad", "", 1024, 768),
-    "mrm": ("mrm", "model", 768, None),
-    "ark6-swin-base-224": ("ark", "teacher", 1376, None),
-    "ark-plus-swin-large-768": ("ark", "teacher", 1376, None),
-    "chexfound": ("chexfound", "teacher", 4096, None),
-    "prior": ("prior", "", 2048, 768),
-    "carzero": ("carzero", "state_dict", 768, 768),
+    "chexzero": ("chexzero", 768, 512),
+    "chexzero-half": ("chexzero", 768, 512),
+    "hf-clip-vit-b32": ("clip", 768, 512),
+    "medsiglip-448": ("siglip", 1152, 1152),
+    "rad-dino": ("dinov2", 768, None),
+    "rad-dino-original": ("dinov2-original", 768, None),
+    "biovil-image": ("biovil", 2048, 128),
+    "biovil-t-image": ("biovil-t", 512, 128),
+    "mgca-resnet50": ("mgca", 2048, 128),
+    "mgca-vit": ("mgca", 768, 128),
+    "gloria": ("gloria", 2048, 768),
+    "biomedclip": ("biomedclip", 768, 512),
+    "cxrclip-resnet50": ("cxrclip", 2048, 512),
+    "cxrclip-swint": ("cxrclip", 768, 512),
+    "medclip-resnet50": ("medclip", 2048, 512),
+    "medclip-vit": ("medclip", 768, 512),
+    "xrv-densenet121": ("xrv-densenet", 1024, None),
+    "xrv-resnet50": ("xrv-resnet", 2048, None),
+    "medklip": ("medklip", 1024, None),
+    "kad-512": ("kad", 2048, 768),
+    "kad-224": ("kad", 1024, 768),
+    "mrm": ("mrm", 768, None),
+    "ark6-swin-base-224": ("ark", 1376, None),
+    "ark-plus-swin-large-768": ("ark", 1376, None),
+    "chexfound": ("chexfound", 4096, None),
+    "prior": ("prior", 2048, 768),
+    "carzero": ("carzero", 768, 768),
 }
-"""File: family, the dictionary of the file that holds the tensors, width of the features and of the joint space."""
+"""File: family, width of the features and of the joint space."""
 
 
 TEXT = {"biovil-image": "cxr-bert-specialized", "biovil-t-image": "biovil-t-text"}
 """Files whose text encoder is another file of the same folder."""
 
 
-def checkpoint(name: str, part: str, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
-    parts: dict[str, dict[str, torch.Tensor]] = {}
-    for key, tensor in published(name).items():
-        inner, _, rest = key.rpartition("/")
-        parts.setdefault(inner or part, {})[rest.removeprefix("module.")] = tensor
+def checkpoint(name: str, monkeypatch: pytest.MonkeyPatch) -> Checkpoint:
     if name in TEXT:
         text = {f"text/{key}": tensor for key, tensor in published(TEXT[name]).items()}
         monkeypatch.setattr(peers, "_companion", lambda *_: text)
-    return Checkpoint(Path(name), parts)
+    return published_checkpoint(name)
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_every_tensor_of_a_published_file_is_known(name, monkeypatch):
-    family, part, width, joint = CASES[name]
-    found = recognise(checkpoint(name, part, monkeypatch))
+    family, width, joint = CASES[name]
+    found = recognise(checkpoint(name, monkeypatch))
     assert found is not None and found.family.name == family
     with torch.device("meta"):
         peer = build(found)
@@ -79,8 +75,7 @@ def test_every_tensor_of_a_published_file_is_known(name, monkeypatch):
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_a_renamed_tensor_and_another_shape_are_refused_by_name(name, monkeypatch):
     """A sign, and a tensor in the middle."""
-    _, part, *_ = CASES[name]
-    whole = checkpoint(name, part, monkeypatch)
+    whole = checkpoint(name, monkeypatch)
     found = recognise(whole)
     sign = next(iter(found.family.signs))
     middle = [key for key in found.state.tensors if key.endswith("weight") and not key.startswith("text/")]
