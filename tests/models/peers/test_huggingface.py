@@ -6,6 +6,7 @@ import pytest
 import torch
 from peer_files import TEXTS, close, images, randomised, write_clip_merges
 
+from imitate.errors import UserError
 from imitate.models.peers import load_peer
 from imitate.models.peers.huggingface import preprocessing
 
@@ -89,6 +90,22 @@ def test_dinov2(tmp_path, registers, gated):
     assert close(features.pooled, whole.pooler_output)
     patches = peer.image.network.norm(features.levels[-1].flatten(2).mT)
     assert close(patches, whole.last_hidden_state[:, 1 + registers :])
+
+
+def test_a_configuration_that_does_not_fit_is_refused(tmp_path):
+    from transformers import CLIPConfig, CLIPModel
+
+    config = CLIPConfig(vision_config=VISION, text_config={**TEXT, "vocab_size": 50}, projection_dim=24)
+    CLIPModel(config).save_pretrained(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    values["text_config"]["num_attention_heads"] = 7
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(UserError, match="no network has these sizes: .*divisible") as error:
+        load_peer(tmp_path)
+    assert "\n" not in str(error.value)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config\.json is no JSON file"):
+        load_peer(tmp_path)
 
 
 def test_the_folder_says_how_images_are_prepared(tmp_path):

@@ -115,7 +115,13 @@ def build(found: Found) -> Peer:
     """The network with the tensors of the file; UserError names one that is lacking, unknown or of another shape."""
     family, state = found
     state.where = f"{state.where} looks like {family.title}"
-    peer = family.build(state)
+    try:
+        peer = family.build(state)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # what networks make of numbers that do not fit together
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise UserError(f"{state.where}, but no network has these sizes: {first}") from error
     state.finish([*family.unused, *EVERYWHERE])
     width = outputs_of(peer.head) if peer.head is not None else peer.image.width
     if peer.text is not None and peer.text.width != width:
