@@ -59,7 +59,8 @@ def evaluate(
 
     Args:
         task: What to measure.
-        model: Run folders of one recipe, a weights file, random, imagenet, timm:NAME or hf-hub:OWNER/NAME@REVISION.
+        model: Run folders of one recipe, a published encoder (imitate models lists them), a weights file, random, imagenet,
+            timm:NAME or hf-hub:OWNER/NAME@REVISION.
         data: The prepared folder.
         out: Results file to write, .json; the predictions go beside it, .npz. Started again, an evaluation continues,
             and results of the same method, settings, data and weights are kept.

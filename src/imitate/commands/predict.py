@@ -34,7 +34,7 @@ def predict(
 
     Args:
         action: classify by prompts, retrieve the nearest reports or images, heatmap of a text, or embed as vectors.
-        model: A run folder, an exported folder or hf-hub:OWNER/NAME@REVISION.
+        model: A run folder, an exported folder, hf-hub:OWNER/NAME@REVISION, or a published encoder (imitate models).
         images: DICOM, PNG or JPEG files, or folders of them.
         data: classify, embed: A prepared folder, instead of --images.
         text: retrieve, heatmap, embed: Sentences in the style of a report.

@@ -17,7 +17,7 @@ def serve(
     set, the page asks for this password, with any user name. Research software, not a medical device.
 
     Args:
-        model: A run folder, an exported folder or hf-hub:OWNER/NAME@REVISION.
+        model: A run folder, an exported folder, hf-hub:OWNER/NAME@REVISION, or a published encoder (imitate models).
         index: A prepared folder in which to find the nearest reports of an image.
         host: Address to listen on. Any other than this machine's own needs a password; use an HTTPS proxy.
         port: Port to listen on; 0 chooses a free one.
