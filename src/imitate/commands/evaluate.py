@@ -59,7 +59,7 @@ def evaluate(
 
     Args:
         task: What to measure.
-        model: Run folders of one recipe, a published encoder (imitate models lists them), a weights file, random, imagenet,
+        model: Run folders of one recipe, a published encoder (see imitate models), a weights file, random, imagenet,
             timm:NAME or hf-hub:OWNER/NAME@REVISION.
         data: The prepared folder.
         out: Results file to write, .json; the predictions go beside it, .npz. Started again, an evaluation continues,
