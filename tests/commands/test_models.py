@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from peer_files import TEXTS, write_vocabulary
+from peer_files import TEXTS, tiny_resnet, under, write_vocabulary
 from tiny_peers import write_chexzero, write_gloria
 
 import imitate
@@ -33,6 +33,14 @@ def test_a_file_is_described_and_its_vectors_are_the_same_each_time(tmp_path, ca
     first = float(lines[6].split(": ")[1].split()[0])
     assert first == pytest.approx(float(encoder.text.encode(["No acute cardiopulmonary process."]).norm()), abs=6e-4)
     assert cli.main(["models", str(file), "--selftest"]) == 0 and capsys.readouterr().out == text
+
+
+def test_the_release_of_imitate_is_named_and_says_what_reads_all_of_it(tmp_path, capsys):
+    state = {**under("encoder.", tiny_resnet()), "multi_attent.in_proj_weight": torch.zeros(3, 1)}
+    torch.save({f"module.{name}": tensor for name, tensor in state.items()}, tmp_path / "imitate.pth")
+    assert cli.main(["models", str(tmp_path / "imitate.pth")]) == 0
+    text = capsys.readouterr().out
+    assert "the image encoder of IMITATE's release" in text and "imitate import FILE --out RUN" in text
 
 
 def test_what_is_unknown_or_damaged_is_refused_in_one_line(tmp_path, capsys):

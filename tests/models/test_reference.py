@@ -1,8 +1,11 @@
 """Checkpoints of the published code, imitated by their names and shapes."""
 
+from pathlib import Path
+
 import pytest
 import timm
 import torch
+from peer_files import published as published_list
 
 from imitate.config import ImitateConfig
 from imitate.errors import UserError
@@ -38,6 +41,19 @@ def test_full_checkpoint_gives_the_same_model(published):
     ours, theirs = again.state_dict(), model.state_dict()
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert again.config.text_width == 768
+
+
+def test_every_tensor_of_the_released_file_is_known(monkeypatch):
+    state = published_list("imitate")
+    monkeypatch.setattr("imitate.models.reference.read_state", lambda path: state)
+    with torch.device("meta"):
+        model = import_published(Path("x"))
+    assert len(model.state_dict()) == sum(not name.startswith("lm_model.") for name in state)
+    changed = dict(state)
+    changed["read_proj.0.weights"] = changed.pop("read_proj.0.weight")
+    monkeypatch.setattr("imitate.models.reference.read_state", lambda path: changed)
+    with torch.device("meta"), pytest.raises(UserError, match=r"findings_head\.0\.weight"):
+        import_published(Path("x"))
 
 
 def test_encoder_only_file_fills_the_backbone(tmp_path):

@@ -107,7 +107,7 @@ def recognise(checkpoint: Checkpoint) -> Found | None:
             _check_signs(family, tensors, where)
     for tensors in _candidates(plain.FAMILY, checkpoint.parts):
         if plain.prefix_of(list(tensors)) is not None:
-            return Found(plain.FAMILY, State(tensors, where))
+            return Found(plain.RELEASE if plain.IMITATE in tensors else PLAIN, State(tensors, where))
     return None
 
 
@@ -140,7 +140,7 @@ def load_peer(path: Path, *, plain: bool = True) -> tuple[Family, Peer] | None:
     Without ``plain`` a file of a plain image network is none.
     """
     found = find_peer(path)
-    if found is None or (found.family is PLAIN and not (plain and path.is_file())):
+    if found is None or (found.family.name == PLAIN.name and not (plain and path.is_file())):
         return None
     peer = build(found)
     if peer.text is not None:

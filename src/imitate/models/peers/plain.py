@@ -1,5 +1,7 @@
 """Files of an image network alone under the names of torchvision or timm, whatever stands before the names."""
 
+from dataclasses import replace
+
 from torch import nn
 
 from imitate.models.peers.base import FEATURES, Family, Peer, prepared
@@ -33,6 +35,9 @@ def build(state: State) -> Peer:
     return Peer(image, prepared("crop-bicubic", side * 8 // 7, side, mean=mean, std=std))
 
 
+IMITATE = "multi_attent.in_proj_weight"  # a tensor of IMITATE's release
+
+
 FAMILY = Family(
     name="plain",
     title="an image network under torchvision's or timm's names",
@@ -45,3 +50,10 @@ FAMILY = Family(
     unused=(r".*",),
     note="Mean and std are taken to be ImageNet's. --like RECIPE says otherwise.",
 )
+RELEASE = replace(
+    FAMILY,
+    title="the image encoder of IMITATE's release",
+    where="see the authors' repository, which links no weights today",
+    note="imitate import FILE --out RUN reads all of it; with --text hf:ID@REVISION also its text encoder.",
+)
+"""The same network, of a file that holds more."""
