@@ -65,7 +65,7 @@ def test_what_has_to_grow_is_interpolated():
     )
 
 
-@pytest.mark.parametrize("width, height", SHAPES)
+@pytest.mark.parametrize("width, height", [*SHAPES, (49, 30)])
 def test_pad_lanczos_keeps_the_ratio_in_the_middle_of_black(width, height):
     gray = radiograph(width, height)
     square, _ = to_prepared(gray, 32, "pad-lanczos")

@@ -60,6 +60,13 @@ def test_a_predictor_classifies_retrieves_and_draws(file):
     assert heat.shape == (400, 300) and np.isfinite(heat).all()
 
 
+def test_baselines_beside_an_imported_folder_have_the_default_network(file, tmp_path):
+    from imitate.tasks.measuring import Request, _rows
+
+    request = Request("retrieval", None, None, None, {}, (str(file.parent),), ("random",), None, None, 1)
+    assert [row.like for row in _rows(request, tmp_path / "r.json")] == [None, None]
+
+
 @pytest.mark.parametrize("task", ["zero-shot", "retrieval", "linear-classification"])
 def test_tasks_measure_it_on_images_of_any_size(file, data, tmp_path, task, caplog):
     options = {"resamples": 20, **({"seeds": 1} if task == "linear-classification" else {})}

@@ -13,6 +13,7 @@ import torch
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference.encoder import Encoder, choose_device, load_encoder
+from imitate.models.hub import is_ours
 from imitate.names import Mode
 from imitate.tasks import check_data, check_encoder, check_preparation
 from imitate.tasks.base import Budget, Predictions, Results, Task
@@ -90,7 +91,7 @@ def measure(
 def _rows(request: Request, out: Path) -> list[Row]:
     """The row of the models first; those beside it have as many seeds, and by default its architecture."""
     models = tuple(path for path in request.models for _ in range(request.seeds))
-    like = request.like or next((path for path in request.models if Path(path).is_dir()), None)
+    like = request.like or next((path for path in request.models if is_ours(Path(path))), None)
     plain = [Row((each,) * len(models), like, None, _with(out, Path(each).name)) for each in request.beside]
     return [Row(models, like, request.name, out), *plain]
 
