@@ -62,7 +62,7 @@ def _pad(gray: np.ndarray, size: int, filter_: str) -> Placed:
     ratio = size / max(height, width)
     wide, high = (max(1, int(side * ratio)) for side in (width, height))  # as they round, to 319 at times
     if filter_ == "area":
-        wide, high = (size, high) if width >= height else (wide, size)
+        wide, high = (size, high) if width > height else (wide, size)
     small = area_average(gray, wide, high) if filter_ == "area" else _resized(gray, wide, high, filter_)
     left, top = (size - wide) // 2, (size - high) // 2
     square = np.zeros((size, size), np.uint8)
