@@ -1,9 +1,9 @@
 """Published checkpoints imitated: their full lists of names and shapes, and small ones with random weights."""
 
 import gzip
-import re
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,8 +32,7 @@ def published(name: str) -> dict[str, torch.Tensor]:
         sides = [] if shape == "-" else [int(side) for side in shape.split(",")]
         for term in terms or [""]:
             for numbers in product(*map(_numbers, term.split("."))) if term else [()]:
-                values = iter(numbers)
-                key = re.sub("#", lambda _, left=values: str(next(left)), pattern)
+                key = pattern.replace("#", "{}").format(*numbers)
                 found[key] = torch.empty(sides, dtype=getattr(torch, kind), device="meta")
     return found
 
@@ -57,7 +56,7 @@ def _numbers(text: str) -> list[int]:
     return [number for low, _, high in spans for number in range(int(low), int(high or low) + 1)]
 
 
-def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
+def randomised(module: Any, seed: int = 0) -> Any:
     """In eval mode, with weights that matter: BatchNorm statistics, zero-initialised gains and scales too."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in module.state_dict().items():
@@ -93,7 +92,7 @@ def radiograph(width: int, height: int) -> np.ndarray:
     return ((noisy - noisy.min()) / np.ptp(noisy) * 255).round().astype(np.uint8)
 
 
-def tiny_bert(*, layers: int = 2, pooler: bool = True, positions: int = 512) -> nn.Module:
+def tiny_bert(*, layers: int = 2, pooler: bool = True, positions: int = 512) -> Any:
     from transformers import BertConfig, BertModel
 
     config = BertConfig(
@@ -103,7 +102,7 @@ def tiny_bert(*, layers: int = 2, pooler: bool = True, positions: int = 512) -> 
     return randomised(BertModel(config, add_pooling_layer=pooler), 1)
 
 
-def tiny_resnet(channels: int = 3, seed: int = 2) -> nn.Module:
+def tiny_resnet(channels: int = 3, seed: int = 2) -> Any:
     """torchvision's, of one block a stage; its widths are fixed."""
     from torchvision.models.resnet import Bottleneck, ResNet
 
@@ -112,7 +111,7 @@ def tiny_resnet(channels: int = 3, seed: int = 2) -> nn.Module:
     return randomised(network, seed)
 
 
-def maps(network: nn.Module, pictures: torch.Tensor, last: int = 4) -> torch.Tensor:
+def maps(network: Any, pictures: torch.Tensor, last: int = 4) -> torch.Tensor:
     """The last map of a torchvision ResNet."""
     found = network.maxpool(network.relu(network.bn1(network.conv1(pictures))))
     for stage in range(1, last + 1):
@@ -120,10 +119,18 @@ def maps(network: nn.Module, pictures: torch.Tensor, last: int = 4) -> torch.Ten
     return found
 
 
-def tiny_vit(seed: int = 3, **options: object) -> nn.Module:
+def tiny_vit(seed: int = 3, **options: Any) -> Any:
     import timm
 
-    made = {"img_size": 32, "patch_size": 8, "embed_dim": 128, "depth": 4, "num_heads": 2, "num_classes": 0, **options}
+    made: dict[str, Any] = {
+        "img_size": 32,
+        "patch_size": 8,
+        "embed_dim": 128,
+        "depth": 4,
+        "num_heads": 2,
+        "num_classes": 0,
+        **options,
+    }
     return randomised(timm.create_model("vit_base_patch16_224", **made), seed)
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 
 def write_chexzero(folder: Path) -> Path:
-    """With a vocabulary of its own in place of OpenAI's, whose table is large."""
+    """In OpenAI's layout, with its table of word pieces."""
     import open_clip
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import cast
 
 import torch
 from jaxtyping import Float, UInt8
@@ -15,7 +16,7 @@ from imitate.errors import UserError
 from imitate.inference.encoder import TEMPERATURE, Encoder, Vectors
 from imitate.models import peers
 from imitate.models.peers.base import Family, Peer
-from imitate.models.types import ImageFeatures, Images
+from imitate.models.types import ImageFeatures, Images, TextEncoder
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class PeerEncoder(Encoder):
     ) -> None:
         super().__init__(name, peer.image, preprocessing)
         self.family, self.peer = family, peer
-        self.text = peer.text if peer.text is not None and peer.text.tokenizer else None
+        self.text = cast(TextEncoder, peer.text) if peer.text is not None and peer.text.tokenizer else None
         self.temperature = peer.temperature or TEMPERATURE
         self.scoring = peer.scoring
         self._cache = TextCache(self.text, cache and cache / "text") if self.text else None

@@ -32,7 +32,7 @@ STUBS = (
 ALLOWED: dict[str, Any] = {
     "collections.OrderedDict": OrderedDict,
     "collections.defaultdict": defaultdict,
-    "torch._utils._rebuild_tensor": lambda *given: torch._utils._rebuild_tensor(*given),  # type: ignore[attr-defined]
+    "torch._utils._rebuild_tensor": lambda *given: torch._utils._rebuild_tensor(*given),
     "torch._utils._rebuild_tensor_v2": lambda *given: torch._utils._rebuild_tensor_v2(*given),
     "torch._utils._rebuild_parameter": lambda *given: torch._utils._rebuild_parameter(*given),
     "torch.Size": torch.Size,

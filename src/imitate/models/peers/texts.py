@@ -86,7 +86,7 @@ class PeerText(nn.Module):
         return ids, mask
 
 
-def outputs_of(module: nn.Module) -> int:
+def outputs_of(module: Any) -> int:
     """The width of what a head, or a text transformer, returns; 0 of one that changes nothing."""
     if isinstance(module, PreNormText):
         return module.ln_final.normalized_shape[0]
@@ -98,7 +98,7 @@ def outputs_of(module: nn.Module) -> int:
     return layers[-1].out_features if isinstance(layers[-1], nn.Linear) else layers[-1].out_channels
 
 
-def bert(state: State, prefix: str, *, unused: Sequence[str] = (), heads: int | None = None) -> nn.Module:
+def bert(state: State, prefix: str, *, unused: Sequence[str] = (), heads: int | None = None) -> Any:
     """A BERT under transformers' names, with its pooler where the file has one."""
     from transformers import BertConfig, BertModel
 
@@ -112,7 +112,6 @@ def bert(state: State, prefix: str, *, unused: Sequence[str] = (), heads: int | 
         intermediate_size=state.shape(f"{prefix}encoder.layer.0.intermediate.dense.weight")[0],
         max_position_embeddings=state.shape(f"{prefix}embeddings.position_embeddings.weight")[0],
         type_vocab_size=state.shape(types)[0] if types in state else 1,
-        attn_implementation="eager",
     )
     model = BertModel(config, add_pooling_layer=f"{prefix}pooler.dense.weight" in state)
     if types not in state:  # a variant without them adds none

@@ -1,10 +1,12 @@
 """torchxrayvision's DenseNet-121 and ResNet-50, of one channel from -1024 to 1024."""
 
+from typing import Any
+
 from imitate.models.peers.base import FEATURES, Family, Peer, prepared
 from imitate.models.peers.images import Enter, densenet, resnet
 from imitate.models.peers.state import State
 
-VALUES = {"range": (-1024.0, 1024.0), "mean": (0.0,), "std": (1.0,)}
+VALUES: dict[str, Any] = {"range": (-1024.0, 1024.0), "mean": (0.0,), "std": (1.0,)}
 WHERE = "github.com/mlmed/torchxrayvision, release v1"
 
 
