@@ -18,6 +18,7 @@ from imitate.errors import UserError
 from imitate.inference.encoder import load_encoder
 from imitate.inference.peer import PeerEncoder
 from imitate.models.peers.base import Scoring
+from imitate.tasks.zero_shot import ZeroShot
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +93,11 @@ def test_the_authors_prompts_and_scoring_are_a_setting(file, data, tmp_path, mon
     assert {name, f"no {name}"} <= set(asked)
     with pytest.raises(UserError, match="has no scoring of its authors"):
         run = load_encoder("random", like="recipes/tiny.yaml", data=Corpus.open(data))
-        from imitate.tasks.zero_shot import ZeroShot
-
         ZeroShot(authors=True)._as_authors(run)
-    assert Scoring(positive=("{}",)) != Scoring()
+    run.scoring = Scoring(scoring="standardised")  # as GLoRIA's
+    with pytest.raises(UserError, match="which the authors of random do not have"):
+        ZeroShot(authors=True, threshold="even")._as_authors(run)
+    assert ZeroShot(authors=True)._as_authors(run).scoring == "standardised"
 
 
 def test_without_a_vocabulary_it_has_no_text_and_says_what_is_lacking(file, data, tmp_path):

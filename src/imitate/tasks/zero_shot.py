@@ -102,6 +102,8 @@ class ZeroShot(ZeroShotOptions, Task):
         """With the ensemble and the scoring of the encoder's authors. UserError: it has none."""
         if encoder.scoring is None:
             raise UserError(f"{encoder.name} has no scoring of its authors: drop --authors")
+        if self.threshold == "even" and encoder.scoring.scoring != "margin":
+            raise UserError(f"threshold even is a margin of 0, which the authors of {encoder.name} do not have")
         return self.model_copy(update={"ensemble": encoder.scoring.ensemble, "scoring": encoder.scoring.scoring})
 
     def _scores(

@@ -25,14 +25,13 @@ class Scoring:
     """How the authors tell whether a class is present: prompts made of its name, and how cosines become a score.
 
     Without templates the prompts are the program's own. ``ensemble`` and ``scoring`` are the settings of the zero-shot
-    task; ``temperature`` that of the softmax over the two sides.
+    task.
     """
 
     positive: tuple[str, ...] = ()
     negative: tuple[str, ...] = ()
     ensemble: Literal["embedding", "score", "max"] = "embedding"
     scoring: Literal["margin", "positive", "standardised"] = "margin"
-    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
