@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from peer_files import TEXTS, tiny_resnet, under, write_vocabulary
-from tiny_peers import write_chexzero, write_gloria
+from tiny_peers import write_biovil, write_chexzero, write_gloria
 
 import imitate
 from imitate import cli
@@ -72,6 +72,16 @@ def test_an_imported_folder_is_the_same_model_of_plain_tensors(tmp_path, beside)
     before, after = imitate.load(file).encoder, imitate.load(tmp_path / "out").encoder
     assert before.identity == after.identity
     assert torch.equal(before.embed_texts(TEXTS), after.embed_texts(TEXTS))
+
+
+def test_two_files_of_one_model_become_one_folder(tmp_path):
+    folder = write_biovil(tmp_path / "in")
+    assert cli.main(["import", str(folder), "--out", str(tmp_path / "out")]) == 0
+    before, after = imitate.load(folder).encoder, imitate.load(tmp_path / "out").encoder
+    assert before.identity == after.identity and before.has_text
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model.safetensors", "peer.json", "vocab.txt"]
+    (folder / "pytorch_model.bin").write_text("damaged")
+    assert not imitate.load(folder).encoder.has_text
 
 
 def test_a_second_import_is_refused_and_a_folder_without_a_vocabulary_is_warned_of(tmp_path, capsys, caplog):

@@ -32,3 +32,18 @@ def write_gloria(folder: Path) -> Path:
     torch.save({"state_dict": state, "epoch": 3}, folder / "chexpert_resnet50.ckpt")
     write_vocabulary(folder)
     return folder / "chexpert_resnet50.ckpt"
+
+
+def write_biovil(folder: Path) -> Path:
+    """Two files, as on the hub."""
+    folder.mkdir(parents=True, exist_ok=True)
+    layers = nn.Sequential(nn.Conv2d(2048, 16, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 1))
+    state = {**under("encoder.encoder.", tiny_resnet()), **under("projector.model.", randomised(layers))}
+    torch.save(state, folder / "biovil_image_resnet50_proj_size_128.pt")
+    head = nn.ModuleDict(
+        {"dense_to_hidden": nn.Linear(128, 16), "LayerNorm": nn.LayerNorm(16), "dense_to_output": nn.Linear(16, 16)}
+    )
+    text = {**under("bert.", tiny_bert(pooler=False)), **under("cls_projection_head.", randomised(head))}
+    torch.save(text, folder / "pytorch_model.bin")
+    write_vocabulary(folder)
+    return folder

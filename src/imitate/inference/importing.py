@@ -10,7 +10,6 @@ from safetensors.torch import save_file
 
 from imitate.errors import UserError
 from imitate.models import peers
-from imitate.models.peers.files import read_checkpoint
 from imitate.models.peers.tokens import ALL_FILES, FILES
 from imitate.models.reference import import_published
 from imitate.models.text import fit_or_load, save_text_encoder
@@ -23,19 +22,18 @@ def import_checkpoint(path: Path, out: Path, *, text: str | None = None) -> None
     """``imitate import``. UserError: the file is none that is known, or ``out`` holds a model."""
     if (out / "model").exists() or (out / peers.IMPORTED).exists():
         raise UserError(f"{out} already holds a model: choose another --out")
-    file = peers.weights_of(path)
-    found = peers.recognise(read_checkpoint(file, stubs=True)) if file else None
+    found = peers.find_peer(path, stubs=True)
     if found is None or found.family.name == "plain":
         _import_published(path, out, text)
     else:
-        _import_peer(found, file or path, out, Path(text) if text else path if path.is_dir() else path.parent)
+        _import_peer(found, out, Path(text) if text else found.file.parent)
     log.info("imported to %s", out)
 
 
-def _import_peer(found: peers.Found, file: Path, out: Path, vocabulary: Path) -> None:
+def _import_peer(found: peers.Found, out: Path, vocabulary: Path) -> None:
     tensors = dict(found.state.tensors)
     peer = peers.build(found)  # which refuses what is damaged, before anything is written
-    family = found.family
+    family, file = found.family, found.file
     rules = peer.text.rules if peer.text is not None else None
     if rules is not None and not any((vocabulary / name).is_file() for name in FILES[rules.kind]):
         log.warning("%s holds no vocabulary (%s): text cannot be read", vocabulary, family.vocabulary)

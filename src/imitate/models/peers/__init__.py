@@ -77,17 +77,27 @@ class Found(NamedTuple):
 
     family: Family
     state: State
+    file: Path
 
 
 def find_peer(path: Path, *, stubs: bool = False) -> Found | None:
     """What a file or folder holds; None where no family has such tensors, nor most of a family's signs.
 
-    ``stubs``: see ``read_checkpoint``. UserError: no checkpoint; or one that lacks a sign of its family.
+    ``stubs``: see ``read_checkpoint``. UserError: no checkpoint; or one that lacks a sign of its family. Of a folder it
+    is the first file of a family; what else lies there, such as a text encoder, need not be readable by itself.
     """
-    file = weights_of(path)
-    if file is None:
-        return None
-    return recognise(read_checkpoint(file, stubs=stubs))
+    problems: list[UserError] = []
+    for file in weights_of(path):
+        try:
+            found = recognise(read_checkpoint(file, stubs=stubs))
+        except UserError as error:
+            problems.append(error)
+        else:
+            if found is not None and (path.is_file() or found.family.name != PLAIN.name):
+                return found
+    if problems:
+        raise problems[0]
+    return None
 
 
 def recognise(checkpoint: Checkpoint) -> Found | None:
@@ -101,19 +111,20 @@ def recognise(checkpoint: Checkpoint) -> Found | None:
                 config = read_json_file(folder / "config.json")
                 config |= {"preprocessor": read_json_file(folder / "preprocessor_config.json") or None}
                 text = _companion(family, checkpoint)
-                return Found(family, State({**tensors, **text}, where, config))
+                return Found(family, State({**tensors, **text}, where, config), checkpoint.path)
     for family in FAMILIES:
         for tensors in _candidates(family, checkpoint.parts):
             _check_signs(family, tensors, where)
     for tensors in _candidates(plain.FAMILY, checkpoint.parts):
         if plain.prefix_of(list(tensors)) is not None:
-            return Found(plain.RELEASE if plain.IMITATE in tensors else PLAIN, State(tensors, where))
+            kind = plain.RELEASE if plain.IMITATE in tensors else PLAIN
+            return Found(kind, State(tensors, where), checkpoint.path)
     return None
 
 
 def build(found: Found) -> Peer:
     """The network with the tensors of the file; UserError names one that is lacking, unknown or of another shape."""
-    family, state = found
+    family, state, _ = found
     state.where = f"{state.where} looks like {family.title}"
     try:
         peer = family.build(state)
@@ -140,7 +151,7 @@ def load_peer(path: Path, *, plain: bool = True) -> tuple[Family, Peer] | None:
     Without ``plain`` a file of a plain image network is none.
     """
     found = find_peer(path)
-    if found is None or (found.family.name == PLAIN.name and not (plain and path.is_file())):
+    if found is None or (found.family.name == PLAIN.name and not plain):
         return None
     peer = build(found)
     if peer.text is not None:
@@ -149,13 +160,12 @@ def load_peer(path: Path, *, plain: bool = True) -> tuple[Family, Peer] | None:
     return found.family, peer
 
 
-def weights_of(path: Path) -> Path | None:
-    """A file itself; of a folder its one file of weights."""
-    if path.is_file():
-        return path
+def weights_of(path: Path) -> list[Path]:
+    """A file itself; of a folder its files of weights, the usual names first."""
+    if not path.is_dir():
+        return [path] if path.is_file() else []
     named = [path / name for name in WEIGHTS if (path / name).is_file()]
-    others = sorted(each for each in path.glob("*") if each.suffix in SUFFIXES) if path.is_dir() else []
-    return named[0] if named else others[0] if len(others) == 1 else None
+    return named + sorted(each for each in path.iterdir() if each.suffix in SUFFIXES and each not in named)
 
 
 def _candidates(family: Family, parts: Mapping[str, Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
