@@ -21,8 +21,9 @@ from imitate.models.image import ImageEncoder
 from imitate.models.imitate import Imitate
 from imitate.training import loop
 from imitate.training.checkpoint import load_checkpoint
+from imitate.training.draws import draw_step
 from imitate.training.loop import fit
-from imitate.training.pretraining import Pretraining, draw_step
+from imitate.training.pretraining import Pretraining
 
 
 @pytest.fixture(scope="module")

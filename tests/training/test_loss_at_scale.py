@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from imitate.config import ImitateOptions, Recipe
 from imitate.models.heads import PresentBatchNorm
 from imitate.models.imitate import seeded_model
-from imitate.training.pretraining import Pretraining, draw_step
+from imitate.training.draws import draw_step
+from imitate.training.pretraining import Pretraining
 
 BATCH = 8
 OBJECTIVES = [
@@ -54,6 +55,7 @@ def batch(part: slice) -> dict[str, torch.Tensor]:
     texts *= flags.unsqueeze(2)
     images = torch.randint(0, 256, (BATCH, 36, 36), dtype=torch.uint8, generator=generator)
     whole = dict(images=images, findings=texts[0], impression=texts[1], has_findings=flags[0], has_impression=flags[1])
+    whole |= dict(report=texts[1], has_report=flags[1])
     return {name: rows[part] for name, rows in whole.items()}
 
 

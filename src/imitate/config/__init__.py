@@ -16,28 +16,34 @@ from imitate.config.base import Config, validate
 from imitate.config.files import parse_yaml, read_yaml
 from imitate.config.loading import data_of, dotted, find_recipe, load_config, parse_settings, shipped
 from imitate.config.objectives import (
+    LEARNED,
     OPTIONS,
     BaselineOptions,
     CaptionOptions,
+    ContrastOptions,
     ImitateOptions,
     ObjectiveOptions,
     SimclrOptions,
 )
+from imitate.config.texts import TextLevel, term_names, text_levels
 from imitate.errors import UserError
-from imitate.names import ChannelChoice, Precision, Resize, Texts
+from imitate.names import SECTIONS, Aggregation, ChannelChoice, Precision, Resize, Section, Texts
 
 __all__ = [
+    "LEARNED",
     "OPTIONS",
     "AugmentConfig",
     "BaselineOptions",
     "CaptionOptions",
     "Config",
+    "ContrastOptions",
     "ImitateConfig",
     "ImitateOptions",
     "ObjectiveOptions",
     "Preprocessing",
     "Recipe",
     "SimclrOptions",
+    "TextLevel",
     "TrainingConfig",
     "data_of",
     "dotted",
@@ -96,35 +102,67 @@ class ImitateConfig(Preprocessing):
         3,
         4,
     )  # that the findings branch reads, 1 shallow; none: it reads the pooled feature
+    # How levels become one feature: attention over channels, for the findings branch alone, as published; attention
+    # over places, or the sum of their global means, for both branches
+    aggregation: Aggregation = "channels"
     keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # share of channels drawn at each of these levels
     channel_draw: ChannelChoice = "replacement"  # distinct: without; sample: anew for each sample, with
     cls_token: Literal["zeros", "normal"] = "normal"  # how the CLS token starts; the release has zeros
     feed_forward: bool = False  # LayerNorm and a feed-forward block after the attention
-    grid: int = Field(16, ge=1, le=64)  # a channel becomes a token of grid x grid features
+    grid: int = Field(16, ge=1, le=64)  # channels: one is a token of grid x grid features; spatial: tokens of a level
     slots: int = Field(512, ge=1, le=WIDEST)  # tokens after zero-padding
     heads: int = Field(4, ge=1, le=WIDEST)
+    token_width: int = Field(256, ge=1, le=WIDEST)  # of the feature, where the aggregation is spatial or pooled
     joint_width: int = Field(512, ge=1, le=WIDEST)
     text_width: int = Field(768, ge=1, le=WIDEST)
     # Running BatchNorm statistics of the text head: of all texts, as published, or of findings and impressions apart
     text_statistics: Literal["shared", "section"] = "shared"
-    texts: Texts = "sections"  # what the branches learn from; swapped: each the other's; report: both the whole report
+    # What the branches learn from: sections; swapped: each the other's; report: both the whole report; both: sections
+    # and the report; or a list of texts, each with its branch and weight
+    texts: Texts | Annotated[tuple[TextLevel, ...], Field(min_length=1)] = "sections"
     temperature: float = Field(0.07, gt=0, le=10)  # between image and text, as in training; of the softmax over prompts
     objective: str = ""  # that trained the model; empty: not recorded
     reads_text: bool = True  # False: the objective read no text, so that the text head is untrained
 
+    @property
+    def text_levels(self) -> tuple[TextLevel, ...]:
+        return text_levels(self.texts)
+
+    @property
+    def branches(self) -> tuple[Section, ...]:
+        """Those that learn from a text."""
+        learning = {level.branch for level in self.text_levels}
+        return tuple(branch for branch in SECTIONS if branch in learning)
+
+    @property
+    def draws_channels(self) -> bool:
+        return bool(self.levels) and self.aggregation == "channels"
+
     @model_validator(mode="after")
     def _levels_have_shares(self) -> "ImitateConfig":
-        if len(self.levels) != len(self.keep):
-            raise ValueError(f"levels {self.levels} and keep {self.keep} must have one entry each a level")
         if not set(self.levels) <= {1, 2, 3, 4}:
             raise ValueError(f"levels are among 1, 2, 3, 4, not {self.levels}")
         if len(set(self.levels)) < len(self.levels):
             raise ValueError(f"levels {self.levels} name one twice")
+        if self.aggregation == "channels":
+            self._check_channels()
+        elif not self.levels:
+            raise ValueError(f"aggregation {self.aggregation} has no effect without levels")
+        elif self.aggregation == "spatial" and self.token_width % self.heads:
+            raise ValueError(f"heads {self.heads} must divide token_width {self.token_width}")
+        if len(set(term_names(self.text_levels))) < len(self.text_levels):
+            raise ValueError("texts names a text twice for one branch")
+        if self.levels and "findings" not in self.branches and self.aggregation == "channels":
+            raise ValueError("levels have no effect where the findings branch learns from no text")
+        return self
+
+    def _check_channels(self) -> None:
+        if len(self.levels) != len(self.keep):
+            raise ValueError(f"levels {self.levels} and keep {self.keep} must have one entry each a level")
         if self.grid**2 % self.heads:
             raise ValueError(f"heads {self.heads} must divide {self.grid**2}, the features of a token (grid x grid)")
         if not all(0 < share <= 1 for share in self.keep):
             raise ValueError(f"keep holds shares in (0, 1], not {self.keep}")
-        return self
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]

@@ -19,10 +19,10 @@ from imitate.data.sampler import BatchReader, BatchSampler, read_ahead
 from imitate.errors import UserError
 from imitate.models.imitate import Imitate
 from imitate.training.checkpoint import keep_model, load_checkpoint, save_checkpoint, step_name
+from imitate.training.draws import draw_step, move
 from imitate.training.engine import agreed, rank_slice
 from imitate.training.objectives import training_module
 from imitate.training.optim import averaged, build_optimizer, set_rates
-from imitate.training.pretraining import draw_step, move
 from imitate.training.run_folder import VALIDATION, Journal, note_start
 from imitate.training.watching import Clock, Means, progress, signals
 
@@ -52,6 +52,7 @@ class Job:
     step: int = 0
     saved: int | None = None  # step of the last checkpoint
     means: Means = field(default_factory=Means)  # of the steps since the last row of metrics
+    pretraining: nn.Module = field(default_factory=nn.Module)  # the objective's step, which holds the model
     broken: Tensor = field(default_factory=lambda: torch.tensor(-1))  # first step with a non-finite loss or gradient
 
     @property
@@ -79,7 +80,7 @@ def fit(job: Job) -> bool:
         note_start(job.folder, {"step": job.step, **job.facts})
     job.broken = job.broken.to(job.fabric.device)
     part = rank_slice(job.fabric, training.batch_size)
-    batches = read_ahead(job.reader, (job.order.batch(step)[part] for step in range(job.step, job.total)))
+    batches = read_ahead(job.reader, ((job.order.batch(step)[part], step) for step in range(job.step, job.total)))
     clock = Clock(job.step)
     if job.validates:  # it may have been killed between the checkpoint and the validation
         with averaged(optimizer):
@@ -116,10 +117,10 @@ def _set_up(job: Job) -> tuple[nn.Module, Any]:
         job.model.synchronise(backbone=everywhere)
     if training.compile:
         job.model.image.compile(mode=training.compile)
-    pretraining = training_module(job.model, job.recipe.objective, chunk=training.chunk)
-    pretraining = pretraining.to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(job.fabric.to_device(pretraining), training)
-    module, optimizer = job.fabric.setup(pretraining, optimizer)
+    job.pretraining = training_module(job.model, job.recipe.objective, chunk=training.chunk)
+    job.pretraining = job.pretraining.to(memory_format=torch.channels_last)
+    optimizer = build_optimizer(job.fabric.to_device(job.pretraining), training)
+    module, optimizer = job.fabric.setup(job.pretraining, optimizer)
     return module, optimizer
 
 
@@ -230,16 +231,23 @@ def _held_out_loss(job: Job, module: nn.Module) -> dict[str, float]:
     for number in range(count // size):
         draw = move(draw_step(job.model, job.recipe, step=number, part=part), job.fabric.device)
         rows = job.held_out[number * size : (number + 1) * size][part]
-        terms = module(job.fabric.to_device(job.reader(rows)), draw)
+        terms = module(job.fabric.to_device(job.reader(rows, number)), draw)
         means.add({"loss": torch.stack(list(terms.values())).sum()})
     return means.take()
 
 
 def _keep(job: Job, folder: Path) -> None:
-    """The weights of this step."""
+    """The weights of this step, and the temperature that was learned."""
     with agreed(job.fabric):
         if job.fabric.is_global_zero:
+            temperature = float(getattr(job.pretraining, "temperature", job.model.config.temperature))
+            job.model.config = job.model.config.model_copy(update={"temperature": temperature})
             job.model.save(folder)
+
+
+def _own_state(job: Job) -> dict[str, Tensor]:
+    """Of the objective, beside the model's."""
+    return {name: value for name, value in job.pretraining.state_dict().items() if not name.startswith("model.")}
 
 
 def _save(job: Job, optimizer: Any) -> None:
@@ -249,6 +257,7 @@ def _save(job: Job, optimizer: Any) -> None:
             state = {
                 "step": job.step,
                 "model": job.model.state_dict(),
+                "objective": _own_state(job),
                 "optimizer": optimizer.state_dict(),
                 "scaler": job.fabric.strategy.precision.state_dict(),
                 "means": job.means.sums,
@@ -264,6 +273,7 @@ def _resume(job: Job, optimizer: Any) -> None:
     job.saved = job.step = state["step"]
     job.means.sums = dict(state.get("means", {}))
     job.model.load_state_dict(state["model"])
+    job.pretraining.load_state_dict(state.get("objective", {}), strict=False)
     optimizer.load_state_dict(state["optimizer"])
     if state["scaler"]:  # empty where it was written at another precision
         job.fabric.strategy.precision.load_state_dict(state["scaler"])
