@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from recipes import tiny_recipe
 from waiting import BlockingCopies
 
+from imitate.config import ImitateOptions
 from imitate.errors import UserError
 from imitate.models.image import ImageEncoder
 from imitate.models.imitate import Imitate
@@ -67,6 +68,27 @@ def test_killed_in_any_step_it_continues_bit_for_bit(tmp_path, data, monkeypatch
     assert same(weights(tmp_path / "broken"), weights(tmp_path / "whole"))
     logs = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "broken")]
     assert logs[0] == logs[1]
+
+
+def test_a_learned_temperature_is_continued_and_kept_with_the_model(tmp_path, data, monkeypatch):
+    recipe = tiny_recipe(checkpoint_every=1)
+    recipe = recipe.model_copy(update={"objective": ImitateOptions(learn_temperature=True)}).resolved()
+    fit(start(tmp_path / "whole", data, recipe))
+    original = loop._agreed
+
+    def killed(job, *args):
+        if job.step == 5:
+            raise SystemError("killed")
+        return original(job, *args)
+
+    monkeypatch.setattr(loop, "_agreed", killed)
+    with pytest.raises(SystemError):
+        fit(start(tmp_path / "broken", data, recipe))
+    monkeypatch.undo()
+    assert fit(start(tmp_path / "broken", data, recipe))
+    assert same(weights(tmp_path / "broken"), weights(tmp_path / "whole"))
+    learned = [Imitate.from_pretrained(tmp_path / name / "model").config.temperature for name in ("whole", "broken")]
+    assert learned[0] == learned[1] != pytest.approx(0.07, abs=1e-6)
 
 
 def test_a_signal_saves_and_the_same_command_continues(tmp_path, data, monkeypatch):

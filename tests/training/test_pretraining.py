@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from batches import batch
 from recipes import TINY_MODEL as MODEL
 from recipes import tiny_recipe
 from torch import nn
@@ -22,17 +23,6 @@ from imitate.training.pretraining import Pretraining
 
 def recipe(batch: int = 8, **objective) -> Recipe:
     return tiny_recipe(batch_size=batch).model_copy(update={"objective": ImitateOptions(**objective)})
-
-
-def batch(size: int = 8, *, findings=(), impression=()):
-    """``findings`` and ``impression``: which samples lack the section."""
-    torch.manual_seed(1)
-    flags = [torch.tensor([i not in missing for i in range(size)]) for missing in (findings, impression)]
-    texts = [torch.randn(size, 12) * flag.unsqueeze(1) for flag in flags]
-    images = torch.randint(0, 256, (size, 36, 36), dtype=torch.uint8)
-    given = dict(findings=texts[0], impression=texts[1], report=texts[0] + texts[1], sentences=texts[1] - texts[0])
-    has = dict(findings=flags[0], impression=flags[1], report=flags[0] | flags[1], sentences=flags[0] | flags[1])
-    return dict(images=images, **given, **{f"has_{name}": flag for name, flag in has.items()})
 
 
 def naive_terms(module: Pretraining, sample, draw) -> dict[str, float]:

@@ -240,7 +240,8 @@ def _keep(job: Job, folder: Path) -> None:
     """The weights of this step, and the temperature that was learned."""
     with agreed(job.fabric):
         if job.fabric.is_global_zero:
-            temperature = float(getattr(job.pretraining, "temperature", job.model.config.temperature))
+            learned = getattr(job.pretraining, "temperature", job.model.config.temperature)
+            temperature = learned.item() if isinstance(learned, Tensor) else learned
             job.model.config = job.model.config.model_copy(update={"temperature": temperature})
             job.model.save(folder)
 
