@@ -202,6 +202,8 @@ class TrainingConfig(Config):
     # Samples of a process in the backbone at once: gradient accumulation with cached contrastive gradients (gradient
     # caching, GradCache), so that the loss still sees the whole batch
     chunk: int | None = Field(None, ge=1, le=2**20)
+    # Sides of the views, each for an equal part of the steps, the last one the model's: small ones cost little
+    image_sizes: tuple[Annotated[int, Field(ge=8, le=8192)], ...] = ()
     compile: Literal["default", "reduce-overhead"] | None = None  # torch.compile's mode for the backbone
     seed: int = Field(0, ge=0, lt=2**32)
     log_every: Steps = 10
@@ -256,6 +258,9 @@ class Recipe(Config):
     def _reads_the_texts(self) -> "Recipe":
         if self.labels_as_text and not self.objective.model.get("reads_text", True):
             raise ValueError(f"labels_as_text has no effect: objective {self.objective.name} reads no text")
+        sides, last = self.training.image_sizes, self.model.image_size
+        if sides and (sides[-1] != last or max(sides) > last):
+            raise ValueError(f"training.image_sizes {sides} must end with model.image_size {last}, the largest")
         return self
 
     def resolved(self) -> "Recipe":

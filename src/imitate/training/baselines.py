@@ -38,7 +38,7 @@ class Baseline(Step[Own]):
     """One image embedding, of the pooled feature, and one caption; each term is the sum over the views."""
 
     def forward(self, batch: PretrainBatch, draw: StepDraw) -> dict[str, Float[Tensor, ""]]:
-        pooled = [self._look(batch["images"], view, [])[0] for view in draw.views]
+        pooled = [self._look(batch["images"], view, [], draw.side)[0] for view in draw.views]
         embedded = [self.model.impression_head(each) for each in pooled]
         caption, present = batch["report"].to(parameter_dtype(self.model)), batch["has_report"]
         text = self.model.encode_text(caption, present)
@@ -112,7 +112,9 @@ class Simclr(Baseline[SimclrOptions]):
         self._temperature = options.temperature_views
 
     def forward(self, batch: PretrainBatch, draw: StepDraw) -> dict[str, Float[Tensor, ""]]:
-        embedded = [self.model.impression_head(self._look(batch["images"], view, [])[0]) for view in draw.views]
+        embedded = [
+            self.model.impression_head(self._look(batch["images"], view, [], draw.side)[0]) for view in draw.views
+        ]
         with torch.autocast(batch["images"].device.type, enabled=False):
             first, second = self._rows(*embedded)
             return self._whole({"views": nt_xent_part(first, second, self._temperature, self.own_slice(first.own))})

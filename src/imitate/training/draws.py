@@ -18,9 +18,12 @@ class StepDraw(NamedTuple):
     views: list[ViewDraw]
     channels_text: list[list[Tensor]]  # m1 of each view: channels for image with text
     channels_views: list[list[Tensor]]  # m2 of each view: channels for view with view
+    side: int | None = None  # of the views; None: the model's
 
 
-def draw_step(model: Imitate, recipe: Recipe, *, step: int, part: slice = slice(None)) -> StepDraw:
+def draw_step(
+    model: Imitate, recipe: Recipe, *, step: int, part: slice = slice(None), side: int | None = None
+) -> StepDraw:
     """A step's randomness, from (seed, step) alone; views are drawn for the global batch, ``part`` is this rank's."""
     generator = torch.Generator().manual_seed(recipe.training.seed * 1_000_003 + step)
     count, batch = recipe.objective.views, recipe.training.batch_size
@@ -33,7 +36,12 @@ def draw_step(model: Imitate, recipe: Recipe, *, step: int, part: slice = slice(
         drawn = [draw_channels(*sizes, generator, model.config.channel_draw, batch) for _ in range(count)]
         return [[index[part] if index.ndim == 2 else index for index in view] for view in drawn]
 
-    return StepDraw(views, channels(), channels())
+    return StepDraw(views, channels(), channels(), side)
+
+
+def side_at(sides: Sequence[int], step: int, total: int) -> int | None:
+    """Of the views at a step: each of ``sides`` has an equal part of the steps, the last one what is left."""
+    return sides[min(step * len(sides) // total, len(sides) - 1)] if sides else None
 
 
 def move(draw: StepDraw, device: torch.device) -> StepDraw:
@@ -44,7 +52,7 @@ def move(draw: StepDraw, device: torch.device) -> StepDraw:
     sent = iter(_in_one_copy(flat, device))
     views = [ViewDraw(*(next(sent) for _ in view)) for view in draw.views]
     text, pairs = ([[next(sent) for _ in levels] for levels in each] for each in channels)
-    return StepDraw(views, text, pairs)
+    return StepDraw(views, text, pairs, draw.side)
 
 
 def _in_one_copy(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:

@@ -19,7 +19,7 @@ from imitate.data.sampler import BatchReader, BatchSampler, read_ahead
 from imitate.errors import UserError
 from imitate.models.imitate import Imitate
 from imitate.training.checkpoint import keep_model, load_checkpoint, save_checkpoint, step_name
-from imitate.training.draws import draw_step, move
+from imitate.training.draws import draw_step, move, side_at
 from imitate.training.engine import agreed, rank_slice
 from imitate.training.objectives import training_module
 from imitate.training.optim import averaged, build_optimizer, set_rates
@@ -115,6 +115,8 @@ def _set_up(job: Job) -> tuple[nn.Module, Any]:
         if everywhere and job.fabric.device.type == "cpu" and job.model.image.normalises_batches:
             raise UserError("sync_batchnorm needs GPUs: set training.sync_batchnorm=heads, or training.devices=1")
         job.model.synchronise(backbone=everywhere)
+    for side in training.image_sizes:
+        job.model.image.check_side(side)
     if training.compile:
         job.model.image.compile(mode=training.compile)
     job.pretraining = training_module(job.model, job.recipe.objective, chunk=training.chunk)
@@ -129,7 +131,8 @@ def _step(job: Job, module: nn.Module, optimizer: Any, batch: Any) -> dict[str, 
     torch.manual_seed(training.seed * 1_000_003 + job.step * 1_009 + job.fabric.global_rank)  # drop-out and the like
     set_rates(optimizer, job.step, total=job.total, training=training)
     part = rank_slice(job.fabric, training.batch_size)
-    draw = move(draw_step(job.model, job.recipe, step=job.step, part=part), job.fabric.device)
+    side = side_at(training.image_sizes, job.step, job.total)
+    draw = move(draw_step(job.model, job.recipe, step=job.step, part=part, side=side), job.fabric.device)
     terms: dict[str, Tensor] = module(batch, draw)
     loss = torch.stack(list(terms.values())).sum()
     job.fabric.backward(loss)

@@ -81,11 +81,13 @@ class Step(nn.Module, Generic[Own]):
     def _learns_temperature(self) -> bool:
         return "log_temperature" in self._parameters
 
-    def _look(self, images: Tensor, view: ViewDraw, draws: Sequence[list[Tensor]]) -> Sequence[Tensor]:
+    def _look(
+        self, images: Tensor, view: ViewDraw, draws: Sequence[list[Tensor]], side: int | None
+    ) -> Sequence[Tensor]:
         """What the heads read of one view: that of the impression, and that of the findings under each draw."""
 
         def look(images: Tensor, view: ViewDraw, draws: Sequence[list[Tensor]]) -> tuple[Tensor, ...]:
-            warped = warp(images, view, self.model.config).to(parameter_dtype(self.model))
+            warped = warp(images, view, self.model.config, side).to(parameter_dtype(self.model))
             return tuple(self.model.aggregate(self.model.image(warped), draws))
 
         if self.chunk is None or self.chunk >= len(images):
@@ -156,7 +158,8 @@ class Pretraining(Step[ImitateOptions]):
         views: dict[Section, list[Tensor]] = {branch: [] for branch in self.branches}
         pairs: list[Tensor] = []  # of the findings branch under other draws of channels
         for view, *draws in zip(draw.views, draw.channels_text, draw.channels_views, strict=True):
-            concluded, *described = self._look(batch["images"], view, draws if self._compares_views else draws[:1])
+            draws = draws if self._compares_views else draws[:1]
+            concluded, *described = self._look(batch["images"], view, draws, draw.side)
             if "findings" in views:
                 views["findings"].append(self.model.project_findings(described[0]))
             if "impression" in views:
