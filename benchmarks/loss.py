@@ -59,7 +59,9 @@ class FromEmbeddings(Pretraining):
         super().__init__(given, ImitateOptions())  # type: ignore[arg-type]  # it has what the step asks of a model
         self.given = given
 
-    def _look(self, images: Tensor, view: ViewDraw, draws: Sequence[list[Tensor]]) -> Sequence[Tensor]:
+    def _look(
+        self, images: Tensor, view: ViewDraw, draws: Sequence[list[Tensor]], side: int | None
+    ) -> Sequence[Tensor]:
         return self.given.views[int(view.autocontrast)]
 
 

@@ -48,7 +48,7 @@ def test_attention_over_places_equals_torchs_in_value_and_gradient(levels):
     module, maps = spatial(levels=levels), pyramid()
     weight = torch.randn(3, 2, 24, dtype=torch.float64)
     gradients = []
-    for run in (lambda: torch.stack(tuple(module(maps)), 1), lambda: in_full(module, maps)):
+    for run in (lambda: torch.stack(module(maps)[:2], 1), lambda: in_full(module, maps)):
         module.zero_grad()
         inputs = [each.requires_grad_() for each in maps]
         out = run()
@@ -66,7 +66,7 @@ def test_maps_are_the_weights_of_attention():
     found = module.maps(maps)
     assert found.shape == (3, 2, 4, 5, 5)
     torch.testing.assert_close(found.flatten(2).sum(-1), torch.ones(3, 2, dtype=torch.float64))
-    tokens = module._tokens(maps)
+    tokens = module.tokens(maps)
     queries = module.queries.expand(3, -1, -1)
     expected = module.attention(queries, tokens, tokens, need_weights=True)[1]
     torch.testing.assert_close(found.flatten(2), expected, rtol=0, atol=1e-12)
@@ -81,7 +81,7 @@ def test_pooled_levels_are_the_sum_of_their_projected_means():
         mean = maps[level].flatten(2).mean(2)
         normal = (mean - mean.mean(1, keepdim=True)) / (mean.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
         expected += normal @ module.projections[number].weight.T
-    torch.testing.assert_close(torch.cat(list(module(maps)), 1), expected)
+    torch.testing.assert_close(torch.cat(module(maps)[:2], 1), expected)
 
 
 @pytest.mark.parametrize("aggregation", ["spatial", "pooled"])

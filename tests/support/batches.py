@@ -1,9 +1,12 @@
 """A step's samples without a data set."""
 
+from collections.abc import Collection
+
 import torch
+from torch import Tensor
 
 
-def batch(size: int = 8, *, findings=(), impression=()):
+def batch(size: int = 8, *, findings: Collection[int] = (), impression: Collection[int] = ()) -> dict[str, Tensor]:
     """Random images and texts of 12 values; ``findings`` and ``impression``: which samples lack the section."""
     torch.manual_seed(1)
     flags = [torch.tensor([i not in missing for i in range(size)]) for missing in (findings, impression)]

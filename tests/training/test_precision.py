@@ -17,7 +17,7 @@ from imitate.config import AugmentConfig, TrainingConfig
 from imitate.data.augment import warp
 from imitate.errors import UserError
 from imitate.models.imitate import seeded_model
-from imitate.training import loop, pretraining
+from imitate.training import loop, pretraining, step
 from imitate.training.draws import draw_step
 from imitate.training.engine import launch
 from imitate.training.loop import fit
@@ -67,8 +67,8 @@ def test_views_texts_and_targets_are_not_rounded(precision, monkeypatch):
     monkeypatch.setattr(pretraining, "clinical_prior", prior)
     softened = Watched(pretraining.soften)
     monkeypatch.setattr(pretraining, "soften", softened)
-    warped = Watched(pretraining.warp)
-    monkeypatch.setattr(pretraining, "warp", warped)
+    warped = Watched(step.warp)
+    monkeypatch.setattr(step, "warp", warped)
     fabric = launch(TrainingConfig(precision=precision, batch_size=8))
     wrapped = fabric.setup(module)
     terms = wrapped(batch, draw)

@@ -108,7 +108,7 @@ def test_own_rows_of_a_draw_are_those_of_the_whole_and_move_in_one_piece():
         for ours, theirs in zip(found.views, whole.views, strict=True):
             for value, expected in zip(ours, theirs, strict=True):
                 assert value.dtype == expected.dtype and torch.equal(value, expected[own])
-        for ours, theirs in zip(found[1:], whole[1:], strict=True):
+        for ours, theirs in zip(found[1:3], whole[1:3], strict=True):
             for value, expected in zip(itertools.chain(*ours), itertools.chain(*theirs), strict=True):
                 assert value.dtype == expected.dtype and torch.equal(value, expected[own])
 

@@ -9,7 +9,7 @@ from batches import batch
 from recipes import TINY_MODEL, tiny_recipe
 from torch.nn import functional as F
 
-from imitate.config import OPTIONS, ImitateConfig, TextLevel
+from imitate.config import OPTIONS, ImitateConfig, ImitateOptions, TextLevel
 from imitate.data.augment import warp
 from imitate.models.imitate import seeded_model
 from imitate.training.draws import draw_step
@@ -124,7 +124,7 @@ def test_any_texts_have_a_weighted_term_each():
         expected = sum(cross_entropy(view, text, np.eye(len(keep)), 0.07, keep) for view in found[level.branch])
         assert terms[name].item() == pytest.approx(level.weight * expected, rel=1e-9)
     for branch, views in found.items():
-        expected = 0.25 * cross_entropy(*views, np.eye(8), 0.2, list(range(8)))
+        expected = 0.25 * cross_entropy(views[0], views[1], np.eye(8), 0.2, list(range(8)))
         assert terms[f"views_{branch}"].item() == pytest.approx(expected, rel=1e-9)
 
 
@@ -213,8 +213,12 @@ def test_a_learned_temperature_stays_within_its_bounds_and_is_not_decayed():
 )
 def test_options_without_effect_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        OPTIONS[options.get("name", "imitate")](**options)
+        OPTIONS[str(options.get("name", "imitate"))](**options)
 
 
 def test_the_switch_of_version_01_is_a_weight():
-    assert [OPTIONS["imitate"](visual_visual=each).visual_visual for each in (True, False, 0.5)] == [2, 0, 0.5]
+    assert [ImitateOptions.model_validate({"visual_visual": each}).visual_visual for each in (True, False, 0.5)] == [
+        2,
+        0,
+        0.5,
+    ]

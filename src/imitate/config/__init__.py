@@ -113,6 +113,7 @@ class ImitateConfig(Preprocessing):
     slots: int = Field(512, ge=1, le=WIDEST)  # tokens after zero-padding
     heads: int = Field(4, ge=1, le=WIDEST)
     token_width: int = Field(256, ge=1, le=WIDEST)  # of the feature, where the aggregation is spatial or pooled
+    grounding: bool = False  # each place of the spatial aggregation has a vector in the joint space
     joint_width: int = Field(512, ge=1, le=WIDEST)
     text_width: int = Field(768, ge=1, le=WIDEST)
     # Running BatchNorm statistics of the text head: of all texts, as published, or of findings and impressions apart
@@ -150,6 +151,8 @@ class ImitateConfig(Preprocessing):
             raise ValueError(f"aggregation {self.aggregation} has no effect without levels")
         elif self.aggregation == "spatial" and self.token_width % self.heads:
             raise ValueError(f"heads {self.heads} must divide token_width {self.token_width}")
+        if self.grounding and self.aggregation != "spatial":
+            raise ValueError("grounding needs model.aggregation spatial")
         if len(set(term_names(self.text_levels))) < len(self.text_levels):
             raise ValueError("texts names a text twice for one branch")
         if self.levels and "findings" not in self.branches and self.aggregation == "channels":
@@ -258,6 +261,8 @@ class Recipe(Config):
     def _reads_the_texts(self) -> "Recipe":
         if self.labels_as_text and not self.objective.model.get("reads_text", True):
             raise ValueError(f"labels_as_text has no effect: objective {self.objective.name} reads no text")
+        if getattr(self.objective, "grounding", 0) and self.model.aggregation != "spatial":
+            raise ValueError("objective.grounding compares texts with places: it needs model.aggregation spatial")
         sides, last = self.training.image_sizes, self.model.image_size
         if sides and (sides[-1] != last or max(sides) > last):
             raise ValueError(f"training.image_sizes {sides} must end with model.image_size {last}, the largest")
@@ -267,6 +272,7 @@ class Recipe(Config):
         """With what the objective asks of the model, and with what the model is to remember of the objective."""
         own = self.objective
         found = {**own.model, "temperature": own.temperature, "objective": own.name}
+        found["grounding"] = getattr(own, "grounding", 0) > 0
         return self.model_copy(update={"model": self.model.model_copy(update=found)})
 
 

@@ -55,6 +55,7 @@ class ImitateOptions(ContrastOptions):
     identical: Literal["kernel", "one", "ignored", "positive"] = "kernel"
     normalise_targets: bool = False  # each row of the target sums to one
     temperature_views: Temperature = 0.2  # view with view
+    grounding: Weight = 0.0  # weight of the contrast between texts and places, within each process; 0: there is none
     visual_visual: Weight = 2.0  # weight of the view-with-view terms, which need two views; 0: there are none
 
     @field_validator("visual_visual", mode="before")

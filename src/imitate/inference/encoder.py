@@ -145,15 +145,20 @@ class ImitateEncoder(Encoder):
         return self.model
 
     def look(self, images: Images) -> tuple[dict[str, Tensor], ImageFeatures]:
-        config, seen = self.model.config, self.model.encode_image(images)
+        seen = self.model.encode_image(images)
+        return self.sections(seen.findings, seen.impression), seen.features
+
+    def sections(self, findings: Tensor, impression: Tensor) -> dict[str, Tensor]:
+        """The branches' embeddings by the section that each is to be compared with; as ``image`` where there is one."""
+        config = self.model.config
         if not config.levels or len(config.branches) == 1:
-            return {"image": getattr(seen, config.branches[-1])}, seen.features
+            return {"image": findings if config.branches[-1] == "findings" else impression}
         learned = {(level.branch, level.text) for level in config.text_levels}
         swapped = learned >= {("findings", "impression"), ("impression", "findings")} and not learned & {
             (section, section) for section in SECTIONS
         }
         sections = reversed(SECTIONS) if swapped else SECTIONS
-        return dict(zip(sections, (seen.findings, seen.impression), strict=True)), seen.features
+        return dict(zip(sections, (findings, impression), strict=True))
 
     def embed_texts(self, texts: list[str]) -> Vectors | None:
         if self.text is None or not self.has_text:

@@ -63,21 +63,20 @@ class Imitate(nn.Module):
 
     def encode_image(self, images: Images, draw: ChannelDraw | None = None) -> ImageEmbedding:
         features = self.image(images)
-        impression, findings = self.aggregate(features, None if draw is None else [draw])
+        impression, findings, *_ = self.aggregate(features, None if draw is None else [draw])
         return ImageEmbedding(self.project_findings(findings), self.impression_head(impression), features)
 
-    def aggregate(
-        self, features: ImageFeatures, draws: Sequence[ChannelDraw] | None = None
-    ) -> list[Float[Tensor, "batch _"]]:
+    def aggregate(self, features: ImageFeatures, draws: Sequence[ChannelDraw] | None = None) -> list[Tensor]:
         """What the heads read: that of the impression, then that of the findings, under each draw of channels.
 
-        A model that draws none has one of each. Without ``draws`` all channels take part.
+        A model that draws none has one of each and, with ``config.grounding``, the places of the aggregation last.
+        Without ``draws`` all channels take part.
         """
         if not self.config.levels:
             return [features.pooled, features.pooled]
         if not self.config.draws_channels:
             both = self.aggregation(features.levels)
-            return [both.impression, both.findings]
+            return [both.impression, both.findings, *([] if both.places is None else [both.places])]
         if draws is None:
             return [features.pooled, self.aggregation(features.levels)]
         return [features.pooled, *self.aggregation.each(features.levels, draws)]

@@ -15,10 +15,11 @@ START = 0.02  # standard deviation of the embeddings of places and levels, as in
 
 
 class Aggregated(NamedTuple):
-    """What the heads of the two branches read."""
+    """What the heads of the two branches read, and each place in the joint space, where texts are compared with it."""
 
     findings: Float[Tensor, "batch width"]
     impression: Float[Tensor, "batch width"]
+    places: Float[Tensor, "batch tokens joint"] | None = None
 
 
 class SpatialAggregation(nn.Module):
@@ -35,6 +36,9 @@ class SpatialAggregation(nn.Module):
         a = \mathrm{softmax}_t(x_t^\top W_{k,h}^\top q_{b,h}/\sqrt d)
 
     so that no key or value is projected token by token; the heads' outputs are projected together and normalised.
+
+    With ``config.grounding`` each token also has a vector in the joint space, :math:`W_g x_t`, to be compared with a
+    text (losses/grounding.py).
     """
 
     def __init__(self, config: ImitateConfig, channels: Sequence[int]) -> None:
@@ -49,24 +53,35 @@ class SpatialAggregation(nn.Module):
         self.queries = nn.Parameter(torch.randn(len(SECTIONS), self.width) * self.width**-0.5)
         self.attention = nn.MultiheadAttention(self.width, self.heads, batch_first=True)  # holds the parameters
         self.norm = nn.LayerNorm(self.width)
+        self.place_head = nn.Linear(self.width, config.joint_width, bias=False) if config.grounding else None
 
     def forward(self, levels: Sequence[Tensor]) -> Aggregated:
         """Of the maps of all levels, those of ``config.levels``."""
-        tokens = self._tokens(levels)
+        tokens = self.tokens(levels)
+        both = self.read(tokens, self.weights(tokens))
+        return both if self.place_head is None else both._replace(places=self.place_head(tokens))
+
+    def read(
+        self, tokens: Float[Tensor, "batch tokens width"], weights: Float[Tensor, "batch tokens branches heads"]
+    ) -> Aggregated:
+        """The branches' features under these weights of attention."""
         size = self.width // self.heads
         value_matrix = self.attention.in_proj_weight[2 * self.width :].view(self.heads, size, self.width)
         value_bias = self.attention.in_proj_bias[2 * self.width :].view(self.heads, size)
-        mixed = torch.einsum("btqh,btw->bqhw", self._weights(tokens), tokens)
+        mixed = torch.einsum("btqh,btw->bqhw", weights, tokens)
         heads = torch.einsum("hdw,bqhw->bqhd", value_matrix.to(mixed), mixed) + value_bias
         out = self.norm(self.attention.out_proj(heads.flatten(2)))
         return Aggregated(*out.unbind(1))
 
     def maps(self, levels: Sequence[Tensor]) -> Float[Tensor, "batch branches levels grid grid"]:
         """The attention of each branch, the mean of its heads: over all levels and places it sums to one."""
-        weights = self._weights(self._tokens(levels)).mean(-1)
-        return weights.movedim(1, 2).unflatten(2, (len(self.levels), self.grid, self.grid))
+        return self.on_grid(self.weights(self.tokens(levels)).mean(-1).movedim(1, 2))
 
-    def _tokens(self, levels: Sequence[Tensor]) -> Float[Tensor, "batch tokens width"]:
+    def on_grid(self, values: Float[Tensor, "*batch tokens"]) -> Float[Tensor, "*batch levels grid grid"]:
+        """Of each token, at its level and place."""
+        return values.unflatten(-1, (len(self.levels), self.grid, self.grid))
+
+    def tokens(self, levels: Sequence[Tensor]) -> Float[Tensor, "batch tokens width"]:
         place = self.row_embedding + self.column_embedding + self.level_embedding
         found = [
             projection(norm(pool(levels[level].movedim(1, -1), self.grid)))
@@ -74,7 +89,7 @@ class SpatialAggregation(nn.Module):
         ]
         return (torch.stack(found, dim=1) + place.to(found[0])).flatten(1, 3)
 
-    def _weights(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens branches heads"]:
+    def weights(self, tokens: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens branches heads"]:
         size = self.width // self.heads
         query_matrix, key_matrix, _ = self.attention.in_proj_weight.view(3, self.heads, size, self.width)
         query_bias = self.attention.in_proj_bias[: self.width].view(self.heads, size)

@@ -16,7 +16,7 @@ from imitate.losses.similarities import Rows, similarities
 from imitate.models.imitate import Imitate
 from imitate.models.types import PretrainBatch
 from imitate.training.draws import StepDraw
-from imitate.training.pretraining import Own, Step, columns, full_precision, parameter_dtype
+from imitate.training.step import Own, Step, columns, full_precision, parameter_dtype
 
 
 class Seen(NamedTuple):
