@@ -79,7 +79,7 @@ LIKE[1, 5] = LIKE[5, 1] = 1  # samples 1 and 6
         ({"prior_weight": 2, "prior_centred": True}, lambda p: np.eye(7) + 2 * (1 - np.exp(-0.2 * p))),
         ({"learn_temperature": True}, lambda p: np.eye(7) + 0.07 * (1 - np.exp(-0.2 * p))),
     ],
-    ids=str,
+    ids=["published", "positive", "mass", "centred", "learned"],
 )
 def test_a_text_term_equals_a_loop(options, target):
     module, sample, draw = built(POOLED, **options)
