@@ -187,6 +187,7 @@ class AugmentConfig(Config):
 
 class TrainingConfig(Config):
     epochs: int = Field(20, ge=1, le=100_000)
+    steps: Steps | None = None  # of the whole training, in place of epochs
     batch_size: int = Field(128, ge=2, le=2**20)  # global: over all processes
     learning_rate: Rate = 2e-4
     final_learning_rate: float = Field(1e-8, ge=0, le=1)
