@@ -112,8 +112,8 @@ def test_a_signal_saves_and_the_same_command_continues(tmp_path, data, monkeypat
 def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_path, data, monkeypatch):
     recipe, original = tiny_recipe(checkpoint_every=1), loop.draw_step
 
-    def poisoned(model, recipe, *, step, part):
-        draw = original(model, recipe, step=step, part=part)
+    def poisoned(model, recipe, *, step, **more):
+        draw = original(model, recipe, step=step, **more)
         if step == 5:
             draw.views[0].homography.mul_(float("nan"))
         return draw
