@@ -67,7 +67,9 @@ def step(config: dict[str, Any], model: dict[str, Any], objective: dict[str, Any
 
 
 def table(config: dict[str, Any], batch: int, names: Mapping[str, Any], rounds: int) -> list[Row]:
-    seconds = alternate({name: step(config, *each, batch) for name, each in names.items()}, rounds=rounds)
+    seconds = alternate(
+        {name: step(config, model, objective, batch) for name, (model, objective) in names.items()}, rounds=rounds
+    )
     clip = seconds["CLIP"]
     return [
         {"method": name, "s a step": sorted(each)[len(each) // 2], "of CLIP's step": ratio(each, clip)}
