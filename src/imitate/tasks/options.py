@@ -29,11 +29,11 @@ class Fitting(TaskOptions):
     weight_decay: float = Field(1e-6, ge=0)
     batch_size: int = Field(48, ge=1)
     epochs: int = Field(50, ge=1)
-    patience: int = Field(10, ge=1)  # epochs without a better validation figure
+    patience: int = Field(10, ge=1)  # epochs without a better validation metric
     steps: int = Field(0, ge=0)  # fewest optimisation steps: with few images, epochs and patience grow to make them
     schedule: Literal["constant", "cosine"] = "constant"
-    warmup: float = Field(0.0, ge=0, lt=1)  # share of all steps with a rising learning rate
-    layer_decay: float = Field(1.0, gt=0, le=1)  # learning rate of a depth relative to the next deeper one, of twelve
+    warmup: float = Field(0.0, ge=0, lt=1)  # fraction of all steps with a rising learning rate
+    layer_decay: float = Field(1.0, gt=0, le=1)  # factor of the learning rate for each block of the encoder downwards
 
 
 FITTING = frozenset(Fitting.model_fields) - frozenset(TaskOptions.model_fields)
