@@ -96,7 +96,7 @@ class ImitateConfig(Preprocessing):
         3,
         4,
     )  # that the findings branch reads, 1 shallow; none: it reads the pooled feature
-    keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # share of channels drawn at each of these levels
+    keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # fraction of the channels drawn at each of these levels
     channel_draw: ChannelChoice = "replacement"  # distinct: without; sample: anew for each sample, with
     cls_token: Literal["zeros", "normal"] = "normal"  # how the CLS token starts; the release has zeros
     feed_forward: bool = False  # LayerNorm and a feed-forward block after the attention
@@ -113,7 +113,7 @@ class ImitateConfig(Preprocessing):
     reads_text: bool = True  # False: the objective read no text, so that the text head is untrained
 
     @model_validator(mode="after")
-    def _levels_have_shares(self) -> "ImitateConfig":
+    def _each_level_has_its_fraction(self) -> "ImitateConfig":
         if len(self.levels) != len(self.keep):
             raise ValueError(f"levels {self.levels} and keep {self.keep} must have one entry each a level")
         if not set(self.levels) <= {1, 2, 3, 4}:
@@ -122,8 +122,8 @@ class ImitateConfig(Preprocessing):
             raise ValueError(f"levels {self.levels} name one twice")
         if self.grid**2 % self.heads:
             raise ValueError(f"heads {self.heads} must divide {self.grid**2}, the features of a token (grid x grid)")
-        if not all(0 < share <= 1 for share in self.keep):
-            raise ValueError(f"keep holds shares in (0, 1], not {self.keep}")
+        if not all(0 < fraction <= 1 for fraction in self.keep):
+            raise ValueError(f"keep holds fractions in (0, 1], not {self.keep}")
         return self
 
 

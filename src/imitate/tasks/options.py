@@ -42,7 +42,7 @@ FITTING = frozenset(Fitting.model_fields) - frozenset(TaskOptions.model_fields)
 class ClassificationOptions(Fitting):
     measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"macro_least"}
     split: str = "test"
-    macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
+    macro_least: int = Field(1, ge=1)  # classes with fewer positive or negative test images are in no macro average
 
 
 class LinearOptions(ClassificationOptions):
@@ -105,13 +105,13 @@ class DetectionOptions(Dense):
 
 class RetrievalOptions(TaskOptions):
     split: str = "test"
-    search: Search = "exact"  # what finds each image's nearest reports; the figures are exact in any case
+    search: Search = "exact"  # what finds each image's nearest reports; the metrics are exact in any case
 
 
 class ZeroShotOptions(TaskOptions):
     measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"macro_least", "threshold"}
     split: str = "test"
-    macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
+    macro_least: int = Field(1, ge=1)  # classes with fewer positive or negative test images are in no macro average
     branch: Branch = "both"  # both: the mean of their cosines
     prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: the built-in ones
     ensemble: Literal["embedding", "score", "max"] = "embedding"  # mean vector, mean or best cosine
