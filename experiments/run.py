@@ -14,12 +14,11 @@ import argparse
 import json
 import logging
 import os
-import platform
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
 from hashlib import sha256
@@ -30,15 +29,14 @@ import yaml
 
 from imitate.errors import UserError
 from imitate.tasks import find_task
-from imitate.tasks.base import Predictions
-from imitate.tasks.results import commit, read_predictions, read_results, write_text
-from layout import SCORES, Folder, Json, digest, digest_of, read_folder, write_folder, write_scores
+from imitate.tasks.results import write_text
+from layout import Folder, Json, digest, read_folder
+from publish import made_by, publish
 from study import ROOT, Cell, Study, flags, load_study, slug
 
 log = logging.getLogger("study")
 IMITATE = ("-m", "imitate")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
-COMPUTE = ("resumed", "seconds", "cpu_seconds", "steps", "pairs")
 Job = Callable[[], bool]
 
 
@@ -131,7 +129,9 @@ class Runner:
 
     def published(self, method: str, task: str) -> bool:
         """Whether the results were published, of the same settings, data and code."""
-        if self.before is None or any(cell not in self.before.results for cell in self.cells(method, task)):
+        if self.study.keep_predictions or self.before is None:
+            return False
+        if any(cell not in self.before.results for cell in self.cells(method, task)):
             return False
         found: bool = self.before.about.get("rows", {}).get(f"{method}--{task}") == self.described(method, task)
         return found
@@ -172,10 +172,6 @@ class Runner:
 
     def path(self, cell: Cell) -> Path:
         return self.work / "results" / cell.file
-
-    def finished(self, method: str) -> bool:
-        """Whether all runs of the method are in WORK."""
-        return all((self.folder(method, seed) / "done.json").is_file() for seed in self.seeds)
 
     def trained(self, method: str) -> bool:
         return self.study.methods[method].model == "run"
@@ -263,86 +259,6 @@ def jobs(runner: Runner) -> dict[Hashable, tuple[list[tuple[str, int]], Job]]:
         found |= {run: ([], partial(runner.pretrain, *run)) for run in dict.fromkeys(runs) if run not in found}
         found |= {each: (runner.needed(each[0]), partial(runner.measure, *each)) for each in measures}
     return found
-
-
-def publish(runner: Runner, out: Path, about: Json) -> None:
-    """What is committed: everything that tables and plots are made from."""
-    study, before = runner.study, runner.before
-    every = [cell for name in study.methods for cell in study.cells(name)]
-    new = {cell for cell in every if runner.measured(*cell[:2])}
-    cells = [cell for cell in every if cell in new or runner.published(*cell[:2])]
-    names = list(dict.fromkeys(cell.method for cell in cells))
-    known = before.results if before else {}
-    results = {cell: read_results(runner.path(cell)) if cell in new else known[cell] for cell in cells}
-    runs = {cell: read_predictions(results[cell], runner.path(cell)) for cell in cells if cell in new}
-    out.mkdir(parents=True, exist_ok=True)
-    kept = write_scores(out / SCORES, runs) if study.keep_predictions else None
-    trained = [name for name in names if runner.trained(name)]
-    earlier = before.about if before else {}
-    spent = {
-        name: [_spent(runner.folder(name, seed)) for seed in runner.seeds] for name in trained if runner.finished(name)
-    }
-    about = {
-        **about,
-        "rows": {f"{method}--{task}": runner.described(method, task) for method, task, _ in cells},
-        "recipe": str(study.recipe),
-        "reference": study.reference,
-        "commits": sorted({found.commit or "unknown" for found in results.values()} | _earlier(earlier, cells, new)),
-        "positives": {**earlier.get("positives", {}), **positives(runs)},
-        "predictions": {"sha256": digest_of(runs), "file": SCORES if kept else None, "file_sha256": kept},
-        "families": {name: study.families[name] for name in names},
-        "settings": {name: study.methods[name].settings for name in names},
-        "compute": {name: spent.get(name) or earlier["compute"][name] for name in trained},
-    }
-    write_folder(out, about, results)
-
-
-def _earlier(about: Json, cells: Sequence[Cell], new: Collection[Cell]) -> set[str]:
-    """The commits of results that were published before."""
-    return set(about.get("commits", [])) if any(cell not in new for cell in cells) else set()
-
-
-def positives(runs: Mapping[Cell, Sequence[Predictions]]) -> Json:
-    """Of each task with classes, the positive test images of each class."""
-    found = {}
-    for cell, (run, *_) in runs.items():
-        if {"target", "classes"} <= run.keys():
-            counts = (run["target"] > 0).sum(0).tolist()
-            found[cell.task] = dict(zip(run["classes"].astype(str).tolist(), counts, strict=True))
-    return found
-
-
-def _spent(folder: Path) -> Json:
-    done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-    return {key: done[key] for key in COMPUTE}
-
-
-def made_by(study: Study, arguments: argparse.Namespace) -> Json:
-    """The command that makes the study from its archives, the code that the results are of, and the machine."""
-    diff = ["git", "diff", "--quiet", "HEAD", "--", "src"]
-    try:
-        changed = subprocess.run(diff, cwd=ROOT, capture_output=True, check=False).returncode == 1
-    except OSError:  # there is no git
-        changed = False
-    raw = [f"{name}=FOLDER" for name, options in study.data.items() if options["source"] != "synthetic"]
-    file = arguments.study
-    command = f"python experiments/run.py experiments/{file.name} --work WORK --out docs/results/{file.stem}"
-    return {
-        "made_by": {
-            "commit": (commit() or "unknown") + (" with changes" if changed else ""),
-            "command": " ".join([command, "--raw", *raw]) if raw else command,
-        },
-        "machine": {"processor": processor(), "threads": arguments.threads, "workers": arguments.workers},
-    }
-
-
-def processor() -> str:
-    """The name of the processor, where the system knows it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main() -> int:

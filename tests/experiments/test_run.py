@@ -26,7 +26,8 @@ from imitate.tasks import find_task
 from imitate.tasks.base import Estimate
 from imitate.tasks.results import commit, read_predictions
 from layout import digest, read_folder
-from run import Runner, carry_out, jobs, made_by, publish
+from publish import made_by, publish
+from run import Runner, carry_out, jobs
 from study import Cell, Study, load_study
 from tables import page
 
