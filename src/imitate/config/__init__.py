@@ -154,6 +154,9 @@ class TrainingConfig(Config):
     backbone_learning_rate: Rate | None = None  # of the image encoder; None: the same
     layer_decay: float = Field(1.0, ge=0.1, le=1)  # factor of the rate for each block of the image encoder downwards
     freeze_backbone: bool = False  # the image encoder stays as it starts; the branches and heads are trained
+    text_layers: int | None = Field(None, ge=1, le=512)  # so many last layers of the text encoder learn; None: frozen
+    text_lora: int | None = Field(None, ge=1, le=1024)  # or: rank of adapters in all its layers, by PEFT
+    text_learning_rate: Rate | None = None  # of the text encoder; None: the same
     ema_decay: float | None = Field(None, ge=0.5, lt=1)  # validate and save moving averages of the weights
     weight_decay: float = Field(0.05, ge=0, le=10)
     decay_everything: bool = False  # True: also normalisation, biases, embeddings, as published
@@ -177,6 +180,10 @@ class TrainingConfig(Config):
     devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"  # processes on this machine
     nodes: int = Field(1, ge=1, le=2**16)
 
+    @property
+    def trains_text(self) -> bool:
+        return bool(self.text_layers or self.text_lora)
+
     @model_validator(mode="after")
     def _all_have_an_effect(self) -> "TrainingConfig":
         if self.warmup_steps and self.warmup_fraction:
@@ -185,6 +192,10 @@ class TrainingConfig(Config):
             raise ValueError(
                 f"final_learning_rate {self.final_learning_rate:g} must not exceed learning_rate {self.learning_rate:g}"
             )
+        if self.text_layers and self.text_lora:
+            raise ValueError("text_layers and text_lora are two ways to train the text encoder: give one")
+        if self.text_learning_rate and not self.trains_text:
+            raise ValueError("text_learning_rate has no effect on a frozen text encoder: give text_layers or text_lora")
         if self.freeze_backbone and (self.backbone_learning_rate or self.layer_decay != 1):
             raise ValueError("freeze_backbone leaves backbone_learning_rate and layer_decay without effect: drop these")
         if self.chunk and self.compile and self.precision == "16-mixed":
@@ -199,7 +210,7 @@ class Recipe(Config):
 
     model: ImitateConfig = ImitateConfig()
     pretrained: bool = True  # start from timm's ImageNet weights
-    text: str = "lsa"  # lsa, lsa-<width>, or hf:<id>@<revision>[:mean]
+    text: str = "lsa"  # lsa[-<width>], bert-small[:<steps>], or hf:<id>@<revision>[:mean]
     labels_as_text: bool = False  # sentences made from the labels, for images without a report
     objective: SerializeAsAny[ObjectiveOptions] = ImitateOptions()
     augment: AugmentConfig = AugmentConfig()
@@ -218,6 +229,10 @@ class Recipe(Config):
     def _reads_the_texts(self) -> "Recipe":
         if self.labels_as_text and not self.objective.model.get("reads_text", True):
             raise ValueError(f"labels_as_text has no effect: objective {self.objective.name} reads no text")
+        if self.training.trains_text and not self.objective.model.get("reads_text", True):
+            raise ValueError(f"no text encoder is trained: objective {self.objective.name} reads no text")
+        if self.training.trains_text and self.text.startswith("lsa"):
+            raise ValueError(f"text: {self.text} has no layers to train: take bert-small or hf:<id>@<revision>")
         return self
 
     def resolved(self) -> "Recipe":

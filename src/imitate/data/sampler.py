@@ -130,7 +130,7 @@ class BatchReader:
         order = np.argsort(rows)  # ascending reads of the memory map
         images = torch.empty((len(rows), *self._images.shape[1:]), dtype=torch.uint8, pin_memory=self._pin)
         images.numpy()[order] = self._images[rows[order]]
-        findings, impression = (self._tensor(text[rows].astype(np.float32)) for text in self._texts)
+        findings, impression = (self._tensor(_as_input(text[rows])) for text in self._texts)
         has_findings, has_impression = (self._tensor(has[rows]) for has in self._has)
         return PretrainBatch(
             images=images,
@@ -143,6 +143,14 @@ class BatchReader:
     def _tensor(self, values: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(values)
         return tensor.pin_memory() if self._pin else tensor
+
+
+def _as_input(stored: np.ndarray) -> np.ndarray:
+    """Embeddings in float32; word pieces, which zeros follow, as far as any text of the batch goes."""
+    if stored.dtype != np.int32:
+        return stored.astype(np.float32)
+    longest = max(1, int((stored > 0).sum(axis=1).max()))
+    return np.ascontiguousarray(stored[:, :longest])
 
 
 class LabelReader(BatchReader):

@@ -1,8 +1,8 @@
-"""Text embeddings, computed once: the text encoder is frozen and text is never augmented.
+"""Text embeddings, computed once where the text encoder is frozen, as text is never augmented; else word pieces.
 
 A cache is a folder with a folder for each text encoder, named by the digest of its weights and tokenizer. A block in it
-is two files, the digests of up to 65,536 texts and their embeddings (float16), so that a text is found again whatever
-data it comes from, and an interrupted run continues at the first block that is absent.
+is two files, the digests of up to 65,536 texts and their embeddings (float16) or word pieces (int32), so that a text is
+found again whatever data it comes from, and an interrupted run continues at the first block that is absent.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Int, Shaped
 from rich.console import Console
 from rich.progress import track
 
@@ -129,8 +129,8 @@ class TextCache:
             raise KeyError("a text has no embedding: fill the cache first")
         return TextRows(positions, [vectors for _, vectors in self._blocks.values()], self._starts, self.encoder.width)
 
-    def embed(self, texts: Sequence[str]) -> Float[np.ndarray, "texts width"]:
-        """Of texts that ``fill`` was given, in float16."""
+    def embed(self, texts: Sequence[str]) -> Shaped[np.ndarray, "texts width"]:
+        """Of texts that ``fill`` was given, as they are stored, embeddings in float16."""
         return self.rows(pd.Series(texts, dtype="str"))[:]
 
     def _find(self, keys: np.ndarray) -> Int[np.ndarray, " texts"]:
@@ -140,9 +140,10 @@ class TextCache:
         at = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
         return np.where(self._keys[at] == keys, self._order[at], -1)
 
-    def _encode(self, texts: list[str]) -> Float[np.ndarray, "texts width"]:
-        limit = np.finfo(np.float16).max
-        return self.encoder.encode(texts).numpy().clip(-limit, limit).astype(np.float16)
+    def _encode(self, texts: list[str]) -> np.ndarray:
+        """Embeddings in float16; the numbers of word pieces as they are."""
+        encoded, limit = self.encoder.encode(texts).numpy(), np.finfo(np.float16).max
+        return encoded if encoded.dtype == np.int32 else encoded.clip(-limit, limit).astype(np.float16)
 
     def _add(self, keys: np.ndarray, vectors: np.ndarray) -> None:
         """The embeddings last, at once: where they are, the block is whole."""
@@ -170,10 +171,10 @@ class TextRows:
     def __len__(self) -> int:
         return len(self._positions)
 
-    def __getitem__(self, rows: np.ndarray | slice) -> Float[np.ndarray, "rows width"]:
-        """In float16; zero rows where there is no text."""
+    def __getitem__(self, rows: np.ndarray | slice) -> Shaped[np.ndarray, "rows width"]:
+        """As they are stored, embeddings in float16; zero rows where there is no text."""
         positions = self._positions[rows]
-        found = np.zeros((len(positions), self.shape[1]), np.float16)
+        found = np.zeros((len(positions), self.shape[1]), self._blocks[0].dtype if self._blocks else np.float16)
         block = np.searchsorted(self._starts, positions, side="right") - 1
         for number in np.unique(block[positions >= 0]):
             here = (block == number) & (positions >= 0)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from imitate.config import Recipe
+from imitate.config import Recipe, TrainingConfig
 from imitate.data.corpus import Corpus
 from imitate.data.index import versions
 from imitate.data.sampler import BatchReader, BatchSampler, LabelReader, training_rows, warm_up
@@ -24,6 +24,7 @@ from imitate.inference.label_texts import texts_of_labels
 from imitate.models.image import pinned
 from imitate.models.imitate import Imitate, parameter_count, seeded_model
 from imitate.models.text import fit_or_load, load_text_encoder, save_text_encoder
+from imitate.models.text_tower import TextTower
 from imitate.models.types import TextEncoder
 from imitate.names import REPORT, SECTIONS
 from imitate.tasks.base import Budget
@@ -148,14 +149,15 @@ def _train(fabric: Any, plan: Plan, out: Path, cache: Path) -> bool:
             if not fabric.is_global_zero:
                 encoder = load_text_encoder(out / "text") if recipe.model.reads_text else None
                 model, facts = seeded_model(recipe.model, pretrained=False, seed=0), {}
-            texts = TextCache(encoder, cache) if encoder else None
+            tower = _tower(recipe.training, encoder)
+            texts = TextCache(tower.pieces if tower else encoder, cache) if encoder else None
             read = find_objective(recipe.objective.name).texts(recipe.model) if texts else ()
             if texts:
                 fill(data, texts, read, part=fabric.global_rank, parts=fabric.world_size, device=str(fabric.device))
         if fabric.world_size > 1:
             model.load_state_dict(fabric.broadcast(model.state_dict()))  # the first one's
         with agreed(fabric):
-            job = _job(fabric, plan._replace(recipe=recipe), model, texts, out)
+            job = _job(fabric, plan._replace(recipe=recipe), model, texts, tower, out)
         job.facts = facts
         return fit(job)
 
@@ -190,11 +192,19 @@ def _facts(fabric: Any, recipe: Recipe, model: Imitate) -> dict[str, Any]:
     }
 
 
-def _job(fabric: Any, plan: Plan, model: Imitate, texts: TextCache | None, out: Path) -> Job:
+def _tower(training: TrainingConfig, encoder: TextEncoder | None) -> TextTower | None:
+    """The text encoder as what learns, which it then belongs to."""
+    if encoder is None or not training.trains_text:
+        return None
+    return TextTower(encoder, layers=training.text_layers, lora=training.text_lora, seed=training.seed)
+
+
+def _job(fabric: Any, plan: Plan, model: Imitate, texts: TextCache | None, tower: TextTower | None, out: Path) -> Job:
     recipe, data, order = plan.recipe, plan.data, plan.order
     objective = find_objective(recipe.objective.name)
-    log.info("%.1f M trainable parameters, %d samples, %d steps an epoch", parameter_count(model) / 1e6,
-             len(order.rows), order.steps_per_epoch)  # fmt: skip
+    learns = parameter_count(model) + (parameter_count(tower) if tower else 0)
+    log.info("%.1f M trainable parameters, %d samples, %d steps an epoch", learns / 1e6, len(order.rows),
+             order.steps_per_epoch)  # fmt: skip
     if fabric.local_rank == 0:
         warm_up(data.image_files())
     embedded: dict[str, TextRows] = dict.fromkeys(TEXTS, no_texts(len(data), recipe.model.text_width))
@@ -203,8 +213,8 @@ def _job(fabric: Any, plan: Plan, model: Imitate, texts: TextCache | None, out: 
         embedded |= text_rows(data, texts, objective.texts(recipe.model))
     reader = LabelReader if "labels" in objective.needs else BatchReader
     batches = reader(data, embedded, branches=recipe.model.texts, pin=fabric.device.type == "cuda")
-    validate = _validation(data, texts, str(fabric.device)) if fabric.is_global_zero else None
-    return Job(fabric, recipe, model, order, batches, out, validate, _held_out(data, recipe))
+    validate = _validation(data, texts, tower, str(fabric.device)) if fabric.is_global_zero else None
+    return Job(fabric, recipe, model, order, batches, out, validate, _held_out(data, recipe), tower=tower)
 
 
 def _held_out(data: Corpus, recipe: Recipe) -> np.ndarray:
@@ -215,8 +225,11 @@ def _held_out(data: Corpus, recipe: Recipe) -> np.ndarray:
     return np.flatnonzero(here)
 
 
-def _validation(data: Corpus, texts: TextCache | None, device: str) -> Validate | None:
-    """Retrieval on the validation split, together and of each folder, where there are reports to find."""
+def _validation(data: Corpus, texts: TextCache | None, tower: TextTower | None, device: str) -> Validate | None:
+    """Retrieval on the validation split, together and of each folder, where there are reports to find.
+
+    A text encoder that learns embeds the reports anew each time.
+    """
     if texts is None:
         return None
     task = VALIDATION
@@ -227,7 +240,8 @@ def _validation(data: Corpus, texts: TextCache | None, device: str) -> Validate 
     measured |= {f"{part.name}/": part for part in data.parts if _distinct_reports(part) > 1}
 
     def validate(model: Imitate) -> dict[str, float]:
-        encoder = ImitateEncoder("validation", model, texts.encoder, texts)
+        own = (tower.encoder(), None) if tower else (texts.encoder, texts)
+        encoder = ImitateEncoder("validation", model, *own)
         found: dict[str, float] = {}
         for name, each in measured.items():
             values = task.measure(task.predict(encoder, each, Budget(device=device)))

@@ -15,15 +15,18 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from imitate.config import Recipe
-from imitate.data.sampler import BatchReader, BatchSampler, read_ahead
+from imitate.data.sampler import SOURCES, BatchReader, BatchSampler, read_ahead
 from imitate.errors import UserError
 from imitate.models.imitate import Imitate
+from imitate.models.text import save_text_encoder
+from imitate.models.text_tower import TextTower
 from imitate.training.checkpoint import keep_model, load_checkpoint, save_checkpoint, step_name
 from imitate.training.engine import agreed, rank_slice
 from imitate.training.objectives import training_module
 from imitate.training.optim import averaged, build_optimizer, set_rates
 from imitate.training.pretraining import draw_step, move
 from imitate.training.run_folder import VALIDATION, Journal, note_start
+from imitate.training.text_tower import Reading
 from imitate.training.watching import Clock, Means, progress, signals
 
 log = logging.getLogger(__name__)
@@ -49,6 +52,7 @@ class Job:
         default_factory=lambda: np.zeros(0, np.int64)
     )  # rows of the validation loss
     facts: dict[str, Any] = field(default_factory=dict)  # of this start, to be written down
+    tower: TextTower | None = None  # where the text encoder learns; the batches then hold word pieces
     step: int = 0
     saved: int | None = None  # step of the last checkpoint
     means: Means = field(default_factory=Means)  # of the steps since the last row of metrics
@@ -61,6 +65,12 @@ class Job:
     def is_every(self, steps: int | None) -> bool:
         """Whether this step is one of every so many; None: of none."""
         return steps is not None and self.step % steps == 0
+
+    def save(self, folder: Path) -> None:
+        """The model, with its text encoder where that has learned."""
+        self.model.save(folder)
+        if self.tower:
+            save_text_encoder(self.tower.encoder(), folder / "text")
 
     @property
     def validates(self) -> bool:
@@ -117,6 +127,10 @@ def _set_up(job: Job) -> tuple[nn.Module, Any]:
     if training.compile:
         job.model.image.compile(mode=training.compile)
     pretraining = training_module(job.model, job.recipe.objective, chunk=training.chunk)
+    if job.tower:
+        if training.compile:
+            job.tower.compile(dynamic=True)
+        pretraining = Reading(job.tower, pretraining, SOURCES[job.model.config.texts], chunk=training.chunk)
     pretraining = pretraining.to(memory_format=torch.channels_last)
     optimizer = build_optimizer(job.fabric.to_device(pretraining), training)
     module, optimizer = job.fabric.setup(pretraining, optimizer)
@@ -212,7 +226,7 @@ def _validate(job: Job, module: nn.Module, journal: Journal | None) -> None:
         if journal and figures:
             name, value = next(iter(figures.items()))
             log.info("step %d of %d: %s %.4f", job.step, job.total, name, value)
-            keep_model(job.model, job.folder, journal.validated, job.step, value, job.recipe.training.keep_best)
+            keep_model(job.save, job.folder, journal.validated, job.step, value, job.recipe.training.keep_best)
         if journal and (figures or loss):
             journal.write(job.step, {f"{VALIDATION}{name}": value for name, value in {**figures, **loss}.items()})
     job.model.train()
@@ -239,7 +253,7 @@ def _keep(job: Job, folder: Path) -> None:
     """The weights of this step."""
     with agreed(job.fabric):
         if job.fabric.is_global_zero:
-            job.model.save(folder)
+            job.save(folder)
 
 
 def _save(job: Job, optimizer: Any) -> None:
@@ -253,6 +267,8 @@ def _save(job: Job, optimizer: Any) -> None:
                 "scaler": job.fabric.strategy.precision.state_dict(),
                 "means": job.means.sums,
             }
+            if job.tower:
+                state["text"] = job.tower.learned()
             save_checkpoint(state, job.folder)
     job.saved = job.step
 
@@ -264,6 +280,8 @@ def _resume(job: Job, optimizer: Any) -> None:
     job.saved = job.step = state["step"]
     job.means.sums = dict(state.get("means", {}))
     job.model.load_state_dict(state["model"])
+    if job.tower:
+        job.tower.restore(state["text"])
     optimizer.load_state_dict(state["optimizer"])
     if state["scaler"]:  # empty where it was written at another precision
         job.fabric.strategy.precision.load_state_dict(state["scaler"])
