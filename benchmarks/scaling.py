@@ -23,8 +23,9 @@ from imitate.config import ImitateConfig, ImitateOptions, Recipe, TrainingConfig
 from imitate.models.heads import PresentBatchNorm
 from imitate.models.imitate import Imitate, seeded_model
 from imitate.training import pretraining
+from imitate.training.draws import draw_step
 from imitate.training.optim import build_optimizer
-from imitate.training.pretraining import Pretraining, draw_step
+from imitate.training.pretraining import Pretraining
 from measuring import RESULTS, Row, finish, options
 
 SMALL = ImitateConfig(

@@ -19,10 +19,11 @@ from rich.console import Console
 from rich.progress import track
 
 from imitate.data.corpus import Corpus
+from imitate.data.sentences import split_sentences
 from imitate.errors import UserError
 from imitate.models.text import placed
 from imitate.models.types import TextEncoder
-from imitate.names import REPORT, SECTIONS
+from imitate.names import REPORT, SECTIONS, SENTENCES
 
 log = logging.getLogger(__name__)
 TEXTS = (*SECTIONS, REPORT)
@@ -52,13 +53,26 @@ def fill(
     data: Corpus, cache: "TextCache", texts: Iterable[str], *, part: int = 0, parts: int = 1, device: str = "cpu"
 ) -> None:
     """``cache.fill`` with these texts of all images; of several processes each computes its ``part``."""
-    columns = [data.text(name) for name in dict.fromkeys(texts)]
+    columns = [_sentences(data)[0] if name == SENTENCES else data.text(name) for name in dict.fromkeys(texts)]
     cache.fill((text for column in columns for text in column.dropna()), part=part, parts=parts, device=device)
 
 
 def text_rows(data: Corpus, cache: "TextCache", texts: Iterable[str] = TEXTS) -> dict[str, "TextRows"]:
     """Section or ``report`` -> the embeddings of all images' texts, which ``fill`` was given."""
     return {name: cache.rows(data.text(name)) for name in dict.fromkeys(texts)}
+
+
+def sentence_rows(data: Corpus, cache: "TextCache", *, draw: int = 1) -> "SentenceRows":
+    """The embeddings of all reports' sentences, which ``fill`` was given, ``draw`` of each report at a time."""
+    sentences, counts = _sentences(data)
+    return SentenceRows(cache.rows(sentences), counts, draw)
+
+
+def _sentences(data: Corpus) -> tuple[pd.Series, Int[np.ndarray, " rows"]]:
+    """The sentences of all reports, one after the other, and how many each has."""
+    found = [split_sentences(text) if isinstance(text, str) else [] for text in data.text(REPORT)]
+    flat = pd.Series([sentence for each in found for sentence in each], dtype="str")
+    return flat, np.array([len(each) for each in found], np.int64)
 
 
 class TextCache:
@@ -167,6 +181,7 @@ class TextRows:
     ) -> None:
         self._positions, self._blocks, self._starts = positions, blocks, starts
         self.shape = (len(positions), width)
+        self.dtype = blocks[0].dtype if blocks else np.dtype(np.float16)
 
     def __len__(self) -> int:
         return len(self._positions)
@@ -174,7 +189,7 @@ class TextRows:
     def __getitem__(self, rows: np.ndarray | slice) -> Shaped[np.ndarray, "rows width"]:
         """As they are stored, embeddings in float16; zero rows where there is no text."""
         positions = self._positions[rows]
-        found = np.zeros((len(positions), self.shape[1]), self._blocks[0].dtype if self._blocks else np.float16)
+        found = np.zeros((len(positions), self.shape[1]), self.dtype)
         block = np.searchsorted(self._starts, positions, side="right") - 1
         for number in np.unique(block[positions >= 0]):
             here = (block == number) & (positions >= 0)
@@ -182,9 +197,36 @@ class TextRows:
         return found
 
 
-def no_texts(count: int, width: int) -> TextRows:
-    """Of an objective that reads none."""
-    return TextRows(np.full(count, -1, np.int64), [], np.zeros(1, np.int64), width)
+class SentenceRows:
+    """The embeddings of some of each report's sentences, drawn anew at each step."""
+
+    def __init__(self, sentences: TextRows, counts: Int[np.ndarray, " rows"], draw: int) -> None:
+        """``counts`` of sentences that follow each other."""
+        self._sentences, self._counts, self._draw = sentences, counts, draw
+        self._starts = np.cumsum(counts) - counts
+        self.shape = (len(counts), sentences.shape[1])
+
+    def drawn(self, rows: np.ndarray, seed: tuple[int, int]) -> Shaped[np.ndarray, "rows width"]:
+        """The mean of ``draw`` different sentences of each row, or of all where it has fewer; zero where it has none.
+        Of word pieces, those of the sentences one after the other.
+
+        It depends on the seeds and the row alone, not on the rows beside it.
+        """
+        pieces = self._sentences.dtype == np.int32
+        found = np.zeros((len(rows), self.shape[1]), np.int32 if pieces else np.float32)
+        for place, row in enumerate(rows.tolist()):
+            if count := int(self._counts[row]):
+                generator = np.random.default_rng([*seed, row])
+                chosen = generator.choice(count, min(self._draw, count), replace=False)
+                drawn = self._sentences[self._starts[row] + np.sort(chosen)]
+                found[place] = _joined(drawn) if pieces else drawn.astype(np.float32).mean(0)
+        return found
+
+
+def _joined(pieces: Int[np.ndarray, "texts width"]) -> Int[np.ndarray, " width"]:
+    """The word pieces of several texts one after the other, as many as there is room for, then zeros."""
+    kept = pieces[pieces > 0][: pieces.shape[1]]
+    return np.pad(kept, (0, pieces.shape[1] - len(kept)))
 
 
 def _write(path: Path, content: Callable[[BinaryIO], object]) -> None:

@@ -47,8 +47,8 @@ def parameter_groups(
     }
 
     def decays(name: str, parameter: Tensor) -> bool:
-        embeds = name in spared or name.endswith(("positional_embedding", "cls_token"))
-        return everything or (parameter.ndim > 1 and not embeds)
+        embeds = name in spared or name.endswith(("_embedding", "cls_token", "queries"))
+        return parameter.ndim > 0 and (everything or (parameter.ndim > 1 and not embeds))
 
     groups: dict[tuple[float, bool], list[Tensor]] = {}
     for decayed in (True, False):

@@ -7,35 +7,26 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from imitate.models.text_tower import TextTower
-
-BRANCHES = ("findings", "impression")
+from imitate.names import REPORT, SECTIONS, SENTENCES
 
 
 class Reading(nn.Module):
     """The step of any objective behind a text tower, with the tower's vectors in the place of stored ones.
 
-    A text that both branches learn from is encoded once. With ``chunk`` the tower sees at most so many texts at once,
-    and what it keeps for backward is computed again.
+    With ``chunk`` the tower sees at most so many texts at once, and what it keeps for backward is computed again.
     """
 
-    def __init__(
-        self, tower: TextTower, step: nn.Module, sources: tuple[str, str], *, chunk: int | None = None
-    ) -> None:
-        """``sources`` are the texts of the findings and of the impression branch."""
+    def __init__(self, tower: TextTower, step: nn.Module, *, chunk: int | None = None) -> None:
         super().__init__()
-        self.tower, self.step = tower, step
-        self._sources, self._chunk = sources, chunk
+        self.tower, self.step, self._chunk = tower, step, chunk
 
     def forward(self, batch: dict[str, Any], draw: Any) -> dict[str, Tensor]:
-        encoded: dict[str, Tensor] = {}
-        for branch, source in zip(BRANCHES, self._sources, strict=True):
-            if source not in encoded:
-                encoded[source] = self._encode(batch[branch])
-        vectors = {branch: encoded[source] for branch, source in zip(BRANCHES, self._sources, strict=True)}
+        vectors = {name: self._encode(batch[name]) for name in (*SECTIONS, REPORT, SENTENCES) if name in batch}
         terms: dict[str, Tensor] = self.step({**batch, **vectors}, draw)
         return terms
 
     def _encode(self, pieces: Tensor) -> Tensor:
         if self._chunk is None or self._chunk >= len(pieces):
-            return self.tower(pieces)
+            vectors: Tensor = self.tower(pieces)
+            return vectors
         return torch.cat([checkpoint(self.tower, part, use_reentrant=False) for part in pieces.split(self._chunk)])
