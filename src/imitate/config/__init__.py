@@ -25,9 +25,10 @@ from imitate.config.objectives import (
     ObjectiveOptions,
     SimclrOptions,
 )
+from imitate.config.preprocessing import WIDEST, Preprocessing
 from imitate.config.texts import TextLevel, term_names, text_levels
 from imitate.errors import UserError
-from imitate.names import SECTIONS, Aggregation, ChannelChoice, Precision, Resize, Section, Texts
+from imitate.names import SECTIONS, Aggregation, ChannelChoice, Precision, Section, Texts
 
 __all__ = [
     "LEARNED",
@@ -57,37 +58,6 @@ __all__ = [
     "shipped",
     "validate",
 ]
-
-
-WIDEST = 2**16  # of an embedding, and of gray values
-Percent = Annotated[float, Field(ge=0, le=100)]
-Gray = Annotated[float, Field(ge=-WIDEST, le=WIDEST)]
-
-
-class Preprocessing(Config):
-    """What an encoder wants of an image: a centre crop of a prepared one, its gray values scaled and normalised."""
-
-    prepared_size: int = Field(256, ge=8, le=8192)  # side of the prepared images
-    image_size: int = Field(224, ge=8, le=8192)  # side of the crop that the encoder sees
-    resize: Resize = "stretch"  # how an image was brought into the prepared square
-    percentiles: tuple[Percent, Percent] | None = None  # of its gray values, which became black and white
-    range: tuple[Gray, Gray] = (0.0, 1.0)  # of the gray values before normalisation, black and white
-    mean: tuple[Gray, ...] = Field((0.485, 0.456, 0.406), min_length=1)  # an entry for each channel
-    std: tuple[Annotated[float, Field(ge=1e-3, le=WIDEST)], ...] = Field((0.229, 0.224, 0.225), min_length=1)
-
-    @property
-    def channels(self) -> int:
-        return len(self.mean)
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "Preprocessing":
-        if self.image_size > self.prepared_size:
-            raise ValueError(f"image_size {self.image_size} exceeds prepared_size {self.prepared_size}")
-        if len(self.mean) != len(self.std):
-            raise ValueError(f"mean {self.mean} and std {self.std} must have one entry for each channel")
-        if self.range[0] >= self.range[1]:
-            raise ValueError(f"range {self.range} must rise from black to white")
-        return self
 
 
 class ImitateConfig(Preprocessing):
@@ -196,6 +166,9 @@ class TrainingConfig(Config):
     backbone_learning_rate: Rate | None = None  # of the image encoder; None: the same
     layer_decay: float = Field(1.0, ge=0.1, le=1)  # factor of the rate for each block of the image encoder downwards
     freeze_backbone: bool = False  # the image encoder stays as it starts; the branches and heads are trained
+    text_layers: int | None = Field(None, ge=1, le=512)  # so many last layers of the text encoder learn; None: frozen
+    text_lora: int | None = Field(None, ge=1, le=1024)  # or: rank of adapters in all its layers, by PEFT
+    text_learning_rate: Rate | None = None  # of the text encoder; None: the same
     ema_decay: float | None = Field(None, ge=0.5, lt=1)  # validate and save moving averages of the weights
     weight_decay: float = Field(0.05, ge=0, le=10)
     decay_everything: bool = False  # True: also normalisation, biases, embeddings, as published
@@ -221,6 +194,10 @@ class TrainingConfig(Config):
     devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"  # processes on this machine
     nodes: int = Field(1, ge=1, le=2**16)
 
+    @property
+    def trains_text(self) -> bool:
+        return bool(self.text_layers or self.text_lora)
+
     @model_validator(mode="after")
     def _all_have_an_effect(self) -> "TrainingConfig":
         if self.warmup_steps and self.warmup_fraction:
@@ -229,6 +206,10 @@ class TrainingConfig(Config):
             raise ValueError(
                 f"final_learning_rate {self.final_learning_rate:g} must not exceed learning_rate {self.learning_rate:g}"
             )
+        if self.text_layers and self.text_lora:
+            raise ValueError("text_layers and text_lora are two ways to train the text encoder: give one")
+        if self.text_learning_rate and not self.trains_text:
+            raise ValueError("text_learning_rate has no effect on a frozen text encoder: give text_layers or text_lora")
         if self.freeze_backbone and (self.backbone_learning_rate or self.layer_decay != 1):
             raise ValueError("freeze_backbone leaves backbone_learning_rate and layer_decay without effect: drop these")
         if self.chunk and self.compile and self.precision == "16-mixed":
@@ -243,7 +224,7 @@ class Recipe(Config):
 
     model: ImitateConfig = ImitateConfig()
     pretrained: bool = True  # start from timm's ImageNet weights
-    text: str = "lsa"  # lsa, lsa-<width>, or hf:<id>@<revision>[:mean]
+    text: str = "lsa"  # lsa[-<width>], bert-small[:<steps>], or hf:<id>@<revision>[:mean]
     labels_as_text: bool = False  # sentences made from the labels, for images without a report
     objective: SerializeAsAny[ObjectiveOptions] = ImitateOptions()
     augment: AugmentConfig = AugmentConfig()
@@ -262,12 +243,24 @@ class Recipe(Config):
     def _reads_the_texts(self) -> "Recipe":
         if self.labels_as_text and not self.objective.model.get("reads_text", True):
             raise ValueError(f"labels_as_text has no effect: objective {self.objective.name} reads no text")
+        if self.training.trains_text:
+            self._check_trained_text()
         if getattr(self.objective, "grounding", 0) and self.model.aggregation != "spatial":
             raise ValueError("objective.grounding compares texts with places: it needs model.aggregation spatial")
         sides, last = self.training.image_sizes, self.model.image_size
         if sides and (sides[-1] != last or max(sides) > last):
             raise ValueError(f"training.image_sizes {sides} must end with model.image_size {last}, the largest")
         return self
+
+    def _check_trained_text(self) -> None:
+        own = self.objective
+        if not own.model.get("reads_text", True):
+            raise ValueError(f"there is no text encoder to train: objective {own.name} reads no text")
+        if self.text.startswith("lsa"):
+            raise ValueError(f"text: {self.text} has no layers to train: take bert-small or hf:<id>@<revision>")
+        field = type(own).model_fields.get("identical")
+        if field and getattr(own, "identical", None) != field.default and not getattr(own, "prior", None):
+            raise ValueError("objective.identical compares stored embeddings, and a text encoder that learns has none")
 
     def resolved(self) -> "Recipe":
         """With what the objective asks of the model, and with what the model is to remember of the objective."""

@@ -132,13 +132,21 @@ class BatchReader:
         batch = {"images": images}
         for name, text in self._texts.items():
             found = text.drawn(rows, (self._seed, step)) if isinstance(text, SentenceRows) else text[rows]
-            batch[name] = self._tensor(found.astype(np.float32))
+            batch[name] = self._tensor(_as_input(found))
         batch |= {name: self._tensor(has[rows]) for name, has in self._has.items()}
         return cast(PretrainBatch, batch)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(values)
         return tensor.pin_memory() if self._pin else tensor
+
+
+def _as_input(stored: np.ndarray) -> np.ndarray:
+    """Embeddings in float32; word pieces, which zeros follow, as far as any text of the batch goes."""
+    if stored.dtype != np.int32:
+        return stored.astype(np.float32)
+    longest = max(1, int((stored > 0).sum(axis=1).max()))
+    return np.ascontiguousarray(stored[:, :longest])
 
 
 class LabelReader(BatchReader):

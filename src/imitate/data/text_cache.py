@@ -1,8 +1,8 @@
-"""Text embeddings, computed once: the text encoder is frozen and text is never augmented.
+"""Text embeddings, computed once where the text encoder is frozen, as text is never augmented; else word pieces.
 
 A cache is a folder with a folder for each text encoder, named by the digest of its weights and tokenizer. A block in it
-is two files, the digests of up to 65,536 texts and their embeddings (float16), so that a text is found again whatever
-data it comes from, and an interrupted run continues at the first block that is absent.
+is two files, the digests of up to 65,536 texts and their embeddings (float16) or word pieces (int32), so that a text is
+found again whatever data it comes from, and an interrupted run continues at the first block that is absent.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Int, Shaped
 from rich.console import Console
 from rich.progress import track
 
@@ -143,8 +143,8 @@ class TextCache:
             raise KeyError("a text has no embedding: fill the cache first")
         return TextRows(positions, [vectors for _, vectors in self._blocks.values()], self._starts, self.encoder.width)
 
-    def embed(self, texts: Sequence[str]) -> Float[np.ndarray, "texts width"]:
-        """Of texts that ``fill`` was given, in float16."""
+    def embed(self, texts: Sequence[str]) -> Shaped[np.ndarray, "texts width"]:
+        """Of texts that ``fill`` was given, as they are stored, embeddings in float16."""
         return self.rows(pd.Series(texts, dtype="str"))[:]
 
     def _find(self, keys: np.ndarray) -> Int[np.ndarray, " texts"]:
@@ -154,9 +154,10 @@ class TextCache:
         at = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
         return np.where(self._keys[at] == keys, self._order[at], -1)
 
-    def _encode(self, texts: list[str]) -> Float[np.ndarray, "texts width"]:
-        limit = np.finfo(np.float16).max
-        return self.encoder.encode(texts).numpy().clip(-limit, limit).astype(np.float16)
+    def _encode(self, texts: list[str]) -> np.ndarray:
+        """Embeddings in float16; the numbers of word pieces as they are."""
+        encoded, limit = self.encoder.encode(texts).numpy(), np.finfo(np.float16).max
+        return encoded if encoded.dtype == np.int32 else encoded.clip(-limit, limit).astype(np.float16)
 
     def _add(self, keys: np.ndarray, vectors: np.ndarray) -> None:
         """The embeddings last, at once: where they are, the block is whole."""
@@ -180,14 +181,15 @@ class TextRows:
     ) -> None:
         self._positions, self._blocks, self._starts = positions, blocks, starts
         self.shape = (len(positions), width)
+        self.dtype = blocks[0].dtype if blocks else np.dtype(np.float16)
 
     def __len__(self) -> int:
         return len(self._positions)
 
-    def __getitem__(self, rows: np.ndarray | slice) -> Float[np.ndarray, "rows width"]:
-        """In float16; zero rows where there is no text."""
+    def __getitem__(self, rows: np.ndarray | slice) -> Shaped[np.ndarray, "rows width"]:
+        """As they are stored, embeddings in float16; zero rows where there is no text."""
         positions = self._positions[rows]
-        found = np.zeros((len(positions), self.shape[1]), np.float16)
+        found = np.zeros((len(positions), self.shape[1]), self.dtype)
         block = np.searchsorted(self._starts, positions, side="right") - 1
         for number in np.unique(block[positions >= 0]):
             here = (block == number) & (positions >= 0)
@@ -204,18 +206,27 @@ class SentenceRows:
         self._starts = np.cumsum(counts) - counts
         self.shape = (len(counts), sentences.shape[1])
 
-    def drawn(self, rows: np.ndarray, seed: tuple[int, int]) -> Float[np.ndarray, "rows width"]:
+    def drawn(self, rows: np.ndarray, seed: tuple[int, int]) -> Shaped[np.ndarray, "rows width"]:
         """The mean of ``draw`` different sentences of each row, or of all where it has fewer; zero where it has none.
+        Of word pieces, those of the sentences one after the other.
 
         It depends on the seeds and the row alone, not on the rows beside it.
         """
-        found = np.zeros((len(rows), self.shape[1]), np.float32)
+        pieces = self._sentences.dtype == np.int32
+        found = np.zeros((len(rows), self.shape[1]), np.int32 if pieces else np.float32)
         for place, row in enumerate(rows.tolist()):
             if count := int(self._counts[row]):
                 generator = np.random.default_rng([*seed, row])
                 chosen = generator.choice(count, min(self._draw, count), replace=False)
-                found[place] = self._sentences[self._starts[row] + np.sort(chosen)].astype(np.float32).mean(0)
+                drawn = self._sentences[self._starts[row] + np.sort(chosen)]
+                found[place] = _joined(drawn) if pieces else drawn.astype(np.float32).mean(0)
         return found
+
+
+def _joined(pieces: Int[np.ndarray, "texts width"]) -> Int[np.ndarray, " width"]:
+    """The word pieces of several texts one after the other, as many as there is room for, then zeros."""
+    kept = pieces[pieces > 0][: pieces.shape[1]]
+    return np.pad(kept, (0, pieces.shape[1] - len(kept)))
 
 
 def _write(path: Path, content: Callable[[BinaryIO], object]) -> None:

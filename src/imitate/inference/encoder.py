@@ -260,7 +260,8 @@ def load_folder(path: Path, *, name: str | None = None, cache: Path | None = Non
     inner = path / "model" if (path / "model").is_dir() else path
     model = Imitate.from_pretrained(inner)
     freeze_all(model)
-    texts = [folder / "text" for folder in (path, path.parent) if (folder / "text" / "text.json").is_file()]
+    beside = [each / "text" for each in (inner, path, path.parent)]  # of a text encoder that was trained, within
+    texts = [each for each in beside if (each / "text.json").is_file()]
     text = load_text_encoder(texts[0]) if texts else None
     return ImitateEncoder(name or path.name, model, text, _cache(text, cache, *_beside(path)))
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from imitate.config import Recipe
+from imitate.config import Recipe, TrainingConfig
 from imitate.data.corpus import Corpus
 from imitate.data.index import versions
 from imitate.data.sampler import BatchReader, BatchSampler, LabelReader, training_rows, warm_up
@@ -24,6 +24,7 @@ from imitate.inference.label_texts import texts_of_labels
 from imitate.models.image import pinned
 from imitate.models.imitate import Imitate, parameter_count, seeded_model
 from imitate.models.text import fit_or_load, load_text_encoder, save_text_encoder
+from imitate.models.text_tower import TextTower
 from imitate.models.types import TextEncoder
 from imitate.names import REPORT, SECTIONS, SENTENCES
 from imitate.tasks.base import Budget
@@ -31,7 +32,8 @@ from imitate.tasks.results import commit
 from imitate.tasks.retrieval import Retrieval
 from imitate.training.checkpoint import is_begun
 from imitate.training.engine import agreed, launch, together
-from imitate.training.loop import Job, Validate, fit
+from imitate.training.job import Job, Validate
+from imitate.training.loop import fit
 from imitate.training.objectives import find_objective
 from imitate.training.run_folder import check_changes, claimed, compare_start, room, settle
 
@@ -152,14 +154,16 @@ def _train(fabric: Any, plan: Plan, out: Path, cache: Path) -> bool:
             if not fabric.is_global_zero:
                 encoders = {name: load_text_encoder(out / name) for name in ENCODERS if _has_encoder(out / name)}
                 model, facts = seeded_model(recipe.model, pretrained=False, seed=0), {}
-            texts = {name: TextCache(encoder, cache) for name, encoder in encoders.items()}
+            tower = _tower(recipe.training, encoders.get("text"))
+            read_as = {name: tower.pieces if tower and name == "text" else each for name, each in encoders.items()}
+            texts = {name: TextCache(encoder, cache) for name, encoder in read_as.items()}
             read = find_objective(recipe.objective.name).texts(recipe.model)
             for each in texts.values():
                 fill(data, each, read, part=fabric.global_rank, parts=fabric.world_size, device=str(fabric.device))
         if fabric.world_size > 1:
             model.load_state_dict(fabric.broadcast(model.state_dict()))  # the first one's
         with agreed(fabric):
-            job = _job(fabric, plan._replace(recipe=recipe), model, texts, out)
+            job = _job(fabric, plan._replace(recipe=recipe), model, texts, tower, out)
         job.facts = facts
         return fit(job)
 
@@ -200,11 +204,21 @@ def _facts(fabric: Any, recipe: Recipe, model: Imitate) -> dict[str, Any]:
     }
 
 
-def _job(fabric: Any, plan: Plan, model: Imitate, texts: Mapping[str, TextCache], out: Path) -> Job:
+def _tower(training: TrainingConfig, encoder: TextEncoder | None) -> TextTower | None:
+    """The text encoder as what learns, which it then belongs to."""
+    if encoder is None or not training.trains_text:
+        return None
+    return TextTower(encoder, layers=training.text_layers, lora=training.text_lora, seed=training.seed)
+
+
+def _job(
+    fabric: Any, plan: Plan, model: Imitate, texts: Mapping[str, TextCache], tower: TextTower | None, out: Path
+) -> Job:
     recipe, data, order = plan.recipe, plan.data, plan.order
     objective = find_objective(recipe.objective.name)
-    log.info("%.1f M trainable parameters, %d samples, %d steps an epoch", parameter_count(model) / 1e6,
-             len(order.rows), order.steps_per_epoch)  # fmt: skip
+    learns = parameter_count(model) + (parameter_count(tower) if tower else 0)
+    log.info("%.1f M trainable parameters, %d samples, %d steps an epoch", learns / 1e6, len(order.rows),
+             order.steps_per_epoch)  # fmt: skip
     if fabric.local_rank == 0:
         warm_up(data.image_files())
     reader = LabelReader if "labels" in objective.needs else BatchReader
@@ -212,8 +226,8 @@ def _job(fabric: Any, plan: Plan, model: Imitate, texts: Mapping[str, TextCache]
     embedded = [_embedded(data, texts[name], read) if name in texts else {} for name in ENCODERS]
     pin = fabric.device.type == "cuda"
     batches = reader(data, embedded[0], priors=embedded[1], seed=recipe.training.seed, pin=pin)
-    validate = _validation(data, texts.get("text"), str(fabric.device)) if fabric.is_global_zero else None
-    return Job(fabric, recipe, model, order, batches, out, validate, _held_out(data, recipe))
+    validate = _validation(data, texts.get("text"), tower, str(fabric.device)) if fabric.is_global_zero else None
+    return Job(fabric, recipe, model, order, batches, out, validate, _held_out(data, recipe), tower=tower)
 
 
 def _embedded(data: Corpus, texts: TextCache, read: Mapping[str, int]) -> dict[str, TextRows | SentenceRows]:
@@ -233,8 +247,11 @@ def _held_out(data: Corpus, recipe: Recipe) -> np.ndarray:
     return np.flatnonzero(here)
 
 
-def _validation(data: Corpus, texts: TextCache | None, device: str) -> Validate | None:
-    """Retrieval on the validation split, together and of each folder, where there are reports to find."""
+def _validation(data: Corpus, texts: TextCache | None, tower: TextTower | None, device: str) -> Validate | None:
+    """Retrieval on the validation split, together and of each folder, where there are reports to find.
+
+    A text encoder that learns embeds the reports anew each time.
+    """
     if texts is None:
         return None
     task = VALIDATION
@@ -245,7 +262,8 @@ def _validation(data: Corpus, texts: TextCache | None, device: str) -> Validate 
     measured |= {f"{part.name}/": part for part in data.parts if _distinct_reports(part) > 1}
 
     def validate(model: Imitate) -> dict[str, float]:
-        encoder = ImitateEncoder("validation", model, texts.encoder, texts)
+        own = (tower.encoder(), None) if tower else (texts.encoder, texts)
+        encoder = ImitateEncoder("validation", model, *own)
         found: dict[str, float] = {}
         for name, each in measured.items():
             values = task.measure(task.predict(encoder, each, Budget(device=device)))

@@ -87,7 +87,8 @@ class Pretraining(Step[ImitateOptions]):
             for name, here in zip(names, present, strict=True)
         ]
         own = self.own_slice(present[0])
-        raw = [given.get(f"prior_{name}", given[name]).to(parameter_dtype(self.model)) for name in names]
+        # Of a text encoder that learns too, what the targets are made of is a constant
+        raw = [given.get(f"prior_{name}", given[name]).detach().to(parameter_dtype(self.model)) for name in names]
         raw = full_precision(*raw) if self._compares_texts else []
         if self._processes > 1:
             columns = gather(torch.cat([*raw, *(has.unsqueeze(1).float() for has in present)], dim=1))
