@@ -3,23 +3,25 @@
     python experiments/run.py experiments/open_i.yaml --work WORK --out docs/results/open_i \
         --raw open-i=OPEN_I_FOLDER chestxray14=CHESTXRAY14_FOLDER
 
-What is done is skipped: the same command continues after a stop or a kill, and runs only what is missing. WORK holds
-prepared folders, runs, results with their predictions, and logs. A data set whose prepared folder lies in WORK/NAME
-needs no --raw. In a copy of the repository without .git, set IMITATE_COMMIT to its commit, which results record.
+What is done is skipped: the same command continues after a stop or a kill, and runs only what is missing. Results are
+written to --out whenever a method is measured; what is there, of the same settings, data and code, is not run again,
+also without WORK. WORK holds prepared folders, runs, results with their predictions, and logs. A data set whose
+prepared folder lies in WORK/NAME needs no --raw. In a copy of the repository without .git, set IMITATE_COMMIT to its
+commit, which results record.
 """
 
 import argparse
 import json
 import logging
 import os
-import platform
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +29,25 @@ import yaml
 
 from imitate.errors import UserError
 from imitate.tasks import find_task
-from imitate.tasks.base import Predictions
-from imitate.tasks.results import commit, read_predictions, read_results, write_text
-from layout import SCORES, Json, digest, digest_of, write_folder, write_scores
+from imitate.tasks.results import write_text
+from layout import Folder, Json, digest, read_folder
+from publish import made_by, publish
 from study import ROOT, Cell, Study, flags, load_study, slug
 
 log = logging.getLogger("study")
 IMITATE = ("-m", "imitate")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
-COMPUTE = ("resumed", "seconds", "cpu_seconds", "steps", "pairs")
 Job = Callable[[], bool]
 
 
 class Runner:
     """The commands of a study, each a process of its own with a log in WORK/logs."""
 
-    def __init__(self, study: Study, work: Path, *, threads: int, seeds: int) -> None:
+    def __init__(self, study: Study, work: Path, *, threads: int, seeds: int, before: Folder | None = None) -> None:
+        """``before`` is what was published of the study."""
         self.study, self.work, self.threads = study, work.resolve(), threads
         self.seeds = range(seeds)
+        self.before = before
         self.children: set[subprocess.Popen[bytes]] = set()
         self.stopping = False
         for folder in (self.work / "logs", self.work / "results"):
@@ -109,6 +112,29 @@ class Runner:
             return False
         state: bool = json.loads(stamp.read_text(encoding="utf-8")) == json.loads(json.dumps(self.state(method, task)))
         return state
+
+    def described(self, method: str, task: str) -> str:
+        """The digest of all that decides a method's results of a task, whichever machine they are measured on."""
+        study, measure = self.study, self.study.tasks[task]
+        told = {
+            "recipe": digest(ROOT / study.recipe),
+            "train": study.data[study.train],
+            "method": study.methods[method].model_dump(mode="json", include={"settings", "model"}),
+            "measure": measure.model_dump(mode="json"),
+            "data": study.data[measure.data],
+            "code": find_task(measure.task).method(),
+            "seeds": len(self.seeds),
+        }
+        return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+    def published(self, method: str, task: str) -> bool:
+        """Whether the results were published, of the same settings, data and code."""
+        if self.study.keep_predictions or self.before is None:
+            return False
+        if any(cell not in self.before.results for cell in self.cells(method, task)):
+            return False
+        found: bool = self.before.about.get("rows", {}).get(f"{method}--{task}") == self.described(method, task)
+        return found
 
     def stamp(self, method: str, task: str) -> Path:
         return self.work / "results" / f"{slug(method)}--{task}.state"
@@ -194,14 +220,15 @@ def pairs(folder: Path) -> dict[str, int]:
     return {"steps": step, "pairs": step * config["training"]["batch_size"]}
 
 
-def carry_out(runner: Runner, *, workers: int) -> bool:
-    """Everything that is missing; whether all of it succeeded.
+def carry_out(runner: Runner, *, workers: int, publish: Callable[[], None] = lambda: None) -> bool:
+    """Everything that is missing; whether all of it succeeded. ``publish`` is called after each measurement.
 
     Stage after stage, every method's first seed, then the next seed, then the measurements; whatever can start, does:
     no process waits for the end of a stage.
     """
     waiting = jobs(runner)
     every = len(waiting)
+    measurements = {(name, task) for name in runner.study.methods for task in runner.study.tasks_of(name)}
     running: dict[Future[bool], Hashable] = {}
     done: set[Hashable] = set()
     with ThreadPoolExecutor(workers) as pool:
@@ -214,6 +241,8 @@ def carry_out(runner: Runner, *, workers: int) -> bool:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 key = running.pop(future)
                 done.update([key] if future.result() else [])
+                if future.result() and key in measurements:
+                    publish()
     return len(done) == every
 
 
@@ -221,79 +250,15 @@ def jobs(runner: Runner) -> dict[Hashable, tuple[list[tuple[str, int]], Job]]:
     """Each with the runs that it needs, the most urgent first: run (method, seed), measurement (method, task)."""
     found: dict[Hashable, tuple[list[tuple[str, int]], Job]] = {}
     for stage in runner.study.stages:
-        trained = [name for name in stage.methods if runner.trained(name)]
+        tasks = {name: runner.study.tasks_of(name) for name in stage.methods}
+        measures = [(name, task) for name in tasks for task in tasks[name] if not runner.published(name, task)]
+        missing = {name for name in tasks if not tasks[name]} | {name for name, _ in measures}
+        trained = [name for name in stage.methods if runner.trained(name) and name in missing]
         runs = [(name, seed) for seed in runner.seeds for name in trained]
-        found |= {run: ([], partial(runner.pretrain, *run)) for run in runs}
-        measures = [(name, task) for name in stage.methods for task in runner.study.tasks_of(name)]
+        runs += [run for name, _ in measures for run in runner.needed(name)]
+        found |= {run: ([], partial(runner.pretrain, *run)) for run in dict.fromkeys(runs) if run not in found}
         found |= {each: (runner.needed(each[0]), partial(runner.measure, *each)) for each in measures}
     return found
-
-
-def publish(runner: Runner, out: Path, about: Json) -> None:
-    """What is committed: everything that tables and plots are made from."""
-    study = runner.study
-    cells = [cell for name in study.methods for cell in study.cells(name) if runner.measured(*cell[:2])]
-    names = list(dict.fromkeys(cell.method for cell in cells))
-    results = {cell: read_results(runner.path(cell)) for cell in cells}
-    runs = {cell: read_predictions(results[cell], runner.path(cell)) for cell in cells}
-    out.mkdir(parents=True, exist_ok=True)
-    kept = write_scores(out / SCORES, runs) if study.keep_predictions else None
-    trained = [name for name in names if runner.trained(name)]
-    about = {
-        **about,
-        "recipe": str(study.recipe),
-        "reference": study.reference,
-        "commits": sorted({found.commit or "unknown" for found in results.values()}),
-        "positives": positives(runs),
-        "predictions": {"sha256": digest_of(runs), "file": SCORES if kept else None, "file_sha256": kept},
-        "families": {name: study.families[name] for name in names},
-        "settings": {name: study.methods[name].settings for name in names},
-        "compute": {name: [_spent(runner.folder(name, seed)) for seed in runner.seeds] for name in trained},
-    }
-    write_folder(out, about, results)
-
-
-def positives(runs: Mapping[Cell, Sequence[Predictions]]) -> Json:
-    """Of each task with classes, the positive test images of each class."""
-    found = {}
-    for cell, (run, *_) in runs.items():
-        if {"target", "classes"} <= run.keys():
-            counts = (run["target"] > 0).sum(0).tolist()
-            found[cell.task] = dict(zip(run["classes"].astype(str).tolist(), counts, strict=True))
-    return found
-
-
-def _spent(folder: Path) -> Json:
-    done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-    return {key: done[key] for key in COMPUTE}
-
-
-def made_by(study: Study, arguments: argparse.Namespace) -> Json:
-    """The command that makes the study from its archives, the code that the results are of, and the machine."""
-    diff = ["git", "diff", "--quiet", "HEAD", "--", "src"]
-    try:
-        changed = subprocess.run(diff, cwd=ROOT, capture_output=True, check=False).returncode == 1
-    except OSError:  # there is no git
-        changed = False
-    raw = [f"{name}=FOLDER" for name, options in study.data.items() if options["source"] != "synthetic"]
-    file = arguments.study
-    command = f"python experiments/run.py experiments/{file.name} --work WORK --out docs/results/{file.stem}"
-    return {
-        "made_by": {
-            "commit": (commit() or "unknown") + (" with changes" if changed else ""),
-            "command": " ".join([command, "--raw", *raw]) if raw else command,
-        },
-        "machine": {"processor": processor(), "threads": arguments.threads, "workers": arguments.workers},
-    }
-
-
-def processor() -> str:
-    """The name of the processor, where the system knows it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main() -> int:
@@ -309,14 +274,16 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         study = load_study(arguments.study)
-        runner = Runner(study, arguments.work, threads=arguments.threads, seeds=arguments.seeds or study.seeds)
+        before = read_folder(arguments.out) if (arguments.out / "study.json").is_file() else None
+        seeds = arguments.seeds or study.seeds
+        runner = Runner(study, arguments.work, threads=arguments.threads, seeds=seeds, before=before)
+        write = partial(publish, runner, arguments.out, made_by(study, arguments))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, runner.stop)
         raw = dict(each.split("=", 1) for each in arguments.raw if "=" in each)
         good = all(runner.prepare(name, raw.get(name)) for name in study.data)
-        good = good and carry_out(runner, workers=arguments.workers)
-        if not runner.stopping:
-            publish(runner, arguments.out, made_by(study, arguments))
+        good = good and carry_out(runner, workers=arguments.workers, publish=write)
+        write()
     except UserError as error:
         log.info("%s", error)
         return 2

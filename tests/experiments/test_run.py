@@ -1,6 +1,7 @@
 """A study of a tiny recipe, its commands run in this process: order, resumption, what is written."""
 
 import json
+import shutil
 import threading
 import time
 from argparse import Namespace
@@ -25,7 +26,8 @@ from imitate.tasks import find_task
 from imitate.tasks.base import Estimate
 from imitate.tasks.results import commit, read_predictions
 from layout import digest, read_folder
-from run import Runner, carry_out, jobs, made_by, publish
+from publish import made_by, publish
+from run import Runner, carry_out, jobs
 from study import Cell, Study, load_study
 from tables import page
 
@@ -140,6 +142,30 @@ def test_what_changed_is_measured_again(work: Path, monkeypatch: pytest.MonkeyPa
     index = work / "set" / "index.json"
     index.write_text(index.read_text() + " ")
     assert ran(tasks=other) == ["measure-imitate--probe", "measure-raw--probe"]
+
+
+def test_what_was_published_is_not_run_again_without_the_work(work: Path, tmp_path: Path) -> None:
+    stages = [{"family": "baselines", "methods": {"IMITATE": {}, "CLIP": {"settings": {"objective.name": "clip"}}}}]
+    less: dict[str, Any] = {"tasks": {"retrieval": TASKS["retrieval"]}, "stages": stages}
+    out, first = tmp_path / "out", runner(work, **less)
+    first.broken = frozenset({"pretrain-clip-1"})
+    assert not carry_out(first, workers=1, publish=lambda: publish(first, out, ABOUT))
+    rows = read_folder(out)
+    assert [cell.method for cell in rows.cells] == ["IMITATE"], "each row is published when it is finished"
+    for folder in ("runs", "results"):
+        shutil.rmtree(work / folder)
+    second = Here(study(work, **less), work, threads=1, seeds=2, before=rows)
+    assert carry_out(second, workers=1)
+    publish(second, out, ABOUT)
+    assert second.ran == ["pretrain-clip-0", "pretrain-clip-1", "measure-clip--retrieval"]
+    both = read_folder(out)
+    assert [cell.method for cell in both.cells] == ["IMITATE", "CLIP"]
+    kept = both.results[both.cells[0]]
+    assert kept.metrics == rows.results[rows.cells[0]].metrics and kept.per_seed == rows.results[rows.cells[0]].per_seed
+    assert both.about["compute"].keys() == {"IMITATE", "CLIP"}
+    less["tasks"]["retrieval"] = {**TASKS["retrieval"], "settings": {"split": "test"}}
+    other = Here(study(work, **less), work, threads=1, seeds=2, before=both)
+    assert not other.published("IMITATE", "retrieval"), "another split is another row"
 
 
 ABOUT = {

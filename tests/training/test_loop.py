@@ -112,8 +112,8 @@ def test_a_signal_saves_and_the_same_command_continues(tmp_path, data, monkeypat
 def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_path, data, monkeypatch):
     recipe, original = tiny_recipe(checkpoint_every=1), loop.draw_step
 
-    def poisoned(model, recipe, *, step, part):
-        draw = original(model, recipe, step=step, part=part)
+    def poisoned(model, recipe, *, step, **more):
+        draw = original(model, recipe, step=step, **more)
         if step == 5:
             draw.views[0].homography.mul_(float("nan"))
         return draw
@@ -320,3 +320,9 @@ def test_a_network_of_one_size_refuses_smaller_views(tmp_path, data):
         fit(start(tmp_path / "run", data, recipe.model_copy(update={"model": model})))
     with pytest.raises(ValueError, match=r"training.image_sizes \(32, 16\) must end with model.image_size 32"):
         Recipe.model_validate({**recipe.model_dump(), "training": {"image_sizes": [32, 16]}})
+
+
+def test_a_length_in_steps_takes_the_place_of_epochs(tmp_path, data):
+    job = start(tmp_path / "run", data, tiny_recipe(steps=5))
+    assert fit(job) and job.step == job.total == 5
+    assert [row["step"] for row in metrics(tmp_path / "run")][-1] == 5

@@ -75,7 +75,7 @@ class ImitateConfig(Preprocessing):
     # How levels become one feature: attention over channels, for the findings branch alone, as published; attention
     # over places, or the sum of their global means, for both branches
     aggregation: Aggregation = "channels"
-    keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # share of channels drawn at each of these levels
+    keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # fraction of the channels drawn at each of these levels
     channel_draw: ChannelChoice = "replacement"  # distinct: without; sample: anew for each sample, with
     cls_token: Literal["zeros", "normal"] = "normal"  # how the CLS token starts; the release has zeros
     feed_forward: bool = False  # LayerNorm and a feed-forward block after the attention
@@ -110,7 +110,7 @@ class ImitateConfig(Preprocessing):
         return bool(self.levels) and self.aggregation == "channels"
 
     @model_validator(mode="after")
-    def _levels_have_shares(self) -> "ImitateConfig":
+    def _each_level_has_its_fraction(self) -> "ImitateConfig":
         if not set(self.levels) <= {1, 2, 3, 4}:
             raise ValueError(f"levels are among 1, 2, 3, 4, not {self.levels}")
         if len(set(self.levels)) < len(self.levels):
@@ -134,8 +134,8 @@ class ImitateConfig(Preprocessing):
             raise ValueError(f"levels {self.levels} and keep {self.keep} must have one entry each a level")
         if self.grid**2 % self.heads:
             raise ValueError(f"heads {self.heads} must divide {self.grid**2}, the features of a token (grid x grid)")
-        if not all(0 < share <= 1 for share in self.keep):
-            raise ValueError(f"keep holds shares in (0, 1], not {self.keep}")
+        if not all(0 < fraction <= 1 for fraction in self.keep):
+            raise ValueError(f"keep holds fractions in (0, 1], not {self.keep}")
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -157,6 +157,7 @@ class AugmentConfig(Config):
 
 class TrainingConfig(Config):
     epochs: int = Field(20, ge=1, le=100_000)
+    steps: Steps | None = None  # of the whole training, in place of epochs
     batch_size: int = Field(128, ge=2, le=2**20)  # global: over all processes
     learning_rate: Rate = 2e-4
     final_learning_rate: float = Field(1e-8, ge=0, le=1)

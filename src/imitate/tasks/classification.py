@@ -186,6 +186,7 @@ class FinetuneClassification(FinetuneOptions, Classification):
 
     name: ClassVar[str] = "finetune-classification"
     title: ClassVar[str] = "Fine-tuned classification"
+    version: ClassVar[int] = 2  # blocks of the encoder, not its tensors, have learning rates of their own
 
     def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
         data, rows = problem.data, problem.rows

@@ -29,11 +29,11 @@ class Fitting(TaskOptions):
     weight_decay: float = Field(1e-6, ge=0)
     batch_size: int = Field(48, ge=1)
     epochs: int = Field(50, ge=1)
-    patience: int = Field(10, ge=1)  # epochs without a better validation figure
+    patience: int = Field(10, ge=1)  # epochs without a better validation metric
     steps: int = Field(0, ge=0)  # fewest optimisation steps: with few images, epochs and patience grow to make them
     schedule: Literal["constant", "cosine"] = "constant"
-    warmup: float = Field(0.0, ge=0, lt=1)  # share of all steps with a rising learning rate
-    layer_decay: float = Field(1.0, gt=0, le=1)  # learning rate of a depth relative to the next deeper one, of twelve
+    warmup: float = Field(0.0, ge=0, lt=1)  # fraction of all steps with a rising learning rate
+    layer_decay: float = Field(1.0, gt=0, le=1)  # factor of the learning rate for each block of the encoder downwards
 
 
 FITTING = frozenset(Fitting.model_fields) - frozenset(TaskOptions.model_fields)
@@ -42,7 +42,7 @@ FITTING = frozenset(Fitting.model_fields) - frozenset(TaskOptions.model_fields)
 class ClassificationOptions(Fitting):
     measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"macro_least"}
     split: str = "test"
-    macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
+    macro_least: int = Field(1, ge=1)  # classes with fewer positive or negative test images are in no macro average
 
 
 class LinearOptions(ClassificationOptions):
@@ -105,13 +105,13 @@ class DetectionOptions(Dense):
 
 class RetrievalOptions(TaskOptions):
     split: str = "test"
-    search: Search = "exact"  # what finds each image's nearest reports; the figures are exact in any case
+    search: Search = "exact"  # what finds each image's nearest reports; the metrics are exact in any case
 
 
 class ZeroShotOptions(TaskOptions):
     measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"macro_least", "threshold"}
     split: str = "test"
-    macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
+    macro_least: int = Field(1, ge=1)  # classes with fewer positive or negative test images are in no macro average
     branch: Branch = "both"  # both: the mean of their cosines
     prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: the built-in ones
     ensemble: Literal["embedding", "score", "max"] = "embedding"  # mean vector, mean or best cosine

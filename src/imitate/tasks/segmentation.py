@@ -36,6 +36,7 @@ class Segmentation(SegmentationOptions, Task):
     """
 
     name: ClassVar[str] = "segmentation"
+    version: ClassVar[int] = 2  # biases and norms of the decoder have no weight decay
     title: ClassVar[str] = "Segmentation"
     needs: ClassVar[frozenset[str]] = frozenset({"masks"})
     headline: ClassVar[str] = "dice"

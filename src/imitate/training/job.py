@@ -46,7 +46,7 @@ class Job:
 
     @property
     def total(self) -> int:
-        return self.recipe.training.epochs * self.order.steps_per_epoch
+        return self.recipe.training.steps or self.recipe.training.epochs * self.order.steps_per_epoch
 
     def is_every(self, steps: int | None) -> bool:
         """Whether this step is one of every so many; None: of none."""

@@ -65,11 +65,17 @@ def parameter_groups(
 def backbone_rates(module: nn.Module, training: TrainingConfig) -> dict[str, float]:
     """Factors of the learning rate: the backbone's own rate, times ``layer_decay`` for each block above a weight's."""
     whole = (training.backbone_learning_rate or training.learning_rate) / training.learning_rate
+    if whole == training.layer_decay == 1:
+        return {}
+    return {name: whole * training.layer_decay**above for name, above in blocks_above(module).items()}
+
+
+def blocks_above(module: nn.Module) -> dict[str, int]:
+    """For each weight of the image encoders within, how many of timm's blocks lie between it and the heads."""
     return {
-        f"{prefix}.network.{name}".removeprefix("."): whole * training.layer_decay**above
+        f"{prefix}.network.{name}".removeprefix("."): above
         for prefix, encoder in _encoders(module).items()
         for name, above in encoder.blocks_above().items()
-        if whole != 1 or training.layer_decay != 1
     }
 
 
