@@ -74,7 +74,7 @@ class SmallBertTextEncoder(HuggingFaceTextEncoder):
             tokenizer = train_word_pieces(distinct)
             train_masked(tokenizer, distinct, steps=steps).save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-            words, width = _common_words(distinct), SHAPE["hidden_size"]
+            words, width = common_words(distinct), SHAPE["hidden_size"]
             _save_beside(Path(folder), words, {"centre": torch.zeros(width), "map": torch.eye(width)})
             some = [distinct[i] for i in torch.randperm(len(distinct))[:WHITENED].tolist()]
             _save_beside(Path(folder), words, whitening(cls(Path(folder)).encode(some)))
@@ -181,7 +181,7 @@ def _batches(lengths: list[int], steps: int) -> Iterator[list[int]]:
         yield parts[queue.pop()]
 
 
-def _common_words(texts: list[str]) -> list[str]:
+def common_words(texts: list[str]) -> list[str]:
     """Those of at least two texts, where there are many, as LSA's."""
     counts = Counter(word for text in texts for word in set(words_of(text.lower())))
     return sorted(word for word, count in counts.items() if count >= (2 if len(texts) > 100 else 1))
