@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from folders import edit_rows, in_memory, write_folder
 
 from imitate.data import sampler
@@ -61,6 +62,15 @@ def test_a_batch_has_the_texts_that_are_read_and_those_of_the_prior(data):
     assert (batch["findings"] == 0).all() and (batch["report"] == 1).all() and (batch["prior_report"] == 7).all()
     assert np.array_equal(batch["has_findings"], data.has("findings"))
     assert np.array_equal(batch["has_report"], data.has("findings") | data.has("impression"))
+
+
+def test_word_pieces_are_cut_behind_the_longest_text_of_the_batch(data):
+    pieces = np.zeros((len(data), 9), np.int32)
+    pieces[2, :4], pieces[5, :2], pieces[7, :8] = 7, 8, 9
+    reader = BatchReader(data, {"report": pieces})
+    found = reader(np.array([5, 2, 3]))["report"]
+    assert found.dtype == torch.int32 and found.tolist() == [[8, 8, 0, 0], [7, 7, 7, 7], [0, 0, 0, 0]]
+    assert reader(np.array([3, 4]))["report"].tolist() == [[0], [0]]
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])

@@ -100,6 +100,18 @@ def test_marks_of_deidentification_are_no_words_and_letters_of_words_no_special_
     assert [tokenizer.convert_ids_to_tokens(ids)[i] for i in (0, -1)] == ["[CLS]", "[SEP]"]
 
 
+def test_a_word_of_one_text_alone_is_neither_listed_nor_a_piece():
+    reports = [*texts(150), "left zwollerstein effusion, zwollerstein"]
+    pieces = train_word_pieces(reports).get_vocab()
+    assert "effusion" in pieces and not [piece for piece in pieces if "zw" in piece or "wo" in piece]
+    listed = small_bert.common_words(reports)
+    assert (
+        "effusion" in listed
+        and "zwollerstein" not in listed
+        and "zwollerstein" in small_bert.common_words(reports[-9:])
+    )
+
+
 def test_words_that_the_corpus_had_not_are_told(encoder):
     assert encoder.words("Small hydropneumothorax, 3 XXXX") == {"small": True, "hydropneumothorax": False}
 

@@ -4,14 +4,17 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from needs import need_module
 from safetensors.torch import load_file
-from text_models import texts, write_bert, write_clip, write_gpt
+from text_models import SMALL, texts, write_bert, write_clip, write_gpt
 
-from imitate.data.text_cache import TextCache
+from imitate.data.text_cache import SentenceRows, TextCache
 from imitate.errors import UserError
+from imitate.models import small_bert
 from imitate.models.lsa import LsaTextEncoder
 from imitate.models.text import fit_or_load, load_text_encoder, save_text_encoder
 from imitate.models.text_tower import TextTower
@@ -42,6 +45,39 @@ def test_word_pieces_are_those_of_the_tokenizer_and_have_a_digest_of_their_own(b
     for weight in changed.network.parameters():
         weight.data.add_(1)
     assert changed._digest() != encoder.identity and TextTower(changed, layers=1).pieces.identity == read.identity
+
+
+def test_sentences_that_are_drawn_together_are_read_one_after_the_other(bert):
+    made = tower(bert)
+    cache = TextCache(made.pieces)
+    cache.fill(REPORTS)
+    rows = SentenceRows(cache.rows(pd.Series(REPORTS, dtype="str")), np.array([2, 0, 1]), 2)
+    first, none, last = rows.drawn(np.arange(3), (0, 0))
+    stored = [[number for number in row if number] for row in cache.embed(REPORTS)]
+    assert [number for number in first if number] == stored[0] + stored[1] and first.dtype == np.int32
+    assert not none.any() and [number for number in last if number] == stored[2]
+    long = SentenceRows(cache.rows(pd.Series(REPORTS * 30, dtype="str")), np.array([90]), 90)
+    assert (long.drawn(np.array([0]), (0, 0)) > 0).all()  # cut where the encoder ends
+
+
+def test_a_small_bert_learns_behind_its_whitening(monkeypatch, tmp_path):
+    monkeypatch.setattr(small_bert, "SHAPE", SMALL)
+    encoder = small_bert.SmallBertTextEncoder.fit(texts(), steps=2)
+    expected = encoder.encode(texts(6))
+    made = TextTower(encoder, layers=1)
+    vectors = made(made.pieces.encode(texts(6)))
+    torch.testing.assert_close(vectors, expected, atol=1e-5, rtol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert made(made.pieces.encode(texts(6))).dtype == torch.float32
+    vectors.square().sum().backward()
+    assert all(w.grad.any() for name, w in made.named_parameters() if w.requires_grad and "key.bias" not in name)
+    for weight in made.learned().values():
+        weight.add_(0.05)
+    save_text_encoder(made.encoder(), tmp_path)
+    kept = load_text_encoder(tmp_path)
+    assert isinstance(kept, small_bert.SmallBertTextEncoder) and kept.name == f"{encoder.name}-trained"
+    torch.testing.assert_close(kept.encode(texts(6)), made(made.pieces.encode(texts(6))).detach(), atol=1e-5, rtol=1e-5)
+    assert (kept.encode(texts(6)) - expected).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("kind", ["bert:cls", "bert:mean", "gpt:last", "clip:last"])

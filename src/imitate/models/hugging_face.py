@@ -4,6 +4,8 @@ import copy
 import hashlib
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,8 @@ class HuggingFaceTextEncoder:
         local = Path(source).is_dir()
         _check_source(source, revision, local)
         try:
-            self._tokenizer, self._model = _from_transformers(source, None if local else revision, local)
+            with quiet() if local else nullcontext():
+                self._tokenizer, self._model = _from_transformers(source, None if local else revision, local)
         except UserError:
             raise
         except Exception as error:  # a foreign file may raise anything
@@ -117,8 +120,23 @@ class HuggingFaceTextEncoder:
         return _identity(self._tokenizer, self._model, f"{self._pooling} {self.longest}")
 
     def save(self, folder: Path) -> None:
-        self._model.save_pretrained(folder, safe_serialization=True)
-        self._tokenizer.save_pretrained(folder)
+        with quiet():
+            self._model.save_pretrained(folder, safe_serialization=True)
+            self._tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the progress bars of transformers."""
+    from transformers.utils import logging as bars
+
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()
 
 
 def _check_source(source: str, revision: str | None, local: bool) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imitate.errors import UserError
-from imitate.models.hugging_face import MAX_WORD_PIECES, HuggingFaceTextEncoder, pooled
+from imitate.models.hugging_face import MAX_WORD_PIECES, HuggingFaceTextEncoder, pooled, quiet
 from imitate.models.lsa import UNSPACED, VOCABULARY, words_of
 
 STEPS = 500  # about two minutes on two cores
@@ -55,6 +55,8 @@ class SmallBertTextEncoder(HuggingFaceTextEncoder):
         fits = self._centre.shape == (self.width,) and self._map.shape == (self.width, self.width)
         if not fits or {self._centre.dtype, self._map.dtype} != {torch.float32}:
             raise UserError(f"the text encoder in {folder} is damaged: {WHITENING} does not fit the weights")
+        for name, value in (("centre", self._centre), ("whitening", self._map)):  # so that they move with the weights
+            self._model.register_buffer(name, value, persistent=False)
         self.record = record or {"kind": "bert-small", "name": f"bert-small-{self.identity[:8]}"}
         self.name = self.record["name"]
 
@@ -67,12 +69,12 @@ class SmallBertTextEncoder(HuggingFaceTextEncoder):
         if steps < 1:
             raise UserError("the bert-small text encoder needs at least one step: write bert-small, or bert-small:1000")
         distinct = sorted(set(texts))
-        with TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+        with TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]), quiet():
             torch.manual_seed(seed)
             tokenizer = train_word_pieces(distinct)
             train_masked(tokenizer, distinct, steps=steps).save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-            words, width = _common_words(distinct), SHAPE["hidden_size"]
+            words, width = common_words(distinct), SHAPE["hidden_size"]
             _save_beside(Path(folder), words, {"centre": torch.zeros(width), "map": torch.eye(width)})
             some = [distinct[i] for i in torch.randperm(len(distinct))[:WHITENED].tolist()]
             _save_beside(Path(folder), words, whitening(cls(Path(folder)).encode(some)))
@@ -87,7 +89,8 @@ class SmallBertTextEncoder(HuggingFaceTextEncoder):
         found = pooled((states[0] + states[-1]) / 2, mask, "mean")
         found = found.float() if found.itemsize < 4 else found
         with torch.autocast(found.device.type, enabled=False):  # it magnifies what rounding would leave
-            return (found - self._centre.to(found)) @ self._map.to(found)
+            whitened: Tensor = (found - self._model.centre) @ self._model.whitening
+        return whitened
 
     def save(self, folder: Path) -> None:
         super().save(folder)
@@ -178,7 +181,7 @@ def _batches(lengths: list[int], steps: int) -> Iterator[list[int]]:
         yield parts[queue.pop()]
 
 
-def _common_words(texts: list[str]) -> list[str]:
+def common_words(texts: list[str]) -> list[str]:
     """Those of at least two texts, where there are many, as LSA's."""
     counts = Counter(word for text in texts for word in set(words_of(text.lower())))
     return sorted(word for word, count in counts.items() if count >= (2 if len(texts) > 100 else 1))

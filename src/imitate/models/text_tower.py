@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import warnings
 from typing import Any
 
 import torch
@@ -116,6 +117,7 @@ def _adapted(network: Any, stack: nn.ModuleList, rank: int, seed: int) -> Any:
 
     inside = set(stack.modules())
     names = [name for name, each in network.named_modules() if each in inside and isinstance(each, nn.Linear | Conv1D)]
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by a name that is to change
         torch.manual_seed(seed)
         return peft.get_peft_model(network, peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=names))
