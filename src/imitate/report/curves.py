@@ -58,16 +58,19 @@ def classes(group: Group, runs: Runs, look: Styles) -> list[Details]:
     return [Details(f"Curves of each class{where}{several}", drawn, open=len(drawn) <= UNFOLDED)]
 
 
-def _point(estimate: Estimate | None) -> Point | None:
-    """In percent; without an interval a point."""
+def _point(estimate: Estimate | None, scale: int) -> Point | None:
+    """Without an interval a point."""
     if estimate is None or estimate.value is None:
         return None
     low, high = (estimate.value if end is None else end for end in (estimate.low, estimate.high))
-    return Point(100 * estimate.value, 100 * low, 100 * high)
+    return Point(scale * estimate.value, scale * low, scale * high)
 
 
 def _points(group: Group, name: str, fraction: float) -> dict[str, Point]:
-    found = ((method, _point(estimate)) for method, estimate in group.estimates(name, fraction).items())
+    """In percent, or in the metric's own unit."""
+    found = (
+        (method, _point(estimate, group.scale(name))) for method, estimate in group.estimates(name, fraction).items()
+    )
     return {method: point for method, point in found if point}
 
 
@@ -76,15 +79,16 @@ def _efficiency(group: Group, name: str, look: Styles) -> str:
     for fraction in group.fractions:
         for method, point in _points(group, name, fraction).items():
             methods.setdefault(method, {})[fraction] = point
-    chance = group.chance(name)
-    level = None if chance is None else 100 * chance
-    return figures.efficiency(methods, look, metric=f"{label(name)}, %", chance=level)
+    chance, scale = group.chance(name), group.scale(name)
+    level = None if chance is None else scale * chance
+    return figures.efficiency(methods, look, metric=f"{label(name)}{', %' if scale == 100 else ''}", chance=level)
 
 
 def _forest(group: Group, look: Styles) -> list[Figure]:
-    """The top metrics, and the classes of the main one."""
+    """The top metrics in percent, and the classes of the main one."""
     fraction, main = group.fractions[-1], group.metrics[0]
     names = [name for name in group.metrics if "/" not in name or name.startswith(f"{main}/")]
+    names = [name for name in names if group.scale(name) == 100]
     names.sort(key=lambda name: not name.startswith(main))
     lines = {label(name): points for name in names if (points := _points(group, name, fraction))}
     if not lines:

@@ -61,6 +61,7 @@ class Task(TaskOptions, ABC):
     beside: ClassVar[tuple[str, ...]] = ()  # metrics that the main one must be read beside
     also: ClassVar[tuple[str, ...]] = ()  # further metrics of both sections for a Markdown table
     larger_is_better: ClassVar[Mapping[str, bool]] = {}  # metrics for which it is not: {"error": False}
+    units: ClassVar[Mapping[str, str]] = {}  # of metrics not between 0 and 1: "px"; "%" of those shown times 100
     trains: ClassVar[bool] = True  # False: a fraction of the training patients has no meaning
     curves: ClassVar[bool] = False  # predictions hold target, score and classes, of which ROC curves are drawn
     baselines: ClassVar[tuple[str, ...]] = ()  # models without which its tables are not to be read

@@ -79,6 +79,7 @@ class Dense(Fitting):
 
 
 class SegmentationOptions(Dense):
+    measuring: ClassVar[frozenset[str]] = Dense.measuring | {"tolerance"}
     learning_rate: float = Field(2e-4, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     batch_size: int = Field(16, ge=1)
@@ -87,6 +88,7 @@ class SegmentationOptions(Dense):
     augment: float = Field(0.5, ge=0, le=1)  # probability of a random scale and rotation
     scale: float = Field(0.1, ge=0, lt=1)
     rotation: float = 10.0  # degrees
+    tolerance: float = Field(2.0, ge=0)  # of the surface Dice, in pixels of the folder's masks
 
     def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:
         return {**super().used(mode, image_size=image_size), "balanced": bool(self.balanced)}
