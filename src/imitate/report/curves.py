@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from imitate.report import figures
-from imitate.report.figures import Point, Scored, Styles
+from imitate.report.figures import Point, Styles
+from imitate.report.folds import Scored
 from imitate.report.groups import Group
 from imitate.report.page import Details, Figure
 from imitate.report.tables import WAYS, at_fraction, headlines, label, trained, two_ways
@@ -55,7 +56,8 @@ def classes(group: Group, runs: Runs, look: Styles) -> list[Details]:
         return []
     where = at_fraction(group, group.fractions[-1])
     several = ", a thin line for each seed" if any(len(each) > 1 for each in runs.values()) else ""
-    return [Details(f"Curves of each class{where}{several}", drawn, open=len(drawn) <= UNFOLDED)]
+    folds = ", the mean of the folds" if any("fold" in each[0] for each in runs.values()) else ""
+    return [Details(f"Curves of each class{where}{folds}{several}", drawn, open=len(drawn) <= UNFOLDED)]
 
 
 def _point(estimate: Estimate | None, scale: int) -> Point | None:
@@ -129,7 +131,7 @@ def _at(name: str) -> str:
 
 
 def _of_class(runs: Runs, name: str, *, probable: bool = False) -> dict[str, list[Scored]]:
-    """The known targets and scores of one class, by method; nothing where they have one label only."""
+    """The known targets and scores of one class, by method; nothing where no two labels can be compared."""
     found: dict[str, list[Scored]] = {}
     for method, each in runs.items():
         for run in each:
@@ -140,8 +142,9 @@ def _of_class(runs: Runs, name: str, *, probable: bool = False) -> dict[str, lis
             target, score = run["target"][:, column], run["score"].astype(np.float64)
             score = (_probabilities(score) if probable else score)[:, column]
             known = ~np.isnan(target)
-            if len(np.unique(target[known] > 0)) == 2:
-                found.setdefault(method, []).append(Scored(target[known], score[known]))
+            fold = run["fold"][known] if "fold" in run else None
+            if (scored := Scored(target[known], score[known], fold)).comparable:
+                found.setdefault(method, []).append(scored)
     return found
 
 
