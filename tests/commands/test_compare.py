@@ -155,6 +155,8 @@ def test_other_measurements_are_refused_and_other_settings_named(
             compare(a, _write(tmp_path / f"{name}.json", [run], **changes), resamples=10)
     compare(a, _write(tmp_path / "e.json", [run], fraction=0.01, settings={"branch": "findings"}), resamples=10)
     assert "differ in fraction (1.0, 0.01), branch (both, findings)" in caplog.text
+    earlier = _write(tmp_path / "g.json", [run], settings={"search": "exact"})  # of a version that had this setting
+    assert compare(a, earlier, resamples=10)[0].difference == 0
 
 
 def test_one_seed_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

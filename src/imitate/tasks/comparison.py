@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 DEFINING = frozenset({"projections", "macro_least", "folds"})
 """Settings without which a metric of the same name is another."""
+RETIRED = frozenset({"search"})
+"""Settings of earlier versions that changed nothing of what was measured."""
 
 
 class Difference(Config):
@@ -99,7 +101,8 @@ def p_above(first: Figures, others: Sequence[Figures], metric: str) -> list[floa
 
 def task_of(results: Results, path: Path) -> Task:
     """With the settings of the results; UserError where this version does not know them."""
-    return validate(find_task(results.task), results.settings, where=f"settings in {path}")
+    settings = {name: value for name, value in results.settings.items() if name not in RETIRED}
+    return validate(find_task(results.task), settings, where=f"settings in {path}")
 
 
 def _read(path: Path) -> Measured:

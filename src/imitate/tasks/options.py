@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PositiveFloat, model_validator
 
 from imitate.config import Config
-from imitate.names import Branch, Mode, Search
+from imitate.names import Branch, Mode
 
 
 class TaskOptions(Config):
@@ -106,8 +106,9 @@ class DetectionOptions(Dense):
 
 
 class RetrievalOptions(TaskOptions):
+    measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"followups"}
     split: str = "test"
-    search: Search = "exact"  # what finds each image's nearest reports; the figures are exact in any case
+    followups: Literal["wrong", "excluded"] = "wrong"  # what other reports and images of the query's patient are
 
 
 class ZeroShotOptions(TaskOptions):
