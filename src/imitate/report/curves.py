@@ -51,7 +51,8 @@ def classes(group: Group, runs: Runs, look: Styles) -> list[Details]:
         if trained(group):
             images[f"Calibration of {name}"] = figures.reliability(_of_class(runs, name, probable=True), look)
         target = next(iter(scored.values()))[0].target
-        drawn.append(Figure(f"{name}: {int((target > 0).sum()):,} of {len(target):,} images are positive", images))
+        counted = group.data.get("measured", "images")
+        drawn.append(Figure(f"{name}: {int((target > 0).sum()):,} of {len(target):,} {counted} are positive", images))
     if not drawn:
         return []
     where = at_fraction(group, group.fractions[-1])

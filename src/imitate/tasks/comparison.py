@@ -23,7 +23,7 @@ from imitate.tasks.results import check_out, read_predictions, read_results, wri
 log = logging.getLogger(__name__)
 
 
-DEFINING = frozenset({"projections", "macro_least", "folds"})
+DEFINING = frozenset({"projections", "macro_least", "folds", "unit", "followups", "tolerance"})
 """Settings without which a metric of the same name is another."""
 RETIRED = frozenset({"search"})
 """Settings of earlier versions that changed nothing of what was measured."""
@@ -163,7 +163,8 @@ def _with_classes(measured: Measured, names: list[str]) -> Measured:
     runs = []
     for run in measured.runs:
         columns = [run["classes"].tolist().index(name) for name in names]
-        runs.append({**run, "classes": np.array(names), **{key: run[key][:, columns] for key in ("target", "score")}})
+        chosen = {key: run[key][:, columns] for key in ("target", "score", "called") if key in run}
+        runs.append({**run, **chosen, "classes": np.array(names)})
     return measured._replace(runs=runs)
 
 
