@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 TASKS: dict[str, str] = {
     "linear-classification": "classification.LinearClassification",
+    "knn-classification": "knn.NearestClassification",
     "finetune-classification": "classification.FinetuneClassification",
     "segmentation": "segmentation.Segmentation",
     "detection": "detection.Detection",

@@ -139,6 +139,7 @@ class ZeroShotOptions(ClassificationOptions):
 
 OPTIONS: dict[str, type[TaskOptions]] = {
     "linear-classification": LinearOptions,
+    "knn-classification": NearestOptions,
     "finetune-classification": FinetuneOptions,
     "segmentation": SegmentationOptions,
     "detection": DetectionOptions,
