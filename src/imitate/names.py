@@ -25,7 +25,6 @@ Mode = Literal["clean", "paper"]
 Resize = Literal["stretch", "letterbox"]
 TaskName = str  # of a built-in task, or of one of the entry-point group imitate.tasks
 Branch = Literal["both", "findings", "impression"]
-Search = Literal["exact", "faiss"]  # what finds nearest vectors
 Section = Literal["findings", "impression"]
 SECTIONS: tuple[Section, Section] = ("findings", "impression")
 REPORT = "report"  # findings and impression as one text

@@ -151,7 +151,12 @@ def _measured(job: Job, path: Path) -> Results:
     results = Results(
         task=task.name,
         model=job.row.name or called(job.row.models, names),
-        data=tested(job.data.test or job.data.train, runs[0], split=getattr(job.task, "split", "test")),
+        data=tested(
+            job.data.test or job.data.train,
+            runs[0],
+            split=getattr(job.task, "split", "test"),
+            unit=getattr(job.task, "unit", "image"),
+        ),
         mode=job.budget.mode,
         fraction=job.budget.fraction,
         seeds=list(range(len(runs))),
