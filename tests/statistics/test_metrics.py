@@ -101,8 +101,9 @@ def test_accuracy_is_of_classes_that_exclude_one_another() -> None:
     assert metrics.accuracy(target, score, np.array([[0, 0, 2, 0]])).tolist() == [0.5]
     several, unknown = target.copy(), target.copy()
     several[0, 1], unknown[0, 1] = 1, np.nan
-    for other in (several, unknown, 0 * target, target[:, :1]):
+    for other in (several, unknown, 0 * target, target[:, :1], np.ones((3, 1))):
         assert not metrics.exclusive(other)
+    assert metrics.exclusive(np.eye(2))
 
 
 def test_hit_probability_equals_simulation_and_closed_form() -> None:

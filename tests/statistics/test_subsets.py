@@ -55,4 +55,5 @@ def test_a_fraction_of_one_patient_is_that_patient(tmp_path: Path) -> None:
     assert len(subsets.subset(patients, None, 0.1, 0)) == 1
     chosen = subsets.stored_subset(tmp_path / "a" / "b" / "s.json", patients, None, fraction=0.1, seed=0)
     stored = json.loads((tmp_path / "a" / "b" / "s.json").read_text())
+    assert subsets.stored_subset(tmp_path / "a" / "b" / "t.json", patients, None, fraction=0.1, seed=0) == chosen
     assert stored["patients"] == chosen and stored.keys() == {"fraction", "seed", "drawn_from", "sha256", "patients"}

@@ -37,3 +37,9 @@ def test_accuracy_of_yes_and_no_leaves_out_unknown_labels() -> None:
     called = np.array([True, False, True, False])
     assert accuracy_of(np.array([1, 1, np.nan, 0]), called) == pytest.approx([2 / 3])
     assert np.isnan(accuracy_of(np.full(4, np.nan), called)).all()
+
+
+def test_the_best_threshold_may_call_a_single_row() -> None:
+    target, score = np.array([1, 1, 0, 0, 0]), np.array([1, 5, 4, 3, 2])  # F1 2/3 from 5 on, 4/7 from 1 on
+    assert accuracy_at_max_f1(target, score) == pytest.approx([4 / 5])
+    assert best_threshold(target, score) == 5
