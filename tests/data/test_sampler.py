@@ -6,7 +6,7 @@ from folders import edit_rows, in_memory, write_folder
 
 from imitate.data import sampler
 from imitate.data.corpus import Corpus
-from imitate.data.sampler import BatchReader, BatchSampler, quotas, read_ahead, training_rows, warm_up
+from imitate.data.sampler import BatchReader, BatchSampler, LabelReader, quotas, read_ahead, training_rows, warm_up
 from imitate.data.text_cache import TextCache, text_embeddings
 from imitate.errors import UserError
 from imitate.models.text import fit_or_load
@@ -62,6 +62,14 @@ def test_branches_read_the_texts_that_they_learn_from(data):
     assert np.array_equal(swapped["has_findings"], data.has("impression"))
     assert (whole["findings"] == 2).all() and (whole["impression"] == 2).all()
     assert np.array_equal(whole["has_findings"], data.has("findings") | data.has("impression"))
+
+
+def test_a_batch_has_the_labels_of_its_rows(data):
+    texts = {name: np.zeros((len(data), 1), np.float16) for name in ("findings", "impression")}
+    rows = np.array([7, 2, 9])
+    batch, plain = LabelReader(data, texts)(rows), BatchReader(data, texts)(rows)
+    assert batch.keys() - plain.keys() == {"labels"}
+    np.testing.assert_array_equal(batch["labels"], data.labels[rows])
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])

@@ -43,3 +43,10 @@ def test_the_best_threshold_may_call_a_single_row() -> None:
     target, score = np.array([1, 1, 0, 0, 0]), np.array([1, 5, 4, 3, 2])  # F1 2/3 from 5 on, 4/7 from 1 on
     assert accuracy_at_max_f1(target, score) == pytest.approx([4 / 5])
     assert best_threshold(target, score) == 5
+
+
+def test_a_sample_may_draw_one_positive_row_or_none() -> None:
+    target, score = np.array([1, 1, 0]), np.array([3, 1, 2])
+    found = accuracy_at_max_f1(target, score, np.array([[1, 0, 1], [0, 0, 1]]))
+    assert found[0] == 1 and np.isnan(found[1])
+    assert accuracy_of(np.array([1.0]), np.array([True])) == accuracy_of(np.array([0.0]), np.array([False])) == 1

@@ -31,4 +31,40 @@ EQUIVALENT = [
         "255 -> 256",
         "a short cut: the table that it passes over changes nothing",
     ),
+    (
+        "data/augment",
+        "size, extent = config.image_size, images.shape[-1]",
+        "1 -> 2",
+        "images are square",
+    ),
+    (
+        "data/augment",
+        "scaled = gray if (black, white) == (0, 1) else gray * (white - black) + black",
+        "1 -> 2",
+        "a short cut: times 1 plus 0 changes nothing",
+    ),
+    (
+        "data/augment",
+        "flip_x = 1 - 2.0 * (uniform(0, 1) < augment.horizontal_flip)",
+        "Lt -> LtE",
+        "a drawn number that equals the probability, once in 2^24",
+    ),
+    (
+        "data/augment",
+        "flip_y = 1 - 2.0 * (uniform(0, 1) < augment.vertical_flip)",
+        "Lt -> LtE",
+        "a drawn number that equals the probability, once in 2^24",
+    ),
+    (
+        "data/sampler",
+        "block = bytearray(2**24)",
+        "24 -> 25",
+        "how much is read at once",
+    ),
+    (
+        "losses/contrastive",
+        "prior = (centred[own] @ centred.T).clamp(0, 1)",
+        "1 -> 2",
+        "no correlation is above 1 but for rounding",
+    ),
 ]

@@ -180,8 +180,13 @@ def _survivors(target: str, drawn: list[Mutant], called: list[Called], names: li
     return found
 
 
-def _measured(group: str, number: int | None, seed: int) -> dict[str, Any]:
-    every, drawn, excluded = draw(group, number, seed)
+def _measured(group: str, number: int | None, seed: int, before: dict[str, Any] | None) -> dict[str, Any]:
+    """``before``: of an earlier measurement only the survivors are tried, since new tests spare no mutant."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    every, whole, excluded = draw(group, number, seed)
+    assert before is None or before["seed"] is None or before["in_all"] == len(every), "another draw: try all"
+    drawn = [each for each in whole if before is None or said(each) in before["survivors"]]
     called, names = _watched(group)
     survivors, tried, started = [], 0, time.monotonic()
     for target in GROUPS[group]:
@@ -191,16 +196,15 @@ def _measured(group: str, number: int | None, seed: int) -> dict[str, Any]:
             tried += len(part)
             passed = time.monotonic() - started
             sys.stderr.write(f"{target}: in all {tried - len(survivors)} of {tried} killed, {passed:.0f} s\n")
-    killed = len(drawn) - len(survivors)
-    commit = subprocess.run(["git", "describe", "--always", "--dirty", "--exclude=*"], capture_output=True, text=True)
+    killed = len(whole) - len(survivors)
     return {
         "files": GROUPS[group],
-        "commit": commit.stdout.strip(),
+        "commit": commit,
         "in_all": len(every),
-        "mutants": len(drawn),
-        "seed": seed if len(drawn) < len(every) else None,
+        "mutants": len(whole),
+        "seed": seed if len(whole) < len(every) else None,
         "killed": killed,
-        "fraction": round(killed / len(drawn), 3),
+        "fraction": round(killed / len(whole), 3),
         "survivors": [said(each) for each in survivors],
         "excluded": excluded,
     }
@@ -214,6 +218,7 @@ def main() -> None:
     parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS)
     parser.add_argument("--draw", type=int, help="only so many mutants of a group, drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--again", action="store_true", help="try only what survived: tests were added, nothing else")
     arguments = parser.parse_args()
     os.chdir(ROOT)
     sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests/support")]
@@ -224,7 +229,7 @@ def main() -> None:
     if arguments.out.is_file():
         found = json.loads(arguments.out.read_text(encoding="utf-8"))
     for group in arguments.groups:
-        found[group] = _measured(group, arguments.draw, arguments.seed)
+        found[group] = _measured(group, arguments.draw, arguments.seed, found[group] if arguments.again else None)
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
