@@ -8,6 +8,7 @@ that does not depend on it. Survivors are listed with their line and change.
 """
 
 import argparse
+import gc
 import importlib.util
 import io
 import json
@@ -50,7 +51,7 @@ GROUPS = {
     "tasks": _every("tasks"),
 }
 MORE_TESTS = {"training": ["training/test_loss_at_scale"], "tasks": ["tasks/test_tasks", "commands/test_compare"]}
-CPU_SECONDS = 10  # of tests for a mutant
+CPU_SECONDS = 5  # of tests for a mutant
 SECONDS, CPU_LIMIT = 300, 60  # after which a mutant counts as noticed: it hangs
 
 
@@ -164,13 +165,14 @@ def _import(target: str, names: list[str]) -> None:
         if each not in changing:
             with suppress(Exception):  # one that only its package can import
                 importlib.import_module(each)
+    gc.freeze()  # else collections in the forks copy all of it
 
 
 def _survivors(target: str, drawn: list[Mutant], called: list[Called], names: list[str]) -> list[Mutant]:
     _import(target, names)
     every = {each.test: each for mutant in drawn for each in tests_for(mutant, called)}
     assert every, f"no test calls {target}"
-    few = within(3 * CPU_SECONDS, every.values())
+    few = within(2 * CPU_SECONDS, every.values())
     assert not noticed(target, unchanged(target), few), f"the tests of {target} fail without any change"
     found = []
     for mutant in drawn:
