@@ -101,10 +101,11 @@ def mutants(target: str) -> list[Mutant]:
 
 
 def _functions(node: ast.AST, prefix: str = "") -> Iterator[tuple[str, range]]:
-    """Functions and methods, each with its lines, not those inside of others."""
+    """Functions and methods, each with its lines, not those inside of others; "" for one that is called only once."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.FunctionDef):
-            yield prefix + child.name, range(child.lineno, (child.end_lineno or 0) + 1)
+            cached = any("cache" in ast.unparse(decorator) for decorator in child.decorator_list)
+            yield "" if cached else prefix + child.name, range(child.lineno, (child.end_lineno or 0) + 1)
         else:
             yield from _functions(child, f"{prefix}{child.name}." if isinstance(child, ast.ClassDef) else prefix)
 
