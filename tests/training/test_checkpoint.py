@@ -2,8 +2,10 @@ import logging
 
 import pytest
 import torch
+from torch import nn
 
 from imitate.errors import UserError
+from imitate.models.imitate import Imitate
 from imitate.training.checkpoint import LAST, PREVIOUS, is_begun, keep_model, load_checkpoint, save_checkpoint
 
 
@@ -62,10 +64,11 @@ def test_the_cause_that_torch_hides_is_told(tmp_path, monkeypatch):
         save_checkpoint(state(1), tmp_path)
 
 
-class Saved:
-    """A model that is its own weights."""
+class Saved(Imitate):
+    """A model whose weights are a text."""
 
     def __init__(self, text: str) -> None:
+        nn.Module.__init__(self)
         self.text = text
 
     def save(self, folder) -> None:
