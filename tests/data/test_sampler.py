@@ -128,6 +128,11 @@ def test_each_corpus_supplies_its_weights_fraction_and_all_its_rows_before_one_a
     assert not first[0] & first[1]  # 32 of 40 rows: none twice
 
 
+def test_two_corpora_with_weights_are_mixed():
+    mixed = BatchSampler(CORPORA[:2], batch_size=50, seed=0, weights=[1, 4])
+    assert [int(np.isin(mixed.batch(epoch), CORPORA[0]).sum()) for epoch in range(3)] == [10] * 3
+
+
 def test_a_mixed_batch_depends_on_seed_and_step_alone():
     settings = {"batch_size": 10, "weights": [1, 0.5, 2]}
     one, other = BatchSampler(CORPORA, seed=4, **settings), BatchSampler(CORPORA, seed=4, **settings)
