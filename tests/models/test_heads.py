@@ -147,3 +147,20 @@ def test_scale_and_shift_follow_the_normalisation_and_double_stays_double():
     expected = nn.functional.batch_norm(x, None, None, norm.weight, norm.bias, training=True, eps=0.1)
     torch.testing.assert_close(norm(x), expected, rtol=1e-12, atol=1e-12)
     assert PresentBatchNorm(4)(x.half()).dtype == torch.float32 and norm.num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("synchronised", [False, True])
+def test_one_present_row_is_its_own_mean(two, synchronised):
+    """It normalises to zero, and the running mean moves towards it by the momentum."""
+    x, present = torch.tensor([[3.0, -2.0], [9.0, 9.0]]), torch.tensor([True, False])
+
+    def process(rank: int):
+        norm = PresentBatchNorm(2, affine=False)
+        norm.synchronised = synchronised
+        return norm(x, present & (rank == 0)), norm
+
+    (out, norm), (_, other) = two(process)
+    assert torch.equal(out[0], torch.zeros(2))
+    torch.testing.assert_close(norm.running_mean, 0.1 * x[0])
+    torch.testing.assert_close(norm.running_var, torch.full((2,), 0.9))
+    assert torch.equal(other.running_mean, norm.running_mean if synchronised else torch.zeros(2))
