@@ -51,7 +51,7 @@ GROUPS = {
     "tasks": _every("tasks"),
 }
 MORE_TESTS = {"training": ["training/test_loss_at_scale"], "tasks": ["tasks/test_tasks", "commands/test_compare"]}
-CPU_SECONDS = 5  # of tests for a mutant
+CPU_SECONDS = 3  # of tests for a mutant
 SECONDS, CPU_LIMIT = 300, 60  # after which a mutant counts as noticed: it hangs
 
 
