@@ -7,7 +7,7 @@ from folders import edit_rows, in_memory, write_folder
 
 from imitate.data import sampler
 from imitate.data.corpus import Corpus
-from imitate.data.sampler import BatchReader, BatchSampler, quotas, read_ahead, training_rows, warm_up
+from imitate.data.sampler import BatchReader, BatchSampler, LabelReader, quotas, read_ahead, training_rows, warm_up
 from imitate.data.text_cache import TextCache, text_embeddings
 from imitate.errors import UserError
 from imitate.models.text import fit_or_load
@@ -73,6 +73,14 @@ def test_word_pieces_are_cut_behind_the_longest_text_of_the_batch(data):
     assert reader(np.array([3, 4]))["report"].tolist() == [[0], [0]]
 
 
+def test_a_batch_has_the_labels_of_its_rows(data):
+    texts = {name: np.zeros((len(data), 1), np.float16) for name in ("findings", "impression")}
+    rows = np.array([7, 2, 9])
+    batch, plain = LabelReader(data, texts)(rows), BatchReader(data, texts)(rows)
+    assert batch.keys() - plain.keys() == {"labels"}
+    np.testing.assert_array_equal(batch["labels"], data.labels[rows])
+
+
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_reading_ahead_keeps_the_order_and_loses_nothing(data, depth):
     texts = {section: np.zeros((len(data), 4), np.float16) for section in ("findings", "impression")}
@@ -130,6 +138,11 @@ def test_each_corpus_supplies_its_weights_fraction_and_all_its_rows_before_one_a
         assert counts.sum() == 12 * quota and counts.max() - counts.min() <= 1
     first = [set(epoch[np.isin(epoch, CORPORA[0])]) for epoch in found[:2]]
     assert not first[0] & first[1]  # 32 of 40 rows: none twice
+
+
+def test_two_corpora_with_weights_are_mixed():
+    mixed = BatchSampler(CORPORA[:2], batch_size=50, seed=0, weights=[1, 4])
+    assert [int(np.isin(mixed.batch(epoch), CORPORA[0]).sum()) for epoch in range(3)] == [10] * 3
 
 
 def test_a_mixed_batch_depends_on_seed_and_step_alone():

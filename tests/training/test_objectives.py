@@ -43,7 +43,7 @@ def installed(monkeypatch):
     """Two objectives of another package."""
     found = {"pairs": _Loaded(PAIRS), "unknown": _Loaded(UNKNOWN)}
     monkeypatch.setattr("imitate.config.plugins", lambda group: found if group == "imitate.objectives" else {})
-    monkeypatch.setattr(objectives, "plugins", lambda group: found)
+    monkeypatch.setattr(objectives, "plugins", lambda group: found if group == "imitate.objectives" else {})
 
 
 class _Loaded:
@@ -98,3 +98,22 @@ def test_what_no_batch_has_and_unknown_names_are_told(installed):
         find_objective("unknown")
     with pytest.raises(UserError, match="there is no objective 'barlow'; there are imitate, .*simclr, pairs, unknown"):
         find_objective("barlow")
+
+
+def test_an_objective_that_reads_one_section_has_the_texts_of_both_branches():
+    for section in ("findings", "impression"):
+        objective = Objective(Pairs, frozenset({"images", section}), PairsStep)
+        assert objective.texts(TINY_MODEL) == ("findings", "impression") and objective.reads_text
+    both = Objective(Pairs, frozenset({"findings", "report"}), PairsStep)
+    assert both.texts(TINY_MODEL) == ("findings", "impression", "report")
+    assert both.texts(TINY_MODEL.model_copy(update={"texts": "report"})) == ("report",)
+    assert not Objective(Pairs, frozenset({"images", "labels"}), PairsStep).reads_text
+
+
+def test_an_objective_of_two_views_refuses_one():
+    options = OPTIONS["simclr"](name="simclr")
+    model = seeded_model(TINY_MODEL, pretrained=False, seed=0)
+    with pytest.raises(UserError, match="objective simclr compares two views, not 1"):
+        training_module(model, options.model_copy(update={"views": 1}))
+    training_module(model, options)
+    assert not any(p.requires_grad for p in model.text_head.parameters())

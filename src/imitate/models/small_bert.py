@@ -146,7 +146,8 @@ def train_masked(tokenizer: Any, texts: list[str], *, steps: int) -> Any:
     """A BERT that tells masked word pieces from the others (80% are masked, 10% another piece, 10% as they were)."""
     from transformers import BertConfig, BertForMaskedLM, BertModel, DataCollatorForLanguageModeling
 
-    config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=MAX_WORD_PIECES, **SHAPE)
+    shape: dict[str, Any] = dict(SHAPE)
+    config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=MAX_WORD_PIECES, **shape)
     model = BertForMaskedLM(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps, pct_start=WARMUP)
