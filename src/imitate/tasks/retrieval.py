@@ -175,8 +175,11 @@ def _pairs(encoder: Encoder, data: Corpus, rows: np.ndarray, budget: Budget, *, 
         sides = _side(images, text, image_classes), _side(texts, np.arange(len(first)), text_classes)
         if excluding:
             patient = np.unique(data.table["patient"].to_numpy(dtype=str)[here], return_inverse=True)[1]
-            owned = zip(sides, (np.arange(len(here)), text), strict=True)
-            sides = tuple(side._replace(patients=_patients(row, patient).to(side.text.device)) for side, row in owned)
+            own, of_texts = (
+                _patients(row, patient).to(side.text.device)
+                for side, row in zip(sides, (np.arange(len(here)), text), strict=True)
+            )
+            sides = sides[0]._replace(patients=own), sides[1]._replace(patients=of_texts)
         yield Pairs(branch, present, *sides)
 
 
