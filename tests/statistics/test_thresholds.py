@@ -101,3 +101,17 @@ def test_highest_scores_that_are_equal_share_the_call() -> None:
     np.testing.assert_allclose(called_highest(target, score), expected[None])
     assert balanced_accuracy(called_highest(target, score)) == pytest.approx((1 + 1 / 2 + (1 / 2 + 1 / 3) / 2) / 3)
     assert matthews(called_highest(target, np.zeros((4, 3)))) == 0
+
+
+def test_the_best_threshold_may_call_a_single_row() -> None:
+    target, score = np.array([1, 1, 0, 0, 0]), np.array([1, 5, 4, 3, 2])  # F1 2/3 from 5 on, 4/7 from 1 on
+    assert accuracy(called_at_max_f1(target, score)) == pytest.approx([4 / 5])
+    assert best_threshold(target, score) == 5
+
+
+def test_a_sample_may_draw_one_positive_row_or_none() -> None:
+    target, score = np.array([1, 1, 0]), np.array([3, 1, 2])
+    found = accuracy(called_at_max_f1(target, score, np.array([[1, 0, 1], [0, 0, 1]])))
+    assert found[0] == 1 and np.isnan(found[1])
+    assert accuracy(called(np.array([1.0]), np.array([True]))) == 1
+    assert accuracy(called(np.array([0.0]), np.array([False]))) == 1
