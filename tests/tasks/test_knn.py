@@ -37,8 +37,8 @@ def test_equals_a_loop_with_unknown_labels_and_few_images(
     target = generator.integers(0, 2, (30, 4)).astype(float)
     target[generator.random((30, 4)) < 0.2] = np.nan
     target[3:, 2], target[:, 3] = np.nan, np.nan  # three known labels, and none
-    unit = [normalize(torch.from_numpy(each), dim=1) for each in (queries, train)]
-    found = nearest_shares(unit[0], unit[1], torch.from_numpy(target), [20, 3, 1], temperature)
+    asked, among = (normalize(torch.from_numpy(each), dim=1) for each in (queries, train))
+    found = nearest_shares(asked, among, torch.from_numpy(target), [20, 3, 1], temperature)
     for shares, k in zip(found.numpy(), (20, 3, 1), strict=True):
         np.testing.assert_allclose(shares, _shares(queries, train, target, k, temperature), atol=1e-9)
 

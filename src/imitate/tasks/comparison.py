@@ -163,7 +163,7 @@ def _with_classes(measured: Measured, names: list[str]) -> Measured:
     runs = []
     for run in measured.runs:
         columns = [run["classes"].tolist().index(name) for name in names]
-        chosen: Predictions = {key: run[key][:, columns] for key in run if key in ("target", "score", "called")}
+        chosen: Predictions = {key: run[key][:, columns] for key in ("target", "score", "called") if key in run}
         runs.append({**run, **chosen, "classes": np.array(names)})
     return measured._replace(runs=runs)
 

@@ -172,11 +172,14 @@ def _pairs(encoder: Encoder, data: Corpus, rows: np.ndarray, budget: Budget, *, 
         images = torch.cat(of_branch(embedded, branch), 1)[torch.from_numpy(present)]
         image_classes, text_classes = _classes(data, here, text)
         texts = torch.cat(sections, 1) / available[:, None].clamp(min=1)
-        sides = [_side(images, text, image_classes), _side(texts, np.arange(len(first)), text_classes)]
+        sides = _side(images, text, image_classes), _side(texts, np.arange(len(first)), text_classes)
         if excluding:
             patient = np.unique(data.table["patient"].to_numpy(dtype=str)[here], return_inverse=True)[1]
-            owned = zip(sides, (np.arange(len(here)), text), strict=True)
-            sides = [side._replace(patients=_patients(row, patient).to(side.text.device)) for side, row in owned]
+            own, of_texts = (
+                _patients(row, patient).to(side.text.device)
+                for side, row in zip(sides, (np.arange(len(here)), text), strict=True)
+            )
+            sides = sides[0]._replace(patients=own), sides[1]._replace(patients=of_texts)
         yield Pairs(branch, present, *sides)
 
 

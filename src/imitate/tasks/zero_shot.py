@@ -142,8 +142,9 @@ class ZeroShot(ZeroShotOptions, OfClasses):
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
         """Of a constant score, and of a constant yes or no where its level does not depend on which of them it is."""
-        names = [name for name in ("score", "called") if name in predictions]
-        constant: Predictions = {name: np.zeros_like(predictions[name]) for name in names}
+        constant: Predictions = {
+            key: np.zeros_like(predictions[key]) for key in ("score", "called") if key in predictions
+        }
         found, left_out = self.measure({**predictions, **constant}), DIVIDED.keys() - AT_THRESHOLD.keys()
         return {name: level for name, level in found.items() if name.partition("/")[0] not in left_out}
 
