@@ -195,8 +195,39 @@ def test_evaluation_view_is_the_normalised_centre():
     torch.testing.assert_close(found[:, 2], (centre - 0.3) / 2)
 
 
+def test_gray_values_are_scaled_to_the_encoder_s_range_before_they_are_normalised():
+    gray = torch.tensor([[[0.0, 0.25, 1.0]]])
+    for black, white in ((0, 255), (-1, 1), (0.5, 1), (0, 1)):
+        config = CONFIG.model_copy(update={"range": (black, white), "mean": (0.5, 0, 0), "std": (2.0, 1, 1)})
+        scaled = torch.tensor([black, 0.75 * black + 0.25 * white, white])
+        found = normalise(gray, config)[0, :, 0]
+        torch.testing.assert_close(found, torch.stack([(scaled - 0.5) / 2, scaled, scaled]))
+
+
+@pytest.mark.parametrize("shift, contrast", [((0.3, 0), 0.7), ((0.3, 0.3), 0.0)])
+def test_less_than_half_a_gray_value_is_not_stretched(shift, contrast):
+    """A pixel brighter by one gray value, read between its neighbours: by .7 of one, or by .49."""
+    images = torch.full((1, 64, 64), 100, dtype=torch.uint8)
+    images[0, 32, 32] = 101
+    if not shift[1]:
+        images[0, :, 32] = 101
+    homography = torch.eye(3)[None].clone()
+    homography[0, :2, 2] = torch.tensor(shift)
+    found = warp(images, ViewDraw(homography, torch.ones(1, dtype=torch.bool)), CONFIG)[0, 0]
+    assert bool(found.max() - found.min() > 0.9) == bool(contrast)
+
+
 @pytest.mark.parametrize("batch", [1, 5])
 def test_the_published_recipe_gives_finite_views(batch):
     view = draw_views(batch, AugmentConfig(), CONFIG, torch.Generator().manual_seed(1))
     images = warp(torch.randint(0, 256, (batch, 64, 64), dtype=torch.uint8), view, CONFIG)
     assert images.shape == (batch, 3, 48, 48) and torch.isfinite(images).all()
+
+
+def test_a_smaller_side_is_the_mean_of_the_views_pixels():
+    config = ImitateConfig(prepared_size=40, image_size=32)
+    images = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    draw = draw_views(3, AugmentConfig(), config, torch.Generator().manual_seed(1))
+    whole, small = warp(images, draw, config), warp(images, draw, config, side=16)
+    torch.testing.assert_close(small, whole.unflatten(3, (16, 2)).unflatten(2, (16, 2)).mean((3, 5)))
+    assert torch.equal(warp(images, draw, config, side=32), whole)

@@ -5,8 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
+from imitate.losses import baselines
 from imitate.losses.baselines import CONVIRT_WEIGHT, MFLAG_WEIGHT, alignment, info_nce, nt_xent, orthogonality
+from imitate.losses.similarities import Rows
 
 
 def sample(seed: int, batch: int = 7, width: int = 5) -> list[np.ndarray]:
@@ -88,3 +91,21 @@ def test_alignment_of_one_present_pair_is_that_pairs():
     alone = alignment(x[2:3], y[2:3], torch.ones(1, dtype=torch.bool))
     torch.testing.assert_close(alignment(x, y, present), alone, rtol=1e-12, atol=0)
     assert float(alone) == pytest.approx(4 - 4 * cosine(x[2].numpy(), y[2].numpy()), rel=1e-12)
+
+
+def test_the_parts_of_the_processes_sum_to_the_loss():
+    x, y = (torch.tensor(each) for each in sample(6))
+    present = torch.tensor([True, False, True, True, True, False, True])
+    rows, count = [F.normalize(each, dim=1) for each in (x, y)], present.sum()
+    named, compared, aligned = [], [], []
+    for own in (slice(0, 3), slice(3, 7)):
+        first, second = (Rows(each[own], each) for each in rows)
+        named.append(baselines.info_nce_part(first, second, 0.1, present, 0.75, own))
+        compared.append(baselines.nt_xent_part(first, second, 0.2, own))
+        aligned.append(alignment(x[own], y[own], present[own], count))
+    exact = {"rtol": 1e-12, "atol": 0}
+    torch.testing.assert_close(sum(named), info_nce(x, y, 0.1, present, 0.75), **exact)
+    torch.testing.assert_close(sum(compared), nt_xent(x, y, 0.2), **exact)
+    torch.testing.assert_close(sum(aligned), alignment(x, y, present), **exact)
+    gram = x.T @ x
+    torch.testing.assert_close(orthogonality(x[:3], 2, lambda _: gram * 6 / 7), orthogonality(x), **exact)

@@ -8,8 +8,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
-from imitate.losses.contrastive import Targets, cicl, clinical_prior, identical_texts, soften
+from imitate.losses.contrastive import (
+    Targets,
+    cicl,
+    clinical_prior,
+    identical_texts,
+    soft_cross_entropy,
+    soft_targets,
+    soften,
+)
+from imitate.losses.similarities import Rows, similarities
 
 KERNELS = ("exp", "gaussian", "laplacian", "sigmoid", "none")
 
@@ -147,3 +157,29 @@ def test_identical_texts_are_pairs_of_different_samples():
     expected = torch.zeros(4, 4, dtype=torch.bool)
     expected[0, 2] = expected[2, 0] = True
     assert torch.equal(identical_texts(text), expected)
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_the_parts_of_the_processes_sum_to_the_loss(normalised):
+    x, y, text = (torch.tensor(each) for each in sample(9))
+    text[4] = text[1]
+    present = torch.tensor([True, True, False, True, True, True])
+    softened, ignored = soften(clinical_prior(text), "exp", kernel_lambda=0.2), identical_texts(text)
+    whole = cicl(x, y, softened, 0.3, present, Targets(None, normalised, ignored))
+    a, b = (F.normalize(each, dim=1) for each in (x, y))
+    total = torch.zeros(())
+    for own in (slice(0, 2), slice(2, 6)):
+        assert torch.equal(identical_texts(text, own), ignored[own])
+        part = soften(clinical_prior(text, own), "exp", kernel_lambda=0.2)
+        torch.testing.assert_close(part, softened[own], rtol=1e-12, atol=1e-15)
+        targets = Targets(None, normalised, identical_texts(text, own))
+        wanted = soft_targets(part, 0.3, present, targets, own=own)
+        total = total + soft_cross_entropy(similarities(Rows(a[own], a), Rows(b[own], b), 0.3), wanted)
+    torch.testing.assert_close(total, whole, rtol=1e-12, atol=0)
+
+
+def test_the_prior_keeps_its_digits_under_autocast():
+    text = torch.randn(8, 64, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = clinical_prior(text)
+    assert found.dtype == torch.float32 and torch.equal(found, clinical_prior(text))

@@ -106,6 +106,17 @@ def test_the_cls_token_starts_at_zero_as_published_and_no_other_weight_depends_o
     assert torch.equal(zeros.attention.in_proj_weight, normal.attention.in_proj_weight)
 
 
+def test_a_channel_at_least_is_kept_and_the_slots_may_all_be_taken():
+    module = build(keep=(0.01, 0.1, 0.5, 0.25), slots=1 + 3 + 32 + 32)
+    assert module.keep == [1, 3, 32, 32]
+    torch.manual_seed(0)
+    start = torch.randn(1, 1, 16) / 4
+    torch.testing.assert_close(build().cls_token.float(), start)
+    assert [len(index) for index in draw_channels(CHANNELS, [2] * 4, torch.Generator(), "sample")] == [1] * 4
+    assert [index.shape for index in draw_channels(CHANNELS, [2] * 4, torch.Generator(), batch=3)] == [(2,)] * 4
+    assert build(feed_forward=True).feed_forward.block[0].out_features == 4 * 16
+
+
 def test_fewer_levels_read_only_those():
     module, levels = build(levels=(3, 4), keep=(0.1, 0.1)), pyramid()
     before = module(levels)

@@ -1,6 +1,11 @@
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, local
+
+import pytest
 import torch
 from torch import nn
 
+from imitate.models import heads
 from imitate.models.heads import PresentBatchNorm, Projection
 
 
@@ -56,3 +61,106 @@ def test_each_section_is_evaluated_by_its_own_statistics_where_they_are_kept():
         for other in (None, "report"):
             torch.testing.assert_close(apart(text, section=other), shared(text))
     assert not any(name.startswith("section") for name in shared.state_dict())
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """Two processes are two threads here; each gives the function its rank."""
+    barrier, held, mine = Barrier(2, timeout=20), {}, local()
+
+    def exchanged(tensor: torch.Tensor) -> list[torch.Tensor]:
+        held[mine.rank] = tensor.detach()
+        barrier.wait()
+        both = [held[0], held[1]]
+        barrier.wait()
+        return both
+
+    def process(rank: int, function):
+        mine.rank = rank
+        try:
+            return function(rank)
+        except BaseException:
+            barrier.abort()
+            raise
+
+    def run(function) -> list:
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(process, (0, 1), (function, function)))
+
+    monkeypatch.setattr(heads, "world_size", lambda: 2)
+    monkeypatch.setattr(heads, "gather", lambda tensor: torch.cat(exchanged(tensor)))
+    monkeypatch.setattr(heads, "sum_over_processes", lambda tensor: sum(exchanged(tensor)))
+    return run
+
+
+def _random_norm() -> PresentBatchNorm:
+    norm = PresentBatchNorm(4, eps=0.1).double()
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([0.5, 2.0, -1.0, 3.0]))
+        norm.bias.copy_(torch.tensor([1.0, -2.0, 0.25, 4.0]))
+    norm.keep_sections()
+    return norm.double()
+
+
+@pytest.mark.parametrize("rows", [[True] * 7, [True, False, True, True, False, True, True], [False] * 3 + [True] * 4])
+def test_synchronised_statistics_are_those_of_all_processes(two, rows):
+    torch.manual_seed(0)
+    present = None if all(rows) else torch.tensor(rows)
+    x, gradient = torch.randn(7, 4, dtype=torch.float64) * 3 + 1, torch.randn(7, 4, dtype=torch.float64)
+    gradient *= torch.tensor(rows).unsqueeze(1)
+    alone, whole = _random_norm(), x.clone().requires_grad_()
+    expected = alone(whole, present, "impression")
+    expected.backward(gradient)
+
+    def process(rank: int):
+        part, norm = (slice(0, 3), slice(3, 7))[rank], _random_norm()
+        norm.synchronised = True
+        own = x[part].clone().requires_grad_()
+        out = norm(own, None if present is None else present[part], "impression")
+        out.backward(gradient[part])
+        return out.detach(), own.grad, norm
+
+    (first, above, norm), (last, below, other) = two(process)
+    torch.testing.assert_close(torch.cat([first, last]), expected.detach())
+    torch.testing.assert_close(torch.cat([above, below]), whole.grad)
+    torch.testing.assert_close(norm.weight.grad + other.weight.grad, alone.weight.grad)
+    for each in (norm, other):
+        torch.testing.assert_close(dict(each.named_buffers()), dict(alone.named_buffers()))
+
+
+def test_nothing_is_exchanged_unless_synchronised_among_several(monkeypatch):
+    x = torch.randn(5, 4)
+
+    def exchange(tensor: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("exchanged")
+
+    monkeypatch.setattr(heads, "gather", exchange)
+    for synchronised, world in ((True, 1), (False, 2)):
+        monkeypatch.setattr(heads, "world_size", lambda world=world: world)
+        norm = PresentBatchNorm(4)
+        norm.synchronised = synchronised
+        torch.testing.assert_close(norm(x), nn.BatchNorm1d(4)(x))
+
+
+def test_scale_and_shift_follow_the_normalisation_and_double_stays_double():
+    x, norm = torch.randn(6, 4, dtype=torch.float64), _random_norm()
+    expected = nn.functional.batch_norm(x, None, None, norm.weight, norm.bias, training=True, eps=0.1)
+    torch.testing.assert_close(norm(x), expected, rtol=1e-12, atol=1e-12)
+    assert PresentBatchNorm(4)(x.half()).dtype == torch.float32 and norm.num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("synchronised", [False, True])
+def test_one_present_row_is_its_own_mean(two, synchronised):
+    """It normalises to zero, and the running mean moves towards it by the momentum."""
+    x, present = torch.tensor([[3.0, -2.0], [9.0, 9.0]]), torch.tensor([True, False])
+
+    def process(rank: int):
+        norm = PresentBatchNorm(2, affine=False)
+        norm.synchronised = synchronised
+        return norm(x, present & (rank == 0)), norm
+
+    (out, norm), (_, other) = two(process)
+    assert torch.equal(out[0], torch.zeros(2))
+    torch.testing.assert_close(norm.running_mean, 0.1 * x[0])
+    torch.testing.assert_close(norm.running_var, torch.full((2,), 0.9))
+    assert torch.equal(other.running_mean, norm.running_mean if synchronised else torch.zeros(2))

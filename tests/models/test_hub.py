@@ -63,7 +63,7 @@ def test_weights_are_to_be_had_from_the_cache_or_from_a_hub_that_answers(
         return str(tmp_path)
 
     def get_hf_file_metadata(url: str, *, timeout: float) -> None:
-        assert not cached and "someone/model" in url
+        assert not cached and "someone/model" in url and url.endswith("/config.json") and timeout == 10
         if answer:
             raise answer
 
@@ -71,6 +71,21 @@ def test_weights_are_to_be_had_from_the_cache_or_from_a_hub_that_answers(
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", get_hf_file_metadata)
     (tmp_path / ("model.safetensors" if cached else "config.json")).write_text("")
     assert is_available("someone/model", "v1") == expected
+
+
+def test_weights_are_cached_as_either_kind_and_a_refusal_is_an_answer(tmp_path, monkeypatch):
+    (tmp_path / "pytorch_model.bin").write_text("")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_, **__: pytest.fail("asked the hub"))
+    assert is_available("someone/model")
+    (tmp_path / "pytorch_model.bin").unlink()
+    kind = huggingface_hub.errors.HfHubHTTPError
+
+    def refuse(*_: object, **__: object) -> None:
+        raise kind.__new__(kind)
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", refuse)
+    assert is_available("someone/model")
 
 
 class FakeApi:
@@ -115,4 +130,15 @@ def test_a_push_that_fails_is_told_with_the_way_out(tmp_path, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Refusing)
     with pytest.raises(UserError, match="cannot push to someone/model: 401 Unauthorized; log in"):
+        push(tmp_path, "someone/model")
+
+
+@pytest.mark.parametrize(("error", "told"), [(KeyError(), "KeyError"), (OSError("x" * 300), "x" * 200)])
+def test_a_reason_is_short_and_never_empty(tmp_path, monkeypatch, error, told):
+    class Refusing(FakeApi):
+        def create_repo(self, repository: str, **options: object) -> str:
+            raise error
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Refusing)
+    with pytest.raises(UserError, match=f"cannot push to someone/model: {told}; log in"):
         push(tmp_path, "someone/model")

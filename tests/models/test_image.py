@@ -1,8 +1,12 @@
 import pytest
+import timm
 import torch
+from timm.models import PretrainedCfg
+from torch import nn
 
 from imitate.config import Recipe
 from imitate.errors import UserError
+from imitate.models import image
 from imitate.models.image import ImageEncoder, pinned
 
 
@@ -86,3 +90,72 @@ def test_a_run_records_the_tag_of_its_weights_and_the_statistics_they_were_train
     assert pinned(fresh) == fresh
     again = Recipe.model_validate(pinned(Recipe()).model_dump(mode="json"))
     assert pinned(again) == again == pinned(Recipe())
+
+
+@pytest.mark.parametrize(
+    ("strides", "levels", "stem"),
+    [
+        ([2, 4, 8, 16, 32], [1, 2, 3, 4], 0),
+        ([2, 2, 4, 8, 16, 32], [2, 3, 4, 5], 1),
+        ([1, 4, 8, 16, 32], [1, 2, 3, 4], None),
+        ([4, 8, 16, 32], [0, 1, 2, 3], None),
+        ([16] * 12, [2, 5, 8, 11], None),
+        ([16] * 4, [0, 1, 2, 3], None),
+    ],
+)
+def test_the_levels_are_the_four_deepest_strides_or_spread_over_the_blocks(strides, levels, stem):
+    assert image._choose(strides) == (levels, stem)
+    with pytest.raises(UserError, match="the network has 3 feature levels, 4 are needed"):
+        image._choose(strides[:3])
+
+
+def test_blocks_above_count_up_to_the_heads():
+    encoder = ImageEncoder("resnet18", options={"channels": (4, 8, 16, 32)})
+    above = encoder.blocks_above()
+    assert above.keys() == dict(encoder.network.named_parameters()).keys()
+    blocks = [f"layer{stage}.{block}" for stage in (4, 3, 2, 1) for block in (1, 0)]
+    assert [above[f"{block}.conv1.weight"] for block in blocks] == list(range(8)) and above["conv1.weight"] == 8
+    assert encoder.spared == set() and encoder.normalises_batches
+    vit = ImageEncoder("vit_tiny_patch16_224", options={"img_size": 64, "depth": 4})
+    above = vit.blocks_above()
+    assert [above[f"blocks.{i}.norm1.weight"] for i in range(4)] == [3, 2, 1, 0] and above["pos_embed"] == 4
+    assert {"pos_embed", "cls_token"} <= vit.spared and not vit.normalises_batches
+
+
+def test_a_frozen_encoder_stays_in_eval_mode():
+    encoder = ImageEncoder("resnet18", options={"channels": (4, 8, 16, 32)})
+    assert encoder.train().training and all(p.requires_grad for p in encoder.parameters())
+    encoder.freeze()
+    assert encoder.frozen and not encoder.train().training and not encoder.network.bn1.training
+    assert not any(p.requires_grad for p in encoder.parameters())
+
+
+def test_stages_are_the_modules_of_the_levels():
+    encoder = ImageEncoder("resnet18", options={"channels": (4, 8, 16, 32)}).eval()
+    kept = []
+    for stage in encoder.stages:
+        stage.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    levels = encoder(torch.randn(2, 3, 64, 64)).levels
+    assert len(kept) == 4 and all(torch.equal(a, b) for a, b in zip(kept, levels, strict=True))
+
+
+def test_one_statistic_that_the_recipe_sets_keeps_both():
+    for own in ({"mean": [0.3] * 3}, {"std": [0.2] * 3}):
+        model = pinned(Recipe.model_validate({"model": {"backbone": "vit_base_patch16_224", **own}})).model
+        assert model.backbone == "vit_base_patch16_224.augreg2_in21k_ft_in1k"
+        assert (model.mean, model.std) != ((0.5,) * 3, (0.5,) * 3)
+
+
+def test_a_network_without_weights_or_features_is_told(monkeypatch):
+    with pytest.raises(UserError, match="timm has no weights for somenet: set pretrained=false"):
+        image._check_weights("somenet", PretrainedCfg())
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: nn.Identity())
+    with pytest.raises(UserError, match="timm's resnet18 gives no intermediate features"):
+        ImageEncoder("resnet18")
+
+    def refuse(*_, **__):
+        raise ValueError("x" * 300 + "\nmore")
+
+    monkeypatch.setattr(timm, "create_model", refuse)
+    with pytest.raises(UserError, match=r"timm cannot build resnet18 with the options {'a': 1}: x{200}$"):
+        ImageEncoder("resnet18", options={"a": 1})

@@ -4,9 +4,11 @@ import os
 import pytest
 import torch
 from recipes import TINY_MODEL as TINY
+from torch import nn
 
 from imitate.config import ImitateConfig
 from imitate.errors import UserError
+from imitate.models.heads import PresentBatchNorm
 from imitate.models.imitate import Imitate, parameter_count, seeded_model
 
 
@@ -24,6 +26,41 @@ def test_save_and_load_are_exact_and_deterministic(tmp_path):
     for ours, theirs in zip(model.encode_image(images)[:2], again.encode_image(images)[:2], strict=True):
         assert torch.equal(ours, theirs)
     assert again.config == TINY and not again.training
+
+
+def test_a_folder_holds_the_weights_and_the_config_and_needs_both(tmp_path):
+    model = seeded_model(TINY, pretrained=False, seed=1)
+    model.save(tmp_path / "a" / "b")
+    model.save(tmp_path / "a" / "b")
+    assert {path.name for path in (tmp_path / "a" / "b").iterdir()} == {"config.json", "model.safetensors"}
+    written = json.loads((tmp_path / "a" / "b" / "config.json").read_text())
+    assert written == {"format_version": 1, **TINY.model_dump(mode="json")}
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "a" / "b" / name).rename(tmp_path / name)
+        with pytest.raises(UserError, match="no model at .*: it must hold config.json and model.safetensors"):
+            Imitate.from_pretrained(tmp_path / "a" / "b")
+        (tmp_path / name).rename(tmp_path / "a" / "b" / name)
+
+
+def test_the_heads_alone_are_synchronised_where_the_backbone_is_not():
+    model = Imitate(TINY)
+    norms = [module for module in model.modules() if isinstance(module, PresentBatchNorm)]
+    assert len(norms) == 6 and not any(norm.synchronised for norm in norms)
+    before = model.image.network.bn1
+    model.synchronise(backbone=False)
+    assert all(norm.synchronised for norm in norms) and model.image.network.bn1 is before
+    model.synchronise()
+    assert isinstance(model.image.network.bn1, nn.SyncBatchNorm)
+
+
+def test_the_text_head_is_as_wide_as_published_and_keeps_sections_where_asked():
+    model = Imitate(TINY)
+    assert model.text_head[0].weight.shape == (1024, 12) and model.text_head[3].weight.shape == (16, 1024)
+    assert not [name for name in model.state_dict() if "section" in name]
+    apart = Imitate(TINY.model_copy(update={"text_statistics": "section"}))
+    found = {name: tuple(value.shape) for name, value in apart.state_dict().items() if "section" in name}
+    wide = {f"text_head.{i}.section_{name}": (2, w) for i, w in ((1, 1024), (4, 16)) for name in ("mean", "var")}
+    assert found == wide
 
 
 def test_seeded_weights_depend_on_the_seed_alone():

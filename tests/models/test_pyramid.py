@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from imitate.models.image import ImageEncoder
-from imitate.models.pyramid import Pyramid
+from imitate.models.pyramid import STRIDES, Pyramid
 
 
 def moved(module: torch.nn.Module, before: dict[str, torch.Tensor]) -> set[str]:
@@ -48,3 +48,7 @@ def test_frozen_moves_nothing_drifting_only_statistics_trained_everything() -> N
     statistics = {name for name in before if "running" in name or "num_batches" in name}
     assert after["drifting"] == statistics
     assert statistics < after["trained"]
+
+
+def test_strides() -> None:
+    assert STRIDES == (4, 8, 16, 32)

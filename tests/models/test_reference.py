@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from peer_files import published as published_list
+from safetensors.torch import save_file
 
 from imitate.config import ImitateConfig
 from imitate.errors import UserError
@@ -64,7 +65,9 @@ def test_encoder_only_file_fills_the_backbone(tmp_path):
         assert torch.equal(model.image.network.state_dict()[name], tensor)
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "module.encoder.", "model.image_encoder."])
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "backbone.", "module.encoder.", "model.image_encoder.", "image.network.", "visual."]
+)
 def test_prefixes_and_foreign_heads_do_not_matter(prefix):
     options = {"channels": (4, 8, 16, 32)}
     donor, encoder = (ImageEncoder("resnet18", options=options) for _ in range(2))
@@ -86,6 +89,35 @@ def test_what_is_no_checkpoint_is_told(tmp_path):
         import_published(tmp_path / "part.pth")
     with pytest.raises(UserError, match="does not fill a resnet18"):
         load_encoder(ImageEncoder("resnet18"), {"conv1.weight": torch.zeros(64, 3, 7, 7)}, where="x")
+
+
+@pytest.mark.parametrize("wrapped", [None, "state_dict", "model", "model_state_dict"])
+def test_the_tensors_of_a_file_are_found_under_the_usual_keys(tmp_path, wrapped):
+    tensors = {"a.weight": torch.arange(3.0), 7: torch.ones(2)}
+    state = {**tensors, "epoch": 3}
+    torch.save({wrapped: state, "epoch": 3} if wrapped else state, tmp_path / "file.pth")
+    found = read_state(tmp_path / "file.pth")
+    assert list(found) == ["a.weight", "7"] and torch.equal(found["a.weight"], tensors["a.weight"])
+    save_file({"b": torch.ones(1)}, tmp_path / "file.safetensors")
+    assert list(read_state(tmp_path / "file.safetensors")) == ["b"]
+    torch.save({"epoch": 3}, tmp_path / "none.pth")
+    with pytest.raises(UserError, match="none.pth holds no tensors"):
+        read_state(tmp_path / "none.pth")
+
+
+def test_a_published_model_of_other_shapes_or_names_is_told(published, tmp_path):
+    state = torch.load(published[0], weights_only=True)["state_dict"]
+    for changes, message in (
+        ({"module.cls_token": torch.zeros(1, 1, 64)}, "shapes differ from the published ones: .*cls_token"),
+        ({"module.read_proj.9.weight": torch.zeros(3)}, r"unexpected \['findings_head.9.weight'\]: not the published"),
+    ):
+        torch.save({**state, **changes}, tmp_path / "other.pth")
+        with pytest.raises(UserError, match=message):
+            import_published(tmp_path / "other.pth")
+    short = {name: value for name, value in state.items() if name != "module.cls_token" and "layer4" not in name}
+    torch.save(short, tmp_path / "short.pth")
+    with pytest.raises(UserError, match=r"short.pth does not fill a resnet50: \d+ of 318 tensors .* e.g. layer4.0"):
+        import_published(tmp_path / "short.pth")
 
 
 def test_code_in_a_pickle_is_not_run(tmp_path):

@@ -41,3 +41,12 @@ def test_gradients_reach_the_decoder_and_not_the_frozen_encoder() -> None:
     network(torch.randn(2, 3, 64, 64)).sum().backward()
     assert all(parameter.grad is None for parameter in network.pyramid.parameters())
     assert all(parameter.grad is not None for parameter in network.decoder.parameters())
+
+
+def test_a_narrow_decoder_ends_at_one_channel() -> None:
+    network = UNet(Pyramid(ImageEncoder("resnet10t")), width=8)
+    assert [block.conv2[0].out_channels for block in network.decoder.blocks] == [8, 4, 2, 1, 1]
+    assert network.head.kernel_size == (3, 3) and network.head.in_channels == network.head.out_channels == 1
+    images = torch.randn(1, 3, 64, 64)
+    expected = network.eval().head(network.decoder([images, *network.pyramid(images)]))[:, 0]
+    torch.testing.assert_close(network(images), expected)

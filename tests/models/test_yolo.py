@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from imitate.models.image import ImageEncoder
 from imitate.models.pyramid import Pyramid
@@ -60,3 +61,33 @@ def test_decode_in_closed_form() -> None:
 def test_a_wild_network_still_gives_finite_boxes() -> None:
     boxes, _ = decode([torch.full((1, 3, 6, grid, grid), 1e4) for grid in (7, 14, 28)], 224)
     assert boxes.isfinite().all()
+
+
+def test_the_anchors_are_those_of_coco() -> None:
+    coarse = [[116, 90], [156, 198], [373, 326]]
+    middle, fine = [[30, 61], [62, 45], [59, 119]], [[10, 13], [16, 30], [33, 23]]
+    assert anchors(416).tolist() == [coarse, middle, fine]
+
+
+def test_a_head_is_yolov3_s() -> None:
+    """Five convolutions to a neck, 1x1 and 3x3 in turn, a sixth and a 1x1 to an output, a 1x1 to the next scale."""
+    network = YOLO(Pyramid(ImageEncoder("resnet10t")), width=16)
+    assert network.pyramid.channels == [64, 128, 256, 512]
+    convs = [m for m in network.necks[1].modules() if isinstance(m, nn.Conv2d)]
+    shapes = [(m.in_channels, m.out_channels, m.kernel_size[0], m.padding[0]) for m in convs]
+    assert shapes == [(256 + 8, 8, 1, 0), (8, 16, 3, 1), (16, 8, 1, 0), (8, 16, 3, 1), (16, 8, 1, 0)]
+    assert all(m.bias is None for m in convs)
+    last = [m for m in network.outputs[2].modules() if isinstance(m, nn.Conv2d)]
+    assert [(m.in_channels, m.out_channels, m.kernel_size[0]) for m in last] == [(4, 8, 3), (8, 18, 1)]
+    assert last[1].bias is not None
+    laterals = [block[0] for block in network.laterals]
+    assert [(m.in_channels, m.out_channels, m.kernel_size[0]) for m in laterals] == [(16, 8, 1), (8, 4, 1)]
+    assert {m.negative_slope for m in network.modules() if isinstance(m, nn.LeakyReLU)} == {0.1}
+
+
+def test_a_side_is_at_most_e_to_the_tenth_of_its_anchor() -> None:
+    raw = [torch.zeros(1, 3, 6, grid, grid) for grid in (7, 14, 28)]
+    raw[0][0, 0, 2, 0, 0] = 12.0
+    box = decode(raw, 416)[0][0, 0]
+    assert float(box[2] - box[0]) == pytest.approx(116 * math.exp(10), rel=1e-5)
+    assert float(box[3] - box[1]) == pytest.approx(90, rel=1e-5)

@@ -60,6 +60,8 @@ def test_what_runs_have_in_common_counts_once_and_what_each_has_by_itself_betwee
     common, between = found.parts
     assert common == Part(pytest.approx(0.09 * 1.001, rel=0.002), pytest.approx(1000))
     assert between == Part(pytest.approx(0.02 / 2), 1)
+    about = spread(Runs(drawn + np.array([[0.6], [0.8]]), np.array([0.6, 0.8])), support=(1001,))
+    assert about is not None and about.parts[0] == Part(pytest.approx(common.variance), common.freedom)
     contrary = spread(Runs(np.stack([NORMAL, -NORMAL]), np.array([0.6, 0.8])), support=(1001,))
     assert contrary is not None and contrary.parts[0].variance == pytest.approx(0)
 
@@ -113,6 +115,8 @@ def test_a_mean_over_classes_needs_five_of_each_and_as_many_degrees_of_freedom()
     assert not intervals.enough((5, 195, 40, 160))  # 5.6: the rare class decides
     assert not intervals.enough((4, 96, 30, 70, 30, 70, 30, 70))
     assert intervals.enough((10,)) and not intervals.enough((9,)) and intervals.enough((10, 10))
+    assert not intervals.enough((9, 9)) and intervals.enough((9, 9, 9))  # two are the kinds of one figure
+    assert not intervals.enough((5, 35, 15))  # 8.5 degrees of freedom
 
 
 def test_draws_without_the_figure_are_left_out_up_to_half_of_them() -> None:

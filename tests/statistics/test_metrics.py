@@ -82,6 +82,17 @@ def test_macro_leaves_out_a_class_with_one_label() -> None:
     assert figures["auroc"] == (figures["auroc/a"] + figures["auroc/c"]) / 2 == (1 + 0.5) / 2
 
 
+def test_common_classes_have_both_labels_and_an_unknown_one_is_neither() -> None:
+    nan = np.nan
+    target = np.array([[1, 1, nan, 0, 1], [1, 0, 0, 1, 0], [0, 0, nan, nan, 1], [1, 0, 1, nan, 1.0]])
+    assert metrics.common_classes(target).tolist() == [True] * 5
+    assert metrics.common_classes(target, least=2).tolist() == [False] * 5
+    alone = np.array([[1, 0, 1.0], [1, 0, nan]])
+    assert metrics.common_classes(alone).tolist() == [False] * 3
+    figures = metrics.per_class("ap", metrics.average_precision, alone, alone * 0, ["a", "b", "c"], np.ones((4, 2)))
+    assert figures["ap"].shape == (4,) and np.isnan(figures["ap"]).all()
+
+
 def test_a_rare_class_leaves_the_macro_figure_but_not_the_table() -> None:
     target = np.array([[1, 1], [0, 1], [0, 0], [0, 0]], dtype=np.float32)
     score = np.array([[0.1, 0.9], [0.2, 0.8], [0.3, 0.2], [0.4, 0.1]], dtype=np.float32)
@@ -101,8 +112,9 @@ def test_accuracy_is_of_classes_that_exclude_one_another() -> None:
     assert metrics.accuracy(target, score, np.array([[0, 0, 2, 0]])).tolist() == [0.5]
     several, unknown = target.copy(), target.copy()
     several[0, 1], unknown[0, 1] = 1, np.nan
-    for other in (several, unknown, 0 * target, target[:, :1]):
+    for other in (several, unknown, 0 * target, target[:, :1], np.ones((3, 1))):
         assert not metrics.exclusive(other)
+    assert metrics.exclusive(np.eye(2))
 
 
 def test_hit_probability_equals_simulation_and_closed_form() -> None:
@@ -114,6 +126,8 @@ def test_hit_probability_equals_simulation_and_closed_form() -> None:
     single = metrics.hit_probability(np.ones(3), np.array([4, 10, 100]), np.array([1, 5, 10]))
     np.testing.assert_allclose(single, [0.25, 0.5, 0.1])
     assert metrics.hit_probability(np.array([2]), np.array([5]), 0) == 0
+    np.testing.assert_allclose(metrics.hit_probability(np.array([0, 1]), np.array([3, 9]), 5), [0, 5 / 9])
+    np.testing.assert_allclose(metrics.hit_probability(np.ones(2), np.full(2, 9), np.array([2, 5])), [2 / 9, 5 / 9])
 
 
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)

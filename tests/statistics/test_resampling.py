@@ -51,6 +51,16 @@ def test_one_seed_draws_one_sample_whatever_the_chunk(monkeypatch: pytest.Monkey
     assert whole.shape == (1, 50) and not np.array_equal(whole, other)
 
 
+@pytest.mark.parametrize(("cells", "shapes"), [(5, [1, 1, 1, 1, 1]), (70, [2, 2, 1]), (10**6, [5])])
+def test_no_more_cells_are_held_than_a_chunk_has(
+    cells: int, shapes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(resampling, "CHUNK", cells)
+    resampling.bootstrap([lambda c: {"": seen.append(c.shape) or np.zeros(len(c))}], np.arange(30), resamples=5)
+    assert seen == [(samples, 30) for samples in shapes]
+
+
 def test_each_stratum_keeps_its_number_of_patients() -> None:
     patients, strata = np.array(["p3", "p1", "p2", "p1", "p4"]), np.array([1, 0, 0, 0, 1])
     seen: list[np.ndarray] = []

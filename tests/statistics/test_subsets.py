@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -24,6 +25,16 @@ def test_subsets_are_nested_stratified_and_seeded() -> None:
     rare = set(patients[labels[:, 2] > 0])
     assert abs(len(rare & set(large)) - 0.1 * len(rare)) <= 1
     assert subsets.subset(patients, np.where(labels > 0, 1, np.nan), 0.1, seed=0) == large
+
+
+def test_patients_without_a_finding_are_a_stratum_of_their_own() -> None:
+    patients, labels = np.array([f"p{i:02d}" for i in range(40)]), np.zeros((40, 2))
+    labels[:10, 0] = labels[4:6, 1] = 1
+    found = set(patients[:10])
+    for seed in range(8):
+        half = set(subsets.subset(patients, labels, 0.5, seed))
+        assert len(half) == 20 and len(half & found) in (4, 5, 6)
+        assert len(half & {"p04", "p05"}) == 1 and len(half & (found - {"p04", "p05"})) == 4
 
 
 @pytest.mark.parametrize(("fraction", "message"), [(0.0001, "nobody"), (0.0, "not in"), (1.5, "not in")])
@@ -55,4 +66,7 @@ def test_a_fraction_of_one_patient_is_that_patient(tmp_path: Path) -> None:
     assert len(subsets.subset(patients, None, 0.1, 0)) == 1
     chosen = subsets.stored_subset(tmp_path / "a" / "b" / "s.json", patients, None, fraction=0.1, seed=0)
     stored = json.loads((tmp_path / "a" / "b" / "s.json").read_text())
+    assert subsets.stored_subset(tmp_path / "a" / "b" / "t.json", patients, None, fraction=0.1, seed=0) == chosen
+    assert stored["sha256"] == hashlib.sha256(chosen[0].encode()).hexdigest()
+    assert stored["drawn_from"] == hashlib.sha256("\n".join(patients).encode()).hexdigest()
     assert stored["patients"] == chosen and stored.keys() == {"fraction", "seed", "drawn_from", "sha256", "patients"}

@@ -2,161 +2,66 @@
 
     python tests/stress/mutants.py --out docs/results/reliability/mutants.json --draw 400
 
-Each mutant runs in a fork of a process that has the heavy imports behind it. Annotations, docstrings and the words of
-errors are left alone. Survivors are listed with their line and change.
+The tests of a group run once, to see which functions each of them calls. A mutant is then tried with those that call
+its function, those of its own file first and for ``CPU_SECONDS`` at most, in a fork of a process that has imported all
+that does not depend on it. Survivors are listed with their line and change.
 """
 
 import argparse
-import ast
+import gc
 import importlib.util
 import io
 import json
 import os
+import pickle
 import random
 import resource
 import signal
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-ROOT = Path(__file__).parents[2]
+import pytest
+from calls import Called, Chosen, Watching, within
+from equivalent_mutants import EQUIVALENT
+from mutating import ROOT, Mutant, changed, mutants, path_of, said, unchanged
+
+
+def _every(folder: str) -> list[str]:
+    names = [f"{folder}/{path.stem}" for path in sorted((ROOT / "src/imitate" / folder).glob("*.py"))]
+    return [name for name in names if mutants(name)]
+
+
 GROUPS = {
     "images": ["data/dicom", "data/pixels", "data/display", "data/streams"],
     "annotations": ["data/annotations"],
     "reports": ["data/reports", "data/sections"],
-    "losses": ["losses/baselines", "losses/contrastive", "losses/detection", "losses/segmentation"],
-    "statistics": ["statistics/metrics", "statistics/resampling"],
+    "statistics": _every("statistics"),
+    "augmentation": ["data/augment", "data/sampler"],
+    "losses": _every("losses"),
+    "models": _every("models"),
+    "training": _every("training"),
+    "tasks": _every("tasks"),
 }
-EXCLUDED = [  # file, line, change, reason: what no test can tell from the original
-    (
-        "data/sections",
-        'line = text.rfind("\\n", 0, start) + 1',
-        "0 -> 1",
-        "a newline that begins the text then counts as part of the first line, of which spaces are stripped",
-    ),
-    (
-        "data/sections",
-        'return folded(header).strip(":：*_ ")',
-        "':：*_ ' -> 'X:：*_ '",
-        "a folded header holds no capital letter",
-    ),
-    (
-        "data/sections",
-        'languages: dict[str, dict[str, list[str]]] = parse_yaml(text, where="section_headers.yaml")',
-        "'section_headers.yaml' -> 'Xsection_headers.yaml'",
-        "named where the file is damaged, which comes with the package",
-    ),
-    (
-        "data/display",
-        "return 1 / (1 + np.exp(np.clip(-4 / width * (pixels - center), -80, 80)))",
-        "80 -> 81",
-        "a limit against overflow, beyond which the value is 0 or 1 in float32",
-    ),
-    (
-        "data/pixels",
-        "if (low, high) != (0, 255):",
-        "255 -> 256",
-        "a short cut: the table that it passes over changes nothing",
-    ),
-]
-SECONDS, CPU_SECONDS = 300, 60  # after which a mutant counts as noticed: it hangs
-SHAPES = {"Float", "Bool", "Shaped", "Num", "UInt8", "Literal"}
-SWAPS: dict[type, type] = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
-    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult, ast.FloorDiv: ast.Mult,
-    ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.And: ast.Or, ast.Or: ast.And,
-}  # fmt: skip
-
-
-def places(tree: ast.AST) -> Iterator[ast.AST]:
-    """The nodes that may be changed, in order."""
-    for name, value in ast.iter_fields(tree):
-        if name in {"annotation", "returns", "decorator_list"}:
-            continue
-        for node in value if isinstance(value, list) else [value]:
-            is_shape = isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id in SHAPES
-            is_text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-            if (
-                isinstance(node, ast.AST)
-                and not is_shape
-                and not is_text
-                and not isinstance(node, ast.Raise | ast.Assert)
-            ):
-                yield node
-                yield from places(node)
-
-
-def changes(node: ast.AST) -> list[tuple[str, Callable[[Any], None]]]:
-    """What can go wrong at a node: a description and how to do it in place."""
-    found: list[tuple[str, Callable[[Any], None]]] = []
-    for field in ("op", "ops"):
-        operator = getattr(node, field, None)
-        operator = operator[0] if isinstance(operator, list) else operator
-        if type(operator) in SWAPS:
-            other = SWAPS[type(operator)]
-            found.append((
-                f"{type(operator).__name__} -> {other.__name__}",
-                lambda n, f=field, o=other: setattr(n, f, [o(), *n.ops[1:]] if f == "ops" else o()),
-            ))  # fmt: skip
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub):
-        found.append(
-            (
-                f"no {type(node.op).__name__}",
-                lambda n: setattr(n, "op", ast.UAdd() if isinstance(n.op, ast.USub) else _Same()),
-            )
-        )
-    if isinstance(node, ast.IfExp):
-        found.append(("branches swapped", lambda n: n.__dict__.update(body=n.orelse, orelse=n.body)))
-    if isinstance(node, ast.Constant) and isinstance(node.value, bool | int | float | str) and node.value != "":
-        value = node.value
-        wrong = not value if isinstance(value, bool) else f"X{value}" if isinstance(value, str) else value + 1
-        found.append((f"{value!r} -> {wrong!r}", lambda n: setattr(n, "value", wrong)))
-    return found
-
-
-class _Same(ast.Not):
-    """Marks a ``not`` to be taken away."""
-
-
-class _Dropped(ast.NodeTransformer):
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
-        self.generic_visit(node)
-        if isinstance(node.op, _Same):
-            return ast.Call(ast.Name("bool", ast.Load()), [node.operand], [])
-        return node
-
-
-class Mutant(NamedTuple):
-    target: str
-    place: int  # of the node, in the order of ``places``
-    index: int  # of the change, in the order of ``changes``
-    line: int
-    text: str  # of the line
-    change: str
-
-
-def mutants(target: str) -> list[Mutant]:
-    """Every mutant of a file, in order."""
-    source = _path(target).read_text(encoding="utf-8")
-    lines = [line.strip() for line in source.splitlines()]
-    return [
-        Mutant(target, place, index, node.lineno, lines[node.lineno - 1], change)  # type: ignore[attr-defined]
-        for place, node in enumerate(places(ast.parse(source)))
-        for index, (change, _) in enumerate(changes(node))
-    ]
+MORE_TESTS = {"training": ["training/test_loss_at_scale"], "tasks": ["tasks/test_tasks", "commands/test_compare"]}
+CPU_SECONDS = 3  # of tests for a mutant
+SECONDS, CPU_LIMIT = 300, 60  # after which a mutant counts as noticed: it hangs
 
 
 def draw(group: str, number: int | None, seed: int) -> tuple[list[Mutant], list[Mutant], list[dict[str, str]]]:
-    """All mutants of a group but the excluded, ``number`` of them in their order, and the excluded with reasons."""
+    """All mutants of a group but the equivalent, ``number`` of them in their order, and the others with reasons."""
     every = [mutant for target in GROUPS[group] for mutant in mutants(target)]
-    reasons = {(target, text, change): reason for target, text, change, reason in EXCLUDED if target in GROUPS[group]}
+    reasons = {(target, text, change): reason for target, text, change, reason in EQUIVALENT if target in GROUPS[group]}
     gone = [mutant for mutant in every if (mutant.target, mutant.text, mutant.change) in reasons]
     assert len({(each.target, each.text, each.change) for each in gone}) == len(reasons), "an excluded mutant is gone"
-    excluded = [{"mutant": _said(each), "reason": reasons[each.target, each.text, each.change]} for each in gone]
+    excluded = [{"mutant": said(each), "reason": reasons[each.target, each.text, each.change]} for each in gone]
     rest = [mutant for mutant in every if mutant not in gone]
     chosen = range(len(rest))
     if number is not None and number < len(rest):
@@ -164,61 +69,80 @@ def draw(group: str, number: int | None, seed: int) -> tuple[list[Mutant], list[
     return rest, [rest[each] for each in chosen], excluded
 
 
-def _said(mutant: Mutant) -> str:
-    return f"{mutant.target}:{mutant.line}: {mutant.change}: {mutant.text}"
+def tests_of(target: str) -> list[str]:
+    """``test_pixels_*.py`` and ``test_pixels.py`` in ``tests/data`` for ``data/pixels``."""
+    folder, name = ROOT / "tests" / Path(target).parent, Path(target).name
+    found = [*sorted(folder.glob(f"test_{name}_*.py")), folder / f"test_{name}.py"]
+    return [path.relative_to(ROOT).as_posix() for path in found if path.exists()]
 
 
-def changed(mutant: Mutant) -> ast.Module:
-    """The file with the mutant's mistake in it."""
-    tree = ast.parse(_path(mutant.target).read_text(encoding="utf-8"))
-    node = next(each for place, each in enumerate(places(tree)) if place == mutant.place)
-    changes(node)[mutant.index][1](node)
-    return ast.fix_missing_locations(_Dropped().visit(tree))
+def tests_for(mutant: Mutant, called: list[Called]) -> list[Called]:
+    """The tests that call its function, in order; for one that is called by none, and outside functions, its own."""
+    own = tests_of(mutant.target)
+    among = [each for each in called if (mutant.target, mutant.function) in each.functions]
+    among = among or [each for each in called if each.test.partition("::")[0] in own]
+    among = among or [each for each in called if any(target == mutant.target for target, _ in each.functions)]
+    return within(CPU_SECONDS, sorted(among, key=lambda each: (each.test.partition("::")[0] not in own, each.seconds)))
 
 
-def _path(target: str) -> Path:
-    return ROOT / "src/imitate" / f"{target}.py"
-
-
-def noticed(target: str, tree: ast.Module | None, tests: list[str]) -> bool:
-    """Whether the tests fail, in a fork, with ``tree`` in the place of the target (None: with the target itself)."""
-    process = os.fork()
-    if process:
-        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) != 0
-    signal.alarm(SECONDS)
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-    try:
-        os._exit(_test(target, tree, tests))
-    except BaseException:  # whatever a mutant does
-        os._exit(3)
-
-
-def _test(target: str, tree: ast.Module | None, tests: list[str]) -> int:
-    import pytest
+def _pytest(files: list[str], plugin: object) -> int:
     from hypothesis import Phase, settings
 
     settings.register_profile(
         "mutants", derandomize=True, database=None, deadline=None, phases=[Phase.explicit, Phase.generate]
     )
     settings.load_profile("mutants")
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        if tree is not None:
-            _install(target, tree)
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not stress"]
-        return int(pytest.main([*tests, *options]))
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not stress"]
+    return int(pytest.main([*files, *options], [plugin]))
 
 
-def tests_of(group: str, target: str) -> list[str]:
-    """``test_pixels_*.py`` and ``test_pixels.py`` in ``tests/data`` for ``data/pixels``, then those of its group."""
-    found = []
-    for each in sorted(GROUPS[group], key=target.__ne__):
-        folder, name = ROOT / "tests" / Path(each).parent, Path(each).name
-        found += [*sorted(folder.glob(f"test_{name}_*.py")), folder / f"test_{name}.py"]
-    return [str(path) for path in found if path.exists()]
+def _forked(function: Callable[[], int]) -> int:
+    """What it returns, in a fork, silently."""
+    process = os.fork()
+    if process:
+        return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            code = function()
+        os._exit(code)
+    except BaseException:  # whatever a mutant does
+        os._exit(3)
 
 
-def _install(target: str, tree: ast.Module) -> None:
-    path = _path(target)
+def _watched(group: str) -> tuple[list[Called], list[str]]:
+    """What the tests of a group call, and the modules that they import."""
+    files = [file for target in GROUPS[group] for file in tests_of(target)]
+    files = list(dict.fromkeys(files + [f"tests/{name}.py" for name in MORE_TESTS.get(group, [])]))
+    with tempfile.NamedTemporaryFile() as stored:
+
+        def watched() -> int:
+            watching = Watching(GROUPS[group])
+            code = _pytest(files, watching)
+            files_of = {name: getattr(module, "__file__", None) or "" for name, module in sys.modules.items()}
+            names = [name for name, file in files_of.items() if "site-packages" in file or name.startswith("imitate")]
+            Path(stored.name).write_bytes(pickle.dumps((watching.called(), names)))
+            return code
+
+        assert _forked(watched) == 0, f"the tests of {group} fail without any change"
+        found: tuple[list[Called], list[str]] = pickle.loads(stored.read())
+    return found
+
+
+def noticed(target: str, tree: Any, called: list[Called]) -> bool:
+    """Whether the tests fail, in a fork, with ``tree`` in the place of the target."""
+    tests = [each.test for each in called]
+
+    def tried() -> int:
+        signal.alarm(SECONDS)
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT, CPU_LIMIT))
+        _install(target, tree)
+        return _pytest(list(dict.fromkeys(test.partition("::")[0] for test in tests)), Chosen(tests))
+
+    return _forked(tried) != 0
+
+
+def _install(target: str, tree: Any) -> None:
+    path = path_of(target)
     name = "imitate." + target.replace("/", ".")
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec
@@ -229,6 +153,65 @@ def _install(target: str, tree: ast.Module) -> None:
     setattr(importlib.import_module(parent), child, module)
 
 
+def _import(target: str, names: list[str]) -> None:
+    """Before the forks, all that the tests need and that does not import the target."""
+    import grimp
+    from jaxtyping import install_import_hook
+
+    install_import_hook("imitate", "typecheck.check")
+    name = "imitate." + target.replace("/", ".")
+    changing = {name, *grimp.build_graph("imitate").find_downstream_modules(name, as_package=False)}
+    for each in names:
+        if each not in changing:
+            with suppress(Exception):  # one that only its package can import
+                importlib.import_module(each)
+    gc.freeze()  # else collections in the forks copy all of it
+
+
+def _survivors(target: str, drawn: list[Mutant], called: list[Called], names: list[str]) -> list[Mutant]:
+    _import(target, names)
+    every = {each.test: each for mutant in drawn for each in tests_for(mutant, called)}
+    assert every, f"no test calls {target}"
+    few = within(2 * CPU_SECONDS, every.values())
+    assert not noticed(target, unchanged(target), few), f"the tests of {target} fail without any change"
+    found = []
+    for mutant in drawn:
+        if not noticed(target, changed(mutant), tests_for(mutant, called)):
+            found.append(mutant)
+            sys.stderr.write(f"{said(mutant)}\n")
+    return found
+
+
+def _measured(group: str, number: int | None, seed: int, before: dict[str, Any] | None) -> dict[str, Any]:
+    """``before``: of an earlier measurement only the survivors are tried, since new tests spare no mutant."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    every, whole, excluded = draw(group, number, seed)
+    assert before is None or before["seed"] is None or before["in_all"] == len(every), "another draw: try all"
+    drawn = [each for each in whole if before is None or said(each) in before["survivors"]]
+    called, names = _watched(group)
+    survivors, tried, started = [], 0, time.monotonic()
+    for target in GROUPS[group]:
+        if part := [mutant for mutant in drawn if mutant.target == target]:
+            with ProcessPoolExecutor(1, get_context("fork")) as pool:
+                survivors += pool.submit(_survivors, target, part, called, names).result()
+            tried += len(part)
+            passed = time.monotonic() - started
+            sys.stderr.write(f"{target}: in all {tried - len(survivors)} of {tried} killed, {passed:.0f} s\n")
+    killed = len(whole) - len(survivors)
+    return {
+        "files": GROUPS[group],
+        "commit": commit,
+        "in_all": len(every),
+        "mutants": len(whole),
+        "seed": seed if len(whole) < len(every) else None,
+        "killed": killed,
+        "fraction": round(killed / len(whole), 3),
+        "survivors": [said(each) for each in survivors],
+        "excluded": excluded,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -237,44 +220,20 @@ def main() -> None:
     parser.add_argument("--groups", nargs="+", default=list(GROUPS), choices=GROUPS)
     parser.add_argument("--draw", type=int, help="only so many mutants of a group, drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
+    parser.add_argument("--again", action="store_true", help="try only what survived: tests were added, nothing else")
     arguments = parser.parse_args()
     os.chdir(ROOT)
-    sys.path[:0] = ["src", "tests/support"]
-    import hypothesis, jaxtyping, pandas, PIL.Image, pyarrow, pydicom, pytest, scipy.stats, sklearn.metrics, torch  # noqa: E401, F401, I001
+    sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests/support")]
+    import hypothesis, jaxtyping, pandas, PIL.Image, pyarrow, pydicom, scipy.stats, sklearn.metrics, torch  # noqa: E401, F401, I001
 
     torch.set_num_threads(1)
     found = {}
     if arguments.out.is_file():
         found = json.loads(arguments.out.read_text(encoding="utf-8"))
     for group in arguments.groups:
-        found[group] = _measured(group, arguments.draw, arguments.seed)
+        found[group] = _measured(group, arguments.draw, arguments.seed, found[group] if arguments.again else None)
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-
-
-def _measured(group: str, number: int | None, seed: int) -> dict[str, Any]:
-    tests = {target: tests_of(group, target) for target in GROUPS[group]}
-    assert not noticed(group, None, tests[GROUPS[group][0]]), f"the tests of {group} fail without any change"
-    every, drawn, excluded = draw(group, number, seed)
-    survivors, started = [], time.monotonic()
-    for count, mutant in enumerate(drawn, 1):
-        if not noticed(mutant.target, changed(mutant), tests[mutant.target]):
-            survivors.append(_said(mutant))
-            sys.stderr.write(f"{survivors[-1]}\n")
-        if count % 20 == 0 or count == len(drawn):
-            passed = time.monotonic() - started
-            sys.stderr.write(f"{group}: {count - len(survivors)} of {count} killed, {passed:.0f} s\n")
-    killed = len(drawn) - len(survivors)
-    return {
-        "files": GROUPS[group],
-        "in_all": len(every),
-        "mutants": len(drawn),
-        "seed": seed if len(drawn) < len(every) else None,
-        "killed": killed,
-        "fraction": round(killed / len(drawn), 3),
-        "survivors": survivors,
-        "excluded": excluded,
-    }
 
 
 if __name__ == "__main__":

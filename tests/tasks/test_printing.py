@@ -87,3 +87,27 @@ def test_a_warning_is_given_once_to_each_handler(caplog: pytest.LogCaptureFixtur
     found = [record.getMessage() for record in caplog.records]
     once = ["no prompts for Hernia", "seed 0 is odd", "fitting", "seed 1 is odd", "fitting"]
     assert found == [*once, "no prompts for Hernia"]
+
+
+def test_levels_of_several_seeds_and_notes_that_metrics_share() -> None:
+    metrics = {
+        "map": Estimate(value=0.5, low=0.25, chance=None, shuffled=0.125, note="few"),
+        "ap50": Estimate(value=0.75, high=1.0, shuffled=0.5, note="few"),
+        "froc": Estimate(value=None, note="undefined"),
+        "map/small": Estimate(value=0.0625),
+        "ap50/large": Estimate(value=1.0),
+    }
+    found = results(metrics).model_copy(update={"seeds": [0, 1]})
+    assert shown(found) == (
+        "linear-classification: IMITATE on chest, split test, 9 images of 4 patients, 2 seeds\n"
+        "         value  shuffled\n"
+        "  map   0.5000    0.1250\n"
+        "  ap50  0.7500    0.5000\n"
+        "  froc       -\n"
+        "\n"
+        "            map    ap50\n"
+        "  small  0.0625       -\n"
+        "  large       -  1.0000\n"
+        "  map, ap50: few\n"
+        "  froc: undefined\n"
+    )

@@ -2,9 +2,11 @@ import logging
 
 import pytest
 import torch
+from torch import nn
 
 from imitate.errors import UserError
-from imitate.training.checkpoint import LAST, PREVIOUS, load_checkpoint, save_checkpoint
+from imitate.models.imitate import Imitate
+from imitate.training.checkpoint import LAST, PREVIOUS, is_begun, keep_model, load_checkpoint, save_checkpoint
 
 
 def state(step: int) -> dict:
@@ -60,3 +62,39 @@ def test_the_cause_that_torch_hides_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(UserError, match="No space left"):
         save_checkpoint(state(1), tmp_path)
+
+
+class Saved(Imitate):
+    """A model whose weights are a text."""
+
+    def __init__(self, text: str) -> None:
+        nn.Module.__init__(self)
+        self.text = text
+
+    def save(self, folder) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model").write_text(self.text)
+
+
+def test_the_best_models_are_kept_and_of_equal_ones_the_first(tmp_path):
+    validated: dict[int, float] = {}
+    for step, value in ((2, 0.5), (4, 0.7), (6, 0.7), (8, 0.6), (10, 0.1)):
+        keep_model(Saved(str(step)), tmp_path, validated, step, value, 2)
+        validated[step] = value
+    assert (tmp_path / "best/model").read_text() == "4"
+    top = {path.name: (path / "model").read_text() for path in (tmp_path / "top").iterdir()}
+    assert top == {"step-0000004": "4", "step-0000006": "6"}
+    keep_model(Saved("a"), tmp_path / "one", {}, 1, 0.5, 1)
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["best"]
+
+
+def test_a_run_is_begun_with_either_checkpoint_and_a_cut_one_leaves_no_part(tmp_path, monkeypatch):
+    assert not is_begun(tmp_path)
+    for name in (LAST, PREVIOUS):
+        (tmp_path / name).write_bytes(b"x")
+        assert is_begun(tmp_path)
+        (tmp_path / name).unlink()
+    seen = []
+    monkeypatch.setattr(torch, "save", lambda state, file: seen.append(file.name))
+    save_checkpoint({}, tmp_path)
+    assert seen == [str(tmp_path / "last.ckpt.part")] and (tmp_path / LAST).read_bytes() == b""

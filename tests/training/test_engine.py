@@ -1,3 +1,4 @@
+import logging
 import os
 import subprocess
 import sys
@@ -6,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from lightning_fabric import Fabric
 
 from imitate.config import TrainingConfig
@@ -21,7 +23,7 @@ SRUN = {**ALLOCATION, "SLURM_STEP_NUM_TASKS": "6"}
 
 @pytest.fixture
 def asked(monkeypatch):
-    """How many devices and machines Fabric is asked for."""
+    """How many devices and machines Fabric gets."""
     for name in {*TORCHRUN, *SRUN}:
         monkeypatch.delenv(name, raising=False)
 
@@ -140,3 +142,102 @@ def test_processes_that_fabric_started_are_ended(monkeypatch):
     with pytest.raises(UserError, match="a mistake"), engine.together(Processes()):
         raise UserError("a mistake")
     assert child.wait() != 0
+
+
+def test_a_process_that_ends_by_itself_is_not_killed(monkeypatch):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(0.1); raise SystemExit(7)"])
+    monkeypatch.setattr(Processes, "strategy", SimpleNamespace(launcher=SimpleNamespace(procs=[child])))
+    with pytest.raises(UserError, match="a mistake"), engine.together(Processes()):
+        raise UserError("a mistake")
+    assert child.wait() == 7 and Processes.strategy.launcher.procs == []
+
+
+@pytest.mark.parametrize(
+    ("error", "world", "lost"),
+    [
+        (RuntimeError("[gloo/transport] connection closed"), 2, True),
+        (dist.DistError("timeout"), 2, True),
+        (RuntimeError("[gloo/transport] connection closed"), 1, False),
+        (RuntimeError("shapes"), 2, False),
+        (ValueError("gloo"), 2, False),
+    ],
+)
+def test_a_process_that_lost_another_says_so(monkeypatch, error, world, lost):
+    monkeypatch.setattr(Processes, "strategy", SimpleNamespace(launcher=None))
+    monkeypatch.setattr(Processes, "world_size", world)
+    with pytest.raises(UserError if lost else type(error)) as told, engine.together(Processes()):
+        raise error
+    assert (str(told.value) == engine.ENDED) == lost
+
+
+@pytest.mark.parametrize("other_fails", [False, True])
+@pytest.mark.parametrize("fails", [False, True])
+def test_where_one_process_fails_all_end(monkeypatch, fails, other_fails):
+    told = []
+
+    def all_reduce(failed: torch.Tensor) -> None:
+        told.append(int(failed))
+        failed += other_fails
+
+    monkeypatch.setattr(engine.dist, "all_reduce", all_reduce)
+    monkeypatch.setattr(Processes, "device", torch.device("cpu"))
+    reached = []
+    try:
+        with engine.agreed(Processes()):
+            if fails:
+                raise ZeroDivisionError
+        reached.append(True)
+    except (ZeroDivisionError, UserError) as error:
+        assert isinstance(error, ZeroDivisionError) if fails else str(error) == engine.ENDED
+    assert told == [fails] and bool(reached) == (not fails and not other_fails)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_process_that_is_gone_hides_no_failure(monkeypatch, fails):
+    def all_reduce(failed: torch.Tensor) -> None:
+        raise RuntimeError("connection closed")
+
+    monkeypatch.setattr(engine.dist, "all_reduce", all_reduce)
+    monkeypatch.setattr(Processes, "device", torch.device("cpu"))
+    with pytest.raises(ZeroDivisionError if fails else RuntimeError), engine.agreed(Processes()):
+        if fails:
+            raise ZeroDivisionError
+    monkeypatch.setattr(Processes, "world_size", 1)
+    with engine.agreed(Processes()):  # alone, it asks nobody
+        pass
+
+
+def test_each_process_has_its_part_of_a_batch(monkeypatch):
+    monkeypatch.setattr(Processes, "world_size", 3)
+    for rank in range(3):
+        monkeypatch.setattr(Processes, "global_rank", rank)
+        assert list(range(12))[engine.rank_slice(Processes(), 12)] == list(range(4 * rank, 4 * rank + 4))
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "first", "found"),
+    [(True, True, "cuda", "cuda, mps, cpu"), (False, True, "mps", "mps, cpu"), (False, False, "cpu", "cpu")],
+)
+def test_the_device_is_the_first_there_is_or_the_one_asked_for(monkeypatch, cuda, mps, first, found):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert engine.accelerator(TrainingConfig()) == first
+    for name in ("cuda", "mps", "cpu"):
+        if name in found:
+            assert engine.accelerator(TrainingConfig(accelerator=name)) == name
+        else:
+            with pytest.raises(UserError, match=f"training.accelerator is {name}, this machine has {found}$"):
+                engine.accelerator(TrainingConfig(accelerator=name))
+
+
+def test_only_the_first_process_says_what_all_would_say(two, monkeypatch, caplog):
+    logger = logging.getLogger("imitate")
+    before = logger.level
+    monkeypatch.setattr(Processes, "is_global_zero", False)
+    engine.launch(TrainingConfig(batch_size=4))
+    level = logger.level
+    logger.setLevel(before)
+    assert level == logging.WARNING and not caplog.text
+    with pytest.raises(UserError, match="objective.negatives=rank"):
+        engine.launch(TrainingConfig(batch_size=2), contrasts_within=True)
+    logger.setLevel(before)

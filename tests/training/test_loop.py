@@ -16,13 +16,15 @@ from lightning_fabric import Fabric
 from recipes import tiny_recipe
 from waiting import BlockingCopies
 
+from imitate.config import ImitateOptions, Recipe
 from imitate.errors import UserError
 from imitate.models.image import ImageEncoder
 from imitate.models.imitate import Imitate
 from imitate.training import loop
 from imitate.training.checkpoint import load_checkpoint
+from imitate.training.draws import draw_step
 from imitate.training.loop import fit
-from imitate.training.pretraining import Pretraining, draw_step
+from imitate.training.pretraining import Pretraining
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,27 @@ def test_killed_in_any_step_it_continues_bit_for_bit(tmp_path, data, monkeypatch
     assert logs[0] == logs[1]
 
 
+def test_a_learned_temperature_is_continued_and_kept_with_the_model(tmp_path, data, monkeypatch):
+    recipe = tiny_recipe(checkpoint_every=1)
+    recipe = recipe.model_copy(update={"objective": ImitateOptions(learn_temperature=True)}).resolved()
+    fit(start(tmp_path / "whole", data, recipe))
+    original = loop._agreed
+
+    def killed(job, *args):
+        if job.step == 5:
+            raise SystemError("killed")
+        return original(job, *args)
+
+    monkeypatch.setattr(loop, "_agreed", killed)
+    with pytest.raises(SystemError):
+        fit(start(tmp_path / "broken", data, recipe))
+    monkeypatch.undo()
+    assert fit(start(tmp_path / "broken", data, recipe))
+    assert same(weights(tmp_path / "broken"), weights(tmp_path / "whole"))
+    learned = [Imitate.from_pretrained(tmp_path / name / "model").config.temperature for name in ("whole", "broken")]
+    assert learned[0] == learned[1] != pytest.approx(0.07, abs=1e-6)
+
+
 def test_a_signal_saves_and_the_same_command_continues(tmp_path, data, monkeypatch):
     recipe = tiny_recipe(checkpoint_every=100)
     original = loop._step
@@ -89,8 +112,8 @@ def test_a_signal_saves_and_the_same_command_continues(tmp_path, data, monkeypat
 def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_path, data, monkeypatch):
     recipe, original = tiny_recipe(checkpoint_every=1), loop.draw_step
 
-    def poisoned(model, recipe, *, step, part):
-        draw = original(model, recipe, step=step, part=part)
+    def poisoned(model, recipe, *, step, **more):
+        draw = original(model, recipe, step=step, **more)
         if step == 5:
             draw.views[0].homography.mul_(float("nan"))
         return draw
@@ -261,3 +284,146 @@ def test_a_run_in_chunks_lowers_the_loss(tmp_path, data):
     assert fit(start(tmp_path / "run", data, tiny_recipe(epochs=12, chunk=3)))
     losses = [json.loads(line)["loss"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
+
+
+def test_views_grow_over_the_training_and_an_interrupted_run_is_the_same(tmp_path, data, monkeypatch):
+    recipe = tiny_recipe(checkpoint_every=1, image_sizes=[16, 24, 32])
+    sides, original = [], ImageEncoder.forward
+    monkeypatch.setattr(
+        ImageEncoder, "forward", lambda self, x: (sides.append((self.training, x.shape[-1])), original(self, x))[1]
+    )
+    job = start(tmp_path / "whole", data, recipe)
+    assert fit(job) and job.total == 8
+    trained = [side for training, side in sides if training]
+    assert trained == [16] * 6 + [24] * 6 + [32] * 4, "two views a step"
+    monkeypatch.undo()
+    step = loop._step
+
+    def killed(job, *args):
+        if job.step == 4:
+            raise SystemError("killed")
+        return step(job, *args)
+
+    monkeypatch.setattr(loop, "_step", killed)
+    with pytest.raises(SystemError):
+        fit(start(tmp_path / "broken", data, recipe))
+    monkeypatch.undo()
+    assert fit(start(tmp_path / "broken", data, recipe))
+    assert same(weights(tmp_path / "broken"), weights(tmp_path / "whole"))
+
+
+def test_a_network_of_one_size_refuses_smaller_views(tmp_path, data):
+    settings = {"backbone": "vit_tiny_patch16_224", "backbone_options": {"depth": 4, "embed_dim": 24, "num_heads": 2}}
+    recipe = tiny_recipe(image_sizes=[16, 32])
+    model = recipe.model.model_copy(update={**settings, "levels": (), "keep": ()})
+    with pytest.raises(UserError, match="vit_tiny_patch16_224 does not take images of 16 pixels"):
+        fit(start(tmp_path / "run", data, recipe.model_copy(update={"model": model})))
+    with pytest.raises(ValueError, match=r"training.image_sizes \(32, 16\) must end with model.image_size 32"):
+        Recipe.model_validate({**recipe.model_dump(), "training": {"image_sizes": [32, 16]}})
+
+
+def test_a_length_in_steps_takes_the_place_of_epochs(tmp_path, data):
+    job = start(tmp_path / "run", data, tiny_recipe(steps=5))
+    assert fit(job) and job.step == job.total == 5
+    assert [row["step"] for row in metrics(tmp_path / "run")][-1] == 5
+
+
+class Norms(torch.optim.SGD):
+    """Notes the norm of the gradient that it steps along."""
+
+    def step(self, closure=None):
+        grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        self.norm = float(torch.stack([grad.square().sum() for grad in grads]).sum().sqrt())
+        return super().step(closure)
+
+
+def test_a_step_reports_its_loss_and_the_norm_before_it_is_clipped(tmp_path, data, monkeypatch):
+    seeds: list[int] = []
+    monkeypatch.setattr(torch, "manual_seed", seeds.append)
+    for clip in (None, 0.01):
+        job = start(tmp_path / str(clip), data, tiny_recipe(clip_gradient=clip, seed=3))
+        job.step, seeds[:] = 2, []
+        module = Pretraining(job.model, job.recipe.objective)
+        optimizer = Norms(module.parameters(), lr=0.0)
+        terms = loop._step(job, module, optimizer, job.reader(job.order.batch(2)))
+        named = [value for name, value in terms.items() if name not in ("loss", "gradient_norm")]
+        assert len(named) == 4 and float(terms["loss"]) == pytest.approx(float(sum(named)))
+        assert float(terms["gradient_norm"]) > 100
+        assert optimizer.norm == pytest.approx(0.01 if clip else float(terms["gradient_norm"]), rel=1e-4)
+        assert job.step == 3 and seeds == [3 * 1_000_003 + 2 * 1_009]
+        assert int(job.broken) == -1 and all(p.grad is None for p in module.parameters())
+
+
+def test_a_row_has_the_rate_and_tensorboard_the_samples_a_second(tmp_path, data, monkeypatch):
+    written: list[dict[str, float]] = []
+    original = loop.Journal.write
+    monkeypatch.setattr(
+        loop.Journal,
+        "write",
+        lambda self, step, values, measured=None: (
+            written.append(dict(measured or {})) or original(self, step, values, measured or {})
+        ),
+    )
+    monkeypatch.setattr(loop.Clock, "rate", lambda self, step: 2.5)
+    assert fit(start(tmp_path / "run", data, tiny_recipe(epochs=1, learning_rate=1e-3)))
+    rows = metrics(tmp_path / "run")
+    assert written == [{"samples_per_second": 20.0}] * 4 and rows[0]["learning_rate"] == 1e-3
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+
+
+def test_a_run_without_a_validation_warns_of_nothing_and_one_validates_as_often_as_asked(tmp_path, data, caplog):
+    assert fit(start(tmp_path / "run", data, tiny_recipe(epochs=1)))
+    assert not caplog.records
+    job = start(tmp_path / "often", data, tiny_recipe(validate_every=3))
+    steps = [step for step in range(9) if setattr(job, "step", step) or job.validates]
+    assert steps == [3, 6, 8] and job.total == 8
+    assert job.is_every(4) and not job.is_every(3) and not job.is_every(None)
+
+
+@pytest.mark.parametrize(("count", "size", "batches"), [(1, 0, 0), (2, 2, 1), (7, 7, 1), (8, 8, 1), (17, 8, 2)])
+def test_the_held_out_loss_is_that_of_whole_batches(tmp_path, data, count, size, batches):
+    job = start(tmp_path / "run", data, tiny_recipe())
+    job.held_out, read = np.arange(20, 20 + count), []
+    reader = job.reader
+
+    def reading(rows: np.ndarray) -> Any:
+        read.append(rows.tolist())
+        return reader(rows)
+
+    job.reader = reading
+    module = Pretraining(job.model, job.recipe.objective).eval()
+    found = loop._held_out_loss(job, module)
+    assert read == [list(range(20 + i * size, 20 + (i + 1) * size)) for i in range(batches)]
+    assert list(found) == (["loss"] if batches else [])
+    losses = []
+    for number, rows in enumerate(read):
+        draw = draw_step(job.model, job.recipe, step=number, part=slice(size))
+        losses.append(sum(map(float, module(reader(np.array(rows)), draw).values())))
+    assert not batches or found["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_a_scaler_below_the_least_scale_ends_the_run(tmp_path, data, monkeypatch):
+    job = start(tmp_path / "run", data, tiny_recipe())
+    assert loop._loss_scale(job) == 1 and loop._scaler(job) is None
+    job.step = 3
+    for scale, ends in ((2.0**-20, False), (2.0**-21, True)):
+        monkeypatch.setattr(loop, "_loss_scale", lambda job, scale=scale: scale)
+        if ends:
+            with pytest.raises(UserError, match="not finite at step 2; .* use precision bf16-mixed: "):
+                loop._check(job)
+        else:
+            loop._check(job)
+
+
+def test_several_processes_agree_to_stop_at_logging_steps(tmp_path, data, monkeypatch):
+    job = start(tmp_path / "run", data, tiny_recipe(log_every=3))
+    assert loop._agreed(job, [15]) is True and loop._agreed(job, []) is False
+    job.fabric = Elsewhere(torch.device("cpu"), world_size=2)
+    asked = []
+    monkeypatch.setattr(loop.dist, "all_reduce", lambda votes: asked.append(int(votes)) or votes.add_(1))
+    for job.step in (1, 2):
+        assert loop._agreed(job, [15]) is False
+    job.step = 3
+    assert loop._agreed(job, []) is True and asked == [0]
+    monkeypatch.setattr(loop.dist, "all_reduce", lambda votes: None)
+    assert loop._agreed(job, []) is False and loop._agreed(job, [2]) is True

@@ -8,7 +8,7 @@ from torch import nn
 from imitate.config import TrainingConfig
 from imitate.models.image import ImageEncoder
 from imitate.models.imitate import seeded_model
-from imitate.training.optim import averaged, build_optimizer, learning_rate, parameter_groups, set_rates
+from imitate.training.optim import averaged, backbone_rates, build_optimizer, learning_rate, parameter_groups, set_rates
 
 
 def test_schedule_is_torchs_cosine_over_the_true_steps():
@@ -133,3 +133,25 @@ def test_averaged_weights_follow_the_trained_ones_and_are_in_the_checkpoint():
         torch.testing.assert_close(weight.detach(), expected)
     with averaged(build_optimizer(module, TrainingConfig())):
         assert torch.equal(weight, trained)
+
+
+def test_the_cosine_has_exact_values_and_a_warm_up_of_the_whole_run_ends_at_the_peak(caplog):
+    training = TrainingConfig(learning_rate=1.0, final_learning_rate=0.2, warmup_steps=2)
+    rates = [learning_rate(step, total=6, training=training) for step in range(7)]
+    half = 0.8 / 2
+    expected = [0.5, 1.0, 1.0, 0.2 + half * (1 + 2**-0.5), 0.6, 0.2 + half * (1 - 2**-0.5), 0.2]
+    assert rates == pytest.approx(expected, rel=1e-12) and not caplog.records
+    whole = training.model_copy(update={"warmup_steps": 6})
+    assert [learning_rate(step, total=6, training=whole) for step in (0, 5, 6)] == [1 / 6, 1.0, 1.0]
+    assert "warmup_steps=6 of a run of 6 steps" in caplog.text
+    longer = training.model_copy(update={"warmup_steps": 3})
+    assert learning_rate(4, total=4, training=longer) == pytest.approx(0.2)
+
+
+def test_one_of_both_factors_is_enough_for_rates_of_the_backbone():
+    model = seeded_model(TINY_MODEL, pretrained=False, seed=0)
+    assert backbone_rates(model, TrainingConfig()) == {}
+    decayed = backbone_rates(model, TrainingConfig(layer_decay=0.5))
+    assert decayed["image.network.conv1.weight"] == 0.5**8 and decayed["image.network.layer4.1.bn2.bias"] == 1
+    slower = backbone_rates(model, TrainingConfig(learning_rate=1e-3, backbone_learning_rate=2e-4))
+    assert all(rate == pytest.approx(0.2) for rate in slower.values()) and slower.keys() == decayed.keys()

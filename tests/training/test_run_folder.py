@@ -1,12 +1,15 @@
+import errno
 import json
+import os
 
 import pytest
 import yaml
 from recipes import tiny_recipe
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from imitate.config import CaptionOptions
 from imitate.errors import UserError
-from imitate.training.run_folder import Journal, check_changes, claimed, compare_start, note_start, settle
+from imitate.training.run_folder import Journal, check_changes, claimed, compare_start, note_start, room, settle
 
 DATA = {"path": "/data/a", "fingerprint": "f"}
 
@@ -53,7 +56,8 @@ def test_a_start_that_is_not_like_the_last_is_told_and_refused_where_it_changes_
     facts = {"time": "now", "step": 0, "processes": 2, "torch": "2.14.1"}
     compare_start(tmp_path, facts, contrasts_within=True, normalises=True)
     note_start(tmp_path, facts)
-    compare_start(tmp_path, {**facts, "time": "then", "step": 7}, contrasts_within=True, normalises=True)
+    note_start(tmp_path, facts := {**facts, "changed": ["a"]})
+    compare_start(tmp_path, {**facts, "time": "then", "step": 7, "changed": []}, contrasts_within=True, normalises=True)
     assert not caplog.text
     compare_start(tmp_path, {**facts, "torch": "2.15"}, contrasts_within=True, normalises=True)
     assert "torch was 2.14.1 and is 2.15" in caplog.text and "BatchNorm" not in caplog.text
@@ -116,3 +120,29 @@ def test_the_journal_knows_what_was_validated(tmp_path):
         assert journal.validated == {2: 0.5} and not journal.has_validated(1) and journal.has_validated(2)
         assert journal.has_validated(3) == (step == 3)
         journal.close()
+
+
+def test_tensorboard_has_what_the_file_has_and_what_is_measured(tmp_path):
+    journal = Journal(tmp_path, step=0)
+    journal.write(4, {"loss": 0.5}, {"samples_per_second": 3.0})
+    journal.close()
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    found = {name: [(each.step, each.value) for each in board.Scalars(name)] for name in board.Tags()["scalars"]}
+    assert found == {"loss": [(4, 0.5)], "samples_per_second": [(4, 3.0)]}
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 4, "loss": 0.5}
+
+
+def test_a_full_disk_is_told_and_another_error_is_not(tmp_path):
+    for number in (errno.ENOSPC, errno.EROFS):
+        with pytest.raises(UserError, match="make room and run the same command again"), room(tmp_path):
+            raise OSError(number, os.strerror(number))
+    with pytest.raises(OSError, match="Permission denied"), room(tmp_path):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write into .*: choose another --out"), claimed(tmp_path / "file/run"):
+        pass
+    with claimed(tmp_path / "run"):
+        assert (tmp_path / "run/holder").read_text().startswith(f"process {os.getpid()} on")

@@ -18,12 +18,12 @@ from imitate.data.corpus import Corpus
 from imitate.data.text_cache import TextCache, corpus
 from imitate.errors import UserError
 from imitate.models import hub, reference
-from imitate.models.image import ImageEncoder, is_network, pinned, statistics_of
+from imitate.models.image import ImageEncoder, Pixels, is_network, pinned, statistics_of
 from imitate.models.imitate import Imitate, freeze_all, seeded_model
 from imitate.models.peers.base import Scoring
 from imitate.models.text import fit_or_load, load_text_encoder, place
 from imitate.models.types import ImageFeatures, Images, TextEncoder
-from imitate.names import Branch, Section
+from imitate.names import SECTIONS, Branch, Section
 
 TEMPERATURE = 0.07  # of the published models
 WORDS = ("random", "imagenet", "pixels")  # that name a model; any other bare string is a path
@@ -129,7 +129,8 @@ class ImitateEncoder(Encoder):
         super().__init__(name, model.image, model.config)
         self.model, self.text = model, text
         self.temperature = model.config.temperature
-        self.whole_reports = model.config.texts == "report"
+        texts = {level.text for level in model.config.text_levels}
+        self.whole_reports = not texts & set(SECTIONS)  # what was not learned from sections is compared with no section
         self._cache = cache or (TextCache(text) if text else None)
 
     @property
@@ -146,11 +147,20 @@ class ImitateEncoder(Encoder):
         return self.model
 
     def look(self, images: Images) -> tuple[dict[str, Tensor], ImageFeatures]:
-        config, seen = self.model.config, self.model.encode_image(images)
-        if not config.levels:
-            return {"image": seen.impression}, seen.features
-        sections = ("impression", "findings") if config.texts == "swapped" else ("findings", "impression")
-        return dict(zip(sections, (seen.findings, seen.impression), strict=True)), seen.features
+        seen = self.model.encode_image(images)
+        return self.sections(seen.findings, seen.impression), seen.features
+
+    def sections(self, findings: Tensor, impression: Tensor) -> dict[str, Tensor]:
+        """The branches' embeddings by the section that each is to be compared with; as ``image`` where there is one."""
+        config = self.model.config
+        if not config.levels or len(config.branches) == 1:
+            return {"image": findings if config.branches[-1] == "findings" else impression}
+        learned = {(level.branch, level.text) for level in config.text_levels}
+        swapped = learned >= {("findings", "impression"), ("impression", "findings")} and not learned & {
+            (section, section) for section in SECTIONS
+        }
+        sections = reversed(SECTIONS) if swapped else SECTIONS
+        return dict(zip(sections, (findings, impression), strict=True))
 
     def embed_texts(self, texts: list[str]) -> Vectors | None:
         if self.text is None or not self.has_text:
@@ -174,16 +184,6 @@ class ImitateEncoder(Encoder):
     @property
     def _device(self) -> torch.device:
         return next((each.device for each in self.model.parameters()), torch.device("cpu"))
-
-
-class Pixels(nn.Module):
-    """The simplest encoder: an image's own 24 x 24 gray pixels. What acquisition alone gives away."""
-
-    side = 24
-
-    def forward(self, images: Images) -> ImageFeatures:
-        small = F.interpolate(images[:, :1], size=(self.side, self.side), mode="area")
-        return ImageFeatures([small], small.flatten(1))
 
 
 def load_encoder(
@@ -257,7 +257,8 @@ def load_folder(path: Path, *, name: str | None = None, cache: Path | None = Non
     inner = path / "model" if (path / "model").is_dir() else path
     model = Imitate.from_pretrained(inner)
     freeze_all(model)
-    texts = [folder / "text" for folder in (path, path.parent) if (folder / "text" / "text.json").is_file()]
+    beside = [each / "text" for each in (inner, path, path.parent)]  # of a text encoder that was trained, within
+    texts = [each for each in beside if (each / "text.json").is_file()]
     text = load_text_encoder(texts[0]) if texts else None
     return ImitateEncoder(name or path.name, model, text, _cache(text, cache, *_beside(path)))
 

@@ -8,6 +8,7 @@ import timm
 import torch
 from timm.models import PretrainedCfg
 from torch import nn
+from torch.nn import functional as F
 
 from imitate.config import Recipe
 from imitate.errors import UserError
@@ -57,6 +58,18 @@ class ImageEncoder(nn.Module):
         final, levels = self.network.forward_intermediates(images, indices=self._indices)
         return ImageFeatures(levels, self.network.forward_head(final, pre_logits=True))
 
+    @torch.no_grad()
+    def check_side(self, side: int) -> None:
+        """UserError where the network does not take images of this side."""
+        was, weight = self.training, next(self.network.parameters())
+        channels = self.network.pretrained_cfg["input_size"][0] if self.network.pretrained_cfg else 3
+        try:
+            self.eval()(weight.new_zeros(1, channels, side, side))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise UserError(f"{self.name} does not take images of {side} pixels: {error}") from error
+        finally:
+            self.train(was)
+
     def freeze(self) -> None:
         """No gradients, and always in eval mode."""
         self.frozen = True
@@ -91,6 +104,16 @@ class ImageEncoder(nn.Module):
             images, indices=indices, intermediates_only=True
         )
         return levels
+
+
+class Pixels(nn.Module):
+    """The simplest encoder: an image's own 24 x 24 gray pixels. What acquisition alone gives away."""
+
+    side = 24
+
+    def forward(self, images: Images) -> ImageFeatures:
+        small = F.interpolate(images[:, :1], size=(self.side, self.side), mode="area")
+        return ImageFeatures([small], small.flatten(1))
 
 
 def pinned(recipe: Recipe) -> Recipe:

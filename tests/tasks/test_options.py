@@ -1,0 +1,102 @@
+"""The settings that a task has where nothing is said, and what it refuses."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from imitate.tasks.options import OPTIONS, Fitting, LinearOptions, TaskOptions
+
+FITTING = {
+    "learning_rate": 5e-4, "weight_decay": 1e-6, "batch_size": 48, "epochs": 50, "patience": 10, "steps": 0,
+    "schedule": "constant", "warmup": 0.0, "layer_decay": 1.0,
+}  # fmt: skip
+CLASSES = {"split": "test", "macro_least": 1}
+DENSE = {"split": "test", "freeze": True, "image_size": None}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "linear-classification": {
+        **FITTING, **CLASSES, "path": "cached", "decays": (10.0, 1.0, 0.1, 0.01, 0.001, 0.0001), "augmentation": "crop",
+        "folds": 0,
+    },
+    "finetune-classification": {
+        **FITTING, **CLASSES, "learning_rate": 3e-4, "weight_decay": 0.05, "schedule": "cosine", "warmup": 0.05,
+        "layer_decay": 0.85,
+    },
+    "segmentation": {
+        **FITTING, **DENSE, "learning_rate": 2e-4, "weight_decay": 0.05, "batch_size": 16, "width": 256,
+        "balanced": None, "augment": 0.5, "scale": 0.1, "rotation": 10.0,
+    },
+    "detection": {**FITTING, **DENSE, "batch_size": 16, "width": 512, "confidence": None},
+    "retrieval": {"split": "test", "search": "exact"},
+    "zero-shot": {
+        **CLASSES, "branch": "both", "prompts": None, "ensemble": "embedding", "scoring": "margin",
+        "threshold": "oracle",
+    },
+}  # fmt: skip
+MEASURING = {
+    "linear-classification": {"macro_least", "folds"},
+    "finetune-classification": {"macro_least"},
+    "segmentation": set(),
+    "detection": {"confidence"},
+    "retrieval": set(),
+    "zero-shot": {"macro_least", "threshold"},
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_defaults(name: str) -> None:
+    options = OPTIONS[name]
+    assert options().model_dump() == {"projections": None, **DEFAULTS[name]}
+    assert options.measuring == {"split", "projections", *MEASURING[name]}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_the_bounds(name: str) -> None:
+    """The least and the largest value that is taken, and the next ones that are not; None: any."""
+    small = 1e-9
+    bounds: dict[str, tuple[Any, Any, Any, Any]] = {
+        "learning_rate": (small, 0, 9.0, None), "weight_decay": (0, -small, 9.0, None), "batch_size": (1, 0, 99, None),
+        "epochs": (1, 0, 999, None), "patience": (1, 0, 999, None), "steps": (0, -1, 999, None),
+        "warmup": (0, -small, 1 - small, 1), "layer_decay": (small, 0, 1, 1 + small), "macro_least": (1, 0, 99, None),
+        "decays": ((small,), (), (9.0, 1.0), (1.0, 0.0)), "folds": (0, -1, 9, None),
+        "image_size": (32, 31, 999, None), "width": (16, 15, 999, None) if name == "segmentation" else (4, 3, 9, None),
+        "augment": (0, -small, 1, 1 + small), "scale": (0, -small, 1 - small, 1), "confidence": (small, 0, 1 - small, 1),
+    }  # fmt: skip
+    for field in bounds.keys() & DEFAULTS[name].keys():
+        for taken in bounds[field][::2]:
+            assert getattr(OPTIONS[name].model_validate({field: taken}), field) == taken
+        for refused in bounds[field][1::2]:
+            if refused is not None:
+                with pytest.raises(ValidationError, match=field):
+                    OPTIONS[name].model_validate({field: refused})
+
+
+def test_what_runs_is_told_without_what_has_no_effect() -> None:
+    def used(name: str, mode: Any = "clean", **settings: Any) -> dict[str, Any]:
+        return OPTIONS[name].model_validate(settings).used(mode, image_size=224)
+
+    linear = {"projections", "split", "macro_least", "path", "folds"}
+    assert used("linear-classification").keys() == linear | {"decays"}
+    assert used("linear-classification")["path"] == "cached"
+    for found in (used("linear-classification", "paper"), used("linear-classification", path="augmented")):
+        assert found.keys() == linear | FITTING.keys() | {"augmentation"} and found["path"] == "augmented"
+    assert used("segmentation")["image_size"] == 224 and used("segmentation", image_size=64)["image_size"] == 64
+    assert [used("segmentation", balanced=value)["balanced"] for value in (None, False, True)] == [False, False, True]
+    assert [used("detection", mode)["confidence"] for mode in ("clean", "paper")] == [0.05, 0.5]
+    assert used("detection", "paper", confidence=0.2)["confidence"] == 0.2
+    assert used("zero-shot", prompts=Path("a/b.yaml"))["prompts"] == str(Path("a/b.yaml"))
+    assert Fitting.model_fields.keys() - TaskOptions.model_fields.keys() == FITTING.keys()
+    assert LinearOptions().used("clean", image_size=9)["decays"] == [10.0, 1.0, 0.1, 0.01, 0.001, 0.0001]
+
+
+def test_thresholds_that_cannot_be_are_refused() -> None:
+    options = OPTIONS["zero-shot"]
+    for scoring in ("positive", "standardised"):
+        with pytest.raises(ValidationError, match=f"threshold even is a margin of 0, which scoring {scoring} lacks"):
+            options.model_validate({"threshold": "even", "scoring": scoring})
+        options.model_validate({"threshold": "val", "scoring": scoring})
+    with pytest.raises(ValidationError, match="threshold val is chosen on the images that are measured"):
+        options.model_validate({"threshold": "val", "split": "val"})
+    options.model_validate({"threshold": "oracle", "split": "val"})
+    options.model_validate({"threshold": "even"})
