@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ def tower(bert: Path, pooling: str = "mean", **part: int) -> TextTower:
 
 
 def test_word_pieces_are_those_of_the_tokenizer_and_have_a_digest_of_their_own(bert, tmp_path):
-    encoder = fit_or_load(f"hf:{bert}", [])
+    encoder: Any = fit_or_load(f"hf:{bert}", [])
     read = TextTower(encoder, layers=1).pieces
     cache = TextCache(read, tmp_path)
     cache.fill(REPORTS)
