@@ -130,8 +130,10 @@ def test_a_recipe_names_it_with_its_steps(encoder, monkeypatch):
 def test_a_corpus_without_words_and_no_steps_are_told():
     with pytest.raises(UserError, match="needs at least one step"):
         SmallBertTextEncoder.fit(texts(), steps=0)
-    with pytest.raises(UserError, match="found no words in 2 distinct texts"):
-        SmallBertTextEncoder.fit(["___", "XXXX", "___"], steps=1)
+    with pytest.raises(UserError, match="found no words in 3 distinct texts"):
+        SmallBertTextEncoder.fit(["___", "XXXX", "__", "___"], steps=1)
+    with pytest.raises(UserError, match="needs at least 3 distinct texts, found 2"):
+        SmallBertTextEncoder.fit(["one", "two", "one"], steps=1)
 
 
 def test_a_damaged_folder_is_told_in_one_line(encoder, tmp_path):

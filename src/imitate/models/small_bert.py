@@ -28,7 +28,12 @@ FLOOR = 1e-3  # added to the variance of each direction, as a fraction of the la
 PIECES = 4096  # of the vocabulary at most
 MASKED = 0.2  # fraction of the pieces that are to be told from the others
 BATCH, LEARNING_RATE, WARMUP = 32, 1e-3, 0.1
-SHAPE = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 1024}
+SHAPE: dict[str, Any] = {
+    "hidden_size": 256,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 1024,
+}
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -69,6 +74,8 @@ class SmallBertTextEncoder(HuggingFaceTextEncoder):
         if steps < 1:
             raise UserError("the bert-small text encoder needs at least one step: write bert-small, or bert-small:1000")
         distinct = sorted(set(texts))
+        if len(distinct) < 3:
+            raise UserError(f"the bert-small text encoder needs at least 3 distinct texts, found {len(distinct)}")
         with TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]), quiet():
             torch.manual_seed(seed)
             tokenizer = train_word_pieces(distinct)
