@@ -31,6 +31,10 @@ def publish(runner: "Runner", out: Path, about: Json) -> None:
     runs = {cell: read_predictions(results[cell], runner.path(cell)) for cell in cells if cell in new}
     out.mkdir(parents=True, exist_ok=True)
     kept = write_scores(out / SCORES, runs) if study.keep_predictions else None
+    if not new and before:  # what was published stays, without what the study has no more
+        about = {**about, "made_by": earlier["made_by"], "machine": earlier["machine"]}
+    tasks = {cell.task for cell in cells}
+    positive = {name: counts for name, counts in earlier.get("positives", {}).items() if name in tasks}
     spent = {name: _spent(runner, name) or earlier["compute"][name] for name in names if runner.trained(name)}
     about = {
         **about,
@@ -38,8 +42,8 @@ def publish(runner: "Runner", out: Path, about: Json) -> None:
         "recipe": str(study.recipe),
         "reference": study.reference,
         "commits": sorted({results[cell].commit or "unknown" for cell in new} | _earlier(earlier, cells, new)),
-        "positives": {**earlier.get("positives", {}), **positives(runs)},
-        "predictions": {"sha256": digest_of(runs), "file": SCORES if kept else None, "file_sha256": kept},
+        "positives": positive | positives(runs),
+        "predictions": {"sha256": digest_of(runs) if len(new) == len(cells) else None, "file": SCORES if kept else None, "file_sha256": kept},
         "families": {name: study.families[name] for name in names},
         "settings": {name: study.methods[name].settings for name in names},
         "compute": spent,

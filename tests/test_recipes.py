@@ -40,7 +40,7 @@ def test_the_reference_recipe_is_complete_and_published():
         "model": {"projections", "range", "objective", "temperature", "reads_text"},
         "training": {"clip_gradient", "chunk", "compile", "seed", "log_every", "checkpoint_every", "devices", "nodes"}
         | {"warmup_fraction", "backbone_learning_rate", "layer_decay", "freeze_backbone", "ema_decay"}
-        | {"text_layers", "text_lora", "text_learning_rate"}
+        | {"text_layers", "text_lora", "text_learning_rate", "steps", "image_sizes"}
         | {"validate_every", "snapshot_every", "keep_best", "deterministic", "accelerator", "strategy"},
     }
     for part in ("model", "objective", "augment", "training"):
