@@ -52,7 +52,7 @@ GROUPS = {
 }
 MORE_TESTS = {"training": ["training/test_loss_at_scale"], "tasks": ["tasks/test_tasks", "commands/test_compare"]}
 CPU_SECONDS = 3  # of tests for a mutant
-SECONDS, CPU_LIMIT = 300, 60  # after which a mutant counts as noticed: it hangs
+SECONDS, CPU_LIMIT = 120, 60  # after which a mutant counts as noticed: it hangs
 
 
 def draw(group: str, number: int | None, seed: int) -> tuple[list[Mutant], list[Mutant], list[dict[str, str]]]:
