@@ -17,7 +17,8 @@ import torch.multiprocessing as mp
 from imitate.config import ImitateConfig, ImitateOptions, Recipe, TrainingConfig
 from imitate.models.imitate import seeded_model
 from imitate.training import loop
-from imitate.training.pretraining import Pretraining, draw_step, move
+from imitate.training.draws import draw_step, move
+from imitate.training.pretraining import Pretraining
 from measuring import Row
 from whole_loop import Ended, Sizes, fit_with, job, synchronise, write_folder
 

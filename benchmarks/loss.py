@@ -25,7 +25,8 @@ from imitate.config import ImitateConfig, ImitateOptions
 from imitate.data.augment import ViewDraw
 from imitate.distributed import gather
 from imitate.losses.contrastive import cicl, clinical_prior, soften
-from imitate.training.pretraining import Pretraining, StepDraw
+from imitate.training.draws import StepDraw
+from imitate.training.pretraining import Pretraining
 from measuring import Row, finish, from_now, options, resident
 
 WIDTH, TEXTS = 512, 768  # of the joint space, of the text encoder
@@ -58,7 +59,9 @@ class FromEmbeddings(Pretraining):
         super().__init__(given, ImitateOptions())  # type: ignore[arg-type]  # it has what the step asks of a model
         self.given = given
 
-    def _look(self, images: Tensor, view: ViewDraw, draws: Sequence[list[Tensor]]) -> Sequence[Tensor]:
+    def _look(
+        self, images: Tensor, view: ViewDraw, draws: Sequence[list[Tensor]], side: int | None
+    ) -> Sequence[Tensor]:
         return self.given.views[int(view.autocontrast)]
 
 

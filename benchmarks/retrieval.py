@@ -3,7 +3,6 @@
 python benchmarks/retrieval.py
 """
 
-import importlib.util
 import json
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +13,6 @@ import torch
 from torch.nn.functional import normalize
 
 from imitate.inference.nearest import nearest
-from imitate.names import Search
 from imitate.statistics import metrics, resampling
 from imitate.tasks.classification import LinearClassification
 from imitate.tasks.logistic import logistic_path, standardise
@@ -57,14 +55,14 @@ def ranking(*, texts: int, queries: int, width: int = 512) -> Row:
     return row | {"queries/s": queries / seconds, "GB above the vectors": resident() - before}
 
 
-def searching(*, texts: int, queries: int, engine: Search, width: int = 512) -> Row:
-    """The five nearest texts, by products or by FAISS's flat index, which is exact too."""
+def searching(*, texts: int, queries: int, width: int = 512) -> Row:
+    """The five nearest texts."""
     generator = torch.Generator().manual_seed(0)
     gallery = normalize(torch.randn(texts, width, generator=generator))
     asked = normalize(torch.randn(queries, width, generator=generator))
     before = from_now()
-    seconds = timed(lambda: nearest(asked, gallery, 5, engine=engine))
-    row = {"texts": texts, "queries": queries, "search": f"5 nearest, {engine}", "s": seconds}
+    seconds = timed(lambda: nearest(asked, gallery, 5))
+    row = {"texts": texts, "queries": queries, "search": "5 nearest, exact", "s": seconds}
     return row | {"queries/s": queries / seconds, "GB above the vectors": resident() - before}
 
 
@@ -90,12 +88,7 @@ def main() -> None:
     parts: dict[str, Callable[[], Any]] = {}
     parts["probe"] = partial(probe, images=2_000 if quick else 186_000, width=64 if quick else 2_048)
     parts |= {f"rank {n}": partial(ranking, texts=n, queries=queries) for n in sizes}
-    engines: list[Search] = ["exact", *(("faiss",) if importlib.util.find_spec("faiss") else ())]
-    parts |= {
-        f"{engine} {n}": partial(searching, texts=n, queries=queries, engine=engine)
-        for engine in engines
-        for n in sizes[-1:]
-    }
+    parts |= {f"nearest {n}": partial(searching, texts=n, queries=queries) for n in sizes[-1:]}
     if arguments.only:
         print(json.dumps(parts[arguments.only]()))
         return

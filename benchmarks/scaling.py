@@ -2,7 +2,7 @@
 
 1 to 4 processes on the CPU train one global batch with gloo in float64; their losses must be those of one process.
 Gradient bytes are counted in DistributedDataParallel's own buckets, gathered ones at the collective. The model of weak
-scaling takes them, a step time and the bandwidths below, which are makers' figures, not measurements.
+scaling takes them, the step time of one GPU that ``gpu.py`` measured, and the rates below, which are not measured.
 
     python benchmarks/scaling.py
 """
@@ -23,8 +23,10 @@ from imitate.config import ImitateConfig, ImitateOptions, Recipe, TrainingConfig
 from imitate.models.heads import PresentBatchNorm
 from imitate.models.imitate import Imitate, seeded_model
 from imitate.training import pretraining
+from imitate.training.draws import draw_step
 from imitate.training.optim import build_optimizer
-from imitate.training.pretraining import Pretraining, draw_step
+from imitate.training.pretraining import Pretraining
+from loss import BYTES, MATRICES
 from measuring import RESULTS, Row, finish, options
 
 SMALL = ImitateConfig(
@@ -35,8 +37,10 @@ BATCH = 24  # divides by 1, 2, 3 and 4
 LINKS = {"NVLink, 8 GPUs": 450e9, "InfiniBand, 400 Gb/s a GPU": 50e9}  # bytes a second and direction, nominal
 LATENCY = 20e-6  # s a hop of a ring, assumed
 BACKWARD = 2 / 3  # of a step: what the reduction of the gradients overlaps with
-MATMUL = 400e12  # float operations a second of a GPU in bf16, assumed, for the loss over the global batch
-H200_PAIRS = 2_000  # pairs a second of one GPU: the target, until docs/results/gpu.json has a measurement
+MATMUL = 400e12  # float operations a second of a GPU in bf16, assumed, for the products of the loss
+MEMORY = 2e12  # bytes a second of a GPU's own memory, assumed, for the rest of the loss
+TERMS, PASSES = 6, 3  # of the loss; over each of its matrices: one writes, one reads, one writes the gradient
+LOOP = "bf16"  # the setting of gpu.json whose step time is taken
 
 
 def recipe(steps: int) -> Recipe:
@@ -128,8 +132,10 @@ def equality(worlds: list[int], *, steps: int) -> list[Row]:
 def weak_scaling(share: int, pairs: float) -> list[Row]:
     """A step of the published model with ``share`` pairs a GPU.
 
-    t = max(compute, forward + reduction) + gathers + loss over the global batch: gradients are reduced on a ring,
-    2 (W - 1) / W of their bytes, while backward still runs; embeddings are gathered before it, gradients of them after.
+    t = forward + max(backward, reduction) + gathers + loss: gradients are reduced on a ring, 2 (W - 1) / W of their
+    bytes, while backward still runs; embeddings are gathered before it, gradients of them after. A GPU computes the
+    rows of its own pairs against the whole batch: an own x N product for each direction of each term, three times with
+    its gradients, one for each section's prior, and the rest at the speed of memory.
     """
     network = seeded_model(ImitateConfig(), pretrained=False, seed=0)
     gradients = 4 * sum(p.numel() for p in network.parameters() if p.requires_grad)
@@ -142,22 +148,21 @@ def weak_scaling(share: int, pairs: float) -> list[Row]:
         ring = 2 * (gpus - 1) / gpus * gradients / LINKS[link] + 2 * (gpus - 1) * LATENCY
         rows_moved = 2 * (gpus - 1) * (gathered / LINKS[link] + LATENCY)
         batch = share * gpus
-        loss = 2 * batch**2 * (3 * 6 * width + 2 * texts) / MATMUL  # six products with backward, two of the prior
+        loss = 2 * share * batch * (3 * 2 * TERMS * width + 2 * texts) / MATMUL
+        loss += PASSES * 4 * MATRICES * share * batch / MEMORY
         step = compute * (1 - BACKWARD) + max(compute * BACKWARD, ring) + rows_moved + loss
         row: dict[str, str | float] = {"GPUs": gpus, "global batch": batch, "link": "none" if gpus == 1 else link}
         row |= {"compute ms": 1e3 * compute, "reduction ms": 1e3 * ring if gpus > 1 else 0.0}
-        row |= {"gathers ms": 1e3 * rows_moved, "loss ms": 1e3 * loss, "GB a similarity matrix": 4 * batch**2 / 1e9}
+        row |= {"gathers ms": 1e3 * rows_moved, "loss ms": 1e3 * loss}
+        row["GB of the loss"] = (4 * MATRICES * share * batch + BYTES * batch) / 1e9
         rows.append(row | {"step ms": 1e3 * step, "pairs/s": batch / step, "efficiency": batch / step / gpus / pairs})
     return rows
 
 
 def measured_pairs() -> float:
-    """Pairs a second of the whole loop on a GPU, where they were measured; otherwise the target."""
-    path = RESULTS / "gpu.json"
-    if not path.is_file():
-        return H200_PAIRS
-    (row,) = (row for row in json.loads(path.read_text())["tables"]["loop"] if row["setting"] == "eager")
-    return float(row["pairs/s"])
+    """Pairs a second of the whole loop on one GPU."""
+    loop = json.loads((RESULTS / "gpu.json").read_text())["tables"]["loop"]
+    return float(next(row["pairs/s"] for row in loop if row["setting"] == LOOP))
 
 
 def main() -> None:

@@ -21,7 +21,8 @@ from imitate.config import ImitateConfig, ImitateOptions, Recipe, TrainingConfig
 from imitate.data.augment import warp
 from imitate.losses.contrastive import cicl, clinical_prior, soften
 from imitate.models.imitate import Imitate, seeded_model
-from imitate.training.pretraining import Pretraining, StepDraw, draw_step, move
+from imitate.training.draws import StepDraw, draw_step, move
+from imitate.training.pretraining import Pretraining
 from measuring import Row, alone, alternate, bfloat16_unit, finish, options, ratio, resident
 
 TOKENS = 128
@@ -68,7 +69,7 @@ class Published(nn.Module):
         cls = (aggregation.cls_token + aggregation.positional_embedding[:, :1]).expand(len(tokens), -1, -1)
         sequence = torch.cat([tokens, cls], 1)
         out, _ = aggregation.attention(sequence, sequence, sequence)
-        return self.model.findings_head((out + sequence)[:, -1]), self.model.embed_impression(features)
+        return self.model.findings_head((out + sequence)[:, -1]), self.model.impression_head(features.pooled)
 
 
 class Bench:

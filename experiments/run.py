@@ -3,22 +3,25 @@
     python experiments/run.py experiments/open_i.yaml --work WORK --out docs/results/open_i \
         --raw open-i=OPEN_I_FOLDER chestxray14=CHESTXRAY14_FOLDER
 
-What is done is skipped: the same command continues after a stop or a kill, and runs only what is missing. WORK holds
-prepared folders, runs, results with their predictions, and logs.
+What is done is skipped: the same command continues after a stop or a kill, and runs only what is missing. Results are
+written to --out whenever a method is measured; what is there, of the same settings, data and code, is not run again,
+also without WORK. WORK holds prepared folders, runs, results with their predictions, and logs. A data set whose
+prepared folder lies in WORK/NAME needs no --raw. In a copy of the repository without .git, set IMITATE_COMMIT to its
+commit, which results record.
 """
 
 import argparse
 import json
 import logging
 import os
-import platform
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Hashable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +29,25 @@ import yaml
 
 from imitate.errors import UserError
 from imitate.tasks import find_task
-from imitate.tasks.results import read_predictions, read_results, write_text
-from layout import SCORES, Json, digest, digest_of, write_folder, write_scores
+from imitate.tasks.results import write_text
+from layout import Folder, Json, digest, read_folder
+from publish import made_by, publish
 from study import ROOT, Cell, Study, flags, load_study, slug
 
 log = logging.getLogger("study")
 IMITATE = ("-m", "imitate")
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
-COMPUTE = ("resumed", "seconds", "cpu_seconds", "steps", "pairs")
 Job = Callable[[], bool]
 
 
 class Runner:
     """The commands of a study, each a process of its own with a log in WORK/logs."""
 
-    def __init__(self, study: Study, work: Path, *, threads: int, seeds: int) -> None:
+    def __init__(self, study: Study, work: Path, *, threads: int, seeds: int, before: Folder | None = None) -> None:
+        """``before`` is what was published of the study."""
         self.study, self.work, self.threads = study, work.resolve(), threads
         self.seeds = range(seeds)
+        self.before = before
         self.children: set[subprocess.Popen[bytes]] = set()
         self.stopping = False
         for folder in (self.work / "logs", self.work / "results"):
@@ -80,45 +85,75 @@ class Runner:
         write_text(done, json.dumps({"settings": settings, "resumed": resumed, **spent, **pairs(folder)}, indent=1))
         return True
 
-    def measure(self, method: str) -> bool:
-        """All of a method's results, in one process; `imitate evaluate` keeps those of which nothing changed."""
-        if self.measured(method):
+    def measure(self, method: str, task: str) -> bool:
+        """At every fraction, in one process; `imitate evaluate` keeps the results of which nothing changed."""
+        if self.measured(method, task):
             return True
-        commands = [json.dumps(self.command(cell)) for cell in self.study.cells(method)]
-        if commands and self.run(f"measure-{slug(method)}", [str(ROOT / "experiments/measure.py"), *commands]) is None:
+        commands = [json.dumps(self.command(cell)) for cell in self.cells(method, task)]
+        if self.run(f"measure-{slug(method)}--{task}", [str(ROOT / "experiments/measure.py"), *commands]) is None:
             return False
-        write_text(self.stamp(method), json.dumps(self.state(method), indent=1))
+        write_text(self.stamp(method, task), json.dumps(self.state(method, task), indent=1))
         return True
+
+    def cells(self, method: str, task: str) -> list[Cell]:
+        return [cell for cell in self.study.cells(method) if cell.task == task]
 
     def command(self, cell: Cell) -> list[str]:
         measure = self.study.tasks[cell.task]
         command = ["evaluate", measure.task, "--data", str(self.work / measure.data), "--out", str(self.path(cell))]
         command += ["--name", cell.method, "--fraction", str(cell.fraction), *flags(measure.settings)]
-        return [*command, "--cache", str(self.work / "cache" / slug(cell.method)), *self.models(cell.method)]
+        cache = self.work / "cache" / f"{slug(cell.method)}--{cell.task}"  # tasks are measured at the same time
+        return [*command, "--cache", str(cache), *self.models(cell.method)]
 
-    def measured(self, method: str) -> bool:
+    def measured(self, method: str, task: str) -> bool:
         """Whether the results are there, and of these commands, this code, these weights and data."""
-        stamp = self.stamp(method)
-        if not stamp.is_file() or not all(self.path(cell).is_file() for cell in self.study.cells(method)):
+        stamp = self.stamp(method, task)
+        if not stamp.is_file() or not all(self.path(cell).is_file() for cell in self.cells(method, task)):
             return False
-        state: bool = json.loads(stamp.read_text(encoding="utf-8")) == json.loads(json.dumps(self.state(method)))
+        state: bool = json.loads(stamp.read_text(encoding="utf-8")) == json.loads(json.dumps(self.state(method, task)))
         return state
 
-    def stamp(self, method: str) -> Path:
-        return self.work / "results" / f"{slug(method)}.state"
-
-    def state(self, method: str) -> Json:
-        """All that a method's results depend on."""
-        cells = self.study.cells(method)
-        tasks = [self.study.tasks[cell.task] for cell in cells]
-        runs = [(method, seed) for seed in self.seeds] if self.trained(method) else [(self.study.reference, 0)]
-        weights = [path for run in runs for path in sorted((self.folder(*run) / "model").glob("*")) if path.is_file()]
-        folders = [path for each in tasks for path in (self.work / each.data).glob("*.json")]
-        return {
-            "commands": [self.command(cell) for cell in cells],
-            "code": {each.task: find_task(each.task).method() for each in tasks},
-            "files": {str(path.relative_to(self.work)): digest(path) for path in [*weights, *folders]},
+    def described(self, method: str, task: str) -> str:
+        """The digest of all that decides a method's results of a task, whichever machine they are measured on."""
+        study, measure = self.study, self.study.tasks[task]
+        told = {
+            "recipe": digest(ROOT / study.recipe),
+            "train": study.data[study.train],
+            "method": study.methods[method].model_dump(mode="json", include={"settings", "model"}),
+            "measure": measure.model_dump(mode="json"),
+            "data": study.data[measure.data],
+            "code": find_task(measure.task).method(),
+            "seeds": len(self.seeds),
         }
+        return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+    def published(self, method: str, task: str) -> bool:
+        """Whether the results were published, of the same settings, data and code."""
+        if self.study.keep_predictions or self.before is None:
+            return False
+        if any(cell not in self.before.results for cell in self.cells(method, task)):
+            return False
+        found: bool = self.before.about.get("rows", {}).get(f"{method}--{task}") == self.described(method, task)
+        return found
+
+    def stamp(self, method: str, task: str) -> Path:
+        return self.work / "results" / f"{slug(method)}--{task}.state"
+
+    def state(self, method: str, task: str) -> Json:
+        """All that a method's results of a task depend on."""
+        measure = self.study.tasks[task]
+        folders = [self.folder(*run) / "model" for run in self.needed(method)]
+        weights = [path for folder in folders for path in sorted(folder.glob("*")) if path.is_file()]
+        data = sorted((self.work / measure.data).glob("*.json"))
+        return {
+            "commands": [self.command(cell) for cell in self.cells(method, task)],
+            "code": find_task(measure.task).method(),
+            "files": {str(path.relative_to(self.work)): digest(path) for path in [*weights, *data]},
+        }
+
+    def needed(self, method: str) -> list[tuple[str, int]]:
+        """The runs that measuring a method reads: its own, or of the reference the network and text encoder."""
+        return [(method, seed) for seed in self.seeds] if self.trained(method) else [(self.study.reference, 0)]
 
     def models(self, name: str) -> list[str]:
         method = self.study.methods[name]
@@ -140,11 +175,6 @@ class Runner:
 
     def trained(self, method: str) -> bool:
         return self.study.methods[method].model == "run"
-
-    def finished(self, method: str) -> bool:
-        return not self.trained(method) or all(
-            (self.folder(method, seed) / "done.json").is_file() for seed in self.seeds
-        )
 
     def run(self, name: str, arguments: list[str]) -> dict[str, Any] | None:
         """Seconds of wall clock and of processors that the command took; None if it failed or was stopped."""
@@ -190,74 +220,45 @@ def pairs(folder: Path) -> dict[str, int]:
     return {"steps": step, "pairs": step * config["training"]["batch_size"]}
 
 
-def together(pool: ThreadPoolExecutor, jobs: Iterable[Job]) -> bool:
-    """All of them, some at a time and in this order; whether all succeeded."""
-    succeeded = [job.result() for job in [pool.submit(job) for job in jobs]]
-    return all(succeeded)
+def carry_out(runner: Runner, *, workers: int, publish: Callable[[], None] = lambda: None) -> bool:
+    """Everything that is missing; whether all of it succeeded. ``publish`` is called after each measurement.
 
-
-def carry_out(runner: Runner, *, workers: int) -> bool:
-    """Stage after stage: every method's first seed, then the next seed, then the measurements."""
-    good = True
+    Stage after stage, every method's first seed, then the next seed, then the measurements; whatever can start, does:
+    no process waits for the end of a stage.
+    """
+    waiting = jobs(runner)
+    every = len(waiting)
+    measurements = {(name, task) for name in runner.study.methods for task in runner.study.tasks_of(name)}
+    running: dict[Future[bool], Hashable] = {}
+    done: set[Hashable] = set()
     with ThreadPoolExecutor(workers) as pool:
-        for stage in runner.study.stages:
-            trained = [name for name in stage.methods if runner.trained(name)]
-            good &= together(pool, [partial(runner.pretrain, name, seed) for seed in runner.seeds for name in trained])
-            ready = [name for name in stage.methods if runner.finished(name)]
-            good &= together(pool, [partial(runner.measure, name) for name in ready])
-    return good and not runner.stopping
+        while True:
+            ready = [key for key, (needs, _) in waiting.items() if done.issuperset(needs)]
+            for key in ready[: workers - len(running)]:
+                running[pool.submit(waiting.pop(key)[1])] = key
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                key = running.pop(future)
+                done.update([key] if future.result() else [])
+                if future.result() and key in measurements:
+                    publish()
+    return len(done) == every
 
 
-def publish(runner: Runner, out: Path, about: Json) -> None:
-    """What is committed: everything that tables and plots are made from."""
-    study = runner.study
-    names = [name for name in study.methods if runner.finished(name)]
-    cells = [cell for name in names if runner.measured(name) for cell in study.cells(name)]
-    results = {cell: read_results(runner.path(cell)) for cell in cells}
-    runs = {cell: read_predictions(results[cell], runner.path(cell)) for cell in cells}
-    out.mkdir(parents=True, exist_ok=True)
-    kept = write_scores(out / SCORES, runs) if study.keep_predictions else None
-    trained = [name for name in names if runner.trained(name)]
-    about = {
-        **about,
-        "recipe": str(study.recipe),
-        "reference": study.reference,
-        "commits": sorted({found.commit or "unknown" for found in results.values()}),
-        "predictions": {"sha256": digest_of(runs), "file": SCORES if kept else None, "file_sha256": kept},
-        "families": {name: study.families[name] for name in names},
-        "settings": {name: study.methods[name].settings for name in names},
-        "compute": {name: [_spent(runner.folder(name, seed)) for seed in runner.seeds] for name in trained},
-    }
-    write_folder(out, about, results)
-
-
-def _spent(folder: Path) -> Json:
-    done = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-    return {key: done[key] for key in COMPUTE}
-
-
-def made_by(arguments: argparse.Namespace) -> Json:
-    """The command and the code that the results are of, and the machine."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "src"], cwd=ROOT, check=False).returncode
-    raw = " ".join(f"{each.split('=')[0]}=FOLDER" for each in arguments.raw)
-    command = f"python experiments/run.py {arguments.study} --work WORK --out {arguments.out}"
-    return {
-        "made_by": {
-            "commit": commit.stdout.strip() + (" with changes" if changed else ""),
-            "command": f"{command} --raw {raw}" if raw else command,
-        },
-        "machine": {"processor": processor(), "threads": arguments.threads, "workers": arguments.workers},
-    }
-
-
-def processor() -> str:
-    """The name of the processor, where the system knows it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+def jobs(runner: Runner) -> dict[Hashable, tuple[list[tuple[str, int]], Job]]:
+    """Each with the runs that it needs, the most urgent first: run (method, seed), measurement (method, task)."""
+    found: dict[Hashable, tuple[list[tuple[str, int]], Job]] = {}
+    for stage in runner.study.stages:
+        tasks = {name: runner.study.tasks_of(name) for name in stage.methods}
+        measures = [(name, task) for name in tasks for task in tasks[name] if not runner.published(name, task)]
+        missing = {name for name in tasks if not tasks[name]} | {name for name, _ in measures}
+        trained = [name for name in stage.methods if runner.trained(name) and name in missing]
+        runs = [(name, seed) for seed in runner.seeds for name in trained]
+        runs += [run for name, _ in measures for run in runner.needed(name)]
+        found |= {run: ([], partial(runner.pretrain, *run)) for run in dict.fromkeys(runs) if run not in found}
+        found |= {each: (runner.needed(each[0]), partial(runner.measure, *each)) for each in measures}
+    return found
 
 
 def main() -> int:
@@ -273,14 +274,16 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         study = load_study(arguments.study)
-        runner = Runner(study, arguments.work, threads=arguments.threads, seeds=arguments.seeds or study.seeds)
+        before = read_folder(arguments.out) if (arguments.out / "study.json").is_file() else None
+        seeds = arguments.seeds or study.seeds
+        runner = Runner(study, arguments.work, threads=arguments.threads, seeds=seeds, before=before)
+        write = partial(publish, runner, arguments.out, made_by(study, arguments))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, runner.stop)
         raw = dict(each.split("=", 1) for each in arguments.raw if "=" in each)
         good = all(runner.prepare(name, raw.get(name)) for name in study.data)
-        good = good and carry_out(runner, workers=arguments.workers)
-        if not runner.stopping:
-            publish(runner, arguments.out, made_by(arguments))
+        good = good and carry_out(runner, workers=arguments.workers, publish=write)
+        write()
     except UserError as error:
         log.info("%s", error)
         return 2

@@ -58,9 +58,13 @@ class Study(Config):
 
     def cells(self, method: str) -> list["Cell"]:
         """What is measured of a method."""
+        return [
+            Cell(method, name, fraction) for name in self.tasks_of(method) for fraction in self.tasks[name].fractions
+        ]
+
+    def tasks_of(self, method: str) -> list[str]:
         chosen = self.methods[method].tasks
-        names = [name for name, each in self.tasks.items() if not each.optional] if chosen is None else chosen
-        return [Cell(method, name, fraction) for name in names for fraction in self.tasks[name].fractions]
+        return [name for name, each in self.tasks.items() if not each.optional] if chosen is None else list(chosen)
 
 
 class Cell(NamedTuple):

@@ -2,7 +2,7 @@
 
 import base64
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,10 @@ from layout import Folder, Json
 from study import Cell
 
 ALPHA = 0.05
-HOW = "p is of a paired bootstrap over seeds and patients, corrected by Holm over this table; bold below .05."
+HOW = (
+    "p is of a paired t test whose variance is that over patients (bootstrap) plus that between seeds, corrected by "
+    "Holm over this table; bold below .05."
+)
 
 
 class Line(NamedTuple):
@@ -71,13 +74,6 @@ def tests(study: Folder, family: str) -> str:
     return tall([f"minus {study.about['reference']}", *(title(study, *column) for column in columns)], lines)
 
 
-def differences(study: Folder, methods: Mapping[str, str], tasks: Mapping[str, str]) -> str:
-    """Points minus the reference, without p; ``methods`` and ``tasks`` map names to what the table calls them."""
-    found = {(each["method"], each["task"]): each for each in study.differences if each["fraction"] == 1}
-    lines = [[words, *(_points(found[method, task]) for task in tasks)] for method, words in methods.items()]
-    return markdown_table([f"minus {study.about['reference']}", *tasks.values()], lines)
-
-
 def compute(study: Folder) -> str:
     """Medians over a method's runs, without those that were interrupted."""
     lines = []
@@ -116,13 +112,13 @@ def all_metrics(study: Folder) -> str:
 def page(study: Folder) -> str:
     """Everything that the study's folder holds, as Markdown."""
     about, machine = study.about, study.about["machine"]
-    made = about["made_by"]
+    made, old = about["made_by"], older(study)
     parts = [
         "<!-- written by `make results` -->",
         f"Recipe `{about['recipe']}`; {machine['processor']}, {machine['threads']} thread(s) a run, "
         f"{machine['workers']} run(s) at a time. Research software, not a medical device.",
         f"Made by `{made['command']}` at commit {made['commit'][:7]}. {_kept(about)}",
-        *_older(study),
+        *([f"Measured by an earlier version of the code, so that today's gives other values: {old}."] if old else []),
         "## Main metrics, % with 95% intervals over seeds and patients",
         main_metrics(study),
     ]
@@ -133,19 +129,11 @@ def page(study: Folder) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def methods(study: Folder) -> set[str]:
-    """The versions of the code that measured."""
-    return {found.method for found in study.results.values()}
-
-
-def _older(study: Folder) -> list[str]:
-    """What is no longer measured so."""
+def older(study: Folder) -> str:
+    """The tasks that today's code measures in another way than these results were; nothing where there are none."""
     now = {cell.task: find_task(found.task).method() for cell, found in study.results.items()}
-    older = {cell.task: found.method for cell, found in study.results.items() if found.method != now[cell.task]}
-    if not older:
-        return []
-    listed = ", ".join(f"{task} by method {method}, now {now[task]}" for task, method in older.items())
-    return [f"Measured by an earlier version of the code, so that today's gives other values: {listed}."]
+    then = {cell.task: found.method for cell, found in study.results.items() if found.method != now[cell.task]}
+    return ", ".join(f"{task} by method {method}, now {now[task]}" for task, method in then.items())
 
 
 def _kept(about: Json) -> str:

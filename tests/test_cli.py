@@ -121,6 +121,16 @@ def test_the_help_shows_the_values_of_the_recipe(tmp_path, capsys):
         )
 
 
+def test_the_help_says_none_where_a_default_is_empty(tmp_path, capsys):
+    (tmp_path / "r.yaml").write_text("model: {levels: [], keep: []}")
+    with pytest.raises(SystemExit):
+        cli.main(["pretrain", str(tmp_path / "r.yaml"), "--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "(default: )" not in shown
+    for name in ("levels", "keep"):
+        assert "(default: none)" in re.split(rf"--model\.{name}\b", shown)[-1].split(" --")[0]
+
+
 class Clash(Config):
     device: str = "cpu"
 

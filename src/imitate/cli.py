@@ -102,6 +102,10 @@ def as_flags(
         each.replace(annotation=tyro.conf.FlagCreatePairsOff[bool]) if each.default is False else each
         for each in parameters
     ]
+    none: Any = tyro.conf.arg(help_behavior_hint="(default: none)")  # tyro would print nothing behind the colon
+    parameters = [
+        each.replace(annotation=Annotated[each.annotation, none]) if each.default == () else each for each in parameters
+    ]
     if choices:
         optional = type(None) in get_args(parameters[0].annotation)
         named: Any = Literal[tuple(choices)]
@@ -182,7 +186,7 @@ def _comments(kind: type) -> dict[str, str]:
 
 
 def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return (" ".join(map(str, value)) if isinstance(value, tuple) else str(value)) or "none"
 
 
 if __name__ == "__main__":

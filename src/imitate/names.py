@@ -18,16 +18,17 @@ FLAGS: dict[Any, Any] = {  # what the command line takes where a function takes 
 }
 Kernel = Literal["exp", "gaussian", "laplacian", "sigmoid", "none"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-Texts = Literal["sections", "swapped", "report"]
+Texts = Literal["sections", "swapped", "report", "both"]
+Aggregation = Literal["channels", "spatial", "pooled"]
 ChannelChoice = Literal["replacement", "distinct", "sample"]
 Mode = Literal["clean", "paper"]
 Resize = Literal["stretch", "letterbox"]
 TaskName = str  # of a built-in task, or of one of the entry-point group imitate.tasks
 Branch = Literal["both", "findings", "impression"]
-Search = Literal["exact", "faiss"]  # what finds nearest vectors
 Section = Literal["findings", "impression"]
 SECTIONS: tuple[Section, Section] = ("findings", "impression")
 REPORT = "report"  # findings and impression as one text
+SENTENCES = "sentences"  # of the report
 
 CHEXPERT = (
     "No Finding",

@@ -124,6 +124,13 @@ def test_classes_are_matched_by_name(tmp_path: Path) -> None:
     turned = _write(tmp_path / "b.json", [_with_classes(0.8, 0, ["Mass", "Edema"])])
     (only,) = compare(a, turned, metric=("auroc/Mass",), resamples=50)
     assert (only.difference, only.p, only.p_delong) == (0.0, 1.0, 1.0)
+    settings = {"threshold": "even", "scoring": "margin"}
+    called = [
+        _write(tmp_path / f"{i}.json", [{**each, "called": each["score"] > 0.5}], settings=settings)
+        for i, each in enumerate([_with_classes(0.8, 0, CLASSES), _with_classes(0.8, 0, CLASSES[::-1])])
+    ]
+    for name in ("f1/Mass", "threshold-mcc"):
+        assert compare(*called, metric=(name,), resamples=50)[0].difference == 0
 
 
 def test_macro_figures_are_compared_over_the_classes_of_both(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -150,11 +157,14 @@ def test_other_measurements_are_refused_and_other_settings_named(
         ("b", {"mode": "paper"}, r"differ in mode \(clean, paper\)"),
         ("c", {"settings": {"macro_least": 10}}, r"differ in macro_least \(1, 10\)"),
         ("d", {"settings": {"projections": ["PA"]}}, "differ in projections"),
+        ("f", {"settings": {"unit": "study"}}, r"differ in unit \(image, study\)"),
     ):
         with pytest.raises(UserError, match=message):
             compare(a, _write(tmp_path / f"{name}.json", [run], **changes), resamples=10)
     compare(a, _write(tmp_path / "e.json", [run], fraction=0.01, settings={"branch": "findings"}), resamples=10)
     assert "differ in fraction (1.0, 0.01), branch (both, findings)" in caplog.text
+    earlier = _write(tmp_path / "g.json", [run], settings={"search": "exact"})  # of a version that had this setting
+    assert compare(a, earlier, resamples=10)[0].difference == 0
 
 
 def test_one_seed_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

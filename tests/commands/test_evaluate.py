@@ -137,7 +137,7 @@ def test_the_command_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "Mass 0.9583" in shown and "0.5 + 0.7 on prepared, split train, 20 images of 10 patients, 2 seeds" in shown
     assert cli.main([*line, "--settings", "x=1"]) == 2
     assert "imitate evaluate: settings of linear-classification: unknown key 'x'" in capsys.readouterr().err
-    for mistake in (["--splitt", "train"], ["--search", "exact"]):  # the second is an option of another task
+    for mistake in (["--splitt", "train"], ["--followups", "excluded"]):  # the second is an option of another task
         with pytest.raises(SystemExit) as ended:
             cli.main([*line, *mistake])
         assert ended.value.code == 2 and f"Unrecognized options: {mistake[0]}" in capsys.readouterr().err

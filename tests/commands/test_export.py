@@ -74,7 +74,7 @@ def test_the_card_tells_data_training_licence_use_and_limits_and_no_path(root, t
         "data, fingerprint test-40-36-0: test, 40 images of 20 patients",
         "2 epochs, global batch 8, seed 0, objective imitate",
         f"resnet18, {parameters / 1e6:.1f} M parameters",
-        "vocabulary lists words and word pairs of the training reports",
+        "vocabulary lists words of the training reports",
     ):
         assert told in body, told
     assert "$" not in body and str(root) not in card

@@ -222,3 +222,12 @@ def test_the_published_recipe_gives_finite_views(batch):
     view = draw_views(batch, AugmentConfig(), CONFIG, torch.Generator().manual_seed(1))
     images = warp(torch.randint(0, 256, (batch, 64, 64), dtype=torch.uint8), view, CONFIG)
     assert images.shape == (batch, 3, 48, 48) and torch.isfinite(images).all()
+
+
+def test_a_smaller_side_is_the_mean_of_the_views_pixels():
+    config = ImitateConfig(prepared_size=40, image_size=32)
+    images = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    draw = draw_views(3, AugmentConfig(), config, torch.Generator().manual_seed(1))
+    whole, small = warp(images, draw, config), warp(images, draw, config, side=16)
+    torch.testing.assert_close(small, whole.unflatten(3, (16, 2)).unflatten(2, (16, 2)).mean((3, 5)))
+    assert torch.equal(warp(images, draw, config, side=32), whole)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from folders import edit_rows, in_memory, write_folder
 
 from imitate.data import sampler
@@ -53,15 +54,23 @@ def test_reader_pairs_images_texts_and_flags_by_row(data):
             assert (batch[section][i] - expected).abs().max() < 1e-3
 
 
-def test_branches_read_the_texts_that_they_learn_from(data):
-    names = ("findings", "impression", "report")
-    texts = {name: np.full((len(data), 1), i, np.float16) for i, name in enumerate(names)}
+def test_a_batch_has_the_texts_that_are_read_and_those_of_the_prior(data):
+    texts = {name: np.full((len(data), 1), i, np.float16) for i, name in enumerate(("findings", "report"))}
     rows = np.arange(len(data))
-    swapped, whole = (BatchReader(data, texts, branches=branches)(rows) for branches in ("swapped", "report"))
-    assert (swapped["findings"] == 1).all() and (swapped["impression"] == 0).all()
-    assert np.array_equal(swapped["has_findings"], data.has("impression"))
-    assert (whole["findings"] == 2).all() and (whole["impression"] == 2).all()
-    assert np.array_equal(whole["has_findings"], data.has("findings") | data.has("impression"))
+    batch: dict = BatchReader(data, texts, priors={"report": np.full((len(data), 3), 7, np.float16)})(rows)
+    assert set(batch) == {"images", "findings", "report", "prior_report", "has_findings", "has_report"}
+    assert (batch["findings"] == 0).all() and (batch["report"] == 1).all() and (batch["prior_report"] == 7).all()
+    assert np.array_equal(batch["has_findings"], data.has("findings"))
+    assert np.array_equal(batch["has_report"], data.has("findings") | data.has("impression"))
+
+
+def test_word_pieces_are_cut_behind_the_longest_text_of_the_batch(data):
+    pieces = np.zeros((len(data), 9), np.int32)
+    pieces[2, :4], pieces[5, :2], pieces[7, :8] = 7, 8, 9
+    reader = BatchReader(data, {"report": pieces})
+    found = reader(np.array([5, 2, 3]))["report"]
+    assert found.dtype == torch.int32 and found.tolist() == [[8, 8, 0, 0], [7, 7, 7, 7], [0, 0, 0, 0]]
+    assert reader(np.array([3, 4]))["report"].tolist() == [[0], [0]]
 
 
 def test_a_batch_has_the_labels_of_its_rows(data):
@@ -76,7 +85,10 @@ def test_a_batch_has_the_labels_of_its_rows(data):
 def test_reading_ahead_keeps_the_order_and_loses_nothing(data, depth):
     texts = {section: np.zeros((len(data), 4), np.float16) for section in ("findings", "impression")}
     batches = [np.array([i, i + 1]) for i in range(7)]
-    found = [batch["images"].numpy() for batch in read_ahead(BatchReader(data, texts), iter(batches), depth=depth)]
+    found = [
+        batch["images"].numpy()
+        for batch in read_ahead(BatchReader(data, texts), iter([(b, 0) for b in batches]), depth=depth)
+    ]
     assert all(np.array_equal(a, data.images[b]) for a, b in zip(found, batches, strict=True))
 
 

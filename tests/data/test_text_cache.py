@@ -8,7 +8,7 @@ from folders import in_memory, write_folder
 
 from imitate.data import text_cache
 from imitate.data.corpus import Corpus
-from imitate.data.text_cache import TextCache, corpus, no_texts, text_embeddings
+from imitate.data.text_cache import TextCache, corpus, text_embeddings
 from imitate.errors import UserError
 
 
@@ -146,10 +146,6 @@ def test_a_cache_that_cannot_be_written_is_the_users_to_fix(tmp_path):
     (tmp_path / "cache").mkdir(mode=0o555)
     with pytest.raises(UserError, match=r"cannot write .*cache: choose another --cache"):
         TextCache(Counting(), tmp_path / "cache").fill(["one"])
-
-
-def test_no_texts_are_zero_rows():
-    assert not no_texts(4, 3)[np.array([3, 1])].any() and no_texts(4, 3)[:].shape == (4, 3)
 
 
 def test_the_whole_report_is_both_sections_or_the_one_there_is(data):

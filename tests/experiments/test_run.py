@@ -1,8 +1,10 @@
 """A study of a tiny recipe, its commands run in this process: order, resumption, what is written."""
 
 import json
+import shutil
 import threading
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -22,8 +24,10 @@ from imitate.errors import UserError
 from imitate.statistics.intervals import holm
 from imitate.tasks import find_task
 from imitate.tasks.base import Estimate
+from imitate.tasks.results import commit, read_predictions
 from layout import digest, read_folder
-from run import Runner, carry_out, publish
+from publish import made_by, publish
+from run import Runner, carry_out, jobs
 from study import Cell, Study, load_study
 from tables import page
 
@@ -64,6 +68,22 @@ def study(work: Path, **changes: object) -> Study:
     return validate(Study, {**values, "tasks": TASKS, "stages": STAGES, **changes}, where="test")
 
 
+def test_what_can_start_does_not_wait_for_the_end_of_its_stage(work: Path) -> None:
+    """With as many workers as there are runs, a measurement starts when the runs that it reads are finished."""
+    here = runner(work, tasks={"probe": {**TASKS["probe"], "fractions": [1]}})
+    needs = {key: needed for key, (needed, _) in jobs(here).items()}
+    assert list(needs)[:6] == [
+        ("IMITATE", 0),
+        ("CLIP", 0),
+        ("IMITATE", 1),
+        ("CLIP", 1),
+        *[(name, "probe") for name in ("IMITATE", "CLIP")],
+    ]
+    assert needs["CLIP", 1] == [] and needs["CLIP", "probe"] == [("CLIP", 0), ("CLIP", 1)]
+    assert needs["SimCLR", "probe"] == [("SimCLR", 0), ("SimCLR", 1)]
+    assert needs["untrained", "probe"] == needs["raw", "probe"] == [("IMITATE", 0)]
+
+
 class Here(Runner):
     """Runs the commands in this process; ``broken`` names fail."""
 
@@ -87,13 +107,12 @@ def test_a_stopped_study_goes_on_with_what_is_missing(work: Path) -> None:
     first = runner(work, **less)
     first.broken = frozenset({"pretrain-clip-1"})
     assert not carry_out(first, workers=1)
-    trained = [name for name in first.ran if name.startswith("pretrain")]
-    assert trained == ["pretrain-imitate-0", "pretrain-clip-0", "pretrain-imitate-1", "pretrain-clip-1"]
-    assert "measure-clip" not in first.ran and "measure-untrained" in first.ran
+    trained = ["pretrain-imitate-0", "pretrain-clip-0", "pretrain-imitate-1", "pretrain-clip-1"]
+    assert first.ran == [*trained, "measure-imitate--retrieval", "measure-untrained--retrieval"]
 
     second = runner(work, **less)
     assert carry_out(second, workers=1)
-    assert second.ran == ["pretrain-clip-1", "measure-clip"]
+    assert second.ran == ["pretrain-clip-1", "measure-clip--retrieval"]
     third = runner(work, **less)
     assert carry_out(third, workers=1) and not hasattr(third, "ran")
     (work / "runs/clip/0/done.json").unlink()
@@ -112,17 +131,41 @@ def test_what_changed_is_measured_again(work: Path, monkeypatch: pytest.MonkeyPa
         assert carry_out(here, workers=1)
         return getattr(here, "ran", [])
 
-    assert ran()[-2:] == ["measure-imitate", "measure-raw"] and ran() == []
+    assert ran()[-2:] == ["measure-imitate--probe", "measure-raw--probe"] and ran() == []
     weights = next((work / "runs/imitate/1/model").glob("*.safetensors"))
     weights.write_bytes((work / "runs/imitate/0/model" / weights.name).read_bytes())
-    assert ran() == ["measure-imitate"]
+    assert ran() == ["measure-imitate--probe"]
     other = {"probe": {**TASKS["probe"], "fractions": [1], "settings": {"split": "test"}}}
-    assert ran(tasks=other) == ["measure-imitate", "measure-raw"]
+    assert ran(tasks=other) == ["measure-imitate--probe", "measure-raw--probe"]
     monkeypatch.setattr("imitate.tasks.base.METHOD_VERSION", 99)
-    assert ran(tasks=other) == ["measure-imitate", "measure-raw"]
+    assert ran(tasks=other) == ["measure-imitate--probe", "measure-raw--probe"]
     index = work / "set" / "index.json"
     index.write_text(index.read_text() + " ")
-    assert ran(tasks=other) == ["measure-imitate", "measure-raw"]
+    assert ran(tasks=other) == ["measure-imitate--probe", "measure-raw--probe"]
+
+
+def test_what_was_published_is_not_run_again_without_the_work(work: Path, tmp_path: Path) -> None:
+    stages = [{"family": "baselines", "methods": {"IMITATE": {}, "CLIP": {"settings": {"objective.name": "clip"}}}}]
+    less: dict[str, Any] = {"tasks": {"retrieval": TASKS["retrieval"]}, "stages": stages}
+    out, first = tmp_path / "out", runner(work, **less)
+    first.broken = frozenset({"pretrain-clip-1"})
+    assert not carry_out(first, workers=1, publish=lambda: publish(first, out, ABOUT))
+    rows = read_folder(out)
+    assert [cell.method for cell in rows.cells] == ["IMITATE"], "each row is published when it is finished"
+    for folder in ("runs", "results"):
+        shutil.rmtree(work / folder)
+    second = Here(study(work, **less), work, threads=1, seeds=2, before=rows)
+    assert carry_out(second, workers=1)
+    publish(second, out, ABOUT)
+    assert second.ran == ["pretrain-clip-0", "pretrain-clip-1", "measure-clip--retrieval"]
+    both = read_folder(out)
+    assert [cell.method for cell in both.cells] == ["IMITATE", "CLIP"]
+    kept = both.results[both.cells[0]]
+    assert kept.metrics == rows.results[rows.cells[0]].metrics and kept.per_seed == rows.results[rows.cells[0]].per_seed
+    assert both.about["compute"].keys() == {"IMITATE", "CLIP"}
+    less["tasks"]["retrieval"] = {**TASKS["retrieval"], "settings": {"split": "test"}}
+    other = Here(study(work, **less), work, threads=1, seeds=2, before=both)
+    assert not other.published("IMITATE", "retrieval"), "another split is another row"
 
 
 ABOUT = {
@@ -149,6 +192,9 @@ def test_tables_and_tests_are_made_from_what_is_published(work: Path) -> None:
                 assert getattr(each, kind) == (value if value is None else pytest.approx(value, 1e-5))
         assert [pytest.approx(values, 1e-5) for values in written["per_seed"]] == results.per_seed
         assert results.method == written["method"] == find_task(results.task).method()
+    targets = read_predictions(found.results[Cell("raw", "probe")], here.path(Cell("raw", "probe")))[0]["target"]
+    assert list(found.about["positives"]["probe"].values()) == (targets == 1).sum(0).tolist()
+    assert "retrieval" not in found.about["positives"] and found.about["commits"] == [commit()]
     run = found.about["compute"]["CLIP"][0]
     assert run["steps"] * 8 == run["pairs"] > 0 and run["seconds"] == 2.0 and not run["resumed"]
     model = yaml.safe_load((work / "runs/clip/0/config.yaml").read_text())["model"]
@@ -214,6 +260,21 @@ def test_stopping_ends_the_commands_and_starts_no_more(work: Path) -> None:
     real.stop()
     waiting.join(HANG)
     assert found == [None] and real.run("next", ["-c", "pass"]) is None
+
+
+def test_the_recorded_command_starts_from_the_archives_without_git_too(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever folders it was run with; a copy without .git has its commit from the environment."""
+    arguments = Namespace(study=Path("/elsewhere/mine.yaml"), out=Path("/tmp/out"), threads=1, workers=15)
+    monkeypatch.setattr("imitate.tasks.results._head", lambda root: None)
+    monkeypatch.setenv("IMITATE_COMMIT", "of-a-copy")
+    monkeypatch.setenv("PATH", "")
+    found = made_by(study(work), arguments)["made_by"]
+    start = "python experiments/run.py experiments/mine.yaml --work WORK --out docs/results/mine"
+    assert found == {"commit": "of-a-copy", "command": f"{start} --raw set=FOLDER"}
+    synthetic = study(work, data={"set": {"source": "synthetic"}})
+    assert made_by(synthetic, arguments)["made_by"]["command"] == start
 
 
 def test_names_that_a_study_does_not_define_are_refused(work: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from imitate.config import Recipe, load_config, validate
 from imitate.errors import UserError
 from imitate.tasks import find_task
 from layout import read_folder
-from study import ROOT, load_study
+from study import ROOT, Cell, load_study
 from tables import page
 
 FOLDERS = sorted(path.parent for path in (ROOT / "docs/results").glob("*/study.json"))
@@ -49,22 +49,43 @@ def test_a_changed_result_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     results.study_of.cache_clear()
 
 
-def test_results_of_other_code_than_the_pages_claim_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    about = (ROOT / "docs/results/small/study.json").read_text(encoding="utf-8")
-    (claimed,) = results.METHODS["small"]
-    assert f'"method": "{claimed}"' in about
+def test_results_of_other_code_than_todays_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the page says so of their study."""
     (tmp_path / "small").mkdir()
     (tmp_path / "small/results.csv").write_bytes((ROOT / "docs/results/small/results.csv").read_bytes())
-    (tmp_path / "small/study.json").write_text(
-        about.replace(f'"method": "{claimed}"', '"method": "0.7"'), encoding="utf-8"
-    )
+    about = (ROOT / "docs/results/small/study.json").read_text(encoding="utf-8")
+    about = re.sub('"method": "[0-9.]+"', '"method": "0.7"', about)
+    (tmp_path / "small/study.json").write_text(about, encoding="utf-8")
     monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(results, "OLDER", set())
     results.study_of.cache_clear()
-    with pytest.raises(UserError, match=f"results are of method 0.7, the pages claim {claimed}: measure again"):
+    with pytest.raises(UserError, match=r"another version of the code \(zero-shot by method 0.7, now .*measure again"):
         results.study_of("small")
+    monkeypatch.setattr(results, "OLDER", {"small"})
+    commit = read_folder(tmp_path / "small").about["made_by"]["commit"][:7]
+    line = f"- `small` was measured at commit {commit}; today's code gives other values."
+    assert results.older(results.study_of("small")) == line
     results.study_of.cache_clear()
+
+
+def test_the_table_of_changes_has_the_old_value_and_todays_where_there_is_one() -> None:
+    study = read_folder(ROOT / "docs/results/synthetic")
+    methods = {cell: find_task(found.task).method() for cell, found in study.results.items()}
+
+    def cells(**changed: str) -> list[str]:
+        now = {
+            cell: found.model_copy(update={"method": changed.get("method", methods[cell])})
+            for cell, found in study.results.items()
+        }
+        table = results.changes(study._replace(results=now), "synthetic").splitlines()
+        head, line = ([each.strip() for each in row.split("|")] for row in (table[0], table[2]))
+        assert line[1] == "retrieval, mean recall"
+        return [line[head.index(name)] for name in ("IMITATE", "what changed")]
+
+    value = study.results[Cell("IMITATE", "retrieval")].metrics["mean-recall"].value
+    assert value is not None
+    assert cells() == [f"11.3 → {100 * value:.1f}", "the gallery has another size"]
+    assert cells(method="0.7")[0] == "11.3 → –"
 
 
 def test_tables_name_what_today_is_measured_otherwise() -> None:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from imitate.config import ImitateConfig
 from imitate.inference.encoder import ImitateEncoder
-from imitate.inference.heatmap import LEVELS, contributions, heatmap, over_pixels, similarity
+from imitate.inference.heatmap import LEVELS, contributions, heatmap, of_places, over_pixels, similarity
 from imitate.models.imitate import freeze_all, seeded_model
 
 BRANCHES = ["findings", "impression", "both"]
@@ -144,3 +144,37 @@ def test_a_model_of_one_image_embedding_has_one_map():
         heatmap(made, pictures(1), text(1), branch) for branch in ("findings", "impression", "both")
     )
     assert torch.equal(findings, impression) and torch.allclose(findings, both)
+
+
+SPATIAL = {"aggregation": "spatial", "grid": 4, "token_width": 16}
+
+
+def test_attention_over_places_is_explained_by_what_each_token_adds():
+    """With the attention held, the similarity changes by M_t / T per relative change of token t."""
+    made, images, words = model(**SPATIAL), pictures(2), text(2)
+    aggregation, step = made.model.aggregation, 1e-6
+    found = torch.stack(of_places(made, images, words, "findings"), 1)
+    assert found.shape == (2, 4, 4, 4)
+    tokens = aggregation.tokens(made.image(images).levels)
+    weights = aggregation.weights(tokens)
+
+    def similarity_of(tokens):
+        return F.cosine_similarity(made.model.project_findings(aggregation.read(tokens, weights).findings), words)
+
+    for token in (0, 21, 63):
+        higher, lower = tokens.clone(), tokens.clone()
+        higher[:, token] *= 1 + step
+        lower[:, token] *= 1 - step
+        slope = (similarity_of(higher) - similarity_of(lower)) / (2 * step)
+        torch.testing.assert_close(found.flatten(1)[:, token], 64 * slope, rtol=1e-5, atol=1e-8)
+    maps = heatmap(made, images, words, "findings")
+    assert torch.equal(maps, over_pixels(list(found.unbind(1)), 64)) and maps.shape == (2, 64, 64)
+
+
+def test_a_grounded_model_shows_the_cosine_of_text_and_place():
+    made, images, words = model(**SPATIAL, grounding=True), pictures(2), text(2)
+    tokens = made.model.aggregation.tokens(made.image(images).levels)
+    vectors = tokens @ made.model.aggregation.place_head.weight.T
+    expected = F.cosine_similarity(vectors, words[:, None].expand_as(vectors), dim=2).view(2, 4, 4, 4)
+    torch.testing.assert_close(torch.stack(of_places(made, images, words, "both"), 1), expected)
+    assert heatmap(made, images, words).shape == (2, 64, 64)

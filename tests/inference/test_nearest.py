@@ -1,10 +1,6 @@
-import builtins
-
 import pytest
 import torch
-from needs import need_module
 
-from imitate.errors import UserError
 from imitate.inference import nearest as module
 from imitate.inference.nearest import nearest
 
@@ -22,21 +18,3 @@ def test_blocks_find_what_sorting_all_products_finds(vectors, monkeypatch, k, ga
     monkeypatch.setattr(module, "GALLERY", gallery_block)
     monkeypatch.setattr(module, "CELLS", cells)
     assert torch.equal(nearest(queries, gallery, k), (-(queries @ gallery.T)).argsort(1)[:, :k])
-
-
-def test_faiss_is_exact_too(vectors):
-    need_module("faiss", "faiss")
-    assert torch.equal(nearest(*vectors, 5, engine="faiss"), nearest(*vectors, 5))
-
-
-def test_without_faiss_the_way_out_is_told(vectors, monkeypatch):
-    original = builtins.__import__
-
-    def absent(name, *args, **kwargs):
-        if name == "faiss":
-            raise ImportError(name)
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(UserError, match=r"FAISS is not installed: pip install 'imitate-cxr\[faiss\]'"):
-        nearest(*vectors, 5, engine="faiss")

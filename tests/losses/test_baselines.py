@@ -99,9 +99,9 @@ def test_the_parts_of_the_processes_sum_to_the_loss():
     rows, count = [F.normalize(each, dim=1) for each in (x, y)], present.sum()
     named, compared, aligned = [], [], []
     for own in (slice(0, 3), slice(3, 7)):
-        a, b = (Rows(each[own], each) for each in rows)
-        named.append(baselines.info_nce_part(a, b, 0.1, present, 0.75, own))
-        compared.append(baselines.nt_xent_part(a, b, 0.2, own))
+        first, second = (Rows(each[own], each) for each in rows)
+        named.append(baselines.info_nce_part(first, second, 0.1, present, 0.75, own))
+        compared.append(baselines.nt_xent_part(first, second, 0.2, own))
         aligned.append(alignment(x[own], y[own], present[own], count))
     exact = {"rtol": 1e-12, "atol": 0}
     torch.testing.assert_close(sum(named), info_nce(x, y, 0.1, present, 0.75), **exact)

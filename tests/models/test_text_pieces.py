@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from imitate.errors import UserError
-from imitate.models import text
+from imitate.models import hugging_face
 from imitate.models.lsa import LsaTextEncoder
 from imitate.models.text import load_text_encoder, save_text_encoder
 
@@ -18,9 +18,9 @@ from imitate.models.text import load_text_encoder, save_text_encoder
 def test_a_text_is_its_first_its_last_or_the_mean_of_its_pieces() -> None:
     hidden = torch.arange(12.0).view(2, 3, 2)
     mask = torch.tensor([[1, 1, 0], [1, 1, 1]])
-    assert text._pooled(hidden, mask, "cls").tolist() == [[0, 1], [6, 7]]
-    assert text._pooled(hidden, mask, "last").tolist() == [[2, 3], [10, 11]]
-    assert text._pooled(hidden, mask, "mean").tolist() == [[1, 2], [8, 9]]
+    assert hugging_face.pooled(hidden, mask, "cls").tolist() == [[0, 1], [6, 7]]
+    assert hugging_face.pooled(hidden, mask, "last").tolist() == [[2, 3], [10, 11]]
+    assert hugging_face.pooled(hidden, mask, "mean").tolist() == [[1, 2], [8, 9]]
 
 
 @pytest.mark.parametrize(
@@ -39,16 +39,16 @@ def test_a_text_is_cut_at_the_least_of_three_lengths(
     kind: str, positions: int | None, longest: int, expected: int
 ) -> None:
     config = SimpleNamespace(model_type=kind, max_position_embeddings=positions, pad_token_id=1)
-    assert text._longest(SimpleNamespace(model_max_length=longest), config) == expected
+    assert hugging_face._longest(SimpleNamespace(model_max_length=longest), config) == expected
     config.pad_token_id = None  # then positions begin at 1
-    assert kind == "bert" or text._longest(SimpleNamespace(model_max_length=longest), config) == 19
+    assert kind == "bert" or hugging_face._longest(SimpleNamespace(model_max_length=longest), config) == 19
 
 
 @pytest.mark.parametrize(
     ("kind", "causal"), [("gpt2", True), ("clip_text_model", True), ("bert", False), ("roberta", False), ("vit", False)]
 )
 def test_which_models_read_only_what_came_before(kind: str, causal: bool) -> None:
-    assert text._is_causal(kind) == causal
+    assert hugging_face._is_causal(kind) == causal
 
 
 class Kind:
@@ -59,17 +59,17 @@ class Kind:
 
 def test_weights_of_less_than_a_byte_a_number_do_not_fit(tmp_path: Path) -> None:
     config = SimpleNamespace(num_hidden_layers=512)
-    text._check_size(Kind, config, tmp_path)  # no weights: another message says so
+    hugging_face._check_size(Kind, config, tmp_path)  # no weights: another message says so
     save_file({"x": torch.zeros(1, dtype=torch.uint8)}, tmp_path / "model.safetensors")
     held = (tmp_path / "model.safetensors").stat().st_size
     assert held < 100
     with pytest.raises(UserError, match=f"does not fit the weights: they have {held} bytes in all"):
-        text._check_size(Kind, config, tmp_path)
+        hugging_face._check_size(Kind, config, tmp_path)
     save_file({"x": torch.zeros(100, dtype=torch.uint8)}, tmp_path / "model.safetensors")
-    text._check_size(Kind, config, tmp_path)
+    hugging_face._check_size(Kind, config, tmp_path)
     for name in ("num_hidden_layers", "n_layer", "num_layers"):
         with pytest.raises(UserError, match="has 513 layers, more than 512"):
-            text._check_size(Kind, SimpleNamespace(**{name: 513}), tmp_path)
+            hugging_face._check_size(Kind, SimpleNamespace(**{name: 513}), tmp_path)
 
 
 @pytest.mark.parametrize("damage", [{"kind": "x"}, {"pooling": "max"}, {"pooling": None}, {"name": 3}, {"name": None}])

@@ -70,6 +70,14 @@ def test_identical_reports_are_the_image_s_own(tmp_path: Path, folder: Corpus) -
     assert whose(shown(tmp_path, "retrieval", {folder.meta["fingerprint"]: folder})) == {"its own report": 15}
 
 
+def test_a_query_with_fewer_candidates_shows_fewer_reports(tmp_path: Path, folder: Corpus) -> None:
+    (group,) = read_groups([WRITERS["retrieval"](tmp_path / "a.json")])
+    (run,) = group.entries[0].predictions()
+    run["top"][:, 2:] = ""
+    found = examples(group, {"IMITATE": [run]}, {folder.meta["fingerprint"]: folder}, show_reports=False)
+    assert [len(each.nearest) for each in found.examples] == [2, 2, 2]
+
+
 def test_other_reports_are_not_its_own(tmp_path: Path, folder: Corpus) -> None:
     folder.table["impression"] = [f"report {i}" for i in range(40)]
     assert whose(shown(tmp_path, "retrieval", {folder.meta["fingerprint"]: folder})) == {

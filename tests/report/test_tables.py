@@ -4,10 +4,11 @@ import pytest
 import results_files
 from results_files import estimated
 
-from imitate.report import figures, tables
+from imitate.report import curves, figures, tables
 from imitate.report.groups import Group, read_groups
+from imitate.report.markdown import markdown
 from imitate.report.page import Table
-from imitate.tasks.base import Published
+from imitate.tasks.base import Estimate, Published
 from imitate.tasks.results import read_results
 
 
@@ -51,6 +52,23 @@ def test_methods_are_lines_and_fractions_are_columns(tmp_path: Path) -> None:
     assert imitate[:3] == ["IMITATE", "65.0 62.0–68.0", "75.0 72.0–78.0"]
     assert random[:3] == ["random", "–", "50.0 47.0–53.0"]
     assert chance == ["chance", "78.0", "78.0", "0.0", "0.0", "0.0", "0.0"]
+
+
+def test_distances_are_in_pixels_and_all_else_in_percent(tmp_path: Path) -> None:
+    found = {"dice": estimated(0.5, chance=0.2), "hd95": Estimate(value=12.34, low=10, high=15, chance=45.25)}
+    path = results_files.segmentation(tmp_path / "a.json", metrics=found)
+    (group,) = read_groups([path])
+    look = figures.styles(list(group.methods))
+    (table,) = tables.all_metrics(group, look)
+    assert rows(table)[1:] == [
+        ["Dice", "20.0", "50.0 47.0–53.0"],
+        ["HD95 in px, positives only", "45.2", "12.3 10.0–15.0"],
+    ]
+    (main,) = read_groups([results_files.segmentation(tmp_path / "b.json", metrics=found, headline="hd95")])
+    line = next(line for line in markdown([main]).splitlines() if "HD95" in line)
+    assert [cell.strip() for cell in line.split("|")[2:4]] == ["45.2", "12.3 (10.0–15.0)"]
+    (alt,) = [alt for figure in curves.summary(group, look) for alt in figure.images]
+    assert "Dice" in alt and "HD95" not in alt  # the axis is in percent
 
 
 def test_published_values_are_marked_and_only_at_measured_fractions(tmp_path: Path) -> None:

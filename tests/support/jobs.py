@@ -11,8 +11,9 @@ from imitate.data.sampler import BatchReader, BatchSampler, training_rows
 from imitate.data.text_cache import TextCache, corpus, text_embeddings
 from imitate.models.imitate import seeded_model
 from imitate.models.text import fit_or_load
+from imitate.models.text_tower import TextTower
 from imitate.training.engine import launch
-from imitate.training.loop import Job, Validate
+from imitate.training.job import Job, Validate
 from imitate.training.precision import Mixed
 
 
@@ -23,8 +24,10 @@ def start(folder: Path, data: Path, recipe: Recipe, validate: Validate | None = 
     model = seeded_model(recipe.model, pretrained=False, seed=recipe.training.seed)
     order = BatchSampler(training_rows(prepared), batch_size=recipe.training.batch_size, seed=recipe.training.seed)
     folder.mkdir(exist_ok=True)
-    reader = BatchReader(prepared, text_embeddings(prepared, TextCache(encoder)))
-    return Job(launch(recipe.training), recipe, model, order, reader, folder, validate)
+    part = recipe.training
+    tower = TextTower(encoder, layers=part.text_layers, lora=part.text_lora) if part.trains_text else None
+    reader = BatchReader(prepared, text_embeddings(prepared, TextCache(tower.pieces if tower else encoder)))
+    return Job(launch(recipe.training), recipe, model, order, reader, folder, validate, tower=tower)
 
 
 def scaled(job: Job) -> Job:

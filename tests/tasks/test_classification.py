@@ -1,20 +1,19 @@
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from bfloat16 import autocast_on_cpu, is_rounded
+from labelled_images import BLOCKS, CONFIG, NAMES, independent, one_of_three, prepared
+from sklearn.metrics import balanced_accuracy_score, matthews_corrcoef
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d
 
-from imitate.config import ImitateConfig
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference.encoder import Encoder
 from imitate.models.image import ImageEncoder
-from imitate.models.types import ImageFeatures
+from imitate.tasks import classification
 from imitate.tasks.base import Budget
 from imitate.tasks.classification import (
     Classification,
@@ -24,49 +23,6 @@ from imitate.tasks.classification import (
     labelled,
     loss,
 )
-
-CONFIG = ImitateConfig(prepared_size=40, image_size=32)
-SPLITS = {"train": 120, "val": 40, "test": 60}
-NAMES = ("Edema", "Mass", "Hernia")
-
-
-class Blocks(nn.Module):
-    """The mean gray of each cell of a 4 x 4 grid."""
-
-    width = 16
-
-    def forward(self, images: Tensor) -> ImageFeatures:
-        return ImageFeatures([], adaptive_avg_pool2d(images[:, :1], 4).flatten(1))
-
-
-BLOCKS = Encoder("blocks", Blocks(), CONFIG)
-
-
-def prepared(labels: np.ndarray, *, contrast: float = 200, source: str = "table", size: int = 40) -> Corpus:
-    """Noise, with a bright square of its own for each class that an image has; NaN shows as no square."""
-    images = np.random.default_rng(0).normal(20, 4, (len(labels), size, size))
-    cell, margin = size // 5, size // 10
-    for i in range(labels.shape[1]):
-        place = slice(margin + i * cell, margin + (i + 1) * cell)
-        images[:, place, place] += contrast * np.nan_to_num(labels[:, i, None, None])
-    table = pd.DataFrame(
-        {
-            "image_id": [f"i{i}" for i in range(len(labels))],
-            "patient": [f"p{i // 2}" for i in range(len(labels))],
-            "split": np.repeat(list(SPLITS), list(SPLITS.values()))[: len(labels)],
-            "labels": list(labels.astype(np.float32)),
-        }
-    )
-    meta: dict[str, Any] = {"classes": list(NAMES[: labels.shape[1]]), "fingerprint": "f" * 64, "source": source}
-    return Corpus(Path("folder"), meta, table, images.clip(0, 255).astype(np.uint8), None)
-
-
-def independent(classes: int = 3) -> np.ndarray:
-    return np.random.default_rng(1).integers(0, 2, (sum(SPLITS.values()), classes)).astype(float)
-
-
-def one_of_three() -> np.ndarray:
-    return np.eye(3)[np.random.default_rng(2).integers(0, 3, sum(SPLITS.values()))]
 
 
 def resnet() -> Encoder:
@@ -94,6 +50,7 @@ AUGMENTED = LinearClassification(path="augmented", epochs=12, batch_size=24, lea
 def test_labels_in_the_features_are_read_perfectly(task: Classification) -> None:
     found = figures(task, prepared(independent()))
     assert list(found)[:4] == ["auroc", "auroc/Edema", "auroc/Mass", "auroc/Hernia"]
+    assert {"threshold-balanced-accuracy/Mass", "threshold-mcc"} <= found.keys()
     assert all(value > 0.999 for value in found.values())
     assert "accuracy" not in found
 
@@ -145,7 +102,26 @@ def test_exclusive_classes_have_an_accuracy(task: Classification) -> None:
     assert task.measure(predictions)["accuracy"] > 0.98
     assert task.chance(predictions)["accuracy"] == pytest.approx(1 / 3)
     wrong = {**predictions, "score": np.roll(predictions["target"], 1, axis=1)}
-    assert task.measure(wrong)["accuracy"] == 0
+    assert [task.measure(wrong)[name] for name in ("accuracy", "balanced-accuracy")] == [0, 0]
+    truth, called = predictions["target"].argmax(1), predictions["score"].argmax(1)
+    assert task.measure(predictions)["balanced-accuracy"] == pytest.approx(balanced_accuracy_score(truth, called))
+    assert task.measure(predictions)["mcc"] == pytest.approx(matthews_corrcoef(truth, called))
+    assert task.chance(predictions)["mcc"] == 0
+    support = task.support(predictions)
+    assert support["mcc"] == support["balanced-accuracy"] == support["auroc"] and "accuracy" not in support
+
+
+def test_yes_is_a_probability_above_one_half() -> None:
+    found = LinearClassification(decays=(0.1,)).predict(BLOCKS, prepared(independent(), contrast=0.7), Budget())
+    figures, chance = LinearClassification().measure(found), LinearClassification().chance(found)
+    for c, name in enumerate(NAMES):
+        called = 1 / (1 + np.exp(-found["score"][:, c])) > 0.5
+        target = found["target"][:, c]
+        assert figures[f"threshold-mcc/{name}"] == pytest.approx(matthews_corrcoef(target, called)) != 1
+        expected = balanced_accuracy_score(target, called)
+        assert figures[f"threshold-balanced-accuracy/{name}"] == pytest.approx(expected)
+        assert (chance[f"threshold-balanced-accuracy/{name}"], chance[f"threshold-mcc/{name}"]) == (0.5, 0)
+    assert "accuracy" not in figures and "mcc" not in figures
 
 
 def test_unknown_labels_take_no_part() -> None:
@@ -281,7 +257,8 @@ def test_with_folds_noise_is_at_chance_and_scores_of_different_probes_are_not_ra
     together = task.measure({name: column for name, column in found.items() if name != "fold"})
     assert abs(figures["auroc"] - 0.5) < 0.06 and together["auroc"] < 0.42
     shifted = {**found, "score": found["score"] + 50 * found["fold"][:, None]}
-    assert task.measure(shifted) == pytest.approx(figures)
+    ranked = {name: value for name, value in figures.items() if not name.startswith("threshold")}
+    assert {name: task.measure(shifted)[name] for name in ranked} == pytest.approx(ranked)
     assert task.chance(found)["auroc"] == 0.5
 
 
@@ -319,6 +296,15 @@ def test_fine_tuning_beats_the_probe_and_leaves_the_encoder_alone() -> None:
     assert tuned > figures(LinearClassification(), data, encoder=encoder)["auroc"] + 0.03
     assert same(before, state(encoder.image))
     assert not any(parameter.requires_grad for parameter in encoder.image.parameters())
+
+
+def test_fine_tuning_trains_in_bfloat16_and_scores_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    autocast_on_cpu(monkeypatch)
+    seen = []
+    monkeypatch.setattr(classification, "loss", lambda logits, *rest: seen.append(logits) or loss(logits, *rest))
+    found = FinetuneClassification(batch_size=40, epochs=1).predict(resnet(), prepared(independent(2)), Budget())
+    assert {logits.dtype for logits in seen} == {torch.bfloat16}
+    assert found["score"].dtype == np.float32 and not is_rounded(torch.from_numpy(found["score"]))
 
 
 def test_fine_tuning_is_deterministic_by_seed() -> None:

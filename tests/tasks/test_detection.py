@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from bfloat16 import autocast_on_cpu, is_rounded
 
 from imitate.config import ImitateConfig
 from imitate.data.annotations import Box
@@ -13,6 +14,7 @@ from imitate.errors import UserError
 from imitate.inference.encoder import Encoder
 from imitate.models.image import ImageEncoder
 from imitate.models.yolo import YOLO
+from imitate.tasks import detection
 from imitate.tasks.base import Budget, Predictions
 from imitate.tasks.dense import pyramid, whole_images
 from imitate.tasks.detection import Detection, Objects, objects_of, on_masks, tabulate
@@ -60,6 +62,25 @@ def test_it_learns_in_prepared_pixels_and_leaves_the_encoder_bit_identical(encod
     assert predictions["image_id"].tolist() == [f"i{i}" for i in range(80, 96)]
     assert (np.diff(predictions["scores"], axis=1) <= 0).all()
     assert predictions["scores"][predictions["scores"] > 0].min() >= 0.05
+
+
+def test_it_trains_in_bfloat16_and_detects_in_float32(
+    encoder: Encoder, data: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the detections of the validation images, which choose the epoch inside autocast."""
+    autocast_on_cpu(monkeypatch)
+    seen: dict[str, list[torch.Tensor]] = {"decode": [], "detection_loss": []}
+    for name, calls in seen.items():
+        inner = getattr(detection, name)
+        monkeypatch.setattr(
+            detection,
+            name,
+            lambda raw, *rest, inner=inner, calls=calls, **more: calls.extend(raw) or inner(raw, *rest, **more),
+        )
+    Detection(epochs=1, batch_size=16, width=16).predict(encoder, data, Budget())
+    assert seen["detection_loss"] and all(is_rounded(raw) for raw in seen["detection_loss"])
+    assert len(seen["decode"]) == 6  # three scales, twice
+    assert not any(is_rounded(raw) for raw in seen["decode"])
 
 
 @pytest.mark.parametrize("mode", ["clean", "paper"])

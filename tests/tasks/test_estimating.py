@@ -68,6 +68,17 @@ def test_rare_classes_and_macro_figures_with_one_have_no_interval() -> None:
     assert None not in (ten["auroc"].low, ten["auroc/Hernia"].low, ten["average-precision"].high)
 
 
+def test_what_can_be_negative_has_a_symmetric_interval_wherever_its_values_lie() -> None:
+    runs = [run(3, 1)]
+    found = estimates(ZeroShot(), runs, measured(runs), 200)
+    correlation, accuracy = found["oracle-mcc/Edema"], found["oracle-accuracy/Edema"]
+    assert correlation.low > 0.5 and correlation.low + correlation.high == pytest.approx(2 * correlation.value)
+    assert accuracy.low + accuracy.high < 2 * accuracy.value - 1e-4
+    runs[0]["score"] = np.zeros((240, 3))
+    still = estimates(ZeroShot(), runs, measured(runs), 50)["oracle-mcc/Edema"]
+    assert (still.value, still.low, still.high) == (0, None, None)  # not Wilson's
+
+
 def test_undefined_classes_are_named_and_a_constant_score_has_no_interval() -> None:
     runs = [run(1, 1)]
     runs[0]["target"] = np.where([True, True, False], TARGET, 0)

@@ -9,7 +9,9 @@ from torch.nn.functional import mse_loss
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
+from imitate.models.image import ImageEncoder
 from imitate.tasks.base import Budget
+from imitate.tasks.classification import Classifier
 from imitate.tasks.fitting import (
     Fit,
     batches,
@@ -158,12 +160,30 @@ def test_the_schedule_warms_up_and_anneals(monkeypatch: pytest.MonkeyPatch) -> N
     assert rates[-1] == pytest.approx(0, abs=1e-6)
 
 
-def test_deeper_parameters_learn_faster() -> None:
-    model = nn.Sequential(*(nn.Linear(3, 3, bias=False) for _ in range(24)))
-    groups = parameter_groups(model, Fitting(learning_rate=1.0, layer_decay=0.5))
-    assert [len(group["params"]) for group in groups] == [2] * 12
-    assert [group["lr"] for group in groups] == [0.5**height for height in range(11, -1, -1)]
-    assert {group["lr"] for group in parameter_groups(model, Fitting(learning_rate=0.1))} == {0.1}
+RESNET = ("resnet18", {"channels": [8, 8, 8, 8], "layers": [1, 1, 1, 1]})
+RESNET_BLOCKS = {"conv1": 5, "bn1": 5, **{f"layer{i}": 5 - i for i in range(1, 5)}}  # how often .5 counts
+VIT = ("vit_tiny_patch16_224", {"depth": 4, "img_size": 32})
+VIT_BLOCKS = {"cls_token": 5, "pos_embed": 5, "patch_embed": 5, **{f"blocks.{i}": 4 - i for i in range(4)}, "norm": 1}
+
+
+@pytest.mark.parametrize(("network", "blocks"), [(RESNET, RESNET_BLOCKS), (VIT, VIT_BLOCKS)], ids=["resnet", "vit"])
+def test_each_block_of_the_encoder_has_its_own_rate(network: tuple, blocks: dict[str, int]) -> None:
+    """The head has the whole rate, the last block half of it, the stem the least; biases and norms decay nowhere."""
+    name, options = network
+    encoder = ImageEncoder(name, options=options)
+    model = Classifier(encoder, encoder.width, 3)
+    settings = Fitting(learning_rate=1.0, layer_decay=0.5, weight_decay=0.1)
+    groups = parameter_groups(model, settings)
+    found = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    assert len(found) == sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    for path, parameter in model.named_parameters():
+        inside = path.removeprefix("encoder.network.")
+        times = [count for prefix, count in blocks.items() if inside == prefix or inside.startswith(f"{prefix}.")]
+        expected = 1.0 if inside == path else 0.5 ** times[0]
+        spared = parameter.ndim == 1 or inside in ("cls_token", "pos_embed")
+        assert found[id(parameter)] == (pytest.approx(expected), 0.0 if spared else 0.1), path
+    (group,) = parameter_groups(model, Fitting(learning_rate=0.2, weight_decay=0.1), mode="paper")  # as published
+    assert (group["lr"], group["weight_decay"]) == (0.2, 0.1) and len(group["params"]) == len(found)
 
 
 def test_frozen_keeps_weights_and_statistics_and_gives_the_modes_back() -> None:

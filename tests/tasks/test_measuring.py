@@ -35,9 +35,12 @@ def test_results_name_the_commit_of_a_checkout(tmp_path: Path, monkeypatch: pyte
             ["git", "-C", tmp_path, *settings, *words], capture_output=True, check=True
         ).stdout.decode()
 
+    monkeypatch.delenv("IMITATE_COMMIT", raising=False)
     assert found(tmp_path) is None  # an installed package
+    monkeypatch.setenv("IMITATE_COMMIT", "of-a-copy")
+    assert found(tmp_path) == "of-a-copy"
     git("init", "-q")
-    assert found(tmp_path) is None  # nothing is committed
+    assert found(tmp_path) == "of-a-copy"  # nothing is committed
     git("commit", "-q", "--allow-empty", "-m", "x")
     git("worktree", "add", "-q", "-b", "other", str(tmp_path / "second"))
     here = git("rev-parse", "HEAD").strip()

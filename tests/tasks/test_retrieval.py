@@ -222,6 +222,45 @@ def test_the_nearest_reports_are_named_by_their_first_images(tmp_path: Path) -> 
     assert top[8].tolist() == [""] * 4
 
 
+def test_followups_are_no_candidates_of_their_patient_s_images(tmp_path: Path) -> None:
+    """Each of six patients has two studies; an image looks like the report of the other one."""
+    texts: list[str | None] = [f"report {i}" for i in range(12)]
+    data = _data(tmp_path, texts, texts)
+    data.images[:] = data.images[np.arange(12) ^ 1]
+    wrong, excluded = Retrieval(), Retrieval(followups="excluded")
+    runs = [task.predict(_encoder(), data, Budget()) for task in (wrong, excluded)]
+    for way in ("image-to-text", "text-to-image"):
+        assert wrong.measure(runs[0])[f"recall@1/both/{way}"] == 0
+        assert excluded.chance(runs[1])[f"recall@1/both/{way}"] == pytest.approx(1 / 11)
+        assert wrong.chance(runs[0])[f"recall@1/both/{way}"] == pytest.approx(1 / 12)
+    assert runs[0]["top"][:, 0].tolist() == [f"i{i}" for i in np.arange(12) ^ 1]
+    for i, names in enumerate(runs[1]["top"].tolist()):
+        assert f"i{i ^ 1}" not in names and len(set(names)) == 5 and "" not in names
+    data.images[:] = data.images[np.arange(12) ^ 1]
+    assert excluded.measure(excluded.predict(_encoder(), data, Budget()))["mean-recall"] == 1
+
+
+def test_where_patients_are_not_known_nor_are_followups(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    texts: list[str | None] = ["a", "b", "c", "d"]
+    data = _data(tmp_path, texts, texts)
+    data.meta["traits"] = {"patients": "studies"}
+    for followups, said in (("wrong", False), ("excluded", True)):
+        Retrieval.model_validate({"followups": followups}).predict(_encoder(), data, Budget())
+        assert ("patients are not known, only studies: follow-ups cannot be excluded" in caplog.text) == said
+
+
+def test_a_text_that_the_patient_shares_with_others_is_excluded_too(tmp_path: Path) -> None:
+    """Patients p0 (images 0 and 1) and p1 (2 and 3) have both texts; the patients p2 and p3 one of them each."""
+    texts: list[str | None] = ["a", "b", "a", "b", "a", "a", "b", "b"]
+    predictions = Retrieval(followups="excluded").predict(_encoder(), _data(tmp_path, texts, texts), Budget())
+    chance = predictions["chance:recall@1/both/image-to-text"]
+    assert chance.tolist() == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5]
+    back = predictions["chance:recall@1/both/text-to-image"]
+    assert back.tolist() == pytest.approx([4 / 6] * 8)  # of eight images, less two of p0 and p1 with the other text
+    assert np.isnan(predictions["figure:percentile/both/image-to-text"]).tolist() == [True] * 4 + [False] * 4
+    assert sorted(predictions["top"][0].tolist()) == ["", "i0"]
+
+
 def _resampled(task: Retrieval, predictions: Predictions, rows: np.ndarray) -> dict[str, np.ndarray]:
     return task.resample(predictions, np.bincount(rows, minlength=24)[None])
 

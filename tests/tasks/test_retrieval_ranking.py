@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from imitate.tasks import retrieval
 from imitate.tasks import retrieval_ranking as ranking
 from imitate.tasks.retrieval_ranking import Side
 
@@ -21,18 +22,20 @@ def _sides(seed: int = 0, *, images: int = 30, texts: int = 12, decimals: int = 
     )
 
 
-def _naive(queries: Side, gallery: Side) -> dict[str, list[float]]:
-    """Sort for each query; no ties."""
+def _naive(queries: Side, gallery: Side, candidates: np.ndarray | None = None) -> dict[str, list[float]]:
+    """Sort for each query, only the candidates where they are given; no ties."""
     found: dict[str, list[float]] = {}
     for i in range(len(queries.text)):
         similarity = [float(queries.vectors[i] @ vector) for vector in gallery.vectors]
-        order = sorted(range(len(similarity)), key=lambda j: -similarity[j])
+        among = range(len(similarity)) if candidates is None else np.flatnonzero(candidates[i]).tolist()
+        order = sorted(among, key=lambda j: -similarity[j])
         first = next(place for place, j in enumerate(order) if gallery.text[j] == queries.text[i])
         good = [bool((gallery.classes[j] * queries.classes[i]).any()) for j in order]
-        for k in (k for k in (1, 5, 10) if k <= len(order)):
+        for k in (k for k in (1, 5, 10) if k <= len(similarity)):
             found.setdefault(f"recall@{k}", []).append(float(first < k))
             found.setdefault(f"precision@{k}", []).append(sum(good[:k]) / k)
-        found.setdefault("percentile", []).append((len(order) - 1 - first) / (len(order) - 1))
+        others = len(order) - 1
+        found.setdefault("percentile", []).append((others - first) / others if others else np.nan)
     return found
 
 
@@ -97,6 +100,60 @@ def test_unknown_classes_leave_precision_undefined_and_are_never_relevant() -> N
     assert (ranks.relevant[1:] <= 11).all()
     without = ranking.rank(*(side._replace(classes=side.classes[:, :0]) for side in (images, texts)))
     assert without.precision == {}
+
+
+def _of_patients(patients: int) -> tuple[Side, Side, np.ndarray]:
+    """Both sides, and which image and text are candidates of each other, one pair at a time."""
+    images, texts = _sides(images=30, texts=12)
+    patient = np.random.default_rng(7).integers(0, patients, 30)
+    sides = [
+        side._replace(patients=retrieval._patients(row, patient))
+        for side, row in ((images, np.arange(30)), (texts, images.text.numpy()))
+    ]
+    candidates = np.ones((30, 12), bool)
+    for i, text in np.ndindex(30, 12):
+        own = int(images.text[i]) == text
+        others = [j for j in range(30) if int(images.text[j]) == text and patient[j] == patient[i]]
+        candidates[i, text] = own or not others
+    return sides[0], sides[1], candidates
+
+
+@pytest.mark.parametrize("cells", [2**22, 40])
+@pytest.mark.parametrize("patients", [2, 6, 20])
+def test_what_else_is_of_the_patient_is_no_candidate(
+    patients: int, cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With few patients, a query can have fewer candidates than the figures count to."""
+    monkeypatch.setattr(ranking, "CELLS", cells)
+    monkeypatch.setattr(ranking, "LEAST", 7)
+    images, texts, candidates = _of_patients(patients)
+    assert (~candidates).sum() > 0
+    for queries, gallery, allowed in ((images, texts, candidates), (texts, images, candidates.T)):
+        ranks = ranking.rank(queries, gallery)
+        assert ranks.pool.tolist() == allowed.sum(1).tolist()
+        found, expected = ranking.figures(ranks), _naive(queries, gallery, allowed)
+        assert set(found) == set(expected)
+        for name in expected:
+            np.testing.assert_allclose(found[name], expected[name], atol=1e-6, err_msg=name)
+        chance = ranking.figures(ranking.at_random(ranks))
+        constant = gallery._replace(vectors=torch.ones_like(gallery.vectors))
+        for name, column in ranking.figures(ranking.rank(queries, constant)).items():
+            np.testing.assert_allclose(column, chance[name], atol=1e-6, err_msg=name)
+
+
+def test_exchanged_images_bring_their_patients() -> None:
+    images, texts, _ = _of_patients(6)
+    order = torch.from_numpy(np.random.default_rng(4).permutation(30))
+    exchanged = images._replace(vectors=images.vectors[order])
+    same = images.taken(torch.argsort(order))
+    _, forward = ranking.rank_each([(images, texts), (same, texts)])
+    _, backward = ranking.rank_each([(texts, images), (texts, same)])
+    for found, expected in (
+        (forward.taken(order.numpy()), ranking.rank(exchanged, texts)),
+        (backward, ranking.rank(texts, exchanged)),
+    ):
+        for ours, theirs in zip(ranking.figures(found).values(), ranking.figures(expected).values(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("cells", [2**22, 40])

@@ -11,6 +11,7 @@ from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference.encoder import Encoder
 from imitate.models.image import ImageEncoder
+from imitate.statistics.surfaces import compared
 from imitate.tasks import segmentation
 from imitate.tasks.base import Budget, Predictions
 from imitate.tasks.dense import WholeImages, whole_images
@@ -56,6 +57,16 @@ def test_it_learns_and_leaves_the_encoder_bit_identical(encoder: Encoder, data: 
     np.testing.assert_array_equal(masks.sum(axis=1), predictions["predicted"])
     np.testing.assert_array_equal(truth.sum(axis=1), predictions["actual"])
     np.testing.assert_array_equal((masks & truth).sum(axis=1), predictions["intersection"])
+    outlines = [
+        compared(*(each.reshape(SIZE, SIZE) for each in pair), tolerance=TASK.tolerance)
+        for pair in zip(masks, truth, strict=True)
+    ]
+    np.testing.assert_allclose(np.transpose(outlines), [predictions[name] for name in ("hd95", "surface_dice")])
+    assert figures["hd95"] == pytest.approx(np.nanmean(predictions["hd95"])) and figures["hd95"] < 8
+    assert 0.3 < figures["surface_dice"] == pytest.approx(np.nanmean(predictions["surface_dice"]))
+    chance = TASK.chance(predictions)
+    assert chance["hd95"] == pytest.approx(SIZE * np.sqrt(2)) and chance["surface_dice"] == 0
+    assert (figures["iou"] > chance["iou"]) and chance["iou_positives"] == 0
 
 
 @pytest.mark.parametrize("mode", ["clean", "paper"])
@@ -106,6 +117,8 @@ def test_figures_in_closed_form() -> None:
             "dice_micro": 2 * 13 / (20 + 22),
             "false_positive_rate": 0.5,
             "dice_batched": (1 / 3 + 0.75) / 2,
+            "iou": (1 + 0 + 0 + 4 / 12 + 1) / 5,
+            "iou_positives": (0 + 4 / 12 + 1) / 3,
         }
     )
     assert next(iter(figures)) == "dice"
@@ -194,11 +207,8 @@ def test_masks_are_counted_in_their_own_pixels_whatever_the_input(encoder: Encod
     unpacked = np.unpackbits(found["masks"], axis=-1, count=SIZE * SIZE)
     np.testing.assert_array_equal(unpacked.sum(1), found["predicted"])
     np.testing.assert_array_equal((unpacked * masks[56:].reshape(16, -1)).sum(1), found["intersection"])
-    assert Segmentation().support(found) == {
-        "dice_positives": (4,),
-        "dice_micro": (4,),
-        "false_positive_rate": (12,),
-    }
+    positives = ("dice_positives", "dice_micro", "iou_positives", "hd95", "surface_dice")
+    assert Segmentation().support(found) == {**dict.fromkeys(positives, (4,)), "false_positive_rate": (12,)}
 
 
 def test_mistakes_are_told(encoder: Encoder, data: Corpus) -> None:

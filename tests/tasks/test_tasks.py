@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import results_files
+from folders import write_folder
 from recipes import TINY_MODEL
 
 from imitate import tasks
@@ -18,7 +19,7 @@ from imitate.models.imitate import seeded_model
 from imitate.report import tables
 from imitate.report.figures import styles
 from imitate.report.groups import read_groups
-from imitate.tasks import NEEDS, TASKS, check_data, check_encoder, find_task, task_names
+from imitate.tasks import NEEDS, TASKS, check_data, check_encoder, check_preparation, find_task, task_names
 from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.evaluation import Evaluation
 from imitate.tasks.pretraining import VALIDATION
@@ -123,6 +124,37 @@ def test_an_encoder_without_text_is_told_why(tiny_encoders: dict[str, Encoder]) 
         check_encoder(find_task("retrieval")(), tiny_encoders["simclr"])
     with pytest.raises(UserError, match="retrieval compares images with text, pixels has no text encoder"):
         check_encoder(find_task("retrieval")(), tiny_encoders["pixels"])
+
+
+@pytest.mark.parametrize(
+    ("meta", "said"),
+    [
+        ({}, []),
+        ({"resize": "letterbox"}, ["has resize letterbox, run learnt from stretch"]),
+        ({"percentiles": [1.0, 99.0]}, ["has percentiles (1.0, 99.0), run learnt from None"]),
+    ],
+)
+def test_a_folder_made_in_another_way_than_the_run_s_is_warned_of(
+    tiny_encoders: dict[str, Encoder], tmp_path: Path, caplog: pytest.LogCaptureFixture, meta: dict, said: list[str]
+) -> None:
+    data = Corpus.open(write_folder(tmp_path / "data", **meta))
+    for name, expected in (("simclr", said), ("pixels", [])):  # an encoder of no run learnt from nothing
+        caplog.clear()
+        check_preparation(find_task("linear-classification")(), tiny_encoders[name], data)
+        assert [record.message.removeprefix(f"{data.root} ") for record in caplog.records] == expected
+
+
+def test_a_folder_of_another_size_is_refused_but_for_tasks_on_whole_images(
+    tiny_encoders: dict[str, Encoder], tmp_path: Path
+) -> None:
+    large, small = (Corpus.open(write_folder(tmp_path / f"{size}", size=size)) for size in (48, 24))
+    for name in ("linear-classification", "retrieval", "zero-shot"):
+        with pytest.raises(UserError, match="holds images of 48 px, this model needs 36"):
+            check_preparation(find_task(name)(), tiny_encoders["simclr"], large)
+    for name in ("segmentation", "detection"):
+        check_preparation(find_task(name)(), tiny_encoders["simclr"], large)
+        with pytest.raises(UserError, match="holds images of 24 px, this model needs 36"):
+            check_preparation(find_task(name)(), tiny_encoders["simclr"], small)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from jaxtyping import Float
-from sklearn.metrics import f1_score, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
 from torch import Tensor, nn
 
 from imitate import sources
@@ -95,7 +95,11 @@ def test_an_oracle_is_perfect(encoder: ImitateEncoder, prompts: Path, branch: st
     assert next(iter(figures)) == "auroc"
     assert set(figures) == {
         name + suffix
-        for name in ("auroc", "average-precision", "oracle-max-f1", "oracle-accuracy")
+        for name in (
+            "auroc",
+            "average-precision",
+            *(f"oracle-{each}" for each in ("max-f1", "accuracy", "balanced-accuracy", "mcc")),
+        )
         for suffix in ("", *(f"/{label}" for label in CLASSES))
     }
     assert set(figures.values()) == {1.0}
@@ -144,8 +148,9 @@ def test_constant_and_shuffled_images_are_at_chance(encoder: ImitateEncoder, pro
 def test_classes_that_exclude_each_other_have_an_accuracy(encoder: ImitateEncoder, prompts: Path) -> None:
     task, target = ZeroShot(prompts=prompts), np.eye(3)[np.arange(30) % 3]
     predictions = task.predict(encoder, _data(target), Budget())
-    assert task.measure(predictions)["accuracy"] == 1.0
-    assert task.chance(predictions)["accuracy"] == pytest.approx(1 / 3)
+    assert [task.measure(predictions)[name] for name in ("accuracy", "balanced-accuracy", "mcc")] == [1.0] * 3
+    chance = task.chance(predictions)
+    assert [chance[name] for name in ("accuracy", "balanced-accuracy", "mcc")] == pytest.approx([1 / 3, 1 / 3, 0])
     assert task.measure(predictions, np.array([0, 0]))["accuracy"] == 1.0
     target[0] = 1
     assert "accuracy" not in task.measure(task.predict(encoder, _data(target), Budget()))
@@ -321,11 +326,38 @@ def test_the_threshold_is_chosen_where_it_says(encoder: ImitateEncoder, prompts:
         for name, called in (("val", score[:, c] >= chosen), ("even", score[:, c] > 0)):
             assert found[name][f"f1/{label}"] == pytest.approx(f1_score(target[test], called))
             assert found[name][f"threshold-accuracy/{label}"] == pytest.approx(np.mean(called == target[test]))
+            for what, metric in ("balanced-accuracy", balanced_accuracy_score), ("mcc", matthews_corrcoef):
+                assert found[name][f"threshold-{what}/{label}"] == pytest.approx(metric(target[test], called))
+                at_best = pytest.approx(metric(target[test], score[:, c] >= best))
+                assert found["oracle"][f"oracle-{what}/{label}"] == at_best
         assert found["oracle"][f"oracle-accuracy/{label}"] == pytest.approx(
             np.mean((score[:, c] >= best) == target[test])
         )
     assert "f1" not in found["oracle"] and "oracle-max-f1" not in found["val"]
-    assert "f1" not in ZeroShot(prompts=prompts).chance(runs["val"])
+    chance = ZeroShot(prompts=prompts).chance(runs["val"])
+    assert "f1" not in chance and "threshold-accuracy" not in chance
+    assert (chance["threshold-balanced-accuracy/Edema"], chance["threshold-mcc"]) == (0.5, 0)
+
+
+def test_a_study_has_the_mean_score_of_its_images_also_where_a_threshold_is_chosen(
+    encoder: ImitateEncoder, prompts: Path
+) -> None:
+    data = _noise()
+    data.table["study"] = [f"s{i // 4}" for i in range(60)]
+    data.table["patient"] = "all"
+    data.table["labels"] = list(np.repeat(np.stack(data.table["labels"])[::4], 4, axis=0))
+    image, study = (
+        ZeroShot.model_validate({"prompts": prompts, "threshold": "val", "unit": unit}) for unit in ("image", "study")
+    )
+    each, together = (task.predict(encoder, data, Budget()) for task in (image, study))
+    np.testing.assert_allclose(together["score"], each["score"].reshape(10, 4, 3).mean(1), atol=1e-6)
+    assert together["image_id"].tolist() == [f"i{4 * i}" for i in range(10)]
+    held = ZeroShot(prompts=prompts, split="val").predict(encoder, data, Budget())["score"].reshape(5, 4, 3).mean(1)
+    for c, label in enumerate(CLASSES):
+        truth = data.labels[40::4, c]
+        least = max(sorted(held[:, c]), key=lambda least: f1_score(truth, held[:, c] >= least))
+        called = together["score"][:, c] >= least - 1e-6
+        assert study.measure(together)[f"f1/{label}"] == pytest.approx(f1_score(data.labels[:40:4, c], called))
 
 
 @pytest.mark.parametrize(

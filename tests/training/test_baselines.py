@@ -15,8 +15,9 @@ from imitate.data.augment import warp
 from imitate.losses.baselines import CONVIRT_WEIGHT, alignment, info_nce, nt_xent, orthogonality
 from imitate.models.imitate import seeded_model
 from imitate.training.baselines import Caption
+from imitate.training.draws import draw_step
 from imitate.training.objectives import training_module
-from imitate.training.pretraining import Pretraining, draw_step
+from imitate.training.pretraining import Pretraining
 
 TERMS = {"clip": ["caption"], "convirt": ["caption"], "mflag": ["alignment", "orthogonality"], "simclr": ["views"]}
 
@@ -31,7 +32,7 @@ def batch():
     present = torch.tensor([i != 3 for i in range(8)])
     text = torch.randn(8, 12, generator=generator, dtype=torch.float64) * present.unsqueeze(1)
     images = torch.randint(0, 256, (8, 36, 36), dtype=torch.uint8, generator=generator)
-    return dict(images=images, findings=text, impression=text, has_findings=present, has_impression=present)
+    return dict(images=images, report=text, has_report=present)
 
 
 def module(settings: Recipe) -> Any:
@@ -45,10 +46,10 @@ def test_the_terms_are_the_losses_summed_over_the_views(name):
     step, sample = module(settings), batch()
     draw = draw_step(step.model, settings, step=2)
     found = step(sample, draw)
-    model, present = step.model, sample["has_impression"]
+    model, present = step.model, sample["has_report"]
     features = [model.image(warp(sample["images"], view, model.config).double()) for view in draw.views]
     seen = [model.impression_head(each.pooled) for each in features]
-    text = model.text_head(sample["impression"], present)
+    text = model.text_head(sample["report"], present)
     weight = CONVIRT_WEIGHT if name == "convirt" else 0.5
     expected = {
         "caption": sum(info_nce(view, text, 0.07, present, weight) for view in seen),

@@ -23,7 +23,7 @@ SRUN = {**ALLOCATION, "SLURM_STEP_NUM_TASKS": "6"}
 
 @pytest.fixture
 def asked(monkeypatch):
-    """How many devices and machines Fabric is asked for."""
+    """How many devices and machines Fabric gets."""
     for name in {*TORCHRUN, *SRUN}:
         monkeypatch.delenv(name, raising=False)
 

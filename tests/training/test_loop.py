@@ -16,13 +16,15 @@ from lightning_fabric import Fabric
 from recipes import tiny_recipe
 from waiting import BlockingCopies
 
+from imitate.config import ImitateOptions, Recipe
 from imitate.errors import UserError
 from imitate.models.image import ImageEncoder
 from imitate.models.imitate import Imitate
 from imitate.training import loop
 from imitate.training.checkpoint import load_checkpoint
+from imitate.training.draws import draw_step
 from imitate.training.loop import fit
-from imitate.training.pretraining import Pretraining, draw_step
+from imitate.training.pretraining import Pretraining
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +70,27 @@ def test_killed_in_any_step_it_continues_bit_for_bit(tmp_path, data, monkeypatch
     assert logs[0] == logs[1]
 
 
+def test_a_learned_temperature_is_continued_and_kept_with_the_model(tmp_path, data, monkeypatch):
+    recipe = tiny_recipe(checkpoint_every=1)
+    recipe = recipe.model_copy(update={"objective": ImitateOptions(learn_temperature=True)}).resolved()
+    fit(start(tmp_path / "whole", data, recipe))
+    original = loop._agreed
+
+    def killed(job, *args):
+        if job.step == 5:
+            raise SystemError("killed")
+        return original(job, *args)
+
+    monkeypatch.setattr(loop, "_agreed", killed)
+    with pytest.raises(SystemError):
+        fit(start(tmp_path / "broken", data, recipe))
+    monkeypatch.undo()
+    assert fit(start(tmp_path / "broken", data, recipe))
+    assert same(weights(tmp_path / "broken"), weights(tmp_path / "whole"))
+    learned = [Imitate.from_pretrained(tmp_path / name / "model").config.temperature for name in ("whole", "broken")]
+    assert learned[0] == learned[1] != pytest.approx(0.07, abs=1e-6)
+
+
 def test_a_signal_saves_and_the_same_command_continues(tmp_path, data, monkeypatch):
     recipe = tiny_recipe(checkpoint_every=100)
     original = loop._step
@@ -89,8 +112,8 @@ def test_a_signal_saves_and_the_same_command_continues(tmp_path, data, monkeypat
 def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_path, data, monkeypatch):
     recipe, original = tiny_recipe(checkpoint_every=1), loop.draw_step
 
-    def poisoned(model, recipe, *, step, part):
-        draw = original(model, recipe, step=step, part=part)
+    def poisoned(model, recipe, *, step, **more):
+        draw = original(model, recipe, step=step, **more)
         if step == 5:
             draw.views[0].homography.mul_(float("nan"))
         return draw
@@ -261,6 +284,48 @@ def test_a_run_in_chunks_lowers_the_loss(tmp_path, data):
     assert fit(start(tmp_path / "run", data, tiny_recipe(epochs=12, chunk=3)))
     losses = [json.loads(line)["loss"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
+
+
+def test_views_grow_over_the_training_and_an_interrupted_run_is_the_same(tmp_path, data, monkeypatch):
+    recipe = tiny_recipe(checkpoint_every=1, image_sizes=[16, 24, 32])
+    sides, original = [], ImageEncoder.forward
+    monkeypatch.setattr(
+        ImageEncoder, "forward", lambda self, x: (sides.append((self.training, x.shape[-1])), original(self, x))[1]
+    )
+    job = start(tmp_path / "whole", data, recipe)
+    assert fit(job) and job.total == 8
+    trained = [side for training, side in sides if training]
+    assert trained == [16] * 6 + [24] * 6 + [32] * 4, "two views a step"
+    monkeypatch.undo()
+    step = loop._step
+
+    def killed(job, *args):
+        if job.step == 4:
+            raise SystemError("killed")
+        return step(job, *args)
+
+    monkeypatch.setattr(loop, "_step", killed)
+    with pytest.raises(SystemError):
+        fit(start(tmp_path / "broken", data, recipe))
+    monkeypatch.undo()
+    assert fit(start(tmp_path / "broken", data, recipe))
+    assert same(weights(tmp_path / "broken"), weights(tmp_path / "whole"))
+
+
+def test_a_network_of_one_size_refuses_smaller_views(tmp_path, data):
+    settings = {"backbone": "vit_tiny_patch16_224", "backbone_options": {"depth": 4, "embed_dim": 24, "num_heads": 2}}
+    recipe = tiny_recipe(image_sizes=[16, 32])
+    model = recipe.model.model_copy(update={**settings, "levels": (), "keep": ()})
+    with pytest.raises(UserError, match="vit_tiny_patch16_224 does not take images of 16 pixels"):
+        fit(start(tmp_path / "run", data, recipe.model_copy(update={"model": model})))
+    with pytest.raises(ValueError, match=r"training.image_sizes \(32, 16\) must end with model.image_size 32"):
+        Recipe.model_validate({**recipe.model_dump(), "training": {"image_sizes": [32, 16]}})
+
+
+def test_a_length_in_steps_takes_the_place_of_epochs(tmp_path, data):
+    job = start(tmp_path / "run", data, tiny_recipe(steps=5))
+    assert fit(job) and job.step == job.total == 5
+    assert [row["step"] for row in metrics(tmp_path / "run")][-1] == 5
 
 
 class Norms(torch.optim.SGD):

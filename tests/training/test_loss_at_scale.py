@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,11 @@ from recipes import tiny_recipe
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from imitate.config import ImitateOptions, Recipe
+from imitate.config import OPTIONS, ImitateConfig, Recipe, TextLevel
 from imitate.models.heads import PresentBatchNorm
 from imitate.models.imitate import seeded_model
-from imitate.training.pretraining import Pretraining, draw_step
+from imitate.training.draws import draw_step
+from imitate.training.objectives import training_module
 
 BATCH = 8
 OBJECTIVES = [
@@ -25,6 +27,14 @@ OBJECTIVES = [
     {"normalise_targets": True, "kernel": "sigmoid"},
     {"visual_visual": False, "kernel": "none"},
     {"views": 1},
+    {"identical": "positive", "learn_temperature": True, "visual_visual": 0.5},
+    {"prior_mass": 0.3, "prior_centred": True},
+    {"contrast": "sigmoid", "kernel": "none", "identical": "positive", "bias": -1.0},
+    {"model": {"texts": "both", "aggregation": "spatial"}},
+    {"model": {"texts": (TextLevel(text="report", branch="findings", weight=0.5),), "aggregation": "pooled"}},
+    {"name": "clip", "identical": "positive", "learn_temperature": True, "visual_visual": 1.0},
+    {"name": "clip", "contrast": "sigmoid", "identical": "positive"},
+    {"name": "convirt", "identical": "ignored"},
 ]
 
 
@@ -54,12 +64,21 @@ def batch(part: slice) -> dict[str, torch.Tensor]:
     texts *= flags.unsqueeze(2)
     images = torch.randint(0, 256, (BATCH, 36, 36), dtype=torch.uint8, generator=generator)
     whole = dict(images=images, findings=texts[0], impression=texts[1], has_findings=flags[0], has_impression=flags[1])
+    whole |= dict(report=texts[0] + texts[1], has_report=flags[0] | flags[1])
     return {name: rows[part] for name, rows in whole.items()}
 
 
-def pretraining(settings: Recipe) -> Pretraining:
+def recipe_of(objective: dict[str, Any]) -> Recipe:
+    """With these options and, among them, those of the model."""
+    options = {"name": "imitate", **objective}
+    model = {**MODEL.model_dump(), "token_width": 8, **options.pop("model", {})}
+    settings = tiny_recipe(batch_size=BATCH).model_copy(update={"model": ImitateConfig(**model)})
+    return settings.model_copy(update={"objective": OPTIONS[options["name"]](**options)}).resolved()
+
+
+def pretraining(settings: Recipe) -> nn.Module:
     """The heads' normalisation sees the batch, the backbone's is in eval mode."""
-    module = Pretraining(seeded_model(MODEL, pretrained=False, seed=0).double(), settings.objective)
+    module = training_module(seeded_model(settings.model, pretrained=False, seed=0), settings.objective).double()
     module.model.image.eval()
     for norm in module.modules():
         if isinstance(norm, PresentBatchNorm):
@@ -67,9 +86,9 @@ def pretraining(settings: Recipe) -> Pretraining:
     return module
 
 
-def gradients(objective: dict[str, object], rank: int, world: int) -> dict[str, torch.Tensor]:
+def gradients(objective: dict[str, Any], rank: int, world: int) -> dict[str, torch.Tensor]:
     """Of the terms and of every weight."""
-    settings = tiny_recipe(batch_size=BATCH).model_copy(update={"objective": ImitateOptions(**objective)})
+    settings = recipe_of(objective)
     module = pretraining(settings)
     part = slice(rank * BATCH // world, (rank + 1) * BATCH // world)
     wrapped = nn.parallel.DistributedDataParallel(module) if world > 1 else module

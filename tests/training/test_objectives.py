@@ -7,12 +7,12 @@ import torch
 from recipes import TINY_MODEL, tiny_recipe
 from torch import nn
 
-from imitate.config import OPTIONS, ObjectiveOptions, Recipe
+from imitate.config import OPTIONS, ObjectiveOptions, Recipe, TextLevel
 from imitate.errors import UserError
 from imitate.models.imitate import seeded_model
 from imitate.training import objectives
+from imitate.training.draws import draw_step
 from imitate.training.objectives import NEEDS, OBJECTIVES, Objective, find_objective, training_module
-from imitate.training.pretraining import draw_step
 
 
 class Pairs(ObjectiveOptions):
@@ -30,7 +30,7 @@ class PairsStep(nn.Module):
         self.bias = nn.Parameter(torch.zeros(()))
 
     def forward(self, batch, draw):
-        text = self.model.encode_text(batch["impression"], batch["has_impression"])
+        text = self.model.encode_text(batch["report"], batch["has_report"])
         return {"pairs": text.square().mean() + self.options.margin + self.bias, "labels": batch["labels"].sum()}
 
 
@@ -56,7 +56,7 @@ def test_every_objective_names_what_it_reads(name):
     objective, recipe = OBJECTIVES[name], Recipe.model_validate({"objective": {"name": name}}).resolved()
     assert objective.needs <= NEEDS and objective.Options is OPTIONS[name] and "images" in objective.needs
     expected = {"imitate": ("findings", "impression"), "simclr": ()}.get(name, ("report",))
-    assert objective.texts(recipe.model) == expected and objective.reads_text == bool(expected)
+    assert tuple(objective.texts(recipe.model)) == expected and objective.reads_text == bool(expected)
     assert recipe.model.reads_text == objective.reads_text
     assert recipe.model.objective == name and bool(recipe.model.levels) == (name == "imitate")
 
@@ -64,7 +64,9 @@ def test_every_objective_names_what_it_reads(name):
 def test_imitate_reads_the_texts_that_its_branches_learn_from():
     texts = OBJECTIVES["imitate"].texts
     assert set(texts(TINY_MODEL.model_copy(update={"texts": "swapped"}))) == {"findings", "impression"}
-    assert texts(TINY_MODEL.model_copy(update={"texts": "report"})) == ("report",)
+    assert texts(TINY_MODEL.model_copy(update={"texts": "report"})) == {"report": 1}
+    some = (TextLevel(text="sentences", branch="findings", draw=3), TextLevel(text="report", branch="impression"))
+    assert texts(TINY_MODEL.model_copy(update={"texts": some})) == {"sentences": 3, "report": 1}
 
 
 def test_the_models_temperature_is_the_objectives():
@@ -84,7 +86,7 @@ def test_another_packages_objective_is_found_asked_and_trained(installed):
     assert any(name == "bias" for name, _ in step.named_parameters())
     draw = draw_step(step.model, recipe, step=0)
     assert len(draw.views) == 1
-    batch = {"impression": torch.randn(8, 12), "has_impression": torch.ones(8, dtype=bool), "labels": torch.ones(8, 2)}
+    batch = {"report": torch.randn(8, 12), "has_report": torch.ones(8, dtype=bool), "labels": torch.ones(8, 2)}
     terms = step(batch, draw)
     assert list(terms) == ["pairs", "labels"] and terms["labels"] == 16 and terms["pairs"] > 2
     with pytest.raises(ValueError, match="pairs: unknown key 'kernel'; known: margin, name, views"):

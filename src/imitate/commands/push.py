@@ -11,7 +11,7 @@ def push(folder: AnyPath, repository: str, /, *, with_vocabulary: bool = False, 
     Args:
         folder: The exported folder.
         repository: OWNER/NAME on the Hugging Face hub.
-        with_vocabulary: Also upload an lsa text encoder, which contains words of the training reports.
+        with_vocabulary: Also upload an lsa or bert-small text encoder, which contains words of the training reports.
         public: Upload to a public repository; a new repository then becomes public.
     """
     from pathlib import Path

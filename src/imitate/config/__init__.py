@@ -16,28 +16,35 @@ from imitate.config.base import Config, validate
 from imitate.config.files import parse_yaml, read_yaml
 from imitate.config.loading import data_of, dotted, find_recipe, load_config, parse_settings, shipped
 from imitate.config.objectives import (
+    LEARNED,
     OPTIONS,
     BaselineOptions,
     CaptionOptions,
+    ContrastOptions,
     ImitateOptions,
     ObjectiveOptions,
     SimclrOptions,
 )
+from imitate.config.preprocessing import WIDEST, Preprocessing
+from imitate.config.texts import TextLevel, term_names, text_levels
 from imitate.errors import UserError
-from imitate.names import ChannelChoice, Precision, Resize, Texts
+from imitate.names import SECTIONS, Aggregation, ChannelChoice, Precision, Section, Texts
 
 __all__ = [
+    "LEARNED",
     "OPTIONS",
     "AugmentConfig",
     "BaselineOptions",
     "CaptionOptions",
     "Config",
+    "ContrastOptions",
     "ImitateConfig",
     "ImitateOptions",
     "ObjectiveOptions",
     "Preprocessing",
     "Recipe",
     "SimclrOptions",
+    "TextLevel",
     "TrainingConfig",
     "data_of",
     "dotted",
@@ -53,37 +60,6 @@ __all__ = [
 ]
 
 
-WIDEST = 2**16  # of an embedding, and of gray values
-Percent = Annotated[float, Field(ge=0, le=100)]
-Gray = Annotated[float, Field(ge=-WIDEST, le=WIDEST)]
-
-
-class Preprocessing(Config):
-    """What an encoder wants of an image: a centre crop of a prepared one, its gray values scaled and normalised."""
-
-    prepared_size: int = Field(256, ge=8, le=8192)  # side of the prepared images
-    image_size: int = Field(224, ge=8, le=8192)  # side of the crop that the encoder sees
-    resize: Resize = "stretch"  # how an image was brought into the prepared square
-    percentiles: tuple[Percent, Percent] | None = None  # of its gray values, which became black and white
-    range: tuple[Gray, Gray] = (0.0, 1.0)  # of the gray values before normalisation, black and white
-    mean: tuple[Gray, ...] = Field((0.485, 0.456, 0.406), min_length=1)  # an entry for each channel
-    std: tuple[Annotated[float, Field(ge=1e-3, le=WIDEST)], ...] = Field((0.229, 0.224, 0.225), min_length=1)
-
-    @property
-    def channels(self) -> int:
-        return len(self.mean)
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "Preprocessing":
-        if self.image_size > self.prepared_size:
-            raise ValueError(f"image_size {self.image_size} exceeds prepared_size {self.prepared_size}")
-        if len(self.mean) != len(self.std):
-            raise ValueError(f"mean {self.mean} and std {self.std} must have one entry for each channel")
-        if self.range[0] >= self.range[1]:
-            raise ValueError(f"range {self.range} must rise from black to white")
-        return self
-
-
 class ImitateConfig(Preprocessing):
     """The architecture; saved as ``config.json`` beside the weights."""
 
@@ -96,35 +72,70 @@ class ImitateConfig(Preprocessing):
         3,
         4,
     )  # that the findings branch reads, 1 shallow; none: it reads the pooled feature
-    keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # share of channels drawn at each of these levels
+    # How levels become one feature: attention over channels, for the findings branch alone, as published; attention
+    # over places, or the sum of their global means, for both branches
+    aggregation: Aggregation = "channels"
+    keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # fraction of the channels drawn at each of these levels
     channel_draw: ChannelChoice = "replacement"  # distinct: without; sample: anew for each sample, with
     cls_token: Literal["zeros", "normal"] = "normal"  # how the CLS token starts; the release has zeros
     feed_forward: bool = False  # LayerNorm and a feed-forward block after the attention
-    grid: int = Field(16, ge=1, le=64)  # a channel becomes a token of grid x grid features
+    grid: int = Field(16, ge=1, le=64)  # channels: one is a token of grid x grid features; spatial: tokens of a level
     slots: int = Field(512, ge=1, le=WIDEST)  # tokens after zero-padding
     heads: int = Field(4, ge=1, le=WIDEST)
+    token_width: int = Field(256, ge=1, le=WIDEST)  # of the feature, where the aggregation is spatial or pooled
+    grounding: bool = False  # each place of the spatial aggregation has a vector in the joint space
     joint_width: int = Field(512, ge=1, le=WIDEST)
     text_width: int = Field(768, ge=1, le=WIDEST)
     # Running BatchNorm statistics of the text head: of all texts, as published, or of findings and impressions apart
     text_statistics: Literal["shared", "section"] = "shared"
-    texts: Texts = "sections"  # what the branches learn from; swapped: each the other's; report: both the whole report
+    # What the branches learn from: sections; swapped: each the other's; report: both the whole report; both: sections
+    # and the report; or a list of texts, each with its branch and weight
+    texts: Texts | Annotated[tuple[TextLevel, ...], Field(min_length=1)] = "sections"
     temperature: float = Field(0.07, gt=0, le=10)  # between image and text, as in training; of the softmax over prompts
     objective: str = ""  # that trained the model; empty: not recorded
     reads_text: bool = True  # False: the objective read no text, so that the text head is untrained
 
+    @property
+    def text_levels(self) -> tuple[TextLevel, ...]:
+        return text_levels(self.texts)
+
+    @property
+    def branches(self) -> tuple[Section, ...]:
+        """Those that learn from a text."""
+        learning = {level.branch for level in self.text_levels}
+        return tuple(branch for branch in SECTIONS if branch in learning)
+
+    @property
+    def draws_channels(self) -> bool:
+        return bool(self.levels) and self.aggregation == "channels"
+
     @model_validator(mode="after")
-    def _levels_have_shares(self) -> "ImitateConfig":
-        if len(self.levels) != len(self.keep):
-            raise ValueError(f"levels {self.levels} and keep {self.keep} must have one entry each a level")
+    def _each_level_has_its_fraction(self) -> "ImitateConfig":
         if not set(self.levels) <= {1, 2, 3, 4}:
             raise ValueError(f"levels are among 1, 2, 3, 4, not {self.levels}")
         if len(set(self.levels)) < len(self.levels):
             raise ValueError(f"levels {self.levels} name one twice")
+        if self.aggregation == "channels":
+            self._check_channels()
+        elif not self.levels:
+            raise ValueError(f"aggregation {self.aggregation} has no effect without levels")
+        elif self.aggregation == "spatial" and self.token_width % self.heads:
+            raise ValueError(f"heads {self.heads} must divide token_width {self.token_width}")
+        if self.grounding and self.aggregation != "spatial":
+            raise ValueError("grounding needs model.aggregation spatial")
+        if len(set(term_names(self.text_levels))) < len(self.text_levels):
+            raise ValueError("texts names a text twice for one branch")
+        if self.levels and "findings" not in self.branches and self.aggregation == "channels":
+            raise ValueError("levels have no effect where the findings branch learns from no text")
+        return self
+
+    def _check_channels(self) -> None:
+        if len(self.levels) != len(self.keep):
+            raise ValueError(f"levels {self.levels} and keep {self.keep} must have one entry each a level")
         if self.grid**2 % self.heads:
             raise ValueError(f"heads {self.heads} must divide {self.grid**2}, the features of a token (grid x grid)")
-        if not all(0 < share <= 1 for share in self.keep):
-            raise ValueError(f"keep holds shares in (0, 1], not {self.keep}")
-        return self
+        if not all(0 < fraction <= 1 for fraction in self.keep):
+            raise ValueError(f"keep holds fractions in (0, 1], not {self.keep}")
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -146,6 +157,7 @@ class AugmentConfig(Config):
 
 class TrainingConfig(Config):
     epochs: int = Field(20, ge=1, le=100_000)
+    steps: Steps | None = None  # of the whole training, in place of epochs
     batch_size: int = Field(128, ge=2, le=2**20)  # global: over all processes
     learning_rate: Rate = 2e-4
     final_learning_rate: float = Field(1e-8, ge=0, le=1)
@@ -154,6 +166,9 @@ class TrainingConfig(Config):
     backbone_learning_rate: Rate | None = None  # of the image encoder; None: the same
     layer_decay: float = Field(1.0, ge=0.1, le=1)  # factor of the rate for each block of the image encoder downwards
     freeze_backbone: bool = False  # the image encoder stays as it starts; the branches and heads are trained
+    text_layers: int | None = Field(None, ge=1, le=512)  # so many last layers of the text encoder learn; None: frozen
+    text_lora: int | None = Field(None, ge=1, le=1024)  # or: rank of adapters in all its layers, by PEFT
+    text_learning_rate: Rate | None = None  # of the text encoder; None: the same
     ema_decay: float | None = Field(None, ge=0.5, lt=1)  # validate and save moving averages of the weights
     weight_decay: float = Field(0.05, ge=0, le=10)
     decay_everything: bool = False  # True: also normalisation, biases, embeddings, as published
@@ -164,6 +179,8 @@ class TrainingConfig(Config):
     # Samples of a process in the backbone at once: gradient accumulation with cached contrastive gradients (gradient
     # caching, GradCache), so that the loss still sees the whole batch
     chunk: int | None = Field(None, ge=1, le=2**20)
+    # Sides of the views, each for an equal part of the steps, the last one the model's: small ones cost little
+    image_sizes: tuple[Annotated[int, Field(ge=8, le=8192)], ...] = ()
     compile: Literal["default", "reduce-overhead"] | None = None  # torch.compile's mode for the backbone
     seed: int = Field(0, ge=0, lt=2**32)
     log_every: Steps = 10
@@ -177,6 +194,10 @@ class TrainingConfig(Config):
     devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"  # processes on this machine
     nodes: int = Field(1, ge=1, le=2**16)
 
+    @property
+    def trains_text(self) -> bool:
+        return bool(self.text_layers or self.text_lora)
+
     @model_validator(mode="after")
     def _all_have_an_effect(self) -> "TrainingConfig":
         if self.warmup_steps and self.warmup_fraction:
@@ -185,6 +206,10 @@ class TrainingConfig(Config):
             raise ValueError(
                 f"final_learning_rate {self.final_learning_rate:g} must not exceed learning_rate {self.learning_rate:g}"
             )
+        if self.text_layers and self.text_lora:
+            raise ValueError("text_layers and text_lora are two ways to train the text encoder: give one")
+        if self.text_learning_rate and not self.trains_text:
+            raise ValueError("text_learning_rate has no effect on a frozen text encoder: give text_layers or text_lora")
         if self.freeze_backbone and (self.backbone_learning_rate or self.layer_decay != 1):
             raise ValueError("freeze_backbone leaves backbone_learning_rate and layer_decay without effect: drop these")
         if self.chunk and self.compile and self.precision == "16-mixed":
@@ -199,7 +224,7 @@ class Recipe(Config):
 
     model: ImitateConfig = ImitateConfig()
     pretrained: bool = True  # start from timm's ImageNet weights
-    text: str = "lsa"  # lsa, lsa-<width>, or hf:<id>@<revision>[:mean]
+    text: str = "lsa"  # lsa[-<width>], bert-small[:<steps>], or hf:<id>@<revision>[:mean]
     labels_as_text: bool = False  # sentences made from the labels, for images without a report
     objective: SerializeAsAny[ObjectiveOptions] = ImitateOptions()
     augment: AugmentConfig = AugmentConfig()
@@ -218,12 +243,30 @@ class Recipe(Config):
     def _reads_the_texts(self) -> "Recipe":
         if self.labels_as_text and not self.objective.model.get("reads_text", True):
             raise ValueError(f"labels_as_text has no effect: objective {self.objective.name} reads no text")
+        if self.training.trains_text:
+            self._check_trained_text()
+        if getattr(self.objective, "grounding", 0) and self.model.aggregation != "spatial":
+            raise ValueError("objective.grounding compares texts with places: it needs model.aggregation spatial")
+        sides, last = self.training.image_sizes, self.model.image_size
+        if sides and (sides[-1] != last or max(sides) > last):
+            raise ValueError(f"training.image_sizes {sides} must end with model.image_size {last}, the largest")
         return self
+
+    def _check_trained_text(self) -> None:
+        own = self.objective
+        if not own.model.get("reads_text", True):
+            raise ValueError(f"there is no text encoder to train: objective {own.name} reads no text")
+        if self.text.startswith("lsa"):
+            raise ValueError(f"text: {self.text} has no layers to train: take bert-small or hf:<id>@<revision>")
+        field = type(own).model_fields.get("identical")
+        if field and getattr(own, "identical", None) != field.default and not getattr(own, "prior", None):
+            raise ValueError("objective.identical compares stored embeddings, and a text encoder that learns has none")
 
     def resolved(self) -> "Recipe":
         """With what the objective asks of the model, and with what the model is to remember of the objective."""
         own = self.objective
         found = {**own.model, "temperature": own.temperature, "objective": own.name}
+        found["grounding"] = getattr(own, "grounding", 0) > 0
         return self.model_copy(update={"model": self.model.model_copy(update=found)})
 
 

@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from imitate.config.base import Config
 from imitate.names import Kernel
 
 Temperature = Annotated[float, Field(ge=1e-3, le=10)]
+Weight = Annotated[float, Field(ge=0, le=100)]
 Negatives = Literal["global", "rank"]
 """Contrast over the global batch, or within each process."""
 
@@ -26,49 +27,93 @@ class ObjectiveOptions(Config):
         return float(getattr(self, "temperature_text", 0.07))
 
 
-class ImitateOptions(ObjectiveOptions):
+class ContrastOptions(ObjectiveOptions):
+    """Image with text, in whatever form."""
+
+    negatives: Negatives = "global"
+    temperature_text: Temperature = 0.07  # image with text; where it is learned, its first value
+    learn_temperature: bool = False  # on a log scale, within LEARNED
+    contrast: Literal["softmax", "sigmoid"] = "softmax"  # sigmoid: each pair is a decision of its own, as in SigLIP
+    bias: float = Field(-10.0, ge=-100, le=100)  # of sigmoid's logits, its first value; it is learned
+
+
+LEARNED = (0.01, 1.0)
+"""Where a learned temperature stays."""
+
+
+class ImitateOptions(ContrastOptions):
     """The loss of REFERENCE sections 3 and 4: clinical-informed contrast, two views."""
 
     name: str = "imitate"
-    negatives: Negatives = "global"
     kernel: Kernel = "exp"
     kernel_lambda: float = Field(0.2, ge=0, le=100)
+    prior: str | None = None  # text encoder whose vectors P is made of, as ``text`` names it; None: the model's own
+    prior_centred: bool = False  # less the mean of the batch's texts, without which BERT's vectors all correlate
     prior_weight: float | None = Field(None, ge=0, le=100)  # factor of k(P); None: the temperature, as published
-    identical: Literal["kernel", "one", "ignored"] = (
-        "kernel"  # samples of one text: by k(P), as k(P) = 1, no candidates
-    )
+    prior_mass: float | None = Field(None, ge=0, lt=1)  # of a row of the target that lies on other samples, fixed
+    # Samples of one text: by k(P), as k(P) = 1, no candidates, or as right as a sample's own
+    identical: Literal["kernel", "one", "ignored", "positive"] = "kernel"
     normalise_targets: bool = False  # each row of the target sums to one
-    temperature_text: Temperature = 0.07  # image with text
     temperature_views: Temperature = 0.2  # view with view
-    visual_visual: bool = True  # the two view-with-view terms; they need two views
+    grounding: Weight = 0.0  # weight of the contrast between texts and places, within each process; 0: there is none
+    visual_visual: Weight = 2.0  # weight of the view-with-view terms, which need two views; 0: there are none
+
+    @field_validator("visual_visual", mode="before")
+    @classmethod
+    def _weight_of_a_switch(cls, given: Any) -> Any:
+        """It was true or false in version 0.1."""
+        return 2.0 * given if isinstance(given, bool) else given
 
     @model_validator(mode="after")
     def _all_have_an_effect(self) -> "ImitateOptions":
         """A value other than the default must change something."""
-        without = {
-            "kernel_lambda": self.kernel != "exp" and f"kernel is {self.kernel}",
-            "prior_weight": self.kernel == "none" and self.identical != "one" and "kernel is none",
-            "normalise_targets": self.kernel == "none" and self.identical != "one" and "kernel is none",
-            "temperature_views": not (self.visual_visual and self.views == 2) and "no views are compared",
-        }
-        for name, reason in without.items():
-            if reason and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name} has no effect where {reason}: leave it out")
+        without = self.kernel == "none" and "kernel is none"
+        soft = without and self.identical != "one" and without
+        refuse_idle(
+            self,
+            kernel_lambda=self.kernel != "exp" and f"kernel is {self.kernel}",
+            prior=without,
+            prior_centred=without,
+            prior_mass=without,
+            prior_weight=soft or (self.prior_mass is not None and "prior_mass is given"),
+            normalise_targets=soft or (self.prior_mass is not None and "prior_mass is given"),
+            temperature_views=not (self.visual_visual and self.views == 2) and "no views are compared",
+            bias=self.contrast == "softmax" and "contrast is softmax",
+        )
+        if self.contrast == "sigmoid" and (self.kernel != "none" or self.identical not in ("kernel", "positive")):
+            raise ValueError("contrast sigmoid decides each pair for itself: it needs kernel none, and no soft targets")
         return self
 
 
 class BaselineOptions(ObjectiveOptions):
     """One image embedding, of the pooled feature, and one caption, the whole report (losses/baselines.py)."""
 
-    model: ClassVar[dict[str, Any]] = {"levels": (), "keep": (), "texts": "report"}
+    model: ClassVar[dict[str, Any]] = {"levels": (), "keep": (), "aggregation": "channels", "texts": "report"}
 
     negatives: Negatives = "global"
 
 
-class CaptionOptions(BaselineOptions):
-    """CLIP and ConVIRT."""
+class CaptionOptions(ContrastOptions):
+    """CLIP, ConVIRT and, with ``visual_visual``, what SLIP is: CLIP and SimCLR on the same views."""
 
-    temperature_text: Temperature = 0.07
+    model: ClassVar[dict[str, Any]] = BaselineOptions.model
+
+    identical: Literal["negative", "ignored", "positive"] = "negative"  # samples of one text, for each other
+    visual_visual: Weight = 0.0  # weight of SimCLR's loss on the two views
+    temperature_views: Temperature = 0.2  # view with view
+
+    @model_validator(mode="after")
+    def _all_have_an_effect(self) -> "CaptionOptions":
+        refuse_idle(
+            self,
+            temperature_views=not self.visual_visual and "visual_visual is 0",
+            bias=self.contrast == "softmax" and "contrast is softmax",
+        )
+        if self.visual_visual and self.views != 2:
+            raise ValueError(f"visual_visual compares two views, not {self.views}")
+        if self.contrast == "sigmoid" and self.identical == "ignored":
+            raise ValueError("identical ignored needs contrast softmax")
+        return self
 
 
 class SimclrOptions(BaselineOptions):
@@ -82,6 +127,13 @@ class SimclrOptions(BaselineOptions):
         if self.views != 2:
             raise ValueError(f"simclr compares two views, not {self.views}")
         return self
+
+
+def refuse_idle(options: ObjectiveOptions, **reasons: str | bool) -> None:
+    """ValueError where a field with a reason for having no effect has another value than its default."""
+    for name, reason in reasons.items():
+        if reason and getattr(options, name) != type(options).model_fields[name].default:
+            raise ValueError(f"{name} has no effect where {reason}: leave it out")
 
 
 OPTIONS: dict[str, type[ObjectiveOptions]] = {

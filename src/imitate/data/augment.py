@@ -94,8 +94,13 @@ def _perspective(corners: Float[Tensor, "batch 4 2"], size: int) -> Float[Tensor
     return torch.cat([solution, torch.ones(len(corners), 1, dtype=torch.float64)], dim=1).view(-1, 3, 3).float()
 
 
-def warp(images: UInt8[Tensor, "batch size size"], draw: ViewDraw, config: ImitateConfig) -> Images:
-    """Draw the views: one bilinear sampling of the batch, autocontrast, normalisation; on the images' device."""
+def warp(
+    images: UInt8[Tensor, "batch size size"], draw: ViewDraw, config: ImitateConfig, side: int | None = None
+) -> Images:
+    """Draw the views: one bilinear sampling of the batch, autocontrast, normalisation; on the images' device.
+
+    With ``side`` a view is brought to that side, each pixel the mean of those that it covers.
+    """
     size, extent = config.image_size, images.shape[-1]
     with torch.autocast(images.device.type, enabled=False):  # which would round coordinates to several pixels
         mapped = _pixels(size, images.device) @ draw.homography.to(images.device).transpose(1, 2)
@@ -105,6 +110,8 @@ def warp(images: UInt8[Tensor, "batch size size"], draw: ViewDraw, config: Imita
     stretched = (gray - low) / (high - low).clamp(min=1e-6)
     chosen = draw.autocontrast.to(images.device).view(-1, 1, 1) & (high - low > LEAST_CONTRAST)
     gray = torch.where(chosen, stretched, gray)
+    if side is not None and side != size:
+        gray = F.interpolate(gray.unsqueeze(1), (side, side), mode="area").squeeze(1)
     return normalise(gray, config)
 
 

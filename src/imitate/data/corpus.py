@@ -18,7 +18,7 @@ from imitate.data.merging import merged_meta, merged_table, require_alike, requi
 from imitate.data.splits import patient_folds
 from imitate.data.stacked import Stacked, by_piece
 from imitate.errors import UserError
-from imitate.names import REPORT, SECTIONS
+from imitate.names import REPORT, SECTIONS, SENTENCES
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class Corpus:
     def has(self, section: str) -> Bool[np.ndarray, " rows"]:
         """Which images have this text."""
         either = self.written(SECTIONS[0]) | self.written(SECTIONS[1])
-        found = either if section == REPORT else self.written(section)
+        found = either if section in (REPORT, SENTENCES) else self.written(section)
         return found if self.fallback is None else found | (~either & self.fallback.notna().to_numpy())
 
     def select(self, projections: Sequence[str]) -> "Corpus":

@@ -1,11 +1,12 @@
 """Batches of a corpus: which rows, and the rows' pixels and text embeddings read ahead of the training step."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from threading import Thread
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,17 +14,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from imitate.data.corpus import Corpus
-from imitate.data.text_cache import TextRows
+from imitate.data.text_cache import SentenceRows, TextRows
 from imitate.errors import UserError
 from imitate.models.types import PretrainBatch
-from imitate.names import REPORT, SECTIONS, Texts
-
-SOURCES: dict[Texts, tuple[str, str]] = {
-    "sections": ("findings", "impression"),
-    "swapped": ("impression", "findings"),
-    "report": (REPORT, REPORT),
-}
-"""What the findings and the impression branch learn from."""
+from imitate.names import SECTIONS
 
 
 class BatchSampler:
@@ -107,60 +101,63 @@ def training_rows(data: Corpus, *, textless: bool = False, every: bool = False) 
     return kept
 
 
+Texts = TextRows | SentenceRows | np.ndarray
+
+
 class BatchReader:
     """Batches of a corpus and its text embeddings, by row index; pinned where a GPU will take them.
 
-    A batch's ``findings`` and ``impression`` are what these branches learn from, whichever text that is.
+    ``texts`` are the texts that a batch has, by name, and ``priors`` what the clinical prior is made of in their place.
     """
 
     def __init__(
         self,
         data: Corpus,
-        texts: Mapping[str, TextRows | np.ndarray],
+        texts: Mapping[str, Texts],
         *,
-        branches: Texts = "sections",
+        priors: Mapping[str, Texts] | None = None,
+        seed: int = 0,
         pin: bool = False,
     ) -> None:
-        self._images, self._pin = data.images, pin
-        self._texts = [texts[source] for source in SOURCES[branches]]
-        self._has = [data.has(source) for source in SOURCES[branches]]
+        self._images, self._pin, self._seed = data.images, pin, seed
+        self._texts = {**texts, **{f"prior_{name}": text for name, text in (priors or {}).items()}}
+        self._has = {f"has_{name}": data.has(name) for name in texts}
         self.image_ids = data.table["image_id"].array
 
-    def __call__(self, rows: Int[np.ndarray, " batch"]) -> PretrainBatch:
+    def __call__(self, rows: Int[np.ndarray, " batch"], step: int = 0) -> PretrainBatch:
+        """These rows; ``step`` decides which of their sentences are drawn."""
         order = np.argsort(rows)  # ascending reads of the memory map
         images = torch.empty((len(rows), *self._images.shape[1:]), dtype=torch.uint8, pin_memory=self._pin)
         images.numpy()[order] = self._images[rows[order]]
-        findings, impression = (self._tensor(text[rows].astype(np.float32)) for text in self._texts)
-        has_findings, has_impression = (self._tensor(has[rows]) for has in self._has)
-        return PretrainBatch(
-            images=images,
-            findings=findings,
-            impression=impression,
-            has_findings=has_findings,
-            has_impression=has_impression,
-        )
+        batch = {"images": images}
+        for name, text in self._texts.items():
+            found = text.drawn(rows, (self._seed, step)) if isinstance(text, SentenceRows) else text[rows]
+            batch[name] = self._tensor(_as_input(found))
+        batch |= {name: self._tensor(has[rows]) for name, has in self._has.items()}
+        return cast(PretrainBatch, batch)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         tensor = torch.from_numpy(values)
         return tensor.pin_memory() if self._pin else tensor
 
 
+def _as_input(stored: np.ndarray) -> np.ndarray:
+    """Embeddings in float32; word pieces, which zeros follow, as far as any text of the batch goes."""
+    if stored.dtype != np.int32:
+        return stored.astype(np.float32)
+    longest = max(1, int((stored > 0).sum(axis=1).max()))
+    return np.ascontiguousarray(stored[:, :longest])
+
+
 class LabelReader(BatchReader):
     """A batch has ``labels`` too, float32 (batch, classes), NaN where unknown."""
 
-    def __init__(
-        self,
-        data: Corpus,
-        texts: Mapping[str, TextRows | np.ndarray],
-        *,
-        branches: Texts = "sections",
-        pin: bool = False,
-    ) -> None:
-        super().__init__(data, texts, branches=branches, pin=pin)
+    def __init__(self, data: Corpus, texts: Mapping[str, Texts], **settings: Any) -> None:
+        super().__init__(data, texts, **settings)
         self._labels = data.labels
 
-    def __call__(self, rows: np.ndarray) -> PretrainBatch:
-        return {**super().__call__(rows), "labels": self._tensor(self._labels[rows])}
+    def __call__(self, rows: np.ndarray, step: int = 0) -> PretrainBatch:
+        return {**super().__call__(rows, step), "labels": self._tensor(self._labels[rows])}
 
 
 def warm_up(paths: Sequence[Path]) -> Thread | None:
@@ -193,11 +190,13 @@ def _memory() -> int | None:
         return None
 
 
-def read_ahead(reader: BatchReader, batches: Iterator[np.ndarray], *, depth: int = 2) -> Iterator[PretrainBatch]:
-    """Yield the batches in order, the next ``depth`` being read meanwhile by one thread."""
+def read_ahead(
+    reader: Callable[[np.ndarray, int], PretrainBatch], batches: Iterator[tuple[np.ndarray, int]], *, depth: int = 2
+) -> Iterator[PretrainBatch]:
+    """Yield the batches, of rows and step, in order, the next ``depth`` being read meanwhile by one thread."""
     with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(reader, rows) for rows in islice(batches, depth)]
+        waiting = [pool.submit(reader, *each) for each in islice(batches, depth)]
         while waiting:
             batch = waiting.pop(0).result()
-            waiting += [pool.submit(reader, rows) for rows in islice(batches, 1)]
+            waiting += [pool.submit(reader, *each) for each in islice(batches, 1)]
             yield batch

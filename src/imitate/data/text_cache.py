@@ -1,8 +1,8 @@
-"""Text embeddings, computed once: the text encoder is frozen and text is never augmented.
+"""Text embeddings, computed once where the text encoder is frozen, as text is never augmented; else word pieces.
 
 A cache is a folder with a folder for each text encoder, named by the digest of its weights and tokenizer. A block in it
-is two files, the digests of up to 65,536 texts and their embeddings (float16), so that a text is found again whatever
-data it comes from, and an interrupted run continues at the first block that is absent.
+is two files, the digests of up to 65,536 texts and their embeddings (float16) or word pieces (int32), so that a text is
+found again whatever data it comes from, and an interrupted run continues at the first block that is absent.
 """
 
 import hashlib
@@ -14,15 +14,16 @@ from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Int, Shaped
 from rich.console import Console
 from rich.progress import track
 
 from imitate.data.corpus import Corpus
+from imitate.data.sentences import split_sentences
 from imitate.errors import UserError
 from imitate.models.text import placed
 from imitate.models.types import TextEncoder
-from imitate.names import REPORT, SECTIONS
+from imitate.names import REPORT, SECTIONS, SENTENCES
 
 log = logging.getLogger(__name__)
 TEXTS = (*SECTIONS, REPORT)
@@ -52,13 +53,26 @@ def fill(
     data: Corpus, cache: "TextCache", texts: Iterable[str], *, part: int = 0, parts: int = 1, device: str = "cpu"
 ) -> None:
     """``cache.fill`` with these texts of all images; of several processes each computes its ``part``."""
-    columns = [data.text(name) for name in dict.fromkeys(texts)]
+    columns = [_sentences(data)[0] if name == SENTENCES else data.text(name) for name in dict.fromkeys(texts)]
     cache.fill((text for column in columns for text in column.dropna()), part=part, parts=parts, device=device)
 
 
 def text_rows(data: Corpus, cache: "TextCache", texts: Iterable[str] = TEXTS) -> dict[str, "TextRows"]:
     """Section or ``report`` -> the embeddings of all images' texts, which ``fill`` was given."""
     return {name: cache.rows(data.text(name)) for name in dict.fromkeys(texts)}
+
+
+def sentence_rows(data: Corpus, cache: "TextCache", *, draw: int = 1) -> "SentenceRows":
+    """The embeddings of all reports' sentences, which ``fill`` was given, ``draw`` of each report at a time."""
+    sentences, counts = _sentences(data)
+    return SentenceRows(cache.rows(sentences), counts, draw)
+
+
+def _sentences(data: Corpus) -> tuple[pd.Series, Int[np.ndarray, " rows"]]:
+    """The sentences of all reports, one after the other, and how many each has."""
+    found = [split_sentences(text) if isinstance(text, str) else [] for text in data.text(REPORT)]
+    flat = pd.Series([sentence for each in found for sentence in each], dtype="str")
+    return flat, np.array([len(each) for each in found], np.int64)
 
 
 class TextCache:
@@ -129,8 +143,8 @@ class TextCache:
             raise KeyError("a text has no embedding: fill the cache first")
         return TextRows(positions, [vectors for _, vectors in self._blocks.values()], self._starts, self.encoder.width)
 
-    def embed(self, texts: Sequence[str]) -> Float[np.ndarray, "texts width"]:
-        """Of texts that ``fill`` was given, in float16."""
+    def embed(self, texts: Sequence[str]) -> Shaped[np.ndarray, "texts width"]:
+        """Of texts that ``fill`` was given, as they are stored, embeddings in float16."""
         return self.rows(pd.Series(texts, dtype="str"))[:]
 
     def _find(self, keys: np.ndarray) -> Int[np.ndarray, " texts"]:
@@ -140,9 +154,10 @@ class TextCache:
         at = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
         return np.where(self._keys[at] == keys, self._order[at], -1)
 
-    def _encode(self, texts: list[str]) -> Float[np.ndarray, "texts width"]:
-        limit = np.finfo(np.float16).max
-        return self.encoder.encode(texts).numpy().clip(-limit, limit).astype(np.float16)
+    def _encode(self, texts: list[str]) -> np.ndarray:
+        """Embeddings in float16; the numbers of word pieces as they are."""
+        encoded, limit = self.encoder.encode(texts).numpy(), np.finfo(np.float16).max
+        return encoded if encoded.dtype == np.int32 else encoded.clip(-limit, limit).astype(np.float16)
 
     def _add(self, keys: np.ndarray, vectors: np.ndarray) -> None:
         """The embeddings last, at once: where they are, the block is whole."""
@@ -166,14 +181,15 @@ class TextRows:
     ) -> None:
         self._positions, self._blocks, self._starts = positions, blocks, starts
         self.shape = (len(positions), width)
+        self.dtype = blocks[0].dtype if blocks else np.dtype(np.float16)
 
     def __len__(self) -> int:
         return len(self._positions)
 
-    def __getitem__(self, rows: np.ndarray | slice) -> Float[np.ndarray, "rows width"]:
-        """In float16; zero rows where there is no text."""
+    def __getitem__(self, rows: np.ndarray | slice) -> Shaped[np.ndarray, "rows width"]:
+        """As they are stored, embeddings in float16; zero rows where there is no text."""
         positions = self._positions[rows]
-        found = np.zeros((len(positions), self.shape[1]), np.float16)
+        found = np.zeros((len(positions), self.shape[1]), self.dtype)
         block = np.searchsorted(self._starts, positions, side="right") - 1
         for number in np.unique(block[positions >= 0]):
             here = (block == number) & (positions >= 0)
@@ -181,9 +197,36 @@ class TextRows:
         return found
 
 
-def no_texts(count: int, width: int) -> TextRows:
-    """Of an objective that reads none."""
-    return TextRows(np.full(count, -1, np.int64), [], np.zeros(1, np.int64), width)
+class SentenceRows:
+    """The embeddings of some of each report's sentences, drawn anew at each step."""
+
+    def __init__(self, sentences: TextRows, counts: Int[np.ndarray, " rows"], draw: int) -> None:
+        """``counts`` of sentences that follow each other."""
+        self._sentences, self._counts, self._draw = sentences, counts, draw
+        self._starts = np.cumsum(counts) - counts
+        self.shape = (len(counts), sentences.shape[1])
+
+    def drawn(self, rows: np.ndarray, seed: tuple[int, int]) -> Shaped[np.ndarray, "rows width"]:
+        """The mean of ``draw`` different sentences of each row, or of all where it has fewer; zero where it has none.
+        Of word pieces, those of the sentences one after the other.
+
+        It depends on the seeds and the row alone, not on the rows beside it.
+        """
+        pieces = self._sentences.dtype == np.int32
+        found = np.zeros((len(rows), self.shape[1]), np.int32 if pieces else np.float32)
+        for place, row in enumerate(rows.tolist()):
+            if count := int(self._counts[row]):
+                generator = np.random.default_rng([*seed, row])
+                chosen = generator.choice(count, min(self._draw, count), replace=False)
+                drawn = self._sentences[self._starts[row] + np.sort(chosen)]
+                found[place] = _joined(drawn) if pieces else drawn.astype(np.float32).mean(0)
+        return found
+
+
+def _joined(pieces: Int[np.ndarray, "texts width"]) -> Int[np.ndarray, " width"]:
+    """The word pieces of several texts one after the other, as many as there is room for, then zeros."""
+    kept = pieces[pieces > 0][: pieces.shape[1]]
+    return np.pad(kept, (0, pieces.shape[1] - len(kept)))
 
 
 def _write(path: Path, content: Callable[[BinaryIO], object]) -> None:

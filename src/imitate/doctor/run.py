@@ -67,7 +67,7 @@ def _settings(path: Path) -> Iterator[Check]:
     except UserError as error:
         yield Check("broken", "config.yaml", str(error))
         return
-    yield Check("ok", "config.yaml", f"{recipe.model.backbone}, {recipe.training.epochs} epochs")
+    yield Check("ok", "config.yaml", f"{recipe.model.backbone}, {_length(recipe)}")
     recorded = data_of(data)
     for path, fingerprint in zip(recorded.get("paths", [""]), recorded.get("fingerprints", [None]), strict=True):
         yield _data(Path(path), fingerprint, recipe.model.projections)
@@ -94,3 +94,8 @@ def _progress(path: Path) -> Check:
     if not all(math.isfinite(entry.get("loss", 0.0)) for entry in entries):
         return Check("broken", "metrics.jsonl", "a loss is not finite: lower the learning rate")
     return Check("ok", "metrics.jsonl", f"{len(entries):,} entries, up to step {entries[-1]['step']:,}")
+
+
+def _length(recipe: Recipe) -> str:
+    training = recipe.training
+    return f"{training.steps} steps" if training.steps else f"{training.epochs} epochs"

@@ -22,7 +22,7 @@ from imitate.models.image import ImageEncoder, is_network, pinned, statistics_of
 from imitate.models.imitate import Imitate, freeze_all, seeded_model
 from imitate.models.text import fit_or_load, load_text_encoder, place
 from imitate.models.types import ImageFeatures, Images, TextEncoder
-from imitate.names import Branch, Section
+from imitate.names import SECTIONS, Branch, Section
 
 TEMPERATURE = 0.07  # of the published models
 WORDS = ("random", "imagenet", "pixels")  # that name a model; any other bare string is a path
@@ -127,7 +127,8 @@ class ImitateEncoder(Encoder):
         super().__init__(name, model.image, model.config)
         self.model, self.text = model, text
         self.temperature = model.config.temperature
-        self.whole_reports = model.config.texts == "report"
+        texts = {level.text for level in model.config.text_levels}
+        self.whole_reports = not texts & set(SECTIONS)  # what was not learned from sections is compared with no section
         self._cache = cache or (TextCache(text) if text else None)
 
     @property
@@ -144,11 +145,20 @@ class ImitateEncoder(Encoder):
         return self.model
 
     def look(self, images: Images) -> tuple[dict[str, Tensor], ImageFeatures]:
-        config, seen = self.model.config, self.model.encode_image(images)
-        if not config.levels:
-            return {"image": seen.impression}, seen.features
-        sections = ("impression", "findings") if config.texts == "swapped" else ("findings", "impression")
-        return dict(zip(sections, (seen.findings, seen.impression), strict=True)), seen.features
+        seen = self.model.encode_image(images)
+        return self.sections(seen.findings, seen.impression), seen.features
+
+    def sections(self, findings: Tensor, impression: Tensor) -> dict[str, Tensor]:
+        """The branches' embeddings by the section that each is to be compared with; as ``image`` where there is one."""
+        config = self.model.config
+        if not config.levels or len(config.branches) == 1:
+            return {"image": findings if config.branches[-1] == "findings" else impression}
+        learned = {(level.branch, level.text) for level in config.text_levels}
+        swapped = learned >= {("findings", "impression"), ("impression", "findings")} and not learned & {
+            (section, section) for section in SECTIONS
+        }
+        sections = reversed(SECTIONS) if swapped else SECTIONS
+        return dict(zip(sections, (findings, impression), strict=True))
 
     def embed_texts(self, texts: list[str]) -> Vectors | None:
         if self.text is None or not self.has_text:
@@ -250,7 +260,8 @@ def load_folder(path: Path, *, name: str | None = None, cache: Path | None = Non
     inner = path / "model" if (path / "model").is_dir() else path
     model = Imitate.from_pretrained(inner)
     freeze_all(model)
-    texts = [folder / "text" for folder in (path, path.parent) if (folder / "text" / "text.json").is_file()]
+    beside = [each / "text" for each in (inner, path, path.parent)]  # of a text encoder that was trained, within
+    texts = [each for each in beside if (each / "text.json").is_file()]
     text = load_text_encoder(texts[0]) if texts else None
     return ImitateEncoder(name or path.name, model, text, _cache(text, cache, *_beside(path)))
 

@@ -15,8 +15,8 @@ from imitate.errors import UserError
 from imitate.inference.encoder import ImitateEncoder, load_folder
 from imitate.models import hub
 from imitate.models.image import ImageEncoder
-from imitate.models.lsa import VOCABULARY, LsaTextEncoder
-from imitate.models.text import save_text_encoder
+from imitate.models.lsa import VOCABULARY
+from imitate.models.text import Fitted, save_text_encoder
 
 log = logging.getLogger(__name__)
 Format = Literal["hub", "timm"]
@@ -54,8 +54,8 @@ def write_hub(encoder: ImitateEncoder, to: Path, facts: dict[str, str], *, licen
     vocabulary = ""
     if encoder.text is not None:
         save_text_encoder(encoder.text, to / "text")
-    if isinstance(encoder.text, LsaTextEncoder):
-        vocabulary = "The text encoder's vocabulary lists words and word pairs of the training reports."
+    if isinstance(encoder.text, Fitted):
+        vocabulary = "The text encoder's vocabulary lists words of the training reports."
         log.warning("%s lists words of the training reports: read it before you share it", to / "text" / VOCABULARY)
     config = encoder.model.config
     card = Template(files("imitate").joinpath("model_card.md").read_text(encoding="utf-8")).substitute(

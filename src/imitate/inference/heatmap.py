@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from imitate.inference.encoder import Encoder, Named, of_branch
 from imitate.models.image import ImageEncoder
+from imitate.models.places import SpatialAggregation
 from imitate.models.types import Images
 from imitate.names import Branch
 
@@ -26,8 +28,44 @@ def similarity(seen: Named, text: Float[Tensor, "batch joint"], branch: Branch) 
 def heatmap(
     encoder: Encoder, images: Images, text: Float[Tensor, "batch joint"], branch: Branch = "both"
 ) -> Float[Tensor, "batch side side"]:
-    """The mean of C3's and C4's ``contributions``, over the images' pixels. Where negative, a place speaks against."""
+    """Where an image is like a text, over its pixels. Where negative, a place speaks against.
+
+    The mean over C3 and C4 of their ``contributions``; of a model with attention over places, the mean over its levels
+    of ``of_places``.
+    """
+    aggregation = getattr(getattr(encoder, "model", None), "aggregation", None)
+    if isinstance(aggregation, SpatialAggregation):
+        return over_pixels(of_places(encoder, images, text, branch), images.shape[-1])
     return over_pixels(contributions(encoder, images, text, branch), images.shape[-1])
+
+
+def of_places(
+    encoder: Any, images: Images, text: Float[Tensor, "batch joint"], branch: Branch
+) -> list[Float[Tensor, "batch grid grid"]]:
+    r"""What each place adds to the similarity s of image and text, of each level of a spatial aggregation.
+
+    Where texts were compared with places in training (``grounding``) it is the cosine of the text and the place.
+    Otherwise it is the token's part in what attention reads, its weights held fixed:
+
+    .. math:: M_t = T \sum_k \frac{\partial s}{\partial x_{t,k}} x_{t,k}
+    """
+    model = encoder.model
+    aggregation = model.aggregation
+    with torch.no_grad():
+        tokens = aggregation.tokens(model.image(images).levels)
+        weights = aggregation.weights(tokens)
+        if aggregation.place_head is not None:
+            found = F.cosine_similarity(aggregation.place_head(tokens), text.unsqueeze(1), dim=2)
+            return list(aggregation.on_grid(found).unbind(1))
+    with torch.enable_grad():
+        tokens = tokens.detach().requires_grad_()
+        both = aggregation.read(tokens, weights)
+        seen = {"findings": model.project_findings(both.findings), "impression": model.impression_head(both.impression)}
+        sections = encoder.sections(seen["findings"], seen["impression"])
+        total = similarity(sections, text.detach(), branch).sum()
+        (gradient,) = torch.autograd.grad(total, tokens)
+    found = (gradient * tokens.detach()).sum(-1) * tokens.shape[1]
+    return list(aggregation.on_grid(found).unbind(1))
 
 
 def contributions(

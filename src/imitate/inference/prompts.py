@@ -12,7 +12,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from imitate.config import Config, read_yaml, validate
 from imitate.errors import UserError
-from imitate.models.text import LsaTextEncoder
+from imitate.models.text import Fitted
 from imitate.models.types import TextEncoder
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ def _alike(prompts: Prompts, encoder: TextEncoder) -> bool:
     """Whether the sides differ in no word that the encoder knows."""
     if set(prompts.positive) == set(prompts.negative):
         return True
-    if not isinstance(encoder, LsaTextEncoder):  # can spell any word
+    if not isinstance(encoder, Fitted):  # can spell any word
         return False
     positive, negative = (encoder.encode(list(side)).mean(0) for side in (prompts.positive, prompts.negative))
     return torch.allclose(positive, negative, rtol=1e-4, atol=1e-6)
@@ -212,7 +212,7 @@ def _all_content(words: Mapping[str, bool]) -> bool:
 
 def _words(text: str, encoder: TextEncoder) -> dict[str, bool]:
     """A word-piece encoder can spell any word."""
-    return encoder.words(text) if isinstance(encoder, LsaTextEncoder) else {text: True}
+    return encoder.words(text) if isinstance(encoder, Fitted) else {text: True}
 
 
 def read_prompts(path: Path) -> dict[str, Prompts]:

@@ -27,7 +27,7 @@ def info_nce(
 
 
 def info_nce_part(
-    x: Rows, y: Rows, temperature: float, present: Present, weight: float, own: slice = slice(0, None)
+    x: Rows, y: Rows, temperature: Tensor | float, present: Present, weight: float, own: slice = slice(0, None)
 ) -> Float[Tensor, ""]:
     """What own rows, ``own`` of the batch, contribute to ``info_nce``; ``present`` is of the batch."""
     logits = similarities(x, y, temperature)

@@ -26,6 +26,8 @@ class Targets(NamedTuple):
     weight: float | None = None  # factor of k(P); None: the temperature
     normalised: bool = False  # each row sums to one
     ignored: Pairs | None = None  # pairs that are neither: they leave the matrices
+    positive: Pairs | None = None  # pairs that are as right as a sample's own: 1 in Y
+    mass: float | None = None  # of each row on other samples, in proportion to k(P); its own pair has the rest
 
 
 PUBLISHED = Targets()
@@ -37,6 +39,12 @@ class SoftTargets(NamedTuple):
     sides: tuple[Float[Tensor, "own batch"], Float[Tensor, "own batch"]]
     excluded: Bool[Tensor, "#own batch"]  # candidates that leave the softmax
     anchors: Float[Tensor, ""]  # the number of present rows of all processes, at least 1
+
+
+def centre(text: Embedding, present: Present) -> Embedding:
+    """Less the mean of the present texts: vectors that all point one way, as BERT's do, otherwise all correlate."""
+    weight = present.to(text.dtype).unsqueeze(1)
+    return (text - (text * weight).sum(0) / weight.sum().clamp(min=1)) * weight
 
 
 def clinical_prior(text: Embedding, own: slice = ALL) -> Float[Tensor, "own batch"]:
@@ -85,13 +93,24 @@ def soft_targets(
     own: slice = ALL,
     dtype: torch.dtype = torch.float32,
 ) -> SoftTargets:
-    """Y = I + tau k(P) over the present rows and columns; ``softened`` is k(P), or None for I alone in ``dtype``."""
+    """Y = I + tau k(P) over the present rows and columns; ``softened`` is k(P), or None for I alone in ``dtype``.
+
+    With ``targets.mass`` m it is (1 - m) I + m k(P) / sum_j k(P_ij), in both directions; a row without any k(P) is I's.
+    """
     candidates = present.unsqueeze(0) if targets.ignored is None else present.unsqueeze(0) & ~targets.ignored
     pair = present[own].unsqueeze(1) & candidates
     weight = temperature if targets.weight is None else targets.weight
     wanted = torch.zeros_like(pair, dtype=dtype) if softened is None else weight * softened
-    wanted.diagonal(own.start).add_(1)
+    if targets.positive is not None:
+        wanted.masked_fill_(targets.positive, 1)
     wanted.mul_(pair)
+    if targets.mass is not None:
+        wanted.diagonal(own.start).zero_()
+        others = wanted.sum(1, keepdim=True)
+        wanted = torch.where(others > 0, targets.mass * wanted / others.clamp(min=torch.finfo(dtype).tiny), 0)
+        wanted.diagonal(own.start).add_((1 - targets.mass * (others > 0).to(dtype).squeeze(1)) * present[own])
+        return SoftTargets((wanted, wanted), ~candidates, present.sum().clamp(min=1))
+    wanted.diagonal(own.start).add_(present[own].to(dtype))
     # P is symmetric but for rounding: own rows of Y^T are those of Y; where Y is whole it is transposed as published
     sides = (wanted, wanted.T if wanted.shape[0] == wanted.shape[1] else wanted)
     if targets.normalised:
@@ -100,13 +119,15 @@ def soft_targets(
     return SoftTargets(sides, ~candidates, present.sum().clamp(min=1))
 
 
-def soft_cross_entropy(logits: tuple[Tensor, Tensor], targets: SoftTargets) -> Float[Tensor, ""]:
+def soft_cross_entropy(
+    logits: tuple[Tensor, Tensor], targets: SoftTargets, weights: tuple[float, float] = (1, 1)
+) -> Float[Tensor, ""]:
     """CE of both directions over own rows, divided by the count of all: the processes' parts sum to the loss."""
     least = torch.finfo(logits[0].dtype).min
     total = logits[0].new_zeros(())
-    for side, wanted in zip(logits, targets.sides, strict=True):
+    for side, wanted, weight in zip(logits, targets.sides, weights, strict=True):
         log_probability = side.masked_fill(targets.excluded, least).log_softmax(dim=1)
-        total = total - (log_probability * wanted).sum()
+        total = total - weight * (log_probability * wanted).sum()
     return total / targets.anchors
 
 

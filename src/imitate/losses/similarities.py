@@ -21,7 +21,9 @@ class Rows(NamedTuple):
         return self.own is self.every
 
 
-def similarities(x: Rows, y: Rows, temperature: float) -> tuple[Float[Tensor, "own batch"], Float[Tensor, "own batch"]]:
+def similarities(
+    x: Rows, y: Rows, temperature: Tensor | float
+) -> tuple[Float[Tensor, "own batch"], Float[Tensor, "own batch"]]:
     """Cosines over the temperature, of own x with every y, and of own y with every x."""
     if x.alone:
         logits = F.normalize(x.own, dim=1) @ F.normalize(y.own, dim=1).T / temperature

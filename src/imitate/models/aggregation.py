@@ -57,7 +57,7 @@ class HierarchicalAggregation(nn.Module):
         self.levels = [level - 1 for level in config.levels]
         self.channels = [channels[level] for level in self.levels]
         self.keep = [max(1, int(share * c)) for share, c in zip(config.keep, self.channels, strict=True)]
-        width = config.grid**2
+        self.width = width = config.grid**2  # of the output
         if sum(self.keep) > config.slots:
             raise UserError(
                 f"{sum(self.keep)} channels are kept but slots is {config.slots}: raise slots or lower keep"

@@ -57,6 +57,18 @@ class ImageEncoder(nn.Module):
         final, levels = self.network.forward_intermediates(images, indices=self._indices)
         return ImageFeatures(levels, self.network.forward_head(final, pre_logits=True))
 
+    @torch.no_grad()
+    def check_side(self, side: int) -> None:
+        """UserError where the network does not take images of this side."""
+        was, weight = self.training, next(self.network.parameters())
+        channels = self.network.pretrained_cfg["input_size"][0] if self.network.pretrained_cfg else 3
+        try:
+            self.eval()(weight.new_zeros(1, channels, side, side))
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise UserError(f"{self.name} does not take images of {side} pixels: {error}") from error
+        finally:
+            self.train(was)
+
     def freeze(self) -> None:
         """No gradients, and always in eval mode."""
         self.frozen = True

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,9 +20,15 @@ from imitate.models.aggregation import ChannelDraw, HierarchicalAggregation
 from imitate.models.heads import PresentBatchNorm, Projection
 from imitate.models.hub import local_folder
 from imitate.models.image import ImageEncoder
+from imitate.models.places import PooledAggregation, SpatialAggregation
 from imitate.models.types import ImageEmbedding, ImageFeatures, Images
 
 WEIGHTS = "model.safetensors"
+AGGREGATIONS: dict[str, Any] = {
+    "channels": HierarchicalAggregation,
+    "spatial": SpatialAggregation,
+    "pooled": PooledAggregation,
+}
 FORMAT_VERSION = 1
 
 
@@ -30,8 +37,10 @@ class Imitate(nn.Module):
 
     Embeddings are not L2-normalised; losses and tasks do that. In eval mode everything is deterministic: all channels
     take part in the aggregation (see HierarchicalAggregation). Without levels both branches have one embedding, that of
-    the pooled feature.
+    the pooled feature. ``config.branches`` are those that were trained.
     """
+
+    aggregation: Any  # one of AGGREGATIONS, where there are levels
 
     def __init__(self, config: ImitateConfig, *, pretrained: bool = False) -> None:
         super().__init__()
@@ -39,11 +48,13 @@ class Imitate(nn.Module):
         self.image = ImageEncoder(
             config.backbone, pretrained=pretrained, options=config.backbone_options, size=config.image_size
         )
+        concluding = self.image.width
         if config.levels:
-            self.aggregation = HierarchicalAggregation(config, self.image.channels)
-            tokens = config.grid**2
-            self.findings_head = Projection(tokens, tokens, config.joint_width)
-        self.impression_head = Projection(self.image.width, self.image.width, config.joint_width)
+            aggregation = AGGREGATIONS[config.aggregation](config, self.image.channels)
+            self.aggregation, width = aggregation, aggregation.width
+            self.findings_head = Projection(width, width, config.joint_width)
+            concluding = concluding if config.draws_channels else width
+        self.impression_head = Projection(concluding, concluding, config.joint_width)
         self.text_head = Projection(config.text_width, 1024, config.joint_width)
         if config.text_statistics == "section":
             for norm in self.text_head:
@@ -52,29 +63,27 @@ class Imitate(nn.Module):
 
     def encode_image(self, images: Images, draw: ChannelDraw | None = None) -> ImageEmbedding:
         features = self.image(images)
-        return ImageEmbedding(self.embed_findings(features, draw), self.embed_impression(features), features)
+        impression, findings, *_ = self.aggregate(features, None if draw is None else [draw])
+        return ImageEmbedding(self.project_findings(findings), self.impression_head(impression), features)
 
-    def embed_findings(self, features: ImageFeatures, draw: ChannelDraw | None = None) -> Float[Tensor, "batch joint"]:
-        return self.project_findings(self.aggregate(features, draw))
+    def aggregate(self, features: ImageFeatures, draws: Sequence[ChannelDraw] | None = None) -> list[Tensor]:
+        """What the heads read: that of the impression, then that of the findings, under each draw of channels.
 
-    def aggregate(self, features: ImageFeatures, draw: ChannelDraw | None = None) -> Float[Tensor, "batch width"]:
-        """What the findings branch's head reads."""
-        aggregated: Tensor = self.aggregation(features.levels, draw) if self.config.levels else features.pooled
-        return aggregated
-
-    def aggregate_each(
-        self, features: ImageFeatures, draws: Sequence[ChannelDraw]
-    ) -> list[Float[Tensor, "batch width"]]:
-        """``aggregate`` under each draw, at less than its cost."""
-        return self.aggregation.each(features.levels, draws) if self.config.levels else [features.pooled for _ in draws]
+        A model that draws none has one of each and, with ``config.grounding``, the places of the aggregation last.
+        Without ``draws`` all channels take part.
+        """
+        if not self.config.levels:
+            return [features.pooled, features.pooled]
+        if not self.config.draws_channels:
+            both = self.aggregation(features.levels)
+            return [both.impression, both.findings, *([] if both.places is None else [both.places])]
+        if draws is None:
+            return [features.pooled, self.aggregation(features.levels)]
+        return [features.pooled, *self.aggregation.each(features.levels, draws)]
 
     def project_findings(self, aggregated: Float[Tensor, "batch width"]) -> Float[Tensor, "batch joint"]:
         head = self.findings_head if self.config.levels else self.impression_head
         projected: Tensor = head(aggregated)
-        return projected
-
-    def embed_impression(self, features: ImageFeatures) -> Float[Tensor, "batch joint"]:
-        projected: Tensor = self.impression_head(features.pooled)
         return projected
 
     def encode_text(

@@ -106,10 +106,10 @@ class LsaTextEncoder:
 
 
 def _vectorizer(**options: object) -> TfidfVectorizer:
-    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, tokenizer=_words, token_pattern=None, **options)
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, tokenizer=words_of, token_pattern=None, **options)
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
     """Of two letters and more; in scripts without spaces every two characters that follow each other.
 
     Numbers and the de-identification marks XXXX and ___ are not words here. Combining marks, the vowels of Indian

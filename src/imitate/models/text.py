@@ -1,49 +1,56 @@
-"""Frozen text encoders: LSA, fitted on the corpus, and those of Hugging Face transformers."""
+"""Frozen text encoders: LSA and a small BERT, fitted on the corpus, and those of Hugging Face transformers."""
 
-import hashlib
 import json
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from imitate.config.files import read_json
 from imitate.errors import UserError
-from imitate.models import hub, lsa
-from imitate.models.imitate import freeze_all
+from imitate.models import lsa, small_bert
+from imitate.models.hugging_face import POOLING, HuggingFaceTextEncoder
 from imitate.models.lsa import LsaTextEncoder
+from imitate.models.small_bert import SmallBertTextEncoder
 from imitate.models.types import TextEncoder
 
-MAX_WORD_PIECES = 256
-MAX_LAYERS = 512
-POOLING = ("cls", "mean", "last")
+Fitted = LsaTextEncoder | SmallBertTextEncoder
+"""Those that know the words of the reports that they were fitted on; their folder lists them in VOCABULARY."""
 
 
 def fit_or_load(spec: str, corpus: list[str]) -> TextEncoder:
-    """A recipe's text encoder: ``lsa``, ``lsa-<width>`` fitted on the corpus, ``hf:<id>@<revision>[:<pooling>]``."""
+    """A recipe's text encoder: ``lsa[-<width>]`` or ``bert-small[:<steps>]`` fitted on the corpus, or one of the hub,
+    ``hf:<id>@<revision>[:<pooling>]``."""
     if match := re.fullmatch(r"lsa(?:-(\d+))?", spec):
         return LsaTextEncoder.fit(corpus, width=int(match[1] or lsa.WIDTH))
+    if match := re.fullmatch(r"bert-small(?::(\d{1,7}))?", spec):
+        return SmallBertTextEncoder.fit(corpus, steps=int(match[1] or small_bert.STEPS))
     if match := re.fullmatch(r"hf:(?P<name>[^@]+?)(?:@(?P<revision>[\w./-]+))?(?::(?P<pooling>cls|mean|last))?", spec):
         return HuggingFaceTextEncoder(match["name"], revision=match["revision"], pooling=match["pooling"])
-    raise UserError(f"unknown text encoder {spec!r}: give lsa, lsa-<width> or hf:<id>@<revision>[:cls|mean|last]")
+    raise UserError(
+        f"unknown text encoder {spec!r}: give lsa, lsa-<width>, bert-small, bert-small:<steps> or "
+        "hf:<id>@<revision>[:cls|mean|last]"
+    )
 
 
 def save_text_encoder(encoder: TextEncoder, folder: Path) -> None:
-    """Whatever is needed to load the encoder again without the network; ``text.json`` last: with it, it is whole."""
+    """Whatever is needed to load the encoder again without the network, over an earlier one or none.
+
+    Each file at once, ``text.json`` last: with it, the encoder is whole.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     assert isinstance(encoder, LsaTextEncoder | HuggingFaceTextEncoder)
-    encoder.save(folder)
-    part = folder / "text.json.part"
-    part.write_text(json.dumps({**encoder.record, "identity": encoder.identity}), encoding="utf-8")
-    for path in folder.glob("*.safetensors"):
-        shutil.copymode(part, path)  # else 0600
-    part.replace(folder / "text.json")
+    part = folder / "part"
+    shutil.rmtree(part, ignore_errors=True)  # of one that was killed
+    part.mkdir()
+    encoder.save(part)
+    record = part / "text.json"
+    record.write_text(json.dumps({**encoder.record, "identity": encoder.identity}), encoding="utf-8")
+    for path in sorted(part.iterdir(), key=lambda path: path == record):
+        shutil.copymode(record, path)  # safetensors: else 0600
+        path.replace(folder / path.name)
+    part.rmdir()
 
 
 def load_text_encoder(folder: Path) -> TextEncoder:
@@ -52,8 +59,13 @@ def load_text_encoder(folder: Path) -> TextEncoder:
     record = read_json(folder / "text.json", holds="what a text encoder is")
     if record.get("kind") == "lsa":
         return LsaTextEncoder.load(folder)
-    if record.get("kind") != "hf" or record.get("pooling") not in POOLING or not isinstance(record.get("name"), str):
+    small = record.get("kind") == "bert-small"
+    known = small or (record.get("kind") == "hf" and record.get("pooling") in POOLING)
+    if not known or not isinstance(record.get("name"), str):
         raise UserError(f"{folder / 'text.json'} is damaged: it must hold kind, name and pooling of a text encoder")
+    record.pop("identity", None)
+    if small:
+        return SmallBertTextEncoder(folder, record=record)
     return HuggingFaceTextEncoder(str(folder), revision=None, pooling=record["pooling"], record=record)
 
 
@@ -71,156 +83,3 @@ def placed(encoder: TextEncoder, device: str) -> Iterator[None]:
         yield
     finally:
         place(encoder, "cpu")
-
-
-class HuggingFaceTextEncoder:
-    """A transformers encoder in eval mode: one vector of its last layer a text, of at most 256 word pieces.
-
-    ``pooling`` is cls, the first piece; mean, over all of them; last, which a causal model and the text tower of a CLIP
-    take by default, since the first piece of these has seen nothing.
-    """
-
-    def __init__(
-        self, source: str, *, revision: str | None, pooling: str | None, record: dict[str, str] | None = None
-    ) -> None:
-        """``source`` is a hub id, which needs a revision, or a folder on disk, of which only safetensors are read.
-
-        ``record`` is what ``save_text_encoder`` wrote of the encoder that it is a copy of.
-        """
-        local = Path(source).is_dir()
-        _check_source(source, revision, local)
-        try:
-            self._tokenizer, self._model = _from_transformers(source, None if local else revision, local)
-        except UserError:
-            raise
-        except Exception as error:  # a foreign file may raise anything
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(f"cannot load the text encoder {source}@{revision or 'disk'}: {first[:300]}") from error
-        freeze_all(self._model.float())
-        config = self._model.config
-        causal = _is_causal(config.model_type)
-        if causal and pooling == "cls":
-            raise UserError(
-                f"{source} is causal, its first word piece has seen nothing: take hf:...:mean or hf:...:last"
-            )
-        self._device = "cpu"
-        self._pooling = pooling or ("last" if causal else "cls")
-        self._longest = _longest(self._tokenizer, config)
-        self.width = int(config.hidden_size)
-        self.identity = _identity(self._tokenizer, self._model, f"{self._pooling} {self._longest}")
-        known = f"{Path(source).resolve().name}-{self.identity[:8]}" if local else f"{source.strip('/')}@{revision}"
-        self.record = record or {
-            "kind": "hf",
-            "name": re.sub(r"[^\w.@-]+", "--", f"{known}-{self._pooling}"),
-            "pooling": self._pooling,
-            **({} if local else {"revision": str(revision), "commit": str(getattr(config, "_commit_hash", None))}),
-        }
-        self.name = self.record["name"]
-
-    def to(self, device: str) -> None:
-        self._device = device
-        self._model.to(device)
-
-    @torch.inference_mode()
-    def encode(self, texts: list[str], *, batch_size: int = 64) -> Float[Tensor, "texts width"]:
-        """Texts of like length share a batch, so that little is padded; the result keeps the order of the input."""
-        out = torch.zeros(len(texts), self.width)
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            tokens = self._tokenizer(
-                [texts[i] for i in rows], padding=True, truncation=True, max_length=self._longest, return_tensors="pt"
-            ).to(self._device)
-            ids, mask = tokens["input_ids"], tokens["attention_mask"]  # not all models take what else a tokenizer gives
-            hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
-            out[rows] = _pooled(hidden, mask, self._pooling).float().cpu()
-        return out
-
-    def save(self, folder: Path) -> None:
-        self._model.save_pretrained(folder, safe_serialization=True)
-        self._tokenizer.save_pretrained(folder)
-
-
-def _check_source(source: str, revision: str | None, local: bool) -> None:
-    if local:
-        return
-    if revision is None:
-        raise UserError(f"hf:{source} names no revision and is no folder: write hf:{source}@<revision>")
-    if not hub.is_available(source, revision):
-        raise UserError(
-            f"cannot get the text encoder {source}@{revision}: the hub does not answer, and it is not in its cache on "
-            "this disk; give hf:FOLDER"
-        )
-
-
-def _check_size(kind: Any, config: Any, folder: Path) -> None:
-    """UserError where the weights on disk are fewer than config.json says, before these take memory."""
-    held = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    layers = max(int(getattr(config, name, None) or 0) for name in ("num_hidden_layers", "n_layer", "num_layers"))
-    if layers > MAX_LAYERS:
-        raise UserError(f"{folder / 'config.json'} has {layers} layers, more than {MAX_LAYERS}")
-    with torch.device("meta"):
-        whole = kind.from_config(config) if hasattr(kind, "from_config") else kind(config.text_config)
-        wanted = sum(each.numel() for each in whole.parameters())
-    if 0 < held < wanted:  # a number takes a byte at least
-        raise UserError(f"{folder / 'config.json'} does not fit the weights: they have {held} bytes in all")
-
-
-def _from_transformers(source: str, revision: str | None, local: bool) -> tuple[Any, Any]:
-    """Tokenizer and model; of a model of images and texts its text tower. Code beside the weights is never run."""
-    import transformers
-
-    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-    tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    tokenizer.padding_side = tokenizer.truncation_side = "right"
-    config = transformers.AutoConfig.from_pretrained(source, **options)
-    kind: Any = transformers.AutoModel
-    if hasattr(config, "text_config"):
-        kind = getattr(transformers, f"{(config.architectures or [''])[0].removesuffix('Model')}TextModel", kind)
-    if config.is_encoder_decoder:
-        raise UserError(f"{source} is an encoder with a decoder, which needs its words: take an encoder alone")
-    if local:
-        _check_size(kind, config, Path(source))
-    # transformers unpickles .bin with weights_only
-    model = kind.from_pretrained(source, **options, use_safetensors=True if local else None)
-    return tokenizer, model
-
-
-def _is_causal(kind: str) -> bool:
-    from transformers.models.auto import modeling_auto as auto
-
-    reads_ahead = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    return kind == "clip_text_model" or (kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not reads_ahead)
-
-
-def _longest(tokenizer: Any, config: Any) -> int:
-    """Word pieces of a text at most: ours, the tokenizer's and the number of the model's positions."""
-    positions = getattr(config, "max_position_embeddings", None) or MAX_WORD_PIECES
-    if config.model_type in {"roberta", "xlm-roberta", "camembert"}:  # whose positions begin after the padding's
-        positions -= (config.pad_token_id or 0) + 1
-    return int(min(MAX_WORD_PIECES, tokenizer.model_max_length, positions))
-
-
-def _pooled(hidden: Float[Tensor, "texts pieces width"], mask: Tensor, pooling: str) -> Float[Tensor, "texts width"]:
-    if pooling == "cls":
-        return hidden[:, 0]
-    if pooling == "last":
-        return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1).long() - 1]
-    weights = mask.unsqueeze(-1)
-    return (hidden * weights).sum(1) / weights.sum(1)
-
-
-def _identity(tokenizer: Any, model: Any, settings: str) -> str:
-    """The digest of the weights and of what makes word pieces, the same for a copy that was saved and loaded."""
-    digest = hashlib.sha256(settings.encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-    rules = json.loads(backend.to_str()) if hasattr(backend, "to_str") else tokenizer.get_vocab()
-    for changing in ("truncation", "padding"):  # what the last call set
-        rules.pop(changing, None)
-    digest.update(json.dumps([rules, tokenizer.pad_token], sort_keys=True).encode())
-    return digest.hexdigest()

@@ -1,6 +1,6 @@
 """Types of tensors. Shapes are checked at run time under pytest."""
 
-from typing import NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
+from typing import NamedTuple, Protocol, Required, TypedDict, runtime_checkable
 
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
@@ -24,15 +24,23 @@ class ImageEmbedding(NamedTuple):
     features: ImageFeatures
 
 
-class PretrainBatch(TypedDict):
-    """One step's samples. A missing section has a zero row and ``False`` in its flag."""
+class PretrainBatch(TypedDict, total=False):
+    """One step's samples, with the texts that the objective reads. A missing one has a zero row, and ``False`` in its
+    flag.
 
-    images: UInt8[Tensor, "batch size size"]
+    A clinical prior made from other text embeddings has them as ``prior_findings`` and so on.
+    """
+
+    images: Required[UInt8[Tensor, "batch size size"]]
     findings: Float[Tensor, "batch width"]
     impression: Float[Tensor, "batch width"]
+    report: Float[Tensor, "batch width"]
+    sentences: Float[Tensor, "batch width"]
     has_findings: Bool[Tensor, " batch"]
     has_impression: Bool[Tensor, " batch"]
-    labels: NotRequired[Float[Tensor, "batch classes"]]
+    has_report: Bool[Tensor, " batch"]
+    has_sentences: Bool[Tensor, " batch"]
+    labels: Float[Tensor, "batch classes"]
 
 
 @runtime_checkable

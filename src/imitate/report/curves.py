@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from imitate.report import figures
-from imitate.report.figures import Point, Scored, Styles
+from imitate.report.figures import Point, Styles
+from imitate.report.folds import Scored
 from imitate.report.groups import Group
 from imitate.report.page import Details, Figure
 from imitate.report.tables import WAYS, at_fraction, headlines, label, trained, two_ways
@@ -50,24 +51,29 @@ def classes(group: Group, runs: Runs, look: Styles) -> list[Details]:
         if trained(group):
             images[f"Calibration of {name}"] = figures.reliability(_of_class(runs, name, probable=True), look)
         target = next(iter(scored.values()))[0].target
-        drawn.append(Figure(f"{name}: {int((target > 0).sum()):,} of {len(target):,} images are positive", images))
+        counted = group.data.get("measured", "images")
+        drawn.append(Figure(f"{name}: {int((target > 0).sum()):,} of {len(target):,} {counted} are positive", images))
     if not drawn:
         return []
     where = at_fraction(group, group.fractions[-1])
     several = ", a thin line for each seed" if any(len(each) > 1 for each in runs.values()) else ""
-    return [Details(f"Curves of each class{where}{several}", drawn, open=len(drawn) <= UNFOLDED)]
+    folds = ", the mean of the folds" if any("fold" in each[0] for each in runs.values()) else ""
+    return [Details(f"Curves of each class{where}{folds}{several}", drawn, open=len(drawn) <= UNFOLDED)]
 
 
-def _point(estimate: Estimate | None) -> Point | None:
-    """In percent; without an interval a point."""
+def _point(estimate: Estimate | None, scale: int) -> Point | None:
+    """Without an interval a point."""
     if estimate is None or estimate.value is None:
         return None
     low, high = (estimate.value if end is None else end for end in (estimate.low, estimate.high))
-    return Point(100 * estimate.value, 100 * low, 100 * high)
+    return Point(scale * estimate.value, scale * low, scale * high)
 
 
 def _points(group: Group, name: str, fraction: float) -> dict[str, Point]:
-    found = ((method, _point(estimate)) for method, estimate in group.estimates(name, fraction).items())
+    """In percent, or in the metric's own unit."""
+    found = (
+        (method, _point(estimate, group.scale(name))) for method, estimate in group.estimates(name, fraction).items()
+    )
     return {method: point for method, point in found if point}
 
 
@@ -76,15 +82,16 @@ def _efficiency(group: Group, name: str, look: Styles) -> str:
     for fraction in group.fractions:
         for method, point in _points(group, name, fraction).items():
             methods.setdefault(method, {})[fraction] = point
-    chance = group.chance(name)
-    level = None if chance is None else 100 * chance
-    return figures.efficiency(methods, look, metric=f"{label(name)}, %", chance=level)
+    chance, scale = group.chance(name), group.scale(name)
+    level = None if chance is None else scale * chance
+    return figures.efficiency(methods, look, metric=f"{label(name)}{', %' if scale == 100 else ''}", chance=level)
 
 
 def _forest(group: Group, look: Styles) -> list[Figure]:
-    """The top metrics, and the classes of the main one."""
+    """The top metrics in percent, and the classes of the main one."""
     fraction, main = group.fractions[-1], group.metrics[0]
     names = [name for name in group.metrics if "/" not in name or name.startswith(f"{main}/")]
+    names = [name for name in names if group.scale(name) == 100]
     names.sort(key=lambda name: not name.startswith(main))
     lines = {label(name): points for name in names if (points := _points(group, name, fraction))}
     if not lines:
@@ -125,7 +132,7 @@ def _at(name: str) -> str:
 
 
 def _of_class(runs: Runs, name: str, *, probable: bool = False) -> dict[str, list[Scored]]:
-    """The known targets and scores of one class, by method; nothing where they have one label only."""
+    """The known targets and scores of one class, by method; nothing where no two labels can be compared."""
     found: dict[str, list[Scored]] = {}
     for method, each in runs.items():
         for run in each:
@@ -136,8 +143,9 @@ def _of_class(runs: Runs, name: str, *, probable: bool = False) -> dict[str, lis
             target, score = run["target"][:, column], run["score"].astype(np.float64)
             score = (_probabilities(score) if probable else score)[:, column]
             known = ~np.isnan(target)
-            if len(np.unique(target[known] > 0)) == 2:
-                found.setdefault(method, []).append(Scored(target[known], score[known]))
+            fold = run["fold"][known] if "fold" in run else None
+            if (scored := Scored(target[known], score[known], fold)).comparable:
+                found.setdefault(method, []).append(scored)
     return found
 
 

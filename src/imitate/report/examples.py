@@ -126,7 +126,8 @@ def _percentile(run: Predictions) -> np.ndarray:
 def _ranked(example: Chosen) -> Example:
     """The query beside the reports that rank first."""
     reports = example.data.reports().set_axis(example.data.table["image_id"]).to_dict("index")
-    ids = [example.run["image_id"][example.row], *example.run["top"][example.row]]
+    top = [image for image in example.run["top"][example.row] if image]  # fewer where there are fewer candidates
+    ids = [example.run["image_id"][example.row], *top]
     own, *first = ({section: text for section, text in reports[str(image)].items() if pd.notna(text)} for image in ids)
     nearest = [
         ("its own report" if report == own else "another report", report if example.show_reports else {})

@@ -8,9 +8,10 @@ from jaxtyping import Bool, Float, Num, UInt8
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from sklearn.metrics import precision_recall_curve, roc_curve
 
+from imitate.report import folds
 from imitate.report.canvas import GRAY, png, styled, svg
+from imitate.report.folds import Scored
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#444444")  # for all kinds of vision
 DASHES = ("-", "--", "-.", ":")
@@ -33,13 +34,6 @@ class Point(NamedTuple):
     high: float
 
 
-class Scored(NamedTuple):
-    """One run's test images of a class, none of unknown target."""
-
-    target: Num[np.ndarray, " images"]
-    score: Float[np.ndarray, " images"]
-
-
 Styles = Mapping[str, Style]
 Runs = Mapping[str, Sequence[Scored]]
 Lines = Mapping[str, Mapping[str, Point]]
@@ -56,12 +50,12 @@ def styles(names: Sequence[str]) -> dict[str, Style]:
 
 @styled
 def roc(runs: Runs, look: Styles) -> str:
-    """One line a run."""
+    """One line a run, of cross-validation the mean of its folds."""
 
     def paint(axes: Axes) -> None:
         axes.plot([0, 100], [0, 100], color=GRAY, linewidth=0.8, linestyle=":")
         for name, run, width in _each(runs):
-            false, true, _ = roc_curve(run.target > 0, run.score)
+            false, true = folds.roc(run)
             axes.plot(*_thinned(100 * false, 100 * true), **_line(look[name], width))
         _square(axes, "false-positive rate, %", "sensitivity, %")
 
@@ -70,14 +64,13 @@ def roc(runs: Runs, look: Styles) -> str:
 
 @styled
 def precision_recall(runs: Runs, look: Styles) -> str:
-    """One line a run, in steps; dotted: the fraction of positives, which is the precision of chance."""
+    """One line a run, of cross-validation the mean of its folds, in steps; dotted: the precision of chance."""
 
     def paint(axes: Axes) -> None:
         for name, run, width in _each(runs):
-            precision, recall, _ = precision_recall_curve(run.target > 0, run.score)
-            axes.axhline(100 * float((run.target > 0).mean()), color=GRAY, linewidth=0.8, linestyle=":")
-            precision[-1] = precision[-2]  # of no image called positive, which is no point of the curve
-            line = _thinned(100 * recall[::-1], 100 * precision[::-1])
+            recall, precision = folds.precision_recall(run)
+            axes.axhline(100 * folds.positive_rate(run), color=GRAY, linewidth=0.8, linestyle=":")
+            line = _thinned(100 * recall, 100 * precision)
             axes.plot(*line, drawstyle="steps-pre", **_line(look[name], width))
         _square(axes, "recall, %", "precision, %")
 
@@ -86,7 +79,7 @@ def precision_recall(runs: Runs, look: Styles) -> str:
 
 @styled
 def reliability(runs: Runs, look: Styles) -> str:
-    """Scores are probabilities. Fraction of positives against mean score, in bins of as many images each."""
+    """Scores are probabilities, of whichever seed or fold. Positives against mean score, in bins of as many images."""
 
     def paint(axes: Axes) -> None:
         axes.plot([0, 100], [0, 100], color=GRAY, linewidth=0.8, linestyle=":")

@@ -86,6 +86,10 @@ class Group(NamedTuple):
         found = {name: entry.results.metrics.get(metric) for name, entry in self.at(fraction).items()}
         return {name: estimate for name, estimate in found.items() if estimate}
 
+    def scale(self, metric: str) -> int:
+        """100 where it is shown in percent, 1 where in the unit that its name says."""
+        return 100 if self.kind.units.get(metric.partition("/")[0], "%") == "%" else 1
+
     def chance(self, metric: str) -> float | None:
         """It depends on the test images alone."""
         found = (entry.results.metrics.get(metric) for entry in self.entries)

@@ -22,13 +22,13 @@ def markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]], *, left:
     return str(frame.to_markdown(index=False, disable_numparse=True, colalign=align))
 
 
-def percent(estimate: Estimate | None) -> str:
-    """With its 95% interval, where it has one."""
+def percent(estimate: Estimate | None, scale: int = 100) -> str:
+    """With its 95% interval, where it has one; with ``scale`` 1 in the metric's own unit."""
     if estimate is None or estimate.value is None:
         return "–"
     if estimate.low is None or estimate.high is None:
-        return f"{100 * estimate.value:.1f}"
-    return f"{100 * estimate.value:.1f} ({100 * estimate.low:.1f}–{100 * estimate.high:.1f})"
+        return f"{scale * estimate.value:.1f}"
+    return f"{scale * estimate.value:.1f} ({scale * estimate.low:.1f}–{scale * estimate.high:.1f})"
 
 
 def _section(group: Group) -> str:
@@ -37,9 +37,9 @@ def _section(group: Group) -> str:
     heads = [name if fraction == 1 else f"{name}, {100 * fraction:g}%" for name, fraction in columns]
     lines = []
     for metric in _metrics(group):
-        cells = [percent(group.estimates(metric, fraction).get(name)) for name, fraction in columns]
-        level = group.chance(metric)
-        lines.append([label(metric), "" if level is None else f"{100 * level:.1f}", *cells])
+        scale, level = group.scale(metric), group.chance(metric)
+        cells = [percent(group.estimates(metric, fraction).get(name), scale) for name, fraction in columns]
+        lines.append([label(metric), "" if level is None else f"{scale * level:.1f}", *cells])
     where = (
         f"{extent(data)}, split {data['split']}; in percent, with 95% "
         f"intervals over seeds and patients; {_seeds(group)}."

@@ -50,7 +50,7 @@ def overview(groups: Sequence[Group], look: Styles) -> Table:
     lines = []
     for group in groups:
         main, fraction = group.metrics[0], group.fractions[-1]
-        cells = [Cell(_percent(group.chance(main))), *_cells(group, main, fraction, list(look))]
+        cells = [Cell(_level(group, main)), *_cells(group, main, fraction, list(look))]
         small = f"{label(main)}{at_fraction(group, fraction)}{on_split(group)}"
         lines.append(Line(group.title, cells, link=anchor_of(group), small=small))
     return Table("Main metrics, % with 95% intervals", _beside_chance(list(look), look), lines, corner="task and data")
@@ -96,7 +96,7 @@ def all_metrics(group: Group, look: Styles) -> list[Table]:
     for fraction in reversed(group.fractions):
         found = list(group.at(fraction))
         lines = [
-            Line(label(metric), [Cell(_percent(group.chance(metric))), *_cells(group, metric, fraction, found)])
+            Line(label(metric), [Cell(_level(group, metric)), *_cells(group, metric, fraction, found)])
             for metric in group.metrics
         ]
         caption = f"All metrics{at_fraction(group, fraction)}{on_split(group)}"
@@ -220,7 +220,11 @@ def _number(text: str) -> float:
 
 def _cells(group: Group, metric: str, fraction: float, names: Sequence[str]) -> list[Cell]:
     found, best = group.estimates(metric, fraction), group.best.get((fraction, metric))
-    return [_cell(found.get(name), bold=name == best) for name in names]
+    return [_cell(found.get(name), bold=name == best, scale=group.scale(metric)) for name in names]
+
+
+def _level(group: Group, metric: str) -> str:
+    return _shown(group.chance(metric), group.scale(metric))
 
 
 def _levels(group: Group, metrics: list[str]) -> list[tuple[str, list[str]]]:
@@ -228,8 +232,9 @@ def _levels(group: Group, metrics: list[str]) -> list[tuple[str, list[str]]]:
     for name, entry in group.at(group.fractions[-1]).items():
         found = (entry.results.metrics.get(metric) for metric in metrics)
         levels[f"{name}, shuffled"] = [estimate.shuffled if estimate else None for estimate in found]
+    scales = [group.scale(metric) for metric in metrics]
     return [
-        (name, [_percent(level) for level in each])
+        (name, [_shown(level, scale) for level, scale in zip(each, scales, strict=True)])
         for name, each in levels.items()
         if any(level is not None for level in each)
     ]
@@ -255,16 +260,17 @@ def _published(group: Group, metrics: Sequence[str]) -> list[Line]:
     return lines
 
 
-def _cell(estimate: Estimate | None, *, bold: bool) -> Cell:
+def _cell(estimate: Estimate | None, *, bold: bool, scale: int) -> Cell:
     if estimate is None or estimate.value is None:
         return Cell("–" if estimate is None else "undefined")
+    value, *ends = (_shown(each, scale) for each in (estimate.value, estimate.low, estimate.high))
     if estimate.low is None or estimate.high is None:
-        return Cell(_percent(estimate.value), bold=bold)
-    return Cell(_percent(estimate.value), f"{_percent(estimate.low)}–{_percent(estimate.high)}", bold=bold)
+        return Cell(value, bold=bold)
+    return Cell(value, "–".join(ends), bold=bold)
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
+def _shown(value: float | None, scale: int) -> str:
+    return "–" if value is None else f"{scale * value:.1f}"
 
 
 def _setting(value: object) -> str:

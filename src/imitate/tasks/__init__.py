@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 TASKS: dict[str, str] = {
     "linear-classification": "classification.LinearClassification",
+    "knn-classification": "knn.NearestClassification",
     "finetune-classification": "classification.FinetuneClassification",
     "segmentation": "segmentation.Segmentation",
     "detection": "detection.Detection",
@@ -77,7 +78,7 @@ def check_encoder(task: Task, encoder: Encoder) -> None:
 def check_preparation(task: Task, encoder: Encoder, data: Corpus) -> None:
     """UserError where the folder holds images of another size; a task on whole images takes larger ones.
 
-    A warning where a run learnt from images that were brought into the square in another way.
+    A warning where a run learnt from images whose square, or whose black and white, were made in another way.
     """
     from imitate.data.corpus import Corpus
     from imitate.inference.encoder import ImitateEncoder
@@ -85,5 +86,9 @@ def check_preparation(task: Task, encoder: Encoder, data: Corpus) -> None:
     wanted = encoder.preprocessing
     whole = bool(task.needs & {"masks", "boxes"})
     Corpus.open(data.root, size=max(wanted.prepared_size, data.size) if whole else wanted.prepared_size)
-    if isinstance(encoder, ImitateEncoder) and encoder.model.config.objective and data.resize != wanted.resize:
-        log.warning("%s has resize %s, %s learnt from %s", data.root, data.resize, encoder.name, wanted.resize)
+    if not (isinstance(encoder, ImitateEncoder) and encoder.model.config.objective):
+        return
+    for key in ("resize", "percentiles"):
+        own, learnt = getattr(data, key), getattr(wanted, key)
+        if own != learnt:
+            log.warning("%s has %s %s, %s learnt from %s", data.root, key, own, encoder.name, learnt)

@@ -61,6 +61,7 @@ class Task(TaskOptions, ABC):
     beside: ClassVar[tuple[str, ...]] = ()  # metrics that the main one must be read beside
     also: ClassVar[tuple[str, ...]] = ()  # further metrics of both sections for a Markdown table
     larger_is_better: ClassVar[Mapping[str, bool]] = {}  # metrics for which it is not: {"error": False}
+    units: ClassVar[Mapping[str, str]] = {}  # of metrics not between 0 and 1: "px"; "%" of those shown times 100
     trains: ClassVar[bool] = True  # False: a fraction of the training patients has no meaning
     curves: ClassVar[bool] = False  # predictions hold target, score and classes, of which ROC curves are drawn
     baselines: ClassVar[tuple[str, ...]] = ()  # models without which its tables are not to be read
@@ -118,11 +119,11 @@ class Task(TaskOptions, ABC):
 
 
 def extent(data: Mapping[str, Any]) -> str:
-    """How many images were measured, and of how many patients: what a bootstrap draws (``Results.data``)."""
-    unit = data.get("unit", "patients")
+    """How many images or studies were measured, and of how many patients: what a bootstrap draws (``Results.data``)."""
+    unit, measured = data.get("unit", "patients"), f"{data['images']:,} {data.get('measured', 'images')}"
     if unit == "images":
-        return f"{data['images']:,} images, whose patients are not known"
-    return f"{data['images']:,} images of {data['patients']:,} {unit}"
+        return f"{measured}, whose patients are not known"
+    return f"{measured} of {data['patients']:,} {unit}"
 
 
 class Published(Config):
@@ -155,7 +156,8 @@ class Results(Config):
     format_version: int = 1
     task: str
     model: str
-    data: dict[str, Any]  # name, fingerprint, split, images, patients; unit, where ids are of studies or images
+    data: dict[str, Any]  # name, fingerprint, split, images, patients; unit, where ids are of studies or images;
+    # measured, where the images that are counted stand for studies
     mode: Mode
     fraction: float
     seeds: list[int]

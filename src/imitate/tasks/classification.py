@@ -20,11 +20,13 @@ from imitate.inference.encoder import Encoder
 from imitate.models.types import Images
 from imitate.statistics import metrics
 from imitate.tasks.augmentation import cropped_view, distorted_view, jittered_view
-from imitate.tasks.base import Budget, Predictions, Task
+from imitate.tasks.base import Budget, Predictions
+from imitate.tasks.classes import AT_THRESHOLD, RANKING, OfClasses, of_exclusive
 from imitate.tasks.features import pooled_features
 from imitate.tasks.fitting import Parts, batches, fit, frozen, parts, pixels, seeded
 from imitate.tasks.logistic import logistic_path, standardise
-from imitate.tasks.options import ClassificationOptions, FinetuneOptions, LinearOptions
+from imitate.tasks.options import FinetuneOptions, LinearOptions, ProbeOptions
+from imitate.tasks.studies import mean_of_logits, mean_of_logs
 
 log = logging.getLogger(__name__)
 
@@ -39,20 +41,17 @@ class Problem(NamedTuple):
     exclusive: bool  # every labelled image has exactly one class
 
 
-METRICS = {"auroc": metrics.auroc, "average-precision": metrics.average_precision}
-
-
-class Classification(ClassificationOptions, Task):
-    """What the probe and fine-tuning share: where the labels are, and how scores are measured.
+class Classification(OfClasses):
+    """What probes and fine-tuning share: where the labels are, and how scores are measured.
 
     A class that the test images hold with one label only is NaN and leaves the macro figures. Classes that exclude
-    each other are fitted by softmax cross-entropy, and the accuracy of the highest score comes with the rest.
+    each other are fitted by softmax cross-entropy, and the metrics of the highest score come with the rest; of other
+    classes, yes is a probability above .5.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
     headline: ClassVar[str] = "auroc"
     beside: ClassVar[tuple[str, ...]] = ("accuracy",)
-    curves: ClassVar[bool] = True
 
     @abstractmethod
     def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
@@ -63,27 +62,27 @@ class Classification(ClassificationOptions, Task):
         problem = labelled(self.selected(data), budget, split=self.split)
         data = problem.data
         logits = self.logits(encoder, problem, budget).float().cpu()
-        table = data.table.iloc[problem.rows.test]
-        return {
+        found = {
             "target": problem.target[problem.rows.test].numpy(),
             "score": (logits.log_softmax(1) if problem.exclusive else logits).numpy(),
             "classes": np.array(problem.classes),
-            **{key: table[key].to_numpy().astype(np.str_) for key in ("image_id", "patient")},
         }
-
-    def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
-        counts = metrics.one_sample(rows, len(predictions["target"]))
-        return {name: float(figure[0]) for name, figure in self.resample(predictions, counts).items()}
+        average = mean_of_logs if problem.exclusive else mean_of_logits
+        return self.by_unit(found, data.table.iloc[problem.rows.test], average)
 
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         target, score, classes = (predictions[key] for key in ("target", "score", "classes"))
         figures: dict[str, np.ndarray] = {}
         fold = predictions.get("fold")
-        for name, metric in METRICS.items():
+        for name, metric in RANKING.items():
             figure = metric if fold is None else partial(metrics.within, metric, fold)
             figures |= metrics.per_class(name, figure, target, score, classes.tolist(), counts, least=self.macro_least)
-        if metrics.exclusive(target):
-            figures["accuracy"] = metrics.accuracy(target, score, counts)
+        if exclusive := of_exclusive(target, score, counts):
+            return figures | exclusive
+        for name, at_threshold in AT_THRESHOLD.items():
+            figures |= metrics.per_class(
+                name, at_threshold, target, score > 0, classes.tolist(), counts, least=self.macro_least
+            )
         return figures
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
@@ -91,26 +90,20 @@ class Classification(ClassificationOptions, Task):
         return self.measure({**predictions, "score": np.zeros_like(predictions["score"])})
 
 
-class LinearClassification(LinearOptions, Classification):
-    """One linear layer on the pooled features of the frozen encoder.
+class Probe(ProbeOptions, Classification):
+    """Of the pooled features of the frozen encoder.
 
-    ``cached`` takes each image's features once and solves the regression to its minimum, for each of ``decays``; for
-    each class that with the least validation loss counts. ``augmented`` is the peers' recipe, AdamW on random views
-    that are encoded anew in each epoch; mode ``paper`` always takes it, with the tail of the validation images left
-    out.
     ``folds`` cross-validates by patient over the images of all splits, for a folder too small to be tested otherwise:
     each image is tested once, and only compared with those that the same probe scored.
     """
 
-    name: ClassVar[str] = "linear-classification"
-    title: ClassVar[str] = "Linear classification"
     baselines: ClassVar[tuple[str, ...]] = ("random", "pixels")
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
         if not self.folds:
             return super().predict(encoder, data, budget)
         parts = [
-            super(LinearClassification, self).predict(encoder, fold, budget)
+            super(Probe, self).predict(encoder, fold, budget)
             for fold in self.selected(data).folds(self.folds, test=self.split)
         ]
         found: Predictions = {name: np.concatenate([part[name] for part in parts]) for name in ("image_id", "patient")}
@@ -119,6 +112,19 @@ class LinearClassification(LinearOptions, Classification):
             found[name] = np.concatenate([part[name][:, np.isin(part["classes"], shared)] for part in parts])
         sizes = [len(part["target"]) for part in parts]
         return {**found, "classes": np.array(shared), "fold": np.repeat(np.arange(len(parts)), sizes)}
+
+
+class LinearClassification(LinearOptions, Probe):
+    """One linear layer on the features.
+
+    ``cached`` takes each image's features once and solves the regression to its minimum, for each of ``decays``; for
+    each class that with the least validation loss counts. ``augmented`` is the peers' recipe, AdamW on random views
+    that are encoded anew in each epoch; mode ``paper`` always takes it, with the tail of the validation images left
+    out.
+    """
+
+    name: ClassVar[str] = "linear-classification"
+    title: ClassVar[str] = "Linear classification"
 
     def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
         if self.path == "augmented" or budget.mode == "paper":
@@ -186,6 +192,7 @@ class FinetuneClassification(FinetuneOptions, Classification):
 
     name: ClassVar[str] = "finetune-classification"
     title: ClassVar[str] = "Fine-tuned classification"
+    version: ClassVar[int] = 2  # blocks of the encoder, not its tensors, have learning rates of their own
 
     def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
         data, rows = problem.data, problem.rows

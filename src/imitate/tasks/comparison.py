@@ -23,8 +23,10 @@ from imitate.tasks.results import check_out, read_predictions, read_results, wri
 log = logging.getLogger(__name__)
 
 
-DEFINING = frozenset({"projections", "macro_least", "folds"})
+DEFINING = frozenset({"projections", "macro_least", "folds", "unit", "followups", "tolerance"})
 """Settings without which a metric of the same name is another."""
+RETIRED = frozenset({"search"})
+"""Settings of earlier versions that changed nothing of what was measured."""
 
 
 class Difference(Config):
@@ -99,7 +101,8 @@ def p_above(first: Figures, others: Sequence[Figures], metric: str) -> list[floa
 
 def task_of(results: Results, path: Path) -> Task:
     """With the settings of the results; UserError where this version does not know them."""
-    return validate(find_task(results.task), results.settings, where=f"settings in {path}")
+    settings = {name: value for name, value in results.settings.items() if name not in RETIRED}
+    return validate(find_task(results.task), settings, where=f"settings in {path}")
 
 
 def _read(path: Path) -> Measured:
@@ -160,7 +163,8 @@ def _with_classes(measured: Measured, names: list[str]) -> Measured:
     runs = []
     for run in measured.runs:
         columns = [run["classes"].tolist().index(name) for name in names]
-        runs.append({**run, "classes": np.array(names), **{key: run[key][:, columns] for key in ("target", "score")}})
+        chosen: Predictions = {key: run[key][:, columns] for key in ("target", "score", "called") if key in run}
+        runs.append({**run, **chosen, "classes": np.array(names)})
     return measured._replace(runs=runs)
 
 

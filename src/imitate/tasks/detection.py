@@ -53,6 +53,7 @@ class Detection(DetectionOptions, Task):
     """
 
     name: ClassVar[str] = "detection"
+    version: ClassVar[int] = 2  # biases and norms of the decoder have no weight decay
     title: ClassVar[str] = "Detection"
     needs: ClassVar[frozenset[str]] = frozenset({"boxes"})
     headline: ClassVar[str] = "map"

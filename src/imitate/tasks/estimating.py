@@ -33,6 +33,7 @@ class Figures(NamedTuple):
     support: dict[str, Support]
     patients: int
     pretrained: tuple[int, ...]  # the pre-training of each run; empty: each its own
+    unbounded: frozenset[str] = frozenset()  # metrics that are not between 0 and 1, whatever these values are
 
     def value(self, metric: str) -> float:
         return float(np.mean(self.of_seeds(metric)))
@@ -46,6 +47,8 @@ class Figures(NamedTuple):
     def shares(self, metric: str) -> bool:
         """Whether it is between 0 and 1, but for rounding."""
         values = self.drawn[metric]
+        if metric.partition("/")[0] in self.unbounded:
+            return False
         return bool((np.isnan(values) | (np.abs(values - 0.5) < 0.5 + 1e-9)).all())
 
     def runs(self, metric: str, *, angles: bool = False) -> Runs:
@@ -84,7 +87,7 @@ def drawn_figures(
     )
     per_seed = [task.measure(run) for run in runs]
     patients = len(np.unique(like["patient"]))
-    return Figures(per_seed, drawn, task.support(runs[0]), patients, tuple(pretrained))
+    return Figures(per_seed, drawn, task.support(runs[0]), patients, tuple(pretrained), frozenset(task.units))
 
 
 def tested(a: Figures, b: Figures, metric: str) -> Test:

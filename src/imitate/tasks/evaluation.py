@@ -37,7 +37,7 @@ class Evaluation(Config):
     mode: Mode = "clean"
     data: Folder | None = None  # None: any
     settings: dict[str, Any] = Field({})
-    fractions: dict[float, dict[str, Any]] = Field({1.0: {}}, min_length=1)  # share of the patients: its own settings
+    fractions: dict[float, dict[str, Any]] = Field({1.0: {}}, min_length=1)  # of the patients: its own settings
     headline: str = ""  # the main metric, where it is not the task's own
     published: Published | None = None
 

@@ -18,7 +18,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -29,14 +29,16 @@ from torch import Tensor, nn
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
+from imitate.names import Mode
 from imitate.statistics.subsets import stored_subset, subset
 from imitate.tasks.base import Budget
 from imitate.tasks.options import Fitting
+from imitate.training import optim
+from imitate.training.optim import blocks_above
 
 log = logging.getLogger(__name__)
-HELD_OUT = 0.2  # share of the training patients that validate where the val split is the test, or there is none
-PAPER_SEED = 42  # of the peers' draw of a share of the images
-DEPTHS = 12  # steps of layer-wise decay between the first parameter and the last
+HELD_OUT = 0.2  # fraction of the training patients that validate where the val split is the test, or there is none
+PAPER_SEED = 42  # of the peers' draw of a fraction of the images
 
 Item = TypeVar("Item")
 Validate = Callable[[], float | tuple[float, float]]
@@ -167,7 +169,7 @@ def fit(
     steps = _full_batches(rows, settings) * settings.epochs
     longer = max(1, math.ceil(settings.steps / steps))
     total, epochs, patience = steps * longer, settings.epochs * longer, settings.patience * longer
-    optimizer = torch.optim.AdamW(parameter_groups(model, settings), weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(parameter_groups(model, settings, mode=budget.mode))
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: _rate((done + 1) / total, settings))
     generator = torch.Generator(budget.device).manual_seed(budget.seed)
     orders = np.random.default_rng(budget.seed)
@@ -212,14 +214,17 @@ def _descend(step: Step, chosen: np.ndarray, optimizer: torch.optim.Optimizer, g
     optimizer.step()
 
 
-def parameter_groups(model: nn.Module, settings: Fitting) -> list[dict[str, object]]:
-    """Parameters by depth, the order of registration in twelve steps; the last has the full learning rate."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups: dict[int, list[nn.Parameter]] = {}
-    for i, parameter in enumerate(trained):
-        groups.setdefault(DEPTHS - math.ceil(DEPTHS * (i + 1) / len(trained)), []).append(parameter)
-    rate, decay = settings.learning_rate, settings.layer_decay
-    return [{"params": group, "lr": rate * decay**height} for height, group in groups.items()]
+def parameter_groups(model: nn.Module, settings: Fitting, *, mode: Mode = "clean") -> list[dict[str, Any]]:
+    """Each block of an image encoder, as timm divides it, has a lower learning rate the further it is from the head.
+
+    The head has the whole rate, the last block ``layer_decay`` of it. Biases, norms and position embeddings have no
+    weight decay; in mode ``paper`` they have, as the peers' AdamW decays every parameter.
+    """
+    decay, everything = settings.layer_decay, mode == "paper"
+    above = blocks_above(model) if decay != 1 else {}
+    rates = {name: decay ** (1 + blocks) for name, blocks in above.items()}
+    groups = optim.parameter_groups(model, weight_decay=settings.weight_decay, everything=everything, rates=rates)
+    return [{**group, "lr": settings.learning_rate * group["scale"]} for group in groups]
 
 
 def _rate(progress: float, settings: Fitting) -> float:

@@ -4,7 +4,7 @@ import logging
 import math
 import sys
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,7 +151,12 @@ def _measured(job: Job, path: Path) -> Results:
     results = Results(
         task=task.name,
         model=job.row.name or called(job.row.models, names),
-        data=tested(job.data.test or job.data.train, runs[0], split=getattr(job.task, "split", "test")),
+        data=tested(
+            job.data.test or job.data.train,
+            runs[0],
+            split=getattr(job.task, "split", "test"),
+            unit=getattr(job.task, "unit", "image"),
+        ),
         mode=job.budget.mode,
         fraction=job.budget.fraction,
         seeds=list(range(len(runs))),
@@ -170,7 +175,7 @@ def _measured(job: Job, path: Path) -> Results:
         resamples=job.resamples,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         precision=precision(job.budget.device),
-        versions={package: version(package) for package in VERSIONS},
+        versions={package: _version(package) for package in VERSIONS},
         commit=commit(),
         seconds=round(time.perf_counter() - started, 1),
     )
@@ -189,6 +194,13 @@ def _fit(job: Job, path: Path, seed: int, encoder: Encoder, task: Task, data: Co
     run = task.predict(encoder, data, budget)
     keep_fit(path, digest, run)
     return run
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a source tree that was never installed
+        return "unknown"
 
 
 def _main_first(metrics: dict[str, Any], headline: str) -> dict[str, Any]:

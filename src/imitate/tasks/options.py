@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from imitate.config import Config
-from imitate.names import Branch, Mode, Search
+from imitate.names import Branch, Mode
 
 
 class TaskOptions(Config):
@@ -29,28 +29,32 @@ class Fitting(TaskOptions):
     weight_decay: float = Field(1e-6, ge=0)
     batch_size: int = Field(48, ge=1)
     epochs: int = Field(50, ge=1)
-    patience: int = Field(10, ge=1)  # epochs without a better validation figure
+    patience: int = Field(10, ge=1)  # epochs without a better validation metric
     steps: int = Field(0, ge=0)  # fewest optimisation steps: with few images, epochs and patience grow to make them
     schedule: Literal["constant", "cosine"] = "constant"
-    warmup: float = Field(0.0, ge=0, lt=1)  # share of all steps with a rising learning rate
-    layer_decay: float = Field(1.0, gt=0, le=1)  # learning rate of a depth relative to the next deeper one, of twelve
+    warmup: float = Field(0.0, ge=0, lt=1)  # fraction of all steps with a rising learning rate
+    layer_decay: float = Field(1.0, gt=0, le=1)  # factor of the learning rate for each block of the encoder downwards
 
 
 FITTING = frozenset(Fitting.model_fields) - frozenset(TaskOptions.model_fields)
 
 
-class ClassificationOptions(Fitting):
-    measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"macro_least"}
+class ClassificationOptions(TaskOptions):
+    measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"macro_least", "unit"}
     split: str = "test"
-    macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
+    macro_least: int = Field(1, ge=1)  # classes with fewer positive or negative test images are in no macro average
+    unit: Literal["image", "study"] = "image"  # what has a score: each image, or a study, the mean over its images
 
 
-class LinearOptions(ClassificationOptions):
+class ProbeOptions(ClassificationOptions):
     measuring: ClassVar[frozenset[str]] = ClassificationOptions.measuring | {"folds"}
+    folds: int = Field(0, ge=0)  # 0: the folder's own splits
+
+
+class LinearOptions(ProbeOptions, Fitting):
     path: Literal["cached", "augmented"] = "cached"
     decays: tuple[PositiveFloat, ...] = Field((10.0, 1.0, 0.1, 0.01, 0.001, 0.0001), min_length=1)  # of the weights
     augmentation: Literal["crop", "distort"] = "crop"  # of the augmented path: random crops, or flips and affine maps
-    folds: int = Field(0, ge=0)  # 0: the folder's own splits
 
     def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:
         path = "augmented" if mode == "paper" else self.path
@@ -59,7 +63,12 @@ class LinearOptions(ClassificationOptions):
         return {name: value for name, value in found.items() if name not in idle}
 
 
-class FinetuneOptions(ClassificationOptions):
+class NearestOptions(ProbeOptions):
+    neighbours: tuple[PositiveInt, ...] = Field((5, 10, 20, 50, 100, 200), min_length=1)  # one is chosen on validation
+    temperature: float = Field(0.07, gt=0)  # of a neighbour's weight, exp(cosine / temperature)
+
+
+class FinetuneOptions(ClassificationOptions, Fitting):
     learning_rate: float = Field(3e-4, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     schedule: Literal["constant", "cosine"] = "cosine"
@@ -79,6 +88,7 @@ class Dense(Fitting):
 
 
 class SegmentationOptions(Dense):
+    measuring: ClassVar[frozenset[str]] = Dense.measuring | {"tolerance"}
     learning_rate: float = Field(2e-4, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     batch_size: int = Field(16, ge=1)
@@ -87,6 +97,7 @@ class SegmentationOptions(Dense):
     augment: float = Field(0.5, ge=0, le=1)  # probability of a random scale and rotation
     scale: float = Field(0.1, ge=0, lt=1)
     rotation: float = 10.0  # degrees
+    tolerance: float = Field(2.0, ge=0)  # of the surface Dice, in pixels of the folder's masks
 
     def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:
         return {**super().used(mode, image_size=image_size), "balanced": bool(self.balanced)}
@@ -104,14 +115,13 @@ class DetectionOptions(Dense):
 
 
 class RetrievalOptions(TaskOptions):
+    measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"followups"}
     split: str = "test"
-    search: Search = "exact"  # what finds each image's nearest reports; the figures are exact in any case
+    followups: Literal["wrong", "excluded"] = "wrong"  # what other reports and images of the query's patient are
 
 
-class ZeroShotOptions(TaskOptions):
-    measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"macro_least", "threshold"}
-    split: str = "test"
-    macro_least: int = Field(1, ge=1)  # a class with fewer positive or negative test images leaves the macro figures
+class ZeroShotOptions(ClassificationOptions):
+    measuring: ClassVar[frozenset[str]] = ClassificationOptions.measuring | {"threshold"}
     branch: Branch = "both"  # both: the mean of their cosines
     prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: the built-in ones
     ensemble: Literal["embedding", "score", "max"] = "embedding"  # mean vector, mean or best cosine
@@ -129,6 +139,7 @@ class ZeroShotOptions(TaskOptions):
 
 OPTIONS: dict[str, type[TaskOptions]] = {
     "linear-classification": LinearOptions,
+    "knn-classification": NearestOptions,
     "finetune-classification": FinetuneOptions,
     "segmentation": SegmentationOptions,
     "detection": DetectionOptions,

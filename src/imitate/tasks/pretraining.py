@@ -3,7 +3,7 @@
 import logging
 import math
 import platform
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,25 +13,27 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 
-from imitate.config import Recipe
+from imitate.config import Recipe, TrainingConfig
 from imitate.data.corpus import Corpus
 from imitate.data.index import versions
 from imitate.data.sampler import BatchReader, BatchSampler, LabelReader, training_rows, warm_up
-from imitate.data.text_cache import TEXTS, TextCache, TextRows, corpus, fill, no_texts, text_rows
+from imitate.data.text_cache import SentenceRows, TextCache, TextRows, corpus, fill, sentence_rows, text_rows
 from imitate.errors import UserError
 from imitate.inference.encoder import ImitateEncoder
 from imitate.inference.label_texts import texts_of_labels
 from imitate.models.image import pinned
 from imitate.models.imitate import Imitate, parameter_count, seeded_model
 from imitate.models.text import fit_or_load, load_text_encoder, save_text_encoder
+from imitate.models.text_tower import TextTower
 from imitate.models.types import TextEncoder
-from imitate.names import REPORT, SECTIONS
+from imitate.names import REPORT, SECTIONS, SENTENCES
 from imitate.tasks.base import Budget
 from imitate.tasks.results import commit
 from imitate.tasks.retrieval import Retrieval
 from imitate.training.checkpoint import is_begun
 from imitate.training.engine import agreed, launch, together
-from imitate.training.loop import Job, Validate, fit
+from imitate.training.job import Job, Validate
+from imitate.training.loop import fit
 from imitate.training.objectives import find_objective
 from imitate.training.run_folder import check_changes, claimed, compare_start, room, settle
 
@@ -45,6 +47,8 @@ class Validation(Retrieval):
 
 
 VALIDATION = Validation(split="val")
+
+ENCODERS = ("text", "prior")  # folders of a run: of what its texts are embedded with, and what its prior is made of
 
 
 class Plan(NamedTuple):
@@ -122,17 +126,18 @@ def _plan(recipe: Recipe, data: Corpus, weights: tuple[float, ...], changes: Col
 def _compares_views(recipe: Recipe) -> bool:
     """Whether an image without any text has a term of the loss."""
     objective = recipe.objective
-    return getattr(objective, "visual_visual", False) and objective.views == 2
+    return getattr(objective, "visual_visual", 0) > 0 and objective.views == 2
 
 
 def _train(fabric: Any, plan: Plan, out: Path, cache: Path) -> bool:
     """The first process makes the run folder, the others take it from there; False if a signal stopped the run."""
-    recipe, data, encoder = plan.recipe, plan.data, None
+    recipe, data = plan.recipe, plan.data
+    encoders: dict[str, TextEncoder] = {}  # of the texts and, where another makes it, of the prior
     with ExitStack() as held:
         with agreed(fabric):
             if fabric.is_global_zero:
                 held.enter_context(claimed(out))
-                recipe, encoder = _with_text(plan, out)
+                recipe = _completed(plan, out, encoders)
                 begun = is_begun(out)  # then the checkpoint has the weights, and no network is needed
                 model = seeded_model(
                     recipe.model, pretrained=recipe.pretrained and not begun, seed=recipe.training.seed
@@ -141,36 +146,45 @@ def _train(fabric: Any, plan: Plan, out: Path, cache: Path) -> bool:
                 normalises = model.image.normalises_batches and recipe.training.sync_batchnorm is not True
                 compare_start(out, facts, contrasts_within=_contrasts_within(recipe), normalises=normalises)
                 facts["changed"] = settle(out, recipe, plan.recorded, plan.changes)
-                if encoder and not (out / "text" / "text.json").is_file():
-                    save_text_encoder(encoder, out / "text")
+                for name, encoder in encoders.items():
+                    if not _has_encoder(out / name):
+                        save_text_encoder(encoder, out / name)
         recipe = fabric.broadcast(recipe)  # the first one's, as another process may have been given another
         with agreed(fabric):
             if not fabric.is_global_zero:
-                encoder = load_text_encoder(out / "text") if recipe.model.reads_text else None
+                encoders = {name: load_text_encoder(out / name) for name in ENCODERS if _has_encoder(out / name)}
                 model, facts = seeded_model(recipe.model, pretrained=False, seed=0), {}
-            texts = TextCache(encoder, cache) if encoder else None
-            read = find_objective(recipe.objective.name).texts(recipe.model) if texts else ()
-            if texts:
-                fill(data, texts, read, part=fabric.global_rank, parts=fabric.world_size, device=str(fabric.device))
+            tower = _tower(recipe.training, encoders.get("text"))
+            read_as = {name: tower.pieces if tower and name == "text" else each for name, each in encoders.items()}
+            texts = {name: TextCache(encoder, cache) for name, encoder in read_as.items()}
+            read = find_objective(recipe.objective.name).texts(recipe.model)
+            for each in texts.values():
+                fill(data, each, read, part=fabric.global_rank, parts=fabric.world_size, device=str(fabric.device))
         if fabric.world_size > 1:
             model.load_state_dict(fabric.broadcast(model.state_dict()))  # the first one's
         with agreed(fabric):
-            job = _job(fabric, plan._replace(recipe=recipe), model, texts, out)
+            job = _job(fabric, plan._replace(recipe=recipe), model, texts, tower, out)
         job.facts = facts
         return fit(job)
 
 
-def _with_text(plan: Plan, out: Path) -> tuple[Recipe, TextEncoder | None]:
-    """The recipe completed with what the data decide, and its text encoder where the objective reads text."""
+def _completed(plan: Plan, out: Path, encoders: dict[str, TextEncoder]) -> Recipe:
+    """The recipe completed with what the data decide; the text encoders that it needs, loaded or fitted."""
     recipe, data = plan.recipe, plan.data
     reads_text = find_objective(recipe.objective.name).reads_text
     found: dict[str, Any] = {"resize": data.resize, "percentiles": data.percentiles, "reads_text": reads_text}
-    encoder = None
+    wanted = {"text": recipe.text if reads_text else None, "prior": getattr(recipe.objective, "prior", None)}
+    for name, which in wanted.items():
+        if which is not None:
+            known = _has_encoder(out / name)
+            encoders[name] = load_text_encoder(out / name) if known else fit_or_load(which, corpus(data))
     if reads_text:
-        known = (out / "text" / "text.json").is_file()
-        encoder = load_text_encoder(out / "text") if known else fit_or_load(recipe.text, corpus(data))
-        found["text_width"] = encoder.width
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update=found)}), encoder
+        found["text_width"] = encoders["text"].width
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=found)})
+
+
+def _has_encoder(folder: Path) -> bool:
+    return (folder / "text.json").is_file()
 
 
 def _facts(fabric: Any, recipe: Recipe, model: Imitate) -> dict[str, Any]:
@@ -190,21 +204,39 @@ def _facts(fabric: Any, recipe: Recipe, model: Imitate) -> dict[str, Any]:
     }
 
 
-def _job(fabric: Any, plan: Plan, model: Imitate, texts: TextCache | None, out: Path) -> Job:
+def _tower(training: TrainingConfig, encoder: TextEncoder | None) -> TextTower | None:
+    """The text encoder as what learns, which it then belongs to."""
+    if encoder is None or not training.trains_text:
+        return None
+    return TextTower(encoder, layers=training.text_layers, lora=training.text_lora, seed=training.seed)
+
+
+def _job(
+    fabric: Any, plan: Plan, model: Imitate, texts: Mapping[str, TextCache], tower: TextTower | None, out: Path
+) -> Job:
     recipe, data, order = plan.recipe, plan.data, plan.order
     objective = find_objective(recipe.objective.name)
-    log.info("%.1f M trainable parameters, %d samples, %d steps an epoch", parameter_count(model) / 1e6,
-             len(order.rows), order.steps_per_epoch)  # fmt: skip
+    learns = parameter_count(model) + (parameter_count(tower) if tower else 0)
+    log.info("%.1f M trainable parameters, %d samples, %d steps an epoch", learns / 1e6, len(order.rows),
+             order.steps_per_epoch)  # fmt: skip
     if fabric.local_rank == 0:
         warm_up(data.image_files())
-    embedded: dict[str, TextRows] = dict.fromkeys(TEXTS, no_texts(len(data), recipe.model.text_width))
-    if texts:
-        texts.read()  # what the other processes have computed
-        embedded |= text_rows(data, texts, objective.texts(recipe.model))
     reader = LabelReader if "labels" in objective.needs else BatchReader
-    batches = reader(data, embedded, branches=recipe.model.texts, pin=fabric.device.type == "cuda")
-    validate = _validation(data, texts, str(fabric.device)) if fabric.is_global_zero else None
-    return Job(fabric, recipe, model, order, batches, out, validate, _held_out(data, recipe))
+    read = objective.texts(recipe.model)
+    embedded = [_embedded(data, texts[name], read) if name in texts else {} for name in ENCODERS]
+    pin = fabric.device.type == "cuda"
+    batches = reader(data, embedded[0], priors=embedded[1], seed=recipe.training.seed, pin=pin)
+    validate = _validation(data, texts.get("text"), tower, str(fabric.device)) if fabric.is_global_zero else None
+    return Job(fabric, recipe, model, order, batches, out, validate, _held_out(data, recipe), tower=tower)
+
+
+def _embedded(data: Corpus, texts: TextCache, read: Mapping[str, int]) -> dict[str, TextRows | SentenceRows]:
+    """The texts that a batch has, from the cache."""
+    texts.read()  # what the other processes have computed
+    found: dict[str, TextRows | SentenceRows] = {**text_rows(data, texts, [name for name in read if name != SENTENCES])}
+    if SENTENCES in read:
+        found[SENTENCES] = sentence_rows(data, texts, draw=read[SENTENCES])
+    return found
 
 
 def _held_out(data: Corpus, recipe: Recipe) -> np.ndarray:
@@ -215,8 +247,11 @@ def _held_out(data: Corpus, recipe: Recipe) -> np.ndarray:
     return np.flatnonzero(here)
 
 
-def _validation(data: Corpus, texts: TextCache | None, device: str) -> Validate | None:
-    """Retrieval on the validation split, together and of each folder, where there are reports to find."""
+def _validation(data: Corpus, texts: TextCache | None, tower: TextTower | None, device: str) -> Validate | None:
+    """Retrieval on the validation split, together and of each folder, where there are reports to find.
+
+    A text encoder that learns embeds the reports anew each time.
+    """
     if texts is None:
         return None
     task = VALIDATION
@@ -227,7 +262,8 @@ def _validation(data: Corpus, texts: TextCache | None, device: str) -> Validate 
     measured |= {f"{part.name}/": part for part in data.parts if _distinct_reports(part) > 1}
 
     def validate(model: Imitate) -> dict[str, float]:
-        encoder = ImitateEncoder("validation", model, texts.encoder, texts)
+        own = (tower.encoder(), None) if tower else (texts.encoder, texts)
+        encoder = ImitateEncoder("validation", model, *own)
         found: dict[str, float] = {}
         for name, each in measured.items():
             values = task.measure(task.predict(encoder, each, Budget(device=device)))

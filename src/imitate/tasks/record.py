@@ -90,7 +90,7 @@ def training(task: Task, folder: Corpus, data: Corpus, budget: Budget) -> dict[s
     return {"name": folder.name, "fingerprint": folder.fingerprint, **counts, **({"folds": folds} if folds else {})}
 
 
-def tested(data: Corpus, predictions: Predictions, *, split: str) -> dict[str, Any]:
+def tested(data: Corpus, predictions: Predictions, *, split: str, unit: str = "image") -> dict[str, Any]:
     return {
         "name": data.root.resolve().name,
         "source": data.meta["source"],
@@ -98,5 +98,6 @@ def tested(data: Corpus, predictions: Predictions, *, split: str) -> dict[str, A
         "split": split,
         "images": len(predictions["image_id"]),
         "patients": len(np.unique(predictions["patient"])),
-        **({"unit": unit} if (unit := data.traits.get("patients", "patients")) != "patients" else {}),
+        **({"measured": "studies"} if unit == "study" else {}),
+        **({"unit": ids} if (ids := data.traits.get("patients", "patients")) != "patients" else {}),
     }

@@ -11,6 +11,7 @@ depend on: the same evaluation started again continues from them.
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,8 +107,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 def commit() -> str | None:
-    """Of the checkout that this code runs from, apart from changes since; None where it is an installed package."""
-    root = Path(__file__).parents[3]
+    """Of the checkout that this code runs from, apart from changes since.
+
+    Of a copy without .git, or an installed package: the value of the environment variable IMITATE_COMMIT, or None.
+    """
+    return _head(Path(__file__).parents[3]) or os.environ.get("IMITATE_COMMIT")
+
+
+def _head(root: Path) -> str | None:
     try:
         git = root / ".git"
         if git.is_file():  # of a second working tree

@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from imitate.data.corpus import Corpus
@@ -15,7 +15,6 @@ from imitate.errors import UserError
 from imitate.inference.embeddings import embed_images, embed_reports, texts_of
 from imitate.inference.encoder import BRANCHES, Encoder, of_branch
 from imitate.inference.nearest import nearest
-from imitate.names import Search
 from imitate.statistics import metrics
 from imitate.statistics.intervals import Support
 from imitate.tasks.base import Budget, Predictions, Task
@@ -48,6 +47,9 @@ class Retrieval(RetrievalOptions, Task):
     compares by the mean cosine of the sections that a report has, or of a model that learnt from whole reports, by that
     of the whole report. Equal similarities count by the mean over their
     orders, so that a model that tells nothing apart is at chance exactly. A figure is the mean over images, or texts.
+
+    ``followups``: excluded, an image and a text are no candidates of each other where the text is not the image's own,
+    but that of another image of the same patient. Each query then has a gallery of its own, for chance as well.
     """
 
     name: ClassVar[str] = "retrieval"
@@ -76,13 +78,16 @@ class Retrieval(RetrievalOptions, Task):
         rows = data.rows(self.split)
         table = data.table.iloc[rows]
         out: Predictions = {key: table[key].to_numpy().astype(np.str_) for key in ("image_id", "patient")}
-        for pairs in _pairs(encoder, data, rows, budget):
+        excluding = self.followups == "excluded"
+        if excluding and (ids := data.traits.get("patients", "patients")) != "patients":
+            log.warning("%s: patients are not known, only %s: follow-ups cannot be excluded", data.root, ids)
+        for pairs in _pairs(encoder, data, rows, budget, excluding=excluding):
             for name, column in _columns(pairs, controls=self.controls).items():
                 whole = np.full(len(rows), np.nan, dtype=np.float32)
                 whole[pairs.present] = column
                 out[name] = whole
             if pairs.branch == "both" and self.controls:
-                out["top"] = _nearest(pairs, out["image_id"], self.search)
+                out["top"] = _nearest(pairs, out["image_id"])
         if len(out) == 2:
             raise UserError(
                 f"{data.root} has fewer than two distinct reports in split {self.split!r}: "
@@ -116,15 +121,28 @@ class Retrieval(RetrievalOptions, Task):
         return {name: float(figure[0]) for name, figure in _means(predictions, "shuffled").items()}
 
 
-def _nearest(pairs: Pairs, image_id: np.ndarray, search: Search) -> np.ndarray:
+def _nearest(pairs: Pairs, image_id: np.ndarray) -> np.ndarray:
     """(rows, k) image ids, the nearest report first: each report by its first image; empty where there is none."""
     images, texts = pairs.images, pairs.texts
     k = min(NEAREST, len(texts.text))
-    top = nearest(images.vectors, texts.vectors, k, engine=search).cpu().numpy()
-    first = np.unique(images.text.cpu().numpy(), return_index=True)[1]
+    first = image_id[pairs.present][np.unique(images.text.cpu().numpy(), return_index=True)[1]]
+    own = np.array([*first, ""])
     named = np.full((len(image_id), k), "", dtype=image_id.dtype)
-    named[pairs.present] = image_id[pairs.present][first][top]
+    named[pairs.present] = own[_without_followups(images, texts, k)]
     return named
+
+
+def _without_followups(images: Side, texts: Side, k: int) -> np.ndarray:
+    """(images, k): the nearest texts among the candidates, -1 where there are no more."""
+    if images.patients is None or texts.patients is None:
+        return nearest(images.vectors, texts.vectors, k).cpu().numpy()
+    total, patient = len(texts.text), images.patients.indices()[1].cpu().numpy()
+    text, owner = texts.patients.indices().cpu().numpy()
+    top = nearest(images.vectors, texts.vectors, min(total, k + int(np.bincount(owner).max()))).cpu().numpy()
+    of_patient = np.isin(patient[:, None] * total + top, owner * total + text)
+    excluded = of_patient & (top != images.text.cpu().numpy()[:, None])
+    order = np.argsort(excluded, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(np.where(excluded, -1, top), order, axis=1)
 
 
 def _means(predictions: Predictions, level: str, counts: np.ndarray | None = None) -> dict[str, np.ndarray]:
@@ -139,7 +157,7 @@ def _means(predictions: Predictions, level: str, counts: np.ndarray | None = Non
     return {"mean-recall": np.mean(main, axis=0), **means}
 
 
-def _pairs(encoder: Encoder, data: Corpus, rows: np.ndarray, budget: Budget) -> Iterator[Pairs]:
+def _pairs(encoder: Encoder, data: Corpus, rows: np.ndarray, budget: Budget, *, excluding: bool) -> Iterator[Pairs]:
     embedded = embed_images(encoder, data, rows, budget.device)
     for branch, used in BRANCHES.items():
         present = np.flatnonzero(np.any([data.has(section)[rows] for section in used], axis=0))
@@ -154,9 +172,15 @@ def _pairs(encoder: Encoder, data: Corpus, rows: np.ndarray, budget: Budget) -> 
         images = torch.cat(of_branch(embedded, branch), 1)[torch.from_numpy(present)]
         image_classes, text_classes = _classes(data, here, text)
         texts = torch.cat(sections, 1) / available[:, None].clamp(min=1)
-        yield Pairs(
-            branch, present, _side(images, text, image_classes), _side(texts, np.arange(len(first)), text_classes)
-        )
+        sides = _side(images, text, image_classes), _side(texts, np.arange(len(first)), text_classes)
+        if excluding:
+            patient = np.unique(data.table["patient"].to_numpy(dtype=str)[here], return_inverse=True)[1]
+            own, of_texts = (
+                _patients(row, patient).to(side.text.device)
+                for side, row in zip(sides, (np.arange(len(here)), text), strict=True)
+            )
+            sides = sides[0]._replace(patients=own), sides[1]._replace(patients=of_texts)
+        yield Pairs(branch, present, *sides)
 
 
 def _places(reports: pd.DataFrame) -> np.ndarray:
@@ -187,6 +211,12 @@ def _side(vectors: Tensor, text: np.ndarray, classes: np.ndarray) -> Side:
     return Side(vectors, torch.from_numpy(text).to(on), torch.from_numpy(classes.astype(np.float32)).to(on))
 
 
+def _patients(row: np.ndarray, patient: np.ndarray) -> Float[Tensor, "rows patients"]:
+    """Sparse: 1 where a row is a patient's, of whose images each names a row."""
+    places = torch.from_numpy(np.unique(np.stack([row, patient]), axis=1))
+    return torch.sparse_coo_tensor(places, torch.ones(places.shape[1]), check_invariants=True).coalesce()
+
+
 def _columns(pairs: Pairs, *, controls: bool) -> dict[str, np.ndarray]:
     """One number an image; a text's number stands at each of its images, with a weight that makes them one."""
     images, texts = pairs.images, pairs.texts
@@ -202,9 +232,7 @@ def _columns(pairs: Pairs, *, controls: bool) -> dict[str, np.ndarray]:
 
     generators = [np.random.default_rng(seed) for seed in range(PERMUTATIONS if controls else 0)]
     orders = [torch.from_numpy(generator.permutation(len(text))) for generator in generators]
-    exchanged = [images] + [
-        images._replace(text=images.text[back], classes=images.classes[back]) for back in map(torch.argsort, orders)
-    ]
+    exchanged = [images] + [images.taken(back) for back in map(torch.argsort, orders)]
     forwards = rank_each([(each, texts) for each in exchanged])
     backwards = rank_each([(texts, each) for each in exchanged])
     add("figure", forwards[0], backwards[0])

@@ -1,6 +1,7 @@
 """Segmentation with a U-Net decoder over the encoder's pyramid: Dice under each of the conventions in use."""
 
 from collections.abc import Mapping
+from math import isqrt
 from typing import ClassVar
 
 import numpy as np
@@ -16,12 +17,14 @@ from imitate.losses.segmentation import segmentation_loss
 from imitate.models.unet import UNet
 from imitate.statistics import metrics
 from imitate.statistics.intervals import Support
+from imitate.statistics.surfaces import Outlines, compared
 from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.dense import Gray, WholeImages, identity, looked_at, pyramid, whole_images
 from imitate.tasks.fitting import Parts, autocast, batches, fit, parts, seeded
 from imitate.tasks.options import SegmentationOptions
 
 READ_AT_ONCE = 256  # masks
+SURFACES = Outlines._fields
 
 
 class Segmentation(SegmentationOptions, Task):
@@ -32,22 +35,33 @@ class Segmentation(SegmentationOptions, Task):
     - ``dice_positives``: the same over the images that have a target.
     - ``dice_micro``: one Dice over all pixels together.
     - ``false_positive_rate``: share of the images without a target that get a prediction.
+    - ``iou``, ``iou_positives``: as ``dice`` and ``dice_positives``, of |P and T| / |P or T|.
+    - ``hd95``: of the images that have a target, mean 95th percentile of the distance between the outlines, the larger
+      one of both directions, in pixels of the folder's masks; an image's diagonal where nothing is predicted.
+    - ``surface_dice``: of the images that have a target, mean share of both outlines within ``tolerance`` of the other
+      one, in the same pixels; 0 where nothing is predicted.
     - ``dice_batched``: mean over batches of their mean Dice, as published; the main metric in mode ``paper``.
     """
 
     name: ClassVar[str] = "segmentation"
+    version: ClassVar[int] = 2  # biases and norms of the decoder have no weight decay
     title: ClassVar[str] = "Segmentation"
     needs: ClassVar[frozenset[str]] = frozenset({"masks"})
     headline: ClassVar[str] = "dice"
     paper_headline: ClassVar[str] = "dice_batched"
     beside: ClassVar[tuple[str, ...]] = ("dice_positives", "false_positive_rate")
-    larger_is_better: ClassVar[Mapping[str, bool]] = {"false_positive_rate": False}
+    larger_is_better: ClassVar[Mapping[str, bool]] = {"false_positive_rate": False, "hd95": False}
+    units: ClassVar[Mapping[str, str]] = {"hd95": "px"}
     names: ClassVar[Mapping[str, str]] = {
         "dice": "Dice",
         "dice_positives": "Dice, positives only",
         "dice_micro": "Dice, all pixels together",
         "dice_batched": "Dice, mean of batches",
         "false_positive_rate": "false-positive rate",
+        "iou": "IoU",
+        "iou_positives": "IoU, positives only",
+        "hd95": "HD95 in px, positives only",
+        "surface_dice": "surface Dice, positives only",
     }
     about_chance: ClassVar[str] = (
         "Chance is the predictor that never finds anything: where most images are empty, its Dice is high."
@@ -61,7 +75,7 @@ class Segmentation(SegmentationOptions, Task):
         rows = parts(data, budget, test=self.split)
         network = self.train(encoder, data, budget, rows)
         view = whole_images(encoder, data, budget, self)
-        counts = [_count(network, view, piece) for piece in batches(rows.test, self.batch_size)]
+        counts = [_count(network, view, piece, self.tolerance) for piece in batches(rows.test, self.batch_size)]
         joined = {name: np.concatenate([part[name] for part in counts]) for name in counts[0]}
         return identity(data, rows.test, budget) | joined
 
@@ -91,17 +105,21 @@ class Segmentation(SegmentationOptions, Task):
 
     def support(self, predictions: Predictions) -> dict[str, Support]:
         positive, negative = metrics.image_support(predictions["actual"] > 0, predictions["patient"])
-        return {"dice_positives": (positive,), "dice_micro": (positive,), "false_positive_rate": (negative,)}
+        of_positives = ("dice_positives", "dice_micro", "iou_positives", *SURFACES)
+        return {**dict.fromkeys(of_positives, (positive,)), "false_positive_rate": (negative,)}
 
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         both, predicted, actual = (predictions[name] for name in ("intersection", "predicted", "actual"))
-        dice = _dice(both, predicted, actual)
+        dice, iou = _dice(both, predicted, actual), _iou(both, predicted, actual)
         figures = {
             "dice": metrics.mean(dice, counts),
             "dice_positives": metrics.mean(np.where(actual > 0, dice, np.nan), counts),
             "dice_micro": _dice(counts @ both, counts @ predicted, counts @ actual),
             "false_positive_rate": metrics.mean(np.where(actual == 0, predicted > 0, np.nan), counts),
             "dice_batched": np.array([self._batched(np.repeat(dice, drawn.astype(int))) for drawn in counts]),
+            "iou": metrics.mean(iou, counts),
+            "iou_positives": metrics.mean(np.where(actual > 0, iou, np.nan), counts),
+            **{name: metrics.mean(predictions[name], counts) for name in SURFACES if name in predictions},
         }
         if predictions["paper"].all():
             return {"dice_batched": figures["dice_batched"]} | figures
@@ -112,8 +130,12 @@ class Segmentation(SegmentationOptions, Task):
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
         """Of the predictor that never finds anything."""
-        nothing = np.zeros_like(predictions["predicted"])
-        figures = self.measure(predictions | {"predicted": nothing, "intersection": nothing})
+        names = ("predicted", "intersection", "surface_dice")
+        nothing = {name: 0 * predictions[name] for name in names if name in predictions}
+        if "hd95" in predictions:
+            side = isqrt(8 * predictions["masks"].shape[1])
+            nothing["hd95"] = np.where(np.isnan(predictions["hd95"]), np.nan, np.hypot(side, side))
+        figures = self.measure(predictions | nothing)
         return {name: value for name, value in figures.items() if not np.isnan(value)}
 
     def _training(self, data: Corpus, rows: np.ndarray, budget: Budget) -> np.ndarray:
@@ -142,19 +164,29 @@ class Segmentation(SegmentationOptions, Task):
 
 
 @torch.no_grad()
-def _count(network: UNet, view: WholeImages, rows: np.ndarray) -> Predictions:
+def _count(network: UNet, view: WholeImages, rows: np.ndarray, tolerance: float) -> Predictions:
     """In the pixels of the stored masks: whether an image has a target does not depend on the network's input."""
     with autocast(view.device):
         logits = network(view.images(rows)).float()
     actual = view.stored(rows) > 0
     if logits.shape != actual.shape:
         logits = functional.interpolate(logits[:, None], actual.shape[1:], mode="bilinear", antialias=True)[:, 0]
+    masks = (logits > 0).cpu().numpy()
+    each = [compared(*pair, tolerance=tolerance) for pair in zip(masks, actual.cpu().numpy(), strict=True)]
     predicted, actual = (logits > 0).flatten(1), actual.flatten(1)
     counts = {"intersection": predicted & actual, "predicted": predicted, "actual": actual}
-    masks = np.packbits(predicted.cpu().numpy(), axis=-1)
-    return {name: pixels.sum(dim=1).cpu().numpy() for name, pixels in counts.items()} | {"masks": masks}
+    return {
+        **{name: pixels.sum(dim=1).cpu().numpy() for name, pixels in counts.items()},
+        "masks": np.packbits(masks.reshape(len(masks), -1), axis=-1),
+        **{name: np.array(column, np.float32) for name, column in zip(SURFACES, zip(*each, strict=True), strict=True)},
+    }
 
 
 def _dice(both: np.ndarray, predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
     total = predicted + actual
     return np.where(total == 0, 1.0, 2 * both / np.maximum(total, 1))
+
+
+def _iou(both: np.ndarray, predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
+    either = predicted + actual - both
+    return np.where(either == 0, 1.0, both / np.maximum(either, 1))

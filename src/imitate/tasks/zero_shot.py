@@ -17,24 +17,37 @@ from imitate.inference.encoder import Encoder, of_branch
 from imitate.inference.prompts import BUILT_IN, Prompts, known_prompts, plain, read_prompts
 from imitate.models.types import TextEncoder
 from imitate.names import Mode
-from imitate.statistics import metrics, thresholds
-from imitate.tasks.base import Budget, Predictions, Task
+from imitate.statistics import metrics
+from imitate.statistics.thresholds import (
+    accuracy,
+    balanced_accuracy,
+    best_threshold,
+    called,
+    called_at_max_f1,
+    matthews,
+    of,
+)
+from imitate.tasks.base import Budget, Predictions
+from imitate.tasks.classes import AT_THRESHOLD, RANKING, OfClasses, of_exclusive
 from imitate.tasks.options import ZeroShotOptions
+from imitate.tasks.studies import mean
 
 log = logging.getLogger(__name__)
 
 
-class ZeroShot(ZeroShotOptions, Task):
+class ZeroShot(ZeroShotOptions, OfClasses):
     """The score of a class is cos(image, its positive prompts) - cos(image, its negative ones).
 
     - ``ensemble``: the prompts of one side count by the mean of their unit vectors, by their mean cosine, or by the
       best one (GLoRIA).
     - ``scoring``: the margin, or the positive side alone, by which publications choose one of several classes;
       ``standardised``, then each class is z-scored over the test images, which only the accuracy feels (GLoRIA).
-    - ``threshold`` of F1 and the accuracy of yes or no: ``oracle`` chooses it for each class on the test images, as
-      MedKLIP and its successors do, ``val`` on those of that split, ``even`` is a margin of 0.
+    - ``threshold`` of F1, accuracy, balanced accuracy and Matthews correlation of yes or no: ``oracle`` has the best F1
+      of each class on the test images, as MedKLIP and its successors choose it, ``val`` on those of that split,
+      ``even`` is a margin of 0.
+    - ``unit``: study, the score is the mean of those of its images, before a threshold is chosen.
 
-    Where the classes exclude each other, the accuracy of the highest score comes with them. A class of which the split
+    Where the classes exclude each other, the metrics of the highest score come with them. A class of which the split
     knows no label, or whose prompts the text encoder cannot express, takes no part.
     """
 
@@ -46,10 +59,12 @@ class ZeroShot(ZeroShotOptions, Task):
     trains: ClassVar[bool] = False
     headline: ClassVar[str] = "auroc"
     beside: ClassVar[tuple[str, ...]] = ("average-precision", "accuracy")
-    curves: ClassVar[bool] = True
     names: ClassVar[Mapping[str, str]] = {
+        **OfClasses.names,
         "oracle-max-f1": "F1 at the best threshold (oracle)",
         "oracle-accuracy": "accuracy at the best F1 (oracle)",
+        "oracle-balanced-accuracy": "balanced accuracy at the best F1 (oracle)",
+        "oracle-mcc": "Matthews correlation at the best F1 (oracle)",
         "threshold-accuracy": "accuracy at the threshold",
     }
 
@@ -69,20 +84,27 @@ class ZeroShot(ZeroShotOptions, Task):
             [embed_texts(encoder, list(side), budget.device) for side in (each.positive, each.negative)]
             for each in prompts.values()
         ]
-        found = {"target": target[rows], "score": self._scores(encoder, data, rows, sides, budget)}
+        found = self._scored(encoder, data, rows, target, sides, budget)
         if self.threshold != "oracle":
             found["called"] = found["score"] > 0
         if self.threshold == "val":
-            held = data.rows("val")
-            score = self._scores(encoder, data, held, sides, budget)
-            least = [thresholds.best_threshold(*column) for column in zip(target[held].T, score.T, strict=True)]
-            found["called"] = found["score"] >= np.array(least)
-        table = data.table.iloc[rows]
-        return {
-            **found,
-            "classes": np.array(list(prompts)),
-            **{key: table[key].to_numpy().astype(np.str_) for key in ("image_id", "patient")},
-        }
+            held = self._scored(encoder, data, data.rows("val"), target, sides, budget)
+            columns = zip(held["target"].T, held["score"].T, strict=True)
+            found["called"] = found["score"] >= np.array([best_threshold(*column) for column in columns])
+        return {**found, "classes": np.array(list(prompts))}
+
+    def _scored(
+        self,
+        encoder: Encoder,
+        data: Corpus,
+        rows: np.ndarray,
+        target: np.ndarray,
+        sides: list[list[Tensor]],
+        budget: Budget,
+    ) -> Predictions:
+        """Of the images of these rows, or of their studies."""
+        found = {"target": target[rows], "score": self._scores(encoder, data, rows, sides, budget)}
+        return self.by_unit(found, data.table.iloc[rows], mean)
 
     def _scores(
         self, encoder: Encoder, data: Corpus, rows: np.ndarray, sides: list[list[Tensor]], budget: Budget
@@ -106,39 +128,38 @@ class ZeroShot(ZeroShotOptions, Task):
         cosines = torch.stack([vectors @ prompts.T for vectors in images])
         return (cosines.amax(2) if self.ensemble == "max" else cosines.mean(2)).mean(0)
 
-    def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
-        counts = metrics.one_sample(rows, len(predictions["target"]))
-        return {name: float(figure[0]) for name, figure in self.resample(predictions, counts).items()}
-
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         target, score, classes = predictions["target"], predictions["score"], predictions["classes"].tolist()
         figures: dict[str, np.ndarray] = {}
-        measured = {name: (metric, score) for name, metric in METRICS.items()}
+        measured = {name: (metric, score) for name, metric in RANKING.items()}
         if "called" in predictions:
             measured |= {name: (metric, predictions["called"]) for name, metric in DIVIDED.items()}
         else:
             measured |= {name: (metric, score) for name, metric in ORACLES.items()}
-        for name, (metric, of) in measured.items():
-            figures |= metrics.per_class(name, metric, target, of, classes, counts, least=self.macro_least)
-        if metrics.exclusive(target):
-            figures["accuracy"] = metrics.accuracy(target, score, counts)
-        return figures
+        for name, (metric, given) in measured.items():
+            figures |= metrics.per_class(name, metric, target, given, classes, counts, least=self.macro_least)
+        return figures | of_exclusive(target, score, counts)
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
-        """Of a constant score; none of a threshold that was chosen elsewhere."""
-        found = self.measure({**predictions, "score": np.zeros_like(predictions["score"])})
-        return {name: level for name, level in found.items() if name.partition("/")[0] not in DIVIDED}
+        """Of a constant score, and of a constant yes or no where its level does not depend on which of them it is."""
+        constant: Predictions = {
+            key: np.zeros_like(predictions[key]) for key in ("score", "called") if key in predictions
+        }
+        found, left_out = self.measure({**predictions, **constant}), DIVIDED.keys() - AT_THRESHOLD.keys()
+        return {name: level for name, level in found.items() if name.partition("/")[0] not in left_out}
 
 
-METRICS: dict[str, Callable[..., metrics.Figure]] = {
-    "auroc": metrics.auroc,
-    "average-precision": metrics.average_precision,
-}
 ORACLES: dict[str, Callable[..., metrics.Figure]] = {
     "oracle-max-f1": metrics.max_f1,
-    "oracle-accuracy": thresholds.accuracy_at_max_f1,
+    "oracle-accuracy": of(called_at_max_f1, accuracy),
+    "oracle-balanced-accuracy": of(called_at_max_f1, balanced_accuracy),
+    "oracle-mcc": of(called_at_max_f1, matthews),
 }
-DIVIDED: dict[str, Callable[..., metrics.Figure]] = {"f1": metrics.f1, "threshold-accuracy": thresholds.accuracy_of}
+DIVIDED: dict[str, Callable[..., metrics.Figure]] = {
+    "f1": metrics.f1,
+    "threshold-accuracy": of(called, accuracy),
+    **AT_THRESHOLD,
+}
 
 
 def class_prompts(data: Corpus, path: Path | None, encoder: TextEncoder | None = None) -> dict[str, Prompts]:

@@ -1,5 +1,6 @@
 """One pre-training step of the baselines, on the views, batches and schedule of IMITATE's (losses/baselines.py)."""
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -9,10 +10,13 @@ from torch import Tensor
 from imitate.config import BaselineOptions, CaptionOptions, SimclrOptions
 from imitate.distributed import sum_over_processes
 from imitate.losses.baselines import alignment, info_nce_part, nt_xent_part, orthogonality
-from imitate.losses.similarities import Rows
+from imitate.losses.contrastive import Targets, identical_texts, soft_cross_entropy, soft_targets
+from imitate.losses.sigmoid import sigmoid_loss
+from imitate.losses.similarities import Rows, similarities
 from imitate.models.imitate import Imitate
 from imitate.models.types import PretrainBatch
-from imitate.training.pretraining import Step, StepDraw, full_precision, parameter_dtype
+from imitate.training.draws import StepDraw
+from imitate.training.step import Own, Step, columns, full_precision, parameter_dtype
 
 
 class Seen(NamedTuple):
@@ -23,47 +27,73 @@ class Seen(NamedTuple):
 
 
 class Captions(NamedTuple):
-    """The reports, and which of the (global) batch are present."""
+    """The reports, and those of the (global) batch before their projection, with which of them are present."""
 
     text: Rows
+    raw: Tensor
     present: Tensor
 
 
-class Baseline(Step[BaselineOptions]):
+class Baseline(Step[Own]):
     """One image embedding, of the pooled feature, and one caption; each term is the sum over the views."""
 
     def forward(self, batch: PretrainBatch, draw: StepDraw) -> dict[str, Float[Tensor, ""]]:
-        pooled = [self._look(batch["images"], view, [])[0] for view in draw.views]
+        pooled = [self._look(batch["images"], view, [], draw.side)[0] for view in draw.views]
         embedded = [self.model.impression_head(each) for each in pooled]
-        caption = batch["impression"].to(parameter_dtype(self.model))
-        text = self.model.encode_text(caption, batch["has_impression"])
+        caption, present = batch["report"].to(parameter_dtype(self.model)), batch["has_report"]
+        text = self.model.encode_text(caption, present)
         with torch.autocast(batch["images"].device.type, enabled=False):
             every, *images = self._rows(text, *embedded)
-            captions = Captions(every, self._gathered(batch["has_impression"]))
+            captions = Captions(every, *self._gathered(caption, present))
             parts = [self.part(Seen(*each), captions) for each in zip(full_precision(*pooled), images, strict=True)]
-            return self._whole({name: torch.stack([each[name] for each in parts]).sum() for name in parts[0]})
+            terms = {name: torch.stack([each[name] for each in parts]).sum() for name in parts[0]}
+            return self._whole(terms | self.between(images))
 
     def part(self, view: Seen, captions: Captions) -> dict[str, Tensor]:
         """Own samples' part of each term."""
         raise NotImplementedError
 
+    def between(self, images: list[Rows]) -> dict[str, Tensor]:
+        """The same of terms that compare the views with each other."""
+        return {}
 
-class Caption(Baseline):
-    """CLIP and, with another weight of the image-to-text direction, ConVIRT."""
+
+class Caption(Baseline[CaptionOptions]):
+    """CLIP and, with another weight of the image-to-text direction, ConVIRT; with a term between the views, SLIP."""
 
     def __init__(
         self, model: Imitate, options: CaptionOptions, *, chunk: int | None = None, weight: float = 0.5
     ) -> None:
         super().__init__(model, options, chunk=chunk)
-        self._temperature, self._weight = options.temperature_text, weight
+        self._weight = weight
 
     def part(self, view: Seen, captions: Captions) -> dict[str, Tensor]:
-        own = self.own_slice(view.embedding.own)
-        loss = info_nce_part(view.embedding, captions.text, self._temperature, captions.present, self._weight, own)
-        return {"caption": loss}
+        own, present, tau = self.own_slice(view.embedding.own), captions.present, self.temperature
+        if self.options.contrast == "softmax" and self.options.identical == "negative":
+            loss = info_nce_part(view.embedding, captions.text, tau, present, self._weight, own)
+            return {"caption": loss}
+        alike = identical_texts(captions.raw, own) if self.options.identical != "negative" else None
+        if self.options.contrast == "sigmoid":
+            right = None if alike is None else partial(columns, alike)
+            loss = sigmoid_loss(view.embedding, captions.text, tau, self.bias, present, own, positive=right)
+            return {"caption": loss}
+        assert alike is not None
+        alike = alike & (present[own].unsqueeze(1) & present.unsqueeze(0))
+        is_right = self.options.identical == "positive"
+        targets = Targets(normalised=True, positive=alike) if is_right else Targets(ignored=alike)
+        wanted = soft_targets(None, 1.0, present, targets, own=own, dtype=captions.text.own.dtype)
+        logits = similarities(view.embedding, captions.text, tau)
+        return {"caption": soft_cross_entropy(logits, wanted, (self._weight, 1 - self._weight))}
+
+    def between(self, images: list[Rows]) -> dict[str, Tensor]:
+        if not self.options.visual_visual:
+            return {}
+        first, second = images
+        loss = nt_xent_part(first, second, self.options.temperature_views, self.own_slice(first.own))
+        return {"views": self.options.visual_visual * loss}
 
 
-class Flag(Baseline):
+class Flag(Baseline[BaselineOptions]):
     """M-FLAG."""
 
     def part(self, view: Seen, captions: Captions) -> dict[str, Tensor]:
@@ -74,7 +104,7 @@ class Flag(Baseline):
         return {"alignment": aligned, "orthogonality": apart / self._processes}
 
 
-class Simclr(Baseline):
+class Simclr(Baseline[SimclrOptions]):
     """Views alone; the text head is not trained."""
 
     def __init__(self, model: Imitate, options: SimclrOptions, *, chunk: int | None = None) -> None:
@@ -82,7 +112,9 @@ class Simclr(Baseline):
         self._temperature = options.temperature_views
 
     def forward(self, batch: PretrainBatch, draw: StepDraw) -> dict[str, Float[Tensor, ""]]:
-        embedded = [self.model.impression_head(self._look(batch["images"], view, [])[0]) for view in draw.views]
+        embedded = [
+            self.model.impression_head(self._look(batch["images"], view, [], draw.side)[0]) for view in draw.views
+        ]
         with torch.autocast(batch["images"].device.type, enabled=False):
             first, second = self._rows(*embedded)
             return self._whole({"views": nt_xent_part(first, second, self._temperature, self.own_slice(first.own))})

@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import torch
 
 from imitate.data.files import sync
 from imitate.errors import UserError
-from imitate.models.imitate import Imitate
 
 log = logging.getLogger(__name__)
 
@@ -63,20 +62,20 @@ def is_begun(folder: Path) -> bool:
 
 
 def keep_model(
-    model: Imitate, folder: Path, validated: Mapping[int, float], step: int, value: float, count: int
+    save: Callable[[Path], None], folder: Path, validated: Mapping[int, float], step: int, value: float, count: int
 ) -> None:
-    """The weights of this step into ``best/``, where no validation before was as good.
+    """The weights of this step, which ``save`` writes, into ``best/``, where no validation before was as good.
 
     Where more than one is to be kept, the ``count`` best, by step, into ``top/``.
     """
     if all(value > each for each in validated.values()):
-        model.save(folder / "best")
+        save(folder / "best")
     if count == 1:
         return
     ranked = sorted({**validated, step: value}.items(), key=lambda each: (-each[1], each[0]))[:count]
     kept, own = {step_name(each) for each, _ in ranked}, step_name(step)
     if own in kept:
-        model.save(folder / "top" / own)
+        save(folder / "top" / own)
     for path in (folder / "top").glob("step-*"):
         if path.name not in kept:
             shutil.rmtree(path)

@@ -2,71 +2,28 @@
 
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from jaxtyping import Int
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from imitate.config import Recipe
-from imitate.data.sampler import BatchReader, BatchSampler, read_ahead
+from imitate.data.sampler import read_ahead
 from imitate.errors import UserError
-from imitate.models.imitate import Imitate
 from imitate.training.checkpoint import keep_model, load_checkpoint, save_checkpoint, step_name
+from imitate.training.draws import draw_step, move, side_at
 from imitate.training.engine import agreed, rank_slice
+from imitate.training.job import Job
 from imitate.training.objectives import training_module
 from imitate.training.optim import averaged, build_optimizer, set_rates
-from imitate.training.pretraining import draw_step, move
 from imitate.training.run_folder import VALIDATION, Journal, note_start
+from imitate.training.text_tower import Reading
 from imitate.training.watching import Clock, Means, progress, signals
 
 log = logging.getLogger(__name__)
 
 LEAST_SCALE = 2.0**-20  # the scaler of 16-mixed starts at 2^16; below this it has met nothing but overflows
-
-Validate = Callable[[Imitate], dict[str, float]]
-"""Figures of the model on held-out samples; the first one decides which validation is the best."""
-
-
-@dataclass
-class Job:
-    """A run in progress."""
-
-    fabric: Fabric
-    recipe: Recipe
-    model: Imitate
-    order: BatchSampler
-    reader: BatchReader
-    folder: Path
-    validate: Validate | None = None
-    held_out: Int[np.ndarray, " _"] = field(
-        default_factory=lambda: np.zeros(0, np.int64)
-    )  # rows of the validation loss
-    facts: dict[str, Any] = field(default_factory=dict)  # of this start, to be written down
-    step: int = 0
-    saved: int | None = None  # step of the last checkpoint
-    means: Means = field(default_factory=Means)  # of the steps since the last row of metrics
-    broken: Tensor = field(default_factory=lambda: torch.tensor(-1))  # first step with a non-finite loss or gradient
-
-    @property
-    def total(self) -> int:
-        return self.recipe.training.epochs * self.order.steps_per_epoch
-
-    def is_every(self, steps: int | None) -> bool:
-        """Whether this step is one of every so many; None: of none."""
-        return steps is not None and self.step % steps == 0
-
-    @property
-    def validates(self) -> bool:
-        """Whether this step ends with a validation."""
-        every = self.recipe.training.validate_every or self.order.steps_per_epoch
-        return self.step > 0 and (self.is_every(every) or self.step == self.total)
 
 
 def fit(job: Job) -> bool:
@@ -79,7 +36,7 @@ def fit(job: Job) -> bool:
         note_start(job.folder, {"step": job.step, **job.facts})
     job.broken = job.broken.to(job.fabric.device)
     part = rank_slice(job.fabric, training.batch_size)
-    batches = read_ahead(job.reader, (job.order.batch(step)[part] for step in range(job.step, job.total)))
+    batches = read_ahead(job.reader, ((job.order.batch(step)[part], step) for step in range(job.step, job.total)))
     clock = Clock(job.step)
     if job.validates:  # it may have been killed between the checkpoint and the validation
         with averaged(optimizer):
@@ -114,12 +71,19 @@ def _set_up(job: Job) -> tuple[nn.Module, Any]:
         if everywhere and job.fabric.device.type == "cpu" and job.model.image.normalises_batches:
             raise UserError("sync_batchnorm needs GPUs: set training.sync_batchnorm=heads, or training.devices=1")
         job.model.synchronise(backbone=everywhere)
+    for side in training.image_sizes:
+        job.model.image.check_side(side)
     if training.compile:
         job.model.image.compile(mode=training.compile)
-    pretraining = training_module(job.model, job.recipe.objective, chunk=training.chunk)
-    pretraining = pretraining.to(memory_format=torch.channels_last)
-    optimizer = build_optimizer(job.fabric.to_device(pretraining), training)
-    module, optimizer = job.fabric.setup(pretraining, optimizer)
+    job.pretraining = training_module(job.model, job.recipe.objective, chunk=training.chunk)
+    whole = job.pretraining
+    if job.tower:
+        if training.compile:
+            job.tower.compile(dynamic=True)
+        whole = Reading(job.tower, job.pretraining, chunk=training.chunk)
+    whole = whole.to(memory_format=torch.channels_last)
+    optimizer = build_optimizer(job.fabric.to_device(whole), training)
+    module, optimizer = job.fabric.setup(whole, optimizer)
     return module, optimizer
 
 
@@ -128,7 +92,8 @@ def _step(job: Job, module: nn.Module, optimizer: Any, batch: Any) -> dict[str, 
     torch.manual_seed(training.seed * 1_000_003 + job.step * 1_009 + job.fabric.global_rank)  # drop-out and the like
     set_rates(optimizer, job.step, total=job.total, training=training)
     part = rank_slice(job.fabric, training.batch_size)
-    draw = move(draw_step(job.model, job.recipe, step=job.step, part=part), job.fabric.device)
+    side = side_at(training.image_sizes, job.step, job.total)
+    draw = move(draw_step(job.model, job.recipe, step=job.step, part=part, side=side), job.fabric.device)
     terms: dict[str, Tensor] = module(batch, draw)
     loss = torch.stack(list(terms.values())).sum()
     job.fabric.backward(loss)
@@ -212,7 +177,7 @@ def _validate(job: Job, module: nn.Module, journal: Journal | None) -> None:
         if journal and figures:
             name, value = next(iter(figures.items()))
             log.info("step %d of %d: %s %.4f", job.step, job.total, name, value)
-            keep_model(job.model, job.folder, journal.validated, job.step, value, job.recipe.training.keep_best)
+            keep_model(job.save, job.folder, journal.validated, job.step, value, job.recipe.training.keep_best)
         if journal and (figures or loss):
             journal.write(job.step, {f"{VALIDATION}{name}": value for name, value in {**figures, **loss}.items()})
     job.model.train()
@@ -230,7 +195,7 @@ def _held_out_loss(job: Job, module: nn.Module) -> dict[str, float]:
     for number in range(count // size):
         draw = move(draw_step(job.model, job.recipe, step=number, part=part), job.fabric.device)
         rows = job.held_out[number * size : (number + 1) * size][part]
-        terms = module(job.fabric.to_device(job.reader(rows)), draw)
+        terms = module(job.fabric.to_device(job.reader(rows, number)), draw)
         means.add({"loss": torch.stack(list(terms.values())).sum()})
     return means.take()
 
@@ -239,7 +204,12 @@ def _keep(job: Job, folder: Path) -> None:
     """The weights of this step."""
     with agreed(job.fabric):
         if job.fabric.is_global_zero:
-            job.model.save(folder)
+            job.save(folder)
+
+
+def _own_state(job: Job) -> dict[str, Tensor]:
+    """Of the objective, beside the model's."""
+    return {name: value for name, value in job.pretraining.state_dict().items() if not name.startswith("model.")}
 
 
 def _save(job: Job, optimizer: Any) -> None:
@@ -249,10 +219,13 @@ def _save(job: Job, optimizer: Any) -> None:
             state = {
                 "step": job.step,
                 "model": job.model.state_dict(),
+                "objective": _own_state(job),
                 "optimizer": optimizer.state_dict(),
                 "scaler": job.fabric.strategy.precision.state_dict(),
                 "means": job.means.sums,
             }
+            if job.tower:
+                state["text"] = job.tower.learned()
             save_checkpoint(state, job.folder)
     job.saved = job.step
 
@@ -264,6 +237,9 @@ def _resume(job: Job, optimizer: Any) -> None:
     job.saved = job.step = state["step"]
     job.means.sums = dict(state.get("means", {}))
     job.model.load_state_dict(state["model"])
+    job.pretraining.load_state_dict(state.get("objective", {}), strict=False)
+    if job.tower:
+        job.tower.restore(state["text"])
     optimizer.load_state_dict(state["optimizer"])
     if state["scaler"]:  # empty where it was written at another precision
         job.fabric.strategy.precision.load_state_dict(state["scaler"])

@@ -16,7 +16,6 @@ from imitate.config import (
     SimclrOptions,
     plugins,
 )
-from imitate.data.sampler import SOURCES
 from imitate.errors import UserError
 from imitate.losses.baselines import CONVIRT_WEIGHT
 from imitate.models.imitate import Imitate
@@ -44,10 +43,10 @@ class Objective(NamedTuple):
     def reads_text(self) -> bool:
         return bool(self.needs & TEXTUAL)
 
-    def texts(self, config: ImitateConfig) -> tuple[str, ...]:
-        """The sections to embed: those of the branches, or the report as one text."""
-        sections = SOURCES[config.texts] if self.needs & {"findings", "impression"} else ()
-        return tuple(dict.fromkeys([*sections, *([REPORT] if REPORT in self.needs else [])]))
+    def texts(self, config: ImitateConfig) -> dict[str, int]:
+        """The texts to embed, those of the branches or the report as one, and how many of them are drawn at a step."""
+        levels = config.text_levels if self.needs & {"findings", "impression"} else ()
+        return {level.text: level.draw for level in levels} | ({REPORT: 1} if REPORT in self.needs else {})
 
 
 SECTIONS = frozenset({"images", "findings", "impression"})

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from imitate.config import TrainingConfig
 from imitate.models.image import ImageEncoder
+from imitate.models.text_tower import TextTower
 
 log = logging.getLogger(__name__)
 AVERAGE = "average"  # in the optimizer's state, so that checkpoints have it
@@ -20,7 +21,7 @@ def build_optimizer(module: nn.Module, training: TrainingConfig) -> torch.optim.
     if training.freeze_backbone:
         for encoder in _encoders(module).values():
             encoder.freeze()
-    rates = backbone_rates(module, training)
+    rates = backbone_rates(module, training) | text_rates(module, training)
     decay = training.weight_decay
     groups = parameter_groups(module, weight_decay=decay, everything=training.decay_everything, rates=rates)
     fused = next(module.parameters()).is_cuda
@@ -46,8 +47,8 @@ def parameter_groups(
     }
 
     def decays(name: str, parameter: Tensor) -> bool:
-        embeds = name in spared or name.endswith(("positional_embedding", "cls_token"))
-        return everything or (parameter.ndim > 1 and not embeds)
+        embeds = name in spared or name.endswith(("_embedding", "cls_token", "queries"))
+        return parameter.ndim > 0 and (everything or (parameter.ndim > 1 and not embeds))
 
     groups: dict[tuple[float, bool], list[Tensor]] = {}
     for decayed in (True, False):
@@ -64,11 +65,28 @@ def parameter_groups(
 def backbone_rates(module: nn.Module, training: TrainingConfig) -> dict[str, float]:
     """Factors of the learning rate: the backbone's own rate, times ``layer_decay`` for each block above a weight's."""
     whole = (training.backbone_learning_rate or training.learning_rate) / training.learning_rate
+    if whole == training.layer_decay == 1:
+        return {}
+    return {name: whole * training.layer_decay**above for name, above in blocks_above(module).items()}
+
+
+def blocks_above(module: nn.Module) -> dict[str, int]:
+    """For each weight of the image encoders within, how many of timm's blocks lie between it and the heads."""
     return {
-        f"{prefix}.network.{name}".removeprefix("."): whole * training.layer_decay**above
+        f"{prefix}.network.{name}".removeprefix("."): above
         for prefix, encoder in _encoders(module).items()
         for name, above in encoder.blocks_above().items()
-        if whole != 1 or training.layer_decay != 1
+    }
+
+
+def text_rates(module: nn.Module, training: TrainingConfig) -> dict[str, float]:
+    """Factors of the learning rate of the text encoder, where it learns at a rate of its own."""
+    towers = [name for name, each in module.named_modules() if isinstance(each, TextTower)]
+    own = (training.text_learning_rate or training.learning_rate) / training.learning_rate
+    return {
+        name: own
+        for name, _ in module.named_parameters()
+        if own != 1 and any(name.startswith(f"{tower}.".removeprefix(".")) for tower in towers)
     }
 
 

@@ -1,271 +1,179 @@
 """One pre-training step: two views, two branches, four terms. The model's and the loss's meeting place."""
 
-import math
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor
 
-from imitate.config import BaselineOptions, ImitateOptions, Recipe
-from imitate.data.augment import ViewDraw, draw_views, warp
-from imitate.data.sampler import SOURCES
-from imitate.distributed import gather, rank, sum_over_processes, world_size
+from imitate.config import ImitateOptions
+from imitate.config.texts import term_names
+from imitate.distributed import gather
 from imitate.losses.contrastive import (
+    PUBLISHED,
+    SoftTargets,
     Targets,
+    centre,
     clinical_prior,
     identical_texts,
     soft_cross_entropy,
     soft_targets,
     soften,
 )
+from imitate.losses.grounding import place_similarities
+from imitate.losses.sigmoid import sigmoid_loss
 from imitate.losses.similarities import Rows, similarities
-from imitate.models.aggregation import draw_channels
 from imitate.models.imitate import Imitate
 from imitate.models.types import PretrainBatch
+from imitate.names import Section
+from imitate.training.draws import StepDraw
+from imitate.training.step import Step, columns, full_precision, parameter_dtype
 
 
-class StepDraw(NamedTuple):
-    """All randomness of one step, drawn beforehand so that it can be recorded and replayed."""
+class Text(NamedTuple):
+    """One text of own samples, and what the losses know of it over the (global) batch."""
 
-    views: list[ViewDraw]
-    channels_text: list[list[Tensor]]  # m1 of each view: channels for image with text
-    channels_views: list[list[Tensor]]  # m2 of each view: channels for view with view
-
-
-class Branch(NamedTuple):
-    """One section's embeddings of own samples, and what the losses know of the section over the (global) batch."""
-
-    views: list[Tensor]  # image embeddings of each view, for image with text
-    pairs: list[Tensor]  # the same for view with view
-    text: Tensor
-    prior: "Prior"
-
-
-class Prior(NamedTuple):
-    """Own rows of k(P), and the present samples of the batch."""
-
-    softened: Tensor
+    projected: Tensor
     present: Tensor
+    softened: Tensor | None  # own rows of k(P)
     targets: Targets
-
-
-Own = TypeVar("Own", bound=ImitateOptions | BaselineOptions)
-
-
-class Step(nn.Module, Generic[Own]):
-    """What the built-in objectives share: the backbone's pass over one view, and the global batch.
-
-    Every backbone and head pass covers one view, or one section, at a time, so that BatchNorm statistics are those of
-    the published step. A sample without any text has the view-with-view terms of both sections. Under several
-    processes the loss is that of the global batch unless ``negatives`` is ``rank``: each computes the rows and columns
-    of its own samples, and the parts are summed.
-
-    With ``chunk`` the backbone sees at most so many samples at once, and what it keeps for backward is one chunk's:
-    only what the heads read is kept of the others, and they are computed again when their gradient is known (gradient
-    caching, Gao et al., 2021, as checkpoints of one graph). The gradient is that of the whole batch, except that the
-    backbone's BatchNorm has the statistics of a chunk, as it has those of a process's share; the heads' is unchanged.
-    """
-
-    def __init__(self, model: Imitate, options: Own, *, chunk: int | None = None) -> None:
-        super().__init__()
-        self.model = model
-        self.options = options
-        self.chunk = chunk
-
-    def _look(self, images: Tensor, view: ViewDraw, draws: Sequence[list[Tensor]]) -> Sequence[Tensor]:
-        """All that the heads read of one view: the pooled feature, and the levels aggregated under each draw.
-
-        Without levels the findings branch reads the pooled feature as well.
-        """
-
-        def look(images: Tensor, view: ViewDraw, draws: Sequence[list[Tensor]]) -> tuple[Tensor, ...]:
-            warped = warp(images, view, self.model.config).to(parameter_dtype(self.model))
-            features = self.model.image(warped)
-            return features.pooled, *self.model.aggregate_each(features, draws)
-
-        if self.chunk is None or self.chunk >= len(images):
-            return look(images, view, draws)
-        again = partial(_twice, self.model.image)
-        seen = []
-        for rows in torch.arange(len(images)).tensor_split(math.ceil(len(images) / self.chunk)):
-            part = slice(int(rows[0]), int(rows[-1]) + 1)
-            own = [[index[part] if index.ndim == 2 else index for index in draw] for draw in draws]
-            chunk = images[part], ViewDraw(*(value[part] for value in view)), own
-            seen.append(checkpoint(look, *chunk, use_reentrant=False, context_fn=again))
-        return [torch.cat(each) for each in zip(*seen, strict=True)]
-
-    @property
-    def _processes(self) -> int:
-        """How many share one loss."""
-        return world_size() if self.options.negatives == "global" else 1
-
-    def own_slice(self, rows: Tensor) -> slice:
-        """Where own samples stand in the batch."""
-        first = rank() * len(rows) if self._processes > 1 else 0
-        return slice(first, first + len(rows))
-
-    def _rows(self, *embeddings: Tensor) -> list[Rows]:
-        """Own and all samples' rows of each embedding; with several processes they are normalised, then gathered at
-        once."""
-        full = full_precision(*embeddings)
-        if self._processes == 1:
-            return [Rows(each, each) for each in full]
-        unit = torch.stack([F.normalize(each, dim=1) for each in full], dim=1)
-        return [Rows(*rows) for rows in zip(unit.unbind(1), gather(unit).unbind(1), strict=True)]
-
-    def _gathered(self, constant: Tensor) -> Tensor:
-        return gather(constant) if self._processes > 1 else constant
-
-    def _whole(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The terms, each the sum of the processes' parts, in one collective.
-
-        Its backward counts the gradient once for each process, which a data-parallel wrapper's mean divides out again.
-        """
-        if self._processes == 1:
-            return parts
-        return dict(zip(parts, sum_over_processes(torch.stack(list(parts.values()))).unbind(), strict=True))
 
 
 class Pretraining(Step[ImitateOptions]):
     """L = L_imp + L_find + L_vv_imp + L_vv_find (REFERENCE section 4), as named terms; the loop sums them.
 
-    A sample without a section is excluded from that section's terms.
+    With other ``texts`` there is a term for each of them, and its weight. A sample without a text is excluded from the
+    terms of that text.
     """
 
+    def __init__(self, model: Imitate, options: ImitateOptions, *, chunk: int | None = None) -> None:
+        super().__init__(model, options, chunk=chunk)
+        self.levels = model.config.text_levels
+        self.branches = model.config.branches
+        for branch, head in (("findings", "findings_head"), ("impression", "impression_head")):
+            if branch not in self.branches and model.config.levels:
+                model.get_submodule(head).requires_grad_(False)
+
     def forward(self, batch: PretrainBatch, draw: StepDraw) -> dict[str, Float[Tensor, ""]]:
-        findings, impression = self._sections(batch)
+        texts = self._texts(batch)
+        views: dict[Section, list[Tensor]] = {branch: [] for branch in self.branches}
+        pairs: list[Tensor] = []  # of the findings branch under other draws of channels
+        places: list[Tensor] = []
         for view, *draws in zip(draw.views, draw.channels_text, draw.channels_views, strict=True):
-            pooled, *aggregated = self._look(batch["images"], view, draws if self._compares_views else draws[:1])
-            findings.views.append(self.model.project_findings(aggregated[0]))
-            impression.views.append(self.model.impression_head(pooled))
-            findings.pairs.extend(self.model.project_findings(rows) for rows in aggregated[1:])
+            draws = draws if self._compares_views else draws[:1]
+            concluded, *described = self._look(batch["images"], view, draws, draw.side)
+            if self.options.grounding:
+                places.append(described.pop())
+            if "findings" in views:
+                views["findings"].append(self.model.project_findings(described[0]))
+            if "impression" in views:
+                views["impression"].append(self.model.impression_head(concluded))
+            pairs.extend(self.model.project_findings(rows) for rows in described[1:])
         with torch.autocast(batch["images"].device.type, enabled=False):
-            return self._whole(self._terms(findings, impression))
+            return self._whole(self._terms(texts, views, pairs) | self._grounded(places, texts))
 
     @property
     def _compares_views(self) -> bool:
-        return self.options.visual_visual and self.options.views == 2
+        return self.options.visual_visual > 0 and self.options.views == 2
 
-    def _sections(self, batch: PretrainBatch) -> list[Branch]:
-        """Findings and impression: their texts, projected, and the priors of the (global) batch."""
-        texts = [batch[name].to(parameter_dtype(self.model)) for name in ("findings", "impression")]
-        present = [batch["has_findings"], batch["has_impression"]]
-        names = SOURCES[self.model.config.texts]
-        projected = [self.model.encode_text(*each) for each in zip(texts, present, names, strict=True)]
-        own, texts = self.own_slice(present[0]), full_precision(*texts)
+    def _texts(self, batch: PretrainBatch) -> dict[str, Text]:
+        """The texts, projected, and the priors of the (global) batch."""
+        names = list(dict.fromkeys(level.text for level in self.levels))
+        given: dict[str, Tensor] = dict(batch)  # type: ignore[arg-type]
+        present = [given[f"has_{name}"] for name in names]
+        projected = [
+            self.model.encode_text(given[name].to(parameter_dtype(self.model)), here, name)
+            for name, here in zip(names, present, strict=True)
+        ]
+        own = self.own_slice(present[0])
+        # Of a text encoder that learns too, what the targets are made of is a constant
+        raw = [given.get(f"prior_{name}", given[name]).detach().to(parameter_dtype(self.model)) for name in names]
+        raw = full_precision(*raw) if self._compares_texts else []
         if self._processes > 1:
-            columns = gather(torch.cat([*texts, *(has.unsqueeze(1) for has in present)], dim=1))
-            *texts, flags = columns.split([*(text.shape[1] for text in texts), 2], dim=1)
+            columns = gather(torch.cat([*raw, *(has.unsqueeze(1).float() for has in present)], dim=1))
+            *raw, flags = columns.split([*(text.shape[1] for text in raw), len(names)], dim=1)
             present = list((flags > 0).unbind(1))
-        priors = [self._prior(*section, own) for section in zip(texts, present, strict=True)]
-        return [Branch([], [], text, prior) for text, prior in zip(projected, priors, strict=True)]
+        found: dict[str, Text] = {}
+        for number, (name, text) in enumerate(zip(names, projected, strict=True)):
+            known = self._prior(raw[number], present[number], own) if raw else (None, PUBLISHED)
+            found[name] = Text(text, present[number], *known)
+        return found
 
-    def _prior(self, text: Tensor, present: Tensor, own: slice) -> Prior:
+    @property
+    def _compares_texts(self) -> bool:
+        return self.options.kernel != "none" or self.options.identical != "kernel"
+
+    def _prior(self, text: Tensor, present: Tensor, own: slice) -> tuple[Tensor, Targets]:
+        """Own rows of k(P), and how targets are made of them."""
         settings = self.options
+        alike = None if settings.identical == "kernel" else identical_texts(text, own)
+        text = centre(text, present) if settings.prior_centred else text
         softened = soften(clinical_prior(text, own), settings.kernel, kernel_lambda=settings.kernel_lambda)
         both = present[own].unsqueeze(1) & present.unsqueeze(0)
-        alike = None if settings.identical == "kernel" else identical_texts(text, own)
         if alike is not None and settings.identical == "one":
             softened = softened.masked_fill(alike, 1.0)
         softened = softened * both  # nothing is known of how a missing text resembles another
         ignored = alike & both if alike is not None and settings.identical == "ignored" else None
-        return Prior(softened, present, Targets(settings.prior_weight, settings.normalise_targets, ignored))
+        positive = alike & both if alike is not None and settings.identical == "positive" else None
+        normalised = settings.normalise_targets or positive is not None
+        return softened, Targets(settings.prior_weight, normalised, ignored, positive, settings.prior_mass)
 
-    def _terms(self, findings: Branch, impression: Branch) -> dict[str, Tensor]:
+    def _terms(
+        self, texts: dict[str, Text], views: dict[Section, list[Tensor]], pairs: list[Tensor]
+    ) -> dict[str, Tensor]:
         """Own samples' part of each term; what a term wants is built once for both views."""
-        branches, own = {"findings": findings, "impression": impression}, self.own_slice(findings.text)
-        pairs = findings.pairs if self._compares_views else []
-        rows = iter(self._rows(*(t for each in branches.values() for t in (each.text, *each.views)), *pairs))
+        own = self.own_slice(next(iter(texts.values())).projected)
+        projected = [text.projected for text in texts.values()]
+        rows = iter(self._rows(*projected, *(each for branch in views.values() for each in branch), *pairs))
+        read = {name: next(rows) for name in texts}
+        seen = {branch: [next(rows) for _ in each] for branch, each in views.items()}
         terms: dict[str, Tensor] = {}
-        compared: dict[str, list[Rows]] = {}
-        tau = self.options.temperature_text
-        for name, branch in branches.items():
-            softened, present, targets = branch.prior
-            wanted = soft_targets(softened, tau, present, targets, own=own)
-            text, *compared[name] = [next(rows) for _ in (branch.text, *branch.views)]
-            losses = [soft_cross_entropy(similarities(view, text, tau), wanted) for view in compared[name]]
-            terms[name] = torch.stack(losses).sum()
+        for name, level in zip(term_names(self.levels), self.levels, strict=True):
+            losses = self._with_text(seen[level.branch], read[level.text], texts[level.text], own)
+            terms[name] = level.weight * torch.stack(losses).sum()
         if self._compares_views:
-            compared["findings"] = list(rows)
+            if pairs:
+                seen["findings"] = list(rows)
             tau = self.options.temperature_views
-            textless = ~(findings.prior.present | impression.prior.present)
-            for name, branch in branches.items():
-                softened, present, targets = branch.prior
-                seen = present | textless
-                if name == "impression":
-                    wanted = soft_targets(softened, tau, seen, targets, own=own)
-                else:
-                    wanted = soft_targets(None, tau, seen, own=own, dtype=softened.dtype)
-                first, second = compared[name]
-                terms[f"views_{name}"] = 2 * soft_cross_entropy(similarities(first, second, tau), wanted)
+            for branch, (first, second) in seen.items():
+                wanted = self._of_views(branch, texts, own, first.own.dtype)
+                loss = soft_cross_entropy(similarities(first, second, tau), wanted)
+                terms[f"views_{branch}"] = self.options.visual_visual * loss
         return terms
 
+    def _with_text(self, views: list[Rows], read: Rows, text: Text, own: slice) -> list[Tensor]:
+        """The loss of each view with one text."""
+        tau, positive = self.temperature, text.targets.positive
+        if self.options.contrast == "sigmoid":
+            alike = None if positive is None else partial(columns, positive)
+            return [sigmoid_loss(view, read, tau, self.bias, text.present, own, positive=alike) for view in views]
+        dtype = read.own.dtype
+        wanted = soft_targets(text.softened, self.options.temperature, text.present, text.targets, own=own, dtype=dtype)
+        return [soft_cross_entropy(similarities(view, read, tau), wanted) for view in views]
 
-def draw_step(model: Imitate, recipe: Recipe, *, step: int, part: slice = slice(None)) -> StepDraw:
-    """A step's randomness, from (seed, step) alone; views are drawn for the global batch, ``part`` is this rank's."""
-    generator = torch.Generator().manual_seed(recipe.training.seed * 1_000_003 + step)
-    count, batch = recipe.objective.views, recipe.training.batch_size
-    views = [draw_views(batch, recipe.augment, recipe.model, generator, part) for _ in range(count)]
+    def _grounded(self, places: list[Tensor], texts: dict[str, Text]) -> dict[str, Tensor]:
+        """Each text of the findings branch with the places of own samples; a process contrasts within its own."""
+        if not places:
+            return {}
+        losses = []
+        for level in self.levels:
+            if level.branch == "findings":
+                text = texts[level.text]
+                own = text.present[self.own_slice(text.projected)]
+                target = soft_targets(None, 1.0, own, dtype=full_precision(text.projected)[0].dtype)
+                for each in places:
+                    logits = place_similarities(*full_precision(each, text.projected)) / self.temperature
+                    losses.append(level.weight * soft_cross_entropy((logits, logits.T), target) / self._processes)
+        return {"grounding": self.options.grounding * torch.stack(losses).sum()}
 
-    def channels() -> list[list[Tensor]]:
-        if not model.config.levels:
-            return [[] for _ in range(count)]
-        sizes = (model.aggregation.channels, model.aggregation.keep)
-        drawn = [draw_channels(*sizes, generator, model.config.channel_draw, batch) for _ in range(count)]
-        return [[index[part] if index.ndim == 2 else index for index in view] for view in drawn]
+    def _of_views(self, branch: Section, texts: dict[str, Text], own: slice, dtype: torch.dtype) -> SoftTargets:
+        """What the views of a branch should find: the impression's by the prior of its first text, the findings' alone.
 
-    return StepDraw(views, channels(), channels())
-
-
-def _twice(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """For the first and the second computation of one output."""
-    return nullcontext(), _untracked(module)
-
-
-@contextmanager
-def _untracked(module: nn.Module) -> Iterator[None]:
-    """BatchNorm normalises as before, but the running statistics stay what they are."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm, (_, tracked) in zip(norms, before, strict=True):
-        norm.momentum, norm.num_batches_tracked = 0.0, None if tracked is None else tracked.clone()
-    try:
-        yield
-    finally:
-        for norm, (momentum, tracked) in zip(norms, before, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, tracked
-
-
-def full_precision(*tensors: Tensor) -> list[Tensor]:
-    """Those of 16 bits in 32."""
-    return [each.float() if each.dtype in (torch.float16, torch.bfloat16) else each for each in tensors]
-
-
-def parameter_dtype(model: nn.Module) -> torch.dtype:
-    return next(model.parameters()).dtype
-
-
-def move(draw: StepDraw, device: torch.device) -> StepDraw:
-    """The draw on the model's device, in one copy that is not waited for."""
-    channels = draw.channels_text, draw.channels_views
-    flat = [value for view in draw.views for value in view]
-    flat += [index for each in channels for levels in each for index in levels]
-    sent = iter(_in_one_copy(flat, device))
-    views = [ViewDraw(*(next(sent) for _ in view)) for view in draw.views]
-    text, pairs = ([[next(sent) for _ in levels] for levels in each] for each in channels)
-    return StepDraw(views, text, pairs)
-
-
-def _in_one_copy(tensors: Sequence[Tensor], device: torch.device) -> list[Tensor]:
-    order = sorted(range(len(tensors)), key=lambda i: -tensors[i].itemsize)  # so that each begins at a multiple of it
-    packed = torch.cat([tensors[i].flatten().view(torch.uint8) for i in order])
-    packed = (packed.pin_memory() if device.type == "cuda" else packed).to(device, non_blocking=True)
-    parts = packed.split([tensors[i].nbytes for i in order])
-    found = {i: part.view(tensors[i].dtype).view(tensors[i].shape) for i, part in zip(order, parts, strict=True)}
-    return [found[i] for i in range(len(tensors))]
+        A sample takes part that has a text of the branch, or none at all.
+        """
+        learned = [texts[level.text] for level in self.levels if level.branch == branch]
+        some = torch.stack([text.present for text in texts.values()]).any(0)
+        present = torch.stack([text.present for text in learned]).any(0) | ~some
+        softened, targets = (learned[0].softened, learned[0].targets) if branch == "impression" else (None, PUBLISHED)
+        return soft_targets(softened, self.options.temperature_views, present, targets, own=own, dtype=dtype)

@@ -26,8 +26,8 @@ VALIDATION = "val/"  # begins the names of figures of held-out samples in the me
 HELD_OUT_LOSS = f"{VALIDATION}loss"
 FREE = {"devices", "nodes", "accelerator", "log_every", "checkpoint_every", "snapshot_every", "keep_best"}
 """Training settings that do not change the result: a run may continue with others."""
-FIXED = {"batch_size", "seed"}
-"""Training settings that decide the samples of each step: no run can continue with others."""
+FIXED = {"batch_size", "seed", "text_layers", "text_lora"}
+"""Training settings that decide the samples of each step, and what learns: no run can continue with others."""
 
 
 @contextmanager
@@ -77,7 +77,7 @@ def check_changes(keys: Iterable[str]) -> None:
         if not _may_change(key):
             raise UserError(
                 f"--continue-with {key}: a run continues with other settings of training only, without "
-                f"{' and '.join(sorted(FIXED))}: start a new one in another --out"
+                f"{', '.join(sorted(FIXED))}: start a new one in another --out"
             )
 
 

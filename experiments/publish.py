@@ -1,0 +1,99 @@
+"""What of a study's work is committed: its results, and how they were made."""
+
+import argparse
+import json
+import platform
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from imitate.tasks.base import Predictions
+from imitate.tasks.results import commit, read_predictions, read_results
+from layout import SCORES, Json, digest_of, write_folder, write_scores
+from study import ROOT, Cell, Study
+
+if TYPE_CHECKING:
+    from run import Runner
+
+COMPUTE = ("resumed", "seconds", "cpu_seconds", "steps", "pairs")
+
+
+def publish(runner: "Runner", out: Path, about: Json) -> None:
+    """What is committed: everything that tables and plots are made from."""
+    study, before = runner.study, runner.before
+    every = [cell for name in study.methods for cell in study.cells(name)]
+    new = {cell for cell in every if runner.measured(*cell[:2])}
+    cells = [cell for cell in every if cell in new or runner.published(*cell[:2])]
+    names = list(dict.fromkeys(cell.method for cell in cells))
+    known, earlier = (before.results, before.about) if before else ({}, {})
+    results = {cell: read_results(runner.path(cell)) if cell in new else known[cell] for cell in cells}
+    runs = {cell: read_predictions(results[cell], runner.path(cell)) for cell in cells if cell in new}
+    out.mkdir(parents=True, exist_ok=True)
+    kept = write_scores(out / SCORES, runs) if study.keep_predictions else None
+    spent = {name: _spent(runner, name) or earlier["compute"][name] for name in names if runner.trained(name)}
+    about = {
+        **about,
+        "rows": {f"{cell.method}--{cell.task}": runner.described(cell.method, cell.task) for cell in cells},
+        "recipe": str(study.recipe),
+        "reference": study.reference,
+        "commits": sorted({results[cell].commit or "unknown" for cell in new} | _earlier(earlier, cells, new)),
+        "positives": {**earlier.get("positives", {}), **positives(runs)},
+        "predictions": {"sha256": digest_of(runs), "file": SCORES if kept else None, "file_sha256": kept},
+        "families": {name: study.families[name] for name in names},
+        "settings": {name: study.methods[name].settings for name in names},
+        "compute": spent,
+    }
+    write_folder(out, about, results)
+
+
+def _earlier(about: Json, cells: Sequence[Cell], new: Collection[Cell]) -> set[str]:
+    """The commits of the results that were published before."""
+    return set(about.get("commits", [])) if any(cell not in new for cell in cells) else set()
+
+
+def positives(runs: Mapping[Cell, Sequence[Predictions]]) -> Json:
+    """Of each task with classes, the positive test images of each class."""
+    found = {}
+    for cell, (run, *_) in runs.items():
+        if {"target", "classes"} <= run.keys():
+            counts = (run["target"] > 0).sum(0).tolist()
+            found[cell.task] = dict(zip(run["classes"].astype(str).tolist(), counts, strict=True))
+    return found
+
+
+def _spent(runner: "Runner", method: str) -> list[Json] | None:
+    """What each run of the method took; None where its runs are not here."""
+    files = [runner.folder(method, seed) / "done.json" for seed in runner.seeds]
+    if not all(file.is_file() for file in files):
+        return None
+    done = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return [{key: each[key] for key in COMPUTE} for each in done]
+
+
+def made_by(study: Study, arguments: argparse.Namespace) -> Json:
+    """The command that makes the study from its archives, the code that the results are of, and the machine."""
+    diff = ["git", "diff", "--quiet", "HEAD", "--", "src"]
+    try:
+        changed = subprocess.run(diff, cwd=ROOT, capture_output=True, check=False).returncode == 1
+    except OSError:  # there is no git
+        changed = False
+    raw = [f"{name}=FOLDER" for name, options in study.data.items() if options["source"] != "synthetic"]
+    file = arguments.study
+    command = f"python experiments/run.py experiments/{file.name} --work WORK --out docs/results/{file.stem}"
+    return {
+        "made_by": {
+            "commit": (commit() or "unknown") + (" with changes" if changed else ""),
+            "command": " ".join([command, "--raw", *raw]) if raw else command,
+        },
+        "machine": {"processor": processor(), "threads": arguments.threads, "workers": arguments.workers},
+    }
+
+
+def processor() -> str:
+    """The name of the processor, where the system knows it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
