@@ -1,9 +1,7 @@
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier, local
-
 import pytest
 import torch
 from torch import nn
+from two_processes import both
 
 from imitate.models import heads
 from imitate.models.heads import PresentBatchNorm, Projection
@@ -65,32 +63,7 @@ def test_each_section_is_evaluated_by_its_own_statistics_where_they_are_kept():
 
 @pytest.fixture
 def two(monkeypatch):
-    """Two processes are two threads here; each gives the function its rank."""
-    barrier, held, mine = Barrier(2, timeout=20), {}, local()
-
-    def exchanged(tensor: torch.Tensor) -> list[torch.Tensor]:
-        held[mine.rank] = tensor.detach()
-        barrier.wait()
-        both = [held[0], held[1]]
-        barrier.wait()
-        return both
-
-    def process(rank: int, function):
-        mine.rank = rank
-        try:
-            return function(rank)
-        except BaseException:
-            barrier.abort()
-            raise
-
-    def run(function) -> list:
-        with ThreadPoolExecutor(2) as pool:
-            return list(pool.map(process, (0, 1), (function, function)))
-
-    monkeypatch.setattr(heads, "world_size", lambda: 2)
-    monkeypatch.setattr(heads, "gather", lambda tensor: torch.cat(exchanged(tensor)))
-    monkeypatch.setattr(heads, "sum_over_processes", lambda tensor: sum(exchanged(tensor)))
-    return run
+    return both(monkeypatch, heads)
 
 
 def _random_norm() -> PresentBatchNorm:

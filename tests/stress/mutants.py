@@ -52,7 +52,7 @@ GROUPS = {
 }
 MORE_TESTS = {"training": ["training/test_loss_at_scale"], "tasks": ["tasks/test_tasks", "commands/test_compare"]}
 CPU_SECONDS = 3  # of tests for a mutant
-SECONDS, CPU_LIMIT = 300, 60  # after which a mutant counts as noticed: it hangs
+SECONDS, CPU_LIMIT = 120, 60  # after which a mutant counts as noticed: it hangs
 
 
 def draw(group: str, number: int | None, seed: int) -> tuple[list[Mutant], list[Mutant], list[dict[str, str]]]:
@@ -141,10 +141,14 @@ def noticed(target: str, tree: Any, called: list[Called]) -> bool:
     return _forked(tried) != 0
 
 
+def _module(target: str) -> str:
+    return f"imitate.{target.replace('/', '.')}".removesuffix(".__init__")
+
+
 def _install(target: str, tree: Any) -> None:
-    path = path_of(target)
-    name = "imitate." + target.replace("/", ".")
-    spec = importlib.util.spec_from_file_location(name, path)
+    path, name = path_of(target), _module(target)
+    inside = [str(path.parent)] if path.stem == "__init__" else None
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=inside)
     assert spec
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
@@ -159,10 +163,11 @@ def _import(target: str, names: list[str]) -> None:
     from jaxtyping import install_import_hook
 
     install_import_hook("imitate", "typecheck.check")
-    name = "imitate." + target.replace("/", ".")
-    changing = {name, *grimp.build_graph("imitate").find_downstream_modules(name, as_package=False)}
+    name = _module(target)
+    package = target.endswith("__init__")
+    changing = {name, *grimp.build_graph("imitate").find_downstream_modules(name, as_package=package)}
     for each in names:
-        if each not in changing:
+        if each not in changing and not (package and each.startswith(f"{name}.")):
             with suppress(Exception):  # one that only its package can import
                 importlib.import_module(each)
     gc.freeze()  # else collections in the forks copy all of it

@@ -12,35 +12,37 @@ FITTING = {
     "learning_rate": 5e-4, "weight_decay": 1e-6, "batch_size": 48, "epochs": 50, "patience": 10, "steps": 0,
     "schedule": "constant", "warmup": 0.0, "layer_decay": 1.0,
 }  # fmt: skip
-CLASSES = {"split": "test", "macro_least": 1}
+CLASSES = {"split": "test", "macro_least": 1, "unit": "image"}
 DENSE = {"split": "test", "freeze": True, "image_size": None}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "linear-classification": {
         **FITTING, **CLASSES, "path": "cached", "decays": (10.0, 1.0, 0.1, 0.01, 0.001, 0.0001), "augmentation": "crop",
         "folds": 0,
     },
+    "knn-classification": {**CLASSES, "folds": 0, "neighbours": (5, 10, 20, 50, 100, 200), "temperature": 0.07},
     "finetune-classification": {
         **FITTING, **CLASSES, "learning_rate": 3e-4, "weight_decay": 0.05, "schedule": "cosine", "warmup": 0.05,
         "layer_decay": 0.85,
     },
     "segmentation": {
         **FITTING, **DENSE, "learning_rate": 2e-4, "weight_decay": 0.05, "batch_size": 16, "width": 256,
-        "balanced": None, "augment": 0.5, "scale": 0.1, "rotation": 10.0,
+        "balanced": None, "augment": 0.5, "scale": 0.1, "rotation": 10.0, "tolerance": 2.0,
     },
     "detection": {**FITTING, **DENSE, "batch_size": 16, "width": 512, "confidence": None},
-    "retrieval": {"split": "test", "search": "exact"},
+    "retrieval": {"split": "test", "followups": "wrong"},
     "zero-shot": {
         **CLASSES, "branch": "both", "prompts": None, "ensemble": "embedding", "scoring": "margin",
         "threshold": "oracle",
     },
 }  # fmt: skip
 MEASURING = {
-    "linear-classification": {"macro_least", "folds"},
-    "finetune-classification": {"macro_least"},
-    "segmentation": set(),
+    "linear-classification": {"macro_least", "unit", "folds"},
+    "knn-classification": {"macro_least", "unit", "folds"},
+    "finetune-classification": {"macro_least", "unit"},
+    "segmentation": {"tolerance"},
     "detection": {"confidence"},
-    "retrieval": set(),
-    "zero-shot": {"macro_least", "threshold"},
+    "retrieval": {"followups"},
+    "zero-shot": {"macro_least", "unit", "threshold"},
 }
 
 
@@ -60,6 +62,7 @@ def test_the_bounds(name: str) -> None:
         "epochs": (1, 0, 999, None), "patience": (1, 0, 999, None), "steps": (0, -1, 999, None),
         "warmup": (0, -small, 1 - small, 1), "layer_decay": (small, 0, 1, 1 + small), "macro_least": (1, 0, 99, None),
         "decays": ((small,), (), (9.0, 1.0), (1.0, 0.0)), "folds": (0, -1, 9, None),
+        "neighbours": ((1,), (), (3, 2), (1, 0)), "temperature": (small, 0, 9.0, None), "tolerance": (0, -small, 9.0, None),
         "image_size": (32, 31, 999, None), "width": (16, 15, 999, None) if name == "segmentation" else (4, 3, 9, None),
         "augment": (0, -small, 1, 1 + small), "scale": (0, -small, 1 - small, 1), "confidence": (small, 0, 1 - small, 1),
     }  # fmt: skip
@@ -76,7 +79,7 @@ def test_what_runs_is_told_without_what_has_no_effect() -> None:
     def used(name: str, mode: Any = "clean", **settings: Any) -> dict[str, Any]:
         return OPTIONS[name].model_validate(settings).used(mode, image_size=224)
 
-    linear = {"projections", "split", "macro_least", "path", "folds"}
+    linear = {"projections", "split", "macro_least", "unit", "path", "folds"}
     assert used("linear-classification").keys() == linear | {"decays"}
     assert used("linear-classification")["path"] == "cached"
     for found in (used("linear-classification", "paper"), used("linear-classification", path="augmented")):

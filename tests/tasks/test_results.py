@@ -100,6 +100,7 @@ def test_digests(tmp_path: Path) -> None:
 def test_the_commit_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = tmp_path / "checkout"
     monkeypatch.setattr(results, "__file__", str(root / "src/imitate/tasks/results.py"))
+    monkeypatch.delenv("IMITATE_COMMIT", raising=False)
     assert results.commit() is None
     git = root / ".git"
 
@@ -117,6 +118,10 @@ def test_the_commit_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert results.commit() == "aaa"
     write(git / "HEAD", "ref: refs/heads/absent\n")
     assert results.commit() is None
+    monkeypatch.setenv("IMITATE_COMMIT", "ccc")
+    assert results.commit() == "ccc"
+    write(git / "HEAD", "ref: refs/heads/main\n")
+    assert results.commit() == "aaa"
 
 
 def test_the_commit_of_a_second_working_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,8 @@ import logging
 
 import pytest
 import torch
-from torch import nn
 
 from imitate.errors import UserError
-from imitate.models.imitate import Imitate
 from imitate.training.checkpoint import LAST, PREVIOUS, is_begun, keep_model, load_checkpoint, save_checkpoint
 
 
@@ -64,27 +62,25 @@ def test_the_cause_that_torch_hides_is_told(tmp_path, monkeypatch):
         save_checkpoint(state(1), tmp_path)
 
 
-class Saved(Imitate):
-    """A model whose weights are a text."""
+def saved(text: str):
+    """Writes a text in the place of weights."""
 
-    def __init__(self, text: str) -> None:
-        nn.Module.__init__(self)
-        self.text = text
-
-    def save(self, folder) -> None:
+    def save(folder) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "model").write_text(self.text)
+        (folder / "model").write_text(text)
+
+    return save
 
 
 def test_the_best_models_are_kept_and_of_equal_ones_the_first(tmp_path):
     validated: dict[int, float] = {}
     for step, value in ((2, 0.5), (4, 0.7), (6, 0.7), (8, 0.6), (10, 0.1)):
-        keep_model(Saved(str(step)), tmp_path, validated, step, value, 2)
+        keep_model(saved(str(step)), tmp_path, validated, step, value, 2)
         validated[step] = value
     assert (tmp_path / "best/model").read_text() == "4"
     top = {path.name: (path / "model").read_text() for path in (tmp_path / "top").iterdir()}
     assert top == {"step-0000004": "4", "step-0000006": "6"}
-    keep_model(Saved("a"), tmp_path / "one", {}, 1, 0.5, 1)
+    keep_model(saved("a"), tmp_path / "one", {}, 1, 0.5, 1)
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["best"]
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,14 @@ from waiting import BlockingCopies
 
 from imitate.config import ImitateOptions, Recipe
 from imitate.errors import UserError
+from imitate.models.heads import PresentBatchNorm
 from imitate.models.image import ImageEncoder
-from imitate.models.imitate import Imitate
+from imitate.models.imitate import Imitate, seeded_model
 from imitate.training import loop
 from imitate.training.checkpoint import load_checkpoint
 from imitate.training.draws import draw_step
 from imitate.training.loop import fit
+from imitate.training.precision import Mixed
 from imitate.training.pretraining import Pretraining
 
 
@@ -328,6 +331,19 @@ def test_a_length_in_steps_takes_the_place_of_epochs(tmp_path, data):
     assert [row["step"] for row in metrics(tmp_path / "run")][-1] == 5
 
 
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory, data) -> loop.Job:
+    """A job that has not begun, of four steps an epoch; tests take copies of it."""
+    return start(tmp_path_factory.mktemp("idle") / "run", data, tiny_recipe())
+
+
+def copy_of(job: loop.Job, folder: Path, **training: object) -> loop.Job:
+    settings = job.recipe.training.model_copy(update=training)
+    model = seeded_model(job.recipe.model, pretrained=False, seed=1)
+    recipe = job.recipe.model_copy(update={"training": settings})
+    return loop.Job(job.fabric, recipe, model, job.order, job.reader, folder)
+
+
 class Norms(torch.optim.SGD):
     """Notes the norm of the gradient that it steps along."""
 
@@ -337,86 +353,175 @@ class Norms(torch.optim.SGD):
         return super().step(closure)
 
 
-def test_a_step_reports_its_loss_and_the_norm_before_it_is_clipped(tmp_path, data, monkeypatch):
+@pytest.mark.parametrize("clip", [None, 0.01])
+def test_a_step_reports_its_loss_and_the_norm_before_it_is_clipped(tmp_path, idle, monkeypatch, clip):
     seeds: list[int] = []
     monkeypatch.setattr(torch, "manual_seed", seeds.append)
-    for clip in (None, 0.01):
-        job = start(tmp_path / str(clip), data, tiny_recipe(clip_gradient=clip, seed=3))
-        job.step, seeds[:] = 2, []
-        module = Pretraining(job.model, job.recipe.objective)
-        optimizer = Norms(module.parameters(), lr=0.0)
-        terms = loop._step(job, module, optimizer, job.reader(job.order.batch(2)))
-        named = [value for name, value in terms.items() if name not in ("loss", "gradient_norm")]
-        assert len(named) == 4 and float(terms["loss"]) == pytest.approx(float(sum(named)))
-        assert float(terms["gradient_norm"]) > 100
-        assert optimizer.norm == pytest.approx(0.01 if clip else float(terms["gradient_norm"]), rel=1e-4)
-        assert job.step == 3 and seeds == [3 * 1_000_003 + 2 * 1_009]
-        assert int(job.broken) == -1 and all(p.grad is None for p in module.parameters())
+    job = copy_of(idle, tmp_path, clip_gradient=clip, seed=3)
+    assert job.step == 0 and job.saved is None
+    job.step, seeds[:] = 2, []
+    module = Pretraining(job.model, job.recipe.objective)
+    optimizer = Norms(module.parameters(), lr=0.0)
+    terms = loop._step(job, module, optimizer, job.reader(job.order.batch(2)))
+    named = [value for name, value in terms.items() if name not in ("loss", "gradient_norm")]
+    assert len(named) == 4 and float(terms["loss"]) == pytest.approx(float(sum(named)))
+    assert float(terms["gradient_norm"]) > 100
+    assert optimizer.norm == pytest.approx(0.01 if clip else float(terms["gradient_norm"]), rel=1e-4)
+    assert job.step == 3 and seeds == [3 * 1_000_003 + 2 * 1_009]
+    assert int(job.broken) == -1 and all(p.grad is None for p in module.parameters())
 
 
-def test_a_row_has_the_rate_and_tensorboard_the_samples_a_second(tmp_path, data, monkeypatch):
-    written: list[dict[str, float]] = []
-    original = loop.Journal.write
+@pytest.mark.parametrize("before", [-1, 0])
+def test_the_first_step_whose_gradient_is_not_finite_is_kept(tmp_path, idle, before):
+    job = copy_of(idle, tmp_path)
+    job.step, job.broken = 2, torch.tensor(before)
+    job.model.text_head[0].weight.register_hook(lambda gradient: gradient * torch.nan)
+    module = Pretraining(job.model, job.recipe.objective)
+    terms = loop._step(job, module, Norms(module.parameters(), lr=0.0), job.reader(job.order.batch(2)))
+    assert torch.isfinite(terms["loss"]) and int(job.broken) == (2 if before < 0 else before)
+
+
+@pytest.mark.parametrize("scale", [None, 8.0])
+def test_a_row_has_the_means_the_rate_and_the_scale(tmp_path, idle, monkeypatch, scale):
+    job, written = copy_of(idle, tmp_path), []
+    if scale:
+        monkeypatch.setattr(loop, "_scaler", lambda job: SimpleNamespace(get_scale=lambda: scale))
+    for loss in (0.25, 0.75):
+        job.means.add({"loss": torch.tensor(loss)})
+    job.step = 2
     monkeypatch.setattr(
-        loop.Journal,
-        "write",
-        lambda self, step, values, measured=None: (
-            written.append(dict(measured or {})) or original(self, step, values, measured or {})
-        ),
+        loop.Journal, "write", lambda self, step, values, measured: written.append((step, values, measured))
     )
-    monkeypatch.setattr(loop.Clock, "rate", lambda self, step: 2.5)
-    assert fit(start(tmp_path / "run", data, tiny_recipe(epochs=1, learning_rate=1e-3)))
-    rows = metrics(tmp_path / "run")
-    assert written == [{"samples_per_second": 20.0}] * 4 and rows[0]["learning_rate"] == 1e-3
-    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    journal = loop.Journal(tmp_path, step=0)
+    monkeypatch.setattr(loop.Clock, "rate", lambda self, step: 1.25 * step)
+    optimizer, clock = SimpleNamespace(param_groups=[{"lr": 0.125}]), loop.Clock(0)
+    assert loop._record(job, journal, optimizer, clock) == "loss 0.500  20 samples/s"
+    values = {"loss": 0.5, "learning_rate": 0.125, **({"loss_scale": 8.0} if scale else {})}
+    assert written == [(2, values, {"samples_per_second": 20.0})]
 
 
-def test_a_run_without_a_validation_warns_of_nothing_and_one_validates_as_often_as_asked(tmp_path, data, caplog):
-    assert fit(start(tmp_path / "run", data, tiny_recipe(epochs=1)))
-    assert not caplog.records
-    job = start(tmp_path / "often", data, tiny_recipe(validate_every=3))
+def test_what_is_not_finite_is_told_with_its_images(tmp_path, idle):
+    job = copy_of(idle, tmp_path)
+    loop._check(job)
+    job.broken = torch.tensor(5)
+    for saved, told in ((None, "none yet"), (4, "of step 4")):
+        job.saved = saved
+        with pytest.raises(UserError, match=rf"not finite at step 5; .* the last good checkpoint: {told}\. Lower"):
+            loop._check(job)
+    images = [str(name) for name in job.reader.image_ids[job.order.batch(5)]]
+    content = json.dumps({"step": 5, "image_ids": images}, indent=1) + "\n"
+    assert (tmp_path / "not_finite.json").read_text() == content and len(images) == 8
+
+
+def test_a_scaler_below_the_least_scale_ends_the_run(tmp_path, idle, monkeypatch):
+    job = copy_of(idle, tmp_path)
+    assert loop._loss_scale(job) == 1 and loop._scaler(job) is None
+    monkeypatch.setattr(idle.fabric.strategy, "precision", SimpleNamespace(scaler=SimpleNamespace(get_scale=lambda: 4)))
+    assert loop._loss_scale(job) == 4
+    job.step = 3
+    monkeypatch.setattr(loop, "_loss_scale", lambda job: 2.0**-20)
+    loop._check(job)
+    monkeypatch.setattr(loop, "_loss_scale", lambda job: 2.0**-21)
+    with pytest.raises(UserError, match="not finite at step 2; .* use precision bf16-mixed: "):
+        loop._check(job)
+
+
+def test_a_checkpoint_has_all_that_a_run_continues_from(tmp_path, idle, monkeypatch):
+    def scaler(scale: float) -> torch.amp.GradScaler:
+        found = torch.amp.GradScaler("cpu", init_scale=scale)
+        monkeypatch.setattr(idle.fabric.strategy, "precision", Mixed("16-mixed", "cpu", found))
+        return found
+
+    scaler(8.0)
+    job = copy_of(idle, tmp_path)
+    optimizer = torch.optim.SGD(job.model.parameters(), lr=0.5, momentum=0.5)
+    sum(p.sum() for p in job.model.parameters()).backward()
+    optimizer.step()
+    job.step = 3
+    job.means.add({"loss": torch.tensor(2.0)})
+    loop._save(job, optimizer)
+    assert job.saved == 3
+    assert load_checkpoint(tmp_path).keys() >= {"step", "model", "optimizer", "scaler", "means"}
+    other, fresh = copy_of(idle, tmp_path), scaler(1.0)
+    again = torch.optim.SGD(other.model.parameters(), lr=0.1, momentum=0.1)
+    loop._resume(other, again)
+    assert (other.step, other.saved, fresh.get_scale()) == (3, 3, 8.0) and other.means.take() == {"loss": 2.0}
+    assert same(other.model.state_dict(), job.model.state_dict())
+    assert again.param_groups[0]["lr"] == 0.5 and len(again.state) == len(optimizer.state)
+
+
+@pytest.mark.parametrize(
+    ("sync", "world", "synchronised"), [("heads", 2, True), (False, 2, False), (True, 1, False), ("heads", 1, False)]
+)
+def test_the_heads_are_synchronised_where_there_are_several_processes(tmp_path, idle, sync, world, synchronised):
+    job = copy_of(idle, tmp_path, sync_batchnorm=sync)
+    job.fabric = Elsewhere(torch.device("cpu"), world_size=world)
+    loop._set_up(job)
+    found = {norm.synchronised for norm in job.model.modules() if isinstance(norm, PresentBatchNorm)}
+    assert found == {synchronised} and type(job.model.image.network.bn1) is torch.nn.BatchNorm2d
+
+
+def test_figures_are_written_with_and_without_a_validation_loss(tmp_path, idle, monkeypatch):
+    job, rows = copy_of(idle, tmp_path), []
+    job.step, job.validate = 4, lambda model: {"recall": 0.5}
+    journal: Any = loop.Journal(tmp_path, step=0)
+    monkeypatch.setattr(loop.Journal, "write", lambda self, step, values: rows.append((step, values)))
+    for loss in ({}, {"loss": 2.0}):
+        monkeypatch.setattr(loop, "_held_out_loss", lambda job, module, loss=loss: loss)
+        loop._validate(job, job.model, journal)
+        assert rows.pop() == (4, {"val/recall": 0.5, **{f"val/{name}": value for name, value in loss.items()}})
+    job.validate = None
+    loop._validate(job, job.model, journal)
+    assert rows == [(4, {"val/loss": 2.0})] and job.model.training
+    journal.close()
+
+
+def test_it_saves_at_the_end_of_an_epoch_and_logs_the_last_step(tmp_path, data, monkeypatch, caplog):
+    saved, original = [], loop._save
+    monkeypatch.setattr(loop, "_save", lambda job, optimizer: saved.append(job.step) or original(job, optimizer))
+    job = start(tmp_path / "run", data, tiny_recipe(log_every=3, validate_every=8, snapshot_every=7))
+    job.facts = {"processes": 1}
+    assert fit(job) and saved == [4, 8]
+    assert [row["step"] for row in metrics(tmp_path / "run")] == [3, 6, 8]
+    assert (tmp_path / "run/starts.jsonl").read_text() == '{"step": 0, "processes": 1}\n'
+    assert [path.name for path in (tmp_path / "run/snapshots").iterdir()] == ["step-0000007"]
+    assert not caplog.records  # without a validation nothing is warned of
+
+
+def test_a_run_validates_as_often_as_asked(tmp_path, idle):
+    job = copy_of(idle, tmp_path, validate_every=3)
     steps = [step for step in range(9) if setattr(job, "step", step) or job.validates]
     assert steps == [3, 6, 8] and job.total == 8
     assert job.is_every(4) and not job.is_every(3) and not job.is_every(None)
 
 
-@pytest.mark.parametrize(("count", "size", "batches"), [(1, 0, 0), (2, 2, 1), (7, 7, 1), (8, 8, 1), (17, 8, 2)])
-def test_the_held_out_loss_is_that_of_whole_batches(tmp_path, data, count, size, batches):
-    job = start(tmp_path / "run", data, tiny_recipe())
-    job.held_out, read = np.arange(20, 20 + count), []
-    reader = job.reader
+@pytest.mark.parametrize(
+    ("count", "world", "size", "batches"),
+    [(1, 1, 0, 0), (2, 1, 2, 1), (7, 1, 7, 1), (8, 1, 8, 1), (17, 1, 8, 2), (7, 2, 6, 1), (3, 2, 0, 0)],
+)
+def test_the_held_out_loss_is_that_of_whole_batches(tmp_path, idle, count, world, size, batches):
+    job = copy_of(idle, tmp_path)
+    job.fabric = Elsewhere(torch.device("cpu"), world_size=world)
+    job.held_out, read, reader = np.arange(20, 20 + count), [], job.reader
 
-    def reading(rows: np.ndarray) -> Any:
+    def reading(rows: np.ndarray, *others: Any) -> Any:
         read.append(rows.tolist())
-        return reader(rows)
+        return reader(rows, *others)
 
     job.reader = reading
     module = Pretraining(job.model, job.recipe.objective).eval()
     found = loop._held_out_loss(job, module)
-    assert read == [list(range(20 + i * size, 20 + (i + 1) * size)) for i in range(batches)]
+    assert read == [list(range(20 + i * size, 20 + i * size + size // world)) for i in range(batches)]
     assert list(found) == (["loss"] if batches else [])
     losses = []
     for number, rows in enumerate(read):
-        draw = draw_step(job.model, job.recipe, step=number, part=slice(size))
+        draw = draw_step(job.model, job.recipe, step=number, part=slice(size // world))
         losses.append(sum(map(float, module(reader(np.array(rows)), draw).values())))
     assert not batches or found["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
 
 
-def test_a_scaler_below_the_least_scale_ends_the_run(tmp_path, data, monkeypatch):
-    job = start(tmp_path / "run", data, tiny_recipe())
-    assert loop._loss_scale(job) == 1 and loop._scaler(job) is None
-    job.step = 3
-    for scale, ends in ((2.0**-20, False), (2.0**-21, True)):
-        monkeypatch.setattr(loop, "_loss_scale", lambda job, scale=scale: scale)
-        if ends:
-            with pytest.raises(UserError, match="not finite at step 2; .* use precision bf16-mixed: "):
-                loop._check(job)
-        else:
-            loop._check(job)
-
-
-def test_several_processes_agree_to_stop_at_logging_steps(tmp_path, data, monkeypatch):
-    job = start(tmp_path / "run", data, tiny_recipe(log_every=3))
+def test_several_processes_agree_to_stop_at_logging_steps(tmp_path, idle, monkeypatch):
+    job = copy_of(idle, tmp_path, log_every=3)
     assert loop._agreed(job, [15]) is True and loop._agreed(job, []) is False
     job.fabric = Elsewhere(torch.device("cpu"), world_size=2)
     asked = []

@@ -18,6 +18,10 @@ def test_another_recipe_in_the_folder_is_told_with_its_difference(tmp_path):
     settle(tmp_path, tiny_recipe(), DATA)
     settle(tmp_path, tiny_recipe(), {**DATA, "path": "/moved"})
     settle(tmp_path, tiny_recipe(log_every=7, checkpoint_every=3), DATA)
+    free = {"devices": 2, "nodes": 3, "accelerator": "cpu", "log_every": 2, "checkpoint_every": 4}
+    settle(tmp_path, tiny_recipe(**free, snapshot_every=5, keep_best=6), DATA)
+    assert next(iter(yaml.safe_load((tmp_path / "config.yaml").read_text()))) == "model"
+    settle(tmp_path, tiny_recipe(), DATA)
     with pytest.raises(UserError, match=r"training.epochs is 2 there and 5 here"):
         settle(tmp_path, tiny_recipe(epochs=5), DATA)
     with pytest.raises(UserError, match=r"data.fingerprints is \['f'\] there and \['g'\] here"):
@@ -60,7 +64,10 @@ def test_a_start_that_is_not_like_the_last_is_told_and_refused_where_it_changes_
     compare_start(tmp_path, {**facts, "time": "then", "step": 7, "changed": []}, contrasts_within=True, normalises=True)
     assert not caplog.text
     compare_start(tmp_path, {**facts, "torch": "2.15"}, contrasts_within=True, normalises=True)
-    assert "torch was 2.14.1 and is 2.15" in caplog.text and "BatchNorm" not in caplog.text
+    assert (
+        caplog.messages == ["this run does not continue as it was started: torch was 2.14.1 and is 2.15"]
+        and "BatchNorm" not in caplog.text
+    )
     compare_start(tmp_path, {**facts, "processes": 4}, contrasts_within=False, normalises=True)
     assert "processes was 2 and is 4" in caplog.text and "BatchNorm sees another part" in caplog.text
     with pytest.raises(UserError, match="trained by 2 processes, not 4; with objective.negatives=rank"):
