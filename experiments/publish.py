@@ -43,7 +43,11 @@ def publish(runner: "Runner", out: Path, about: Json) -> None:
         "reference": study.reference,
         "commits": sorted({results[cell].commit or "unknown" for cell in new} | _earlier(earlier, cells, new)),
         "positives": positive | positives(runs),
-        "predictions": {"sha256": digest_of(runs) if len(new) == len(cells) else None, "file": SCORES if kept else None, "file_sha256": kept},
+        "predictions": {
+            "sha256": digest_of(runs) if len(new) == len(cells) else None,  # of all of them or none
+            "file": SCORES if kept else None,
+            "file_sha256": kept,
+        },
         "families": {name: study.families[name] for name in names},
         "settings": {name: study.methods[name].settings for name in names},
         "compute": spent,
