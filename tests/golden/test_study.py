@@ -1,8 +1,9 @@
 """A small study gives the curve, the metrics and the predictions of ``study.json``, to the bit.
 
-Losses, recall, detection and fine-tuning are those of version 0.1.0. Corrections changed the rest: which images are
-normal (precision@k), which prompts an encoder can express (zero-shot), a decay for each class (linear probes), AUROC
-within folds, Dice in the stored mask's pixels (segmentation), and all intervals. Values hold for the kind of machine
+Losses, recall and detection are those of version 0.1.0. Corrections changed the rest: which images are normal
+(precision@k), which prompts an encoder can express (zero-shot), a decay for each class (linear probes), AUROC within
+folds, Dice in the stored mask's pixels (segmentation), weight decay and learning rates by block (segmentation and
+fine-tuning), and all intervals. Values hold for the kind of machine
 that recorded them (``tests/test_recipes.py`` says which).
 """
 
