@@ -118,7 +118,13 @@ def changes(study: Folder, name: str) -> str:
     for task, fraction in dict.fromkeys((row["task"], row["fraction"]) for row in before):
         old = {row["method"]: row for row in before if (row["task"], row["fraction"]) == (task, fraction)}
         cells = [_changed(study, old.get(method)) for method in methods]
-        lines.append([tables.title(study, task, fraction), *cells, WHY[task]])
+        measured = any((cell.task, cell.fraction) == (task, fraction) for cell in study.cells)
+        title = (
+            tables.title(study, task, fraction)
+            if measured
+            else f"{task}{'' if fraction == 1 else f' at {100 * fraction:g}%'}"
+        )
+        lines.append([title, *cells, WHY[task] if measured else "no longer in the study"])
     return markdown_table(["0.1.0 → now", *methods, "what changed"], lines)
 
 
