@@ -23,6 +23,7 @@ from imitate.training.checkpoint import LAST, load_checkpoint
 
 SOURCES = sorted((Path(__file__).parents[2] / "src").rglob("*.py"))
 WORKERS = {"pool.py", "worker.py"}  # exchange pickles with processes that they start themselves
+RESTRICTED = Path(__file__).parents[2] / "src/imitate/models/peers/files.py"  # has the unpickler that calls nothing
 FORBIDDEN = {"pickle", "dill", "joblib", "marshal", "shelve", "xml.sax", "xml.dom", "xml.dom.minidom", "subprocess"}
 
 
@@ -49,16 +50,21 @@ def test_no_source_can_run_what_it_reads():
     every = [(path, Calls(path.read_text(encoding="utf-8"))) for path in SOURCES]
     assert (
         len(every) > 50
-        and not set().union(*(found.imports for path, found in every if path.name not in WORKERS)) & FORBIDDEN
+        and not set().union(
+            *(found.imports for path, found in every if path.name not in WORKERS and path != RESTRICTED)
+        )
+        & FORBIDDEN
     )
     for path, name, words in ((path, name, words) for path, found in every for name, words in found.calls):
         last = name.rsplit(".", 1)[-1]
         assert name not in {"eval", "exec", "os.system", "yaml.load_all", "yaml.safe_load"}
         assert last not in {"extractall", "read_pickle", "unsafe_load", "full_load"}
-        assert name != "torch.load" or words.get("weights_only") == "True"
+        restricted = path == RESTRICTED and "pickle_module" in words
+        assert name != "torch.load" or words.get("weights_only") == "True" or restricted
+        assert not name.startswith("pickle.") or path.name in WORKERS or name == "pickle.Unpickler"
         assert name not in {"np.load", "np.save"} or words.get("allow_pickle") == "False"
         assert name != "yaml.load" or path.name == "files.py"
-        if last == "from_pretrained" and path.name == "text.py":
+        if last == "from_pretrained" and path.name == "hugging_face.py":
             assert ("revision" in words or words.get("") == "options") and "trust_remote_code" not in words
 
 
