@@ -32,7 +32,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "retrieval": {"split": "test", "followups": "wrong"},
     "zero-shot": {
         **CLASSES, "branch": "both", "prompts": None, "ensemble": "embedding", "scoring": "margin",
-        "threshold": "oracle",
+        "threshold": "oracle", "authors": False,
     },
 }  # fmt: skip
 MEASURING = {
