@@ -58,6 +58,25 @@ def test_decay_spares_norms_biases_and_embeddings_unless_as_published():
     assert build_optimizer(model, TrainingConfig()).defaults["betas"] == (0.9, 0.999)
 
 
+def test_embeddings_are_known_by_their_names():
+    module = nn.Module()
+    for name in ("text_embedding", "cls_token", "queries", "kernel"):
+        module.register_parameter(name, nn.Parameter(torch.zeros(2, 3)))
+    module.log_temperature = nn.Parameter(torch.zeros(()))
+    decayed, spared = parameter_groups(module, weight_decay=0.1, everything=False)
+    assert [id(p) for p in decayed["params"]] == [id(module.kernel)] and len(spared["params"]) == 4
+    decayed, spared = parameter_groups(module, weight_decay=0.1, everything=True)
+    assert [id(p) for p in spared["params"]] == [id(module.log_temperature)] and spared["weight_decay"] == 0
+
+
+def test_an_image_encoder_alone_is_decayed_as_within_a_model():
+    encoder = ImageEncoder("vit_tiny_patch16_224", options={"depth": 4, "img_size": 64})
+    decayed, _ = parameter_groups(encoder, weight_decay=0.1, everything=False)
+    assert id(encoder.network.pos_embed) not in {id(p) for p in decayed["params"]}
+    rates = backbone_rates(encoder, TrainingConfig(layer_decay=0.5))
+    assert rates["network.blocks.3.mlp.fc1.weight"] == 1 and rates["network.blocks.2.mlp.fc1.weight"] == 0.5
+
+
 @pytest.mark.parametrize(
     "name, options, spared",
     [
@@ -123,6 +142,7 @@ def test_averaged_weights_follow_the_trained_ones_and_are_in_the_checkpoint():
         optimizer.step()
         expected = weight.detach().clone() if step == 0 else expected * 0.9 + weight.detach() * 0.1
     trained = weight.detach().clone()
+    torch.testing.assert_close(optimizer.state[weight]["average"], expected)  # the name that is in checkpoints
     with averaged(optimizer):
         torch.testing.assert_close(weight.detach(), expected)
         assert not torch.equal(weight, trained)
