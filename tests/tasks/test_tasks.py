@@ -145,6 +145,20 @@ def test_the_figures_of_a_table_have_words_not_keys() -> None:
     }
 
 
+def test_each_bootstrap_sample_is_measured() -> None:
+    found = Counting().resample({}, np.array([[1, 0, 2]]))
+    assert {name: values.tolist() for name, values in found.items()} == {"count": [3.0], "error": [0.5]}
+
+
+def test_a_class_that_no_macro_figure_has_does_not_bound_its_support() -> None:
+    target = np.zeros((40, 2))
+    target[:20, 0] = target[:2, 1] = 1
+    patients = np.array([f"p{i}" for i in range(40)])
+    given = {"target": target, "score": target - 0.5, "classes": np.array(["a", "b"]), "patient": patients}
+    options = [find_task("linear-classification")(macro_least=least) for least in (1, 3)]
+    assert [min(task.support(given)["auroc"]) for task in options] == [2, 20]
+
+
 def test_every_task_measures_the_same_split_by_default() -> None:
     assert {find_task(name).model_fields["split"].default for name in TASKS} == {"test"}
     assert VALIDATION.split == "val"  # of a pre-training run, whose best epoch it chooses

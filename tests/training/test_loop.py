@@ -424,6 +424,9 @@ def test_a_scaler_below_the_least_scale_ends_the_run(tmp_path, idle, monkeypatch
     monkeypatch.setattr(loop, "_loss_scale", lambda job: 2.0**-21)
     with pytest.raises(UserError, match="not finite at step 2; .* use precision bf16-mixed: "):
         loop._check(job)
+    job.broken = torch.tensor(0)
+    with pytest.raises(UserError, match="not finite at step 0; "):
+        loop._check(job)
 
 
 def test_a_checkpoint_has_all_that_a_run_continues_from(tmp_path, idle, monkeypatch):
@@ -461,6 +464,23 @@ def test_the_heads_are_synchronised_where_there_are_several_processes(tmp_path, 
     assert found == {synchronised} and type(job.model.image.network.bn1) is torch.nn.BatchNorm2d
 
 
+def test_the_backbone_is_synchronised_on_gpus_only(tmp_path, idle):
+    job = copy_of(idle, tmp_path, sync_batchnorm=True)
+    job.fabric = Elsewhere(torch.device("cpu"), world_size=2)
+    with pytest.raises(UserError, match="sync_batchnorm needs GPUs: set training.sync_batchnorm=heads"):
+        loop._set_up(job)
+    asked = []
+    job.fabric = SimpleNamespace(device=torch.device("cuda"), world_size=2)
+    job.model.synchronise = lambda backbone: asked.append(backbone) or 1 / 0
+    for sync, everywhere in ((True, True), ("heads", False)):
+        job.recipe = job.recipe.model_copy(
+            update={"training": job.recipe.training.model_copy(update={"sync_batchnorm": sync})}
+        )
+        with pytest.raises(ZeroDivisionError):
+            loop._set_up(job)
+        assert asked.pop() is everywhere
+
+
 def test_figures_are_written_with_and_without_a_validation_loss(tmp_path, idle, monkeypatch):
     job, rows = copy_of(idle, tmp_path), []
     job.step, job.validate = 4, lambda model: {"recall": 0.5}
@@ -492,6 +512,8 @@ def test_a_run_validates_as_often_as_asked(tmp_path, idle):
     job = copy_of(idle, tmp_path, validate_every=3)
     steps = [step for step in range(9) if setattr(job, "step", step) or job.validates]
     assert steps == [3, 6, 8] and job.total == 8
+    often = copy_of(idle, tmp_path, validate_every=1)
+    assert [step for step in range(4) if setattr(often, "step", step) or often.validates] == [1, 2, 3]
     assert job.is_every(4) and not job.is_every(3) and not job.is_every(None)
 
 
