@@ -429,7 +429,7 @@ def test_a_scaler_below_the_least_scale_ends_the_run(tmp_path, idle, monkeypatch
         loop._check(job)
 
 
-def test_a_checkpoint_has_all_that_a_run_continues_from(tmp_path, idle, monkeypatch):
+def test_a_checkpoint_has_all_that_a_run_continues_from(tmp_path, idle, monkeypatch, caplog):
     def scaler(scale: float) -> torch.amp.GradScaler:
         found = torch.amp.GradScaler("cpu", init_scale=scale)
         monkeypatch.setattr(idle.fabric.strategy, "precision", Mixed("16-mixed", "cpu", found))
@@ -442,12 +442,18 @@ def test_a_checkpoint_has_all_that_a_run_continues_from(tmp_path, idle, monkeypa
     optimizer.step()
     job.step = 3
     job.means.add({"loss": torch.tensor(2.0)})
+    learning = ImitateOptions(learn_temperature=True)
+    job.pretraining = Pretraining(job.model, learning)
+    job.pretraining.log_temperature.data.fill_(-1)
     loop._save(job, optimizer)
-    assert job.saved == 3
+    assert job.saved == 3 and load_checkpoint(tmp_path)["objective"] == {"log_temperature": torch.tensor(-1.0)}
     assert load_checkpoint(tmp_path).keys() >= {"step", "model", "optimizer", "scaler", "means"}
     other, fresh = copy_of(idle, tmp_path), scaler(1.0)
+    other.pretraining = Pretraining(other.model, learning)
     again = torch.optim.SGD(other.model.parameters(), lr=0.1, momentum=0.1)
-    loop._resume(other, again)
+    with caplog.at_level("INFO"):
+        loop._resume(other, again)
+    assert caplog.messages == ["continuing from step 3 of 8"] and other.pretraining.log_temperature == -1
     assert (other.step, other.saved, fresh.get_scale()) == (3, 3, 8.0) and other.means.take() == {"loss": 2.0}
     assert same(other.model.state_dict(), job.model.state_dict())
     assert again.param_groups[0]["lr"] == 0.5 and len(again.state) == len(optimizer.state)
@@ -481,18 +487,23 @@ def test_the_backbone_is_synchronised_on_gpus_only(tmp_path, idle):
         assert asked.pop() is everywhere
 
 
-def test_figures_are_written_with_and_without_a_validation_loss(tmp_path, idle, monkeypatch):
+def test_figures_are_written_with_and_without_a_validation_loss(tmp_path, idle, monkeypatch, caplog):
     job, rows = copy_of(idle, tmp_path), []
     job.step, job.validate = 4, lambda model: {"recall": 0.5}
     journal: Any = loop.Journal(tmp_path, step=0)
     monkeypatch.setattr(loop.Journal, "write", lambda self, step, values: rows.append((step, values)))
     for loss in ({}, {"loss": 2.0}):
         monkeypatch.setattr(loop, "_held_out_loss", lambda job, module, loss=loss: loss)
-        loop._validate(job, job.model, journal)
+        with caplog.at_level("INFO"):
+            loop._validate(job, job.model, journal)
+        assert caplog.messages[-1] == "step 4 of 8: recall 0.5000"
         assert rows.pop() == (4, {"val/recall": 0.5, **{f"val/{name}": value for name, value in loss.items()}})
     job.validate = None
     loop._validate(job, job.model, journal)
     assert rows == [(4, {"val/loss": 2.0})] and job.model.training
+    monkeypatch.setattr(loop, "_held_out_loss", lambda job, module: {})
+    loop._validate(job, job.model, journal)
+    assert len(rows) == 1
     journal.close()
 
 
