@@ -8,7 +8,16 @@ from torch import nn
 from imitate.config import TrainingConfig
 from imitate.models.image import ImageEncoder
 from imitate.models.imitate import seeded_model
-from imitate.training.optim import averaged, backbone_rates, build_optimizer, learning_rate, parameter_groups, set_rates
+from imitate.models.text_tower import TextTower
+from imitate.training.optim import (
+    averaged,
+    backbone_rates,
+    build_optimizer,
+    learning_rate,
+    parameter_groups,
+    set_rates,
+    text_rates,
+)
 
 
 def test_schedule_is_torchs_cosine_over_the_true_steps():
@@ -175,3 +184,23 @@ def test_one_of_both_factors_is_enough_for_rates_of_the_backbone():
     assert decayed["image.network.conv1.weight"] == 0.5**8 and decayed["image.network.layer4.1.bn2.bias"] == 1
     slower = backbone_rates(model, TrainingConfig(learning_rate=1e-3, backbone_learning_rate=2e-4))
     assert all(rate == pytest.approx(0.2) for rate in slower.values()) and slower.keys() == decayed.keys()
+
+
+def test_a_text_encoder_that_learns_has_a_rate_of_its_own():
+    tower = TextTower.__new__(TextTower)
+    nn.Module.__init__(tower)
+    tower.weight, module = nn.Parameter(torch.zeros(2)), nn.Module()
+    module.tower, module.head = tower, nn.Linear(2, 2)
+    for factor in (2, 0.5):
+        training = TrainingConfig(learning_rate=1e-3, text_learning_rate=factor * 1e-3, text_layers=1)
+        assert (
+            text_rates(module, training) == {"tower.weight": factor} and text_rates(tower, training)["weight"] == factor
+        )
+    assert text_rates(module, TrainingConfig()) == {}
+
+
+def test_a_group_without_a_factor_has_the_whole_rate():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    training = TrainingConfig(learning_rate=0.25)
+    set_rates(optimizer, 0, total=9, training=training)
+    assert optimizer.param_groups[0]["lr"] == learning_rate(0, total=9, training=training) == 0.25
