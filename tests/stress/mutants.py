@@ -50,8 +50,11 @@ GROUPS = {
     "training": _every("training"),
     "tasks": _every("tasks"),
 }
-MORE_TESTS = {"training": ["training/test_loss_at_scale"], "tasks": ["tasks/test_tasks", "commands/test_compare"]}
-CPU_SECONDS = 3  # of tests for a mutant
+MORE_TESTS = {
+    "training": ["training/test_terms", "training/test_loss_at_scale", "losses/test_grounding"],
+    "tasks": ["tasks/test_tasks", "commands/test_compare", "commands/test_evaluate", "commands/test_evaluate_again"],
+}
+CPU_SECONDS = 8  # of tests for a mutant: many tests of training and of the tasks take a second or two
 SECONDS, CPU_LIMIT = 120, 60  # after which a mutant counts as noticed: it hangs
 
 

@@ -49,6 +49,42 @@ def test_jitter_keeps_a_fifth_and_the_range() -> None:
     assert 0.05 < same < 0.4
 
 
+def uniform(drawn: torch.Generator, low: float = 0, high: float = 1) -> torch.Tensor:
+    return low + (high - low) * torch.rand(64, 1, 1, generator=drawn)
+
+
+def test_jitter_is_brightness_then_contrast_around_the_image_s_own_mean() -> None:
+    gray, drawn = IMAGES.float() / 255, generator()
+    brightness, contrast = uniform(drawn, 0.6, 1.4), uniform(drawn, 0.6, 1.4)
+    bright = (gray * brightness).clip(0, 1)
+    means = torch.stack([image.mean() for image in bright])[:, None, None]
+    changed = (means + contrast * (bright - means)).clip(0, 1)
+    expected = torch.where(uniform(drawn) < 0.8, changed, gray)
+    torch.testing.assert_close(augmentation._jitter(gray, generator()), expected)
+
+
+def test_half_of_the_distorted_views_are_blurred_and_half_are_mirrored() -> None:
+    drawn = generator()
+    gray = augmentation._jitter(augmentation._crop(IMAGES, 32, drawn), drawn)
+    blurs = uniform(drawn) < 0.5
+    gray = torch.where(blurs, augmentation._blur(gray, drawn), gray)
+    mirrors = uniform(drawn) < 0.5
+    expected = normalise(torch.where(mirrors, gray.flip(-1), gray), CONFIG)
+    torch.testing.assert_close(distorted_view(IMAGES, CONFIG, generator()), expected)
+    assert 16 < blurs.sum() < 48 and 16 < mirrors.sum() < 48
+
+
+def test_a_blur_is_gaussian_of_a_tenth_to_two_pixels() -> None:
+    points = torch.zeros(64, 33, 33)
+    points[:, 16, 16] = 1
+    blurred = augmentation._blur(points, generator()).double()
+    deviations = uniform(generator(), 0.1, 2.0).double()[:, 0, 0]
+    for shift in (1, 2):
+        ratio = blurred[:, 16, 16 + shift] / blurred[:, 16, 16]
+        torch.testing.assert_close(ratio, torch.exp(-0.5 * (shift / deviations) ** 2), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(blurred.sum((1, 2)), torch.ones(64).double(), rtol=1e-5, atol=0)
+
+
 def test_blur_keeps_flat_images_and_smooths_each_by_its_own_draw() -> None:
     flat = torch.full((4, 32, 32), 0.3)
     torch.testing.assert_close(augmentation._blur(flat, generator()), flat)

@@ -151,3 +151,10 @@ def test_a_centre_off_the_mask_is_a_false_alarm() -> None:
     found, false_alarm = locate(boxes, scores, objects, np.array([[False]]))
     assert found == 0
     assert false_alarm.all()
+
+
+def test_a_centre_on_the_first_edge_is_inside_and_on_the_last_one_outside() -> None:
+    objects = np.array([[[2.0, 3, 10, 12]]])
+    for x, y, inside in ((2, 3, True), (10, 5, False), (5, 12, False), (1, 5, False), (5, 2, False)):
+        found, alarm = locate(np.array([[[x - 1.0, y - 1, x + 1, y + 1]]]), np.array([[0.7]]), objects)
+        assert bool(found[0, 0] == 0.7) is inside and bool(alarm[0, 0]) is not inside

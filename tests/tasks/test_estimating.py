@@ -9,7 +9,7 @@ from imitate.statistics import metrics, resampling
 from imitate.statistics.intervals import independent, share_interval, spread
 from imitate.tasks import estimating
 from imitate.tasks.base import Estimate, Predictions
-from imitate.tasks.estimating import drawn_figures, estimates
+from imitate.tasks.estimating import Figures, drawn_figures, estimates
 from imitate.tasks.zero_shot import ZeroShot
 
 TARGET = (np.random.default_rng(0).random((240, 3)) < [0.4, 0.3, 0.05]).astype(float)
@@ -125,3 +125,16 @@ def test_a_metric_that_cannot_be_told_has_no_p() -> None:
     a, b = (drawn_figures(ZeroShot(), [each], resamples=20) for each in few)
     found = estimating.tested(a, b, "auroc/Edema")
     assert found.low is None and math.isnan(found.p) and not math.isnan(found.difference)
+
+
+def test_a_share_is_between_0_and_1_but_for_rounding() -> None:
+    for values, shares in (
+        ([0.0, 1.0, math.nan], True),
+        ([-1e-10, 1 + 1e-10], True),
+        ([0.5, 1.2], False),
+        ([-0.2, 0.5], False),
+        ([1.2, 1.4], False),
+    ):
+        figures = Figures([{}], {"a/b": np.array(values)}, {}, 5, ())
+        assert figures.shares("a/b") is shares
+        assert not figures._replace(unbounded=frozenset({"a"})).shares("a/b")

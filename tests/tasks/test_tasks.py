@@ -69,6 +69,96 @@ def test_every_class_says_what_tables_ask() -> None:
     assert find_task("segmentation").main_metric("paper") == "dice_batched"
 
 
+BASE: dict[str, object] = {
+    "version": 1, "modes": ("clean", "paper"), "needs": {"labels"}, "paper_headline": "", "beside": (), "also": (),
+    "larger_is_better": {}, "units": {}, "trains": True, "curves": False, "baselines": (),
+}  # fmt: skip
+OF_CLASSES = {
+    **BASE, "headline": "auroc", "beside": ("accuracy",), "curves": True,
+    "units": dict.fromkeys(("mcc", "threshold-mcc", "oracle-mcc"), "%"),
+}  # fmt: skip
+SAID: dict[str, dict[str, object]] = {
+    "linear-classification": {**OF_CLASSES, "title": "Linear classification", "baselines": ("random", "pixels")},
+    "knn-classification": {
+        **OF_CLASSES, "title": "k-nearest-neighbour classification", "baselines": ("random", "pixels"),
+        "modes": ("clean",),
+    },
+    "finetune-classification": {**OF_CLASSES, "version": 2, "title": "Fine-tuned classification"},
+    "segmentation": {
+        **BASE, "version": 2, "title": "Segmentation", "needs": {"masks"}, "headline": "dice",
+        "paper_headline": "dice_batched", "beside": ("dice_positives", "false_positive_rate"),
+        "larger_is_better": {"false_positive_rate": False, "hd95": False}, "units": {"hd95": "px"},
+    },
+    "detection": {
+        **BASE, "version": 2, "title": "Detection", "needs": {"boxes"}, "headline": "map",
+        "paper_headline": "map_paper", "beside": ("froc",),
+    },
+    "zero-shot": {
+        **OF_CLASSES, "version": 2, "modes": ("clean",), "title": "Zero-shot classification",
+        "needs": {"labels", "text"}, "trains": False, "beside": ("average-precision", "accuracy"),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_results_reports_and_comparisons_rely_on_what_a_task_says(name: str) -> None:
+    task = find_task(name)
+    assert {key: getattr(task, key) for key in SAID[name]} == SAID[name]
+    assert task.method() == f"2.{task.version}"
+
+
+def test_the_figures_of_a_table_have_words_not_keys() -> None:
+    classes = {
+        "balanced-accuracy": "balanced accuracy",
+        "mcc": "Matthews correlation",
+        "threshold-balanced-accuracy": "balanced accuracy at the threshold",
+        "threshold-mcc": "Matthews correlation at the threshold",
+    }
+    assert find_task("linear-classification").names == classes
+    assert find_task("zero-shot").names == {
+        **classes,
+        "oracle-max-f1": "F1 at the best threshold (oracle)",
+        "oracle-accuracy": "accuracy at the best F1 (oracle)",
+        "oracle-balanced-accuracy": "balanced accuracy at the best F1 (oracle)",
+        "oracle-mcc": "Matthews correlation at the best F1 (oracle)",
+        "threshold-accuracy": "accuracy at the threshold",
+    }
+    assert find_task("segmentation").names == {
+        "dice": "Dice",
+        "dice_positives": "Dice, positives only",
+        "dice_micro": "Dice, all pixels together",
+        "dice_batched": "Dice, mean of batches",
+        "false_positive_rate": "false-positive rate",
+        "iou": "IoU",
+        "iou_positives": "IoU, positives only",
+        "hd95": "HD95 in px, positives only",
+        "surface_dice": "surface Dice, positives only",
+    }
+    assert find_task("detection").names == {
+        "map": "mAP, IoU .40 to .75",
+        "map_coco": "mAP, IoU .50 to .95",
+        "ap50": "AP, IoU .50",
+        "map_paper": "mAP as published",
+        "froc": "FROC sensitivity",
+        "image_auroc": "AUROC of whole images",
+        "kaggle": "challenge metric of RSNA",
+    }
+
+
+def test_each_bootstrap_sample_is_measured() -> None:
+    found = Counting().resample({}, np.array([[1, 0, 2]]))
+    assert {name: values.tolist() for name, values in found.items()} == {"count": [3.0], "error": [0.5]}
+
+
+def test_a_class_that_no_macro_figure_has_does_not_bound_its_support() -> None:
+    target = np.zeros((40, 2))
+    target[:20, 0] = target[:2, 1] = 1
+    patients = np.array([f"p{i}" for i in range(40)])
+    given = {"target": target, "score": target - 0.5, "classes": np.array(["a", "b"]), "patient": patients}
+    options = [find_task("linear-classification")(macro_least=least) for least in (1, 3)]
+    assert [min(task.support(given)["auroc"]) for task in options] == [2, 20]
+
+
 def test_every_task_measures_the_same_split_by_default() -> None:
     assert {find_task(name).model_fields["split"].default for name in TASKS} == {"test"}
     assert VALIDATION.split == "val"  # of a pre-training run, whose best epoch it chooses

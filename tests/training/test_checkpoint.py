@@ -30,9 +30,16 @@ def test_a_damaged_one_is_passed_over_with_a_warning(tmp_path, caplog, damage):
     (tmp_path / LAST).write_bytes({"truncated": content[:900], "flipped": content, "empty": b""}[damage])
     with caplog.at_level(logging.WARNING):
         assert load_checkpoint(tmp_path)["step"] == 1
-    assert "last.ckpt is damaged" in caplog.text
+    assert caplog.messages == ["last.ckpt is damaged; continuing from previous.ckpt"]
     (tmp_path / PREVIOUS).write_bytes(b"x")
-    with pytest.raises(UserError, match="no intact checkpoint"):
+    with pytest.raises(UserError, match="last.ckpt and previous.ckpt damaged, no intact checkpoint"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_file_that_would_run_code_is_not_loaded(tmp_path):
+    """torch.load unpickles: of anything but tensors and plain values nothing is made."""
+    torch.save({"step": 1, "path": tmp_path}, tmp_path / LAST)
+    with pytest.raises(UserError, match="last.ckpt damaged, no intact checkpoint left"):
         load_checkpoint(tmp_path)
 
 

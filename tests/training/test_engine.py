@@ -48,6 +48,8 @@ def test_an_allocation_without_srun_names_srun(asked):
         with pytest.raises(UserError, match="6 tasks, but one process was started: put srun before the command"):
             asked(ALLOCATION, **settings)
     assert asked(ALLOCATION, devices=1) == (1, 1)
+    with pytest.raises(UserError, match="SLURM has allocated 2 tasks, but one process was started"):
+        asked({**ALLOCATION, "SLURM_NTASKS": "2"})
 
 
 def test_tasks_without_a_number_for_each_machine_are_refused_in_one_line(asked):
@@ -59,6 +61,10 @@ def test_without_a_launcher_the_recipe_decides(asked):
     assert asked({}) == ("auto", 1) and asked({}, devices=4, nodes=2) == (4, 2)
     assert asked({"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "train.sh"}) == ("auto", 1)
     assert asked({**ALLOCATION, "SLURM_JOB_NAME": "bash"}, devices=2) == (2, 1)  # Fabric starts them itself
+
+
+def test_torchrun_of_one_process(asked):
+    assert asked({**TORCHRUN, "LOCAL_WORLD_SIZE": "1", "WORLD_SIZE": "1"}) == asked({}, devices=1) == (1, 1)
 
 
 def test_torchrun_within_an_allocation(asked):
@@ -122,7 +128,14 @@ def test_few_rows_for_the_heads_are_told(caplog):
     engine.check_rows(TrainingConfig(batch_size=16, sync_batchnorm=False), 2)
     assert not caplog.text
     engine.check_rows(TrainingConfig(batch_size=14, sync_batchnorm=False), 2)
-    assert "the heads' BatchNorm sees 7 samples at once" in caplog.text
+    assert caplog.messages == [
+        "the heads' BatchNorm sees 7 samples at once: raise training.batch_size, or set training.sync_batchnorm=heads"
+    ]
+
+
+def test_a_sample_for_each_process_is_enough_where_all_are_contrasted(two, caplog):
+    engine.launch(TrainingConfig(batch_size=2))
+    assert "sees 2 samples at once" in caplog.text
 
 
 def test_deterministic_algorithms_are_asked_for(two):
@@ -167,7 +180,8 @@ def test_a_process_that_lost_another_says_so(monkeypatch, error, world, lost):
     monkeypatch.setattr(Processes, "world_size", world)
     with pytest.raises(UserError if lost else type(error)) as told, engine.together(Processes()):
         raise error
-    assert (str(told.value) == engine.ENDED) == lost
+    ended = "another process of this run has ended, see its own message: run the same command again, with any number "
+    assert str(told.value).startswith(ended) == (str(told.value) == engine.ENDED) == lost
 
 
 @pytest.mark.parametrize("other_fails", [False, True])

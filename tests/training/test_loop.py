@@ -424,9 +424,12 @@ def test_a_scaler_below_the_least_scale_ends_the_run(tmp_path, idle, monkeypatch
     monkeypatch.setattr(loop, "_loss_scale", lambda job: 2.0**-21)
     with pytest.raises(UserError, match="not finite at step 2; .* use precision bf16-mixed: "):
         loop._check(job)
+    job.broken = torch.tensor(0)
+    with pytest.raises(UserError, match="not finite at step 0; "):
+        loop._check(job)
 
 
-def test_a_checkpoint_has_all_that_a_run_continues_from(tmp_path, idle, monkeypatch):
+def test_a_checkpoint_has_all_that_a_run_continues_from(tmp_path, idle, monkeypatch, caplog):
     def scaler(scale: float) -> torch.amp.GradScaler:
         found = torch.amp.GradScaler("cpu", init_scale=scale)
         monkeypatch.setattr(idle.fabric.strategy, "precision", Mixed("16-mixed", "cpu", found))
@@ -439,12 +442,18 @@ def test_a_checkpoint_has_all_that_a_run_continues_from(tmp_path, idle, monkeypa
     optimizer.step()
     job.step = 3
     job.means.add({"loss": torch.tensor(2.0)})
+    learning = ImitateOptions(learn_temperature=True)
+    job.pretraining = Pretraining(job.model, learning)
+    job.pretraining.log_temperature.data.fill_(-1)
     loop._save(job, optimizer)
-    assert job.saved == 3
+    assert job.saved == 3 and load_checkpoint(tmp_path)["objective"] == {"log_temperature": torch.tensor(-1.0)}
     assert load_checkpoint(tmp_path).keys() >= {"step", "model", "optimizer", "scaler", "means"}
     other, fresh = copy_of(idle, tmp_path), scaler(1.0)
+    other.pretraining = Pretraining(other.model, learning)
     again = torch.optim.SGD(other.model.parameters(), lr=0.1, momentum=0.1)
-    loop._resume(other, again)
+    with caplog.at_level("INFO"):
+        loop._resume(other, again)
+    assert caplog.messages == ["continuing from step 3 of 8"] and other.pretraining.log_temperature == -1
     assert (other.step, other.saved, fresh.get_scale()) == (3, 3, 8.0) and other.means.take() == {"loss": 2.0}
     assert same(other.model.state_dict(), job.model.state_dict())
     assert again.param_groups[0]["lr"] == 0.5 and len(again.state) == len(optimizer.state)
@@ -461,18 +470,40 @@ def test_the_heads_are_synchronised_where_there_are_several_processes(tmp_path, 
     assert found == {synchronised} and type(job.model.image.network.bn1) is torch.nn.BatchNorm2d
 
 
-def test_figures_are_written_with_and_without_a_validation_loss(tmp_path, idle, monkeypatch):
+def test_the_backbone_is_synchronised_on_gpus_only(tmp_path, idle):
+    job = copy_of(idle, tmp_path, sync_batchnorm=True)
+    job.fabric = Elsewhere(torch.device("cpu"), world_size=2)
+    with pytest.raises(UserError, match="sync_batchnorm needs GPUs: set training.sync_batchnorm=heads"):
+        loop._set_up(job)
+    asked = []
+    job.fabric = SimpleNamespace(device=torch.device("cuda"), world_size=2)
+    job.model.synchronise = lambda backbone: asked.append(backbone) or 1 / 0
+    for sync, everywhere in ((True, True), ("heads", False)):
+        job.recipe = job.recipe.model_copy(
+            update={"training": job.recipe.training.model_copy(update={"sync_batchnorm": sync})}
+        )
+        with pytest.raises(ZeroDivisionError):
+            loop._set_up(job)
+        assert asked.pop() is everywhere
+
+
+def test_figures_are_written_with_and_without_a_validation_loss(tmp_path, idle, monkeypatch, caplog):
     job, rows = copy_of(idle, tmp_path), []
     job.step, job.validate = 4, lambda model: {"recall": 0.5}
     journal: Any = loop.Journal(tmp_path, step=0)
     monkeypatch.setattr(loop.Journal, "write", lambda self, step, values: rows.append((step, values)))
     for loss in ({}, {"loss": 2.0}):
         monkeypatch.setattr(loop, "_held_out_loss", lambda job, module, loss=loss: loss)
-        loop._validate(job, job.model, journal)
+        with caplog.at_level("INFO"):
+            loop._validate(job, job.model, journal)
+        assert caplog.messages[-1] == "step 4 of 8: recall 0.5000"
         assert rows.pop() == (4, {"val/recall": 0.5, **{f"val/{name}": value for name, value in loss.items()}})
     job.validate = None
     loop._validate(job, job.model, journal)
     assert rows == [(4, {"val/loss": 2.0})] and job.model.training
+    monkeypatch.setattr(loop, "_held_out_loss", lambda job, module: {})
+    loop._validate(job, job.model, journal)
+    assert len(rows) == 1
     journal.close()
 
 
@@ -492,6 +523,8 @@ def test_a_run_validates_as_often_as_asked(tmp_path, idle):
     job = copy_of(idle, tmp_path, validate_every=3)
     steps = [step for step in range(9) if setattr(job, "step", step) or job.validates]
     assert steps == [3, 6, 8] and job.total == 8
+    often = copy_of(idle, tmp_path, validate_every=1)
+    assert [step for step in range(4) if setattr(often, "step", step) or often.validates] == [1, 2, 3]
     assert job.is_every(4) and not job.is_every(3) and not job.is_every(None)
 
 

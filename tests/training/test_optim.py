@@ -8,7 +8,16 @@ from torch import nn
 from imitate.config import TrainingConfig
 from imitate.models.image import ImageEncoder
 from imitate.models.imitate import seeded_model
-from imitate.training.optim import averaged, backbone_rates, build_optimizer, learning_rate, parameter_groups, set_rates
+from imitate.models.text_tower import TextTower
+from imitate.training.optim import (
+    averaged,
+    backbone_rates,
+    build_optimizer,
+    learning_rate,
+    parameter_groups,
+    set_rates,
+    text_rates,
+)
 
 
 def test_schedule_is_torchs_cosine_over_the_true_steps():
@@ -56,6 +65,25 @@ def test_decay_spares_norms_biases_and_embeddings_unless_as_published():
     (group,) = parameter_groups(model, weight_decay=0.05, everything=True)
     assert len(group["params"]) == len(list(model.parameters()))
     assert build_optimizer(model, TrainingConfig()).defaults["betas"] == (0.9, 0.999)
+
+
+def test_embeddings_are_known_by_their_names():
+    module = nn.Module()
+    for name in ("text_embedding", "cls_token", "queries", "kernel"):
+        module.register_parameter(name, nn.Parameter(torch.zeros(2, 3)))
+    module.log_temperature = nn.Parameter(torch.zeros(()))
+    decayed, spared = parameter_groups(module, weight_decay=0.1, everything=False)
+    assert [id(p) for p in decayed["params"]] == [id(module.kernel)] and len(spared["params"]) == 4
+    decayed, spared = parameter_groups(module, weight_decay=0.1, everything=True)
+    assert [id(p) for p in spared["params"]] == [id(module.log_temperature)] and spared["weight_decay"] == 0
+
+
+def test_an_image_encoder_alone_is_decayed_as_within_a_model():
+    encoder = ImageEncoder("vit_tiny_patch16_224", options={"depth": 4, "img_size": 64})
+    decayed, _ = parameter_groups(encoder, weight_decay=0.1, everything=False)
+    assert id(encoder.network.pos_embed) not in {id(p) for p in decayed["params"]}
+    rates = backbone_rates(encoder, TrainingConfig(layer_decay=0.5))
+    assert rates["network.blocks.3.mlp.fc1.weight"] == 1 and rates["network.blocks.2.mlp.fc1.weight"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -123,6 +151,7 @@ def test_averaged_weights_follow_the_trained_ones_and_are_in_the_checkpoint():
         optimizer.step()
         expected = weight.detach().clone() if step == 0 else expected * 0.9 + weight.detach() * 0.1
     trained = weight.detach().clone()
+    torch.testing.assert_close(optimizer.state[weight]["average"], expected)  # the name that is in checkpoints
     with averaged(optimizer):
         torch.testing.assert_close(weight.detach(), expected)
         assert not torch.equal(weight, trained)
@@ -155,3 +184,23 @@ def test_one_of_both_factors_is_enough_for_rates_of_the_backbone():
     assert decayed["image.network.conv1.weight"] == 0.5**8 and decayed["image.network.layer4.1.bn2.bias"] == 1
     slower = backbone_rates(model, TrainingConfig(learning_rate=1e-3, backbone_learning_rate=2e-4))
     assert all(rate == pytest.approx(0.2) for rate in slower.values()) and slower.keys() == decayed.keys()
+
+
+def test_a_text_encoder_that_learns_has_a_rate_of_its_own():
+    tower = TextTower.__new__(TextTower)
+    nn.Module.__init__(tower)
+    tower.weight, module = nn.Parameter(torch.zeros(2)), nn.Module()
+    module.tower, module.head = tower, nn.Linear(2, 2)
+    for factor in (2, 0.5):
+        training = TrainingConfig(learning_rate=1e-3, text_learning_rate=factor * 1e-3, text_layers=1)
+        assert (
+            text_rates(module, training) == {"tower.weight": factor} and text_rates(tower, training)["weight"] == factor
+        )
+    assert text_rates(module, TrainingConfig()) == {}
+
+
+def test_a_group_without_a_factor_has_the_whole_rate():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    training = TrainingConfig(learning_rate=0.25)
+    set_rates(optimizer, 0, total=9, training=training)
+    assert optimizer.param_groups[0]["lr"] == learning_rate(0, total=9, training=training) == 0.25

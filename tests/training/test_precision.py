@@ -21,7 +21,7 @@ from imitate.training import loop, pretraining, step
 from imitate.training.draws import draw_step
 from imitate.training.engine import launch
 from imitate.training.loop import fit
-from imitate.training.precision import Mixed
+from imitate.training.precision import Mixed, precision_plugin
 from imitate.training.pretraining import Pretraining
 
 
@@ -165,3 +165,12 @@ def test_a_scaled_gradient_is_unscaled_once_and_an_overflow_skips_the_step(fused
     assert torch.allclose(moved, torch.tensor([0.9, 0.9]), atol=0.002) and scaler.get_scale() == 2**16
     step([torch.inf, 1.0])
     assert torch.equal(plain.weight, moved) and scaler.get_scale() == 2**15
+
+
+def test_a_cpu_takes_bfloat16_in_the_place_of_fp16_and_says_so(caplog):
+    found: Any = precision_plugin("16-mixed", "cpu")
+    assert (found.precision, found.device) == ("bf16-mixed", "cpu")
+    assert caplog.messages == ["precision 16-mixed is for GPUs: on this CPU, bf16-mixed takes its place"]
+    for name in ("32-true", "bf16-mixed"):
+        assert precision_plugin(name, "cpu").precision == name
+    assert type(precision_plugin("32-true", "cuda")) is not Mixed and len(caplog.messages) == 1

@@ -47,7 +47,10 @@ def test_a_run_continues_with_what_is_said_to_have_changed(tmp_path):
         settle(tmp_path, tiny_recipe(), DATA)
     with pytest.raises(UserError) as error:
         settle(tmp_path, other, {**DATA, "fingerprint": "g"})
-    assert "--continue-with" not in str(error.value)
+    told = "holds a run with other settings: data.fingerprints is ['f'] there and ['g'] here. Choose another --out"
+    assert str(error.value) == f"{tmp_path} {told}"
+    with pytest.raises(UserError, match=r"here\. Choose another --out, or continue with the new values: --continue"):
+        settle(tmp_path, tiny_recipe(), DATA)
 
 
 @pytest.mark.parametrize("key", ["training.batch_size", "training.seed", "model.heads", "text"])
@@ -60,6 +63,8 @@ def test_a_start_that_is_not_like_the_last_is_told_and_refused_where_it_changes_
     facts = {"time": "now", "step": 0, "processes": 2, "torch": "2.14.1"}
     compare_start(tmp_path, facts, contrasts_within=True, normalises=True)
     note_start(tmp_path, facts)
+    assert (tmp_path / "starts.jsonl").read_text() == json.dumps(facts) + "\n"
+    compare_start(tmp_path, facts, contrasts_within=True, normalises=True)
     note_start(tmp_path, facts := {**facts, "changed": ["a"]})
     compare_start(tmp_path, {**facts, "time": "then", "step": 7, "changed": []}, contrasts_within=True, normalises=True)
     assert not caplog.text
@@ -69,7 +74,10 @@ def test_a_start_that_is_not_like_the_last_is_told_and_refused_where_it_changes_
         and "BatchNorm" not in caplog.text
     )
     compare_start(tmp_path, {**facts, "processes": 4}, contrasts_within=False, normalises=True)
-    assert "processes was 2 and is 4" in caplog.text and "BatchNorm sees another part" in caplog.text
+    assert caplog.messages[1:] == [
+        "this run does not continue as it was started: processes was 2 and is 4",
+        "BatchNorm sees another part of the batch now: with training.sync_batchnorm=true it would not",
+    ]
     with pytest.raises(UserError, match="trained by 2 processes, not 4; with objective.negatives=rank"):
         compare_start(tmp_path, {**facts, "processes": 4}, contrasts_within=True, normalises=True)
 
@@ -93,6 +101,13 @@ def test_two_runs_cannot_hold_one_folder(tmp_path):
         pass
 
 
+def test_a_folder_whose_holder_has_not_said_who_it_is_is_in_use(tmp_path):
+    with claimed(tmp_path):
+        (tmp_path / "holder").rename(tmp_path / "away")
+        with pytest.raises(UserError, match="is in use by another process: wait for it"), claimed(tmp_path):
+            pass
+
+
 def test_a_run_that_wrote_nothing_leaves_no_folder(tmp_path):
     with pytest.raises(ZeroDivisionError), claimed(tmp_path / "run"):
         assert (tmp_path / "run" / "holder").is_file()
@@ -110,7 +125,9 @@ def test_the_journal_takes_back_rows_past_the_checkpoint(tmp_path):
     journal.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "lo')
-    Journal(tmp_path, step=2).close()
+    for step in (1_000, 2):  # a line that was cut short is of no step
+        Journal(tmp_path, step=step).close()
+        assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == min(step, 3)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert rows == [{"step": 1, "loss": 0.5}, {"step": 2, "loss": 1.0}]
 

@@ -163,6 +163,32 @@ def _without(x, y, ignored, shares):
     return total / 8
 
 
+def pairwise(x, y, right, keep) -> float:
+    logits = cosines(x, y) / 0.1 - 2
+    losses = np.log1p(np.exp(np.where(right, -logits, logits)))
+    return losses[np.ix_(keep, keep)].sum() / len(keep)
+
+
+@pytest.mark.parametrize("identical", ["negative", "positive"])
+@pytest.mark.parametrize("name", ["clip", "imitate"])
+def test_the_sigmoid_decides_each_pair_and_texts_of_one_content_are_right_where_asked(name, identical):
+    options = {"contrast": "sigmoid", "bias": -2, "temperature_text": 0.1}
+    text, branch = ("report", "impression") if name == "clip" else ("findings", "findings")
+    if name == "imitate":
+        options["kernel"] = "none"
+        identical = "kernel" if identical == "negative" else identical
+    module, sample, draw = built(POOLED, name=name, identical=identical, **options)
+    right = np.eye(8, dtype=bool)
+    right[1, 6] = right[6, 1] = identical == "positive"
+    read = projected(module, sample, text)
+    expected = sum(
+        pairwise(view, read, right, KEEP if name == "imitate" else list(range(8)))
+        for view in embeddings(module, sample, draw)[branch]
+    )
+    term = module(sample, draw)["caption" if name == "clip" else "findings"]
+    assert term.item() == pytest.approx(expected, rel=1e-6)
+
+
 def test_slip_is_clip_and_simclr_on_the_same_views():
     module, sample, draw = built(name="clip", visual_visual=0.5, temperature_views=0.3)
     plain = built(name="clip")[0]
