@@ -70,8 +70,8 @@ def test_delong_s_test_is_of_one_class_its_known_images_and_the_same_order() -> 
         one, two = (each.runs[0]["score"][None, known, column] for each in (a, b))
         expected = delong_test(target[known], two, one, patients=a.runs[0]["patient"][known]).p
         assert comparison._delong(a, b, f"auroc/{name}") == comparison._delong(a, turned, f"auroc/{name}") == expected
-    single = [comparison._with_classes(each, ["Mass"]) for each in (a, b)]
-    assert comparison._delong(*single, "auroc") == comparison._delong(a, b, "auroc/Mass")
+    first, second = (comparison._with_classes(each, ["Mass"]) for each in (a, b))
+    assert comparison._delong(first, second, "auroc") == comparison._delong(a, b, "auroc/Mass")
     for name in ("auroc", "auroc/Hernia", "average-precision/Mass", "Mass"):
         assert comparison._delong(a, b, name) is None
     folds = _measured("a", 1, straight, fold=np.zeros(60))
