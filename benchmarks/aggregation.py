@@ -87,8 +87,8 @@ def main() -> None:
     rounds = 2 if arguments.quick else 10
     tables = {}
     if not arguments.quick:
-        tables["ResNet-50 at 224 pixels"] = _with_grid(large, 16, few, rounds // 2)
-    tables["quarter-width ResNet-18 at 64 pixels"] = _with_grid(small, 64, METHODS, rounds)
+        tables["large"] = _with_grid(large, 16, few, rounds // 2)
+    tables["small"] = _with_grid(small, 64, METHODS, rounds)
     finish(arguments, "aggregation", tables)
 
 
