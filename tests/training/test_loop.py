@@ -43,6 +43,22 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
+def killed_and_continued(folder: Path, data: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, *, at: int) -> None:
+    """A run that ends within this step, after which the same command goes on."""
+    original = loop._agreed
+
+    def killed(job: Any, *args: Any) -> bool:
+        if job.step == at:
+            raise SystemError("killed before this step is saved")
+        return original(job, *args)
+
+    monkeypatch.setattr(loop, "_agreed", killed)
+    with pytest.raises(SystemError):
+        fit(start(folder, data, recipe))
+    monkeypatch.undo()
+    assert fit(start(folder, data, recipe))
+
+
 def test_training_lowers_the_loss(tmp_path, data):
     assert fit(start(tmp_path / "run", data, tiny_recipe(epochs=12)))
     losses = [json.loads(line)["loss"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
@@ -77,18 +93,7 @@ def test_a_learned_temperature_is_continued_and_kept_with_the_model(tmp_path, da
     recipe = tiny_recipe(checkpoint_every=1)
     recipe = recipe.model_copy(update={"objective": ImitateOptions(learn_temperature=True)}).resolved()
     fit(start(tmp_path / "whole", data, recipe))
-    original = loop._agreed
-
-    def killed(job, *args):
-        if job.step == 5:
-            raise SystemError("killed")
-        return original(job, *args)
-
-    monkeypatch.setattr(loop, "_agreed", killed)
-    with pytest.raises(SystemError):
-        fit(start(tmp_path / "broken", data, recipe))
-    monkeypatch.undo()
-    assert fit(start(tmp_path / "broken", data, recipe))
+    killed_and_continued(tmp_path / "broken", data, recipe, monkeypatch, at=5)
     assert same(weights(tmp_path / "broken"), weights(tmp_path / "whole"))
     learned = [Imitate.from_pretrained(tmp_path / name / "model").config.temperature for name in ("whole", "broken")]
     assert learned[0] == learned[1] != pytest.approx(0.07, abs=1e-6)
@@ -300,18 +305,7 @@ def test_views_grow_over_the_training_and_an_interrupted_run_is_the_same(tmp_pat
     trained = [side for training, side in sides if training]
     assert trained == [16] * 6 + [24] * 6 + [32] * 4, "two views a step"
     monkeypatch.undo()
-    step = loop._step
-
-    def killed(job, *args):
-        if job.step == 4:
-            raise SystemError("killed")
-        return step(job, *args)
-
-    monkeypatch.setattr(loop, "_step", killed)
-    with pytest.raises(SystemError):
-        fit(start(tmp_path / "broken", data, recipe))
-    monkeypatch.undo()
-    assert fit(start(tmp_path / "broken", data, recipe))
+    killed_and_continued(tmp_path / "broken", data, recipe, monkeypatch, at=4)
     assert same(weights(tmp_path / "broken"), weights(tmp_path / "whole"))
 
 

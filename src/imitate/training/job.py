@@ -16,6 +16,7 @@ from imitate.data.sampler import BatchReader, BatchSampler
 from imitate.models.imitate import Imitate
 from imitate.models.text import save_text_encoder
 from imitate.models.text_tower import TextTower
+from imitate.training.step import Step
 from imitate.training.watching import Means
 
 Validate = Callable[[Imitate], dict[str, float]]
@@ -54,9 +55,9 @@ class Job:
 
     def save(self, folder: Path) -> None:
         """The model with the temperature that was learned, and its text encoder where that has learned."""
-        learned = getattr(self.pretraining, "temperature", self.model.config.temperature)
-        temperature = learned.item() if isinstance(learned, Tensor) else learned
-        self.model.config = self.model.config.model_copy(update={"temperature": temperature})
+        learned = self.pretraining.temperature if isinstance(self.pretraining, Step) else None
+        if isinstance(learned, Tensor):
+            self.model.config = self.model.config.model_copy(update={"temperature": learned.item()})
         self.model.save(folder)
         if self.tower:
             save_text_encoder(self.tower.encoder(), folder / "text")
