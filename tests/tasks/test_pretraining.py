@@ -6,6 +6,7 @@ import platform
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -15,9 +16,9 @@ from jobs import metrics
 from recipes import TINY_MODEL, tiny_recipe
 from runs import pretrain
 
-from imitate.config import ImitateConfig
+from imitate.config import ImitateConfig, Recipe
 from imitate.data.corpus import Corpus
-from imitate.data.text_cache import corpus
+from imitate.data.text_cache import TextCache, corpus
 from imitate.errors import UserError
 from imitate.inference.encoder import ImitateEncoder
 from imitate.models.imitate import Imitate, seeded_model
@@ -96,7 +97,7 @@ def test_weights_are_one_above_0_for_each_folder(weights, message):
     ],
 )
 def test_views_are_compared_where_there_are_two_and_a_term(objective, compares):
-    assert pretraining._compares_views(SimpleNamespace(objective=SimpleNamespace(**objective))) is compares
+    assert pretraining._compares_views(Mock(spec=Recipe, objective=SimpleNamespace(**objective))) is compares
 
 
 def test_a_run_folder_has_an_encoder_where_it_is_complete(tmp_path):
@@ -136,10 +137,10 @@ def test_a_validation_is_of_all_and_of_each_folder_with_reports_to_find(monkeypa
     monkeypatch.setattr(pretraining, "_distinct_reports", lambda data: data.reports)
     monkeypatch.setattr(pretraining, "ImitateEncoder", lambda *of: of)
     parts = [SimpleNamespace(name=name, reports=count) for name, count in (("a", 1), ("b", 2))]
-    texts: Any = SimpleNamespace(encoder=None)
+    texts = Mock(spec=TextCache, encoder=None)
 
     def validation(reports: int) -> Any:
-        return pretraining._validation(SimpleNamespace(reports=reports, parts=parts), texts, None, "cpu")
+        return pretraining._validation(Mock(spec=Corpus, reports=reports, parts=parts), texts, None, "cpu")
 
-    assert validation(3)(None) == {"recall": 0.3, "b/recall": 0.2} and not caplog.records
+    assert validation(3)(Mock(spec=Imitate)) == {"recall": 0.3, "b/recall": 0.2} and not caplog.records
     assert validation(1) is None and caplog.messages == ["no validation split with reports: the run is not validated"]
