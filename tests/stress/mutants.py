@@ -55,7 +55,13 @@ GROUPS = {
 }
 MORE_TESTS = {
     "training": ["training/test_terms", "training/test_loss_at_scale", "losses/test_grounding"],
-    "tasks": ["tasks/test_tasks", "commands/test_compare", "commands/test_evaluate", "commands/test_evaluate_again"],
+    "tasks": [
+        "tasks/test_tasks",
+        "commands/test_compare",
+        "commands/test_evaluate",
+        "commands/test_evaluate_again",
+        "inference/test_peer",
+    ],
 }
 CPU_SECONDS = 8  # of tests for a mutant: many tests of training and of the tasks take a second or two
 SECONDS, CPU_LIMIT = 120, 60  # after which a mutant counts as noticed: it hangs

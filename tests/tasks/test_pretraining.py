@@ -20,8 +20,8 @@ from imitate.config import ImitateConfig, Recipe
 from imitate.data.corpus import Corpus
 from imitate.data.text_cache import TextCache, corpus
 from imitate.errors import UserError
-from imitate.inference.encoder import ImitateEncoder
-from imitate.models.imitate import Imitate, seeded_model
+from imitate.inference.encoder import ImitateEncoder, load_encoder
+from imitate.models.imitate import Imitate, parameter_count, seeded_model
 from imitate.models.text import fit_or_load
 from imitate.tasks import pretraining, retrieval
 from imitate.tasks.base import Budget
@@ -144,3 +144,18 @@ def test_a_validation_is_of_all_and_of_each_folder_with_reports_to_find(monkeypa
 
     assert validation(3)(Mock(spec=Imitate)) == {"recall": 0.3, "b/recall": 0.2} and not caplog.records
     assert validation(1) is None and caplog.messages == ["no validation split with reports: the run is not validated"]
+
+
+def test_a_run_says_where_it_is_and_what_it_learns_from(tmp_path, caplog):
+    data, out = write_folder(tmp_path / "data"), tmp_path / "run"
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(tiny_recipe(epochs=1).model_dump(mode="json", exclude={"objective"})))
+    with caplog.at_level("INFO", logger="imitate"):
+        assert pretrain(recipe, data, out) == 0
+    assert caplog.messages[-1] == f"finished: {out / 'model'}"
+    learnt = parameter_count(load_encoder(str(out), data=Corpus.open(data)).model.requires_grad_(True))
+    (said,) = [each for each in caplog.messages if "trainable parameters" in each]
+    assert said.startswith(f"{learnt / 1e6:.1f} M trainable parameters, ") and said.endswith(" steps an epoch")
+    assert any((out / "text_cache").iterdir())
+    recorded = yaml.safe_load((out / "config.yaml").read_text())["data"]
+    assert recorded == {"paths": [str(data)], "fingerprints": [Corpus.open(data).fingerprint], "weights": []}

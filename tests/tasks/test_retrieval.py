@@ -211,6 +211,9 @@ def test_both_is_the_mean_cosine_of_what_a_report_has(tmp_path: Path) -> None:
     both = mixed["figure:recall@5/both/image-to-text"]
     assert both[:6].mean() == 1.0
     assert Retrieval().measure(mixed)["recall@1/findings/image-to-text"] == 0.0
+    data.images[:, SIDE // 2 :] = data.images[::-1, SIDE // 2 :].copy()  # both halves speak for other reports
+    halves = Retrieval().predict(_encoder(), data, Budget())
+    assert (halves["top"][:6, 0] != halves["top"][:6, 1]).all() and "" not in halves["top"]
 
 
 def test_the_nearest_reports_are_named_by_their_first_images(tmp_path: Path) -> None:
