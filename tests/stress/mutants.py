@@ -63,6 +63,7 @@ MORE_TESTS = {
         "inference/test_peer",
     ],
 }
+CONTRACTS = {"tasks": ["tasks/test_options"]}  # read what modules define, without a call
 CPU_SECONDS = 8  # of tests for a mutant: many tests of training and of the tasks take a second or two
 SECONDS, CPU_LIMIT = 120, 60  # after which a mutant counts as noticed: it hangs
 
@@ -92,6 +93,8 @@ def tests_for(mutant: Mutant, called: list[Called]) -> list[Called]:
     """The tests that call its function, in order; for one that is called by none, and outside functions, its own."""
     own = tests_of(mutant.target)
     among = [each for each in called if (mutant.target, mutant.function) in each.functions]
+    if not among:
+        own = [*own, *(f"tests/{name}.py" for name in CONTRACTS.get(mutant.target.partition("/")[0], []))]
     among = among or [each for each in called if each.test.partition("::")[0] in own]
     among = among or [each for each in called if any(target == mutant.target for target, _ in each.functions)]
     return within(CPU_SECONDS, sorted(among, key=lambda each: (each.test.partition("::")[0] not in own, each.seconds)))
