@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imitate.data.annotations import Box, RunLengths, Shape, draw_mask, runs_mask
+from imitate.data.annotations import Annotation, Box, RunLengths, Shape, draw_mask, runs_mask
 from imitate.data.decoding import Decoder
 from imitate.data.jobs import Decoded, Job, Setup
 from imitate.data.pixels import read_gray, to_prepared
@@ -46,7 +46,7 @@ def test_pixels_masks_and_boxes_go_together(image: Path) -> None:
 
 
 def test_masks_with_a_label_or_a_phrase_are_kept_apart_and_those_beyond_the_square_are_not(image: Path) -> None:
-    annotations = (
+    annotations: tuple[Annotation, ...] = (
         RunLengths("A", "80 200", (32, 40), phrase="left", reader="R"),
         Shape("", "ellipse", ((1, 1), (20, 20)), phrase="a circle"),
         RunLengths("", "0 40", (32, 40)),

@@ -1,5 +1,6 @@
 """Oracles whose maps peak where the image was marked, through every way into a square; and what the task measures."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +12,7 @@ from folders import edit_rows, write_folder, write_shards
 from jaxtyping import Float
 from PIL import Image
 from runs import write_run
+from tiny_peers import write_biovil, write_chexzero, write_gloria
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,7 +25,7 @@ from imitate.data.decoding import Decoder
 from imitate.data.jobs import Decoded, Job, Setup
 from imitate.data.records import Record
 from imitate.errors import UserError
-from imitate.inference.encoder import Encoder
+from imitate.inference.encoder import Encoder, load_encoder
 from imitate.inference.predictor import Predictor
 from imitate.models.image import ImageEncoder
 from imitate.models.types import ImageFeatures, Images
@@ -211,6 +213,9 @@ def test_classes_are_asked_by_their_prompts_and_their_marks_are_one(
     assert found["label"].tolist() == [["Spot"], ["Spot"]] and found["marks"].tolist() == [[3], [1]]
     assert found["pointing:own"].tolist() == [[1], [1]] and "no prompts for Unknown" in caplog.text
     assert predicted(data, prompts=prompts)["label"].tolist() == [["Spot", "Spot", "Unknown"], ["Spot", "", ""]]
+    edit_rows(data.root, split=["train", "test"])
+    data = Corpus.open(data.root)
+    assert [len(predicted(data, prompts=prompts, split=split)["label"]) for split in ("test", "all")] == [1, 2]
 
 
 def test_a_metric_is_a_mean_over_phrases_that_is_resampled_by_image() -> None:
@@ -246,11 +251,11 @@ def test_what_cannot_be_measured_is_one_line(tmp_path: Path) -> None:
         predicted(marked_images(tmp_path / "spot", [[boxed("bright", "", 10)]]), map="places")
 
 
-def test_runs_are_measured_with_intervals_and_compared(tmp_path: Path) -> None:
+def test_runs_are_measured_with_intervals_and_compared(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = write_folder(tmp_path / "data", n=100)
     x = np.random.default_rng(0).integers(2, 24, 100).tolist()
-    phrases = ["small left effusion", "large right opacity"]
-    edit_rows(data, boxes=[[{**boxed(phrases[i % 2], "", 0), "x": x[i], "y": 9, "width": 8}] for i in range(100)])
+    phrases = ["small left effusion", "large right opacity", "qwxyz"]
+    edit_rows(data, boxes=[[{**boxed(phrases[i % 3], "", 0), "x": x[i], "y": 9, "width": 8}] for i in range(100)])
     run, files = write_run(tmp_path, data=data), [tmp_path / f"{name}.json" for name in ("findings", "impression")]
     for file in files:
         found = evaluate("grounding", model=str(run), data=data, out=file, branch=file.stem, resamples=50).metrics
@@ -258,6 +263,17 @@ def test_runs_are_measured_with_intervals_and_compared(tmp_path: Path) -> None:
         assert main.low is not None and main.low < main.value < main.high and main.chance == 0.5
         assert main.shuffled == found["pixel-auroc/another image"].value
         assert gain.value == pytest.approx(main.value - found["pixel-auroc/another text"].value, abs=1e-6)
+    assert " knows no word of 1 of 3 phrases" in caplog.text
     (difference,) = compare(*files, metric="pixel-auroc", resamples=50)
     assert difference.difference == pytest.approx(main.value - read_results(files[0]).metrics["pixel-auroc"].value)
     assert difference.low < difference.difference < difference.high and 0 < difference.p <= 1
+
+
+@pytest.mark.parametrize("write", [write_chexzero, write_gloria, write_biovil])
+def test_published_encoders_with_text_have_maps(write: Callable[[Path], Path], tmp_path: Path) -> None:
+    boxes = [[boxed("left effusion", "", 14)], [boxed("no effusion", "", 44)], [boxed("left effusion", "", 30)]]
+    data = marked_images(tmp_path / "data", boxes)
+    encoder = load_encoder(str(write(tmp_path)), data=data)
+    found = Grounding().predict(encoder, data, Budget())
+    own = [found[f"{figure}:own"] for figure in grounding.FIGURES]
+    assert np.isfinite(own).all() and (found["pixel-auroc:own"] != found["pixel-auroc:another image"]).any()

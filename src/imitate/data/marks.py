@@ -31,8 +31,9 @@ def marks(data: Corpus, row: int) -> list[Mark]:
     A mark is the union of its masks, or where there is none, of its boxes. UserError: a mask is damaged.
     """
     boxes, regions = data.boxes(row), _regions(data, row)
+    every: list[Box | RunLengths] = [*boxes, *regions]
     found = []
-    for label, phrase in dict.fromkeys((each.label, each.phrase) for each in (*boxes, *regions)):
+    for label, phrase in dict.fromkeys((each.label, each.phrase) for each in every):
         runs = [each.runs for each in regions if (each.label, each.phrase) == (label, phrase)]
         if runs:
             try:

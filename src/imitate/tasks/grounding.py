@@ -17,6 +17,7 @@ from imitate.errors import UserError
 from imitate.inference.embeddings import embed_texts
 from imitate.inference.encoder import Encoder
 from imitate.inference.heatmap import central, heatmap, over_square
+from imitate.inference.prompts import unread_texts
 from imitate.statistics import metrics
 from imitate.statistics.intervals import Support
 from imitate.tasks.base import Budget, Predictions, Task
@@ -28,6 +29,7 @@ from imitate.tasks.zero_shot import class_prompts
 
 log = logging.getLogger(__name__)
 BATCH = 16  # maps at once, whose gradients need memory
+ALL = "all"  # in place of a split
 KEPT = 32  # side of the maps that are kept for examples
 OWN, CHANCE = "own", "chance"
 CENTRE, USUAL, TEXT, IMAGE = "centre", "usual place", "another text", "another image"
@@ -130,10 +132,12 @@ class Grounding(GroundingOptions, Task):
 
     def _asked(self, encoder: Encoder, data: Corpus, budget: Budget) -> tuple[Pairs, dict[Key, Tensor]]:
         """The pairs of the split, and the vector of each text. UserError: there is none."""
-        rows = data.rows(self.split)
+        rows = np.arange(len(data)) if self.split == ALL else data.rows(self.split)
         pairs = find_pairs(data, rows[marked(data)[rows]], self._key)
         keys = list(dict.fromkeys(pair.key for pair in pairs.pairs))
         phrases = [key for key in keys if key.is_phrase]
+        if encoder.text and (unread := unread_texts([key.text for key in phrases], encoder.text)):
+            log.warning("%s knows no word of %d of %d phrases", encoder.text.name, len(unread), len(phrases))
         vectors = dict(zip(phrases, self._embed(encoder, [key.text for key in phrases], budget), strict=True))
         if labels := [key.text for key in keys if not key.is_phrase]:
             for label, each in class_prompts(data, self.prompts, encoder.text, classes=labels).items():

@@ -122,7 +122,7 @@ class RetrievalOptions(TaskOptions):
 
 class GroundingOptions(TaskOptions):
     measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"texts", "average"}
-    split: str = "test"
+    split: str = "test"  # all: every image, of a folder that the model has not trained on
     texts: Literal["phrases", "classes"] = "phrases"  # phrases: those of the marks, else their class; or always this
     average: Literal["phrases", "classes"] = "phrases"  # over all phrases, or over the means of the classes
     branch: Branch = "both"  # both: the mean of their cosines
