@@ -39,6 +39,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **CLASSES, "branch": "both", "prompts": None, "ensemble": "embedding", "scoring": "margin",
         "threshold": "oracle", "authors": False,
     },
+    "grounding": {
+        "split": "test", "texts": "phrases", "average": "phrases", "branch": "both", "map": "default", "prompts": None,
+    },
 }  # fmt: skip
 MEASURING = {
     "linear-classification": {"macro_least", "unit", "folds"},
@@ -48,6 +51,7 @@ MEASURING = {
     "detection": {"confidence"},
     "retrieval": {"followups"},
     "zero-shot": {"macro_least", "unit", "threshold"},
+    "grounding": {"texts", "average"},
 }
 
 
