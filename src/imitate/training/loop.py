@@ -19,6 +19,7 @@ from imitate.training.objectives import training_module
 from imitate.training.optim import averaged, build_optimizer, set_rates
 from imitate.training.run_folder import VALIDATION, Journal, note_start
 from imitate.training.text_tower import Reading
+from imitate.training.warm_start import fill_objective
 from imitate.training.watching import Clock, Means, progress, signals
 
 log = logging.getLogger(__name__)
@@ -71,8 +72,10 @@ def _set_up(job: Job) -> tuple[nn.Module, Any]:
         if everywhere and job.fabric.device.type == "cpu" and job.model.image.normalises_batches:
             raise UserError("sync_batchnorm needs GPUs: set training.sync_batchnorm=heads, or training.devices=1")
         job.model.synchronise(backbone=everywhere)
-    for side in training.image_sizes:
+    for side in training.image_sizes or (job.model.config.image_size,):
         job.model.image.check_side(side)
+    if training.gradient_checkpointing:
+        job.model.image.recompute_blocks()
     if training.compile:
         job.model.image.compile(mode=training.compile)
     job.pretraining = training_module(job.model, job.recipe.objective, chunk=training.chunk)
@@ -233,6 +236,10 @@ def _save(job: Job, optimizer: Any) -> None:
 def _resume(job: Job, optimizer: Any) -> None:
     state = load_checkpoint(job.folder)
     if state is None:
+        if job.start is not None:
+            fill_objective(job.pretraining, job.start)
+            if job.fabric.is_global_zero:
+                job.start.report(job.folder)
         return
     job.saved = job.step = state["step"]
     job.means.sums = dict(state.get("means", {}))
