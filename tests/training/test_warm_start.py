@@ -175,7 +175,7 @@ OBJECTIVES = {
     [
         ("learned", 1, [], ["objective.bias"], 0.04),
         ("sigmoid", 2, [], [], 0.04),
-        ("fixed", 0, [], ["objective.log_temperature", "objective.bias"], 0.07),
+        ("fixed", 0, [], ["objective.bias", "objective.log_temperature"], 0.07),
     ],
 )
 def test_a_learned_temperature_and_bias_go_on(objective, loaded, fresh, unused, temperature):

@@ -1,6 +1,7 @@
 """What a run can start from: folders and files as their writers leave them, and a cache of the hub, all on this disk."""
 
 import json
+import shutil
 from pathlib import Path
 
 import huggingface_hub
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from tiny_peers import write_gloria
 from torch import nn
 
+from imitate.config import Recipe
 from imitate.errors import UserError
 from imitate.models.imitate import Imitate
 from imitate.training.checkpoint import LAST
@@ -23,7 +25,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def opened(source: object, backbone: str = "resnet18") -> Weights:
-    return open_weights(str(source), backbone=backbone, size=32)
+    return open_weights(Recipe(init=str(source), model={"backbone": backbone, "image_size": 32}))
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +60,14 @@ def test_a_model_of_ours_brings_its_text_encoder_and_temperature(root, place):
 
 @pytest.mark.parametrize(("learned", "expected"), [(0.04 * (1 + 1e-6), 0.04 * (1 + 1e-6)), (0.05, 0.04)])
 def test_the_checkpoint_of_a_run_has_the_rest_and_averaged_weights_the_temperature(root, tmp_path, learned, expected):
-    run = tmp_path / "run"
-    run.symlink_to(root / "run", target_is_directory=True)
+    run = shutil.copytree(root / "run", tmp_path / "run")
     kept = {"log_temperature": torch.tensor(learned).log(), "bias": torch.tensor(-9.5)}
     torch.save({"objective": kept}, run / LAST)
     found = opened(run).objective
     assert found["bias"] == -9.5 and found["log_temperature"] == torch.tensor(expected).log()
     assert opened(run / "model").objective.keys() == {"log_temperature"}  # which may be of another step
-    (run / LAST).unlink()
+    (run / LAST).write_bytes(b"damaged")
+    assert opened(run).objective.keys() == {"log_temperature"}
 
 
 def test_a_published_encoder_gives_its_image_side(tmp_path):

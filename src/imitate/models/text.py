@@ -37,13 +37,14 @@ def fit_or_load(spec: str, corpus: list[str]) -> TextEncoder:
 def could_be(encoder: TextEncoder, spec: str) -> bool:
     """Whether a recipe's ``text`` asks for an encoder of this kind; for one that is fitted, on whatever reports."""
     assert isinstance(encoder, LsaTextEncoder | HuggingFaceTextEncoder)
-    kind, name = encoder.record["kind"], encoder.name
-    fitted = re.fullmatch(r"(lsa|bert-small)(?:-(\d+))?(?::\d+)?", spec)
-    if fitted or kind != "hf":
-        return bool(fitted) and fitted[1] == kind and encoder.width <= int(fitted[2] or encoder.width)
+    kind = encoder.record["kind"]
+    if fitted := re.fullmatch(r"(lsa|bert-small)(?:-(\d+))?(?::\d+)?", spec):
+        return fitted[1] == kind and encoder.width <= int(fitted[2] or encoder.width)
     wanted, _, pooling = spec.removeprefix("hf:").partition(":")
-    prefix = clean(wanted if "@" in wanted else f"{Path(wanted).resolve().name}-")
-    return name.startswith(prefix) and f"-{pooling or encoder.record['pooling']}" in name
+    source = clean(wanted if "@" in wanted else Path(wanted).resolve().name)
+    digest = "" if "@" in wanted else "-[0-9a-f]{8}"
+    named = re.fullmatch(f"{re.escape(source)}{digest}-{pooling or '(cls|last)'}(-trained)?", encoder.name)
+    return kind == "hf" and named is not None
 
 
 def save_text_encoder(encoder: TextEncoder, folder: Path) -> None:

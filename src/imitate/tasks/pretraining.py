@@ -134,25 +134,13 @@ def _compares_views(recipe: Recipe) -> bool:
 def _train(fabric: Any, plan: Plan, out: Path, cache: Path) -> bool:
     """The first process makes the run folder, the others take it from there; False if a signal stopped the run."""
     recipe, data = plan.recipe, plan.data
-    encoders: dict[str, TextEncoder] = {}  # of the texts and, where another makes it, of the prior
     start: Start | None = None
+    encoders: dict[str, TextEncoder] = {}  # of the texts and, where another makes it, of the prior
     with ExitStack() as held:
         with agreed(fabric):
             if fabric.is_global_zero:
                 held.enter_context(claimed(out))
-                begun = is_begun(out)  # then the checkpoint has the weights, and no network is needed
-                weights = None if begun else _weights(recipe)
-                recipe = _completed(plan, out, encoders, weights)
-                imagenet = recipe.pretrained and not recipe.init and not begun
-                model = seeded_model(recipe.model, pretrained=imagenet, seed=recipe.training.seed)
-                start = start_from(model, weights, plan.recipe, encoders) if weights else None
-                facts = _facts(fabric, recipe, model)
-                normalises = model.image.normalises_batches and recipe.training.sync_batchnorm is not True
-                compare_start(out, facts, contrasts_within=_contrasts_within(recipe), normalises=normalises)
-                facts["changed"] = settle(out, recipe, plan.recorded, plan.changes)
-                for name, encoder in encoders.items():
-                    if not _has_encoder(out / name):
-                        save_text_encoder(encoder, out / name)
+                recipe, model, start, facts = _begin(fabric, plan, out, encoders)
         recipe, start = fabric.broadcast((recipe, start))  # the first one's: another process may have another recipe
         with agreed(fabric):
             if not fabric.is_global_zero:
@@ -172,11 +160,24 @@ def _train(fabric: Any, plan: Plan, out: Path, cache: Path) -> bool:
         return fit(job)
 
 
-def _weights(recipe: Recipe) -> Weights | None:
-    """Those that the recipe names, where it names any."""
-    if recipe.init is None:
-        return None
-    return open_weights(recipe.init, backbone=recipe.model.backbone, size=recipe.model.image_size)
+def _begin(
+    fabric: Any, plan: Plan, out: Path, encoders: dict[str, TextEncoder]
+) -> tuple[Recipe, Imitate, Start | None, dict[str, Any]]:
+    """Make the run folder, or check that it is this run's; fills ``encoders``."""
+    begun = is_begun(out)  # then the checkpoint has the weights, and no network is needed
+    weights = open_weights(plan.recipe) if plan.recipe.init and not begun else None
+    recipe = _completed(plan, out, encoders, weights)
+    imagenet = recipe.pretrained and not recipe.init and not begun
+    model = seeded_model(recipe.model, pretrained=imagenet, seed=recipe.training.seed)
+    start = start_from(model, weights, plan.recipe, encoders) if weights else None
+    facts = _facts(fabric, recipe, model)
+    normalises = model.image.normalises_batches and recipe.training.sync_batchnorm is not True
+    compare_start(out, facts, contrasts_within=_contrasts_within(recipe), normalises=normalises)
+    facts["changed"] = settle(out, recipe, plan.recorded, plan.changes)
+    for name, encoder in encoders.items():
+        if not _has_encoder(out / name):
+            save_text_encoder(encoder, out / name)
+    return recipe, model, start, facts
 
 
 def _completed(plan: Plan, out: Path, encoders: dict[str, TextEncoder], weights: Weights | None) -> Recipe:

@@ -247,7 +247,10 @@ def _resume(job: Job, optimizer: Any) -> None:
     job.pretraining.load_state_dict(state.get("objective", {}), strict=False)
     if job.tower:
         job.tower.restore(state["text"])
+    decays = [group["weight_decay"] for group in optimizer.param_groups]  # which another value may have been given for
     optimizer.load_state_dict(state["optimizer"])
+    for group, decay in zip(optimizer.param_groups, decays, strict=True):
+        group["weight_decay"] = decay
     if state["scaler"]:  # empty where it was written at another precision
         job.fabric.strategy.precision.load_state_dict(state["scaler"])
     log.info("continuing from step %d of %d", job.step, job.total)

@@ -62,6 +62,8 @@ class Start:
 
 
 class Kinds(NamedTuple):
+    """The configs of the model that is filled and of the source."""
+
     ours: ImitateConfig
     theirs: ImitateConfig
 
@@ -187,10 +189,9 @@ def fill_objective(step: nn.Module, start: Start) -> None:
     if given:
         start.loaded["objective"] = len(given)
     start.fresh |= {f"objective.{name}": "the source has none" for name in own if name not in given}
-    start.unused += [f"objective.{name}" for name in start.objective if name not in given and not _same(step, start)]
-
-
-def _same(step: nn.Module, start: Start) -> bool:
-    """Whether the temperature, which the step does not learn, is the source's all the same."""
+    unused = start.objective.keys() - given.keys()
     fixed = step.temperature if isinstance(step, Step) else None
-    return isinstance(fixed, float) and math.isclose(fixed, start.objective["log_temperature"].exp(), rel_tol=1e-6)
+    if isinstance(fixed, float) and "log_temperature" in unused:
+        same = math.isclose(fixed, start.objective["log_temperature"].exp(), rel_tol=1e-6)
+        unused -= {"log_temperature"} if same else set()  # what the step does not learn is the source's all the same
+    start.unused += [f"objective.{name}" for name in sorted(unused)]

@@ -1,6 +1,7 @@
 """Weights that a run can start from: of ours, of a published encoder, of an encoder alone, of timm."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imitate.config import LEARNED
+from imitate.config import LEARNED, Recipe
 from imitate.errors import UserError
 from imitate.models import hub, peers
 from imitate.models.image import ImageEncoder, statistics_of
@@ -16,7 +17,7 @@ from imitate.models.imitate import Imitate
 from imitate.models.reference import read_state
 from imitate.models.text import load_text_encoder, text_beside
 from imitate.models.types import TextEncoder
-from imitate.training.checkpoint import LAST, PREVIOUS
+from imitate.training.checkpoint import load_checkpoint
 
 TIMM = "timm:"
 STATISTICS = ("mean", "std", "range")
@@ -37,13 +38,14 @@ class Weights:
     commit: str | None = None  # of a repository of the hub
 
 
-def open_weights(name: str, *, backbone: str, size: int) -> Weights:
-    """What a recipe's ``init`` names; ``backbone`` and ``size`` are the recipe's. UserError: there are no such weights.
+def open_weights(recipe: Recipe) -> Weights:
+    """What the recipe's ``init`` names. UserError: there are no such weights.
 
     Of a published encoder it is the image side, since nothing of ours reads its joint space.
     """
+    name = recipe.init or ""
     if name.startswith(TIMM):
-        encoder = ImageEncoder(name.removeprefix(TIMM), pretrained=True, size=size)
+        encoder = ImageEncoder(name.removeprefix(TIMM), pretrained=True, size=recipe.model.image_size)
         tensors = encoder.network.state_dict()
         return Weights(f"timm's weights of {encoder.name}", tensors, statistics_of(encoder.name), encoder.network)
     path = hub.local_folder(name)
@@ -56,7 +58,9 @@ def open_weights(name: str, *, backbone: str, size: int) -> Weights:
     if not files:
         raise UserError(f"init: {name} holds no weights: give a run, an exported model, a published encoder or a file")
     # of a bare file nobody knows the statistics: those of timm's weights are the likeliest
-    return Weights(f"the file {files[0].name}", read_state(files[0]), statistics_of(backbone), commit=commit)
+    return Weights(
+        f"the file {files[0].name}", read_state(files[0]), statistics_of(recipe.model.backbone), commit=commit
+    )
 
 
 def _ours(path: Path, commit: str | None) -> Weights:
@@ -79,11 +83,10 @@ def _ours(path: Path, commit: str | None) -> Weights:
 
 def _of_objective(path: Path, temperature: float) -> dict[str, Tensor]:
     """What a run's checkpoint has beside the model, at the temperature of the model, which may be an average."""
-    own: dict[str, Tensor] = {}
-    for file in (path / name for name in (LAST, PREVIOUS)):
-        if file.is_file() and not own:
-            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-            own = {name: tensor.clone() for name, tensor in state.get("objective", {}).items()}
+    state: dict[str, Any] | None = None
+    with suppress(UserError):  # of a damaged one: the model is whole
+        state = load_checkpoint(path)
+    own: dict[str, Tensor] = dict((state or {}).get("objective", {}))
     exact = own.get("log_temperature")
     if exact is None or abs(exact.exp().clamp(*LEARNED).item() - temperature) > 1e-6:
         own["log_temperature"] = torch.tensor(temperature).log()
