@@ -1,5 +1,6 @@
 """Small checkpoints of published encoders, as files with their vocabulary."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -21,14 +22,14 @@ def write_chexzero(folder: Path) -> Path:
     return folder / "best_64.pt"
 
 
-def write_gloria(folder: Path) -> Path:
+def write_gloria(folder: Path, *, layers: int = 4) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     network = tiny_resnet()
     del network.fc
     state = under("gloria.img_encoder.model.", network)
     state |= under("gloria.img_encoder.global_embedder.", randomised(nn.Linear(2048, 128)))
-    state |= {"gloria.img_encoder.local_embedder.weight": torch.zeros(128, 1024, 1, 1)}
-    state |= under("gloria.text_encoder.model.", tiny_bert())
+    state |= under("gloria.img_encoder.local_embedder.", randomised(nn.Conv2d(1024, 128, 1, bias=False)))
+    state |= under("gloria.text_encoder.model.", tiny_bert(layers=layers))
     torch.save({"state_dict": state, "epoch": 3}, folder / "chexpert_resnet50.ckpt")
     write_vocabulary(folder)
     return folder / "chexpert_resnet50.ckpt"
@@ -47,3 +48,25 @@ def write_biovil(folder: Path) -> Path:
     torch.save(text, folder / "pytorch_model.bin")
     write_vocabulary(folder)
     return folder
+
+
+NUMBERED = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
+
+
+def numbered(network: nn.Module, last: int) -> dict[str, torch.Tensor]:
+    """A ResNet that was cut into a numbered sequence, up to a stage."""
+    state = {re.sub(r"^(\w+?)\.", lambda m: f"{NUMBERED.get(m[1], m[1])}.", name): tensor
+             for name, tensor in network.state_dict().items()}  # fmt: skip
+    return {name: tensor for name, tensor in state.items() if name[0].isdigit() and int(name[0]) <= last + 3}
+
+
+def write_medklip(folder: Path) -> Path:
+    """Without the text encoder, as it is distributed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rest = nn.ModuleDict({"disease_embedding_layer": nn.Linear(128, 24), "cl_fc": nn.Linear(24, 128)})
+    rest.update({"res_l1": nn.Linear(1024, 1024), "res_l2": nn.Linear(1024, 24), "classifier": nn.Linear(24, 2)})
+    rest["decoder"] = nn.TransformerDecoder(nn.TransformerDecoderLayer(24, 4, 32), 2, nn.LayerNorm(24))
+    state = {f"res_features.{name}": tensor for name, tensor in numbered(tiny_resnet(), 3).items()}
+    state |= randomised(rest).state_dict()
+    torch.save({"model": {f"module.{name}": each for name, each in state.items()}}, folder / "checkpoint_final.pth")
+    return folder / "checkpoint_final.pth"

@@ -53,6 +53,8 @@ class Encoder:
     temperature = TEMPERATURE  # of the softmax over positive and negative prompts
     whole_reports = True  # both sections of a report are read as one text
     scoring: Scoring | None = None  # how the authors of a published encoder tell classes
+    decodes = False  # whether these score by more than vectors
+    queries: TextEncoder | None = None  # what reads their prompts, where there is no text encoder
 
     def __init__(self, name: str, image: nn.Module, preprocessing: Preprocessing) -> None:
         self.name = name  # as shown in tables
@@ -79,7 +81,8 @@ class Encoder:
         for name, tensor in self._module.state_dict().items():
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        digest.update(self.text.identity.encode() if self.text else b"")
+        reads = self.text or self.queries
+        digest.update(reads.identity.encode() if reads else b"")
         return digest.hexdigest()
 
     @property

@@ -31,10 +31,13 @@ def import_checkpoint(path: Path, out: Path, *, text: str | None = None) -> None
 
 
 def _import_peer(found: peers.Found, out: Path, vocabulary: Path) -> None:
+    family, file = found.family, found.file
+    if not any(name.startswith("text/") for name in found.state.tensors):
+        found.state.tensors.update(peers.text_tensors(family, vocabulary, beside=file))
     tensors = dict(found.state.tensors)
     peer = peers.build(found)  # which refuses what is damaged, before anything is written
-    family, file = found.family, found.file
-    rules = peer.text.rules if peer.text is not None else None
+    text = peer.queries or peer.text
+    rules = text.rules if text is not None else None
     if rules is not None and not any((vocabulary / name).is_file() for name in FILES[rules.kind]):
         log.warning("%s holds no vocabulary (%s): text cannot be read", vocabulary, family.vocabulary)
     kept = {name: each for name, each in tensors.items() if name in family.signs or not peers.is_unused(family, name)}

@@ -33,14 +33,17 @@ class PeerEncoder(Encoder):
         self.temperature = peer.temperature or TEMPERATURE
         self.scoring = peer.scoring
         self._cache = TextCache(self.text, cache and cache / "text") if self.text else None
-        self.decodes = peer.decoder is not None
+        self._asks = peer.queries or peer.text
+        self.decodes = peer.decoder is not None and self._asks is not None and self._asks.tokenizer is not None
+        self.queries = cast(TextEncoder, peer.queries) if peer.queries is not None and self.decodes else None
         parts = (peer.image, peer.head, peer.decoder)
         self._vision = nn.ModuleList([each for each in parts if each is not None])
 
     @property
     def lacks(self) -> str:
         if self.peer.text is None:
-            return f"{self.name} ({self.family.title}) has no text encoder"
+            beside = f"; for --authors put {self.family.vocabulary} beside it" if self.family.companion else ""
+            return f"{self.name} ({self.family.title}) has no text encoder{beside}"
         return (
             f"{self.name} ({self.family.title}) has no vocabulary: put {self.family.vocabulary} beside the weights, "
             "or import it with --text FOLDER"
@@ -59,13 +62,25 @@ class PeerEncoder(Encoder):
         return {"image": self.peer.embed(features)}, features
 
     @torch.inference_mode()
-    def decode(self, pixels: UInt8[Tensor, "batch size size"], prompts: list[str]) -> Float[Tensor, "batch classes"]:
-        """The authors' scores of classes that are asked together, each by one prompt."""
-        assert self.peer.decoder is not None and self.peer.text is not None
-        self.peer.text.to(self._device)
-        classes = self.peer.text.encode(prompts).to(self._device)
-        scores: Tensor = self.peer.decoder(self.features(pixels), classes)
+    def ask(self, prompts: list[str]) -> tuple[Tensor, ...]:
+        """What ``decode`` needs of the prompts."""
+        assert self.peer.decoder is not None and self._asks is not None
+        read = self.peer.decoder.read(self._asks.to(self._device), prompts)
+        return tuple(each.to(self._device) for each in read)
+
+    @torch.inference_mode()
+    def decode(
+        self, pixels: UInt8[Tensor, "batch size size"], asked: tuple[Tensor, ...]
+    ) -> Float[Tensor, "batch prompts"]:
+        """The authors' scores of images against prompts."""
+        assert self.peer.decoder is not None
+        scores: Tensor = self.peer.decoder(self.features(pixels), *asked)
         return scores
+
+    @property
+    def together(self) -> bool:
+        """Whether what is asked together decides the scores, by one prompt a class."""
+        return self.peer.decoder is not None and self.peer.decoder.together
 
     def embed_texts(self, texts: list[str]) -> Vectors | None:
         if self.text is None or self.peer.text is None:

@@ -68,7 +68,8 @@ def check_data(task: Task, data: Corpus) -> None:
 
 def check_encoder(task: Task, encoder: Encoder) -> None:
     """UserError where the task compares images with text and the encoder has none."""
-    if "text" in task.needs and not encoder.has_text:
+    decoded = encoder.decodes and getattr(task, "authors", False)
+    if "text" in task.needs and not (encoder.has_text or decoded):
         raise UserError(
             f"{task.name} compares images with text, {encoder.lacks}: "
             "give the folder of a pre-training run, or random with --like RECIPE"

@@ -133,10 +133,7 @@ class ZeroShot(ZeroShotOptions, OfClasses):
     ) -> np.ndarray:
         """(images, classes)."""
         if self.authors and isinstance(encoder, PeerEncoder) and encoder.decodes:
-            first = [each.positive[0] for each in prompts]
-            encoder.to(budget.device)
-            parts = [encoder.decode(pixels(data, some, budget.device), first) for some in batches(rows, BATCH)]
-            return torch.cat(parts).float().cpu().numpy()
+            return self._standardised(self._decoded(encoder, data, rows, prompts, budget)).cpu().numpy()
         sides = [
             [embed_texts(encoder, list(side), budget.device) for side in (each.positive, each.negative)]
             for each in prompts
@@ -150,14 +147,32 @@ class ZeroShot(ZeroShotOptions, OfClasses):
         else:
             pairs = [[self._cosine(images, side) for side in each] for each in sides]
             found = torch.stack([positive - negative if margin else positive for positive, negative in pairs], dim=1)
-        if self.scoring == "standardised":
-            found = (found - found.mean(0)) / found.std(0, correction=0).clamp(min=torch.finfo(found.dtype).tiny)
-        return found.cpu().numpy()
+        return self._standardised(found).cpu().numpy()
+
+    def _decoded(
+        self, encoder: PeerEncoder, data: Corpus, rows: np.ndarray, prompts: list[Prompts], budget: Budget
+    ) -> Tensor:
+        """By what the authors compare images and prompts with, of the positive side alone."""
+        asked = [each.positive[:1] if encoder.together else each.positive for each in prompts]
+        encoder.to(budget.device)
+        read = encoder.ask([prompt for each in asked for prompt in each])
+        parts = [encoder.decode(pixels(data, some, budget.device), read) for some in batches(rows, BATCH)]
+        of_classes = torch.cat(parts).float().split([len(each) for each in asked], 1)
+        return torch.stack([self._joined(each) for each in of_classes], 1)
+
+    def _joined(self, scores: Tensor) -> Tensor:
+        """Those of several prompts, in the last dimension."""
+        return scores.amax(-1) if self.ensemble == "max" else scores.mean(-1)
+
+    def _standardised(self, scores: Tensor) -> Tensor:
+        if self.scoring != "standardised":
+            return scores
+        return (scores - scores.mean(0)) / scores.std(0, correction=0).clamp(min=torch.finfo(scores.dtype).tiny)
 
     def _cosine(self, images: list[Tensor], prompts: Tensor) -> Tensor:
         """Of each image with the prompts of one side, the mean over the sections of the branch."""
         cosines = torch.stack([vectors @ prompts.T for vectors in images])
-        return (cosines.amax(2) if self.ensemble == "max" else cosines.mean(2)).mean(0)
+        return self._joined(cosines).mean(0)
 
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         target, score, classes = predictions["target"], predictions["score"], predictions["classes"].tolist()

@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,11 +23,15 @@ CLIP_MERGES = 49152 - 256 - 2  # of OpenAI's table, which lists more
 
 
 class Tokenizer(NamedTuple):
-    """``ids`` of a text with the special ones at both ends, of any length. ``identity`` is the vocabulary's digest."""
+    """``ids`` of a text with the special ones at both ends, of any length. ``identity`` is the vocabulary's digest.
+
+    ``continuing`` are the word pieces that go on with a word.
+    """
 
     ids: Callable[[str], list[int]]
     pad: int
     identity: str
+    continuing: frozenset[int] = frozenset()
 
 
 class Rules(NamedTuple):
@@ -67,10 +71,11 @@ def _read(kind: Kind, path: Path) -> Tokenizer:
         whole.no_padding()
         whole.no_truncation()
         pad = next((i for i in map(whole.token_to_id, ("[PAD]", "<pad>", "</s>", "<|endoftext|>")) if i is not None), 0)
-        return Tokenizer(lambda text: list(whole.encode(text).ids), pad, identity)
+        return Tokenizer(lambda text: list(whole.encode(text).ids), pad, identity, _continuing(whole.get_vocab()))
     if kind == "wordpiece":
         pieces = tokenizers.BertWordPieceTokenizer(vocab=str(path), lowercase=True)
-        return Tokenizer(lambda text: list(pieces.encode(text).ids), pieces.token_to_id("[PAD]") or 0, identity)
+        pad = pieces.token_to_id("[PAD]") or 0
+        return Tokenizer(lambda text: list(pieces.encode(text).ids), pad, identity, _continuing(pieces.get_vocab()))
     if path.name == "vocab.json":
         import json
 
@@ -83,6 +88,10 @@ def _read(kind: Kind, path: Path) -> Tokenizer:
         del lines[0]
     merges = [(first, second) for first, _, second in (line.partition(" ") for line in lines) if second]
     return _clip(vocabulary or _clip_vocabulary(merges), merges, identity)
+
+
+def _continuing(vocabulary: Mapping[str, int]) -> frozenset[int]:
+    return frozenset(number for piece, number in vocabulary.items() if piece.startswith("##"))
 
 
 def _clip(vocabulary: dict[str, int], merges: list[tuple[str, str]], identity: str) -> Tokenizer:
