@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 TASKS: dict[str, str] = {
     "linear-classification": "classification.LinearClassification",
     "knn-classification": "knn.NearestClassification",
-    "finetune-classification": "classification.FinetuneClassification",
+    "finetune-classification": "finetuning.FinetuneClassification",
     "segmentation": "segmentation.Segmentation",
     "detection": "detection.Detection",
     "retrieval": "retrieval.Retrieval",
