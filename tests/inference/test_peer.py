@@ -104,6 +104,31 @@ def test_the_authors_prompts_and_scoring_are_a_setting(file, data, tmp_path, mon
     assert ZeroShot(authors=True)._as_authors(run).scoring == "standardised"
 
 
+def test_the_probabilities_of_several_checkpoints_are_averaged(file, data, tmp_path):
+    """As CheXzero's authors do: exp(positive) / (exp(positive) + exp(negative)), the mean over the files."""
+    for number, name in enumerate(("a.pt", "b.pt")):
+        state = torch.load(file)
+        torch.save({**state, "visual.proj": state["visual.proj"].roll(number, 0)}, tmp_path / name)
+    (tmp_path / "bpe_simple_vocab_16e6.txt.gz").write_bytes((file.parent / "bpe_simple_vocab_16e6.txt.gz").read_bytes())
+    options = {"data": data, "out": tmp_path / "r.json", "resamples": 5, "device": "cpu"}
+    scores = []
+    for model in (tmp_path / "a.pt", tmp_path / "b.pt", tmp_path):
+        found = evaluate("zero-shot", model=str(model), authors=True, **options)
+        scores.append(read_predictions(found, tmp_path / "r.json")[0]["score"])
+    one, two, both = scores
+    np.testing.assert_allclose(both, (1 / (1 + np.exp(-one)) + 1 / (1 + np.exp(-two))) / 2 - 0.5, atol=1e-6)
+    assert np.abs(one - two).max() > 1e-4
+    with pytest.raises(
+        UserError, match=r"holds 2 checkpoints, whose mean only zero-shot --authors takes: give one .*a\.pt"
+    ):
+        evaluate("retrieval", model=str(tmp_path), **options)
+    with pytest.raises(UserError, match="holds 2 checkpoints: give one of them"):
+        imitate.load(tmp_path)
+    torch.save({"a": torch.zeros(3)}, tmp_path / "c.pt")
+    with pytest.raises(UserError, match=r"holds checkpoints of CheXzero, but c\.pt is none"):
+        evaluate("zero-shot", model=str(tmp_path), authors=True, **options)
+
+
 def test_a_score_of_the_authors_is_the_best_prompts_and_standardised(data, tmp_path):
     """GLoRIA's: of each class over the test images."""
     file = write_gloria(tmp_path / "gloria")

@@ -68,8 +68,15 @@ def check_data(task: Task, data: Corpus) -> None:
 
 def check_encoder(task: Task, encoder: Encoder) -> None:
     """UserError where the task compares images with text and the encoder has none."""
-    decoded = encoder.decodes and getattr(task, "authors", False)
-    if "text" in task.needs and not (encoder.has_text or decoded):
+    from imitate.inference.peer import PeerEnsemble
+
+    authors = getattr(task, "authors", False)
+    if isinstance(encoder, PeerEnsemble) and not authors:
+        raise UserError(
+            f"{encoder.name} holds {len(encoder.checkpoints)} checkpoints, whose mean only zero-shot --authors takes: "
+            f"give one of them, such as {encoder.checkpoints[0]}"
+        )
+    if "text" in task.needs and not (encoder.has_text or (encoder.asks and authors)):
         raise UserError(
             f"{task.name} compares images with text, {encoder.lacks}: "
             "give the folder of a pre-training run, or random with --like RECIPE"

@@ -32,7 +32,7 @@ class Folder(Config):
 
 
 class Evaluation(Config):
-    """A recipe of ``recipes/downstream``."""
+    """A recipe of ``recipes/downstream`` or ``recipes/benchx``."""
 
     task: TaskName
     mode: Mode = "clean"
@@ -42,6 +42,7 @@ class Evaluation(Config):
     sweep: dict[str, tuple[Any, ...]] = Field({})  # settings to try: the best on validation counts
     headline: str = ""  # the main metric, where it is not the task's own
     published: Published | None = None
+    note: str = ""  # where nothing is quoted: in what this is not what was published
 
     @field_validator("task")
     @classmethod

@@ -85,6 +85,8 @@ def measure(
         candidates(task, plan.sweep, plan.mode)  # a mistake is said before any work
     folders = Data(Corpus.open(data), None if test_data is None else Corpus.open(test_data))
     plan = plan.on(folders.train)
+    if plan.note:
+        log.info("%s: %s", request.recipe, plan.note)
     if test_data is not None:
         plan = plan.without_published(f"fitted on {data}, tested on {test_data}")
     budget = Budget(mode=plan.mode, device=choose_device(device), cache=cache)

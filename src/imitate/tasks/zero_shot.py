@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -14,7 +15,7 @@ from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference.embeddings import BATCH, embed_images, embed_texts
 from imitate.inference.encoder import Encoder, of_branch
-from imitate.inference.peer import PeerEncoder
+from imitate.inference.peer import PeerEncoder, PeerEnsemble
 from imitate.inference.prompts import BUILT_IN, Prompts, known_prompts, plain, read_prompts
 from imitate.models.types import TextEncoder
 from imitate.names import Mode
@@ -131,8 +132,11 @@ class ZeroShot(ZeroShotOptions, OfClasses):
     def _scores(
         self, encoder: Encoder, data: Corpus, rows: np.ndarray, prompts: list[Prompts], budget: Budget
     ) -> np.ndarray:
-        """(images, classes)."""
-        if self.authors and isinstance(encoder, PeerEncoder) and encoder.decodes:
+        """(images, classes); of several checkpoints the mean probability, less a half."""
+        if isinstance(encoder, PeerEnsemble):
+            each = [self._scores(member, data, rows, prompts, budget) for member in encoder.members()]
+            return np.asarray(np.mean([expit(margin) for margin in each], axis=0) - 0.5)
+        if self.authors and isinstance(encoder, PeerEncoder) and encoder.asks:
             return self._standardised(self._decoded(encoder, data, rows, prompts, budget)).cpu().numpy()
         sides = [
             [embed_texts(encoder, list(side), budget.device) for side in (each.positive, each.negative)]

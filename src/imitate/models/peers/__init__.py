@@ -161,6 +161,26 @@ def load_peer(path: Path, *, plain: bool = True) -> tuple[Family, Peer] | None:
     return found.family, peer
 
 
+def averaged_in(folder: Path) -> list[Path]:
+    """The checkpoints of a folder that holds several of a family whose authors average them; else nothing.
+
+    UserError: one of them is damaged, or of another family.
+    """
+    files = weights_of(folder) if folder.is_dir() else []
+    if len(files) < 2 or any(file.name in WEIGHTS for file in files):
+        return []
+    first = find_peer(files[0])
+    if first is None or not first.family.averaged:
+        return []
+    for file in files[1:]:
+        other = find_peer(file)
+        if other is None or other.family.name != first.family.name:
+            raise UserError(
+                f"{folder} holds checkpoints of {first.family.title}, but {file.name} is none: move it away"
+            )
+    return files
+
+
 def weights_of(path: Path) -> list[Path]:
     """A file itself; of a folder its files of weights, the usual names first."""
     if not path.is_dir():

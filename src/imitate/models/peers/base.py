@@ -58,6 +58,7 @@ class Family:
     companion: tuple[str, ...] = ()  # tensors of which the text encoder's file has one, where that is another file
     vocabulary: str = ""  # what has to lie beside the weights, for text
     note: str = ""  # what a user should know
+    averaged: bool = False  # the authors take the mean of several checkpoints
     particular: bool = True  # so that a file with most of its signs is one of this family that is damaged
 
 
