@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from peer_files import randomised, tiny_bert, tiny_resnet, under, write_clip_merges, write_vocabulary
@@ -70,3 +71,51 @@ def write_medklip(folder: Path) -> Path:
     state |= randomised(rest).state_dict()
     torch.save({"model": {f"module.{name}": each for name, each in state.items()}}, folder / "checkpoint_final.pth")
     return folder / "checkpoint_final.pth"
+
+
+def write_kad(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return kad_parts(folder)[0]
+
+
+@torch.no_grad()
+def kad_parts(folder: Path, last: int = 4) -> tuple[Path, nn.Module, nn.Sequential, Any, nn.Sequential, "Decoder"]:
+    """A file, with what it is made of: the ResNet, the heads of places, the BERT, its head, the decoder."""
+    network, text, width = tiny_resnet(), tiny_bert(), 512 * 2 ** (last - 2)
+    places = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 24))
+    head = nn.Sequential(nn.Linear(128, 128), nn.GELU(), nn.Linear(128, 24))
+    randomised(places), randomised(head)
+    sees = {**under("resnet.", network), **{f"res_features.{n}": t for n, t in numbered(network, last).items()}}
+    sees |= {**under("res_l1.", places[0]), **under("res_l2.", places[2])}
+    reads = {**under("bert_model.", text), **under("mlp_embed.", head), "logit_scale": torch.tensor(2.0)}
+    decoder = randomised(Decoder())
+    whole = {"image_encoder": sees, "text_encoder": reads, "model": decoder.state_dict()}
+    torch.save(whole, folder / "best_valid.pt")
+    write_vocabulary(folder)
+    return folder / "best_valid.pt", network, places, text, head, decoder
+
+
+class Decoder(nn.Module):
+    """KAD's, written out: each layer asks the other classes, then the image, then itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.decoder_norm, self.decoder, self.mlp_head = nn.LayerNorm(24), nn.Module(), nn.Sequential(nn.Linear(24, 2))
+        self.decoder.layers = nn.ModuleList(self.layer() for _ in range(2))
+        self.decoder.norm = nn.LayerNorm(24)
+
+    def layer(self):
+        made = nn.Module()
+        made.self_attn, made.multihead_attn = (nn.MultiheadAttention(24, 4, batch_first=True) for _ in range(2))
+        made.linear1, made.linear2 = nn.Linear(24, 32), nn.Linear(32, 24)
+        made.norm1, made.norm2, made.norm3 = (nn.LayerNorm(24) for _ in range(3))
+        return made
+
+    def forward(self, seen, classes):
+        seen, asked = self.decoder_norm(seen), self.decoder_norm(classes)[None]
+        for layer in self.decoder.layers:
+            own = layer.norm1(asked)
+            asked = asked + layer.self_attn(own, own, own)[0]
+            asked = asked + layer.multihead_attn(layer.norm2(asked), seen, seen)[0]
+            asked = asked + layer.linear2(layer.linear1(layer.norm3(asked)).relu())
+        return self.mlp_head(self.decoder.norm(asked)).softmax(-1)[..., 1]

@@ -208,7 +208,7 @@ def test_masks_are_counted_in_their_own_pixels_whatever_the_input(encoder: Encod
     unpacked = np.unpackbits(found["masks"], axis=-1, count=SIZE * SIZE)
     np.testing.assert_array_equal(unpacked.sum(1), found["predicted"])
     np.testing.assert_array_equal((unpacked * masks[56:].reshape(16, -1)).sum(1), found["intersection"])
-    positives = ("dice_positives", "dice_micro", "iou_positives", "hd95", "surface_dice")
+    positives = ("dice_positives", "dice_micro", "dice_classes", "iou_positives", "hd95", "surface_dice")
     assert Segmentation().support(found) == {**dict.fromkeys(positives, (4,)), "false_positive_rate": (12,)}
 
 
@@ -256,7 +256,8 @@ def test_a_protocol_with_another_decoder_loss_and_figure(
     main, beside = network.heads(flipped)
     target = view.masks(piece).flip(2)
     entropy = torch.nn.functional.binary_cross_entropy_with_logits
-    assert float(found) == pytest.approx(float(entropy(main, target) + 0.4 * entropy(beside, target)), rel=1e-5)
+    expected = entropy(main, target) + 0.4 * entropy(beside, target)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     network.eval()
     figure, tie = given["validate"]()
     called = torch.cat([network(view.images(each)) for each in np.split(rows.validation, 2)])

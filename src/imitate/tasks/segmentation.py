@@ -98,13 +98,13 @@ class Segmentation(SegmentationOptions, Task):
         def validate() -> float | tuple[float, float]:
             short = budget.mode == "paper" and len(rows.validation) >= self.batch_size
             pieces = batches(rows.validation, self.batch_size, drop_last=short)
-            losses, counts = [], np.zeros(4)
+            losses, counts = [], np.zeros((4, 1))
             for piece in pieces:
                 logits, masks = network(view.images(piece)), view.masks(piece)
                 losses.append(loss(logits, masks).item())
                 counts += _overlap(logits > 0, masks > 0.5)
             mean = float(np.average(losses, weights=[len(piece) for piece in pieces]))
-            return mean if self.monitor == "loss" else (-float(_dice_classes(*counts)), mean)
+            return mean if self.monitor == "loss" else (-float(_dice_classes(*counts)[0]), mean)
 
         chosen = self._training(data, rows.train, budget)
         fit(network, settings=self, budget=budget, rows=chosen, step=step, validate=validate)
@@ -222,7 +222,8 @@ def _dice_classes(both: np.ndarray, predicted: np.ndarray, actual: np.ndarray, e
 
 def _overlap(predicted: Tensor, actual: Tensor) -> np.ndarray:
     """How many pixels are in both, predicted, actual, and all."""
-    return np.array([int(each.sum()) for each in (predicted & actual, predicted, actual)] + [actual.numel()])
+    counts = [int(each.sum()) for each in (predicted & actual, predicted, actual)]
+    return np.array([*counts, actual.numel()], float)[:, None]
 
 
 def _iou(both: np.ndarray, predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from peer_files import (
     under,
     write_vocabulary,
 )
-from tiny_peers import numbered, write_medklip
+from tiny_peers import Decoder, kad_parts, write_medklip
 from torch import nn
 from torch.nn import functional as F
 
@@ -92,48 +92,11 @@ def test_medklip_asks_its_decoder_in_the_words_of_a_bert_beside_it(tmp_path, pre
     assert close(found, torch.cat([decoder(each[None], asked) for each in seen])) and found.shape == (2, 3)
 
 
-class Decoder(nn.Module):
-    """KAD's, written out: each layer asks the other classes, then the image, then itself."""
-
-    def __init__(self):
-        super().__init__()
-        self.decoder_norm, self.decoder, self.mlp_head = nn.LayerNorm(24), nn.Module(), nn.Sequential(nn.Linear(24, 2))
-        self.decoder.layers = nn.ModuleList(self.layer() for _ in range(2))
-        self.decoder.norm = nn.LayerNorm(24)
-
-    def layer(self):
-        made = nn.Module()
-        made.self_attn, made.multihead_attn = (nn.MultiheadAttention(24, 4, batch_first=True) for _ in range(2))
-        made.linear1, made.linear2 = nn.Linear(24, 32), nn.Linear(32, 24)
-        made.norm1, made.norm2, made.norm3 = (nn.LayerNorm(24) for _ in range(3))
-        return made
-
-    def forward(self, seen, classes):
-        seen, asked = self.decoder_norm(seen), self.decoder_norm(classes)[None]
-        for layer in self.decoder.layers:
-            own = layer.norm1(asked)
-            asked = asked + layer.self_attn(own, own, own)[0]
-            asked = asked + layer.multihead_attn(layer.norm2(asked), seen, seen)[0]
-            asked = asked + layer.linear2(layer.linear1(layer.norm3(asked)).relu())
-        return self.mlp_head(self.decoder.norm(asked)).softmax(-1)[..., 1]
-
-
 @pytest.mark.parametrize("last", [4, 3])
 @torch.no_grad()
 def test_kad(tmp_path, last):
-    network, text, width = tiny_resnet(), tiny_bert(), 512 * 2 ** (last - 2)
-    places = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 24))
-    head = nn.Sequential(nn.Linear(128, 128), nn.GELU(), nn.Linear(128, 24))
-    randomised(places), randomised(head)
-    sees = {**under("resnet.", network), **{f"res_features.{n}": t for n, t in numbered(network, last).items()}}
-    sees |= {**under("res_l1.", places[0]), **under("res_l2.", places[2])}
-    reads = {**under("bert_model.", text), **under("mlp_embed.", head), "logit_scale": torch.tensor(2.0)}
-    decoder = randomised(Decoder())
-    torch.save(
-        {"image_encoder": sees, "text_encoder": reads, "model": decoder.state_dict()}, tmp_path / "best_valid.pt"
-    )
-    write_vocabulary(tmp_path)
-    family, peer = load_peer(tmp_path / "best_valid.pt")
+    file, network, places, text, head, decoder = kad_parts(tmp_path, last)
+    family, peer = load_peer(file)
     assert family.name == "kad" and peer.preprocessing.image_size == (512 if last == 4 else 224)
     peer.image.enter.side = 96
     pictures = images(1, 3, 96)

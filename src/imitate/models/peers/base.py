@@ -14,6 +14,7 @@ from imitate.models.peers.state import State
 from imitate.models.peers.texts import PeerText
 from imitate.models.types import ImageFeatures
 
+SIDE_KEY = "image_size"  # of a configuration
 Shape = tuple[int | None, ...]
 Gives = Literal["features", "pyramid", "image vectors", "text vectors"]
 FEATURES: tuple[Gives, ...] = ("features", "pyramid")
@@ -58,6 +59,7 @@ class Family:
     companion: tuple[str, ...] = ()  # tensors of which the text encoder's file has one, where that is another file
     vocabulary: str = ""  # what has to lie beside the weights, for text
     note: str = ""  # what a user should know
+    sizes: tuple[int, ...] = ()  # sides of images that the tensors do not tell apart, the one to take first
     averaged: bool = False  # the authors take the mean of several checkpoints
     particular: bool = True  # so that a file with most of its signs is one of this family that is damaged
 

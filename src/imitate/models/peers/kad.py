@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from imitate.models.peers.base import VECTORS, Decoder, Family, Peer, Scoring, linear, prepared
+from imitate.models.peers.base import SIDE_KEY, VECTORS, Decoder, Family, Peer, Scoring, linear, prepared
 from imitate.models.peers.huggingface import IMAGENET_MEAN, IMAGENET_STD
 from imitate.models.peers.images import Enter, resnet
 from imitate.models.peers.state import State
@@ -14,6 +14,7 @@ from imitate.models.peers.tokens import Rules
 from imitate.models.types import ImageFeatures
 
 LONGEST, HEADS = 256, 4
+SIDES = (512, 1024)
 
 
 class OfPlaces(nn.Module):
@@ -70,9 +71,9 @@ def _decoder(state: State, places: OfPlaces) -> Asking:
 
 
 def build(state: State) -> Peer:
-    """The file of 224 px has a last stage that its network never used."""
+    """The file of 224 px has a last stage that its network never used; those of 512 and 1,024 px are alike."""
     whole = "image_encoder/res_features.7.0.conv1.weight" in state
-    side = 512 if whole else 224
+    side = int(state.config.get(SIDE_KEY, SIDES[0])) if whole else 224
     image = resnet(state, "image_encoder/resnet.", Enter(side), last=4 if whole else 3)
     first = linear(state, "image_encoder/res_l1.", image.channels[-1])
     places = OfPlaces(first, linear(state, "image_encoder/res_l2.", first.out_features))
@@ -108,6 +109,7 @@ FAMILY = Family(
         "model/mlp_head.0.weight": (2, None),
     },
     joined=("image_encoder", "text_encoder", "model"),
+    sizes=SIDES,
     build=build,
     unused=(
         r"image_encoder/res_features\..*",
@@ -117,5 +119,6 @@ FAMILY = Family(
         "image_encoder/logit_scale",
     ),
     vocabulary="vocab.txt of xmcmic/Med-KEBERT",
-    note="Cosines are our reading of dot products; --authors scores by the decoder. KAD-1024 is read at 512 px.",
+    note="Cosines are our reading of dot products; --authors scores by the decoder. KAD-1024 has the tensors of "
+    "KAD-512: imitate import FILE --size 1024.",
 )
