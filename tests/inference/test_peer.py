@@ -163,6 +163,26 @@ def test_medklip_answers_its_authors_way_alone_and_with_a_bert_beside_it(data, t
     found = evaluate("zero-shot", model=str(tmp_path / "out"), authors=True, resamples=5, **options)
     (run,) = read_predictions(found, tmp_path / "r.json")
     assert ((run["score"] > 0) & (run["score"] < 1)).all() and len(np.unique(run["score"])) > len(run["classes"])
+    asked = [
+        "left",
+        "normal",
+        "no pneumonia",
+    ]  # the third is of no class of the data, and asked together with the others
+    (tmp_path / "prompts.yaml").write_text(
+        json.dumps(
+            {
+                name: {"positive": [text], "negative": ["a"]}
+                for name, text in zip(("Left", "Right", "Other"), asked, strict=True)
+            }
+        )
+    )
+    more = evaluate("zero-shot", model=str(tmp_path / "out"), authors=True, resamples=5, **options)
+    score = read_predictions(more, tmp_path / "r.json")[0]["score"]
+    corpus = Corpus.open(data)
+    encoder = load_encoder(str(tmp_path / "out"), data=corpus)
+    pixels = torch.from_numpy(np.array(corpus.images[corpus.rows("test")]))
+    np.testing.assert_allclose(score, encoder.decode(pixels, encoder.ask(asked))[:, :2], atol=1e-5)
+    assert score.shape == run["score"].shape and np.abs(score - run["score"]).max() > 1e-5
     first = load_encoder(str(tmp_path / "out"), data=Corpus.open(data)).identity
     state = load_file(tmp_path / "out/model.safetensors")
     save_file({**state, "text/bert.embeddings.LayerNorm.bias": torch.ones(128)}, tmp_path / "out/model.safetensors")

@@ -156,13 +156,19 @@ class ZeroShot(ZeroShotOptions, OfClasses):
     def _decoded(
         self, encoder: PeerEncoder, data: Corpus, rows: np.ndarray, prompts: list[Prompts], budget: Budget
     ) -> Tensor:
-        """By what the authors compare images and prompts with, of the positive side alone."""
-        asked = [each.positive[:1] if encoder.together else each.positive for each in prompts]
+        """By what the authors compare images and prompts with, of the positive side alone.
+
+        Where classes are asked together, so are those of the prompts' file that the data do not have.
+        """
+        every = list(prompts)
+        if encoder.together and self.prompts is not None:
+            every += [each for each in read_prompts(self.prompts).values() if each not in prompts]
+        asked = [each.positive[:1] if encoder.together else each.positive for each in every]
         encoder.to(budget.device)
         read = encoder.ask([prompt for each in asked for prompt in each])
         parts = [encoder.decode(pixels(data, some, budget.device), read) for some in batches(rows, BATCH)]
         of_classes = torch.cat(parts).float().split([len(each) for each in asked], 1)
-        return torch.stack([self._joined(each) for each in of_classes], 1)
+        return torch.stack([self._joined(each) for each in of_classes[: len(prompts)]], 1)
 
     def _joined(self, scores: Tensor) -> Tensor:
         """Those of several prompts, in the last dimension."""
