@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from peer_files import TEXTS, tiny_resnet, under, write_vocabulary
-from tiny_peers import write_biovil, write_chexzero, write_gloria, write_kad
+from tiny_peers import kad_parts, write_biovil, write_chexzero, write_gloria, write_kad
 
 import imitate
 from imitate import cli
@@ -82,6 +82,9 @@ def test_a_size_that_tensors_do_not_tell_is_said_when_a_file_is_imported(tmp_pat
         assert wanted.prepared_size == wanted.image_size == size
     assert cli.main(["import", str(file), "--out", str(tmp_path / "x"), "--size", "640"]) == 2
     assert "no side of 640 px here, it can be 512 or 1024" in capsys.readouterr().err
+    small, *_ = kad_parts(tmp_path, 3)
+    assert cli.main(["import", str(small), "--out", str(tmp_path / "x"), "--size", "512"]) == 2
+    assert "is of images of 224 px by its tensors: leave out --size" in capsys.readouterr().err
     other = write_gloria(tmp_path / "gloria")
     assert cli.main(["import", str(other), "--out", str(tmp_path / "x"), "--size", "512"]) == 2
     assert "its tensors say what it is" in capsys.readouterr().err and not (tmp_path / "x").exists()

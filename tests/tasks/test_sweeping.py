@@ -104,6 +104,8 @@ def test_flags_and_sweeps_take_each_others_place(tmp_path: Path) -> None:
     assert fixed.sweep == {} and fixed.tasks()[1.0].learning_rate == 1e-5
     swept = plan(sweep={"batch_size": [4, 16]})
     assert swept.sweep == {"learning_rate": (1e-3, 1e-4), "batch_size": (4, 16)} and "batch_size" not in swept.settings
+    with pytest.raises(UserError, match="batch_size has a value and is swept"):
+        plan(settings={"batch_size": 4}, sweep={"batch_size": [4, 16]})
     recipe.write_text("{task: finetune-classification, settings: {epochs: 8}, sweep: {epochs: [1, 2]}}")
     with pytest.raises(UserError, match="sweep: epochs has a value as well"):
         plan()

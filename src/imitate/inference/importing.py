@@ -42,7 +42,10 @@ def _import_peer(found: peers.Found, out: Path, vocabulary: Path, config: dict[s
     if not any(name.startswith("text/") for name in found.state.tensors):
         found.state.tensors.update(peers.text_tensors(family, vocabulary, beside=file))
     tensors = dict(found.state.tensors)
+    found.state.config.update(config)
     peer = peers.build(found)  # which refuses what is damaged, before anything is written
+    if (side := peer.preprocessing.prepared_size) not in config.values() and config:
+        raise UserError(f"{file} is of images of {side} px by its tensors: leave out --size")
     text = peer.queries or peer.text
     rules = text.rules if text is not None else None
     if rules is not None and not any((vocabulary / name).is_file() for name in FILES[rules.kind]):

@@ -130,6 +130,8 @@ def planned(
     else:
         raise UserError("nothing to measure: name a TASK, or a --recipe such as recipes/downstream/rsna_linear.yaml")
     fractions = plan.fractions if fraction is None else {fraction: plan.fractions.get(fraction, {})}
+    if both := sorted(settings.keys() & sweep.keys()):
+        raise UserError(f"{both[0]} has a value and is swept: leave out one of the two")
     fixed = {key: value for key, value in plan.settings.items() if key not in sweep}
     changed = {
         "mode": mode or plan.mode,
