@@ -14,6 +14,7 @@ from imitate.tasks.base import Budget
 from imitate.tasks.finetuning import Classifier
 from imitate.tasks.fitting import (
     Fit,
+    FitError,
     _rate,
     batches,
     fit,
@@ -116,12 +117,12 @@ def test_equal_figures_are_told_apart_by_the_second_one() -> None:
 
 
 def test_a_fit_that_never_has_a_figure_is_an_error_of_the_user() -> None:
-    with pytest.raises(UserError, match="no validation figure was finite in 2 epochs: lower learning_rate"):
+    with pytest.raises(FitError, match="no validation figure was finite in 2 epochs: lower learning_rate"):
         regress(linear(), figures=[float("nan"), float("inf")], epochs=2)
 
 
 def test_too_few_images_for_a_batch() -> None:
-    with pytest.raises(UserError, match="80 training images make no batch of 81: raise --fraction or lower batch_size"):
+    with pytest.raises(FitError, match="80 training images make no batch of 81: raise --fraction or lower batch_size"):
         regress(linear(), batch_size=81)
 
 

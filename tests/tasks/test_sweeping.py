@@ -15,7 +15,7 @@ from imitate.names import Mode
 from imitate.tasks.base import Budget, Predictions, Tried
 from imitate.tasks.classification import LinearClassification
 from imitate.tasks.evaluation import planned
-from imitate.tasks.fitting import DivergedError
+from imitate.tasks.fitting import FitError
 from imitate.tasks.results import read_predictions, read_results
 from imitate.tasks.sweeping import best_first, candidates, taken
 from imitate.tasks.zero_shot import ZeroShot
@@ -34,8 +34,8 @@ class Fitted(Noisy):
 
     def predict(self, encoder: Any, data: Any, budget: Budget) -> Predictions:
         fitted.append((budget.seed, self.learning_rate, self.batch_size))
-        if self.learning_rate > 1:
-            raise DivergedError("no validation figure was finite")
+        if self.learning_rate > 1:  # or where no batch is full
+            raise FitError("no validation figure was finite")
         assert budget.validated is not None
         budget.validated.append(abs(np.log10(self.learning_rate) + 2) + 1 / self.batch_size)
         found = super().predict(encoder, data, budget)

@@ -152,7 +152,7 @@ class Fit(Config):
 
 
 class Tried(Config):
-    """Of a sweep: one fit's settings and its validation figure, the smaller the better; None: it diverged."""
+    """Of a sweep: one fit's settings and its validation figure, the smaller the better; None: it failed."""
 
     settings: dict[str, Any]
     validation: float | None

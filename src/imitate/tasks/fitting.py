@@ -45,8 +45,8 @@ Validate = Callable[[], float | tuple[float, float]]
 Step = Callable[[np.ndarray, torch.Generator], Float[Tensor, ""]]
 
 
-class DivergedError(UserError):
-    """No validation figure of a fit was finite."""
+class FitError(UserError):
+    """Nothing can be fitted with these settings: no batch is full, or no validation figure was finite."""
 
 
 class Fit(NamedTuple):
@@ -202,7 +202,7 @@ def fit(
                 break
     history = [figure for figure, _ in figures]
     if best < 0:
-        raise DivergedError(f"no validation figure was finite in {len(history)} epochs: lower learning_rate")
+        raise FitError(f"no validation figure was finite in {len(history)} epochs: lower learning_rate")
     if budget.validated is not None:
         budget.validated.append(history[best])
     model.load_state_dict(state)
@@ -213,7 +213,7 @@ def fit(
 def _full_batches(rows: np.ndarray, settings: Fitting) -> int:
     count = len(rows) // settings.batch_size
     if not count:
-        raise UserError(
+        raise FitError(
             f"{len(rows)} training images make no batch of {settings.batch_size}: raise --fraction or lower batch_size"
         )
     return count

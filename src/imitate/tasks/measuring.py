@@ -22,7 +22,7 @@ from imitate.tasks import check_data, check_encoder, check_preparation
 from imitate.tasks.base import Budget, Predictions, Results, Task, Tried
 from imitate.tasks.estimating import estimates
 from imitate.tasks.evaluation import planned
-from imitate.tasks.fitting import DivergedError
+from imitate.tasks.fitting import FitError
 from imitate.tasks.printing import shown, warned_once
 from imitate.tasks.record import Data, Job, Row, called, digests, numbered, precision, tested, training
 from imitate.tasks.results import (
@@ -214,7 +214,7 @@ def _swept(
         plan = job.plan.model_copy(update={"sweep": {}})
         alone = job._replace(task=job.task.model_copy(update=values), plan=plan)
         log.info("sweep: %s", ", ".join(f"{key} {value}" for key, value in values.items()))
-        run, figure = _fit(alone, path, seed, encoder, task.model_copy(update=values), data, may_diverge=True)
+        run, figure = _fit(alone, path, seed, encoder, task.model_copy(update=values), data, may_fail=True)
         every.append(Tried(settings=values, validation=None if math.isnan(figure) else figure))
         if figure < best[0]:
             best = figure, run
@@ -224,9 +224,9 @@ def _swept(
 
 
 def _fit(
-    job: Job, path: Path, seed: int, encoder: Encoder, task: Task, data: Corpus, *, may_diverge: bool = False
+    job: Job, path: Path, seed: int, encoder: Encoder, task: Task, data: Corpus, *, may_fail: bool = False
 ) -> tuple[Predictions, float]:
-    """The predictions of one fit, and its validation figure; NaN and nothing of one that diverged, if it may.
+    """The predictions of one fit, and its validation figure; NaN and nothing of one that failed, if it may.
 
     Those of an evaluation that was stopped are taken from where it left them.
     """
@@ -239,9 +239,10 @@ def _fit(
     log.info("%s of %s, %g%% of the patients, seed %d", task.name, encoder.name, 100 * budget.fraction, seed)
     try:
         run = task.predict(encoder, data, budget)
-    except DivergedError:
-        if not may_diverge:
+    except FitError as error:
+        if not may_fail:
             raise
+        log.warning("%s; these settings are passed over", error)
         run = {}
     figure = float(np.mean(budget.validated)) if budget.validated and run else math.nan
     keep_fit(path, digest, {**run, VALIDATION: np.array(figure)})

@@ -36,7 +36,9 @@ def best_first(tried: Sequence[Tried]) -> list[Tried]:
     """Of equal figures the earlier one. UserError: no fit had a finite figure."""
     ordered = sorted(tried, key=lambda each: math.inf if each.validation is None else each.validation)
     if ordered[0].validation is None:
-        raise UserError("no fit of the sweep had a finite validation figure: try lower learning rates")
+        raise UserError(
+            "no fit of the sweep had a finite validation figure: try lower learning rates or smaller batches"
+        )
     return ordered
 
 
