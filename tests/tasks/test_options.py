@@ -178,6 +178,7 @@ def test_what_tables_say_of_a_task() -> None:
         "dice": "Dice",
         "dice_positives": "Dice, positives only",
         "dice_micro": "Dice, all pixels together",
+        "dice_classes": "Dice, mean of target and background",
         "dice_batched": "Dice, mean of batches",
         "false_positive_rate": "false-positive rate",
         "iou": "IoU",
