@@ -19,14 +19,15 @@ log = logging.getLogger(__name__)
 TASKS: dict[str, str] = {
     "linear-classification": "classification.LinearClassification",
     "knn-classification": "knn.NearestClassification",
-    "finetune-classification": "classification.FinetuneClassification",
+    "finetune-classification": "finetuning.FinetuneClassification",
     "segmentation": "segmentation.Segmentation",
     "detection": "detection.Detection",
     "retrieval": "retrieval.Retrieval",
     "zero-shot": "zero_shot.ZeroShot",
+    "grounding": "grounding.Grounding",
 }
 """In the order of a report's sections; a task's module is imported on first use."""
-NEEDS = frozenset({"labels", "masks", "boxes", "text"})
+NEEDS = frozenset({"labels", "masks", "boxes", "phrases", "text"})
 
 
 def task_names() -> list[str]:
@@ -57,18 +58,30 @@ def find_task(name: str) -> type[Task]:
 
 def check_data(task: Task, data: Corpus) -> None:
     """UserError where the folder lacks what the task needs."""
+    from imitate.data.marks import marked
+
     lacking = {
         "labels": not data.classes,
         "masks": data.masks is None,
         "boxes": "boxes" in task.needs and not data.box_counts().any(),
+        "phrases": "phrases" in task.needs and not marked(data).any(),
     }
     for need in sorted(task.needs & {key for key, missing in lacking.items() if missing}):
-        raise UserError(f"{task.name} needs {need}, {data.root} has none: prepare a source that brings them")
+        what = "phrases or classes with boxes or masks" if need == "phrases" else need
+        raise UserError(f"{task.name} needs {what}, {data.root} has none: prepare a source that brings them")
 
 
 def check_encoder(task: Task, encoder: Encoder) -> None:
     """UserError where the task compares images with text and the encoder has none."""
-    if "text" in task.needs and not encoder.has_text:
+    from imitate.inference.peer import PeerEnsemble
+
+    authors = getattr(task, "authors", False)
+    if isinstance(encoder, PeerEnsemble) and not authors:
+        raise UserError(
+            f"{encoder.name} holds {len(encoder.checkpoints)} checkpoints, whose mean only zero-shot --authors takes: "
+            f"give one of them, such as {encoder.checkpoints[0]}"
+        )
+    if "text" in task.needs and not (encoder.has_text or (encoder.asks and authors)):
         raise UserError(
             f"{task.name} compares images with text, {encoder.lacks}: "
             "give the folder of a pre-training run, or random with --like RECIPE"

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from imitate.config import Config
-from imitate.names import Branch, Mode
+from imitate.names import Branch, HeatMap, Mode
 
 
 class TaskOptions(Config):
@@ -74,6 +74,12 @@ class FinetuneOptions(ClassificationOptions, Fitting):
     schedule: Literal["constant", "cosine"] = "cosine"
     warmup: float = Field(0.05, ge=0, lt=1)
     layer_decay: float = Field(0.85, gt=0, le=1)
+    encoder_rate: float = Field(1.0, gt=0, le=1)  # factor of the learning rate for the whole encoder
+    period: int = Field(0, ge=0)  # steps in which the cosine falls, and rises again after; 0: all steps
+    clip_gradient: float | None = Field(None, gt=0)  # largest norm of the gradient
+    augmentation: Literal["jitter", "resized"] = "jitter"  # crops and contrast, or resized parts of any size and flips
+    monitor: Literal["loss", "auroc"] = "loss"  # on the validation images
+    head_std: float = Field(0.02, gt=0)  # of the head's first weights
 
 
 class Dense(Fitting):
@@ -97,6 +103,10 @@ class SegmentationOptions(Dense):
     augment: float = Field(0.5, ge=0, le=1)  # probability of a random scale and rotation
     scale: float = Field(0.1, ge=0, lt=1)
     rotation: float = 10.0  # degrees
+    flip: float = Field(0.0, ge=0, le=1)  # probability of a horizontal flip
+    decoder: Literal["unet", "upernet"] = "unet"
+    loss: Literal["focal-dice", "cross-entropy"] = "focal-dice"
+    monitor: Literal["loss", "dice"] = "loss"  # on the validation images; dice: the mean of target and background
     tolerance: float = Field(2.0, ge=0)  # of the surface Dice, in pixels of the folder's masks
 
     def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:
@@ -118,6 +128,16 @@ class RetrievalOptions(TaskOptions):
     measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"followups"}
     split: str = "test"
     followups: Literal["wrong", "excluded"] = "wrong"  # what other reports and images of the query's patient are
+
+
+class GroundingOptions(TaskOptions):
+    measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"texts", "average"}
+    split: str = "test"  # all: every image, of a folder that the model has not trained on
+    texts: Literal["phrases", "classes"] = "phrases"  # phrases: those of the marks, else their class; or always this
+    average: Literal["phrases", "classes"] = "phrases"  # over all phrases, or over the means of the classes
+    branch: Branch = "both"  # both: the mean of their cosines
+    map: HeatMap = "default"  # gradient; of attention over places: places, or attention, whatever the text
+    prompts: Path | None = None  # of the classes: YAML, class: {positive: [...], negative: [...]}; default: built-in
 
 
 class ZeroShotOptions(ClassificationOptions):
@@ -146,4 +166,5 @@ OPTIONS: dict[str, type[TaskOptions]] = {
     "detection": DetectionOptions,
     "retrieval": RetrievalOptions,
     "zero-shot": ZeroShotOptions,
+    "grounding": GroundingOptions,
 }
