@@ -260,6 +260,11 @@ def test_batches_and_pixels() -> None:
     assert torch.equal(pixels(data, rows[:2], "cpu"), torch.from_numpy(data.images[[2, 0]]))
 
 
+def test_of_two_patients_one_validates() -> None:
+    found = parts(prepared({"train": 4, "test": 2}), Budget(), test="test")
+    assert (len(found.train), len(found.validation), len(found.test)) == (2, 2, 2)
+
+
 def test_an_encoder_has_its_own_rate_and_gradients_are_clipped(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = ImageEncoder(RESNET[0], options=RESNET[1])
     groups = parameter_groups(Classifier(encoder, 8, 3), Fitting(learning_rate=1.0, weight_decay=0), encoder_rate=0.1)

@@ -24,9 +24,10 @@ TASKS: dict[str, str] = {
     "detection": "detection.Detection",
     "retrieval": "retrieval.Retrieval",
     "zero-shot": "zero_shot.ZeroShot",
+    "grounding": "grounding.Grounding",
 }
 """In the order of a report's sections; a task's module is imported on first use."""
-NEEDS = frozenset({"labels", "masks", "boxes", "text"})
+NEEDS = frozenset({"labels", "masks", "boxes", "phrases", "text"})
 
 
 def task_names() -> list[str]:
@@ -57,13 +58,17 @@ def find_task(name: str) -> type[Task]:
 
 def check_data(task: Task, data: Corpus) -> None:
     """UserError where the folder lacks what the task needs."""
+    from imitate.data.marks import marked
+
     lacking = {
         "labels": not data.classes,
         "masks": data.masks is None,
         "boxes": "boxes" in task.needs and not data.box_counts().any(),
+        "phrases": "phrases" in task.needs and not marked(data).any(),
     }
     for need in sorted(task.needs & {key for key, missing in lacking.items() if missing}):
-        raise UserError(f"{task.name} needs {need}, {data.root} has none: prepare a source that brings them")
+        what = "phrases or classes with boxes or masks" if need == "phrases" else need
+        raise UserError(f"{task.name} needs {what}, {data.root} has none: prepare a source that brings them")
 
 
 def check_encoder(task: Task, encoder: Encoder) -> None:
