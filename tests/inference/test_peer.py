@@ -2,6 +2,7 @@
 
 import json
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def test_a_score_of_the_authors_is_the_best_prompts_and_standardised(data, tmp_p
     found = evaluate("zero-shot", model=str(file), data=data, out=tmp_path / "r.json", **options)
     (run,) = read_predictions(found, tmp_path / "r.json")
     corpus = Corpus.open(data)
-    encoder = load_encoder(str(file), data=corpus)
+    encoder: Any = load_encoder(str(file), data=corpus)
     pixels = torch.from_numpy(np.array(corpus.images[corpus.rows("test")]))
     each = [encoder.decode(pixels, encoder.ask(prompts[name])).amax(1) for name in run["classes"]]
     expected = torch.stack([(score - score.mean()) / score.std(correction=0) for score in each], 1)
@@ -179,7 +180,7 @@ def test_medklip_answers_its_authors_way_alone_and_with_a_bert_beside_it(data, t
     more = evaluate("zero-shot", model=str(tmp_path / "out"), authors=True, resamples=5, **options)
     score = read_predictions(more, tmp_path / "r.json")[0]["score"]
     corpus = Corpus.open(data)
-    encoder = load_encoder(str(tmp_path / "out"), data=corpus)
+    encoder: Any = load_encoder(str(tmp_path / "out"), data=corpus)
     pixels = torch.from_numpy(np.array(corpus.images[corpus.rows("test")]))
     np.testing.assert_allclose(score, encoder.decode(pixels, encoder.ask(asked))[:, :2], atol=1e-5)
     assert score.shape == run["score"].shape and np.abs(score - run["score"]).max() > 1e-5

@@ -98,20 +98,21 @@ def kad_parts(folder: Path, last: int = 4) -> tuple[Path, nn.Module, nn.Sequenti
 class Decoder(nn.Module):
     """KAD's, written out: each layer asks the other classes, then the image, then itself."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.decoder_norm, self.decoder, self.mlp_head = nn.LayerNorm(24), nn.Module(), nn.Sequential(nn.Linear(24, 2))
+        self.decoder_norm, self.mlp_head = nn.LayerNorm(24), nn.Sequential(nn.Linear(24, 2))
+        self.decoder: Any = nn.Module()
         self.decoder.layers = nn.ModuleList(self.layer() for _ in range(2))
         self.decoder.norm = nn.LayerNorm(24)
 
-    def layer(self):
-        made = nn.Module()
+    def layer(self) -> Any:
+        made: Any = nn.Module()
         made.self_attn, made.multihead_attn = (nn.MultiheadAttention(24, 4, batch_first=True) for _ in range(2))
         made.linear1, made.linear2 = nn.Linear(24, 32), nn.Linear(32, 24)
         made.norm1, made.norm2, made.norm3 = (nn.LayerNorm(24) for _ in range(3))
         return made
 
-    def forward(self, seen, classes):
+    def forward(self, seen: Any, classes: Any) -> Any:
         seen, asked = self.decoder_norm(seen), self.decoder_norm(classes)[None]
         for layer in self.decoder.layers:
             own = layer.norm1(asked)

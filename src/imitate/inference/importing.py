@@ -50,7 +50,8 @@ def _import_peer(found: peers.Found, out: Path, vocabulary: Path, config: dict[s
     rules = text.rules if text is not None else None
     if rules is not None and not any((vocabulary / name).is_file() for name in FILES[rules.kind]):
         log.warning("%s holds no vocabulary (%s): text cannot be read", vocabulary, family.vocabulary)
-    kept = {name: each for name, each in tensors.items() if name in family.signs or not peers.is_unused(family, name)}
+    needed = {name for name in tensors if name in family.signs or found.state.took(name)}
+    kept = {name: each for name, each in tensors.items() if name in needed or not peers.is_unused(family, name)}
     out.mkdir(parents=True, exist_ok=True)
     copies = {name: tensor.clone().contiguous() for name, tensor in kept.items()}  # of shared storage, too
     save_file(copies, out / peers.WEIGHTS[0])

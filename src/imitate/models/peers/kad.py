@@ -72,7 +72,8 @@ def _decoder(state: State, places: OfPlaces) -> Asking:
 
 def build(state: State) -> Peer:
     """The file of 224 px has a last stage that its network never used; those of 512 and 1,024 px are alike."""
-    whole = "image_encoder/res_features.7.0.conv1.weight" in state
+    last, sees = "image_encoder/resnet.layer4.0.conv3.weight", state.shape("image_encoder/res_l1.weight")[1]
+    whole = last in state and state.shape(last)[0] == sees
     side = int(state.config.get(SIDE_KEY, SIDES[0])) if whole else 224
     image = resnet(state, "image_encoder/resnet.", Enter(side), last=4 if whole else 3)
     first = linear(state, "image_encoder/res_l1.", image.channels[-1])
