@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from imitate.config import plugins
-from imitate.errors import UserError
+from imitate.errors import Lacking, UserError
+from imitate.names import SECTIONS
 
 if TYPE_CHECKING:
     from imitate.data.corpus import Corpus
@@ -26,7 +28,8 @@ TASKS: dict[str, str] = {
     "zero-shot": "zero_shot.ZeroShot",
 }
 """In the order of a report's sections; a task's module is imported on first use."""
-NEEDS = frozenset({"labels", "masks", "boxes", "text"})
+NEEDS = frozenset({"labels", "masks", "boxes", "reports", "text"})
+"""Of the folder; ``text`` is of the encoder."""
 
 
 def task_names() -> list[str]:
@@ -56,20 +59,22 @@ def find_task(name: str) -> type[Task]:
 
 
 def check_data(task: Task, data: Corpus) -> None:
-    """UserError where the folder lacks what the task needs."""
-    lacking = {
-        "labels": not data.classes,
-        "masks": data.masks is None,
-        "boxes": "boxes" in task.needs and not data.box_counts().any(),
+    """Lacking where the folder has not what the task needs."""
+    has: dict[str, Callable[[], bool]] = {
+        "boxes": lambda: bool(data.box_counts().any()),
+        "labels": lambda: bool(data.classes),
+        "masks": lambda: data.masks is not None,
+        "reports": lambda: any(data.has(section).any() for section in SECTIONS),
     }
-    for need in sorted(task.needs & {key for key, missing in lacking.items() if missing}):
-        raise UserError(f"{task.name} needs {need}, {data.root} has none: prepare a source that brings them")
+    for need in sorted(task.needs & has.keys()):
+        if not has[need]():
+            raise Lacking(f"{task.name} needs {need}, {data.root} has none: prepare a source that brings them")
 
 
 def check_encoder(task: Task, encoder: Encoder) -> None:
-    """UserError where the task compares images with text and the encoder has none."""
+    """Lacking where the task compares images with text and the encoder has none."""
     if "text" in task.needs and not encoder.has_text:
-        raise UserError(
+        raise Lacking(
             f"{task.name} compares images with text, {encoder.lacks}: "
             "give the folder of a pre-training run, or random with --like RECIPE"
         )

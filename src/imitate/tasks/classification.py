@@ -15,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from imitate.data.augment import evaluation_view
 from imitate.data.corpus import Corpus
-from imitate.errors import UserError
+from imitate.errors import Lacking, UserError
 from imitate.inference.encoder import Encoder
 from imitate.models.types import Images
 from imitate.statistics import metrics
@@ -197,7 +197,7 @@ class FinetuneClassification(FinetuneOptions, Classification):
     def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
         data, rows = problem.data, problem.rows
         if not list(encoder.image.parameters()):
-            raise UserError(f"{encoder.name} has no weights to fine-tune: give a network, or a linear probe of it")
+            raise Lacking(f"{encoder.name} has no weights to fine-tune: give a network, or a linear probe of it")
         target = problem.target.to(budget.device)
         with seeded(budget.seed):
             model = Classifier(copy.deepcopy(encoder.image), encoder.image.width, target.shape[1]).to(budget.device)
