@@ -39,13 +39,14 @@ def test_the_reference_recipe_is_complete_and_published():
     ours = {
         "model": {"projections", "range", "objective", "temperature", "reads_text"},
         "training": {"clip_gradient", "chunk", "compile", "seed", "log_every", "checkpoint_every", "devices", "nodes"}
-        | {"warmup_fraction", "backbone_learning_rate", "layer_decay", "freeze_backbone", "ema_decay"}
-        | {"text_layers", "text_lora", "text_learning_rate", "steps", "image_sizes"}
+        | {"warmup_fraction", "backbone_learning_rate", "layer_decay", "freeze", "ema_decay"}
+        | {"text_layers", "text_lora", "text_learning_rate", "steps", "image_sizes", "gradient_checkpointing"}
         | {"validate_every", "snapshot_every", "keep_best", "deterministic", "accelerator", "strategy"},
     }
     for part in ("model", "objective", "augment", "training"):
         fields = set(type(getattr(recipe, part)).model_fields) - ours.get(part, set())
         assert fields - set(written[part]) <= {"backbone_options", "text_width"}
+    assert set(Recipe.model_fields) - set(written) <= {"labels_as_text"}
     steps = recipe.training.epochs * (213_384 // recipe.training.batch_size)
     assert steps == 33_340
 

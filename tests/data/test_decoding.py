@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imitate.data.annotations import Box, RunLengths, Shape, draw_mask
+from imitate.data.annotations import Annotation, Box, RunLengths, Shape, draw_mask, runs_mask
 from imitate.data.decoding import Decoder
 from imitate.data.jobs import Decoded, Job, Setup
 from imitate.data.pixels import read_gray, to_prepared
@@ -43,6 +43,23 @@ def test_pixels_masks_and_boxes_go_together(image: Path) -> None:
     assert [box["label"] for box in found.boxes] == ["A", "C"]
     assert (found.boxes[0]["phrase"], found.boxes[0]["reader"]) == ("left", "R")
     assert placed and tuple(found.boxes[0].values())[:5] == placed[:5]
+
+
+def test_masks_with_a_label_or_a_phrase_are_kept_apart_and_those_beyond_the_square_are_not(image: Path) -> None:
+    annotations: tuple[Annotation, ...] = (
+        RunLengths("A", "80 200", (32, 40), phrase="left", reader="R"),
+        Shape("", "ellipse", ((1, 1), (20, 20)), phrase="a circle"),
+        RunLengths("", "0 40", (32, 40)),
+        RunLengths("B", "", (32, 40)),
+        Shape("C", "rectangle", ((0, 0), (31, 2))),
+    )
+    _, geometry = to_prepared(read_gray(image), 24, "middle-bilinear")
+    found = decode(image, annotations=annotations, masks=False, resize="middle-bilinear")
+    assert isinstance(found, Decoded) and found.mask is None
+    assert [list(each.values())[:3] for each in found.regions] == [["A", "left", "R"], ["", "a circle", ""]]
+    for each, row in zip(annotations, found.regions, strict=False):
+        expected = geometry.mask(draw_mask([each], 32, 40)) > 0
+        np.testing.assert_array_equal(runs_mask(24, 24, runs=[row["runs"]], frame=(24, 24)), expected)
 
 
 def test_masks_only_where_the_source_has_them(image: Path) -> None:

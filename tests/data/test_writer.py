@@ -11,6 +11,8 @@ import pytest
 from raw_archive import SETTINGS, archive_records, content, make_archive
 
 from imitate.data import index, manifest, progress, shards, writer
+from imitate.data.annotations import runs_mask
+from imitate.data.corpus import Corpus
 from imitate.data.pixels import read_gray, to_prepared
 from imitate.data.records import Excluded, Record
 from imitate.data.writer import Archive, Engine, check_records, write_folder
@@ -63,6 +65,22 @@ def test_the_folder_holds_what_the_records_say(archive: Archive, reference: Path
             boxes = [box for each in record.annotations if hasattr(each, "x") and (box := geometry.box(each))]
             assert [(each["label"], each["x"]) for each in row["boxes"]] == [(box.label, box.x) for box in boxes]
     assert seen == json.loads((reference / "index.json").read_text())["images"]
+
+
+def test_masks_with_a_label_are_a_column_of_the_shards_that_have_any(reference: Path) -> None:
+    tables = [pq.read_table(path) for path in sorted((reference / "shards").glob("[0-9]*[0-9].parquet"))]
+    holds = ["regions" in table.column_names for table in tables]
+    assert holds == sorted(holds) and not holds[0] and holds[-1]
+    assert all(
+        table.schema.remove_metadata().equals(shards.SCHEMA) for table in tables if "regions" not in table.column_names
+    )
+    data = Corpus.open(reference)
+    for row in range(len(data)):
+        regions, mask = data.columns.regions(row), data.masks[row] > 0
+        assert [each.label for each in regions] == ["Edema"] * int(data.columns.region_counts()[row])
+        if regions:
+            np.testing.assert_array_equal(runs_mask(24, 24, runs=[regions[0].runs], frame=(24, 24)), mask)
+    assert data.columns.region_counts().sum() > 20
 
 
 def test_the_books_balance(archive: Archive, reference: Path) -> None:

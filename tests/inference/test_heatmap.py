@@ -1,5 +1,7 @@
 """The map of a cell is the slope of the similarity as that cell alone grows: finite differences say so too."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from recipes import TINY_MODEL
@@ -8,9 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imitate.config import ImitateConfig
+from imitate.errors import UserError
 from imitate.inference.encoder import ImitateEncoder
-from imitate.inference.heatmap import LEVELS, contributions, heatmap, of_places, over_pixels, similarity
+from imitate.inference.heatmap import LEVELS, contributions, heatmap, of_places, over_pixels, over_square, similarity
 from imitate.models.imitate import freeze_all, seeded_model
+from imitate.models.places import SpatialAggregation
 
 BRANCHES = ["findings", "impression", "both"]
 NETWORKS = {  # whose stages give channels first, channels last, and tokens after one that is no place
@@ -178,3 +182,46 @@ def test_a_grounded_model_shows_the_cosine_of_text_and_place():
     expected = F.cosine_similarity(vectors, words[:, None].expand_as(vectors), dim=2).view(2, 4, 4, 4)
     torch.testing.assert_close(torch.stack(of_places(made, images, words, "both"), 1), expected)
     assert heatmap(made, images, words).shape == (2, 64, 64)
+
+
+class Planted(ImitateEncoder):
+    """A spatial aggregation without positions, over one level that is another at one place, which its text names."""
+
+    def __init__(self, row: int, column: int) -> None:
+        changes = SPATIAL | {"levels": (4,), "keep": (1.0,), "grounding": True}
+        aggregation = SpatialAggregation(ImitateConfig(**(TINY_MODEL.model_dump() | changes)), [8] * 4).eval()
+        for each in (aggregation.row_embedding, aggregation.column_embedding, aggregation.level_embedding):
+            torch.nn.init.zeros_(each)
+        level = torch.randn(8, 1, 1).expand(8, 4, 4).clone()
+        level[:, row, column] = torch.randn(8)
+        seen = SimpleNamespace(levels=[level[None]] * 4)
+        self.model = SimpleNamespace(aggregation=aggregation, image=lambda images: seen)
+        self.words = aggregation.place_head(aggregation.tokens(seen.levels))[:, 4 * row + column].detach()
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 3), (2, 1), (3, 0)])
+def test_the_map_of_a_text_that_stands_at_a_place_peaks_there(row, column):
+    torch.manual_seed(row)
+    encoder, images = Planted(row, column), torch.zeros(1, 3, 64, 64)
+    down, across = divmod(int(heatmap(encoder, images, encoder.words)[0].argmax()), 64)
+    assert (down // 16, across // 16) == (row, column)
+
+
+def test_a_map_goes_on_beyond_what_the_network_sees_as_at_its_edge():
+    found = over_square(torch.arange(4.0).view(1, 2, 2), 5)
+    assert found[0].tolist() == [[0, 0, 1, 1, 1], [0, 0, 1, 1, 1], [2, 2, 3, 3, 3], [2, 2, 3, 3, 3], [2, 2, 3, 3, 3]]
+
+
+def test_maps_of_attention_over_places_are_chosen_by_name():
+    made, images, words = model(**SPATIAL), pictures(2), text(2)
+    weights = made.model.aggregation.maps(made.image(images).levels)
+    for branch, expected in (("findings", weights[:, 0]), ("impression", weights[:, 1]), ("both", weights.mean(1))):
+        found = heatmap(made, images, words, branch, "attention")
+        torch.testing.assert_close(found, over_pixels(list(expected.unbind(1)), 64))
+        assert torch.equal(found, heatmap(made, images, -words, branch, "attention"))
+    assert torch.equal(heatmap(made, images, words, "both", "places"), heatmap(made, images, words))
+    gradient = heatmap(made, images, words, "both", "gradient")
+    torch.testing.assert_close(gradient, over_pixels(contributions(made, images, words, "both"), 64))
+    for kind in ("places", "attention"):
+        with pytest.raises(UserError, match=f"map {kind}: made has no attention over places"):
+            heatmap(model(), images, words, "both", kind)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import results_files
-from folders import write_folder
+from folders import edit_rows, write_folder
 
 from imitate.data.corpus import Corpus
 from imitate.report.examples import Examples, _choose, _dice, _found, examples
@@ -14,8 +14,10 @@ from imitate.report.groups import read_groups
 WRITERS = {
     "segmentation": results_files.segmentation,
     "detection": results_files.detection,
+    "grounding": results_files.grounding,
     "retrieval": results_files.retrieval,
 }
+BOX = {"label": "Edema", "x": 4, "y": 6, "width": 9, "height": 5, "reader": ""}
 
 
 @pytest.fixture
@@ -56,6 +58,16 @@ def test_neither_ids_nor_reports_unless_asked_for(tmp_path: Path, folder: Corpus
     text = repr(shown(tmp_path, task, {folder.meta["fingerprint"]: folder}))
     private = [*folder.table["image_id"], *folder.table["patient"], *folder.text("findings").dropna()]
     assert not [each for each in private if each in text]
+
+
+def test_the_phrase_of_a_map_is_shown_with_the_reports_alone(tmp_path: Path, folder: Corpus) -> None:
+    edit_rows(folder.root, boxes=[[{**BOX, "phrase": "hazy left base"}]] * 40)
+    folders = {folder.meta["fingerprint"]: Corpus.open(folder.root)}
+    without, with_reports = (
+        shown(tmp_path, "grounding", folders, show_reports=each).examples for each in (False, True)
+    )
+    assert all(", AUROC of pixels " in each.figure.caption and "Edema" in each.figure.caption for each in without)
+    assert "hazy" not in repr(without) and all("“hazy left base”" in each.figure.caption for each in with_reports)
 
 
 def test_reports_are_shown_where_asked_for(tmp_path: Path, folder: Corpus) -> None:

@@ -38,6 +38,9 @@ SCHEMA = pa.schema(
         ("has_impression", pa.bool_()),
     ]
 )
+REGIONS = pa.field(
+    "regions", pa.list_(pa.struct([(name, pa.string()) for name in ("label", "phrase", "reader", "runs")]))
+)
 SETTINGS = ("source", "size", "resize", "percentiles", "mode", "classes", "options", "inputs", "projections")
 ABSENT: dict[str, Any] = {"projection": "PA", "findings": None, "impression": None, "language": "en", "labels": None, "boxes": [],
           "annotated": None, "sex": "", "age": None, "scanner": "", "extra": {}}  # fmt: skip
@@ -75,7 +78,8 @@ def write_shards(
         np.save(base.with_suffix(".npy"), images[part])
         if masks is not None:
             np.save(base.with_suffix(".masks.npy"), masks[part])
-        pq.write_table(pa.Table.from_pylist(rows[part], SCHEMA), base.with_suffix(".parquet"))
+        schema = SCHEMA.append(REGIONS) if "regions" in table else SCHEMA
+        pq.write_table(pa.Table.from_pylist(rows[part], schema), base.with_suffix(".parquet"))
         files = sorted((root / "shards").glob(f"{name}.*"))
         digests = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
         size = sum(path.stat().st_size for path in files)
@@ -127,7 +131,8 @@ def _row(row: Mapping) -> dict:
     for section in ("findings", "impression"):
         whole[section] = whole[section] if isinstance(whole[section], str) else None
         whole[f"has_{section}"] = whole[section] is not None
-    return {name: list(dict(whole[name]).items()) if name == "extra" else whole[name] for name in SCHEMA.names}
+    names = [*SCHEMA.names, *(["regions"] if "regions" in row else [])]
+    return {name: list(dict(whole[name]).items()) if name == "extra" else whole[name] for name in names}
 
 
 def in_memory(data: Corpus) -> Corpus:

@@ -114,6 +114,28 @@ def segmentation(path: Path, *, skill: float = 0.7, n: int = 40, size: int = 32,
     return write_file(path, "segmentation", [run], found, **changes)
 
 
+def grounding(path: Path, *, skill: float = 0.6, n: int = 40, size: int = 36, **changes: Any) -> Path:
+    """A phrase an image, the first mark of an image that ``tests`` prepare."""
+    generator = np.random.default_rng(6)
+    levels = ("own", "chance", "centre", "usual place", "another text", "another image")
+    run = {
+        f"{figure}:{level}": generator.random((n, 1)).astype(np.float32)
+        for figure in ("pointing", "pixel-auroc", "cnr", "cnr-absolute", "miou")
+        for level in levels
+    }
+    run |= {**identity(n), "label": np.full((n, 1), "Edema"), "marks": np.ones((n, 1), np.int64)}
+    run |= {"map": np.full((n, 1, 32, 32), 90, np.uint8), "peak": np.full((n, 1, 2), size // 3, np.int16)}
+    found = {
+        "pointing": estimated(skill, chance=0.1, shuffled=0.2),
+        "pixel-auroc": estimated(skill, chance=0.5, shuffled=0.6),
+        "cnr": estimated(0.5, chance=0.0),
+        "miou": estimated(0.2, chance=0.1),
+        "pixel-auroc-gain/another text": estimated(0.1),
+        "pixel-auroc/centre": estimated(0.7),
+    }
+    return write_file(path, "grounding", [run], found, **changes)
+
+
 def detection(path: Path, *, skill: float = 0.2, n: int = 40, size: int = 36, **changes: Any) -> Path:
     generator = np.random.default_rng(5)
     corner = generator.uniform(2, size / 2, (n, 3, 2))

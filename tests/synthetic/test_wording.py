@@ -47,6 +47,14 @@ def test_each_section_names_exactly_what_is_there(reports: list[tuple[Case, Repo
                 assert affirmed(text) == present, text
 
 
+def test_each_finding_has_its_sentence_and_the_description_is_made_of_them(reports: list[tuple[Case, Report]]) -> None:
+    for case, report in reports:
+        assert set(report.sentences) == set(case.findings)
+        for finding, sentence in report.sentences.items():
+            assert affirmed(sentence) == {finding.name}
+            assert report.findings is None or sentence in report.findings
+
+
 def test_what_is_denied_is_absent_and_listed(reports: list[tuple[Case, Report]]) -> None:
     for case, report in reports:
         assert not report.denied & {finding.name for finding in case.findings}

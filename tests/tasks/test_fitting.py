@@ -256,3 +256,8 @@ def test_batches_and_pixels() -> None:
     assert [piece.tolist() for piece in batches(rows, 2, drop_last=True)] == [[2, 0], [1, 4]]
     data = prepared({"train": 5})
     assert torch.equal(pixels(data, rows[:2], "cpu"), torch.from_numpy(data.images[[2, 0]]))
+
+
+def test_of_two_patients_one_validates() -> None:
+    found = parts(prepared({"train": 4, "test": 2}), Budget(), test="test")
+    assert (len(found.train), len(found.validation), len(found.test)) == (2, 2, 2)

@@ -6,7 +6,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from imitate.tasks import find_task
+from imitate.tasks.detection_matching import RATES
+from imitate.tasks.measuring import VERSIONS
 from imitate.tasks.options import OPTIONS, Fitting, LinearOptions, TaskOptions
+from imitate.tasks.retrieval import PERMUTATIONS
+from imitate.tasks.retrieval_ranking import PRECISION_AT
 
 FITTING = {
     "learning_rate": 5e-4, "weight_decay": 1e-6, "batch_size": 48, "epochs": 50, "patience": 10, "steps": 0,
@@ -34,6 +39,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **CLASSES, "branch": "both", "prompts": None, "ensemble": "embedding", "scoring": "margin",
         "threshold": "oracle", "authors": False,
     },
+    "grounding": {
+        "split": "test", "texts": "phrases", "average": "phrases", "branch": "both", "map": "default", "prompts": None,
+    },
 }  # fmt: skip
 MEASURING = {
     "linear-classification": {"macro_least", "unit", "folds"},
@@ -43,6 +51,7 @@ MEASURING = {
     "detection": {"confidence"},
     "retrieval": {"followups"},
     "zero-shot": {"macro_least", "unit", "threshold"},
+    "grounding": {"texts", "average"},
 }
 
 
@@ -103,3 +112,72 @@ def test_thresholds_that_cannot_be_are_refused() -> None:
         options.model_validate({"threshold": "val", "split": "val"})
     options.model_validate({"threshold": "oracle", "split": "val"})
     options.model_validate({"threshold": "even"})
+
+
+def test_what_tables_say_of_a_task() -> None:
+    """Tables, plots and results files of users depend on these words."""
+    classes = ("auroc", ("accuracy",), frozenset({"labels"}))
+    ways = [(way, k) for way in ("image-to-text", "text-to-image") for k in (1, 5, 10)]
+    recalls = tuple(f"recall@{k}/both/{way}" for way, k in ways)
+    expected = {
+        "linear-classification": classes,
+        "finetune-classification": classes,
+        "knn-classification": classes,
+        "zero-shot": ("auroc", ("average-precision", "accuracy"), frozenset({"labels", "text"})),
+        "segmentation": ("dice", ("dice_positives", "false_positive_rate"), frozenset({"masks"})),
+        "detection": ("map", ("froc",), frozenset({"boxes"})),
+        "retrieval": ("mean-recall", recalls, frozenset({"text"})),
+    }
+    tasks = {name: find_task(name) for name in expected}
+    assert {name: (task.headline, task.beside, task.needs) for name, task in tasks.items()} == expected
+    named = {
+        "balanced-accuracy": "balanced accuracy",
+        "mcc": "Matthews correlation",
+        "threshold-balanced-accuracy": "balanced accuracy at the threshold",
+        "threshold-mcc": "Matthews correlation at the threshold",
+    }
+    assert tasks["zero-shot"].names == named | {
+        "oracle-max-f1": "F1 at the best threshold (oracle)",
+        "oracle-accuracy": "accuracy at the best F1 (oracle)",
+        "oracle-balanced-accuracy": "balanced accuracy at the best F1 (oracle)",
+        "oracle-mcc": "Matthews correlation at the best F1 (oracle)",
+        "threshold-accuracy": "accuracy at the threshold",
+    }
+    assert tasks["detection"].names == {
+        "map": "mAP, IoU .40 to .75",
+        "map_coco": "mAP, IoU .50 to .95",
+        "ap50": "AP, IoU .50",
+        "map_paper": "mAP as published",
+        "froc": "FROC sensitivity",
+        "image_auroc": "AUROC of whole images",
+        "kaggle": "challenge metric of RSNA",
+    }
+    assert {key: tasks["zero-shot"].units[key] for key in ("mcc", "threshold-mcc", "oracle-mcc")} == dict.fromkeys(
+        ("mcc", "threshold-mcc", "oracle-mcc"), "%"
+    )
+    assert {name: task.title for name, task in tasks.items()} == {
+        "linear-classification": "Linear classification",
+        "finetune-classification": "Fine-tuned classification",
+        "knn-classification": "k-nearest-neighbour classification",
+        "zero-shot": "Zero-shot classification",
+        "segmentation": "Segmentation",
+        "detection": "Detection",
+        "retrieval": "Retrieval",
+    }
+    assert OPTIONS.keys() >= expected.keys() and RATES == (0.125, 0.25, 0.5, 1, 2, 4, 8)
+    assert PRECISION_AT == (1, 5, 10, 50, 100) and PERMUTATIONS == 5
+    assert VERSIONS == ("imitate-cxr", "torch", "timm", "numpy", "scikit-learn")
+    assert tasks["segmentation"].larger_is_better == {"false_positive_rate": False, "hd95": False}
+    assert tasks["detection"].paper_headline == "map_paper"
+    assert tasks["segmentation"].paper_headline == "dice_batched" and tasks["segmentation"].units == {"hd95": "px"}
+    assert tasks["segmentation"].names == {
+        "dice": "Dice",
+        "dice_positives": "Dice, positives only",
+        "dice_micro": "Dice, all pixels together",
+        "dice_batched": "Dice, mean of batches",
+        "false_positive_rate": "false-positive rate",
+        "iou": "IoU",
+        "iou_positives": "IoU, positives only",
+        "hd95": "HD95 in px, positives only",
+        "surface_dice": "surface Dice, positives only",
+    }

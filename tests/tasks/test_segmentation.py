@@ -108,13 +108,13 @@ def predictions(both: list[int], predicted: list[int], actual: list[int], *, pap
 
 def test_figures_in_closed_form() -> None:
     #                  empty, false alarm, missed, half, perfect
-    table = predictions([0, 0, 0, 4, 9], [0, 3, 0, 8, 9], [0, 0, 5, 8, 9])
+    table = predictions([0, 0, 0, 4, 9], [0, 1, 0, 8, 9], [0, 0, 5, 8, 9])
     figures = Segmentation(batch_size=3).measure(table)
     assert figures == pytest.approx(
         {
             "dice": (1 + 0 + 0 + 0.5 + 1) / 5,
             "dice_positives": 1.5 / 3,
-            "dice_micro": 2 * 13 / (20 + 22),
+            "dice_micro": 2 * 13 / (18 + 22),
             "false_positive_rate": 0.5,
             "dice_batched": (1 / 3 + 0.75) / 2,
             "iou": (1 + 0 + 0 + 4 / 12 + 1) / 5,
@@ -191,6 +191,14 @@ def test_augmentation_moves_image_and_mask_together_by_at_most_what_is_set() -> 
     turned, _ = Segmentation(augment=1, scale=0)._scale_and_rotate(square, square, torch.Generator().manual_seed(0))
     torch.testing.assert_close(turned.sum(dim=(1, 2)), torch.full((200,), 400.0), rtol=0.01, atol=0)
     assert (turned - square).abs().amax(dim=(1, 2)).max() > 0.5
+    bar = torch.zeros(400, 41, 41)
+    bar[:, 20] = 1
+    whole, _ = Segmentation(augment=1, scale=0, rotation=10)._scale_and_rotate(
+        bar, bar, torch.Generator().manual_seed(0)
+    )
+    rise = 15 * np.tan(np.radians(10))  # between these columns, at most
+    left, right = ((whole[..., column] * torch.arange(41.0)).sum(1) / whole[..., column].sum(1) for column in (5, 20))
+    assert rise * 0.9 < (left - right).max() < rise * 1.1 and -rise * 1.1 < (left - right).min() < -rise * 0.9
 
 
 def test_masks_are_counted_in_their_own_pixels_whatever_the_input(encoder: Encoder, data: Corpus) -> None:

@@ -98,6 +98,17 @@ SAID: dict[str, dict[str, object]] = {
         **OF_CLASSES, "version": 2, "modes": ("clean",), "title": "Zero-shot classification",
         "needs": {"labels", "text"}, "trains": False, "beside": ("average-precision", "accuracy"),
     },
+    "grounding": {
+        **BASE, "modes": ("clean",), "title": "Grounding of phrases", "needs": {"phrases", "text"}, "trains": False,
+        "headline": "pointing",
+        "beside": (
+            "pixel-auroc", "cnr", "miou", "pixel-auroc-gain/usual place", "pixel-auroc-gain/another text",
+            "pixel-auroc-gain/another image",
+        ),
+        "units": dict.fromkeys(
+            ("cnr", "cnr-absolute", "pointing-gain", "pixel-auroc-gain", "cnr-gain", "miou-gain"), "%"
+        ),
+    },
 }  # fmt: skip
 
 
@@ -167,9 +178,11 @@ def test_every_task_measures_the_same_split_by_default() -> None:
 
 
 def test_unknown_names_and_needs_are_told(installed: None) -> None:
-    with pytest.raises(UserError, match="no task 'guessing'; there are linear-classification, .*zero-shot, counting"):
+    with pytest.raises(UserError, match="no task 'guessing'; there are linear-classification, .*grounding, counting"):
         find_task("guessing")
-    with pytest.raises(UserError, match="task hungry needs depth: a task can need boxes, labels, masks, reports, text"):
+    with pytest.raises(
+        UserError, match="task hungry needs depth: a task can need boxes, labels, masks, phrases, reports, text"
+    ):
         find_task("hungry")
     with pytest.raises(ValueError, match="no task 'guessing'"):
         Evaluation(task="guessing")

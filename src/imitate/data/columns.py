@@ -1,4 +1,4 @@
-"""The columns of a prepared folder that stay on disk: texts, labels, boxes."""
+"""The columns of a prepared folder that stay on disk: texts, labels, boxes, regions."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
-from imitate.data.annotations import Box
+from imitate.data.annotations import Box, RunLengths
 from imitate.data.folder import LIGHT, Folder
 from imitate.data.stacked import Stacked, by_piece
 from imitate.errors import UserError
@@ -24,7 +24,7 @@ class Columns:
     def __init__(self, folder: Folder, places: Int[np.ndarray, " rows"]) -> None:
         self.folder, self.places = folder, places
         self._ends = folder.ends
-        self._boxes = lru_cache(8)(self._read_boxes)  # shards: whoever asks for one image asks for its neighbours
+        self._lists = lru_cache(16)(self._read_lists)  # whoever asks for one image asks for its neighbours
 
     def take(self, name: str, rows: Int[np.ndarray, " n"]) -> pa.ChunkedArray:
         """A column at these rows of the corpus, in any order; only their shards are read."""
@@ -43,14 +43,19 @@ class Columns:
             yield self.folder.read(number, [name])[name].take(pa.array(local))
 
     def boxes(self, row: int) -> list[Box]:
-        place = int(self.places[row])
-        number = int(np.searchsorted(self._ends, place, side="right"))
-        found = self._boxes(number)[place - (int(self._ends[number - 1]) if number else 0)].as_py()
-        return [Box(**{name: box[name] for name in BOX if box.get(name) is not None}) for box in found or ()]
+        found = self._marks("boxes", row)
+        return [Box(**{name: box[name] for name in BOX if box.get(name) is not None}) for box in found]
+
+    def regions(self, row: int) -> list[RunLengths]:
+        size = (self.folder.meta["size"],) * 2
+        found = self._marks("regions", row)
+        return [RunLengths(each["label"], each["runs"], size, each["phrase"], each["reader"]) for each in found]
 
     def box_counts(self) -> Int[np.ndarray, " rows"]:
-        counts = [pc.list_value_length(piece).fill_null(0).to_numpy() for piece in self.stream("boxes")]
-        return np.concatenate([np.zeros(0, np.int64), *counts]).astype(np.int64)
+        return self._counts("boxes")
+
+    def region_counts(self) -> Int[np.ndarray, " rows"]:
+        return self._counts("regions")
 
     def labels(self, classes: Sequence[str]) -> Float[np.ndarray, "rows classes"]:
         parts = [self._matrix(piece, len(classes)) for piece in self.stream("labels")]
@@ -66,8 +71,29 @@ class Columns:
         out[known] = values.to_numpy(zero_copy_only=False).reshape(-1, width)
         return out
 
-    def _read_boxes(self, number: int) -> pa.Array:
-        return self.folder.read(number, ["boxes"])["boxes"].combine_chunks()
+    def _counts(self, column: str) -> Int[np.ndarray, " rows"]:
+        counts = [np.zeros(0, np.int64)]
+        for number, _, local in by_piece(self.places, self._ends):
+            lists = self._lists(column, number)
+            counts.append(
+                np.zeros(len(local), np.int64)
+                if lists is None
+                else pc.list_value_length(lists.take(pa.array(local))).fill_null(0).to_numpy()
+            )
+        return np.concatenate(counts).astype(np.int64)
+
+    def _marks(self, column: str, row: int) -> list[dict[str, Any]]:
+        place = int(self.places[row])
+        number = int(np.searchsorted(self._ends, place, side="right"))
+        lists = self._lists(column, number)
+        start = int(self._ends[number - 1]) if number else 0
+        return [] if lists is None else lists[place - start].as_py() or []
+
+    def _read_lists(self, column: str, number: int) -> pa.Array | None:
+        """None where the shard has no regions; boxes are in all of them."""
+        if column == "regions" and not self.folder.holds(number, column):
+            return None
+        return self.folder.read(number, [column])[column].combine_chunks()
 
 
 def light_columns(folder: Folder) -> pa.Table:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from imitate.data.annotations import Annotation, Box, draw_mask
+from imitate.data.annotations import Annotation, Box, draw_mask, encode_runs
 from imitate.data.dicom import MAX_INFLATED, Gray, ImageError
 from imitate.data.jobs import Decoded, Job, Setup
 from imitate.data.pixels import Geometry, read_noted, to_prepared
@@ -32,12 +32,13 @@ class Decoder:
             size, resize, masks, percentiles = self.setup
             image, geometry = to_prepared(gray, size, resize, percentiles=percentiles)
             mask = mask_of(job.annotations, geometry) if masks else None
+            regions = _regions(job.annotations, geometry)
         except ImageError as error:
             return Failure(error.reason)
         given = [each for each in job.annotations if isinstance(each, Box)]
         boxes = [(box, geometry.box(box)) for box in given]
         rows = [_box_row(box, placed) for box, placed in boxes if placed]
-        return Decoded(image, mask, rows, len(given) - len(rows), notes)
+        return Decoded(image, mask, rows, regions, len(given) - len(rows), notes)
 
     def read(self, job: Job) -> tuple[Gray, tuple[str, ...]]:
         """The gray values of a job's image, and notes; ImageError where it has none."""
@@ -69,6 +70,16 @@ def mask_of(annotations: Sequence[Annotation], geometry: Geometry) -> UInt8[np.n
         return geometry.mask(draw_mask(annotations, geometry.width, geometry.height))
     except ValueError as error:  # run lengths
         raise ImageError(str(error)) from error
+
+
+def _regions(annotations: Sequence[Annotation], geometry: Geometry) -> list[dict[str, Any]]:
+    """Each mask that has a label or a phrase; none of which nothing is in the square."""
+    found = []
+    for each in annotations:
+        if not isinstance(each, Box) and (each.label or each.phrase) and (mask := mask_of([each], geometry)).any():
+            words = {name: getattr(each, name) for name in ("label", "phrase", "reader")}
+            found.append({**words, "runs": encode_runs(mask > 0)})
+    return found
 
 
 def _box_row(given: Box, placed: Box) -> dict[str, Any]:

@@ -104,6 +104,14 @@ class Folder(NamedTuple):
         columns |= {f"has_{section}": table[section].is_valid() for section in SECTIONS}
         return _cast(pa.table(columns), self.shards[number].table)
 
+    def holds(self, number: int, column: str) -> bool:
+        """Whether the shard has this column, which a folder may lack."""
+        shard = self.shards[number].table
+        try:
+            return column in pq.read_schema(shard).names
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise UserError(f"cannot read {shard} ({str(error)[:200]}): prepare it again") from error
+
     def read(self, number: int, columns: Sequence[str]) -> pa.Table:
         """These columns of one shard. UserError: damaged, of another length, or larger than such a table is."""
         shard = self.shards[number]

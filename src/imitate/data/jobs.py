@@ -44,5 +44,6 @@ class Decoded(NamedTuple):
     image: UInt8[np.ndarray, "size size"]
     mask: UInt8[np.ndarray, "size size"] | None
     boxes: list[dict[str, Any]]  # in prepared pixels
+    regions: list[dict[str, Any]]  # masks with a label or a phrase, as run lengths of the prepared square
     boxes_outside: int
     notes: tuple[str, ...]  # of ``pixels.read_noted``

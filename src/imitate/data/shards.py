@@ -44,6 +44,7 @@ BOX = pa.struct(
         ("reader", pa.string()),
     ]
 )
+REGION = pa.struct([(name, pa.string()) for name in ("label", "phrase", "reader", "runs")])
 TEXTS = ("image_id", "patient", "study", "split", "projection", "findings", "impression", "language")
 SCHEMA = pa.schema(
     [
@@ -60,6 +61,8 @@ SCHEMA = pa.schema(
         ("pixels", pa.binary(16)),  # BLAKE2 of the image: equal images have the same
     ]
 )
+REGIONS = pa.field("regions", pa.list_(REGION))
+"""A column of those shards alone that have any."""
 EXCLUDED = pa.schema([(name, pa.string()) for name in ("image_id", "source_place", "reason")])
 
 
@@ -180,7 +183,8 @@ def _write(plan: Plan, shard: int, results: Iterable[tuple[Record, Decoded | Fai
         "boxes_excluded": {"outside the image": outside} if outside else {},
         "notes": dict(sorted(notes.items())),
     }
-    table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({"imitate": json.dumps(about)}))
+    schema = SCHEMA.append(REGIONS) if any(row["regions"] for row in rows) else SCHEMA
+    table = pa.Table.from_pylist(rows, schema.with_metadata({"imitate": json.dumps(about)}))
     with replacing(shard_path(plan.out, shard)) as part:
         pq.write_table(table, part, compression="zstd")
 
@@ -205,6 +209,7 @@ def _row(record: Record, found: Decoded, classes: tuple[str, ...]) -> dict[str, 
     return {name: getattr(record, name) for name in names} | {
         "labels": [labels.get(name, float("nan")) for name in classes] if classes else None,
         "boxes": found.boxes,
+        "regions": found.regions,
         "extra": list(record.extra.items()),
         "has_findings": record.findings is not None,
         "has_impression": record.impression is not None,

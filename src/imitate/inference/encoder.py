@@ -21,7 +21,7 @@ from imitate.models import hub, reference
 from imitate.models.image import ImageEncoder, Pixels, is_network, pinned, statistics_of
 from imitate.models.imitate import Imitate, freeze_all, seeded_model
 from imitate.models.peers.base import Scoring
-from imitate.models.text import fit_or_load, load_text_encoder, place
+from imitate.models.text import fit_or_load, place, text_beside
 from imitate.models.types import ImageFeatures, Images, TextEncoder
 from imitate.names import SECTIONS, Branch, Section
 
@@ -257,9 +257,7 @@ def load_folder(path: Path, *, name: str | None = None, cache: Path | None = Non
     inner = path / "model" if (path / "model").is_dir() else path
     model = Imitate.from_pretrained(inner)
     freeze_all(model)
-    beside = [each / "text" for each in (inner, path, path.parent)]  # of a text encoder that was trained, within
-    texts = [each for each in beside if (each / "text.json").is_file()]
-    text = load_text_encoder(texts[0]) if texts else None
+    text = text_beside(path)
     return ImitateEncoder(name or path.name, model, text, _cache(text, cache, *_beside(path)))
 
 

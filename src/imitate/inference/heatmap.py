@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
+from imitate.errors import UserError
 from imitate.inference.encoder import Encoder, Named, of_branch
 from imitate.models.image import ImageEncoder
 from imitate.models.places import SpatialAggregation
 from imitate.models.types import Images
-from imitate.names import Branch
+from imitate.names import Branch, HeatMap
 
 LEVELS = (2, 3)  # C3 and C4, as indices of the encoder's stages
 SMOOTHING = 1 / 28  # standard deviation of the last blur, as a share of the side: half a cell of C4 at 224 pixels
@@ -26,17 +27,27 @@ def similarity(seen: Named, text: Float[Tensor, "batch joint"], branch: Branch) 
 
 
 def heatmap(
-    encoder: Encoder, images: Images, text: Float[Tensor, "batch joint"], branch: Branch = "both"
+    encoder: Encoder,
+    images: Images,
+    text: Float[Tensor, "batch joint"],
+    branch: Branch = "both",
+    kind: HeatMap = "default",
 ) -> Float[Tensor, "batch side side"]:
     """Where an image is like a text, over its pixels. Where negative, a place speaks against.
 
-    The mean over C3 and C4 of their ``contributions``; of a model with attention over places, the mean over its levels
-    of ``of_places``.
+    ``gradient`` is the mean over C3 and C4 of their ``contributions``, the default. Of a model with attention over
+    places, the default is ``places``, the mean over its levels of ``of_places``, and ``attention`` that of the weights,
+    whatever the text. UserError: a model without it is asked for one of these.
     """
     aggregation = getattr(getattr(encoder, "model", None), "aggregation", None)
-    if isinstance(aggregation, SpatialAggregation):
-        return over_pixels(of_places(encoder, images, text, branch), images.shape[-1])
-    return over_pixels(contributions(encoder, images, text, branch), images.shape[-1])
+    spatial = isinstance(aggregation, SpatialAggregation)
+    if not spatial and kind in ("places", "attention"):
+        raise UserError(f"map {kind}: {encoder.name} has no attention over places; ask for gradient")
+    if kind == "gradient" or not spatial:
+        maps = contributions(encoder, images, text, branch)
+    else:
+        maps = (attention if kind == "attention" else of_places)(encoder, images, text, branch)
+    return over_pixels(maps, images.shape[-1])
 
 
 def of_places(
@@ -66,6 +77,17 @@ def of_places(
         (gradient,) = torch.autograd.grad(total, tokens)
     found = (gradient * tokens.detach()).sum(-1) * tokens.shape[1]
     return list(aggregation.on_grid(found).unbind(1))
+
+
+@torch.no_grad()
+def attention(
+    encoder: Any, images: Images, text: Float[Tensor, "batch joint"], branch: Branch
+) -> list[Float[Tensor, "batch grid grid"]]:
+    """The weights with which the branch reads the places of each level; the text has no part in them."""
+    aggregation = encoder.model.aggregation
+    weights = aggregation.maps(encoder.model.image(images).levels)
+    seen = encoder.sections(weights[:, 0], weights[:, 1])
+    return list(torch.stack(of_branch(seen, branch)).mean(0).unbind(1))
 
 
 def contributions(
@@ -98,6 +120,22 @@ def over_pixels(maps: Sequence[Float[Tensor, "batch _ _"]], side: int) -> Float[
     mean = torch.stack([F.interpolate(each[:, None], (side, side), mode="bilinear") for each in maps]).mean(0)
     sigma = side * SMOOTHING
     return gaussian_blur(mean, [2 * math.ceil(3 * sigma) + 1] * 2, [sigma] * 2).squeeze(1)
+
+
+def over_square(maps: Float[Tensor, "batch side side"], size: int) -> Float[Tensor, "batch size size"]:
+    """Maps of the central part that the encoder sees, over the whole prepared square.
+
+    A place outside has the value of the nearest one inside, as in the upsampling of a map.
+    """
+    part = central(maps.shape[-1], size)
+    around = (part.start, size - part.stop) * 2
+    return F.pad(maps[:, None], around, mode="replicate").squeeze(1)
+
+
+def central(side: int, size: int) -> slice:
+    """Of each axis of a prepared square of ``size``: what an encoder of ``side`` sees."""
+    start = (size - side) // 2
+    return slice(start, start + side)
 
 
 class Outputs:

@@ -104,6 +104,11 @@ def check_texts(texts: Iterable[str], encoder: TextEncoder) -> None:
         )
 
 
+def unread_texts(texts: Iterable[str], encoder: TextEncoder) -> list[str]:
+    """Those of which the encoder knows no word."""
+    return [text for text in texts if not any(_words(text, encoder).values())]
+
+
 def parse_prompts(arguments: Sequence[str]) -> dict[str, Wording] | None:
     """``Class=positive|negative`` or ``Class=phrase`` each, or the path of a YAML file; None of nothing."""
     if not arguments:

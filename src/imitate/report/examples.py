@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 
 from imitate.data.corpus import Corpus
+from imitate.data.marks import marks
 from imitate.report import figures
 from imitate.report.groups import Group
 from imitate.report.page import Figure
 from imitate.tasks.base import Predictions
 
 COLOURS = "green: the truth; orange, dashed: the model"
+HEAT = "green: what is marked; bright: the map, and a cross at its peak"
 MOST_BOXES = 5
 FADED = 0.25  # boxes scored below this fraction of the image's best are not drawn
 
@@ -138,10 +140,32 @@ def _ranked(example: Chosen) -> Example:
     return Example(query, own if example.show_reports else {}, nearest)
 
 
+def _ranked_pixels(run: Predictions) -> np.ndarray:
+    """AUROC of the first phrase of each image."""
+    found: np.ndarray = run["pixel-auroc:own"][:, 0]
+    return found
+
+
+def _heated(example: Chosen) -> Example:
+    """The map of the first phrase, which is shown by its class where it is part of a report that is not."""
+    run, row = example.run, example.row
+    bits, every = int(run["marks"][row, 0]), marks(example.data, example.place)
+    chosen = [mark for number, mark in enumerate(every) if bits >> number & 1]
+    truth = np.any([np.zeros(example.image.shape, bool), *(mark.mask for mark in chosen)], axis=0)
+    phrases = [f"“{mark.phrase}”" for mark in chosen if mark.phrase and example.show_reports]
+    what = [*phrases, str(run["label"][row, 0]) or "a phrase"][0]
+    hit = run["pointing:own"][row, 0]
+    where = "inside" if hit == 1 else "outside" if hit == 0 else "partly inside"
+    caption = f"{example.title}: {what}, AUROC of pixels {100 * _ranked_pixels(run)[row]:.1f}, peak {where}"
+    drawn = figures.heat(example.image, truth, run["map"][row, 0], run["peak"][row, 0])
+    return Example(Figure(caption, {f"Radiograph, {caption}; {HEAT}": drawn}))
+
+
 KINDS = {
     "segmentation": Kind(
         f"outlines on each method's best, median and worst positive image ({COLOURS})", _dice, _overlay
     ),
     "detection": Kind(f"boxes on each method's best, median and worst positive image ({COLOURS})", _found, _boxed),
+    "grounding": Kind(f"maps of each method's best, median and worst image ({HEAT})", _ranked_pixels, _heated),
     "retrieval": Kind("the reports nearest to each method's best, median and worst image", _percentile, _ranked),
 }

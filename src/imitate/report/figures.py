@@ -202,6 +202,29 @@ def boxes(
 
 
 @styled
+def heat(
+    image: UInt8[np.ndarray, "size size"],
+    truth: Bool[np.ndarray, "size size"],
+    shown: UInt8[np.ndarray, "side side"],
+    peak: Num[np.ndarray, "2"],
+) -> str:
+    """A map over the whole image, the more opaque the higher, with its peak (down, across) and the marked outline."""
+
+    def paint(axes: Axes) -> None:
+        side = len(image)
+        whole = (-0.5, side - 0.5, side - 0.5, -0.5)
+        height = shown / 255
+        axes.imshow(height, cmap="inferno", alpha=0.65 * height, extent=whole, interpolation="bilinear", vmin=0, vmax=1)
+        rimmed, at = np.pad(truth, 1).astype(float), np.arange(side + 2) - 1.0
+        if truth.any():
+            axes.contour(at, at, rimmed, [0.5], colors=[TRUTH], linewidths=1.4)
+        axes.plot([peak[1]], [peak[0]], "+", color="#ffffff", markersize=11, markeredgewidth=2.2)
+        axes.plot([peak[1]], [peak[0]], "+", color=FOUND, markersize=10, markeredgewidth=1.2)
+
+    return png(image, paint)
+
+
+@styled
 def radiograph(image: UInt8[np.ndarray, "size size"]) -> str:
     return png(image, lambda axes: None)
 

@@ -1,7 +1,8 @@
 """Synthetic radiographs straight into a prepared folder: labels, boxes, masks and reports of one drawing.
 
 The images are written to ``raw`` as PNG files, or to a temporary folder that is gone when the program ends. The mask is
-the union of the findings within the lungs; boxes are tight around every finding. Laterals are among the images.
+the union of the findings within the lungs; boxes are tight around every finding, and have its sentence in the report
+as their phrase. Laterals are among the images.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def _record(options: SyntheticOptions, index: int, folder: Path) -> Record:
         impression=report.impression,
         language="en",
         labels=case.labels,
-        annotations=(*boxes(phantom.regions), _lung_mask(phantom.regions, size)),
+        annotations=(*boxes(phantom.regions, report.sentences), _lung_mask(phantom.regions, size)),
         annotated=True,
         sex=case.sex,
         age=case.age,

@@ -1,5 +1,6 @@
 """A case as a schematic radiograph, with the pixels that each finding covers."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ from jaxtyping import UInt8
 
 from imitate.data.annotations import Box
 from imitate.synthetic.anatomy import Anatomy, plane, smooth_noise, soft
-from imitate.synthetic.cases import SMALLEST, TRAITS, Case, generator
+from imitate.synthetic.cases import SMALLEST, TRAITS, Case, Finding, generator
 from imitate.synthetic.devices import foreign_object, support_devices
 from imitate.synthetic.frontal import frontal
 from imitate.synthetic.lateral import lateral
@@ -37,9 +38,12 @@ def render(case: Case, height: int, width: int | None = None) -> Phantom:
     return Phantom(_expose(case, anatomy), regions)
 
 
-def boxes(regions: list[Region]) -> tuple[Box, ...]:
-    """One tight box a region, in pixels of the rendered image."""
-    return tuple(Box(region.finding.name, *bounds(region.mask)) for region in regions)
+def boxes(regions: list[Region], sentences: Mapping[Finding, str] | None = None) -> tuple[Box, ...]:
+    """One tight box a region, in pixels of the rendered image, with the sentence of its finding."""
+    said = sentences or {}
+    return tuple(
+        Box(region.finding.name, *bounds(region.mask), phrase=said.get(region.finding, "")) for region in regions
+    )
 
 
 def bounds(mask: np.ndarray) -> tuple[float, float, float, float]:

@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -19,19 +20,21 @@ class Report(NamedTuple):
     impression: str | None
     denied: frozenset[str]  # classes that the text says are absent
     conclusion: str
+    sentences: Mapping[Finding, str]  # what the description says of each finding, also where it is left out
 
 
 def compose(case: Case) -> Report:
     """The same words for all images of a study. About 12% lack FINDINGS, 6% IMPRESSION, 3% both."""
     random = case.generator("wording")
-    description, denied = _describe(case, random)
+    sentences, denied = _describe(case, random)
     conclusion = _conclude(case, random)
     lack = random.choice(["", "findings", "impression", "both"], p=[0.79, 0.12, 0.06, 0.03])
     return Report(
-        findings=None if lack in {"findings", "both"} else description,
+        findings=None if lack in {"findings", "both"} else " ".join(sentences.values()),
         impression=None if lack in {"impression", "both"} else conclusion,
         denied=denied if lack in {"", "impression"} else frozenset(),
         conclusion=conclusion,
+        sentences={said_of: text for said_of, text in sentences.items() if isinstance(said_of, Finding)},
     )
 
 
@@ -62,20 +65,21 @@ def mimic_report(case: Case) -> str:
     return f"{top}{'FINAL REPORT':>45}\n{body}\n"
 
 
-def _describe(case: Case, random: np.random.Generator) -> tuple[str, frozenset[str]]:
+def _describe(case: Case, random: np.random.Generator) -> tuple[dict[Finding | str, str], frozenset[str]]:
+    """Its sentences by what they are said of: a finding, or the names that they deny, and the latter."""
     present = {finding.name for finding in case.findings}
-    sentences = [
-        _sentence(finding, random, phrases.AFFIRMED if finding.certain else phrases.DOUBTED)
+    sentences: dict[Finding | str, str] = {
+        finding: _sentence(finding, random, phrases.AFFIRMED if finding.certain else phrases.DOUBTED)
         for finding in sorted(case.findings, key=lambda finding: finding.name != "Support Devices")
-    ]
+    }
     denied: set[str] = set()
     for names, statements in phrases.ABSENT:
         if not names & (present | denied) and random.random() < 0.8:
-            sentences.append(_pick(random, statements))
+            sentences[", ".join(sorted(names))] = _pick(random, statements)
             denied |= names
     if not sentences:
-        sentences.append("The chest is unremarkable.")
-    return " ".join(sentences), frozenset(denied)
+        sentences[""] = "The chest is unremarkable."
+    return sentences, frozenset(denied)
 
 
 def _conclude(case: Case, random: np.random.Generator) -> str:

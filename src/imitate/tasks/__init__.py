@@ -26,9 +26,10 @@ TASKS: dict[str, str] = {
     "detection": "detection.Detection",
     "retrieval": "retrieval.Retrieval",
     "zero-shot": "zero_shot.ZeroShot",
+    "grounding": "grounding.Grounding",
 }
 """In the order of a report's sections; a task's module is imported on first use."""
-NEEDS = frozenset({"labels", "masks", "boxes", "reports", "text"})
+NEEDS = frozenset({"labels", "masks", "boxes", "phrases", "reports", "text"})
 """Of the folder; ``text`` is of the encoder."""
 
 
@@ -60,15 +61,19 @@ def find_task(name: str) -> type[Task]:
 
 def check_data(task: Task, data: Corpus) -> None:
     """Lacking where the folder has not what the task needs."""
+    from imitate.data.marks import marked
+
     has: dict[str, Callable[[], bool]] = {
         "boxes": lambda: bool(data.box_counts().any()),
         "labels": lambda: bool(data.classes),
         "masks": lambda: data.masks is not None,
+        "phrases": lambda: bool(marked(data).any()),
         "reports": lambda: any(data.has(section).any() for section in SECTIONS),
     }
     for need in sorted(task.needs & has.keys()):
         if not has[need]():
-            raise Lacking(f"{task.name} needs {need}, {data.root} has none: prepare a source that brings them")
+            what = "phrases or classes with boxes or masks" if need == "phrases" else need
+            raise Lacking(f"{task.name} needs {what}, {data.root} has none: prepare a source that brings them")
 
 
 def check_encoder(task: Task, encoder: Encoder) -> None:

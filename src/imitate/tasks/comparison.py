@@ -23,7 +23,7 @@ from imitate.tasks.results import check_out, read_predictions, read_results, wri
 log = logging.getLogger(__name__)
 
 
-DEFINING = frozenset({"projections", "macro_least", "folds", "unit", "followups", "tolerance"})
+DEFINING = frozenset({"projections", "macro_least", "folds", "unit", "followups", "tolerance", "texts", "average"})
 """Settings without which a metric of the same name is another."""
 RETIRED = frozenset({"search"})
 """Settings of earlier versions that changed nothing of what was measured."""

@@ -85,7 +85,7 @@ def pyramid(encoder: Encoder, budget: Budget, settings: Dense) -> Pyramid:
     if size := settings.image_size:
         try:
             levels(torch.zeros((1, 3, size, size), device=next(levels.parameters()).device))
-        except AssertionError as error:  # timm's, of a ViT with embeddings for one size
+        except (AssertionError, RuntimeError, ValueError) as error:  # of a network that is built for one size
             raise UserError(f"{encoder.image.name} takes no images of {size} px ({error}): unset image_size") from error
     return levels
 

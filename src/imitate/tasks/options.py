@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from imitate.config import Config
-from imitate.names import Branch, Mode
+from imitate.names import Branch, HeatMap, Mode
 
 
 class TaskOptions(Config):
@@ -120,6 +120,16 @@ class RetrievalOptions(TaskOptions):
     followups: Literal["wrong", "excluded"] = "wrong"  # what other reports and images of the query's patient are
 
 
+class GroundingOptions(TaskOptions):
+    measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"texts", "average"}
+    split: str = "test"  # all: every image, of a folder that the model has not trained on
+    texts: Literal["phrases", "classes"] = "phrases"  # phrases: those of the marks, else their class; or always this
+    average: Literal["phrases", "classes"] = "phrases"  # over all phrases, or over the means of the classes
+    branch: Branch = "both"  # both: the mean of their cosines
+    map: HeatMap = "default"  # gradient; of attention over places: places, or attention, whatever the text
+    prompts: Path | None = None  # of the classes: YAML, class: {positive: [...], negative: [...]}; default: built-in
+
+
 class ZeroShotOptions(ClassificationOptions):
     measuring: ClassVar[frozenset[str]] = ClassificationOptions.measuring | {"threshold"}
     branch: Branch = "both"  # both: the mean of their cosines
@@ -146,4 +156,5 @@ OPTIONS: dict[str, type[TaskOptions]] = {
     "detection": DetectionOptions,
     "retrieval": RetrievalOptions,
     "zero-shot": ZeroShotOptions,
+    "grounding": GroundingOptions,
 }

@@ -1,7 +1,7 @@
 """Zero-shot classification: a radiograph against what a report would say with and without each finding."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -193,8 +193,11 @@ DIVIDED: dict[str, Callable[..., metrics.Figure]] = {
 }
 
 
-def class_prompts(data: Corpus, path: Path | None, encoder: TextEncoder | None = None) -> dict[str, Prompts]:
-    """The prompts of those classes of the data that have any that the encoder can express; others are warned of.
+def class_prompts(
+    data: Corpus, path: Path | None, encoder: TextEncoder | None = None, *, classes: Sequence[str] | None = None
+) -> dict[str, Prompts]:
+    """The prompts of those classes (by default all of the data's) that have any that the encoder can express; others
+    are warned of.
 
     UserError where none has, or a file holds no valid prompts.
     """
@@ -203,8 +206,9 @@ def class_prompts(data: Corpus, path: Path | None, encoder: TextEncoder | None =
     for file in [path] if path else [BUILT_IN / f"{own}.yaml", BUILT_IN / "findings.yaml"]:
         if path or file.is_file():
             found = {**read_prompts(file), **found}
-    chosen = {label: found[plain(label)] for label in data.classes if plain(label) in found}
-    missing = [label for label in data.classes if label not in chosen]
+    wanted = data.classes if classes is None else classes
+    chosen = {label: found[plain(label)] for label in wanted if plain(label) in found}
+    missing = [label for label in wanted if label not in chosen]
     where = path or "the built-in prompts"
     if not chosen:
         raise Lacking(f"{where}: no prompts for any of {', '.join(missing)}: give a YAML file as --prompts FILE")
