@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peer_files import randomised, tiny_bert, tiny_resnet, under, write_clip_merges, write_vocabulary
+from peer_files import randomised, tiny_bert, tiny_resnet, tiny_vit, under, write_clip_merges, write_vocabulary
 from torch import nn
 
 
@@ -120,3 +120,62 @@ class Decoder(nn.Module):
             asked = asked + layer.multihead_attn(layer.norm2(asked), seen, seen)[0]
             asked = asked + layer.linear2(layer.linear1(layer.norm3(asked)).relu())
         return self.mlp_head(self.decoder.norm(asked)).softmax(-1)[..., 1]
+
+
+VISION = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
+          "image_size": 32, "patch_size": 8}  # fmt: skip
+TEXT = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+
+
+def write_clip(folder: Path) -> Path:
+    """As transformers writes it."""
+    from transformers import CLIPConfig, CLIPModel
+
+    text = {**TEXT, "vocab_size": 49408, "eos_token_id": 2}
+    randomised(CLIPModel(CLIPConfig(vision_config=VISION, text_config=text, projection_dim=24))).save_pretrained(folder)
+    write_clip_merges(folder)
+    return folder
+
+
+def write_dinov2(folder: Path) -> Path:
+    """Of images alone."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    sizes = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}
+    randomised(Dinov2Model(Dinov2Config(mlp_ratio=2, **sizes))).save_pretrained(folder)
+    return folder
+
+
+def write_mgca(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    heads = []
+    for inputs in (128, 128):
+        layers = (nn.Linear(inputs, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 16))
+        heads.append(randomised(nn.Sequential(*layers, nn.BatchNorm1d(16, affine=False))))
+    text = under("text_encoder_q.model.", tiny_bert(pooler=False))
+    del text["text_encoder_q.model.embeddings.token_type_embeddings.weight"]
+    state = {**under("img_encoder_q.model.", tiny_vit()), **text, "prototype_layer.weight": torch.zeros(5, 16)}
+    state |= under("img_encoder_q.global_embed.head.", heads[0]) | under("text_encoder_q.global_embed.head.", heads[1])
+    state |= {"text_encoder_q.model.encoder.layer.0.crossattention.self.query.weight": torch.zeros(128, 128)}
+    torch.save({"state_dict": state, "epoch": 3}, folder / "vit_base.ckpt")
+    write_vocabulary(folder)
+    return folder / "vit_base.ckpt"
+
+
+def write_mrm(folder: Path) -> Path:
+    """Of images alone; with parts of its decoders, by which it is recognised."""
+    folder.mkdir(parents=True, exist_ok=True)
+    signs = dict.fromkeys(("bert_mlp.weight", "decoder_pred.weight"), torch.zeros(4, 4))
+    torch.save({"model": {**tiny_vit().state_dict(), **signs}}, folder / "MRM.pth")
+    return folder / "MRM.pth"
+
+
+def write_xrv(folder: Path) -> Path:
+    """Of images alone."""
+    from torchvision.models import DenseNet
+
+    folder.mkdir(parents=True, exist_ok=True)
+    network = DenseNet(growth_rate=8, block_config=(2, 2, 2, 2), num_init_features=16, num_classes=18)
+    network.features.conv0 = nn.Conv2d(1, 16, 7, 2, 3, bias=False)
+    torch.save({**randomised(network).state_dict(), "op_threshs": torch.zeros(18)}, folder / "densenet.pt")
+    return folder / "densenet.pt"

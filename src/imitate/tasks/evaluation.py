@@ -12,7 +12,7 @@ from imitate.config import Config, find_recipe, load_config, validate
 from imitate.config.base import Where
 from imitate.config.files import line_of
 from imitate.data.corpus import Corpus
-from imitate.errors import UserError
+from imitate.errors import Lacking, UserError
 from imitate.names import Mode, Resize, TaskName
 from imitate.tasks import find_task
 from imitate.tasks.base import Published, Task
@@ -81,15 +81,13 @@ class Evaluation(Config):
         }
 
     def on(self, data: Corpus) -> "Evaluation":
-        """Without its published values where the folder was prepared in another way. UserError: another source."""
+        """Without its published values where the folder was prepared in another way. Lacking: another source."""
         if self.data is None:
             return self
         wanted = self.data.model_dump(exclude_none=True, exclude={"input"})
         source, found = wanted.pop("source"), data.meta.get("source")
         if source != found:
-            raise UserError(
-                f"{data.root} is of {found}, the recipe measures {source}: give a folder prepared from that"
-            )
+            raise Lacking(f"{data.root} is of {found}, the recipe measures {source}: give a folder prepared from that")
         differ = [
             f"{key} {data.meta.get(key)}, not {value}" for key, value in wanted.items() if data.meta.get(key) != value
         ]

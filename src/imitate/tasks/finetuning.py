@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from imitate.data.augment import evaluation_view
-from imitate.errors import UserError
+from imitate.errors import Lacking
 from imitate.inference.encoder import Encoder
 from imitate.models.types import Images
 from imitate.statistics import metrics
@@ -33,7 +33,7 @@ class FinetuneClassification(FinetuneOptions, Classification):
     def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
         data, rows = problem.data, problem.rows
         if not list(encoder.image.parameters()):
-            raise UserError(f"{encoder.name} has no weights to fine-tune: give a network, or a linear probe of it")
+            raise Lacking(f"{encoder.name} has no weights to fine-tune: give a network, or a linear probe of it")
         target = problem.target.to(budget.device)
         with seeded(budget.seed):
             network = copy.deepcopy(encoder.image)

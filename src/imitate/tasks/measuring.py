@@ -96,9 +96,14 @@ def measure(
             for share, chosen in tasks.items():
                 path = row.out if len(tasks) == 1 else _with(row.out, f"{share:g}")
                 job = Job(plan, chosen, folders, row, budget._replace(fraction=share), resamples)
-                written.append(_kept(job, path) or _measured(job, path))
+                written.append(results_of(job, path))
                 sys.stdout.write(shown(written[-1]))
     return written[len(tasks) - 1]
+
+
+def results_of(job: Job, path: Path) -> Results:
+    """Those that are there, if they are of the same method, settings, data and weights; else measured and written."""
+    return _kept(job, path) or _measured(job, path)
 
 
 def _rows(request: Request, out: Path) -> list[Row]:

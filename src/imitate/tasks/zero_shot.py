@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from imitate.data.corpus import Corpus
-from imitate.errors import UserError
+from imitate.errors import Lacking, UserError
 from imitate.inference.embeddings import BATCH, embed_images, embed_texts
 from imitate.inference.encoder import Encoder, of_branch
 from imitate.inference.peer import PeerEncoder, PeerEnsemble
@@ -124,7 +124,7 @@ class ZeroShot(ZeroShotOptions, OfClasses):
     def _as_authors(self, encoder: Encoder) -> "ZeroShot":
         """With the ensemble and the scoring of the encoder's authors. UserError: it has none."""
         if encoder.scoring is None:
-            raise UserError(f"{encoder.name} has no scoring of its authors: drop --authors")
+            raise Lacking(f"{encoder.name} has no scoring of its authors: drop --authors")
         if self.threshold == "even" and encoder.scoring.scoring != "margin":
             raise UserError(f"threshold even is a margin of 0, which the authors of {encoder.name} do not have")
         return self.model_copy(update={"ensemble": encoder.scoring.ensemble, "scoring": encoder.scoring.scoring})
@@ -236,12 +236,12 @@ def class_prompts(
     missing = [label for label in wanted if label not in chosen]
     where = path or "the built-in prompts"
     if not chosen:
-        raise UserError(f"{where}: no prompts for any of {', '.join(missing)}: give a YAML file as --prompts FILE")
+        raise Lacking(f"{where}: no prompts for any of {', '.join(missing)}: give a YAML file as --prompts FILE")
     if missing:
         log.warning("%s: no prompts for %s: left out", where, ", ".join(missing))
     if encoder is None:
         return chosen
     known = known_prompts(chosen, encoder, built_in=path is None)
     if not known:
-        raise UserError(f"{encoder.name} knows the words of no class of {data.root}: give other prompts")
+        raise Lacking(f"{encoder.name} knows the words of no class of {data.root}: give other prompts")
     return known
