@@ -126,7 +126,7 @@ class Grounding(GroundingOptions, Task):
                         maps[places], peaks[places] = _small(drawn[numbers]), part.start + _peaks(given[numbers])
         table = data.table.iloc[np.unique(pairs.rows)]
         images = {key: table[key].to_numpy().astype(np.str_) for key in ("image_id", "patient")}
-        columns = {**found, "map": maps, "peak": peaks, "label": pairs.labels}
+        columns: dict[str, np.ndarray] = {**found, "map": maps, "peak": peaks, "label": pairs.labels}
         columns["marks"] = np.array([pair.marks for pair in pairs.pairs], np.int64)
         return images | {name: padded(values, pairs.rows) for name, values in columns.items()}
 
