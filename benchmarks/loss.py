@@ -3,8 +3,9 @@
 Before, every process computed the whole N x N loss and built each term's targets; now each computes its own rows of
 both directions, and targets once a step. 1, 2 and 4 processes with gloo on the CPU, one thread each, forward and
 backward in float32 through ``Pretraining`` itself. Seconds are those of the slowest process, and of processes that
-share this machine's cores; memory is the largest peak of a process above its embeddings. What would not fit into this
-machine's memory is left out.
+share this machine's cores; memory is the largest peak of a process above its embeddings. Where the processes would not
+fit into this machine's memory together, the first runs alone, its collectives filled with its own embeddings: its time
+is then without waiting and without contention. What would not fit even so is left out.
 
     python benchmarks/loss.py
 """
@@ -20,6 +21,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from imitate.config import ImitateConfig, ImitateOptions
 from imitate.data.augment import ViewDraw
@@ -121,10 +123,18 @@ def work(rank: int, world: int, sizes: list[int], folder: str) -> None:
         dist.destroy_process_group()
 
 
-def fits(name: str, pairs: int, world: int) -> bool:
-    """Whether the processes together stay below three quarters of this machine's memory."""
+def alone(_: int, world: int, pairs: int, folder: str) -> None:
+    """The first of ``world`` processes, without the others."""
+    torch.set_num_threads(1)
+    dist.init_process_group("fake", rank=0, world_size=world, store=FakeStore())
+    (Path(folder) / "0.json").write_text(json.dumps(measure(now, pairs, 0, world)))
+    dist.destroy_process_group()
+
+
+def fits(name: str, pairs: int, world: int, *, together: bool = True) -> bool:
+    """Whether the processes together, or one of them, stay below three quarters of this machine's memory."""
     whole = 4 * pairs**2 * (BEFORE * world if name == "before" else MATRICES)
-    return whole < 0.75 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return whole / (1 if together else world) < 0.75 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def table(sizes: list[int], worlds: list[int]) -> list[Row]:
@@ -142,8 +152,17 @@ def table(sizes: list[int], worlds: list[int]) -> list[Row]:
             both = [(r[f"{pairs} before"], r[f"{pairs} now"]) for r in found if f"{pairs} before" in r]
             apart = [abs(a["loss"] / b["loss"] - 1) for a, b in both]
             apart += [abs(u / v - 1) for a, b in both for u, v in zip(a["gradient"], b["gradient"], strict=True)]
+            if not fits("now", pairs, world) and fits("now", pairs, world, together=False):
+                row |= _alone(pairs, world)
             rows.append(row | {"largest difference": max(apart) if apart else "-"})
-    return sorted(rows, key=lambda row: (row["pairs"], row["processes"]))
+    return sorted(rows, key=lambda row: (row["pairs"], str(row["processes"])))
+
+
+def _alone(pairs: int, world: int) -> Row:
+    with TemporaryDirectory() as folder:
+        mp.start_processes(alone, (world, pairs, folder), nprocs=1, start_method="spawn")
+        found = json.loads((Path(folder) / "0.json").read_text())
+    return {"processes": f"{world}, one alone", "s, now": found["s"], "GB, now": found["GB"]}
 
 
 def largest(cards: int) -> Row:

@@ -86,9 +86,12 @@ def made_by(study: Study, arguments: argparse.Namespace) -> Json:
         changed = subprocess.run(diff, cwd=ROOT, capture_output=True, check=False).returncode == 1
     except OSError:  # there is no git
         changed = False
-    raw = [f"{name}=FOLDER" for name, options in study.data.items() if options["source"] != "synthetic"]
-    file = arguments.study
+    raw = [
+        f"{name}=FOLDER" for name, options in study.data.items() if options.get("source", "synthetic") != "synthetic"
+    ]
+    file, fold = arguments.study, arguments.fold
     command = f"python experiments/run.py experiments/{file.name} --work WORK --out docs/results/{file.stem}"
+    command += "" if fold is None else f"/fold-{fold} --fold {fold}"
     return {
         "made_by": {
             "commit": (commit() or "unknown") + (" with changes" if changed else ""),

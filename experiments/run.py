@@ -43,9 +43,19 @@ Job = Callable[[], bool]
 class Runner:
     """The commands of a study, each a process of its own with a log in WORK/logs."""
 
-    def __init__(self, study: Study, work: Path, *, threads: int, seeds: int, before: Folder | None = None) -> None:
-        """``before`` is what was published of the study."""
-        self.study, self.work, self.threads = study, work.resolve(), threads
+    def __init__(
+        self,
+        study: Study,
+        data: Path,
+        *,
+        threads: int,
+        seeds: int,
+        fold: int | None = None,
+        before: Folder | None = None,
+    ) -> None:
+        """``data`` holds prepared folders, and all else but of a fold; ``before``: what was published of the study."""
+        self.study, self.data, self.threads = study, data.resolve(), threads
+        self.work = self.data if fold is None else self.data / f"fold-{fold}"
         self.seeds = range(seeds)
         self.before = before
         self.children: set[subprocess.Popen[bytes]] = set()
@@ -54,9 +64,12 @@ class Runner:
             folder.mkdir(parents=True, exist_ok=True)
 
     def prepare(self, name: str, raw: str | None) -> bool:
-        folder, options = self.work / name, dict(self.study.data[name])
+        folder, options = self.data / name, dict(self.study.data[name])
         if any((folder / index).is_file() for index in ("index.json", "meta.json")):
             return True
+        if origin := options.get("folds-of"):
+            made = [str(ROOT / "experiments/folds.py"), str(self.data / origin)]
+            return self.run(f"prepare-folds-of-{origin}", made) is not None
         source = options.pop("source")
         where = ["--raw", raw] if raw else []
         if source != "synthetic" and not raw:
@@ -77,7 +90,7 @@ class Runner:
         processes = settings.get("training.devices", 1)
         launcher = [*TORCHRUN, f"--nproc-per-node={processes}"] if processes != 1 else []
         command = [*launcher, *IMITATE, "pretrain", str(ROOT / self.study.recipe)]
-        command += ["--data", str(self.work / self.study.train)]
+        command += ["--data", str(self.data / self.study.train)]
         command += ["--out", str(folder), "--threads", str(self.threads), *flags(settings)]
         spent = self.run(f"pretrain-{slug(method)}-{seed}", command)
         if spent is None:
@@ -100,7 +113,7 @@ class Runner:
 
     def command(self, cell: Cell) -> list[str]:
         measure = self.study.tasks[cell.task]
-        command = ["evaluate", measure.task, "--data", str(self.work / measure.data), "--out", str(self.path(cell))]
+        command = ["evaluate", measure.task, "--data", str(self.data / measure.data), "--out", str(self.path(cell))]
         command += ["--name", cell.method, "--fraction", str(cell.fraction), *flags(measure.settings)]
         cache = self.work / "cache" / f"{slug(cell.method)}--{cell.task}"  # tasks are measured at the same time
         return [*command, "--cache", str(cache), *self.models(cell.method)]
@@ -144,11 +157,11 @@ class Runner:
         measure = self.study.tasks[task]
         folders = [self.folder(*run) / "model" for run in self.needed(method)]
         weights = [path for folder in folders for path in sorted(folder.glob("*")) if path.is_file()]
-        data = sorted((self.work / measure.data).glob("*.json"))
+        data = sorted((self.data / measure.data).glob("*.json"))
         return {
             "commands": [self.command(cell) for cell in self.cells(method, task)],
             "code": find_task(measure.task).method(),
-            "files": {str(path.relative_to(self.work)): digest(path) for path in [*weights, *data]},
+            "files": {str(path.relative_to(self.data)): digest(path) for path in [*weights, *data]},
         }
 
     def needed(self, method: str) -> list[tuple[str, int]]:
@@ -223,8 +236,8 @@ def pairs(folder: Path) -> dict[str, int]:
 def carry_out(runner: Runner, *, workers: int, publish: Callable[[], None] = lambda: None) -> bool:
     """Everything that is missing; whether all of it succeeded. ``publish`` is called after each measurement.
 
-    Stage after stage, every method's first seed, then the next seed, then the measurements; whatever can start, does:
-    no process waits for the end of a stage.
+    Method after method, so that a study that is stopped has whole rows; whatever can start, does: no process waits
+    for the end of a method.
     """
     waiting = jobs(runner)
     every = len(waiting)
@@ -249,15 +262,13 @@ def carry_out(runner: Runner, *, workers: int, publish: Callable[[], None] = lam
 def jobs(runner: Runner) -> dict[Hashable, tuple[list[tuple[str, int]], Job]]:
     """Each with the runs that it needs, the most urgent first: run (method, seed), measurement (method, task)."""
     found: dict[Hashable, tuple[list[tuple[str, int]], Job]] = {}
-    for stage in runner.study.stages:
-        tasks = {name: runner.study.tasks_of(name) for name in stage.methods}
-        measures = [(name, task) for name in tasks for task in tasks[name] if not runner.published(name, task)]
-        missing = {name for name in tasks if not tasks[name]} | {name for name, _ in measures}
-        trained = [name for name in stage.methods if runner.trained(name) and name in missing]
-        runs = [(name, seed) for seed in runner.seeds for name in trained]
-        runs += [run for name, _ in measures for run in runner.needed(name)]
-        found |= {run: ([], partial(runner.pretrain, *run)) for run in dict.fromkeys(runs) if run not in found}
-        found |= {each: (runner.needed(each[0]), partial(runner.measure, *each)) for each in measures}
+    for name in runner.study.methods:
+        tasks = runner.study.tasks_of(name)
+        missing = [task for task in tasks if not runner.published(name, task)]
+        own = [(name, seed) for seed in runner.seeds] if runner.trained(name) and (missing or not tasks) else []
+        needed = [*own, *runner.needed(name)] if missing else own
+        found |= {run: ([], partial(runner.pretrain, *run)) for run in dict.fromkeys(needed) if run not in found}
+        found |= {(name, task): (runner.needed(name), partial(runner.measure, name, task)) for task in missing}
     return found
 
 
@@ -269,14 +280,20 @@ def main() -> int:
     parser.add_argument("--raw", nargs="*", default=[], metavar="NAME=FOLDER", help="the raw archive of a data set")
     parser.add_argument("--workers", type=int, default=1, help="processes at a time")
     parser.add_argument("--threads", type=int, default=1, help="compute threads of each")
+    parser.add_argument("--fold", type=int, help="which of the folds, for a study on folds; each has its own --out")
     parser.add_argument("--seeds", type=int, help="fewer than the study's: a whole study of one seed can grow later")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         study = load_study(arguments.study)
+        if study.in_folds != (arguments.fold is not None):
+            raise UserError(f"{arguments.study} {'needs' if study.in_folds else 'has no folds for'} --fold")
+        study = study if arguments.fold is None else study.of_fold(arguments.fold)
         before = read_folder(arguments.out) if (arguments.out / "study.json").is_file() else None
         seeds = arguments.seeds or study.seeds
-        runner = Runner(study, arguments.work, threads=arguments.threads, seeds=seeds, before=before)
+        runner = Runner(
+            study, arguments.work, threads=arguments.threads, seeds=seeds, fold=arguments.fold, before=before
+        )
         write = partial(publish, runner, arguments.out, made_by(study, arguments))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, runner.stop)

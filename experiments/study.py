@@ -11,6 +11,7 @@ from imitate.config import Config, load_config
 from imitate.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
+FOLD = "{fold}"  # in the names of data sets, of which a study takes one at a time
 
 
 class Measure(Config):
@@ -41,12 +42,26 @@ class Stage(Config):
 class Study(Config):
     recipe: Path
     train: str  # the data set to pre-train on
-    data: dict[str, dict[str, Any]]  # name: source and options of `imitate prepare`
+    data: dict[str, dict[str, Any]]  # name: source and options of `imitate prepare`, or {folds-of: NAME} (folds.py)
     tasks: dict[str, Measure]
     stages: tuple[Stage, ...]
     seeds: int = 3
     reference: str = "IMITATE"
     keep_predictions: bool = False  # beside the results, for small studies on synthetic data only
+
+    def of_fold(self, number: int) -> "Study":
+        """With the number in the place of ``{fold}``, in the names of data sets."""
+
+        def named(name: str) -> str:
+            return name.replace(FOLD, str(number))
+
+        tasks = {name: task.model_copy(update={"data": named(task.data)}) for name, task in self.tasks.items()}
+        data = {named(name): options for name, options in self.data.items()}
+        return self.model_copy(update={"train": named(self.train), "data": data, "tasks": tasks})
+
+    @property
+    def in_folds(self) -> bool:
+        return FOLD in self.train
 
     @property
     def methods(self) -> dict[str, Method]:

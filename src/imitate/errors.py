@@ -12,3 +12,7 @@ class UserError(ValueError):
     def __init__(self, message: str) -> None:
         line = " ".join(message.split())
         super().__init__(line if len(line) <= LINE else f"{line[: LINE - 310]} [...] {line[-300:]}")
+
+
+class Lacking(UserError):
+    """A model or a folder lacks what a task needs. Nothing is wrong with any of them: a table has a dash there."""

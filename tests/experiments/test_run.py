@@ -68,17 +68,12 @@ def study(work: Path, **changes: object) -> Study:
     return validate(Study, {**values, "tasks": TASKS, "stages": STAGES, **changes}, where="test")
 
 
-def test_what_can_start_does_not_wait_for_the_end_of_its_stage(work: Path) -> None:
+def test_what_can_start_does_not_wait_for_the_end_of_its_method(work: Path) -> None:
     """With as many workers as there are runs, a measurement starts when the runs that it reads are finished."""
     here = runner(work, tasks={"probe": {**TASKS["probe"], "fractions": [1]}})
     needs = {key: needed for key, (needed, _) in jobs(here).items()}
-    assert list(needs)[:6] == [
-        ("IMITATE", 0),
-        ("CLIP", 0),
-        ("IMITATE", 1),
-        ("CLIP", 1),
-        *[(name, "probe") for name in ("IMITATE", "CLIP")],
-    ]
+    rows = [[(name, 0), (name, 1), (name, "probe")] for name in ("IMITATE", "CLIP")]
+    assert list(needs)[:6] == [*rows[0], *rows[1]], "a study that is stopped has whole rows"
     assert needs["CLIP", 1] == [] and needs["CLIP", "probe"] == [("CLIP", 0), ("CLIP", 1)]
     assert needs["SimCLR", "probe"] == [("SimCLR", 0), ("SimCLR", 1)]
     assert needs["untrained", "probe"] == needs["raw", "probe"] == [("IMITATE", 0)]
@@ -107,8 +102,8 @@ def test_a_stopped_study_goes_on_with_what_is_missing(work: Path) -> None:
     first = runner(work, **less)
     first.broken = frozenset({"pretrain-clip-1"})
     assert not carry_out(first, workers=1)
-    trained = ["pretrain-imitate-0", "pretrain-clip-0", "pretrain-imitate-1", "pretrain-clip-1"]
-    assert first.ran == [*trained, "measure-imitate--retrieval", "measure-untrained--retrieval"]
+    whole = ["pretrain-imitate-0", "pretrain-imitate-1", "measure-imitate--retrieval"]
+    assert first.ran == [*whole, "pretrain-clip-0", "pretrain-clip-1", "measure-untrained--retrieval"]
 
     second = runner(work, **less)
     assert carry_out(second, workers=1)
@@ -118,6 +113,20 @@ def test_a_stopped_study_goes_on_with_what_is_missing(work: Path) -> None:
     (work / "runs/clip/0/done.json").unlink()
     fourth = runner(work, **less)
     assert carry_out(fourth, workers=1) and fourth.ran == ["pretrain-clip-0"]  # to the same weights, bit for bit
+
+
+def test_a_fold_has_its_own_folder_and_runs(work: Path) -> None:
+    whole = {"set": {"source": "table"}, "set-fold-{fold}": {"folds-of": "set"}}
+    tasks = {"retrieval": {"task": "retrieval", "data": "set-fold-{fold}"}}
+    folds = study(work, data=whole, train="set-fold-{fold}", tasks=tasks)
+    assert folds.in_folds and not study(work).in_folds
+    one = Here(folds.of_fold(1), work, threads=1, seeds=1, fold=1)
+    assert one.folder("CLIP", 0) == work.resolve() / "fold-1/runs/clip/0"
+    command = one.command(one.cells("CLIP", "retrieval")[0])
+    assert command[command.index("--data") + 1] == str(work.resolve() / "set-fold-1")
+    made = Runner(one.study, work, threads=1, seeds=1, fold=1)
+    assert made.prepare("set", None) and made.prepare("set-fold-1", None)
+    assert {path.name for path in work.glob("set-*")} == {*[f"set-fold-{number}" for number in range(5)], "set-confirm"}
 
 
 def test_what_changed_is_measured_again(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +275,7 @@ def test_the_recorded_command_starts_from_the_archives_without_git_too(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever folders it was run with; a copy without .git has its commit from the environment."""
-    arguments = Namespace(study=Path("/elsewhere/mine.yaml"), out=Path("/tmp/out"), threads=1, workers=15)
+    arguments = Namespace(study=Path("/elsewhere/mine.yaml"), out=Path("/tmp/out"), threads=1, workers=15, fold=None)
     monkeypatch.setattr("imitate.tasks.results._head", lambda root: None)
     monkeypatch.setenv("IMITATE_COMMIT", "of-a-copy")
     monkeypatch.setenv("PATH", "")

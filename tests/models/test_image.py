@@ -62,6 +62,35 @@ def test_networks_that_are_built_for_one_size_are_built_for_the_images(name):
     assert ImageEncoder(name, options=options, size=224).options == options  # its own size: as it always was
 
 
+@pytest.mark.parametrize("name, side", [("vit_small_patch14_dinov2", 14), ("swin_tiny_patch4_window7_224", 32)])
+def test_positions_are_interpolated_for_images_of_other_sizes(name, side):
+    """A ViT at twice its size is the ViT of that size with interpolated positions."""
+    options = {"depth": 4, "embed_dim": 48} if side == 14 else {"embed_dim": 24, "depths": [1, 1, 1, 1]}
+    encoder = ImageEncoder(name, options=options, size=4 * side).eval()
+    images = torch.randn(1, 3, 8 * side, 8 * side)
+    found = encoder(images)
+    assert found.levels[-1].shape[2:] == (8 * side // encoder.strides[-1],) * 2
+    encoder.check_side(6 * side)
+    if side == 14:
+        larger = timm.create_model(name, num_classes=0, img_size=8 * side, **options).eval()
+        position = timm.layers.resample_abs_pos_embed(encoder.network.pos_embed, [8, 8])
+        larger.load_state_dict({**encoder.network.state_dict(), "pos_embed": position})
+        torch.testing.assert_close(found.pooled, larger(images))
+        with pytest.raises(UserError, match="vit_small_patch14_dinov2 does not take images of 60 pixels"):
+            encoder.check_side(60)
+
+
+def test_tokens_that_are_no_place_are_left_out_of_the_pyramid():
+    options = {"img_size": 56, "depth": 4, "embed_dim": 48}
+    encoder = ImageEncoder("vit_small_patch14_reg4_dinov2", options=options).eval()
+    images, kept = torch.randn(1, 3, 56, 56), []
+    encoder.network.blocks[-1].register_forward_hook(lambda module, inputs, output: kept.append(output))
+    levels = encoder.pyramid(images)
+    assert [tuple(level.shape) for level in levels] == [(1, 48, 4, 4)] * 4
+    assert kept[0].shape[1] == 1 + 4 + 16  # CLS, registers, patches
+    assert torch.equal(levels[-1].flatten(2).transpose(1, 2), kept[0][:, 5:])
+
+
 def test_a_size_that_a_network_cannot_take_is_told():
     with pytest.raises(
         UserError, match=r"crossvit_tiny_240 takes images of 240 px, not of 64: set model.image_size=240"

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 from text_models import write_bert, write_clip, write_gpt
 
 from imitate.errors import UserError
-from imitate.models.text import fit_or_load, load_text_encoder, placed, save_text_encoder
+from imitate.models.lsa import LsaTextEncoder
+from imitate.models.text import could_be, fit_or_load, load_text_encoder, placed, save_text_encoder
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,30 @@ def test_hugging_face_door(tiny_bert, tmp_path):
         again = load_text_encoder(tmp_path / pooling)
         assert again.name == encoder.name
         torch.testing.assert_close(again.encode(reports), together)
+
+
+def test_an_encoder_could_be_that_of_a_recipe_whatever_it_was_fitted_on(tiny_bert, tmp_path):
+    lsa = LsaTextEncoder.fit(["left effusion", "right opacity", "clear lungs", "no edema"], width=2)
+    specs = ["lsa", "lsa-2", "lsa-3", "lsa-1", "bert-small", "bert-small:4000", f"hf:{tiny_bert}"]
+    assert [could_be(lsa, spec) for spec in specs] == [True, True, True, False, False, False, False]
+    bert = fit_or_load(f"hf:{tiny_bert}:mean", [])
+    specs = [
+        f"hf:{tiny_bert}:mean",
+        f"hf:{tiny_bert}",
+        f"hf:{tiny_bert}:cls",
+        f"hf:{tmp_path}:mean",
+        "hf:a/b@main",
+        "lsa",
+    ]
+    assert [could_be(bert, spec) for spec in specs] == [True, False, False, False, False, False]
+    bert.name = "someone--bert@0123abc-mean-trained"
+    specs = [
+        "hf:someone/bert@0123abc:mean",
+        "hf:someone/bert@0123abc",
+        "hf:someone/bert@main:mean",
+        "hf:other/bert@0123abc:mean",
+    ]
+    assert [could_be(bert, spec) for spec in specs] == [True, False, False, False]
 
 
 def test_hugging_face_is_frozen_and_long_reports_are_cut(tiny_bert):

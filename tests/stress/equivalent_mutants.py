@@ -67,4 +67,34 @@ EQUIVALENT = [
         "1 -> 2",
         "no correlation is above 1 but for rounding",
     ),
+    (
+        "training/baselines",
+        "wanted = soft_targets(None, 1.0, present, targets, own=own, dtype=captions.text.own.dtype)",
+        "1.0 -> 2.0",
+        "the strength of a prior, where there is none",
+    ),
+    (
+        "training/pretraining",
+        "target = soft_targets(None, 1.0, own, dtype=full_precision(text.projected)[0].dtype)",
+        "1.0 -> 2.0",
+        "the strength of a prior, where there is none",
+    ),
+    (
+        "training/run_folder",
+        "return 2**62  # a line cut short by a kill",
+        "62 -> 63",
+        "a step that no run reaches",
+    ),
+    (
+        "training/step",
+        'Own = TypeVar("Own", bound=ContrastOptions | BaselineOptions)',
+        "'Own' -> 'XOwn'",
+        "for the type checker alone",
+    ),
+    (
+        "training/engine",
+        "while process.poll() is None and time.monotonic() < until:",
+        "Lt -> LtE",
+        "a clock that shows the limit to the nanosecond",
+    ),
 ]

@@ -3,8 +3,9 @@
     python tests/stress/mutants.py --out docs/results/reliability/mutants.json --draw 400
 
 The tests of a group run once, to see which functions each of them calls. A mutant is then tried with those that call
-its function, those of its own file first and for ``CPU_SECONDS`` at most, in a fork of a process that has imported all
-that does not depend on it. Survivors are listed with their line and change.
+its function, those of its own file first and for ``CPU_SECONDS`` at most: in a fork of a process that has imported all,
+with the function's code exchanged, or, outside of functions, of one that has imported all that does not depend on its
+file. Survivors are listed with their line and change.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout, suppress
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ import pytest
 from calls import Called, Chosen, Watching, within
 from equivalent_mutants import EQUIVALENT
 from mutating import ROOT, Mutant, changed, mutants, path_of, said, unchanged
+from placing import Placing
 
 
 def _every(folder: str) -> list[str]:
@@ -52,8 +55,15 @@ GROUPS = {
 }
 MORE_TESTS = {
     "training": ["training/test_terms", "training/test_loss_at_scale", "losses/test_grounding"],
-    "tasks": ["tasks/test_tasks", "commands/test_compare", "commands/test_evaluate", "commands/test_evaluate_again"],
+    "tasks": [
+        "tasks/test_tasks",
+        "commands/test_compare",
+        "commands/test_evaluate",
+        "commands/test_evaluate_again",
+        "inference/test_peer",
+    ],
 }
+CONTRACTS = {"tasks": ["tasks/test_options"]}  # read what modules define, without a call
 CPU_SECONDS = 8  # of tests for a mutant: many tests of training and of the tasks take a second or two
 SECONDS, CPU_LIMIT = 120, 60  # after which a mutant counts as noticed: it hangs
 
@@ -83,6 +93,8 @@ def tests_for(mutant: Mutant, called: list[Called]) -> list[Called]:
     """The tests that call its function, in order; for one that is called by none, and outside functions, its own."""
     own = tests_of(mutant.target)
     among = [each for each in called if (mutant.target, mutant.function) in each.functions]
+    if not among:
+        own = [*own, *(f"tests/{name}.py" for name in CONTRACTS.get(mutant.target.partition("/")[0], []))]
     among = among or [each for each in called if each.test.partition("::")[0] in own]
     among = among or [each for each in called if any(target == mutant.target for target, _ in each.functions)]
     return within(CPU_SECONDS, sorted(among, key=lambda each: (each.test.partition("::")[0] not in own, each.seconds)))
@@ -131,14 +143,14 @@ def _watched(group: str) -> tuple[list[Called], list[str]]:
     return found
 
 
-def noticed(target: str, tree: Any, called: list[Called]) -> bool:
-    """Whether the tests fail, in a fork, with ``tree`` in the place of the target."""
+def noticed(called: list[Called], put: Callable[[], None]) -> bool:
+    """Whether the tests fail, in a fork, after ``put``."""
     tests = [each.test for each in called]
 
     def tried() -> int:
         signal.alarm(SECONDS)
         resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT, CPU_LIMIT))
-        _install(target, tree)
+        put()
         return _pytest(list(dict.fromkeys(test.partition("::")[0] for test in tests)), Chosen(tests))
 
     return _forked(tried) != 0
@@ -181,13 +193,26 @@ def _survivors(target: str, drawn: list[Mutant], called: list[Called], names: li
     every = {each.test: each for mutant in drawn for each in tests_for(mutant, called)}
     assert every, f"no test calls {target}"
     few = within(2 * CPU_SECONDS, every.values())
-    assert not noticed(target, unchanged(target), few), f"the tests of {target} fail without any change"
-    found = []
-    for mutant in drawn:
-        if not noticed(target, changed(mutant), tests_for(mutant, called)):
-            found.append(mutant)
-            sys.stderr.write(f"{said(mutant)}\n")
-    return found
+    assert not noticed(few, partial(_install, target, unchanged(target))), f"the tests of {target} fail unchanged"
+    return [each for each in drawn if _survives(each, called, partial(_install, target, changed(each)))]
+
+
+def _survives(mutant: Mutant, called: list[Called], put: Callable[[], None]) -> bool:
+    survives = not noticed(tests_for(mutant, called), put)
+    if survives:
+        sys.stderr.write(f"{said(mutant)}\n")
+    return survives
+
+
+def _in_place(drawn: list[Mutant], called: list[Called], names: list[str]) -> tuple[list[Mutant], list[Mutant]]:
+    """Those whose function's code can be exchanged, and the survivors among them."""
+    placing = Placing(dict.fromkeys(each.test.partition("::")[0] for each in called), names)
+    gc.freeze()  # else collections in the forks copy all of it
+    codes = [(each, code) for each in drawn if (code := placing.code(each))]
+    few = within(2 * CPU_SECONDS, called)
+    assert not noticed(few, lambda: None), "the tests fail without any change"
+    survivors = [each for each, code in codes if _survives(each, called, partial(placing.put, each, code))]
+    return [each for each, _ in codes], survivors
 
 
 def _measured(group: str, number: int | None, seed: int, before: dict[str, Any] | None) -> dict[str, Any]:
@@ -198,9 +223,13 @@ def _measured(group: str, number: int | None, seed: int, before: dict[str, Any] 
     assert before is None or before["seed"] is None or before["in_all"] == len(every), "another draw: try all"
     drawn = [each for each in whole if before is None or said(each) in before["survivors"]]
     called, names = _watched(group)
-    survivors, tried, started = [], 0, time.monotonic()
+    started = time.monotonic()
+    with ProcessPoolExecutor(1, get_context("fork")) as pool:
+        placed, survivors = pool.submit(_in_place, drawn, called, names).result()
+    tried = len(placed)
+    sys.stderr.write(f"{tried - len(survivors)} of {tried} killed in place, {time.monotonic() - started:.0f} s\n")
     for target in GROUPS[group]:
-        if part := [mutant for mutant in drawn if mutant.target == target]:
+        if part := [mutant for mutant in drawn if mutant.target == target and mutant not in placed]:
             with ProcessPoolExecutor(1, get_context("fork")) as pool:
                 survivors += pool.submit(_survivors, target, part, called, names).result()
             tried += len(part)
@@ -215,7 +244,7 @@ def _measured(group: str, number: int | None, seed: int, before: dict[str, Any] 
         "seed": seed if len(whole) < len(every) else None,
         "killed": killed,
         "fraction": round(killed / len(whole), 3),
-        "survivors": [said(each) for each in survivors],
+        "survivors": [said(each) for each in drawn if each in survivors],
         "excluded": excluded,
     }
 

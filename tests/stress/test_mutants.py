@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import mutants
 import pytest
 from calls import Called, Watching
+from placing import Placing
 
 
 @pytest.mark.parametrize("group", mutants.GROUPS)
@@ -67,3 +68,18 @@ def test_functions_that_tests_call_are_noted_also_in_a_fixture_that_they_share(t
         sys.settrace(None)
     (found,) = watching.called()
     assert found.test == item.nodeid and found.functions == {("target", "A.f"), ("target", "g")}
+
+
+def test_a_function_s_code_is_exchanged_wherever_it_is_referred_to(monkeypatch):
+    monkeypatch.setattr("placing.pytest.main", lambda arguments: 0)
+    placing = Placing([], ["imitate.statistics.intervals"])
+    module = sys.modules["imitate.statistics.intervals"]
+    found = {each.text: each for each in mutants.mutants("statistics/intervals") if placing.code(each)}
+    assert found and all(each.function for each in found.values())
+    mutant = next(each for each in found.values() if each.function == "enough")
+    function, before = module.enough, placing.functions[module.__file__, "enough"][0].__code__
+    placing.put(mutant, placing.code(mutant))
+    assert function is module.enough and placing.functions[module.__file__, "enough"][0].__code__ != before
+    placing.put(mutant, before)
+    defaults = [each for each in mutants.mutants("tasks/comparison") if each.change == "1000 -> 1001"]
+    assert defaults and not any(placing.code(each) for each in defaults)

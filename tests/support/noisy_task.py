@@ -25,6 +25,8 @@ class Noisy(Task):
     """The target and noise; the model's name says how much, the seed draws it."""
 
     name: ClassVar[str] = "linear-classification"
+    title: ClassVar[str] = "Noise"
+    headline: ClassVar[str] = "auroc"
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
     classes: tuple[str, ...] = ("Edema", "Mass")
     split: str = "test"

@@ -264,3 +264,9 @@ def test_mistakes_are_told(encoder: Encoder, data: Corpus) -> None:
         name = {"train": "training", "val": "validation"}[part]
         with pytest.raises(UserError, match=f"none of the {count} {name} images of memory has a box"):
             Detection().predict(encoder, bare, Budget())
+
+
+def test_thresholds_are_those_of_the_peers_and_of_coco() -> None:
+    both = [detection.THRESHOLDS[which] for which in (detection.CHEST, detection.COCO)]
+    np.testing.assert_allclose(both[0], [0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75])
+    np.testing.assert_allclose(both[1], [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95])

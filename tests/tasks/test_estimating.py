@@ -64,6 +64,8 @@ def test_rare_classes_and_macro_figures_with_one_have_no_interval() -> None:
     four = found([0, 1, 2, 4, 6])
     assert four["auroc"].low is None
     assert four["auroc"].note == "no interval: its rarest class rests on 4 positive patients, at least 5 are needed"
+    negative = found([each for each in range(240) if each not in (1, 3, 5)])
+    assert negative["auroc/Hernia"].note == "no interval: it rests on 3 negative patients, at least 10 are needed"
     ten = found(list(range(0, 20, 2)))
     assert None not in (ten["auroc"].low, ten["auroc/Hernia"].low, ten["average-precision"].high)
 

@@ -108,3 +108,8 @@ def test_a_budget_in_steps_makes_epochs_and_patience_longer(better: bool, epochs
         validate=lambda: figures.pop(0),
     )
     assert len(found.history) == epochs
+
+
+def test_a_task_that_there_is_not_is_told_as_what_was_typed() -> None:
+    with pytest.raises(UserError, match="^imitate evaluate: task"):
+        planned("retreival", None, mode=None, fraction=None, settings={})

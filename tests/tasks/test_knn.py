@@ -88,3 +88,9 @@ def test_fractions_and_modes() -> None:
     assert len(found["score"]) == 60  # from twelve training images, fewer than most numbers of neighbours
     with pytest.raises(UserError, match="mode paper changes nothing of knn-classification"):
         planned("knn-classification", None, mode="paper", fraction=None, settings={})
+
+
+def test_one_number_of_neighbours_needs_no_validation(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="imitate"):
+        NearestClassification(neighbours=(7,)).predict(BLOCKS, prepared(independent()), Budget())
+    assert "validation AUROC" not in caplog.text

@@ -6,7 +6,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from imitate.tasks import find_task
+from imitate.tasks.detection_matching import RATES
+from imitate.tasks.measuring import VERSIONS
 from imitate.tasks.options import OPTIONS, Fitting, LinearOptions, TaskOptions
+from imitate.tasks.retrieval import PERMUTATIONS
+from imitate.tasks.retrieval_ranking import PRECISION_AT
 
 FITTING = {
     "learning_rate": 5e-4, "weight_decay": 1e-6, "batch_size": 48, "epochs": 50, "patience": 10, "steps": 0,
@@ -22,11 +27,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "knn-classification": {**CLASSES, "folds": 0, "neighbours": (5, 10, 20, 50, 100, 200), "temperature": 0.07},
     "finetune-classification": {
         **FITTING, **CLASSES, "learning_rate": 3e-4, "weight_decay": 0.05, "schedule": "cosine", "warmup": 0.05,
-        "layer_decay": 0.85,
+        "layer_decay": 0.85, "encoder_rate": 1.0, "period": 0, "clip_gradient": None, "augmentation": "jitter",
+        "monitor": "loss", "head_std": 0.02,
     },
     "segmentation": {
         **FITTING, **DENSE, "learning_rate": 2e-4, "weight_decay": 0.05, "batch_size": 16, "width": 256,
-        "balanced": None, "augment": 0.5, "scale": 0.1, "rotation": 10.0, "tolerance": 2.0,
+        "balanced": None, "augment": 0.5, "scale": 0.1, "rotation": 10.0, "tolerance": 2.0, "flip": 0.0,
+        "decoder": "unet", "loss": "focal-dice", "monitor": "loss",
     },
     "detection": {**FITTING, **DENSE, "batch_size": 16, "width": 512, "confidence": None},
     "retrieval": {"split": "test", "followups": "wrong"},
@@ -68,6 +75,8 @@ def test_the_bounds(name: str) -> None:
         "decays": ((small,), (), (9.0, 1.0), (1.0, 0.0)), "folds": (0, -1, 9, None),
         "neighbours": ((1,), (), (3, 2), (1, 0)), "temperature": (small, 0, 9.0, None), "tolerance": (0, -small, 9.0, None),
         "image_size": (32, 31, 999, None), "width": (16, 15, 999, None) if name == "segmentation" else (4, 3, 9, None),
+        "encoder_rate": (small, 0, 1, 1 + small), "period": (0, -1, 9999, None), "clip_gradient": (small, 0, 9.0, None),
+        "head_std": (small, 0, 9.0, None), "flip": (0, -small, 1, 1 + small),
         "augment": (0, -small, 1, 1 + small), "scale": (0, -small, 1 - small, 1), "confidence": (small, 0, 1 - small, 1),
     }  # fmt: skip
     for field in bounds.keys() & DEFAULTS[name].keys():
@@ -107,3 +116,73 @@ def test_thresholds_that_cannot_be_are_refused() -> None:
         options.model_validate({"threshold": "val", "split": "val"})
     options.model_validate({"threshold": "oracle", "split": "val"})
     options.model_validate({"threshold": "even"})
+
+
+def test_what_tables_say_of_a_task() -> None:
+    """Tables, plots and results files of users depend on these words."""
+    classes = ("auroc", ("accuracy",), frozenset({"labels"}))
+    ways = [(way, k) for way in ("image-to-text", "text-to-image") for k in (1, 5, 10)]
+    recalls = tuple(f"recall@{k}/both/{way}" for way, k in ways)
+    expected = {
+        "linear-classification": classes,
+        "finetune-classification": classes,
+        "knn-classification": classes,
+        "zero-shot": ("auroc", ("average-precision", "accuracy"), frozenset({"labels", "text"})),
+        "segmentation": ("dice", ("dice_positives", "false_positive_rate"), frozenset({"masks"})),
+        "detection": ("map", ("froc",), frozenset({"boxes"})),
+        "retrieval": ("mean-recall", recalls, frozenset({"text"})),
+    }
+    tasks = {name: find_task(name) for name in expected}
+    assert {name: (task.headline, task.beside, task.needs) for name, task in tasks.items()} == expected
+    named = {
+        "balanced-accuracy": "balanced accuracy",
+        "mcc": "Matthews correlation",
+        "threshold-balanced-accuracy": "balanced accuracy at the threshold",
+        "threshold-mcc": "Matthews correlation at the threshold",
+    }
+    assert tasks["zero-shot"].names == named | {
+        "oracle-max-f1": "F1 at the best threshold (oracle)",
+        "oracle-accuracy": "accuracy at the best F1 (oracle)",
+        "oracle-balanced-accuracy": "balanced accuracy at the best F1 (oracle)",
+        "oracle-mcc": "Matthews correlation at the best F1 (oracle)",
+        "threshold-accuracy": "accuracy at the threshold",
+    }
+    assert tasks["detection"].names == {
+        "map": "mAP, IoU .40 to .75",
+        "map_coco": "mAP, IoU .50 to .95",
+        "ap50": "AP, IoU .50",
+        "map_paper": "mAP as published",
+        "froc": "FROC sensitivity",
+        "image_auroc": "AUROC of whole images",
+        "kaggle": "challenge metric of RSNA",
+    }
+    assert {key: tasks["zero-shot"].units[key] for key in ("mcc", "threshold-mcc", "oracle-mcc")} == dict.fromkeys(
+        ("mcc", "threshold-mcc", "oracle-mcc"), "%"
+    )
+    assert {name: task.title for name, task in tasks.items()} == {
+        "linear-classification": "Linear classification",
+        "finetune-classification": "Fine-tuned classification",
+        "knn-classification": "k-nearest-neighbour classification",
+        "zero-shot": "Zero-shot classification",
+        "segmentation": "Segmentation",
+        "detection": "Detection",
+        "retrieval": "Retrieval",
+    }
+    assert OPTIONS.keys() >= expected.keys() and RATES == (0.125, 0.25, 0.5, 1, 2, 4, 8)
+    assert PRECISION_AT == (1, 5, 10, 50, 100) and PERMUTATIONS == 5
+    assert VERSIONS == ("imitate-cxr", "torch", "timm", "numpy", "scikit-learn")
+    assert tasks["segmentation"].larger_is_better == {"false_positive_rate": False, "hd95": False}
+    assert tasks["detection"].paper_headline == "map_paper"
+    assert tasks["segmentation"].paper_headline == "dice_batched" and tasks["segmentation"].units == {"hd95": "px"}
+    assert tasks["segmentation"].names == {
+        "dice": "Dice",
+        "dice_positives": "Dice, positives only",
+        "dice_micro": "Dice, all pixels together",
+        "dice_classes": "Dice, mean of target and background",
+        "dice_batched": "Dice, mean of batches",
+        "false_positive_rate": "false-positive rate",
+        "iou": "IoU",
+        "iou_positives": "IoU, positives only",
+        "hd95": "HD95 in px, positives only",
+        "surface_dice": "surface Dice, positives only",
+    }

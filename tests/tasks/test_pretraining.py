@@ -1,8 +1,14 @@
 """How a run is begun and continued."""
 
 import json
+import math
+import platform
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
 
+import pytest
 import torch
 import yaml
 from folders import write_folder
@@ -10,11 +16,12 @@ from jobs import metrics
 from recipes import TINY_MODEL, tiny_recipe
 from runs import pretrain
 
-from imitate.config import ImitateConfig
+from imitate.config import ImitateConfig, Recipe
 from imitate.data.corpus import Corpus
-from imitate.data.text_cache import corpus
-from imitate.inference.encoder import ImitateEncoder
-from imitate.models.imitate import Imitate, seeded_model
+from imitate.data.text_cache import TextCache, corpus
+from imitate.errors import UserError
+from imitate.inference.encoder import ImitateEncoder, load_encoder
+from imitate.models.imitate import Imitate, parameter_count, seeded_model
 from imitate.models.text import fit_or_load
 from imitate.tasks import pretraining, retrieval
 from imitate.tasks.base import Budget
@@ -61,3 +68,95 @@ def test_a_validation_ranks_once_each_way_and_has_the_figures_of_the_task(tmp_pa
     assert ranked["all"] == 3 * 2  # both, findings, impression
     whole = Retrieval(split="val")
     assert found == whole.measure(whole.predict(encoder, data, budget))
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ((1.0,), "--weights has 1 values for 2 folders"),
+        ((1.0, 0.0), "--weights 0: a weight is above 0"),
+        ((-1.0, 1.0), "--weights -1: a weight is above 0"),
+        ((1.0, math.inf), "--weights inf: a weight is above 0"),
+        ((math.nan, 1.0), "--weights nan: a weight is above 0"),
+    ],
+)
+def test_weights_are_one_above_0_for_each_folder(weights, message):
+    with pytest.raises(UserError, match=message):
+        pretraining._check_weights(weights, folders=2)
+    for right in ((), (1.0, 0.5)):
+        pretraining._check_weights(right, folders=2)
+
+
+@pytest.mark.parametrize(
+    ("objective", "compares"),
+    [
+        ({"visual_visual": 0, "views": 2}, False),
+        ({"visual_visual": 0.5, "views": 2}, True),
+        ({"visual_visual": 0.5, "views": 1}, False),
+        ({"views": 2}, False),
+    ],
+)
+def test_views_are_compared_where_there_are_two_and_a_term(objective, compares):
+    assert pretraining._compares_views(Mock(spec=Recipe, objective=SimpleNamespace(**objective))) is compares
+
+
+def test_a_run_folder_has_an_encoder_where_it_is_complete(tmp_path):
+    assert not pretraining._has_encoder(tmp_path)
+    (tmp_path / "text.json").touch()
+    assert pretraining._has_encoder(tmp_path)
+
+
+def test_a_start_says_what_it_runs_on(monkeypatch):
+    fabric = SimpleNamespace(device=torch.device("cpu"), world_size=3)
+    recipe, model = tiny_recipe(), seeded_model(TINY_MODEL, pretrained=False, seed=0)
+    found = pretraining._facts(fabric, recipe, model)
+    assert (found["processes"], found["weights"], found["python"]) == (3, "random", platform.python_version())
+    kind = platform.processor() or platform.machine()
+    assert (
+        found["device"] == f"cpu ({kind})" and {"time", "imitate", "commit", "torch", "timm", "numpy"} <= found.keys()
+    )
+    downloaded = recipe.model_copy(update={"pretrained": True})
+    assert pretraining._facts(fabric, downloaded, model)["weights"] == "resnet18.a1_in1k"
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    monkeypatch.setattr(platform, "machine", lambda: "abacus")
+    assert pretraining._facts(fabric, recipe, model)["device"] == "cpu (abacus)"
+    monkeypatch.setattr(platform, "processor", lambda: "slide rule")
+    assert pretraining._facts(fabric, recipe, model)["device"] == "cpu (slide rule)"
+
+
+def test_a_validation_is_of_all_and_of_each_folder_with_reports_to_find(monkeypatch, caplog):
+    class Found:
+        def predict(self, encoder: Any, data: Any, budget: Budget) -> Any:
+            assert budget.device == "cpu"
+            return data
+
+        def measure(self, data: Any) -> dict[str, float]:
+            return {"recall": data.reports / 10}
+
+    monkeypatch.setattr(pretraining, "VALIDATION", Found())
+    monkeypatch.setattr(pretraining, "_distinct_reports", lambda data: data.reports)
+    monkeypatch.setattr(pretraining, "ImitateEncoder", lambda *of: of)
+    parts = [SimpleNamespace(name=name, reports=count) for name, count in (("a", 1), ("b", 2))]
+    texts = Mock(spec=TextCache, encoder=None)
+
+    def validation(reports: int) -> Any:
+        return pretraining._validation(Mock(spec=Corpus, reports=reports, parts=parts), texts, None, "cpu")
+
+    assert validation(3)(Mock(spec=Imitate)) == {"recall": 0.3, "b/recall": 0.2} and not caplog.records
+    assert validation(1) is None and caplog.messages == ["no validation split with reports: the run is not validated"]
+
+
+def test_a_run_says_where_it_is_and_what_it_learns_from(tmp_path, caplog):
+    data, out = write_folder(tmp_path / "data"), tmp_path / "run"
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(tiny_recipe(epochs=1).model_dump(mode="json", exclude={"objective"})))
+    with caplog.at_level("INFO", logger="imitate"):
+        assert pretrain(recipe, data, out) == 0
+    assert caplog.messages[-1] == f"finished: {out / 'model'}"
+    trained: Any = load_encoder(str(out), data=Corpus.open(data))
+    learnt = parameter_count(trained.model.requires_grad_(True))
+    (said,) = [each for each in caplog.messages if "trainable parameters" in each]
+    assert said.startswith(f"{learnt / 1e6:.1f} M trainable parameters, ") and said.endswith(" steps an epoch")
+    assert any((out / "text_cache").iterdir())
+    recorded = yaml.safe_load((out / "config.yaml").read_text())["data"]
+    assert recorded == {"paths": [str(data)], "fingerprints": [Corpus.open(data).fingerprint], "weights": []}

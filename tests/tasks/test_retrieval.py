@@ -222,6 +222,15 @@ def test_the_nearest_reports_are_named_by_their_first_images(tmp_path: Path) -> 
     assert top[8].tolist() == [""] * 4
 
 
+def test_the_nearest_reports_are_those_of_both_sections(tmp_path: Path) -> None:
+    """The upper half of each image is the findings of one report, the lower half the impression of the next."""
+    names = range(12)
+    data = _data(tmp_path, [f"findings {i}" for i in names], [f"impression {i}" for i in names])
+    data.images[:, SIDE // 2 :] = np.roll(data.images, -1, axis=0)[:, SIDE // 2 :]
+    top = Retrieval().predict(_encoder(), data, Budget())["top"]
+    assert [set(row[:2]) for row in top.tolist()] == [{f"i{i}", f"i{(i + 1) % 12}"} for i in names]
+
+
 def test_followups_are_no_candidates_of_their_patient_s_images(tmp_path: Path) -> None:
     """Each of six patients has two studies; an image looks like the report of the other one."""
     texts: list[str | None] = [f"report {i}" for i in range(12)]

@@ -1,5 +1,6 @@
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -108,13 +109,13 @@ def predictions(both: list[int], predicted: list[int], actual: list[int], *, pap
 
 def test_figures_in_closed_form() -> None:
     #                  empty, false alarm, missed, half, perfect
-    table = predictions([0, 0, 0, 4, 9], [0, 3, 0, 8, 9], [0, 0, 5, 8, 9])
+    table = predictions([0, 0, 0, 4, 9], [0, 1, 0, 8, 9], [0, 0, 5, 8, 9])
     figures = Segmentation(batch_size=3).measure(table)
     assert figures == pytest.approx(
         {
             "dice": (1 + 0 + 0 + 0.5 + 1) / 5,
             "dice_positives": 1.5 / 3,
-            "dice_micro": 2 * 13 / (20 + 22),
+            "dice_micro": 2 * 13 / (18 + 22),
             "false_positive_rate": 0.5,
             "dice_batched": (1 / 3 + 0.75) / 2,
             "iou": (1 + 0 + 0 + 4 / 12 + 1) / 5,
@@ -191,6 +192,14 @@ def test_augmentation_moves_image_and_mask_together_by_at_most_what_is_set() -> 
     turned, _ = Segmentation(augment=1, scale=0)._scale_and_rotate(square, square, torch.Generator().manual_seed(0))
     torch.testing.assert_close(turned.sum(dim=(1, 2)), torch.full((200,), 400.0), rtol=0.01, atol=0)
     assert (turned - square).abs().amax(dim=(1, 2)).max() > 0.5
+    bar = torch.zeros(400, 41, 41)
+    bar[:, 20] = 1
+    whole, _ = Segmentation(augment=1, scale=0, rotation=10)._scale_and_rotate(
+        bar, bar, torch.Generator().manual_seed(0)
+    )
+    rise = 15 * np.tan(np.radians(10))  # between these columns, at most
+    left, right = ((whole[..., column] * torch.arange(41.0)).sum(1) / whole[..., column].sum(1) for column in (5, 20))
+    assert rise * 0.9 < (left - right).max() < rise * 1.1 and -rise * 1.1 < (left - right).min() < -rise * 0.9
 
 
 def test_masks_are_counted_in_their_own_pixels_whatever_the_input(encoder: Encoder, data: Corpus) -> None:
@@ -207,7 +216,7 @@ def test_masks_are_counted_in_their_own_pixels_whatever_the_input(encoder: Encod
     unpacked = np.unpackbits(found["masks"], axis=-1, count=SIZE * SIZE)
     np.testing.assert_array_equal(unpacked.sum(1), found["predicted"])
     np.testing.assert_array_equal((unpacked * masks[56:].reshape(16, -1)).sum(1), found["intersection"])
-    positives = ("dice_positives", "dice_micro", "iou_positives", "hd95", "surface_dice")
+    positives = ("dice_positives", "dice_micro", "dice_classes", "iou_positives", "hd95", "surface_dice")
     assert Segmentation().support(found) == {**dict.fromkeys(positives, (4,)), "false_positive_rate": (12,)}
 
 
@@ -218,3 +227,49 @@ def test_mistakes_are_told(encoder: Encoder, data: Corpus) -> None:
     empty = Corpus(data.root, data.meta, data.table, data.images, np.zeros_like(data.masks))
     with pytest.raises(UserError, match="none of the 40 training images has a mask"):
         Segmentation().predict(encoder, empty, Budget())
+
+
+def test_dice_of_classes_is_the_mean_of_that_of_the_target_and_of_the_background() -> None:
+    """By hand, over all pixels together."""
+    generator = np.random.default_rng(3)
+    predicted, actual = generator.random((2, 5, 49)) < np.array([0.3, 0.6])[:, None, None]
+    made = {name: each.sum(1) for name, each in
+            (("intersection", predicted & actual), ("predicted", predicted), ("actual", actual))}  # fmt: skip
+    made |= {"masks": np.packbits(predicted, axis=-1), "paper": np.zeros(5, bool)}
+
+    def dice(a: np.ndarray, b: np.ndarray) -> float:
+        return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+    rows = np.array([0, 0, 3, 4])
+    found = TASK.measure(made, rows)["dice_classes"]
+    assert found == pytest.approx((dice(predicted[rows], actual[rows]) + dice(~predicted[rows], ~actual[rows])) / 2)
+    none = made | {"intersection": np.zeros(5, int), "predicted": np.zeros(5, int)}
+    assert TASK.chance(made)["dice_classes"] == pytest.approx(TASK.measure(none)["dice_classes"])
+
+
+def test_a_protocol_with_another_decoder_loss_and_figure(
+    encoder: Encoder, data: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(segmentation, "fit", lambda model, **rest: given.update(rest, model=model))
+    options = {"decoder": "upernet", "loss": "cross-entropy", "monitor": "dice", "augment": 0, "flip": 1, "width": 16}
+    task = Segmentation(batch_size=8, **options)
+    rows = parts(data, Budget())
+    network = task.train(encoder, data, Budget(), rows).train()
+    view, piece = whole_images(encoder, data, Budget(), task), rows.train[:8]
+    state = copy.deepcopy(network.state_dict())
+    found = given["step"](piece, torch.Generator().manual_seed(0))
+    network.load_state_dict(state)
+    flipped = view.images(piece).flip(3)
+    main, beside = network.heads(flipped)
+    target = view.masks(piece).flip(2)
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits
+    expected = entropy(main, target) + 0.4 * entropy(beside, target)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    network.eval()
+    figure, tie = given["validate"]()
+    called = torch.cat([network(view.images(each)) for each in np.split(rows.validation, 2)])
+    truth = view.masks(rows.validation)
+    assert tie == pytest.approx(float(entropy(called, truth)), rel=1e-5)
+    both = [(side(called > 0), side(truth > 0.5)) for side in (lambda mask: mask, lambda mask: ~mask)]
+    assert -figure == pytest.approx(np.mean([2 * float((a & b).sum()) / float(a.sum() + b.sum()) for a, b in both]))

@@ -1,5 +1,6 @@
 """The contract of tasks: what their classes say, and those of other packages."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from recipes import TINY_MODEL
 from imitate import tasks
 from imitate.config import Preprocessing
 from imitate.data.corpus import Corpus
-from imitate.errors import UserError
+from imitate.errors import Lacking, UserError
 from imitate.inference.encoder import Encoder, ImitateEncoder, Pixels
 from imitate.models.imitate import seeded_model
 from imitate.report import tables
@@ -138,6 +139,7 @@ def test_the_figures_of_a_table_have_words_not_keys() -> None:
         "dice": "Dice",
         "dice_positives": "Dice, positives only",
         "dice_micro": "Dice, all pixels together",
+        "dice_classes": "Dice, mean of target and background",
         "dice_batched": "Dice, mean of batches",
         "false_positive_rate": "false-positive rate",
         "iou": "IoU",
@@ -179,7 +181,9 @@ def test_every_task_measures_the_same_split_by_default() -> None:
 def test_unknown_names_and_needs_are_told(installed: None) -> None:
     with pytest.raises(UserError, match="no task 'guessing'; there are linear-classification, .*grounding, counting"):
         find_task("guessing")
-    with pytest.raises(UserError, match="task hungry needs depth: a task can need boxes, labels, masks, phrases, text"):
+    with pytest.raises(
+        UserError, match="task hungry needs depth: a task can need boxes, labels, masks, phrases, reports, text"
+    ):
         find_task("hungry")
     with pytest.raises(ValueError, match="no task 'guessing'"):
         Evaluation(task="guessing")
@@ -213,11 +217,13 @@ def _data(**changes: object) -> Corpus:
     return Corpus(Path("folder"), {"classes": [], **changes}, table, np.zeros((2, 4, 4), np.uint8), None)
 
 
-@pytest.mark.parametrize("name", ["linear-classification", "segmentation", "detection", "zero-shot"])
+@pytest.mark.parametrize("name", ["linear-classification", "segmentation", "detection", "zero-shot", "retrieval"])
 def test_a_folder_that_lacks_what_a_task_needs_is_told(name: str) -> None:
-    with pytest.raises(UserError, match=rf"{name} needs (labels|masks|boxes), folder has none"):
-        check_data(find_task(name)(), _data())
-    check_data(find_task("retrieval")(), _data())
+    bare = _data()
+    data = replace(bare, table=bare.table.assign(has_findings=False, has_impression=False))
+    with pytest.raises(Lacking, match=rf"{name} needs (labels|masks|boxes|reports), folder has none"):
+        check_data(find_task(name)(), data)
+    check_data(find_task("retrieval")(), replace(data, table=data.table.assign(has_impression=[False, True])))
 
 
 def test_an_encoder_without_text_is_told_why(tiny_encoders: dict[str, Encoder]) -> None:

@@ -309,11 +309,11 @@ def test_views_grow_over_the_training_and_an_interrupted_run_is_the_same(tmp_pat
     assert same(weights(tmp_path / "broken"), weights(tmp_path / "whole"))
 
 
-def test_a_network_of_one_size_refuses_smaller_views(tmp_path, data):
+def test_a_network_refuses_views_of_a_size_that_it_cannot_take(tmp_path, data):
     settings = {"backbone": "vit_tiny_patch16_224", "backbone_options": {"depth": 4, "embed_dim": 24, "num_heads": 2}}
-    recipe = tiny_recipe(image_sizes=[16, 32])
+    recipe = tiny_recipe(image_sizes=[24, 32])
     model = recipe.model.model_copy(update={**settings, "levels": (), "keep": ()})
-    with pytest.raises(UserError, match="vit_tiny_patch16_224 does not take images of 16 pixels"):
+    with pytest.raises(UserError, match="vit_tiny_patch16_224 does not take images of 24 pixels"):
         fit(start(tmp_path / "run", data, recipe.model_copy(update={"model": model})))
     with pytest.raises(ValueError, match=r"training.image_sizes \(32, 16\) must end with model.image_size 32"):
         Recipe.model_validate({**recipe.model_dump(), "training": {"image_sizes": [32, 16]}})
@@ -444,12 +444,13 @@ def test_a_checkpoint_has_all_that_a_run_continues_from(tmp_path, idle, monkeypa
     assert load_checkpoint(tmp_path).keys() >= {"step", "model", "optimizer", "scaler", "means"}
     other, fresh = copy_of(idle, tmp_path), scaler(1.0)
     other.pretraining = Pretraining(other.model, learning)
-    again = torch.optim.SGD(other.model.parameters(), lr=0.1, momentum=0.1)
+    again = torch.optim.SGD(other.model.parameters(), lr=0.1, momentum=0.1, weight_decay=0.25)
     with caplog.at_level("INFO"):
         loop._resume(other, again)
     assert caplog.messages == ["continuing from step 3 of 8"] and other.pretraining.log_temperature == -1
     assert (other.step, other.saved, fresh.get_scale()) == (3, 3, 8.0) and other.means.take() == {"loss": 2.0}
     assert same(other.model.state_dict(), job.model.state_dict())
+    assert again.param_groups[0]["weight_decay"] == 0.25  # with which it is to continue
     assert again.param_groups[0]["lr"] == 0.5 and len(again.state) == len(optimizer.state)
 
 

@@ -86,6 +86,27 @@ def test_an_image_encoder_alone_is_decayed_as_within_a_model():
     assert rates["network.blocks.3.mlp.fc1.weight"] == 1 and rates["network.blocks.2.mlp.fc1.weight"] == 0.5
 
 
+@pytest.mark.parametrize("older", [False, True])
+def test_layer_decay_goes_down_a_vit_block_by_block_to_its_embeddings(older, monkeypatch):
+    """Older versions of timm take registers and the first normalisation for what comes after the last block."""
+    options = {"depth": 4, "img_size": 56, "embed_dim": 48, "pre_norm": True}
+    encoder = ImageEncoder("vit_small_patch14_reg4_dinov2", options=options)
+    if older:
+        matcher = {
+            "stem": "^cls_token|pos_embed|patch_embed",
+            "blocks": [(r"^blocks\.(\d+)", None), ("^norm", (99999,))],
+        }
+        monkeypatch.setattr(encoder.network, "group_matcher", lambda coarse: matcher)
+    rates = backbone_rates(encoder, TrainingConfig(layer_decay=0.5))
+    assert rates.keys() == {name for name, _ in encoder.named_parameters()}
+    for name, rate in rates.items():
+        block = int(name.split(".")[2]) if name.startswith("network.blocks.") else None
+        stem = ("patch_embed", "pos_embed", "cls_token", "reg_token", "norm_pre")
+        below = 4 if name.removeprefix("network.").startswith(stem) else 3 - (3 if block is None else block)
+        assert rate == 0.5**below, name
+    assert sum(rate == 0.5**4 for rate in rates.values()) == 6  # patches, the first normalisation, three embeddings
+
+
 @pytest.mark.parametrize(
     "name, options, spared",
     [
@@ -107,7 +128,7 @@ def test_embeddings_of_a_transformer_are_not_decayed(name, options, spared):
     decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     matrices = {name: decays[id(p)] for name, p in encoder[0].network.named_parameters() if p.ndim > 1}
     found = {name for name, decay in matrices.items() if not decay}
-    assert {*spared} - {"reg_token"} <= found <= {*spared}  # which older versions of timm decay
+    assert found == {*spared}
     (everything,) = parameter_groups(encoder, weight_decay=0.05, everything=True)
     assert len(everything["params"]) == len(list(encoder.parameters()))
 
@@ -129,15 +150,23 @@ def test_the_backbone_has_its_own_rate_and_less_of_it_the_deeper_below_the_heads
     assert [group["scale"] for group in plain.param_groups] == [1, 1]
 
 
-def test_a_frozen_backbone_stays_as_it_is():
-    model = seeded_model(TINY_MODEL, pretrained=False, seed=0)
-    optimizer = build_optimizer(model, TrainingConfig(freeze_backbone=True))
+@pytest.mark.parametrize(
+    "backbone", [{}, {"backbone": "vit_tiny_patch16_224", "backbone_options": {"depth": 4, "embed_dim": 48}}]
+)
+def test_a_frozen_image_encoder_is_bit_identical_and_has_neither_gradients_nor_a_place_in_the_optimizer(backbone):
+    model = seeded_model(TINY_MODEL.model_copy(update=backbone), pretrained=False, seed=0)
+    optimizer = build_optimizer(model, TrainingConfig(freeze="image"))
     before = {name: value.clone() for name, value in model.image.state_dict().items()}
     model.train()
-    embedded = model.encode_image(torch.randn(4, 3, 32, 32))
-    (embedded.findings.square().sum() + embedded.impression.sum()).backward()
+    features = model.image(torch.randn(4, 3, 32, 32))
+    assert not any(each.requires_grad for each in (features.pooled, *features.levels))  # so that nothing is kept
+    impression, findings = model.aggregate(features)
+    (model.impression_head(impression).sum() + model.project_findings(findings).square().sum()).backward()
     optimizer.step()
     assert all(torch.equal(value, before[name]) for name, value in model.image.state_dict().items())
+    assert all(weight.grad is None for weight in model.image.parameters())
+    held = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+    assert held.isdisjoint(map(id, model.image.parameters())) and id(model.text_head[0].weight) in held
     assert model.impression_head[0].weight.grad is not None and model.impression_head.training
 
 

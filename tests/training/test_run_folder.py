@@ -53,7 +53,9 @@ def test_a_run_continues_with_what_is_said_to_have_changed(tmp_path):
         settle(tmp_path, tiny_recipe(), DATA)
 
 
-@pytest.mark.parametrize("key", ["training.batch_size", "training.seed", "model.heads", "text"])
+@pytest.mark.parametrize(
+    "key", ["training.batch_size", "training.seed", "training.freeze", "training.layer_decay", "model.heads", "init"]
+)
 def test_what_decides_the_samples_or_the_model_cannot_change(key):
     with pytest.raises(UserError, match=f"--continue-with {key}: a run continues with other settings of training only"):
         check_changes(["training.learning_rate", key])

@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from imitate.config.backbone import check_backbone, check_options
+from imitate.config.backbone import check_backbone, check_init, check_options
 from imitate.config.base import Config, validate
 from imitate.config.files import parse_yaml, read_yaml
 from imitate.config.loading import data_of, dotted, find_recipe, load_config, parse_settings, shipped
@@ -165,7 +165,8 @@ class TrainingConfig(Config):
     warmup_fraction: float = Field(0.0, ge=0, lt=1)  # of all steps, in place of warmup_steps
     backbone_learning_rate: Rate | None = None  # of the image encoder; None: the same
     layer_decay: float = Field(1.0, ge=0.1, le=1)  # factor of the rate for each block of the image encoder downwards
-    freeze_backbone: bool = False  # the image encoder stays as it starts; the branches and heads are trained
+    freeze: Literal["image"] | None = None  # image: the image encoder stays as it starts, BatchNorm's statistics too
+    gradient_checkpointing: bool = False  # compute the image encoder's blocks again in the backward pass: less memory
     text_layers: int | None = Field(None, ge=1, le=512)  # so many last layers of the text encoder learn; None: frozen
     text_lora: int | None = Field(None, ge=1, le=1024)  # or: rank of adapters in all its layers, by PEFT
     text_learning_rate: Rate | None = None  # of the text encoder; None: the same
@@ -210,8 +211,13 @@ class TrainingConfig(Config):
             raise ValueError("text_layers and text_lora are two ways to train the text encoder: give one")
         if self.text_learning_rate and not self.trains_text:
             raise ValueError("text_learning_rate has no effect on a frozen text encoder: give text_layers or text_lora")
-        if self.freeze_backbone and (self.backbone_learning_rate or self.layer_decay != 1):
-            raise ValueError("freeze_backbone leaves backbone_learning_rate and layer_decay without effect: drop these")
+        if self.freeze and (self.backbone_learning_rate or self.layer_decay != 1 or self.gradient_checkpointing):
+            raise ValueError(
+                "freeze: image leaves backbone_learning_rate, layer_decay and gradient_checkpointing without effect: "
+                "drop these"
+            )
+        if self.gradient_checkpointing and self.compile:
+            raise ValueError("gradient_checkpointing and compile do not work together: drop one")
         if self.chunk and self.compile and self.precision == "16-mixed":
             raise ValueError("chunk and compile do not work together in 16-mixed: drop one, or use bf16-mixed")
         if self.decay_everything and not self.weight_decay:
@@ -224,6 +230,9 @@ class Recipe(Config):
 
     model: ImitateConfig = ImitateConfig()
     pretrained: bool = True  # start from timm's ImageNet weights
+    # Or from other weights: FILE or FOLDER (a run, an exported model, a published encoder), hf-hub:OWNER/NAME@REVISION,
+    # timm:NAME
+    init: Annotated[str | None, AfterValidator(check_init)] = None
     text: str = "lsa"  # lsa[-<width>], bert-small[:<steps>], or hf:<id>@<revision>[:mean]
     labels_as_text: bool = False  # sentences made from the labels, for images without a report
     objective: SerializeAsAny[ObjectiveOptions] = ImitateOptions()

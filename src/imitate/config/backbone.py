@@ -1,4 +1,4 @@
-"""Which networks and options a model's config may name: those that only timm itself answers to.
+"""Which networks, options and weights a config may name: networks and options are those that only timm answers to.
 
 A config may come from a stranger, and timm.create_model takes options that read files or reach the network.
 """
@@ -36,3 +36,14 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
             if not (word or each is None or (isinstance(each, int | float) and abs(each) <= most)):
                 raise ValueError(f"{name} = {each!r} must be a word or a number up to {most}, or a list of these")
     return options
+
+
+def check_init(source: str | None) -> str | None:
+    """ValueError: weights whose name says too little to be found again."""
+    if source in ("imagenet", "random", ""):
+        raise ValueError("timm's ImageNet weights are pretrained: true, random weights pretrained: false")
+    if source and source.startswith("hf-hub:") and not re.fullmatch(r"hf-hub:[\w.-]+/[\w.-]+@[\w./-]+", source):
+        raise ValueError(f"{source} names no revision: write hf-hub:OWNER/NAME@REVISION")
+    if source and source.startswith("timm:"):
+        check_backbone(source.removeprefix("timm:"))
+    return source

@@ -41,8 +41,10 @@ def split_id(name: str) -> tuple[str, str]:
 
 
 def _fetched(repository: str, revision: str) -> Path:
-    from huggingface_hub import snapshot_download
-
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise UserError(f"{HUB}{repository} needs the package huggingface_hub: pip install huggingface_hub") from error
     try:
         return Path(snapshot_download(repository, revision=revision, allow_patterns=FILES))
     except (OSError, ValueError) as error:

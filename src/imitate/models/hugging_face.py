@@ -61,7 +61,7 @@ class HuggingFaceTextEncoder:
         known = f"{Path(source).resolve().name}-{self.identity[:8]}" if local else f"{source.strip('/')}@{revision}"
         self.record = record or {
             "kind": "hf",
-            "name": re.sub(r"[^\w.@-]+", "--", f"{known}-{self._pooling}"),
+            "name": clean(f"{known}-{self._pooling}"),
             "pooling": self._pooling,
             **({} if local else {"revision": str(revision), "commit": str(getattr(config, "_commit_hash", None))}),
         }
@@ -112,7 +112,7 @@ class HuggingFaceTextEncoder:
         changed = copy.copy(self)
         changed._model, changed._device = freeze_all(network.float().cpu()), "cpu"
         changed.identity = changed._digest()
-        changed.record = {**self.record, "name": f"{self.name}-trained", "trained": trained}
+        changed.record = {**self.record, "name": f"{self.name.removesuffix('-trained')}-trained", "trained": trained}
         changed.name = changed.record["name"]
         return changed
 
@@ -137,6 +137,11 @@ def quiet() -> Iterator[None]:
     finally:
         if shown:
             bars.enable_progress_bar()
+
+
+def clean(name: str) -> str:
+    """Without characters that no file name should have."""
+    return re.sub(r"[^\w.@-]+", "--", name)
 
 
 def _check_source(source: str, revision: str | None, local: bool) -> None:

@@ -1,6 +1,6 @@
 """The one door to timm: any of its networks as a pyramid encoder."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -13,9 +13,12 @@ from torch.nn import functional as F
 from imitate.config import Recipe
 from imitate.errors import UserError
 from imitate.models import hub
+from imitate.models.recomputing import recompute
 from imitate.models.types import ImageFeatures, Images
 
 DEPTH = 4
+FLEXIBLE = {"dynamic_img_size": True}  # timm's option to interpolate position embeddings for images of other sizes
+STEM = ("reg_token", "norm_pre")  # which older versions of timm take for the last block's
 
 
 class ImageEncoder(nn.Module):
@@ -34,14 +37,18 @@ class ImageEncoder(nn.Module):
         options: Mapping[str, Any] | None = None,
         size: int | None = None,
     ) -> None:
-        """``size`` is that of the images, for networks that are built for one; default: their own."""
+        """``size`` is that of the images, for networks that are built for one; default: their own.
+
+        Those whose position embeddings timm can interpolate take images of other sizes, too.
+        """
         super().__init__()
         self.name, self.frozen = name, False
         published = _published(name)
         if pretrained:
             _check_weights(name, published)
-        self.options = _sized(name, published, dict(options or {}), size)
-        self.network: Any = _create(name, pretrained, self.options)
+        sized, flexible = _sized(name, published, dict(options or {}), size)
+        self.options = {**(options or {}), **sized}
+        self.network: Any = _create(name, pretrained, {**self.options, **flexible})
         info = self.network.feature_info
         self._indices, self._stem = _choose([stage["reduction"] for stage in info])
         self.channels: list[int] = [info[i]["num_chs"] for i in self._indices]
@@ -81,13 +88,25 @@ class ImageEncoder(nn.Module):
     @property
     def spared(self) -> set[str]:
         """Weights of the network that timm takes no weight decay from: position embeddings, tokens, bias tables."""
-        return set(getattr(self.network, "no_weight_decay", set)())
+        registers = {"reg_token"} & dict(self.network.named_parameters()).keys()  # which older versions forget
+        return {*getattr(self.network, "no_weight_decay", set)(), *registers}
 
     def blocks_above(self) -> dict[str, int]:
         """For each weight of the network, how many of timm's blocks lie between it and the heads; 0 in the last."""
         groups = timm.models.group_parameters(self.network, self.network.group_matcher(coarse=False), reverse=True)
+        first = min(groups.values())
+        groups = {name: first if name.startswith(STEM) else block for name, block in groups.items()}
         deepest = max(groups.values())
         return {name: deepest - block for name, block in groups.items()}
+
+    def recompute_blocks(self) -> None:
+        """Gradient checkpointing: of each of timm's blocks only the input is kept for the backward pass."""
+        above = self.blocks_above()
+        blocks = list(_blocks(self.network, "", above))
+        if not blocks:
+            raise UserError(f"{self.name} has no blocks to compute again: set training.gradient_checkpointing=false")
+        for block in blocks:
+            recompute(block)
 
     @property
     def normalises_batches(self) -> bool:
@@ -122,7 +141,7 @@ def pinned(recipe: Recipe) -> Recipe:
     What timm takes for a bare name may change; the tag is what a run records.
     """
     model = recipe.model
-    if not recipe.pretrained:
+    if not recipe.pretrained or recipe.init:
         return recipe
     found: dict[str, Any] = {} if {"mean", "std"} & model.model_fields_set else statistics_of(model.backbone)
     tag = _published(model.backbone).tag
@@ -182,19 +201,44 @@ def _check_weights(name: str, published: PretrainedCfg) -> None:
         )
 
 
-def _sized(name: str, published: PretrainedCfg, options: dict[str, Any], size: int | None) -> dict[str, Any]:
-    """With the size of the images for a network that is built for one, where it is not its own."""
+def _sized(
+    name: str, published: PretrainedCfg, options: dict[str, Any], size: int | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options to add for a network that is built for one size: that of the images where it is not its own, and where
+    timm has it, the one with which it takes others, too."""
     own = published.input_size[-1]
-    if size in (None, own) or "img_size" in options or not published.fixed_input_size:
-        return options
-    wanted = {**options, "img_size": size}
-    try:  # some take the option, and no such image
+    if not published.fixed_input_size or {"img_size", *FLEXIBLE} & options.keys():
+        return {}, {}
+    sized = {} if size in (None, own) else {"img_size": size}
+    for flexible in (FLEXIBLE, {}):
+        if _takes(name, {**options, **sized, **flexible}, (published.input_size[0], *2 * (size or own,))):
+            return sized, flexible
+    if sized:
+        raise UserError(f"timm's {name} takes images of {own} px, not of {size}: set model.image_size={own}")
+    return {}, {}
+
+
+def _takes(name: str, options: dict[str, Any], shape: tuple[int, ...]) -> bool:
+    """Whether a network with these options takes images of this shape: some take the option, and no such image."""
+    try:
         with torch.device("meta"), torch.no_grad():
-            network = timm.create_model(name, num_classes=0, **wanted).eval()
-            network(torch.zeros(1, published.input_size[0], size, size))
-    except Exception as error:
-        raise UserError(f"timm's {name} takes images of {own} px, not of {size}: set model.image_size={own}") from error
-    return wanted
+            timm.create_model(name, num_classes=0, **options).eval()(torch.zeros(1, *shape))
+    except MemoryError:
+        raise
+    except Exception:
+        return False
+    return True
+
+
+def _blocks(module: nn.Module, prefix: str, above: Mapping[str, int]) -> Iterator[nn.Module]:
+    """The largest modules within that belong to one of timm's blocks; containers are not called, nor worth it."""
+    for name, child in module.named_children():
+        inside = f"{prefix}{name}."
+        several = len({block for weight, block in above.items() if weight.startswith(inside)}) > 1
+        if several or isinstance(child, nn.Sequential | nn.ModuleList):
+            yield from _blocks(child, inside, above)
+        elif next(child.children(), None) is not None:
+            yield child
 
 
 def _choose(reductions: list[int]) -> tuple[list[int], int | None]:

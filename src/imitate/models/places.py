@@ -115,7 +115,7 @@ class PooledAggregation(nn.Module):
     def forward(self, levels: Sequence[Tensor]) -> Aggregated:
         """Of the maps of all levels, those of ``config.levels``."""
         parts = [
-            projection(norm(levels[level].mean((2, 3))))
+            projection(norm(levels[level].movedim(1, -1).flatten(1, 2).mean(1)))  # gradients keep channels last
             for level, norm, projection in zip(self.levels, self.norms, self.projections, strict=True)
         ]
         return Aggregated(*torch.stack(parts).sum(0).chunk(len(SECTIONS), dim=1))

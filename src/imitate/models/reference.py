@@ -1,9 +1,13 @@
 """Checkpoints from elsewhere: the published code's (REFERENCE section 7), torchvision's and timm's state dicts."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import load_file
+from timm.layers import resample_abs_pos_embed, resize_rel_pos_bias_table_simple
 from torch import Tensor
 
 from imitate.config import ImitateConfig
@@ -69,23 +73,74 @@ def import_published(path: Path) -> Imitate:
     return model.eval()
 
 
-def load_encoder(encoder: ImageEncoder, state: dict[str, Tensor], *, where: str) -> None:
-    """Fill a timm network from a state dict under any of the usual prefixes; heads that it lacks are ignored."""
-    expected = encoder.network.state_dict()
+class Filled(NamedTuple):
+    """What became of a file's tensors: those that were not used, and those that were interpolated, by name."""
+
+    unused: list[str]
+    interpolated: list[str]
+
+
+def load_encoder(
+    encoder: ImageEncoder,
+    state: Mapping[str, Tensor],
+    *,
+    where: str,
+    hint: str = "name the network with --like timm:NAME",
+) -> Filled:
+    """Fill a timm network from a state dict under any of the usual prefixes; heads that it lacks are ignored.
+
+    Position embeddings and tables are interpolated to its size. UserError: a tensor is missing or of another shape.
+    """
+    network = encoder.network
+    expected = {name: each for name, each in network.state_dict().items() if not name.endswith(COUNTERS)}
     best: dict[str, Tensor] = {}
-    candidates = [state]
+    names: dict[str, str] = {}
+    candidates = [{name: name for name in state}]
     while candidates:
         candidate = candidates.pop()
-        fits = {name: t for name, t in candidate.items() if name in expected and t.shape == expected[name].shape}
-        best = max(best, fits, key=len)
+        brought = {
+            name: _brought(network, name, state[candidate[name]], wanted)
+            for name, wanted in expected.items()
+            if name in candidate
+        }
+        fits = {name: tensor for name, tensor in brought.items() if tensor is not None}
+        if len(fits) > len(best) or not names:
+            best, names = fits, candidate
         for wrapper in WRAPPERS:
-            inner = {n.removeprefix(wrapper): t for n, t in candidate.items() if n.startswith(wrapper)}
+            inner = {name.removeprefix(wrapper): whole for name, whole in candidate.items() if name.startswith(wrapper)}
             if inner:
                 candidates.append(inner)
-    missing = [name for name in expected if name not in best and not name.endswith(COUNTERS)]
-    if missing:
+    if missing := [name for name in expected if name not in best]:
+        first = missing[0]
+        if first in names:
+            has, wanted = (list(each.shape) for each in (state[names[first]], expected[first]))
+            first += f", which has the shape {has} there, not {wanted}"
         raise UserError(
             f"{where} does not fill a {encoder.name}: {len(missing)} of {len(expected)} tensors are missing or of "
-            f"another shape, e.g. {missing[0]}; name the network with --like timm:NAME"
+            f"another shape, e.g. {first}; {hint}"
         )
-    encoder.network.load_state_dict(best, strict=False)
+    counters = {name: state[whole] for name, whole in names.items() if name.endswith(COUNTERS)}
+    network.load_state_dict({**counters, **best}, strict=False)
+    used = {names[name] for name in [*best, *counters]}
+    return Filled(
+        [name for name in state if name not in used],
+        [name for name, tensor in best.items() if tensor.shape != state[names[name]].shape],
+    )
+
+
+def _brought(network: Any, name: str, tensor: Tensor, wanted: Tensor) -> Tensor | None:
+    """The tensor in the shape that is wanted: what belongs to places is interpolated. None: it is of another kind."""
+    if tensor.shape == wanted.shape:
+        return tensor
+    if tensor.ndim != wanted.ndim or tensor.shape[-1] != wanted.shape[-1]:
+        return None
+    if name == "pos_embed" and tensor.ndim == 3 and hasattr(network, "patch_embed"):
+        grid = network.patch_embed.grid_size
+        prefix = wanted.shape[1] - grid[0] * grid[1]  # the CLS token and the like
+        if math.isqrt(tensor.shape[1] - prefix) ** 2 != tensor.shape[1] - prefix:
+            return None
+        return resample_abs_pos_embed(tensor, grid, num_prefix_tokens=prefix)
+    if name.endswith("relative_position_bias_table"):
+        window = network.get_submodule(name.rpartition(".")[0]).window_size
+        return resize_rel_pos_bias_table_simple(tensor, new_window_size=window, new_bias_shape=wanted.shape)
+    return None

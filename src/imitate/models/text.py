@@ -10,7 +10,7 @@ from pathlib import Path
 from imitate.config.files import read_json
 from imitate.errors import UserError
 from imitate.models import lsa, small_bert
-from imitate.models.hugging_face import POOLING, HuggingFaceTextEncoder
+from imitate.models.hugging_face import POOLING, HuggingFaceTextEncoder, clean
 from imitate.models.lsa import LsaTextEncoder
 from imitate.models.small_bert import SmallBertTextEncoder
 from imitate.models.types import TextEncoder
@@ -32,6 +32,19 @@ def fit_or_load(spec: str, corpus: list[str]) -> TextEncoder:
         f"unknown text encoder {spec!r}: give lsa, lsa-<width>, bert-small, bert-small:<steps> or "
         "hf:<id>@<revision>[:cls|mean|last]"
     )
+
+
+def could_be(encoder: TextEncoder, spec: str) -> bool:
+    """Whether a recipe's ``text`` asks for an encoder of this kind; for one that is fitted, on whatever reports."""
+    assert isinstance(encoder, LsaTextEncoder | HuggingFaceTextEncoder)
+    kind = encoder.record["kind"]
+    if fitted := re.fullmatch(r"(lsa|bert-small)(?:-(\d+))?(?::\d+)?", spec):
+        return fitted[1] == kind and encoder.width <= int(fitted[2] or encoder.width)
+    wanted, _, pooling = spec.removeprefix("hf:").partition(":")
+    source = clean(wanted if "@" in wanted else Path(wanted).resolve().name)
+    digest = "" if "@" in wanted else "-[0-9a-f]{8}"
+    named = re.fullmatch(f"{re.escape(source)}{digest}-{pooling or '(cls|last)'}(-trained)?", encoder.name)
+    return kind == "hf" and named is not None
 
 
 def save_text_encoder(encoder: TextEncoder, folder: Path) -> None:
@@ -67,6 +80,13 @@ def load_text_encoder(folder: Path) -> TextEncoder:
     if small:
         return SmallBertTextEncoder(folder, record=record)
     return HuggingFaceTextEncoder(str(folder), revision=None, pooling=record["pooling"], record=record)
+
+
+def text_beside(folder: Path) -> TextEncoder | None:
+    """That of a run, of a model within a run, or of an exported model: one that was trained lies within the model."""
+    inner = folder / "model" if (folder / "model").is_dir() else folder
+    found = [each / "text" for each in (inner, folder, folder.parent) if (each / "text" / "text.json").is_file()]
+    return load_text_encoder(found[0]) if found else None
 
 
 def place(encoder: TextEncoder, device: str) -> None:

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.report import curves, figures, tables
 from imitate.report.best import with_best
-from imitate.report.examples import examples
+from imitate.report.examples import Examples, examples
 from imitate.report.groups import Group, read_groups
 from imitate.report.markdown import markdown
 from imitate.report.page import render
@@ -60,7 +61,7 @@ def _page(groups: Sequence[Group], folders: Mapping[str, Corpus], *, show_report
         written=f"Written {date} by imitate {version('imitate-cxr')}. Research software, not a medical device.",
         overview=tables.overview(groups, look),
         sources=tables.sources(groups),
-        sections=[_section(group, look, folders, show_reports=show_reports) for group in groups],
+        sections=[section(group, look, folders, show_reports=show_reports) for group in groups],
         how=HOW,
     )
 
@@ -69,18 +70,25 @@ def _folders(paths: Sequence[Path]) -> dict[str, Corpus]:
     return {str(folder.meta["fingerprint"]): folder for folder in map(Corpus.open, paths)}
 
 
-def _section(
-    group: Group, look: figures.Styles, folders: Mapping[str, Corpus], *, show_reports: bool
+def section(
+    group: Group,
+    look: figures.Styles,
+    folders: Mapping[str, Corpus] = MappingProxyType({}),
+    *,
+    show_reports: bool = False,
+    curved: bool = True,
 ) -> dict[str, Any]:
+    """Of the page; ``curved`` with what is made of predictions: curves of each class, and examples."""
     data = group.data
-    read = {name: entry.predictions() for name, entry in group.at(group.fractions[-1]).items()}
+    read = {name: entry.predictions() for name, entry in group.at(group.fractions[-1]).items()} if curved else {}
     runs = {name: each for name, each in read.items() if each}
-    shown = examples(group, runs, folders, show_reports=show_reports)
+    shown = examples(group, runs, folders, show_reports=show_reports) if curved else Examples()
     notes = [*tables.notes(group), *shown.notes]
     if lost := [name for name in read if name not in runs]:
         notes.append(
             f"The predictions (.npz) of {', '.join(lost)} are not beside their results: no curves, no examples."
         )
+    details = curves.classes(group, runs, look) if group.kind.curves and curved else []
     return {
         "id": tables.anchor_of(group),
         "title": group.title,
@@ -88,7 +96,7 @@ def _section(
         "main": tables.main_table(group, look),
         "notes": notes,
         "summary": curves.summary(group, look),
-        "folded": [*curves.folded(group, look), *(curves.classes(group, runs, look) if group.kind.curves else [])],
+        "folded": [*curves.folded(group, look), *details],
         "examples": shown.examples,
         "examples_title": shown.title,
         "examples_open": len(runs) == 1,

@@ -220,7 +220,7 @@ def _number(text: str) -> float:
 
 def _cells(group: Group, metric: str, fraction: float, names: Sequence[str]) -> list[Cell]:
     found, best = group.estimates(metric, fraction), group.best.get((fraction, metric))
-    return [_cell(found.get(name), bold=name == best, scale=group.scale(metric)) for name in names]
+    return [cell(found.get(name), bold=name == best, scale=group.scale(metric)) for name in names]
 
 
 def _level(group: Group, metric: str) -> str:
@@ -260,7 +260,8 @@ def _published(group: Group, metrics: Sequence[str]) -> list[Line]:
     return lines
 
 
-def _cell(estimate: Estimate | None, *, bold: bool, scale: int) -> Cell:
+def cell(estimate: Estimate | None, *, bold: bool, scale: int) -> Cell:
+    """A value with its interval; a dash where nothing was measured."""
     if estimate is None or estimate.value is None:
         return Cell("–" if estimate is None else "undefined")
     value, *ends = (_shown(each, scale) for each in (estimate.value, estimate.low, estimate.high))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from imitate.config import plugins
-from imitate.errors import UserError
+from imitate.errors import Lacking, UserError
+from imitate.names import SECTIONS
 
 if TYPE_CHECKING:
     from imitate.data.corpus import Corpus
@@ -19,7 +21,7 @@ log = logging.getLogger(__name__)
 TASKS: dict[str, str] = {
     "linear-classification": "classification.LinearClassification",
     "knn-classification": "knn.NearestClassification",
-    "finetune-classification": "classification.FinetuneClassification",
+    "finetune-classification": "finetuning.FinetuneClassification",
     "segmentation": "segmentation.Segmentation",
     "detection": "detection.Detection",
     "retrieval": "retrieval.Retrieval",
@@ -27,7 +29,8 @@ TASKS: dict[str, str] = {
     "grounding": "grounding.Grounding",
 }
 """In the order of a report's sections; a task's module is imported on first use."""
-NEEDS = frozenset({"labels", "masks", "boxes", "phrases", "text"})
+NEEDS = frozenset({"labels", "masks", "boxes", "phrases", "reports", "text"})
+"""Of the folder; ``text`` is of the encoder."""
 
 
 def task_names() -> list[str]:
@@ -57,24 +60,34 @@ def find_task(name: str) -> type[Task]:
 
 
 def check_data(task: Task, data: Corpus) -> None:
-    """UserError where the folder lacks what the task needs."""
+    """Lacking where the folder has not what the task needs."""
     from imitate.data.marks import marked
 
-    lacking = {
-        "labels": not data.classes,
-        "masks": data.masks is None,
-        "boxes": "boxes" in task.needs and not data.box_counts().any(),
-        "phrases": "phrases" in task.needs and not marked(data).any(),
+    has: dict[str, Callable[[], bool]] = {
+        "boxes": lambda: bool(data.box_counts().any()),
+        "labels": lambda: bool(data.classes),
+        "masks": lambda: data.masks is not None,
+        "phrases": lambda: bool(marked(data).any()),
+        "reports": lambda: any(data.has(section).any() for section in SECTIONS),
     }
-    for need in sorted(task.needs & {key for key, missing in lacking.items() if missing}):
-        what = "phrases or classes with boxes or masks" if need == "phrases" else need
-        raise UserError(f"{task.name} needs {what}, {data.root} has none: prepare a source that brings them")
+    for need in sorted(task.needs & has.keys()):
+        if not has[need]():
+            what = "phrases or classes with boxes or masks" if need == "phrases" else need
+            raise Lacking(f"{task.name} needs {what}, {data.root} has none: prepare a source that brings them")
 
 
 def check_encoder(task: Task, encoder: Encoder) -> None:
-    """UserError where the task compares images with text and the encoder has none."""
-    if "text" in task.needs and not encoder.has_text:
+    """Lacking where the task compares images with text and the encoder has none."""
+    from imitate.inference.peer import PeerEnsemble
+
+    authors = getattr(task, "authors", False)
+    if isinstance(encoder, PeerEnsemble) and not authors:
         raise UserError(
+            f"{encoder.name} holds {len(encoder.checkpoints)} checkpoints, whose mean only zero-shot --authors takes: "
+            f"give one of them, such as {encoder.checkpoints[0]}"
+        )
+    if "text" in task.needs and not (encoder.has_text or (encoder.asks and authors)):
+        raise Lacking(
             f"{task.name} compares images with text, {encoder.lacks}: "
             "give the folder of a pre-training run, or random with --like RECIPE"
         )

@@ -59,7 +59,23 @@ def compare_results(
     """Differences of all other files from the first, printed and returned; ``imitate compare`` has the details."""
     if out is not None:
         check_out(out)
-    first, *others = _told_apart([_read(path) for path in files])
+    first, *others = _told_apart([read_measured(path) for path in files])
+    found = adjusted(tests(first, others, metrics=metrics, resamples=resamples))
+    if out is not None:
+        write_text(out, f"[{','.join(each.model_dump_json(indent=1) for each in found)}]")
+    _show(found, split=first.results.data["split"])
+    if any(len(each.runs) < 2 for each in (first, *others)):
+        sys.stdout.write("One seed says nothing of how seeds vary: these tests are of these very runs.\n")
+    return found
+
+
+def tests(
+    first: Measured, others: Sequence[Measured], *, metrics: Sequence[str] = (), resamples: int
+) -> list[Difference]:
+    """Differences of all others from the first, by default in the main metric; ``p_holm`` is yet to be adjusted.
+
+    UserError where results are not of the same test images, or lack a metric.
+    """
     names = metrics or (next(iter(first.results.metrics)),)
     for other in others:
         _require_same_test(first, other)
@@ -67,15 +83,13 @@ def compare_results(
     for each in (first, *others):
         for name in names:
             _value(each, name)  # a mistaken name is reported before the long work
-    found = [each for other in others for each in differences(first, other, names, resamples=resamples)]
-    adjusted = holm([each.p for each in found])
-    found = [each.model_copy(update={"p_holm": p}) for each, p in zip(found, adjusted, strict=True)]
-    if out is not None:
-        write_text(out, f"[{','.join(each.model_dump_json(indent=1) for each in found)}]")
-    _show(found, split=first.results.data["split"])
-    if any(len(each.runs) < 2 for each in (first, *others)):
-        sys.stdout.write("One seed says nothing of how seeds vary: these tests are of these very runs.\n")
-    return found
+    return [each for other in others for each in differences(first, other, names, resamples=resamples)]
+
+
+def adjusted(found: Sequence[Difference]) -> list[Difference]:
+    """With ``p_holm`` for all of them together."""
+    corrected = holm([each.p for each in found])
+    return [each.model_copy(update={"p_holm": p}) for each, p in zip(found, corrected, strict=True)]
 
 
 def differences(a: Measured, b: Measured, names: Sequence[str], *, resamples: int) -> list[Difference]:
@@ -105,7 +119,8 @@ def task_of(results: Results, path: Path) -> Task:
     return validate(find_task(results.task), settings, where=f"settings in {path}")
 
 
-def _read(path: Path) -> Measured:
+def read_measured(path: Path) -> Measured:
+    """UserError where predictions are lost, or this version does not know the settings."""
     results = read_results(path)
     return Measured(results.model, path, results, task_of(results, path), read_predictions(results, path))
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from imitate.config import Preprocessing
 from imitate.data.augment import normalise
 from imitate.data.corpus import Corpus
-from imitate.errors import UserError
+from imitate.errors import Lacking, UserError
 from imitate.inference.encoder import Encoder
 from imitate.models.image import ImageEncoder
 from imitate.models.pyramid import Adaptation, Pyramid
@@ -77,7 +77,7 @@ def whole_images(encoder: Encoder, data: Corpus, budget: Budget, settings: Dense
 def pyramid(encoder: Encoder, budget: Budget, settings: Dense) -> Pyramid:
     """Of a copy, so that the encoder stays as it is; in mode ``paper`` a frozen encoder's BatchNorm drifts."""
     if not isinstance(encoder.image, ImageEncoder):
-        raise UserError(f"{encoder.name} has no feature maps to segment or detect with: give a network, e.g. random")
+        raise Lacking(f"{encoder.name} has no feature maps to segment or detect with: give a network, e.g. random")
     adaptation: Adaptation = "trained"
     if settings.freeze:
         adaptation = "drifting" if budget.mode == "paper" else "frozen"
@@ -85,7 +85,7 @@ def pyramid(encoder: Encoder, budget: Budget, settings: Dense) -> Pyramid:
     if size := settings.image_size:
         try:
             levels(torch.zeros((1, 3, size, size), device=next(levels.parameters()).device))
-        except AssertionError as error:  # timm's, of a ViT with embeddings for one size
+        except (AssertionError, RuntimeError, ValueError) as error:  # of a network that is built for one size
             raise UserError(f"{encoder.image.name} takes no images of {size} px ({error}): unset image_size") from error
     return levels
 

@@ -23,7 +23,7 @@ from imitate.inference.encoder import ImitateEncoder
 from imitate.inference.label_texts import texts_of_labels
 from imitate.models.image import pinned
 from imitate.models.imitate import Imitate, parameter_count, seeded_model
-from imitate.models.text import fit_or_load, load_text_encoder, save_text_encoder
+from imitate.models.text import could_be, fit_or_load, load_text_encoder, save_text_encoder
 from imitate.models.text_tower import TextTower
 from imitate.models.types import TextEncoder
 from imitate.names import REPORT, SECTIONS, SENTENCES
@@ -36,6 +36,8 @@ from imitate.training.job import Job, Validate
 from imitate.training.loop import fit
 from imitate.training.objectives import find_objective
 from imitate.training.run_folder import check_changes, claimed, compare_start, room, settle
+from imitate.training.warm_start import Start, recorded_settings, start_from, taken_settings
+from imitate.training.weights import Weights, open_weights
 
 log = logging.getLogger(__name__)
 
@@ -132,24 +134,14 @@ def _compares_views(recipe: Recipe) -> bool:
 def _train(fabric: Any, plan: Plan, out: Path, cache: Path) -> bool:
     """The first process makes the run folder, the others take it from there; False if a signal stopped the run."""
     recipe, data = plan.recipe, plan.data
+    start: Start | None = None
     encoders: dict[str, TextEncoder] = {}  # of the texts and, where another makes it, of the prior
     with ExitStack() as held:
         with agreed(fabric):
             if fabric.is_global_zero:
                 held.enter_context(claimed(out))
-                recipe = _completed(plan, out, encoders)
-                begun = is_begun(out)  # then the checkpoint has the weights, and no network is needed
-                model = seeded_model(
-                    recipe.model, pretrained=recipe.pretrained and not begun, seed=recipe.training.seed
-                )
-                facts = _facts(fabric, recipe, model)
-                normalises = model.image.normalises_batches and recipe.training.sync_batchnorm is not True
-                compare_start(out, facts, contrasts_within=_contrasts_within(recipe), normalises=normalises)
-                facts["changed"] = settle(out, recipe, plan.recorded, plan.changes)
-                for name, encoder in encoders.items():
-                    if not _has_encoder(out / name):
-                        save_text_encoder(encoder, out / name)
-        recipe = fabric.broadcast(recipe)  # the first one's, as another process may have been given another
+                recipe, model, start, facts = _begin(fabric, plan, out, encoders)
+        recipe, start = fabric.broadcast((recipe, start))  # the first one's: another process may have another recipe
         with agreed(fabric):
             if not fabric.is_global_zero:
                 encoders = {name: load_text_encoder(out / name) for name in ENCODERS if _has_encoder(out / name)}
@@ -164,20 +156,49 @@ def _train(fabric: Any, plan: Plan, out: Path, cache: Path) -> bool:
             model.load_state_dict(fabric.broadcast(model.state_dict()))  # the first one's
         with agreed(fabric):
             job = _job(fabric, plan._replace(recipe=recipe), model, texts, tower, out)
-        job.facts = facts
+        job.facts, job.start = facts, start
         return fit(job)
 
 
-def _completed(plan: Plan, out: Path, encoders: dict[str, TextEncoder]) -> Recipe:
-    """The recipe completed with what the data decide; the text encoders that it needs, loaded or fitted."""
+def _begin(
+    fabric: Any, plan: Plan, out: Path, encoders: dict[str, TextEncoder]
+) -> tuple[Recipe, Imitate, Start | None, dict[str, Any]]:
+    """Make the run folder, or check that it is this run's; fills ``encoders``."""
+    begun = is_begun(out)  # then the checkpoint has the weights, and no network is needed
+    weights = open_weights(plan.recipe) if plan.recipe.init and not begun else None
+    recipe = _completed(plan, out, encoders, weights)
+    imagenet = recipe.pretrained and not recipe.init and not begun
+    model = seeded_model(recipe.model, pretrained=imagenet, seed=recipe.training.seed)
+    start = start_from(model, weights, plan.recipe, encoders) if weights else None
+    facts = _facts(fabric, recipe, model)
+    training = recipe.training
+    normalises = model.image.normalises_batches and not training.freeze and training.sync_batchnorm is not True
+    compare_start(out, facts, contrasts_within=_contrasts_within(recipe), normalises=normalises)
+    facts["changed"] = settle(out, recipe, plan.recorded, plan.changes)
+    for name, encoder in encoders.items():
+        if not _has_encoder(out / name):
+            save_text_encoder(encoder, out / name)
+    return recipe, model, start, facts
+
+
+def _completed(plan: Plan, out: Path, encoders: dict[str, TextEncoder], weights: Weights | None) -> Recipe:
+    """The recipe completed with what the data and the weights to start from decide; the text encoders that it needs:
+    the run's own, those of the weights where the recipe names their kind, or new ones."""
     recipe, data = plan.recipe, plan.data
     reads_text = find_objective(recipe.objective.name).reads_text
     found: dict[str, Any] = {"resize": data.resize, "percentiles": data.percentiles, "reads_text": reads_text}
+    if recipe.init:
+        found |= taken_settings(recipe, weights.statistics) if weights else recorded_settings(out)
     wanted = {"text": recipe.text if reads_text else None, "prior": getattr(recipe.objective, "prior", None)}
     for name, which in wanted.items():
         if which is not None:
-            known = _has_encoder(out / name)
-            encoders[name] = load_text_encoder(out / name) if known else fit_or_load(which, corpus(data))
+            theirs = weights.encoders.get(name) if weights else None
+            if _has_encoder(out / name):
+                encoders[name] = load_text_encoder(out / name)
+            elif theirs is not None and could_be(theirs, which):
+                encoders[name] = theirs
+            else:
+                encoders[name] = fit_or_load(which, corpus(data))
     if reads_text:
         found["text_width"] = encoders["text"].width
     return recipe.model_copy(update={"model": recipe.model.model_copy(update=found)})
@@ -189,14 +210,14 @@ def _has_encoder(folder: Path) -> bool:
 
 def _facts(fabric: Any, recipe: Recipe, model: Imitate) -> dict[str, Any]:
     """What this start runs on."""
-    weights = model.image.network.pretrained_cfg
-    tag = f"{weights.get('architecture')}.{weights.get('tag')}" if recipe.pretrained else "random"
+    known = model.image.network.pretrained_cfg
+    tag = f"{known.get('architecture')}.{known.get('tag')}" if recipe.pretrained else "random"
     kind = torch.cuda.get_device_name() if fabric.device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "processes": fabric.world_size,
         "device": f"{fabric.device.type} ({kind})",
-        "weights": tag,
+        "weights": recipe.init or tag,
         "imitate": versions()["imitate"],
         "commit": commit(),
         "python": platform.python_version(),

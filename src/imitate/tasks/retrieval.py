@@ -54,7 +54,7 @@ class Retrieval(RetrievalOptions, Task):
 
     name: ClassVar[str] = "retrieval"
     title: ClassVar[str] = "Retrieval"
-    needs: ClassVar[frozenset[str]] = frozenset({"text"})
+    needs: ClassVar[frozenset[str]] = frozenset({"reports", "text"})
     trains: ClassVar[bool] = False
     headline: ClassVar[str] = "mean-recall"
     beside: ClassVar[tuple[str, ...]] = tuple(

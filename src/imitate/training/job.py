@@ -17,6 +17,7 @@ from imitate.models.imitate import Imitate
 from imitate.models.text import save_text_encoder
 from imitate.models.text_tower import TextTower
 from imitate.training.step import Step
+from imitate.training.warm_start import Start
 from imitate.training.watching import Means
 
 Validate = Callable[[Imitate], dict[str, float]]
@@ -38,6 +39,7 @@ class Job:
         default_factory=lambda: np.zeros(0, np.int64)
     )  # rows of the validation loss
     facts: dict[str, Any] = field(default_factory=dict)  # of this start, to be written down
+    start: Start | None = None  # the weights that the run starts from, where it starts from others than timm's
     tower: TextTower | None = None  # where the text encoder learns; the batches then hold word pieces
     step: int = 0
     saved: int | None = None  # step of the last checkpoint

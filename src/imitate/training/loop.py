@@ -19,6 +19,7 @@ from imitate.training.objectives import training_module
 from imitate.training.optim import averaged, build_optimizer, set_rates
 from imitate.training.run_folder import VALIDATION, Journal, note_start
 from imitate.training.text_tower import Reading
+from imitate.training.warm_start import fill_objective
 from imitate.training.watching import Clock, Means, progress, signals
 
 log = logging.getLogger(__name__)
@@ -71,8 +72,10 @@ def _set_up(job: Job) -> tuple[nn.Module, Any]:
         if everywhere and job.fabric.device.type == "cpu" and job.model.image.normalises_batches:
             raise UserError("sync_batchnorm needs GPUs: set training.sync_batchnorm=heads, or training.devices=1")
         job.model.synchronise(backbone=everywhere)
-    for side in training.image_sizes:
+    for side in training.image_sizes or (job.model.config.image_size,):
         job.model.image.check_side(side)
+    if training.gradient_checkpointing:
+        job.model.image.recompute_blocks()
     if training.compile:
         job.model.image.compile(mode=training.compile)
     job.pretraining = training_module(job.model, job.recipe.objective, chunk=training.chunk)
@@ -233,6 +236,10 @@ def _save(job: Job, optimizer: Any) -> None:
 def _resume(job: Job, optimizer: Any) -> None:
     state = load_checkpoint(job.folder)
     if state is None:
+        if job.start is not None:
+            fill_objective(job.pretraining, job.start)
+            if job.fabric.is_global_zero:
+                job.start.report(job.folder)
         return
     job.saved = job.step = state["step"]
     job.means.sums = dict(state.get("means", {}))
@@ -240,7 +247,10 @@ def _resume(job: Job, optimizer: Any) -> None:
     job.pretraining.load_state_dict(state.get("objective", {}), strict=False)
     if job.tower:
         job.tower.restore(state["text"])
+    decays = [group["weight_decay"] for group in optimizer.param_groups]  # which another value may have been given for
     optimizer.load_state_dict(state["optimizer"])
+    for group, decay in zip(optimizer.param_groups, decays, strict=True):
+        group["weight_decay"] = decay
     if state["scaler"]:  # empty where it was written at another precision
         job.fabric.strategy.precision.load_state_dict(state["scaler"])
     log.info("continuing from step %d of %d", job.step, job.total)

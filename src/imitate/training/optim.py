@@ -18,7 +18,7 @@ AVERAGE = "average"  # in the optimizer's state, so that checkpoints have it
 
 
 def build_optimizer(module: nn.Module, training: TrainingConfig) -> torch.optim.AdamW:
-    if training.freeze_backbone:
+    if training.freeze == "image":
         for encoder in _encoders(module).values():
             encoder.freeze()
     rates = backbone_rates(module, training) | text_rates(module, training)

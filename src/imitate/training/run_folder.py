@@ -24,10 +24,13 @@ log = logging.getLogger(__name__)
 
 VALIDATION = "val/"  # begins the names of figures of held-out samples in the metrics
 HELD_OUT_LOSS = f"{VALIDATION}loss"
-FREE = {"devices", "nodes", "accelerator", "log_every", "checkpoint_every", "snapshot_every", "keep_best"}
+FREE = {"devices", "nodes", "accelerator", "log_every", "checkpoint_every", "snapshot_every", "keep_best",
+        "gradient_checkpointing"}  # fmt: skip
 """Training settings that do not change the result: a run may continue with others."""
-FIXED = {"batch_size", "seed", "text_layers", "text_lora"}
-"""Training settings that decide the samples of each step, and what learns: no run can continue with others."""
+FIXED = {"batch_size", "seed", "text_layers", "text_lora", "freeze", "layer_decay", "backbone_learning_rate",
+         "text_learning_rate", "decay_everything"}  # fmt: skip
+"""Training settings that decide the samples of each step, what learns, and which weights are treated alike: no run can
+continue with others."""
 
 
 @contextmanager
@@ -77,7 +80,7 @@ def check_changes(keys: Iterable[str]) -> None:
         if not _may_change(key):
             raise UserError(
                 f"--continue-with {key}: a run continues with other settings of training only, without "
-                f"{', '.join(sorted(FIXED))}: start a new one in another --out"
+                f"{', '.join(sorted(FIXED))}: start a new one in another --out, from this one's weights with --init"
             )
 
 

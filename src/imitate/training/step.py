@@ -1,8 +1,7 @@
 """What the built-in objectives share: the backbone's pass over one view, and the global batch."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -16,6 +15,7 @@ from imitate.data.augment import ViewDraw, warp
 from imitate.distributed import gather, rank, sum_over_processes, world_size
 from imitate.losses.similarities import Rows
 from imitate.models.imitate import Imitate
+from imitate.models.recomputing import twice
 
 Own = TypeVar("Own", bound=ContrastOptions | BaselineOptions)
 
@@ -65,7 +65,7 @@ class Step(nn.Module, Generic[Own]):
 
         if self.chunk is None or self.chunk >= len(images):
             return look(images, view, draws)
-        again = partial(_twice, self.model.image)
+        again = partial(twice, self.model.image)
         seen = []
         for rows in torch.arange(len(images)).tensor_split(math.ceil(len(images) / self.chunk)):
             part = slice(int(rows[0]), int(rows[-1]) + 1)
@@ -109,25 +109,6 @@ class Step(nn.Module, Generic[Own]):
         if self._processes == 1:
             return parts
         return dict(zip(parts, sum_over_processes(torch.stack(list(parts.values()))).unbind(), strict=True))
-
-
-def _twice(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """For the first and the second computation of one output."""
-    return nullcontext(), _untracked(module)
-
-
-@contextmanager
-def _untracked(module: nn.Module) -> Iterator[None]:
-    """BatchNorm normalises as before, but the running statistics stay what they are."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm, (_, tracked) in zip(norms, before, strict=True):
-        norm.momentum, norm.num_batches_tracked = 0.0, None if tracked is None else tracked.clone()
-    try:
-        yield
-    finally:
-        for norm, (momentum, tracked) in zip(norms, before, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, tracked
 
 
 def columns(matrix: Tensor, here: slice) -> Tensor:

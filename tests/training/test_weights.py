@@ -1,0 +1,143 @@
+"""What a run can start from: folders and files as their writers leave them, and a cache of the hub, all on this disk."""
+
+import json
+import shutil
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import timm
+import torch
+from peer_files import randomised, tiny_resnet
+from recipes import TINY_MODEL
+from runs import write_run
+from safetensors.torch import save_file
+from tiny_peers import write_gloria
+from torch import nn
+
+from imitate.config import Recipe
+from imitate.errors import UserError
+from imitate.models.imitate import Imitate
+from imitate.training.checkpoint import LAST
+from imitate.training.weights import Weights, open_weights
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def opened(source: object, backbone: str = "resnet18") -> Weights:
+    return open_weights(Recipe(init=str(source), model={"backbone": backbone, "image_size": 32}))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("weights")
+    write_run(root, temperature=0.04, mean=(0.4,) * 3)
+    return root
+
+
+def write_cache(monkeypatch: pytest.MonkeyPatch, cache: Path, repository: str, revision: str = "main") -> Path:
+    """The folder of a repository's snapshot in the hub's cache, from which alone the hub's client then reads."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    snapshot, reference = folder / "snapshots" / COMMIT, folder / "refs" / revision
+    snapshot.mkdir(parents=True)
+    reference.parent.mkdir(parents=True)
+    reference.write_text(COMMIT)
+    return snapshot
+
+
+@pytest.mark.parametrize("place", ["run", "run/model"])
+def test_a_model_of_ours_brings_its_text_encoder_and_temperature(root, place):
+    found = opened(root / place)
+    assert found.title == "a model of ours on resnet18" and found.commit is None
+    assert found.statistics == {"mean": (0.4,) * 3, "std": TINY_MODEL.std, "range": (0.0, 1.0)}
+    assert found.encoders.keys() == {"text"} and found.encoders["text"].width == 8
+    assert found.objective["log_temperature"].exp().item() == pytest.approx(0.04)
+    expected = Imitate.from_pretrained(root / "run" / "model").image.network.state_dict()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.image.items())
+
+
+@pytest.mark.parametrize(("learned", "expected"), [(0.04 * (1 + 1e-6), 0.04 * (1 + 1e-6)), (0.05, 0.04)])
+def test_the_checkpoint_of_a_run_has_the_rest_and_averaged_weights_the_temperature(root, tmp_path, learned, expected):
+    run = shutil.copytree(root / "run", tmp_path / "run")
+    kept = {"log_temperature": torch.tensor(learned).log(), "bias": torch.tensor(-9.5)}
+    torch.save({"objective": kept}, run / LAST)
+    found = opened(run).objective
+    assert found["bias"] == -9.5 and found["log_temperature"] == torch.tensor(expected).log()
+    assert opened(run / "model").objective.keys() == {"log_temperature"}  # which may be of another step
+    (run / LAST).write_bytes(b"damaged")
+    assert opened(run).objective.keys() == {"log_temperature"}
+
+
+def test_a_published_encoder_gives_its_image_side(tmp_path):
+    found = opened(write_gloria(tmp_path), "resnet50")
+    assert found.title == "GLoRIA" and found.model is None and not found.encoders
+    assert found.ignored == ("its projection", "its text encoder") and found.statistics["std"] == (0.5,) * 3
+    assert found.image["layer4.0.conv3.weight"].shape == (2048, 512, 1, 1)
+
+
+def test_one_channel_becomes_three_equal_ones(tmp_path):
+    network = tiny_resnet(1)
+    network.fc = nn.Linear(2048, 18)
+    torch.save(network.state_dict(), tmp_path / "xrv.pt")
+    found = opened(tmp_path / "xrv.pt", "resnet50")
+    gray = torch.randn(2, 1, 32, 32)
+    kernel = found.image["conv1.weight"]
+    again = nn.functional.conv2d(gray.repeat(1, 3, 1, 1), kernel, stride=2, padding=3)
+    torch.testing.assert_close(again, network.conv1(gray), atol=1e-5, rtol=1e-5)
+    assert found.statistics == {"mean": (0.0,) * 3, "std": (1.0,) * 3, "range": (-1024.0, 1024.0)}
+
+
+def test_a_file_of_an_encoder_alone_is_read_beside_the_statistics_of_its_network(tmp_path):
+    state = timm.create_model("test_vit", num_classes=0).state_dict()
+    save_file(state, tmp_path / "test_vit.safetensors")
+    for source in (tmp_path / "test_vit.safetensors", tmp_path):  # as imitate export --format timm writes it
+        found = opened(source, "test_vit")
+        assert found.title == "the file test_vit.safetensors" and found.image.keys() == state.keys()
+        assert found.statistics == {"mean": (0.5,) * 3, "std": (0.5,) * 3} and found.network is None
+
+
+def test_weights_of_the_hub_are_those_of_the_revision_whose_commit_is_recorded(root, tmp_path, monkeypatch):
+    snapshot = write_cache(monkeypatch, tmp_path / "cache", "someone/model", "v1")
+    Imitate.from_pretrained(root / "run" / "model").save(snapshot)
+    found = opened("hf-hub:someone/model@v1")
+    assert found.commit == COMMIT and found.model is not None
+    for absent in ("hf-hub:someone/model@v2", "hf-hub:someone/other@v1"):
+        with pytest.raises(UserError, match=rf"the hub does not give {absent[7:]} .*: check the name, or without"):
+            opened(absent)
+
+
+def test_weights_of_timm_are_read_from_the_cache_at_the_size_of_the_images(tmp_path, monkeypatch):
+    state = randomised(timm.create_model("test_vit", num_classes=1000)).state_dict()
+    snapshot = write_cache(monkeypatch, tmp_path / "cache", "timm/test_vit.r160_in1k")
+    save_file(state, snapshot / "model.safetensors")
+    (snapshot / "config.json").write_text(json.dumps({"architecture": "test_vit", "num_classes": 1000}))
+    found = opened("timm:test_vit.r160_in1k", "test_vit")
+    assert found.title == "timm's weights of test_vit.r160_in1k"
+    assert torch.equal(found.image["blocks.0.attn.qkv.weight"], state["blocks.0.attn.qkv.weight"])
+    assert found.image["pos_embed"].shape[1] == 1 + (32 // 16) ** 2
+
+
+@pytest.mark.parametrize(
+    "source, message",
+    [
+        ("absent", "no model at absent: there is no such folder$"),
+        ("someone/model", "no such folder; a repository of the hub is hf-hub:someone/model"),
+        ("empty", "init: empty holds no weights: give a run, an exported model, a published encoder or a file"),
+        ("text.pth", "text.pth is not a file of plain tensors"),
+        ("timm:resnet1888", "timm has no network 'resnet1888'"),
+    ],
+)
+def test_what_holds_no_weights_is_told(tmp_path, monkeypatch, source, message):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("text.pth").write_text("hello")
+    with pytest.raises(UserError, match=message):
+        opened(source)
+
+
+def test_a_missing_package_of_the_hub_is_told(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+    with pytest.raises(UserError, match="hf-hub:a/b needs the package huggingface_hub: pip install huggingface_hub"):
+        opened("hf-hub:a/b@v1")
