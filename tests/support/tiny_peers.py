@@ -1,6 +1,7 @@
 """Small checkpoints of published encoders, as files with their vocabulary."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from peer_files import randomised, tiny_bert, tiny_resnet, tiny_vit, under, write_clip_merges, write_vocabulary
@@ -68,8 +69,9 @@ def write_dinov2(folder: Path) -> Path:
     """Of images alone."""
     from transformers import Dinov2Config, Dinov2Model
 
-    sizes = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}
-    randomised(Dinov2Model(Dinov2Config(mlp_ratio=2, **sizes))).save_pretrained(folder)
+    sizes: dict[str, Any] = {**VISION, "mlp_ratio": 2}
+    del sizes["intermediate_size"]
+    randomised(Dinov2Model(Dinov2Config(**sizes))).save_pretrained(folder)
     return folder
 
 
