@@ -60,8 +60,11 @@ def write(tmp_path, text: str):
             "training: {compile: default, gradient_checkpointing: true}",
             "gradient_checkpointing and compile do not work",
         ),
-        ("init: imagenet", "init = 'imagenet': timm's .* pretrained: true"),
-        ("init: hf-hub:someone/model", "init = 'hf-hub:someone/model' names no revision: write hf-hub:OWNER/NAME@REV"),
+        ("init: imagenet", "init: timm's ImageNet weights are pretrained: true, random weights pretrained: false"),
+        (
+            "init: hf-hub:someone/model",
+            "init: hf-hub:someone/model names no revision: write hf-hub:OWNER/NAME@REVISION",
+        ),
         ("init: timm:a/b", "'a/b' must be the name of a timm network"),
         ("training: {text_layers: 1, text_lora: 8}", "text_layers and text_lora are two ways to train the text"),
         ("training: {text_learning_rate: 0.1}", "text_learning_rate has no effect on a frozen text encoder"),

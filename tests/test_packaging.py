@@ -78,7 +78,7 @@ def test_what_is_imported_is_required_and_what_is_required_is_imported():
     providers = packages_distributions()
     imported = {canonical(name) for top in foreign_imports() for name in providers.get(top, [top])}
     required = {canonical(line) for line in PROJECT["dependencies"]}
-    optional = {canonical(line) for extra in ("serve", "cluster", "lora") for line in EXTRAS[extra]}
+    optional = {canonical(line) for extra in ("serve", "cluster", "lora", "siglip") for line in EXTRAS[extra]}
     assert imported - required - optional == set(), "not in pyproject.toml"
     assert required - imported - set(UNSEEN) == set(), "nothing imports it"
     assert not required & optional

@@ -20,10 +20,13 @@ from imitate.models.text import fit_or_load, save_text_encoder
 from imitate.sources import find_source
 from imitate.tasks import find_task
 from imitate.tasks.evaluation import Evaluation
+from imitate.tasks.sweeping import candidates
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 DOWNSTREAM = sorted((ROOT / "recipes/downstream").glob("*.yaml"))
+BENCHX = sorted((ROOT / "recipes/benchx").glob("*.yaml"))
+OURS = {"projections", "prompts", "folds", "steps", "unit", "followups", "tolerance", "authors"}  # of no publication
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -67,23 +70,42 @@ def test_every_row_of_a_published_table_parses(path):
 def test_every_row_of_a_published_table_is_complete(path):
     """Every setting that takes effect is written out, so that no default of ours stands beside published values."""
     plan = load_config(Evaluation, path)
-    ours = {
-        "projections",
-        "prompts",
-        "folds",
-        "steps",
-        "unit",
-        "followups",
-        "tolerance",
-        "authors",
-    }  # no publication has them
     for share, task in plan.tasks().items():
-        effective = set(task.used(plan.mode, image_size=224)) - ours
+        effective = set(task.used(plan.mode, image_size=224)) - OURS
         assert effective <= {*plan.settings, *plan.fractions[share]}
         assert {*plan.settings, *plan.fractions[share]} - set(task.used(plan.mode, image_size=224)) == set()
     assert plan.headline and plan.data.size == 256 and plan.data.resize
     assert plan.data.input == (224 if find_task(plan.task).trains else None)
     assert plan.published is None or (plan.published.note and plan.headline in str(plan.published.rows))
+
+
+@pytest.mark.parametrize("path", BENCHX, ids=lambda path: path.stem)
+def test_every_protocol_of_benchx_is_complete_and_says_how_it_differs(path):
+    plan = load_config(Evaluation, path)
+    kind = find_task(plan.task)
+    for task in plan.tasks().values():
+        effective = set(task.used(plan.mode, image_size=224))
+        assert effective - OURS <= {*plan.settings, *plan.sweep} <= effective
+        assert len(candidates(task, plan.sweep, plan.mode)) == (24 if plan.sweep else 0)
+    assert plan.headline and plan.data.size and plan.data.resize and (plan.data.input or not kind.trains)
+    assert plan.data.source in (path.stem.replace("_", "-"), "table") or path.stem.startswith(plan.data.source[:6])
+    assert plan.note if plan.published is None else plan.published.note and plan.headline in str(plan.published.rows)
+    if plan.task == "segmentation":
+        network, rate = plan.settings["decoder"], plan.settings["learning_rate"]
+        assert (network, plan.settings["steps"], plan.settings["batch_size"]) == ("upernet", 20_000, 8)
+        assert rate == (1e-3 if plan.data.source == "siim" else 1e-4)
+
+
+def test_the_protocols_of_benchx_are_those_of_its_tables():
+    plans = {path.stem: load_config(Evaluation, path) for path in BENCHX}
+    tuned = {name for name, plan in plans.items() if plan.sweep}
+    assert tuned == {f"{name}_finetune" for name in ("chestxray14", "vindr", "covidx", "siim", "rsna")}
+    assert plans.keys() - tuned == {
+        *(f"{name}_segmentation" for name in ("rsna", "siim", "object_cxr")), "mimic_5x200_retrieval",
+    }  # fmt: skip
+    assert {name: plan.headline for name, plan in plans.items() if name in tuned} == {
+        name: "auroc" if name[:6] in ("chestx", "vindr_") else "f1" for name in tuned
+    }
 
 
 def test_every_task_and_data_set_of_the_tables_has_a_recipe():
@@ -126,20 +148,23 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "main"),
     [
-        ("rsna_linear", "auroc"),
-        ("rsna_zero_shot", "auroc"),
-        ("rsna_segmentation", "dice_batched"),
-        ("rsna_detection", "map_paper"),
-        ("siim_segmentation", "dice_batched"),
-        ("object_cxr_detection", "map_paper"),
-        ("chestxray14_finetune", "auroc"),
-        ("covidx_linear", "accuracy"),
+        ("downstream/rsna_linear", "auroc"),
+        ("downstream/rsna_zero_shot", "auroc"),
+        ("downstream/rsna_segmentation", "dice_batched"),
+        ("downstream/rsna_detection", "map_paper"),
+        ("downstream/siim_segmentation", "dice_batched"),
+        ("downstream/object_cxr_detection", "map_paper"),
+        ("downstream/chestxray14_finetune", "auroc"),
+        ("downstream/covidx_linear", "accuracy"),
+        ("benchx/rsna_finetune", "f1"),
+        ("benchx/object_cxr_segmentation", "dice_classes"),
     ],
 )
 def test_recipes_run_on_the_synthetic_archives(name, main, run, folder, tmp_path):
-    recipe = ROOT / f"recipes/downstream/{name}.yaml"
+    recipe = ROOT / f"recipes/{name}.yaml"
     plan = load_config(Evaluation, recipe)
     small = {"epochs": 1, "batch_size": 8, "image_size": 32, "width": 32}
+    small |= {"steps": 1, "learning_rate": 1e-4} if name.startswith("benchx") else {}
     known = set(type(plan.tasks()[1.0]).model_fields)
     settings = tuple(f"{key}={value}" for key, value in small.items() if key in known)
     found = evaluate(

@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from peer_files import TEXTS, tiny_resnet, under, write_vocabulary
-from tiny_peers import write_biovil, write_chexzero, write_gloria
+from tiny_peers import kad_parts, write_biovil, write_chexzero, write_gloria, write_kad
 
 import imitate
 from imitate import cli
@@ -72,6 +72,22 @@ def test_an_imported_folder_is_the_same_model_of_plain_tensors(tmp_path, beside)
     before, after = imitate.load(file).encoder, imitate.load(tmp_path / "out").encoder
     assert before.identity == after.identity
     assert torch.equal(before.embed_texts(TEXTS), after.embed_texts(TEXTS))
+
+
+def test_a_size_that_tensors_do_not_tell_is_said_when_a_file_is_imported(tmp_path, capsys):
+    file = write_kad(tmp_path / "in")
+    for size, words in ((512, []), (1024, ["--size", "1024"])):
+        assert cli.main(["import", str(file), "--out", str(tmp_path / str(size)), *words]) == 0
+        wanted = load_peer(tmp_path / str(size)).preprocessing
+        assert wanted.prepared_size == wanted.image_size == size
+    assert cli.main(["import", str(file), "--out", str(tmp_path / "x"), "--size", "640"]) == 2
+    assert "no side of 640 px here, it can be 512 or 1024" in capsys.readouterr().err
+    small, *_ = kad_parts(tmp_path, 3)
+    assert cli.main(["import", str(small), "--out", str(tmp_path / "x"), "--size", "512"]) == 2
+    assert "is of images of 224 px by its tensors: leave out --size" in capsys.readouterr().err
+    other = write_gloria(tmp_path / "gloria")
+    assert cli.main(["import", str(other), "--out", str(tmp_path / "x"), "--size", "512"]) == 2
+    assert "its tensors say what it is" in capsys.readouterr().err and not (tmp_path / "x").exists()
 
 
 def test_two_files_of_one_model_become_one_folder(tmp_path):

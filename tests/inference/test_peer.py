@@ -1,23 +1,28 @@
 """A published encoder is an encoder like ours: in evaluations, predictions, the viewer, and as a library."""
 
+import json
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from folders import write_folder
-from peer_files import radiograph
+from peer_files import radiograph, tiny_bert, under, write_vocabulary
 from PIL import Image
-from tiny_peers import write_chexzero, write_gloria
+from safetensors.torch import load_file, save_file
+from tiny_peers import write_chexzero, write_gloria, write_medklip
 from torch.nn import functional as F
 
 import imitate
+from imitate.cli import main
 from imitate.commands.evaluate import evaluate
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference.encoder import load_encoder
 from imitate.inference.peer import PeerEncoder
 from imitate.models.peers.base import Scoring
+from imitate.tasks.results import read_predictions
 from imitate.tasks.zero_shot import ZeroShot
 
 
@@ -98,6 +103,91 @@ def test_the_authors_prompts_and_scoring_are_a_setting(file, data, tmp_path, mon
     with pytest.raises(UserError, match="which the authors of random do not have"):
         ZeroShot(authors=True, threshold="even")._as_authors(run)
     assert ZeroShot(authors=True)._as_authors(run).scoring == "standardised"
+
+
+def test_the_probabilities_of_several_checkpoints_are_averaged(file, data, tmp_path):
+    """As CheXzero's authors do: exp(positive) / (exp(positive) + exp(negative)), the mean over the files."""
+    for number, name in enumerate(("a.pt", "b.pt")):
+        state = torch.load(file)
+        torch.save({**state, "visual.proj": state["visual.proj"].roll(number, 0)}, tmp_path / name)
+    (tmp_path / "bpe_simple_vocab_16e6.txt.gz").write_bytes((file.parent / "bpe_simple_vocab_16e6.txt.gz").read_bytes())
+    options = {"data": data, "out": tmp_path / "r.json", "resamples": 5, "device": "cpu"}
+    scores = []
+    for model in (tmp_path / "a.pt", tmp_path / "b.pt", tmp_path):
+        found = evaluate("zero-shot", model=str(model), authors=True, **options)
+        scores.append(read_predictions(found, tmp_path / "r.json")[0]["score"])
+    one, two, both = scores
+    np.testing.assert_allclose(both, (1 / (1 + np.exp(-one)) + 1 / (1 + np.exp(-two))) / 2 - 0.5, atol=1e-6)
+    assert np.abs(one - two).max() > 1e-4
+    with pytest.raises(
+        UserError, match=r"holds 2 checkpoints, whose mean only zero-shot --authors takes: give one .*a\.pt"
+    ):
+        evaluate("retrieval", model=str(tmp_path), **options)
+    with pytest.raises(UserError, match="holds 2 checkpoints: give one of them"):
+        imitate.load(tmp_path)
+    torch.save({"a": torch.zeros(3)}, tmp_path / "c.pt")
+    with pytest.raises(UserError, match=r"holds checkpoints of CheXzero, but c\.pt is none"):
+        evaluate("zero-shot", model=str(tmp_path), authors=True, **options)
+
+
+def test_a_score_of_the_authors_is_the_best_prompts_and_standardised(data, tmp_path):
+    """GLoRIA's: of each class over the test images."""
+    file = write_gloria(tmp_path / "gloria")
+    prompts = {"Left": ["left effusion", "a large heart"], "Right": ["normal", "no evidence of pneumonia"]}
+    sides = {name: {"positive": each, "negative": ["no heart"]} for name, each in prompts.items()}
+    (tmp_path / "prompts.yaml").write_text(json.dumps(sides))
+    options = {"prompts": tmp_path / "prompts.yaml", "authors": True, "resamples": 5, "device": "cpu"}
+    found = evaluate("zero-shot", model=str(file), data=data, out=tmp_path / "r.json", **options)
+    (run,) = read_predictions(found, tmp_path / "r.json")
+    corpus = Corpus.open(data)
+    encoder: Any = load_encoder(str(file), data=corpus)
+    pixels = torch.from_numpy(np.array(corpus.images[corpus.rows("test")]))
+    each = [encoder.decode(pixels, encoder.ask(prompts[name])).amax(1) for name in run["classes"]]
+    expected = torch.stack([(score - score.mean()) / score.std(correction=0) for score in each], 1)
+    np.testing.assert_allclose(run["score"], expected, atol=1e-3)
+
+
+def test_medklip_answers_its_authors_way_alone_and_with_a_bert_beside_it(data, tmp_path):
+    file = write_medklip(tmp_path / "medklip")
+    (tmp_path / "prompts.yaml").write_text(
+        "{Left: {positive: [left], negative: [a]}, Right: {positive: [normal], negative: [a]}}"
+    )
+    options = {"out": tmp_path / "r.json", "data": data, "prompts": tmp_path / "prompts.yaml", "device": "cpu"}
+    with pytest.raises(UserError, match=r"for --authors put vocab.txt and pytorch_model.bin of .* beside it"):
+        evaluate("zero-shot", model=str(file), authors=True, **options)
+    (tmp_path / "bert").mkdir()
+    torch.save(under("bert.", tiny_bert()), tmp_path / "bert/pytorch_model.bin")
+    write_vocabulary(tmp_path / "bert")
+    assert main(["import", str(file), "--out", str(tmp_path / "out"), "--text", str(tmp_path / "bert")]) == 0
+    with pytest.raises(UserError, match="has no text encoder"):
+        evaluate("zero-shot", model=str(tmp_path / "out"), **options)
+    found = evaluate("zero-shot", model=str(tmp_path / "out"), authors=True, resamples=5, **options)
+    (run,) = read_predictions(found, tmp_path / "r.json")
+    assert ((run["score"] > 0) & (run["score"] < 1)).all() and len(np.unique(run["score"])) > len(run["classes"])
+    asked = [
+        "left",
+        "normal",
+        "no pneumonia",
+    ]  # the third is of no class of the data, and asked together with the others
+    (tmp_path / "prompts.yaml").write_text(
+        json.dumps(
+            {
+                name: {"positive": [text], "negative": ["a"]}
+                for name, text in zip(("Left", "Right", "Other"), asked, strict=True)
+            }
+        )
+    )
+    more = evaluate("zero-shot", model=str(tmp_path / "out"), authors=True, resamples=5, **options)
+    score = read_predictions(more, tmp_path / "r.json")[0]["score"]
+    corpus = Corpus.open(data)
+    encoder: Any = load_encoder(str(tmp_path / "out"), data=corpus)
+    pixels = torch.from_numpy(np.array(corpus.images[corpus.rows("test")]))
+    np.testing.assert_allclose(score, encoder.decode(pixels, encoder.ask(asked))[:, :2], atol=1e-5)
+    assert score.shape == run["score"].shape and np.abs(score - run["score"]).max() > 1e-5
+    first = load_encoder(str(tmp_path / "out"), data=Corpus.open(data)).identity
+    state = load_file(tmp_path / "out/model.safetensors")
+    save_file({**state, "text/bert.embeddings.LayerNorm.bias": torch.ones(128)}, tmp_path / "out/model.safetensors")
+    assert load_encoder(str(tmp_path / "out"), data=Corpus.open(data)).identity != first
 
 
 def test_without_a_vocabulary_it_has_no_text_and_says_what_is_lacking(file, data, tmp_path):

@@ -47,7 +47,7 @@ def test_an_encoder_could_be_that_of_a_recipe_whatever_it_was_fitted_on(tiny_ber
         "lsa",
     ]
     assert [could_be(bert, spec) for spec in specs] == [True, False, False, False, False, False]
-    bert.name = bert.record["name"] = "someone--bert@0123abc-mean-trained"
+    bert.name = "someone--bert@0123abc-mean-trained"
     specs = [
         "hf:someone/bert@0123abc:mean",
         "hf:someone/bert@0123abc",

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from imitate.config import ImitateConfig
 from imitate.data.corpus import Corpus
 from imitate.inference.encoder import Encoder
+from imitate.models.image import ImageEncoder
 from imitate.models.types import ImageFeatures
 
 CONFIG = ImitateConfig(prepared_size=40, image_size=32)
@@ -55,3 +57,17 @@ def independent(classes: int = 3) -> np.ndarray:
 
 def one_of_three() -> np.ndarray:
     return np.eye(3)[np.random.default_rng(2).integers(0, 3, sum(SPLITS.values()))]
+
+
+def resnet() -> Encoder:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Encoder("tiny", ImageEncoder("test_resnet"), CONFIG)
+
+
+def state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return all(torch.equal(tensor, second[name]) for name, tensor in first.items())

@@ -1,5 +1,6 @@
 """Small checkpoints of published encoders, as files with their vocabulary."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,14 @@ def write_chexzero(folder: Path) -> Path:
     return folder / "best_64.pt"
 
 
-def write_gloria(folder: Path) -> Path:
+def write_gloria(folder: Path, *, layers: int = 4) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     network = tiny_resnet()
     del network.fc
     state = under("gloria.img_encoder.model.", network)
     state |= under("gloria.img_encoder.global_embedder.", randomised(nn.Linear(2048, 128)))
-    state |= {"gloria.img_encoder.local_embedder.weight": torch.zeros(128, 1024, 1, 1)}
-    state |= under("gloria.text_encoder.model.", tiny_bert())
+    state |= under("gloria.img_encoder.local_embedder.", randomised(nn.Conv2d(1024, 128, 1, bias=False)))
+    state |= under("gloria.text_encoder.model.", tiny_bert(layers=layers))
     torch.save({"state_dict": state, "epoch": 3}, folder / "chexpert_resnet50.ckpt")
     write_vocabulary(folder)
     return folder / "chexpert_resnet50.ckpt"
@@ -48,6 +49,77 @@ def write_biovil(folder: Path) -> Path:
     torch.save(text, folder / "pytorch_model.bin")
     write_vocabulary(folder)
     return folder
+
+
+NUMBERED = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
+
+
+def numbered(network: nn.Module, last: int) -> dict[str, torch.Tensor]:
+    """A ResNet that was cut into a numbered sequence, up to a stage."""
+    state = {re.sub(r"^(\w+?)\.", lambda m: f"{NUMBERED.get(m[1], m[1])}.", name): tensor
+             for name, tensor in network.state_dict().items()}  # fmt: skip
+    return {name: tensor for name, tensor in state.items() if name[0].isdigit() and int(name[0]) <= last + 3}
+
+
+def write_medklip(folder: Path) -> Path:
+    """Without the text encoder, as it is distributed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rest = nn.ModuleDict({"disease_embedding_layer": nn.Linear(128, 24), "cl_fc": nn.Linear(24, 128)})
+    rest.update({"res_l1": nn.Linear(1024, 1024), "res_l2": nn.Linear(1024, 24), "classifier": nn.Linear(24, 2)})
+    rest["decoder"] = nn.TransformerDecoder(nn.TransformerDecoderLayer(24, 4, 32), 2, nn.LayerNorm(24))
+    state = {f"res_features.{name}": tensor for name, tensor in numbered(tiny_resnet(), 3).items()}
+    state |= randomised(rest).state_dict()
+    torch.save({"model": {f"module.{name}": each for name, each in state.items()}}, folder / "checkpoint_final.pth")
+    return folder / "checkpoint_final.pth"
+
+
+def write_kad(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return kad_parts(folder)[0]
+
+
+@torch.no_grad()
+def kad_parts(folder: Path, last: int = 4) -> tuple[Path, nn.Module, nn.Sequential, Any, nn.Sequential, "Decoder"]:
+    """A file, with what it is made of: the ResNet, the heads of places, the BERT, its head, the decoder."""
+    network, text, width = tiny_resnet(), tiny_bert(), 512 * 2 ** (last - 2)
+    places = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 24))
+    head = nn.Sequential(nn.Linear(128, 128), nn.GELU(), nn.Linear(128, 24))
+    randomised(places), randomised(head)
+    sees = {**under("resnet.", network), **{f"res_features.{n}": t for n, t in numbered(network, last).items()}}
+    sees |= {**under("res_l1.", places[0]), **under("res_l2.", places[2])}
+    reads = {**under("bert_model.", text), **under("mlp_embed.", head), "logit_scale": torch.tensor(2.0)}
+    decoder = randomised(Decoder())
+    whole = {"image_encoder": sees, "text_encoder": reads, "model": decoder.state_dict()}
+    torch.save(whole, folder / "best_valid.pt")
+    write_vocabulary(folder)
+    return folder / "best_valid.pt", network, places, text, head, decoder
+
+
+class Decoder(nn.Module):
+    """KAD's, written out: each layer asks the other classes, then the image, then itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder_norm, self.mlp_head = nn.LayerNorm(24), nn.Sequential(nn.Linear(24, 2))
+        self.decoder: Any = nn.Module()
+        self.decoder.layers = nn.ModuleList(self.layer() for _ in range(2))
+        self.decoder.norm = nn.LayerNorm(24)
+
+    def layer(self) -> Any:
+        made: Any = nn.Module()
+        made.self_attn, made.multihead_attn = (nn.MultiheadAttention(24, 4, batch_first=True) for _ in range(2))
+        made.linear1, made.linear2 = nn.Linear(24, 32), nn.Linear(32, 24)
+        made.norm1, made.norm2, made.norm3 = (nn.LayerNorm(24) for _ in range(3))
+        return made
+
+    def forward(self, seen: Any, classes: Any) -> Any:
+        seen, asked = self.decoder_norm(seen), self.decoder_norm(classes)[None]
+        for layer in self.decoder.layers:
+            own = layer.norm1(asked)
+            asked = asked + layer.self_attn(own, own, own)[0]
+            asked = asked + layer.multihead_attn(layer.norm2(asked), seen, seen)[0]
+            asked = asked + layer.linear2(layer.linear1(layer.norm3(asked)).relu())
+        return self.mlp_head(self.decoder.norm(asked)).softmax(-1)[..., 1]
 
 
 VISION = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -69,9 +141,9 @@ def write_dinov2(folder: Path) -> Path:
     """Of images alone."""
     from transformers import Dinov2Config, Dinov2Model
 
-    sizes: dict[str, Any] = {**VISION, "mlp_ratio": 2}
-    del sizes["intermediate_size"]
-    randomised(Dinov2Model(Dinov2Config(**sizes))).save_pretrained(folder)
+    sizes: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
+    sizes |= {"image_size": 32, "patch_size": 8}
+    randomised(Dinov2Model(Dinov2Config(mlp_ratio=2, **sizes))).save_pretrained(folder)
     return folder
 
 

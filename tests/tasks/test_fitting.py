@@ -11,9 +11,11 @@ from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.models.image import ImageEncoder
 from imitate.tasks.base import Budget
-from imitate.tasks.classification import Classifier
+from imitate.tasks.finetuning import Classifier
 from imitate.tasks.fitting import (
     Fit,
+    FitError,
+    _rate,
     batches,
     fit,
     frozen,
@@ -115,12 +117,12 @@ def test_equal_figures_are_told_apart_by_the_second_one() -> None:
 
 
 def test_a_fit_that_never_has_a_figure_is_an_error_of_the_user() -> None:
-    with pytest.raises(UserError, match="no validation figure was finite in 2 epochs: lower learning_rate"):
+    with pytest.raises(FitError, match="no validation figure was finite in 2 epochs: lower learning_rate"):
         regress(linear(), figures=[float("nan"), float("inf")], epochs=2)
 
 
 def test_too_few_images_for_a_batch() -> None:
-    with pytest.raises(UserError, match="80 training images make no batch of 81: raise --fraction or lower batch_size"):
+    with pytest.raises(FitError, match="80 training images make no batch of 81: raise --fraction or lower batch_size"):
         regress(linear(), batch_size=81)
 
 
@@ -261,3 +263,47 @@ def test_batches_and_pixels() -> None:
 def test_of_two_patients_one_validates() -> None:
     found = parts(prepared({"train": 4, "test": 2}), Budget(), test="test")
     assert (len(found.train), len(found.validation), len(found.test)) == (2, 2, 2)
+
+
+def test_an_encoder_has_its_own_rate_and_gradients_are_clipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = ImageEncoder(RESNET[0], options=RESNET[1])
+    groups = parameter_groups(Classifier(encoder, 8, 3), Fitting(learning_rate=1.0, weight_decay=0), encoder_rate=0.1)
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    inside = {id(p) for p in encoder.parameters()}
+    assert len(rates) > len(inside) and all(
+        rate == pytest.approx(0.1 if p in inside else 1.0) for p, rate in rates.items()
+    )
+    norms: list[float] = []
+    model = nn.Linear(5, 1)
+    step = torch.optim.AdamW.step
+
+    def noting(optimizer: torch.optim.AdamW, *given: object) -> object:
+        norms.append(float(torch.cat([p.grad.flatten() for p in model.parameters()]).norm()))
+        return step(optimizer, *given)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noting)
+    for clip in (None, 0.01):
+        fit(
+            model, settings=Fitting(batch_size=16, epochs=1), budget=Budget(), rows=np.arange(80), clip=clip,
+            step=lambda chosen, _: mse_loss(model(INPUTS[chosen]), OUTPUTS[chosen]), validate=lambda: 0.0,
+        )  # fmt: skip
+    assert min(norms[:5]) > 0.1 and norms[5:] == pytest.approx([0.01] * 5, rel=1e-3)
+
+
+def test_a_schedule_of_fewer_steps_rises_again() -> None:
+    """As a published one does, whose cosine has a length of its own: warm-up, down to nothing, and up."""
+    settings = Fitting(schedule="cosine", warmup=0.2)
+    rates = [_rate((done + 1) / 10, settings) for done in range(18)]
+    assert rates[1] == pytest.approx(1.0) and rates[9] == pytest.approx(0, abs=1e-9)
+    assert rates[17] == pytest.approx(1.0)
+
+
+def test_a_budget_is_told_the_best_figure_of_each_fit() -> None:
+    told: list[float] = []
+    figures: list = [3.0, 1.0, 2.0, (5.0, 1.0), (4.0, 1.0), (4.0, 2.0)]
+    for _ in range(2):
+        fit(
+            nn.Linear(5, 1), settings=Fitting(batch_size=16, epochs=3), budget=Budget(validated=told),
+            rows=np.arange(80), step=lambda *_: torch.zeros((), requires_grad=True), validate=lambda: figures.pop(0),
+        )  # fmt: skip
+    assert told == [1.0, 4.0]

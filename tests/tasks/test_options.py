@@ -27,11 +27,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "knn-classification": {**CLASSES, "folds": 0, "neighbours": (5, 10, 20, 50, 100, 200), "temperature": 0.07},
     "finetune-classification": {
         **FITTING, **CLASSES, "learning_rate": 3e-4, "weight_decay": 0.05, "schedule": "cosine", "warmup": 0.05,
-        "layer_decay": 0.85,
+        "layer_decay": 0.85, "encoder_rate": 1.0, "period": 0, "clip_gradient": None, "augmentation": "jitter",
+        "monitor": "loss", "head_std": 0.02,
     },
     "segmentation": {
         **FITTING, **DENSE, "learning_rate": 2e-4, "weight_decay": 0.05, "batch_size": 16, "width": 256,
-        "balanced": None, "augment": 0.5, "scale": 0.1, "rotation": 10.0, "tolerance": 2.0,
+        "balanced": None, "augment": 0.5, "scale": 0.1, "rotation": 10.0, "tolerance": 2.0, "flip": 0.0,
+        "decoder": "unet", "loss": "focal-dice", "monitor": "loss",
     },
     "detection": {**FITTING, **DENSE, "batch_size": 16, "width": 512, "confidence": None},
     "retrieval": {"split": "test", "followups": "wrong"},
@@ -73,6 +75,8 @@ def test_the_bounds(name: str) -> None:
         "decays": ((small,), (), (9.0, 1.0), (1.0, 0.0)), "folds": (0, -1, 9, None),
         "neighbours": ((1,), (), (3, 2), (1, 0)), "temperature": (small, 0, 9.0, None), "tolerance": (0, -small, 9.0, None),
         "image_size": (32, 31, 999, None), "width": (16, 15, 999, None) if name == "segmentation" else (4, 3, 9, None),
+        "encoder_rate": (small, 0, 1, 1 + small), "period": (0, -1, 9999, None), "clip_gradient": (small, 0, 9.0, None),
+        "head_std": (small, 0, 9.0, None), "flip": (0, -small, 1, 1 + small),
         "augment": (0, -small, 1, 1 + small), "scale": (0, -small, 1 - small, 1), "confidence": (small, 0, 1 - small, 1),
     }  # fmt: skip
     for field in bounds.keys() & DEFAULTS[name].keys():
@@ -174,6 +178,7 @@ def test_what_tables_say_of_a_task() -> None:
         "dice": "Dice",
         "dice_positives": "Dice, positives only",
         "dice_micro": "Dice, all pixels together",
+        "dice_classes": "Dice, mean of target and background",
         "dice_batched": "Dice, mean of batches",
         "false_positive_rate": "false-positive rate",
         "iou": "IoU",

@@ -153,7 +153,8 @@ def test_a_run_says_where_it_is_and_what_it_learns_from(tmp_path, caplog):
     with caplog.at_level("INFO", logger="imitate"):
         assert pretrain(recipe, data, out) == 0
     assert caplog.messages[-1] == f"finished: {out / 'model'}"
-    learnt = parameter_count(load_encoder(str(out), data=Corpus.open(data)).model.requires_grad_(True))
+    trained: Any = load_encoder(str(out), data=Corpus.open(data))
+    learnt = parameter_count(trained.model.requires_grad_(True))
     (said,) = [each for each in caplog.messages if "trainable parameters" in each]
     assert said.startswith(f"{learnt / 1e6:.1f} M trainable parameters, ") and said.endswith(" steps an epoch")
     assert any((out / "text_cache").iterdir())

@@ -1,5 +1,6 @@
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -215,7 +216,7 @@ def test_masks_are_counted_in_their_own_pixels_whatever_the_input(encoder: Encod
     unpacked = np.unpackbits(found["masks"], axis=-1, count=SIZE * SIZE)
     np.testing.assert_array_equal(unpacked.sum(1), found["predicted"])
     np.testing.assert_array_equal((unpacked * masks[56:].reshape(16, -1)).sum(1), found["intersection"])
-    positives = ("dice_positives", "dice_micro", "iou_positives", "hd95", "surface_dice")
+    positives = ("dice_positives", "dice_micro", "dice_classes", "iou_positives", "hd95", "surface_dice")
     assert Segmentation().support(found) == {**dict.fromkeys(positives, (4,)), "false_positive_rate": (12,)}
 
 
@@ -226,3 +227,49 @@ def test_mistakes_are_told(encoder: Encoder, data: Corpus) -> None:
     empty = Corpus(data.root, data.meta, data.table, data.images, np.zeros_like(data.masks))
     with pytest.raises(UserError, match="none of the 40 training images has a mask"):
         Segmentation().predict(encoder, empty, Budget())
+
+
+def test_dice_of_classes_is_the_mean_of_that_of_the_target_and_of_the_background() -> None:
+    """By hand, over all pixels together."""
+    generator = np.random.default_rng(3)
+    predicted, actual = generator.random((2, 5, 49)) < np.array([0.3, 0.6])[:, None, None]
+    made = {name: each.sum(1) for name, each in
+            (("intersection", predicted & actual), ("predicted", predicted), ("actual", actual))}  # fmt: skip
+    made |= {"masks": np.packbits(predicted, axis=-1), "paper": np.zeros(5, bool)}
+
+    def dice(a: np.ndarray, b: np.ndarray) -> float:
+        return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+    rows = np.array([0, 0, 3, 4])
+    found = TASK.measure(made, rows)["dice_classes"]
+    assert found == pytest.approx((dice(predicted[rows], actual[rows]) + dice(~predicted[rows], ~actual[rows])) / 2)
+    none = made | {"intersection": np.zeros(5, int), "predicted": np.zeros(5, int)}
+    assert TASK.chance(made)["dice_classes"] == pytest.approx(TASK.measure(none)["dice_classes"])
+
+
+def test_a_protocol_with_another_decoder_loss_and_figure(
+    encoder: Encoder, data: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(segmentation, "fit", lambda model, **rest: given.update(rest, model=model))
+    options = {"decoder": "upernet", "loss": "cross-entropy", "monitor": "dice", "augment": 0, "flip": 1, "width": 16}
+    task = Segmentation(batch_size=8, **options)
+    rows = parts(data, Budget())
+    network = task.train(encoder, data, Budget(), rows).train()
+    view, piece = whole_images(encoder, data, Budget(), task), rows.train[:8]
+    state = copy.deepcopy(network.state_dict())
+    found = given["step"](piece, torch.Generator().manual_seed(0))
+    network.load_state_dict(state)
+    flipped = view.images(piece).flip(3)
+    main, beside = network.heads(flipped)
+    target = view.masks(piece).flip(2)
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits
+    expected = entropy(main, target) + 0.4 * entropy(beside, target)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    network.eval()
+    figure, tie = given["validate"]()
+    called = torch.cat([network(view.images(each)) for each in np.split(rows.validation, 2)])
+    truth = view.masks(rows.validation)
+    assert tie == pytest.approx(float(entropy(called, truth)), rel=1e-5)
+    both = [(side(called > 0), side(truth > 0.5)) for side in (lambda mask: mask, lambda mask: ~mask)]
+    assert -figure == pytest.approx(np.mean([2 * float((a & b).sum()) / float(a.sum() + b.sum()) for a, b in both]))

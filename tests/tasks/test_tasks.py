@@ -139,6 +139,7 @@ def test_the_figures_of_a_table_have_words_not_keys() -> None:
         "dice": "Dice",
         "dice_positives": "Dice, positives only",
         "dice_micro": "Dice, all pixels together",
+        "dice_classes": "Dice, mean of target and background",
         "dice_batched": "Dice, mean of batches",
         "false_positive_rate": "false-positive rate",
         "iou": "IoU",

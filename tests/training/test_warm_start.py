@@ -63,6 +63,12 @@ def test_a_model_of_the_same_recipe_is_taken_whole():
     assert start.taken == {"mean": (0.4,) * 3, "std": (0.2,) * 3}
 
 
+def test_a_recipe_that_reads_no_text_takes_the_text_head_as_it_is():
+    one, two = (seeded_model(CONFIG, pretrained=False, seed=seed) for seed in (1, 2))
+    start = start_from(two, weights_of(one, encoders={}), recipe_of(), {})
+    assert "text_head" in start.loaded and start.text is None and not start.fresh
+
+
 def test_statistics_that_the_recipe_sets_stay():
     assert started(CONFIG, recipe_of(mean=(0.3,) * 3))[2].taken == {}
     assert started(CONFIG, recipe_of(range=(-1, 1)))[2].taken == {"mean": (0.4,) * 3, "std": (0.2,) * 3}

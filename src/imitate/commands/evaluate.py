@@ -45,6 +45,7 @@ def evaluate(
     mode: Mode | None = None,
     name: str | None = None,
     settings: Names = (),
+    sweep: Names = (),
     resamples: int = 1000,
     device: str = "auto",
     cache: AnyPath | None = None,
@@ -73,6 +74,8 @@ def evaluate(
         mode: clean, the default, or paper for the sizes and quirks of the published tables.
         name: What tables call this row.
         settings: The task's own settings as key=value, for those of a recipe.
+        sweep: Settings to try, as learning_rate=[1e-5,1e-4,1e-3]: of all combinations the one that is best on the
+            validation images counts, for each fit.
         resamples: Bootstrap samples behind each interval.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.
         cache: Folder for features and subset lists that other evaluations can use again.
@@ -80,12 +83,14 @@ def evaluate(
     models, plain = (tuple(map(str, several(each))) for each in (model, beside))
     _check_task(task, models)
     from imitate.config import parse_settings
+    from imitate.config.loading import parse_lists
     from imitate.tasks.measuring import Request, measure
 
     file, other, kept = (None if each is None else Path(each) for each in (recipe, test_data, cache))
     request = Request(
-        task, file, mode, fraction, {**parse_settings(several(settings)), **options}, models, plain, like, name, seeds
-    )
+        task, file, mode, fraction, {**parse_settings(several(settings)), **options}, models, plain, like, name, seeds,
+        parse_lists(several(sweep)),
+    )  # fmt: skip
     return measure(
         request, data=Path(data), out=Path(out), resamples=resamples, device=device, cache=kept, test_data=other
     )

@@ -3,7 +3,7 @@
 from imitate.names import AnyPath
 
 
-def import_model(checkpoint: AnyPath, /, *, out: AnyPath, text: str | None = None) -> None:
+def import_model(checkpoint: AnyPath, /, *, out: AnyPath, text: str | None = None, size: int | None = None) -> None:
     """Convert a checkpoint of a published encoder to a folder that all other commands accept.
 
     Pickled files are read without running anything of them. A released checkpoint of IMITATE becomes a run folder, an
@@ -12,10 +12,12 @@ def import_model(checkpoint: AnyPath, /, *, out: AnyPath, text: str | None = Non
     Args:
         checkpoint: The file. Of IMITATE the state dict of the model, or of its encoder with torchvision's names.
         out: The folder to create.
-        text: Of IMITATE its text encoder, hf:ID@REVISION; of another encoder the folder of its vocabulary.
+        text: Of IMITATE its text encoder, hf:ID@REVISION; of another encoder the folder of its vocabulary, and of the
+            BERT that MedKLIP asks with.
+        size: Side of the images that the encoder was made for, where its tensors do not say so: 1024 of KAD-1024.
     """
     from pathlib import Path
 
     from imitate.inference.importing import import_checkpoint
 
-    import_checkpoint(Path(checkpoint), Path(out), text=text)
+    import_checkpoint(Path(checkpoint), Path(out), text=text, size=size)

@@ -30,8 +30,9 @@ def pretrain(
 
     The same command again continues an interrupted run, on a CPU bit for bit, on GPUs up to rounding; with
     training.deterministic they repeat their bits too. The run folder holds config.yaml, starts.jsonl (when, and on
-    what), metrics.jsonl, tensorboard/, last.ckpt, model/ (the last weights; loads without the network) and best/ (the
-    validation that retrieves best). Every key of the recipe is a flag that changes it for one run. From Python::
+    what), init.json (what was taken from the weights of --init), metrics.jsonl, tensorboard/, last.ckpt, model/ (the
+    last weights; loads without the network) and best/ (the validation that retrieves best). Every key of the recipe is
+    a flag that changes it for one run. From Python::
 
         import imitate
 

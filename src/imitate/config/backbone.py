@@ -41,11 +41,9 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
 def check_init(source: str | None) -> str | None:
     """ValueError: weights whose name says too little to be found again."""
     if source in ("imagenet", "random", ""):
-        raise ValueError(
-            f"init = {source!r}: write pretrained: true for timm's ImageNet weights, false for random ones"
-        )
+        raise ValueError("timm's ImageNet weights are pretrained: true, random weights pretrained: false")
     if source and source.startswith("hf-hub:") and not re.fullmatch(r"hf-hub:[\w.-]+/[\w.-]+@[\w./-]+", source):
-        raise ValueError(f"init = {source!r} names no revision: write hf-hub:OWNER/NAME@REVISION")
+        raise ValueError(f"{source} names no revision: write hf-hub:OWNER/NAME@REVISION")
     if source and source.startswith("timm:"):
         check_backbone(source.removeprefix("timm:"))
     return source

@@ -83,6 +83,15 @@ def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
     return parsed
 
 
+def parse_lists(pairs: tuple[str, ...]) -> dict[str, list[Any]]:
+    """``("epochs=[1, 2]",)`` -> {"epochs": [1, 2]}; UserError for what is no list."""
+    parsed = parse_settings(pairs)
+    for key, values in parsed.items():
+        if not isinstance(values, list) or not values:
+            raise UserError(f"{key}={values} is no list of values to try: write it as {key}=[1e-4,1e-3]")
+    return parsed
+
+
 def data_of(recorded: dict[str, Any]) -> dict[str, Any]:
     """What config.yaml says of the data: ``paths``, ``fingerprints`` and ``weights``; version 0.1 knew one folder."""
     if "path" not in recorded:

@@ -67,6 +67,8 @@ def _facts(encoder: Encoder) -> dict[str, str]:
                   "the published weights"}  # fmt: skip
         if "text vectors" in family.gives:
             facts["text"] = "can be read" if encoder.has_text else encoder.lacks
+        elif family.companion:
+            facts["text"] = "read by --authors" if encoder.asks else encoder.lacks
         if family.note:
             facts["note"] = family.note
     else:

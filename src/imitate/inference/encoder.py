@@ -53,6 +53,7 @@ class Encoder:
     temperature = TEMPERATURE  # of the softmax over positive and negative prompts
     whole_reports = True  # both sections of a report are read as one text
     scoring: Scoring | None = None  # how the authors of a published encoder tell classes
+    asks: TextEncoder | None = None  # what reads prompts for them, where they score by more than vectors
 
     def __init__(self, name: str, image: nn.Module, preprocessing: Preprocessing) -> None:
         self.name = name  # as shown in tables
@@ -79,7 +80,7 @@ class Encoder:
         for name, tensor in self._module.state_dict().items():
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        digest.update(self.text.identity.encode() if self.text else b"")
+        digest.update(reads.identity.encode() if (reads := self.text or self.asks) else b"")
         return digest.hexdigest()
 
     @property
@@ -197,12 +198,11 @@ def load_encoder(
     """
     path = Path(model)
     if model not in WORDS and not model.startswith(TIMM):
-        path = _existing(model)
         from imitate.inference.peer import load_peer  # which imports this module
 
-        named = model if model.startswith(hub.HUB) else None
-        if not hub.is_ours(path) and (found := load_peer(path, name=named, data=data, cache=cache, plain=not like)):
-            return found
+        path, named = _existing(model), model if model.startswith(hub.HUB) else None
+        if not hub.is_ours(path) and (peer := load_peer(path, name=named, data=data, cache=cache, plain=not like)):
+            return peer
         if path.is_dir():
             return load_folder(path, name=named, cache=cache)
     config, recipe_text = _architecture(like, data)

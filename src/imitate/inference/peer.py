@@ -1,6 +1,9 @@
 """A published encoder of another group as an ``Encoder``."""
 
+import hashlib
 import logging
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
 from pathlib import Path
 from typing import cast
 
@@ -33,14 +36,16 @@ class PeerEncoder(Encoder):
         self.temperature = peer.temperature or TEMPERATURE
         self.scoring = peer.scoring
         self._cache = TextCache(self.text, cache and cache / "text") if self.text else None
-        self.decodes = peer.decoder is not None
+        asks = peer.queries or peer.text
+        self.asks = cast(TextEncoder, asks) if peer.decoder and asks is not None and asks.tokenizer else None
         parts = (peer.image, peer.head, peer.decoder)
         self._vision = nn.ModuleList([each for each in parts if each is not None])
 
     @property
     def lacks(self) -> str:
         if self.peer.text is None:
-            return f"{self.name} ({self.family.title}) has no text encoder"
+            beside = f"; for --authors put {self.family.vocabulary} beside it" if self.family.companion else ""
+            return f"{self.name} ({self.family.title}) has no text encoder{beside}"
         return (
             f"{self.name} ({self.family.title}) has no vocabulary: put {self.family.vocabulary} beside the weights, "
             "or import it with --text FOLDER"
@@ -59,13 +64,26 @@ class PeerEncoder(Encoder):
         return {"image": self.peer.embed(features)}, features
 
     @torch.inference_mode()
-    def decode(self, pixels: UInt8[Tensor, "batch size size"], prompts: list[str]) -> Float[Tensor, "batch classes"]:
-        """The authors' scores of classes that are asked together, each by one prompt."""
-        assert self.peer.decoder is not None and self.peer.text is not None
-        self.peer.text.to(self._device)
-        classes = self.peer.text.encode(prompts).to(self._device)
-        scores: Tensor = self.peer.decoder(self.features(pixels), classes)
+    def ask(self, prompts: list[str]) -> tuple[Tensor, ...]:
+        """What ``decode`` needs of the prompts."""
+        text = self.peer.queries or self.peer.text
+        assert self.peer.decoder is not None and text is not None
+        read = self.peer.decoder.read(text.to(self._device), prompts)
+        return tuple(each.to(self._device) for each in read)
+
+    @torch.inference_mode()
+    def decode(
+        self, pixels: UInt8[Tensor, "batch size size"], asked: tuple[Tensor, ...]
+    ) -> Float[Tensor, "batch prompts"]:
+        """The authors' scores of images against prompts."""
+        assert self.peer.decoder is not None
+        scores: Tensor = self.peer.decoder(self.features(pixels), *asked)
         return scores
+
+    @property
+    def together(self) -> bool:
+        """Whether what is asked together decides the scores, by one prompt a class."""
+        return self.peer.decoder is not None and self.peer.decoder.together
 
     def embed_texts(self, texts: list[str]) -> Vectors | None:
         if self.text is None or self.peer.text is None:
@@ -86,14 +104,55 @@ class PeerEncoder(Encoder):
         return next(self.peer.image.parameters()).device
 
 
+class PeerEnsemble(Encoder):
+    """Several checkpoints of one family, whose probabilities its authors average; for their zero-shot scores alone.
+
+    One is in memory at a time, and the first.
+    """
+
+    def __init__(self, name: str, checkpoints: list[Path], load: Callable[[Path], PeerEncoder | None]) -> None:
+        first = load(checkpoints[0])
+        assert first is not None
+        super().__init__(name, first.image, first.preprocessing)
+        self.checkpoints, self._load = tuple(checkpoints), load
+        self.text, self.scoring, self._first = first.text, first.scoring, first
+
+    @property
+    def lacks(self) -> str:
+        return self._first.lacks
+
+    @property
+    def backbone(self) -> str:
+        return f"{self._first.backbone}, {len(self.checkpoints)} checkpoints"
+
+    @cached_property
+    def identity(self) -> str:
+        return hashlib.sha256(" ".join(each.identity for each in self.members()).encode()).hexdigest()
+
+    def members(self) -> Iterator[PeerEncoder]:
+        yield self._first
+        yield from filter(None, map(self._load, self.checkpoints[1:]))
+
+
 def load_peer(
     path: Path, *, name: str | None = None, data: Corpus | None = None, cache: Path | None = None, plain: bool = True
-) -> PeerEncoder | None:
+) -> PeerEncoder | PeerEnsemble | None:
     """A file or folder of a published encoder; None where it is none. Without ``plain`` only those of a family.
 
     With ``data`` the images of that folder are taken whatever their size, and what differs from the authors'
-    preparation is warned of. UserError: see ``peers.load_peer``.
+    preparation is warned of; and a folder may hold several checkpoints that the authors average. UserError: see
+    ``peers.load_peer``.
     """
+    if several := peers.averaged_in(path):
+        if data is None:
+            raise UserError(f"{path} holds {len(several)} checkpoints: give one of them, such as {several[0]}")
+        return PeerEnsemble(name or path.resolve().name, several, partial(_load_one, data=data))
+    return _load_one(path, name=name, data=data, cache=cache, plain=plain)
+
+
+def _load_one(
+    path: Path, *, name: str | None = None, data: Corpus | None = None, cache: Path | None = None, plain: bool = True
+) -> PeerEncoder | None:
     found = peers.load_peer(path, plain=plain)
     if found is None:
         return None

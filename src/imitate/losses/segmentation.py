@@ -30,3 +30,8 @@ def soft_dice(logits: Map, target: Map, *, smooth: float = SMOOTH) -> Float[Tens
 def segmentation_loss(logits: Map, target: Map) -> Float[Tensor, ""]:
     """10 focal - ln(soft Dice)."""
     return FOCAL_WEIGHT * focal(logits, target) - soft_dice(logits, target).log()
+
+
+def cross_entropy(logits: Map, target: Map) -> Float[Tensor, ""]:
+    """Mean over pixels, of two classes."""
+    return functional.binary_cross_entropy_with_logits(logits, target)

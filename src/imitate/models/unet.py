@@ -28,3 +28,7 @@ class UNet(nn.Module):
             batch, _, height, width = images.shape
             maps = [images.new_empty((batch, 0, -(-height // 2), -(-width // 2))), *maps]
         return self.head(self.decoder([images, *maps])).squeeze(1).float()
+
+    def heads(self, images: Images) -> list[Float[Tensor, "batch height width"]]:
+        """The logits: there is no other head."""
+        return [self(images)]

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 TASKS: dict[str, str] = {
     "linear-classification": "classification.LinearClassification",
     "knn-classification": "knn.NearestClassification",
-    "finetune-classification": "classification.FinetuneClassification",
+    "finetune-classification": "finetuning.FinetuneClassification",
     "segmentation": "segmentation.Segmentation",
     "detection": "detection.Detection",
     "retrieval": "retrieval.Retrieval",
@@ -78,7 +78,15 @@ def check_data(task: Task, data: Corpus) -> None:
 
 def check_encoder(task: Task, encoder: Encoder) -> None:
     """Lacking where the task compares images with text and the encoder has none."""
-    if "text" in task.needs and not encoder.has_text:
+    from imitate.inference.peer import PeerEnsemble
+
+    authors = getattr(task, "authors", False)
+    if isinstance(encoder, PeerEnsemble) and not authors:
+        raise UserError(
+            f"{encoder.name} holds {len(encoder.checkpoints)} checkpoints, whose mean only zero-shot --authors takes: "
+            f"give one of them, such as {encoder.checkpoints[0]}"
+        )
+    if "text" in task.needs and not (encoder.has_text or (encoder.asks and authors)):
         raise Lacking(
             f"{task.name} compares images with text, {encoder.lacks}: "
             "give the folder of a pre-training run, or random with --like RECIPE"

@@ -1,9 +1,11 @@
 """Random views for classification, each image with its own draw, as batched operations on the device."""
 
+import math
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import affine_grid, conv2d, grid_sample, pad
 
 from imitate.config import Preprocessing
 from imitate.data.augment import normalise
@@ -11,6 +13,8 @@ from imitate.models.types import Images
 
 STRENGTH = 0.4  # brightness and contrast are factors in 1 +- STRENGTH
 BLUR = (0.1, 2.0)  # range of the standard deviation in pixels
+AREA = (0.08, 1.0)  # share of the image that a resized part has
+STRETCH = math.log(4 / 3)  # of its width over its height, either way
 RADIUS = 6  # pixels of the blur's kernel on either side
 
 
@@ -36,6 +40,19 @@ def distorted_view(
     gray = _jitter(_crop(images, config.image_size, generator), generator)
     gray = torch.where(_draw(gray, generator) < 0.5, _blur(gray, generator), gray)
     return normalise(torch.where(_draw(gray, generator) < 0.5, gray.flip(2), gray), config)
+
+
+def resized_view(images: UInt8[Tensor, "batch size size"], config: Preprocessing, generator: torch.Generator) -> Images:
+    """A random part of the image, resized to ``config.image_size``, and a horizontal flip (p .5)."""
+    area, stretch = _draw(images, generator, *AREA), _draw(images, generator, -STRETCH, STRETCH).exp()
+    tall, wide = ((area * each).sqrt().clamp(max=1)[:, 0, 0] for each in (1 / stretch, stretch))
+    down, right = ((2 * _draw(images, generator)[:, 0, 0] - 1) * (1 - side) for side in (tall, wide))
+    wide = torch.where(_draw(images, generator)[:, 0, 0] < 0.5, -wide, wide)
+    none = torch.zeros_like(wide)
+    theta = torch.stack([wide, none, right, none, tall, down], dim=1).view(-1, 2, 3)
+    grid = affine_grid(theta, [len(images), 1, config.image_size, config.image_size], align_corners=False)
+    gray = grid_sample(images[:, None].float() / 255, grid, padding_mode="border", align_corners=False)
+    return normalise(gray[:, 0], config)
 
 
 def _draw(images: Tensor, generator: torch.Generator, low: float = 0.0, high: float = 1.0) -> Tensor:

@@ -32,6 +32,7 @@ class Budget(NamedTuple):
     mode: Mode = "clean"
     device: str = "cpu"
     cache: Path | None = None  # folder for cached features and subset lists; None: keep nothing
+    validated: list[float] | None = None  # the best validation figure of each fit is added to it
 
 
 class Estimate(Config):
@@ -150,6 +151,13 @@ class Fit(Config):
     head: int
 
 
+class Tried(Config):
+    """Of a sweep: one fit's settings and its validation figure, the smaller the better; None: it failed."""
+
+    settings: dict[str, Any]
+    validation: float | None
+
+
 class Results(Config):
     """One row of a table, as ``imitate evaluate`` writes it: a task, a model, a data set, a share of the patients."""
 
@@ -168,6 +176,7 @@ class Results(Config):
     headline: str = ""  # the main metric, where a recipe names another than the task
     per_seed: list[dict[str, float]]
     fits: list[Fit] = Field([])  # of each seed
+    sweeps: list[list[Tried]] = Field([])  # of each seed, where settings were tried: the one that counts first
     encoders: list[str] = Field([])  # the encoders' own names: random and pixels are the baselines of a probe's table
     weights: list[str] = Field([])  # the digest of each seed's encoder
     published: Published | None = None  # what the recipe quotes to stand beside

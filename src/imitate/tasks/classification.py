@@ -1,6 +1,5 @@
-"""Supervised classification: a linear probe of the frozen encoder, and fine-tuning of all of it."""
+"""Supervised classification: what all of it shares, and a linear probe of the frozen encoder."""
 
-import copy
 import logging
 import math
 from abc import abstractmethod
@@ -13,19 +12,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from imitate.data.augment import evaluation_view
 from imitate.data.corpus import Corpus
-from imitate.errors import Lacking, UserError
+from imitate.errors import UserError
 from imitate.inference.encoder import Encoder
-from imitate.models.types import Images
 from imitate.statistics import metrics
-from imitate.tasks.augmentation import cropped_view, distorted_view, jittered_view
+from imitate.tasks.augmentation import cropped_view, distorted_view
 from imitate.tasks.base import Budget, Predictions
 from imitate.tasks.classes import AT_THRESHOLD, RANKING, OfClasses, of_exclusive
 from imitate.tasks.features import pooled_features
 from imitate.tasks.fitting import Parts, batches, fit, frozen, parts, pixels, seeded
 from imitate.tasks.logistic import logistic_path, standardise
-from imitate.tasks.options import FinetuneOptions, LinearOptions, ProbeOptions
+from imitate.tasks.options import LinearOptions, ProbeOptions
 from imitate.tasks.studies import mean_of_logits, mean_of_logs
 
 log = logging.getLogger(__name__)
@@ -46,7 +43,7 @@ class Classification(OfClasses):
 
     A class that the test images hold with one label only is NaN and leaves the macro figures. Classes that exclude
     each other are fitted by softmax cross-entropy, and the metrics of the highest score come with the rest; of other
-    classes, yes is a probability above .5.
+    classes, yes is a probability above .5, of which ``f1`` is the F1.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"labels"})
@@ -79,15 +76,16 @@ class Classification(OfClasses):
             figures |= metrics.per_class(name, figure, target, score, classes.tolist(), counts, least=self.macro_least)
         if exclusive := of_exclusive(target, score, counts):
             return figures | exclusive
-        for name, at_threshold in AT_THRESHOLD.items():
+        for name, at_threshold in (AT_THRESHOLD | {"f1": metrics.f1}).items():
             figures |= metrics.per_class(
                 name, at_threshold, target, score > 0, classes.tolist(), counts, least=self.macro_least
             )
         return figures
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
-        """Of a constant score."""
-        return self.measure({**predictions, "score": np.zeros_like(predictions["score"])})
+        """Of a constant score; that of F1 depends on which."""
+        found = self.measure({**predictions, "score": np.zeros_like(predictions["score"])})
+        return {name: level for name, level in found.items() if name.partition("/")[0] != "f1"}
 
 
 class Probe(ProbeOptions, Classification):
@@ -185,56 +183,6 @@ class LinearClassification(LinearOptions, Probe):
             fit(head, settings=self, budget=budget, rows=rows.train, step=step, validate=validate)
         with torch.no_grad():
             return head(test)
-
-
-class FinetuneClassification(FinetuneOptions, Classification):
-    """All weights of a copy of the encoder, deeper layers faster than shallow ones, by validation loss."""
-
-    name: ClassVar[str] = "finetune-classification"
-    title: ClassVar[str] = "Fine-tuned classification"
-    version: ClassVar[int] = 2  # blocks of the encoder, not its tensors, have learning rates of their own
-
-    def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
-        data, rows = problem.data, problem.rows
-        if not list(encoder.image.parameters()):
-            raise Lacking(f"{encoder.name} has no weights to fine-tune: give a network, or a linear probe of it")
-        target = problem.target.to(budget.device)
-        with seeded(budget.seed):
-            model = Classifier(copy.deepcopy(encoder.image), encoder.image.width, target.shape[1]).to(budget.device)
-        model.requires_grad_(True)
-
-        def read(part: np.ndarray) -> Tensor:
-            views = (
-                evaluation_view(pixels(data, chosen, budget.device), encoder.preprocessing)
-                for chosen in batches(part, self.batch_size)
-            )
-            return torch.cat([model(images) for images in views])
-
-        def step(chosen: np.ndarray, generator: torch.Generator) -> Tensor:
-            images = jittered_view(pixels(data, chosen, budget.device), encoder.preprocessing, generator)
-            return loss(model(images), target[chosen], problem.exclusive)
-
-        def validate() -> float:
-            return float(loss(read(rows.validation), target[rows.validation], problem.exclusive))
-
-        fit(model, settings=self, budget=budget, rows=rows.train, step=step, validate=validate)
-        with torch.no_grad():  # in float32: bfloat16 has eight bits, which tie scores
-            return read(rows.test)
-
-
-class Classifier(nn.Module):
-    """Pooled features, normalised a sample, to logits; the head starts near zero."""
-
-    def __init__(self, encoder: nn.Module, width: int, classes: int) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, classes)
-        nn.init.trunc_normal_(self.head.weight, std=0.02)
-        nn.init.zeros_(self.head.bias)
-
-    def forward(self, images: Images) -> Float[Tensor, "batch classes"]:
-        return self.head(self.norm(self.encoder(images).pooled))
 
 
 def labelled(data: Corpus, budget: Budget, *, split: str) -> Problem:

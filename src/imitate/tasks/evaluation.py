@@ -1,8 +1,9 @@
 """What to measure, by flags or by a recipe: one row of a published table, with the values that stand in it."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
@@ -31,15 +32,17 @@ class Folder(Config):
 
 
 class Evaluation(Config):
-    """A recipe of ``recipes/downstream``."""
+    """A recipe of ``recipes/downstream`` or ``recipes/benchx``."""
 
     task: TaskName
     mode: Mode = "clean"
     data: Folder | None = None  # None: any
     settings: dict[str, Any] = Field({})
     fractions: dict[float, dict[str, Any]] = Field({1.0: {}}, min_length=1)  # of the patients: its own settings
+    sweep: dict[str, tuple[Any, ...]] = Field({})  # settings to try: the best on validation counts
     headline: str = ""  # the main metric, where it is not the task's own
     published: Published | None = None
+    note: str = ""  # where nothing is quoted: in what this is not what was published
 
     @field_validator("task")
     @classmethod
@@ -58,6 +61,11 @@ class Evaluation(Config):
                 raise ValueError(f"a fraction is in (0, 1], not {share:g}")
             if share < 1 and not find_task(self.task).trains:
                 raise ValueError(f"{self.task} trains nothing, a fraction of {share:g} has no meaning: leave it out")
+        for key, values in self.sweep.items():
+            if not values:
+                raise ValueError(f"sweep: {key} has no values to try")
+            if any(key in own for own in (self.settings, *self.fractions.values())):
+                raise ValueError(f"sweep: {key} has a value as well: leave out one of the two")
         return self
 
     def tasks(self, place: "Place | None" = None) -> dict[float, Task]:
@@ -99,7 +107,13 @@ class Evaluation(Config):
 
 
 def planned(
-    task: str | None, recipe: Path | None, *, mode: Mode | None, fraction: float | None, settings: dict[str, Any]
+    task: str | None,
+    recipe: Path | None,
+    *,
+    mode: Mode | None,
+    fraction: float | None,
+    settings: dict[str, Any],
+    sweep: Mapping[str, Any] = MappingProxyType({}),
 ) -> Evaluation:
     """The recipe's evaluation, or the task's, with the flags that are given in place of what it says.
 
@@ -114,9 +128,17 @@ def planned(
     else:
         raise UserError("nothing to measure: name a TASK, or a --recipe such as recipes/downstream/rsna_linear.yaml")
     fractions = plan.fractions if fraction is None else {fraction: plan.fractions.get(fraction, {})}
+    if both := sorted(settings.keys() & sweep.keys()):
+        raise UserError(f"{both[0]} has a value and is swept: leave out one of the two")
+    fixed = {key: value for key, value in plan.settings.items() if key not in sweep}
     changed = {
         "mode": mode or plan.mode,
-        "fractions": {share: {**own, **settings} for share, own in fractions.items()},
+        "settings": fixed,
+        "fractions": {
+            share: {key: value for key, value in {**own, **settings}.items() if key not in sweep}
+            for share, own in fractions.items()
+        },
+        "sweep": {key: value for key, value in {**plan.sweep, **sweep}.items() if key in sweep or key not in settings},
     }
     found = validate(Evaluation, {**plan.model_dump(), **changed}, where=str(recipe or plan.task))
     if recipe is not None:
@@ -136,6 +158,7 @@ def planned(
 def _changes(plan: Evaluation, found: Evaluation) -> list[str]:
     """What flags changed of a recipe."""
     differ = [] if found.mode == plan.mode else [f"mode {found.mode}, not {plan.mode}"]
+    differ += [] if found.sweep == plan.sweep else ["another sweep"]
     before = plan.tasks()
     for share, task in found.tasks().items():
         if share not in before:

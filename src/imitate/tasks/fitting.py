@@ -45,6 +45,10 @@ Validate = Callable[[], float | tuple[float, float]]
 Step = Callable[[np.ndarray, torch.Generator], Float[Tensor, ""]]
 
 
+class FitError(UserError):
+    """Nothing can be fitted with these settings: no batch is full, or no validation figure was finite."""
+
+
 class Fit(NamedTuple):
     """``history`` holds the validation figure of each epoch; the model has the state of ``epoch``, the best."""
 
@@ -159,8 +163,14 @@ def fit(
     step: Step,
     validate: Validate,
     nothing: float | None = None,
+    encoder_rate: float = 1.0,
+    clip: float | None = None,
+    period: int = 0,
 ) -> Fit:
     """AdamW until ``validate`` no longer falls; the best epoch's state is restored.
+
+    Image encoders have ``encoder_rate`` times the learning rate. ``clip`` is the largest norm of a gradient, ``period``
+    the number of steps of the schedule where that is not all of them.
 
     Patience starts with the first figure that is not ``nothing``, which says that nothing was learned yet.
     An epoch takes full batches only, in an order of its own. Deterministic by the budget's seed, with the model's
@@ -169,8 +179,9 @@ def fit(
     steps = _full_batches(rows, settings) * settings.epochs
     longer = max(1, math.ceil(settings.steps / steps))
     total, epochs, patience = steps * longer, settings.epochs * longer, settings.patience * longer
-    optimizer = torch.optim.AdamW(parameter_groups(model, settings, mode=budget.mode))
-    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: _rate((done + 1) / total, settings))
+    groups = parameter_groups(model, settings, mode=budget.mode, encoder_rate=encoder_rate)
+    optimizer = torch.optim.AdamW(groups)
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: _rate((done + 1) / (period or total), settings))
     generator = torch.Generator(budget.device).manual_seed(budget.seed)
     orders = np.random.default_rng(budget.seed)
     figures: list[tuple[float, float]] = []
@@ -179,7 +190,7 @@ def fit(
         for epoch in progress(range(epochs), "fitting"):
             model.train()
             for chosen in batches(orders.permutation(rows), settings.batch_size, drop_last=True):
-                _descend(step, chosen, optimizer, generator)
+                _descend(step, chosen, optimizer, generator, clip)
                 rates.step()
             model.eval()
             with torch.no_grad(), autocast(budget.device):
@@ -191,7 +202,9 @@ def fit(
                 break
     history = [figure for figure, _ in figures]
     if best < 0:
-        raise UserError(f"no validation figure was finite in {len(history)} epochs: lower learning_rate")
+        raise FitError(f"no validation figure was finite in {len(history)} epochs: lower learning_rate")
+    if budget.validated is not None:
+        budget.validated.append(history[best])
     model.load_state_dict(state)
     log.info("best of %d epochs: %d, validation figure %.4f", len(history), best + 1, history[best])
     return Fit(history, best)
@@ -200,29 +213,36 @@ def fit(
 def _full_batches(rows: np.ndarray, settings: Fitting) -> int:
     count = len(rows) // settings.batch_size
     if not count:
-        raise UserError(
+        raise FitError(
             f"{len(rows)} training images make no batch of {settings.batch_size}: raise --fraction or lower batch_size"
         )
     return count
 
 
-def _descend(step: Step, chosen: np.ndarray, optimizer: torch.optim.Optimizer, generator: torch.Generator) -> None:
+def _descend(
+    step: Step, chosen: np.ndarray, optimizer: torch.optim.Optimizer, generator: torch.Generator, clip: float | None
+) -> None:
     optimizer.zero_grad()
     with autocast(generator.device.type):
         loss = step(chosen, generator)
     loss.backward()
+    if clip is not None:
+        nn.utils.clip_grad_norm_([weight for group in optimizer.param_groups for weight in group["params"]], clip)
     optimizer.step()
 
 
-def parameter_groups(model: nn.Module, settings: Fitting, *, mode: Mode = "clean") -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, settings: Fitting, *, mode: Mode = "clean", encoder_rate: float = 1.0
+) -> list[dict[str, Any]]:
     """Each block of an image encoder, as timm divides it, has a lower learning rate the further it is from the head.
 
-    The head has the whole rate, the last block ``layer_decay`` of it. Biases, norms and position embeddings have no
-    weight decay; in mode ``paper`` they have, as the peers' AdamW decays every parameter.
+    The head has the whole rate, the last block ``layer_decay`` of it, and the encoder that times ``encoder_rate``.
+    Biases, norms and position embeddings have no weight decay; in mode ``paper`` they have, as the peers' AdamW decays
+    every parameter.
     """
     decay, everything = settings.layer_decay, mode == "paper"
-    above = blocks_above(model) if decay != 1 else {}
-    rates = {name: decay ** (1 + blocks) for name, blocks in above.items()}
+    above = blocks_above(model) if decay != 1 or encoder_rate != 1 else {}
+    rates = {name: encoder_rate * decay ** (1 + blocks) for name, blocks in above.items()}
     groups = optim.parameter_groups(model, weight_decay=settings.weight_decay, everything=everything, rates=rates)
     return [{**group, "lr": settings.learning_rate * group["scale"]} for group in groups]
 

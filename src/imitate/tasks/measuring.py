@@ -4,10 +4,13 @@ import logging
 import math
 import sys
 import time
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from imitate.data.corpus import Corpus
@@ -16,9 +19,10 @@ from imitate.inference.encoder import Encoder, choose_device, load_encoder
 from imitate.models.hub import is_ours
 from imitate.names import Mode
 from imitate.tasks import check_data, check_encoder, check_preparation
-from imitate.tasks.base import Budget, Predictions, Results, Task
+from imitate.tasks.base import Budget, Predictions, Results, Task, Tried
 from imitate.tasks.estimating import estimates
 from imitate.tasks.evaluation import planned
+from imitate.tasks.fitting import FitError
 from imitate.tasks.printing import shown, warned_once
 from imitate.tasks.record import Data, Job, Row, called, digests, numbered, precision, tested, training
 from imitate.tasks.results import (
@@ -31,9 +35,11 @@ from imitate.tasks.results import (
     write_results,
     write_text,
 )
+from imitate.tasks.sweeping import best_first, candidates, taken, warn_of_ends
 from imitate.tasks.transfer import fitted_elsewhere
 
 log = logging.getLogger(__name__)
+VALIDATION = "validation"  # the figure beside the predictions of a fit, until the results are written
 VERSIONS = ("imitate-cxr", "torch", "timm", "numpy", "scikit-learn")
 
 
@@ -50,6 +56,7 @@ class Request(NamedTuple):
     like: str | None
     name: str | None
     seeds: int
+    sweep: Mapping[str, Any] = MappingProxyType({})
 
 
 def measure(
@@ -70,10 +77,16 @@ def measure(
     seeds, models = request.seeds, len(request.models)
     if min(seeds, resamples, models) < 1:
         raise UserError(f"seeds {seeds}, resamples {resamples}, models {models}: each must be at least 1")
-    plan = planned(*request[:2], mode=request.mode, fraction=request.fraction, settings=request.settings)
+    plan = planned(
+        *request[:2], mode=request.mode, fraction=request.fraction, settings=request.settings, sweep=request.sweep
+    )
     tasks = plan.tasks()
+    for task in tasks.values():
+        candidates(task, plan.sweep, plan.mode)  # a mistake is said before any work
     folders = Data(Corpus.open(data), None if test_data is None else Corpus.open(test_data))
     plan = plan.on(folders.train)
+    if plan.note:
+        log.info("%s: %s", request.recipe, plan.note)
     if test_data is not None:
         plan = plan.without_published(f"fitted on {data}, tested on {test_data}")
     budget = Budget(mode=plan.mode, device=choose_device(device), cache=cache)
@@ -117,6 +130,8 @@ def _kept(job: Job, path: Path) -> Results | None:
     differ = [name for name, digest in digests(job).items() if found.digests.get(name) != digest]
     if not path.with_name(found.predictions or "").is_file():
         differ.append("predictions")
+    if job.plan.headline and job.plan.headline not in found.metrics:
+        differ.append("metrics")  # written before there was this one
     if not differ and found.weights != [_encoder(job, seed).identity for seed in range(len(job.row.models))]:
         differ.append("weights")
     if differ:
@@ -140,11 +155,13 @@ def _measured(job: Job, path: Path) -> Results:
     task, data = job.task, job.data.train
     if job.data.test is not None:
         task, data = fitted_elsewhere(task, data, job.data.test)
-    encoders, runs = [], []
+    encoders, runs, sweeps = [], [], []
     for seed in range(len(job.row.models)):
         encoder = _encoder(job, seed)
         encoders.append((encoder.name, encoder.identity))
-        runs.append(_fit(job, path, seed, encoder, task, data))
+        run, tried = _swept(job, path, seed, encoder, task, data)
+        runs.append(run)
+        sweeps.append(tried)
     names, weights = zip(*encoders, strict=True)
     fits = numbered(weights)
     per_seed = [task.measure(run) for run in runs]
@@ -167,12 +184,13 @@ def _measured(job: Job, path: Path) -> Results:
         fraction=job.budget.fraction,
         seeds=list(range(len(runs))),
         settings=job.task.model_dump(mode="json"),
-        used={**used, "image_size": image_size},
+        used={**used, **taken(sweeps), "image_size": image_size},
         train=training(task, job.data.train, data, job.budget),
         metrics=_main_first(metrics, plan.headline),
         headline=plan.headline,
         per_seed=[{key: value for key, value in each.items() if not math.isnan(value)} for each in per_seed],
         fits=fits,
+        sweeps=sweeps if job.plan.sweep else [],
         encoders=list(dict.fromkeys(names)),
         weights=list(weights),
         published=plan.published,
@@ -188,18 +206,52 @@ def _measured(job: Job, path: Path) -> Results:
     return write_results(results, runs, path)
 
 
-def _fit(job: Job, path: Path, seed: int, encoder: Encoder, task: Task, data: Corpus) -> Predictions:
-    """The predictions of one fit; those of an evaluation that was stopped are taken from where it left them."""
-    budget = job.budget._replace(seed=seed)
+def _swept(
+    job: Job, path: Path, seed: int, encoder: Encoder, task: Task, data: Corpus
+) -> tuple[Predictions, list[Tried]]:
+    """The predictions of one fit; of a sweep those of its best one, and what each of them had for a figure."""
+    sweep = job.plan.sweep
+    if not sweep:
+        return _fit(job, path, seed, encoder, task, data)[0], []
+    best: tuple[float, Predictions] = (math.inf, {})
+    every: list[Tried] = []
+    for values in candidates(job.task, sweep, job.budget.mode):
+        plan = job.plan.model_copy(update={"sweep": {}})
+        alone = job._replace(task=job.task.model_copy(update=values), plan=plan)
+        log.info("sweep: %s", ", ".join(f"{key} {value}" for key, value in values.items()))
+        run, figure = _fit(alone, path, seed, encoder, task.model_copy(update=values), data, may_fail=True)
+        every.append(Tried(settings=values, validation=None if math.isnan(figure) else figure))
+        if figure < best[0]:
+            best = figure, run
+    ordered = best_first(every)
+    warn_of_ends(sweep, ordered[0].settings)
+    return best[1], ordered
+
+
+def _fit(
+    job: Job, path: Path, seed: int, encoder: Encoder, task: Task, data: Corpus, *, may_fail: bool = False
+) -> tuple[Predictions, float]:
+    """The predictions of one fit, and its validation figure; NaN and nothing of one that failed, if it may.
+
+    Those of an evaluation that was stopped are taken from where it left them.
+    """
+    budget = job.budget._replace(seed=seed, validated=[])
     known = {name: digest for name, digest in digests(job).items() if name != "resamples"}
     digest = digest_of(known, encoder.identity, seed)
     if (run := kept_fit(path, digest)) is not None:
         log.info("%s of %s, seed %d: kept from an evaluation that was stopped", task.name, encoder.name, seed)
-        return run
+        return run, float(run.pop(VALIDATION, math.nan))
     log.info("%s of %s, %g%% of the patients, seed %d", task.name, encoder.name, 100 * budget.fraction, seed)
-    run = task.predict(encoder, data, budget)
-    keep_fit(path, digest, run)
-    return run
+    try:
+        run = task.predict(encoder, data, budget)
+    except FitError as error:
+        if not may_fail:
+            raise
+        log.warning("%s; these settings are passed over", error)
+        run = {}
+    figure = float(np.mean(budget.validated)) if budget.validated and run else math.nan
+    keep_fit(path, digest, {**run, VALIDATION: np.array(figure)})
+    return run, figure
 
 
 def _version(package: str) -> str:

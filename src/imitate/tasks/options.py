@@ -74,6 +74,12 @@ class FinetuneOptions(ClassificationOptions, Fitting):
     schedule: Literal["constant", "cosine"] = "cosine"
     warmup: float = Field(0.05, ge=0, lt=1)
     layer_decay: float = Field(0.85, gt=0, le=1)
+    encoder_rate: float = Field(1.0, gt=0, le=1)  # factor of the learning rate for the whole encoder
+    period: int = Field(0, ge=0)  # steps in which the cosine falls, and rises again after; 0: all steps
+    clip_gradient: float | None = Field(None, gt=0)  # largest norm of the gradient
+    augmentation: Literal["jitter", "resized"] = "jitter"  # crops and contrast, or resized parts of any size and flips
+    monitor: Literal["loss", "auroc"] = "loss"  # on the validation images
+    head_std: float = Field(0.02, gt=0)  # of the head's first weights
 
 
 class Dense(Fitting):
@@ -97,6 +103,10 @@ class SegmentationOptions(Dense):
     augment: float = Field(0.5, ge=0, le=1)  # probability of a random scale and rotation
     scale: float = Field(0.1, ge=0, lt=1)
     rotation: float = 10.0  # degrees
+    flip: float = Field(0.0, ge=0, le=1)  # probability of a horizontal flip
+    decoder: Literal["unet", "upernet"] = "unet"
+    loss: Literal["focal-dice", "cross-entropy"] = "focal-dice"
+    monitor: Literal["loss", "dice"] = "loss"  # on the validation images; dice: the mean of target and background
     tolerance: float = Field(2.0, ge=0)  # of the surface Dice, in pixels of the folder's masks
 
     def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:

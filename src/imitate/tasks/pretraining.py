@@ -171,7 +171,8 @@ def _begin(
     model = seeded_model(recipe.model, pretrained=imagenet, seed=recipe.training.seed)
     start = start_from(model, weights, plan.recipe, encoders) if weights else None
     facts = _facts(fabric, recipe, model)
-    normalises = model.image.normalises_batches and recipe.training.sync_batchnorm is not True
+    training = recipe.training
+    normalises = model.image.normalises_batches and not training.freeze and training.sync_batchnorm is not True
     compare_start(out, facts, contrasts_within=_contrasts_within(recipe), normalises=normalises)
     facts["changed"] = settle(out, recipe, plan.recorded, plan.changes)
     for name, encoder in encoders.items():

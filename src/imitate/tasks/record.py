@@ -64,9 +64,10 @@ def digests(job: Job) -> dict[str, str]:
     task, budget, data = job.task, job.budget, [job.data.train, job.data.test]
     settings = task.model_dump(mode="json")
     files = {name: file_digest(each) for name, each in task if isinstance(each, Path) and each.is_file()}
+    sweep = [job.plan.sweep] if job.plan.sweep else []
     return {
         "method": task.method(),
-        "settings": digest_of(task.name, {**settings, **files}, budget.mode, budget.fraction),
+        "settings": digest_of(task.name, {**settings, **files}, budget.mode, budget.fraction, *sweep),
         "data": digest_of([each.fingerprint for each in data if each is not None]),
         "device": f"{torch.device(budget.device).type}, {precision(budget.device)}",
         "resamples": str(job.resamples),

@@ -13,8 +13,9 @@ from imitate.data.augment import normalise
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference.encoder import Encoder
-from imitate.losses.segmentation import segmentation_loss
+from imitate.losses.segmentation import cross_entropy, segmentation_loss
 from imitate.models.unet import UNet
+from imitate.models.upernet import UPerNet
 from imitate.statistics import metrics
 from imitate.statistics.intervals import Support
 from imitate.statistics.surfaces import Outlines, compared
@@ -24,6 +25,7 @@ from imitate.tasks.fitting import Parts, autocast, batches, fit, parts, seeded
 from imitate.tasks.options import SegmentationOptions
 
 READ_AT_ONCE = 256  # masks
+AUXILIARY = 0.4  # weight of the loss of a head beside the main one
 SURFACES = Outlines._fields
 
 
@@ -33,7 +35,7 @@ class Segmentation(SegmentationOptions, Task):
     - ``dice``: mean over images of 2|P and T| / (|P| + |T|), 1 where both are empty. Where most images are empty it
       rewards empty predictions: read it beside its chance level, the always-empty predictor, and the next three.
     - ``dice_positives``: the same over the images that have a target.
-    - ``dice_micro``: one Dice over all pixels together.
+    - ``dice_micro``: one Dice over all pixels together; ``dice_classes``: the mean of it and of that of the background.
     - ``false_positive_rate``: share of the images without a target that get a prediction.
     - ``iou``, ``iou_positives``: as ``dice`` and ``dice_positives``, of |P and T| / |P or T|.
     - ``hd95``: of the images that have a target, mean 95th percentile of the distance between the outlines, the larger
@@ -56,6 +58,7 @@ class Segmentation(SegmentationOptions, Task):
         "dice": "Dice",
         "dice_positives": "Dice, positives only",
         "dice_micro": "Dice, all pixels together",
+        "dice_classes": "Dice, mean of target and background",
         "dice_batched": "Dice, mean of batches",
         "false_positive_rate": "false-positive rate",
         "iou": "IoU",
@@ -79,21 +82,29 @@ class Segmentation(SegmentationOptions, Task):
         joined = {name: np.concatenate([part[name] for part in counts]) for name in counts[0]}
         return identity(data, rows.test, budget) | joined
 
-    def train(self, encoder: Encoder, data: Corpus, budget: Budget, rows: Parts) -> UNet:
-        """The network of the best validation loss."""
+    def train(self, encoder: Encoder, data: Corpus, budget: Budget, rows: Parts) -> UNet | UPerNet:
+        """The network of the best validation figure."""
         view = whole_images(encoder, data, budget, self)
+        kind = UPerNet if self.decoder == "upernet" else UNet
         with seeded(budget.seed):
-            network = UNet(pyramid(encoder, budget, self), width=self.width).to(budget.device)
+            network = kind(pyramid(encoder, budget, self), width=self.width).to(budget.device)
+        loss = cross_entropy if self.loss == "cross-entropy" else segmentation_loss
 
         def step(piece: np.ndarray, generator: torch.Generator) -> Tensor:
             gray, masks = self._scale_and_rotate(view.gray(piece), view.masks(piece), generator)
-            return segmentation_loss(network(normalise(gray, view.config)), masks)
+            main, *others = network.heads(normalise(gray, view.config))
+            return loss(main, masks) + sum(AUXILIARY * loss(each, masks) for each in others)
 
-        def validate() -> float:
+        def validate() -> float | tuple[float, float]:
             short = budget.mode == "paper" and len(rows.validation) >= self.batch_size
             pieces = batches(rows.validation, self.batch_size, drop_last=short)
-            losses = [segmentation_loss(network(view.images(piece)), view.masks(piece)).item() for piece in pieces]
-            return float(np.average(losses, weights=[len(piece) for piece in pieces]))
+            losses, counts = [], np.zeros((4, 1))
+            for piece in pieces:
+                logits, masks = network(view.images(piece)), view.masks(piece)
+                losses.append(loss(logits, masks).item())
+                counts += _overlap(logits > 0, masks > 0.5)
+            mean = float(np.average(losses, weights=[len(piece) for piece in pieces]))
+            return mean if self.monitor == "loss" else (-float(_dice_classes(*counts)[0]), mean)
 
         chosen = self._training(data, rows.train, budget)
         fit(network, settings=self, budget=budget, rows=chosen, step=step, validate=validate)
@@ -105,7 +116,7 @@ class Segmentation(SegmentationOptions, Task):
 
     def support(self, predictions: Predictions) -> dict[str, Support]:
         positive, negative = metrics.image_support(predictions["actual"] > 0, predictions["patient"])
-        of_positives = ("dice_positives", "dice_micro", "iou_positives", *SURFACES)
+        of_positives = ("dice_positives", "dice_micro", "dice_classes", "iou_positives", *SURFACES)
         return {**dict.fromkeys(of_positives, (positive,)), "false_positive_rate": (negative,)}
 
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -116,6 +127,11 @@ class Segmentation(SegmentationOptions, Task):
             "dice_positives": metrics.mean(np.where(actual > 0, dice, np.nan), counts),
             "dice_micro": _dice(counts @ both, counts @ predicted, counts @ actual),
             "false_positive_rate": metrics.mean(np.where(actual == 0, predicted > 0, np.nan), counts),
+            **(
+                {"dice_classes": _dice_classes(*(counts @ each for each in self._pixels(predictions)))}
+                if "masks" in predictions
+                else {}
+            ),
             "dice_batched": np.array([self._batched(np.repeat(dice, drawn.astype(int))) for drawn in counts]),
             "iou": metrics.mean(iou, counts),
             "iou_positives": metrics.mean(np.where(actual > 0, iou, np.nan), counts),
@@ -124,6 +140,11 @@ class Segmentation(SegmentationOptions, Task):
         if predictions["paper"].all():
             return {"dice_batched": figures["dice_batched"]} | figures
         return figures
+
+    def _pixels(self, predictions: Predictions) -> list[np.ndarray]:
+        """Of each image: those in both, predicted, actual, and all."""
+        counted = [predictions[name] for name in ("intersection", "predicted", "actual")]
+        return [*counted, np.full(len(counted[0]), isqrt(8 * predictions["masks"].shape[1]) ** 2)]
 
     def _batched(self, dice: np.ndarray) -> float:
         return float(np.mean([piece.mean() for piece in batches(dice, self.batch_size)]))
@@ -150,7 +171,10 @@ class Segmentation(SegmentationOptions, Task):
         return np.sort(np.concatenate([rows[positive], empty[: positive.sum()]]))
 
     def _scale_and_rotate(self, gray: Gray, masks: Gray, generator: torch.Generator) -> tuple[Gray, Gray]:
-        """One random warp an image about its centre, with probability ``augment``; black comes in at the border."""
+        """One random warp an image about its centre, with probability ``augment``; black comes in at the border.
+
+        Then a horizontal flip, with probability ``flip``.
+        """
         draws = torch.rand((3, len(gray)), generator=generator, device=gray.device)
         used = draws[0] < self.augment
         zoom = 1 + used * self.scale * (2 * draws[1] - 1)
@@ -160,11 +184,14 @@ class Segmentation(SegmentationOptions, Task):
         both = torch.stack([gray, masks], dim=1)
         grid = functional.affine_grid(inverse, list(both.shape), align_corners=False)
         warped = functional.grid_sample(both, grid, align_corners=False).clamp(0, 1)
+        if self.flip:
+            flipped = torch.rand((len(gray), 1, 1, 1), generator=generator, device=gray.device) < self.flip
+            warped = torch.where(flipped, warped.flip(3), warped)
         return warped[:, 0], warped[:, 1]
 
 
 @torch.no_grad()
-def _count(network: UNet, view: WholeImages, rows: np.ndarray, tolerance: float) -> Predictions:
+def _count(network: UNet | UPerNet, view: WholeImages, rows: np.ndarray, tolerance: float) -> Predictions:
     """In the pixels of the stored masks: whether an image has a target does not depend on the network's input."""
     with autocast(view.device):
         logits = network(view.images(rows)).float()
@@ -185,6 +212,18 @@ def _count(network: UNet, view: WholeImages, rows: np.ndarray, tolerance: float)
 def _dice(both: np.ndarray, predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:
     total = predicted + actual
     return np.where(total == 0, 1.0, 2 * both / np.maximum(total, 1))
+
+
+def _dice_classes(both: np.ndarray, predicted: np.ndarray, actual: np.ndarray, every: np.ndarray) -> np.ndarray:
+    """The mean of the target's and the background's, over all pixels that were counted."""
+    background = _dice(every - predicted - actual + both, every - predicted, every - actual)
+    return (_dice(both, predicted, actual) + background) / 2
+
+
+def _overlap(predicted: Tensor, actual: Tensor) -> np.ndarray:
+    """How many pixels are in both, predicted, actual, and all."""
+    counts = [int(each.sum()) for each in (predicted & actual, predicted, actual)]
+    return np.array([*counts, actual.numel()], float)[:, None]
 
 
 def _iou(both: np.ndarray, predicted: np.ndarray, actual: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -14,7 +15,7 @@ from imitate.data.corpus import Corpus
 from imitate.errors import Lacking, UserError
 from imitate.inference.embeddings import BATCH, embed_images, embed_texts
 from imitate.inference.encoder import Encoder, of_branch
-from imitate.inference.peer import PeerEncoder
+from imitate.inference.peer import PeerEncoder, PeerEnsemble
 from imitate.inference.prompts import BUILT_IN, Prompts, known_prompts, plain, read_prompts
 from imitate.models.types import TextEncoder
 from imitate.names import Mode
@@ -131,12 +132,12 @@ class ZeroShot(ZeroShotOptions, OfClasses):
     def _scores(
         self, encoder: Encoder, data: Corpus, rows: np.ndarray, prompts: list[Prompts], budget: Budget
     ) -> np.ndarray:
-        """(images, classes)."""
-        if self.authors and isinstance(encoder, PeerEncoder) and encoder.decodes:
-            first = [each.positive[0] for each in prompts]
-            encoder.to(budget.device)
-            parts = [encoder.decode(pixels(data, some, budget.device), first) for some in batches(rows, BATCH)]
-            return torch.cat(parts).float().cpu().numpy()
+        """(images, classes); of several checkpoints the mean probability, less a half."""
+        if isinstance(encoder, PeerEnsemble):
+            each = [self._scores(member, data, rows, prompts, budget) for member in encoder.members()]
+            return np.asarray(np.mean([expit(margin) for margin in each], axis=0) - 0.5)
+        if self.authors and isinstance(encoder, PeerEncoder) and encoder.asks:
+            return self._standardised(self._decoded(encoder, data, rows, prompts, budget)).cpu().numpy()
         sides = [
             [embed_texts(encoder, list(side), budget.device) for side in (each.positive, each.negative)]
             for each in prompts
@@ -150,14 +151,38 @@ class ZeroShot(ZeroShotOptions, OfClasses):
         else:
             pairs = [[self._cosine(images, side) for side in each] for each in sides]
             found = torch.stack([positive - negative if margin else positive for positive, negative in pairs], dim=1)
-        if self.scoring == "standardised":
-            found = (found - found.mean(0)) / found.std(0, correction=0).clamp(min=torch.finfo(found.dtype).tiny)
-        return found.cpu().numpy()
+        return self._standardised(found).cpu().numpy()
+
+    def _decoded(
+        self, encoder: PeerEncoder, data: Corpus, rows: np.ndarray, prompts: list[Prompts], budget: Budget
+    ) -> Tensor:
+        """By what the authors compare images and prompts with, of the positive side alone.
+
+        Where classes are asked together, so are those of the prompts' file that the data do not have.
+        """
+        every = list(prompts)
+        if encoder.together and self.prompts is not None:
+            every += [each for each in read_prompts(self.prompts).values() if each not in prompts]
+        asked = [each.positive[:1] if encoder.together else each.positive for each in every]
+        encoder.to(budget.device)
+        read = encoder.ask([prompt for each in asked for prompt in each])
+        parts = [encoder.decode(pixels(data, some, budget.device), read) for some in batches(rows, BATCH)]
+        of_classes = torch.cat(parts).float().split([len(each) for each in asked], 1)
+        return torch.stack([self._joined(each) for each in of_classes[: len(prompts)]], 1)
+
+    def _joined(self, scores: Tensor) -> Tensor:
+        """Those of several prompts, in the last dimension."""
+        return scores.amax(-1) if self.ensemble == "max" else scores.mean(-1)
+
+    def _standardised(self, scores: Tensor) -> Tensor:
+        if self.scoring != "standardised":
+            return scores
+        return (scores - scores.mean(0)) / scores.std(0, correction=0).clamp(min=torch.finfo(scores.dtype).tiny)
 
     def _cosine(self, images: list[Tensor], prompts: Tensor) -> Tensor:
         """Of each image with the prompts of one side, the mean over the sections of the branch."""
         cosines = torch.stack([vectors @ prompts.T for vectors in images])
-        return (cosines.amax(2) if self.ensemble == "max" else cosines.mean(2)).mean(0)
+        return self._joined(cosines).mean(0)
 
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         target, score, classes = predictions["target"], predictions["score"], predictions["classes"].tolist()

@@ -92,8 +92,8 @@ def start_from(model: Imitate, weights: Weights, recipe: Recipe, encoders: Mappi
     UserError: the weights are not of the recipe's image network.
     """
     assert recipe.init is not None
-    text = encoders.get("text")
-    same_text = text is not None and "text" in weights.encoders and weights.encoders["text"].identity == text.identity
+    text, theirs = encoders.get("text"), weights.encoders.get("text")
+    same_text = text is None or (theirs is not None and theirs.identity == text.identity)
     start = Start(
         init=recipe.init,
         title=weights.title,

@@ -1,14 +1,16 @@
 """The published lists of tensors: each is recognised, and the network that is built takes all of it and wants no more."""
 
+import fractions
 from pathlib import Path
 
 import pytest
 import torch
 from peer_files import KEYS, published, published_checkpoint
+from tiny_peers import write_biovil, write_chexzero, write_gloria, write_kad, write_medklip
 
 from imitate.errors import UserError
 from imitate.models import peers
-from imitate.models.peers import build, recognise
+from imitate.models.peers import build, find_peer, recognise
 from imitate.models.peers.files import Checkpoint
 
 HF_SIGLIP = {"vision_config": {"num_attention_heads": 16}, "text_config": {"num_attention_heads": 16}}
@@ -87,6 +89,72 @@ def test_a_renamed_tensor_and_another_shape_are_refused_by_name(name, monkeypatc
             with torch.device("meta"), pytest.raises(UserError, match=inner.replace(".", r"\.")) as error:
                 build(recognise(Checkpoint(Path("x"), damaged)))
             assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", sorted(TEXT))
+@pytest.mark.parametrize("end", ["encoder.layer.5.output.dense.bias", "cls_projection_head.dense_to_output.weight"])
+def test_so_is_a_tensor_of_the_file_with_the_text_encoder(name, end, monkeypatch):
+    text = {f"text/{key}": tensor for key, tensor in published(TEXT[name]).items()}
+    (key,) = (key for key in text if key.endswith(end))
+    for change in (_renamed, _reshaped):
+        monkeypatch.setattr(peers, "_companion", lambda *_, change=change: change(text, key))
+        with torch.device("meta"), pytest.raises(UserError, match=key.replace(".", r"\.")) as error:
+            build(recognise(published_checkpoint(name)))
+        assert "\n" not in str(error.value)
+
+
+def plain_lists() -> dict[str, dict[str, torch.Tensor]]:
+    """Of families without a published list: those of the installed libraries."""
+    import timm
+    import torchvision
+
+    with torch.device("meta"):
+        vit = timm.create_model("vit_small_patch16_224", num_classes=0).state_dict()
+        made = {name: getattr(torchvision.models, name)().state_dict() for name in ("resnet18", "resnet50")}
+        made["densenet121"] = torchvision.models.densenet121().state_dict()
+        decoder = {f"decoder_{part}.weight": torch.empty(8, 8) for part in ("pred", "embed")}
+    return {**made, "vit": vit, "mae": {**vit, **decoder}}
+
+
+@pytest.mark.parametrize(
+    ("name", "middle"),
+    [
+        ("resnet18", "layer3.1.bn1.running_var"),
+        ("resnet50", "layer3.1.conv2.weight"),
+        ("densenet121", "features.denseblock2.denselayer3.norm1.weight"),
+        ("vit", "blocks.5.attn.qkv.bias"),
+        ("mae", "blocks.5.attn.qkv.bias"),
+    ],
+)
+def test_families_without_a_list_take_what_a_library_writes_and_refuse_what_is_damaged(name, middle):
+    tensors = plain_lists()[name]
+    found = recognise(Checkpoint(Path("x"), {"": tensors}))
+    assert found.family.name == ("mae" if name == "mae" else "plain")
+    with torch.device("meta"):
+        build(found)
+    for change in (_renamed, _reshaped):
+        with torch.device("meta"), pytest.raises(UserError, match=middle.replace(".", r"\.")) as error:
+            build(recognise(Checkpoint(Path("x"), {"": change(tensors, middle)})))
+        assert "\n" not in str(error.value)
+
+
+WRITERS = [write_chexzero, write_gloria, write_biovil, write_medklip, write_kad]
+
+
+@pytest.mark.parametrize("write", WRITERS, ids=lambda write: write.__name__)
+def test_a_pickle_that_refers_to_more_is_refused_by_that_name(write, tmp_path):
+    file = write(tmp_path)
+    for path in [file] if file.is_file() else sorted(file.glob("biovil*")):
+        whole = torch.load(path)
+        torch.save({**whole, "more": fractions.Fraction}, path)
+        with pytest.raises(UserError, match=r"refers to fractions\.Fraction: imitate import") as error:
+            find_peer(path)
+        assert "\n" not in str(error.value)
+        with pytest.raises(
+            UserError, match=r"refers to fractions\.Fraction, which no published checkpoint needs"
+        ) as error:
+            find_peer(path, stubs=True)
+        assert "\n" not in str(error.value)
 
 
 def _renamed(tensors: dict[str, torch.Tensor], key: str) -> dict[str, torch.Tensor]:

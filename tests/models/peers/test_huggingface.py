@@ -9,6 +9,7 @@ from peer_files import TEXTS, close, images, randomised, write_clip_merges
 from imitate.errors import UserError
 from imitate.models.peers import load_peer
 from imitate.models.peers.huggingface import preprocessing
+from imitate.models.peers.tokens import find_tokenizer
 
 VISION = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
           "image_size": 32, "patch_size": 8}  # fmt: skip
@@ -119,3 +120,27 @@ def test_the_folder_says_how_images_are_prepared(tmp_path):
     square = preprocessing({"preprocessor": {"size": {"height": 48, "width": 48}, "resample": 3}}, 48, default)
     assert (square.resize, square.prepared_size, square.image_size) == ("stretch-bicubic", 48, 48)
     assert preprocessing(json.loads("{}"), 32, default) == default
+
+
+SENTENCES = ["There is a large left pleural effusion.", "NO  heart, no lungs!", "it's", "xyz 3.5 cm"]
+
+
+def test_a_vocabulary_of_sentencepiece_is_read_as_transformers_does(tmp_path, monkeypatch):
+    import sentencepiece
+    from transformers import SiglipTokenizer
+
+    (tmp_path / "corpus.txt").write_text("\n".join(f"{text.lower()} {n}" for n in range(30) for text in SENTENCES))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "corpus.txt"), model_prefix=str(tmp_path / "spiece"), vocab_size=44, pad_id=0, eos_id=1,
+        unk_id=2, bos_id=-1, minloglevel=9,
+    )  # fmt: skip
+    found = find_tokenizer("sentencepiece", tmp_path)
+    theirs = SiglipTokenizer(str(tmp_path / "spiece.model"))
+    assert [found.ids(text) for text in SENTENCES] == [theirs(text)["input_ids"] for text in SENTENCES]
+    assert found.pad == theirs.pad_token_id == 1
+    (tmp_path / "tokenizer_config.json").write_text('{"pad_token": {"content": "<pad>"}}')
+    assert find_tokenizer("sentencepiece", tmp_path).pad == 0
+    monkeypatch.setitem(__import__("sys").modules, "sentencepiece", None)
+    with pytest.raises(UserError, match=r"spiece\.model is read by the package sentencepiece: pip install") as error:
+        find_tokenizer("sentencepiece", tmp_path)
+    assert "\n" not in str(error.value)

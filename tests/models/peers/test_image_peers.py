@@ -17,10 +17,12 @@ from peer_files import (
     under,
     write_vocabulary,
 )
+from tiny_peers import Decoder, kad_parts, write_medklip
 from torch import nn
 from torch.nn import functional as F
 
 from imitate.models.peers import find_peer, load_peer
+from imitate.models.types import ImageFeatures
 
 
 def densenet(channels: int) -> nn.Module:
@@ -49,25 +51,12 @@ def test_xrv(tmp_path):
     assert close(peer.image(pictures).pooled, maps(resnet, pictures).mean((2, 3)))
 
 
-NUMBERED = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
-
-
-def numbered(network: nn.Module, last: int) -> dict[str, torch.Tensor]:
-    state = {re.sub(r"^(\w+?)\.", lambda m: f"{NUMBERED.get(m[1], m[1])}.", name): tensor
-             for name, tensor in network.state_dict().items()}  # fmt: skip
-    return {name: tensor for name, tensor in state.items() if name[0].isdigit() and int(name[0]) <= last + 3}
-
-
 @torch.no_grad()
 def test_medklip_ends_at_the_third_stage(tmp_path):
     network = tiny_resnet()
-    state = {f"res_features.{name}": tensor for name, tensor in numbered(network, 3).items()}
-    state |= {"disease_embedding_layer.weight": torch.zeros(8, 8), "res_l1.weight": torch.zeros(8, 8)}
-    torch.save(
-        {"model": {f"module.{name}": tensor for name, tensor in state.items()}}, tmp_path / "checkpoint_final.pth"
-    )
-    family, peer = load_peer(tmp_path / "checkpoint_final.pth")
-    assert family.name == "medklip" and peer.image.width == 1024
+    file = write_medklip(tmp_path)
+    family, peer = load_peer(file)
+    assert family.name == "medklip" and peer.image.width == 1024 and peer.text is peer.queries is None
     pictures = images(1, 3, 224)
     features = peer.image(pictures)
     assert close(features.pooled, maps(network, pictures, last=3).mean((2, 3)))
@@ -76,48 +65,38 @@ def test_medklip_ends_at_the_third_stage(tmp_path):
     assert shapes == peer.image.strides
 
 
-class Decoder(nn.Module):
-    """KAD's, written out: each layer asks the other classes, then the image, then itself."""
-
-    def __init__(self):
-        super().__init__()
-        self.decoder_norm, self.decoder, self.mlp_head = nn.LayerNorm(24), nn.Module(), nn.Sequential(nn.Linear(24, 2))
-        self.decoder.layers = nn.ModuleList(self.layer() for _ in range(2))
-        self.decoder.norm = nn.LayerNorm(24)
-
-    def layer(self):
-        made = nn.Module()
-        made.self_attn, made.multihead_attn = (nn.MultiheadAttention(24, 4, batch_first=True) for _ in range(2))
-        made.linear1, made.linear2 = nn.Linear(24, 32), nn.Linear(32, 24)
-        made.norm1, made.norm2, made.norm3 = (nn.LayerNorm(24) for _ in range(3))
-        return made
-
-    def forward(self, seen, classes):
-        seen, asked = self.decoder_norm(seen), self.decoder_norm(classes)[None]
-        for layer in self.decoder.layers:
-            own = layer.norm1(asked)
-            asked = asked + layer.self_attn(own, own, own)[0]
-            asked = asked + layer.multihead_attn(layer.norm2(asked), seen, seen)[0]
-            asked = asked + layer.linear2(layer.linear1(layer.norm3(asked)).relu())
-        return self.mlp_head(self.decoder.norm(asked)).softmax(-1)[..., 1]
+@pytest.mark.parametrize("prefix", ["bert.", ""])
+@torch.no_grad()
+def test_medklip_asks_its_decoder_in_the_words_of_a_bert_beside_it(tmp_path, prefix):
+    file, text = write_medklip(tmp_path), tiny_bert()
+    state = torch.load(file)["model"]
+    old = ("LayerNorm.gamma", "LayerNorm.beta") if prefix else ("LayerNorm.weight", "LayerNorm.bias")
+    named = {name.replace("LayerNorm.weight", old[0]).replace("LayerNorm.bias", old[1]): tensor
+             for name, tensor in under(prefix, text).items()}  # fmt: skip
+    torch.save({**named, "cls.predictions.bias": torch.zeros(3)}, tmp_path / "pytorch_model.bin")
+    write_vocabulary(tmp_path)
+    _, peer = load_peer(file)
+    maps_ = [torch.randn(2, width, 3, 3, generator=torch.Generator().manual_seed(1)) for width in (8, 8, 8, 1024)]
+    features = ImageFeatures(maps_, torch.zeros(2, 1024))
+    found = peer.decoder(features, *peer.decoder.read(peer.queries, TEXTS))
+    layers = {name: [state[f"module.{name}.{kind}"] for kind in ("weight", "bias")]
+              for name in ("disease_embedding_layer", "res_l1", "res_l2", "classifier")}  # fmt: skip
+    seen = F.linear(F.linear(maps_[-1].flatten(2).mT, *layers["res_l1"]).relu(), *layers["res_l2"])
+    asked = F.linear(text(**tokens(TEXTS, tmp_path, 64)).last_hidden_state[:, 0], *layers["disease_embedding_layer"])
+    decoder = Decoder()
+    decoder.decoder.load_state_dict(
+        {n.removeprefix("module.decoder."): t for n, t in state.items() if ".decoder." in n}
+    )
+    decoder.decoder_norm, decoder.mlp_head = nn.Identity(), nn.Linear(24, 2)
+    decoder.mlp_head.weight.data, decoder.mlp_head.bias.data = layers["classifier"]
+    assert close(found, torch.cat([decoder(each[None], asked) for each in seen])) and found.shape == (2, 3)
 
 
 @pytest.mark.parametrize("last", [4, 3])
 @torch.no_grad()
 def test_kad(tmp_path, last):
-    network, text, width = tiny_resnet(), tiny_bert(), 512 * 2 ** (last - 2)
-    places = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 24))
-    head = nn.Sequential(nn.Linear(128, 128), nn.GELU(), nn.Linear(128, 24))
-    randomised(places), randomised(head)
-    sees = {**under("resnet.", network), **{f"res_features.{n}": t for n, t in numbered(network, last).items()}}
-    sees |= {**under("res_l1.", places[0]), **under("res_l2.", places[2])}
-    reads = {**under("bert_model.", text), **under("mlp_embed.", head), "logit_scale": torch.tensor(2.0)}
-    decoder = randomised(Decoder())
-    torch.save(
-        {"image_encoder": sees, "text_encoder": reads, "model": decoder.state_dict()}, tmp_path / "best_valid.pt"
-    )
-    write_vocabulary(tmp_path)
-    family, peer = load_peer(tmp_path / "best_valid.pt")
+    file, network, places, text, head, decoder = kad_parts(tmp_path, last)
+    family, peer = load_peer(file)
     assert family.name == "kad" and peer.preprocessing.image_size == (512 if last == 4 else 224)
     peer.image.enter.side = 96
     pictures = images(1, 3, 96)
@@ -155,11 +134,32 @@ def test_masked_autoencoders_give_the_mean_of_the_patches_before_the_last_norm(t
         assert close(peer.image(pictures).pooled, tokens_[:, 1:].mean(1))
 
 
+class Fusion(nn.Module):
+    """CARZero's, written out: one query looks at a memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.decoder_norm, self.decoder, self.mlp_head = nn.LayerNorm(128), nn.Module(), nn.Module()
+        self.decoder.layers = nn.ModuleList(nn.TransformerDecoderLayer(128, 4, 32) for _ in range(2))
+        self.decoder.norm, self.logit_scale = nn.LayerNorm(128), nn.Parameter(torch.tensor(2.0))
+        for place, (inputs, outputs) in zip("0369", [(128, 16), (16, 12), (12, 8), (8, 1)], strict=True):
+            self.mlp_head.add_module(place, nn.Linear(inputs, outputs))
+
+    def forward(self, query, memory):
+        query, memory = self.decoder_norm(query), self.decoder_norm(memory)
+        for layer in self.decoder.layers:
+            query = query + layer.multihead_attn(layer.norm2(query), memory, memory)[0]
+            query = query + layer.linear2(layer.linear1(layer.norm3(query)).relu())
+        first, second, third, last = self.mlp_head.children()
+        return float(last(third(second(first(self.decoder.norm(query)).relu()).relu()).relu()))
+
+
 @torch.no_grad()
 def test_carzero(tmp_path):
     network, text = tiny_vit(), tiny_bert(layers=5)
+    fusion = randomised(Fusion())
     state = {**under("CARZero.img_encoder.model.", network), **under("CARZero.text_encoder.model.", text)}
-    state |= {"CARZero.fusion_module.mlp_head.0.weight": torch.zeros(8, 8)}
+    state |= under("CARZero.fusion_module.", fusion)
     torch.save({"state_dict": state}, tmp_path / "best.ckpt")
     write_vocabulary(tmp_path)
     family, peer = load_peer(tmp_path / "best.ckpt")
@@ -170,6 +170,16 @@ def test_carzero(tmp_path):
         -4:
     ]
     assert close(F.normalize(peer.text.encode([TEXTS[2]])), F.normalize(torch.stack(layers).sum((0, 2))))
+    images_ = network.forward_features(pictures)  # CLS and patches, normalised
+    texts = []
+    for prompt in ("no effusions", "pneumonia of heart"):
+        hidden = sum(text(**tokens([prompt], tmp_path), output_hidden_states=True).hidden_states[-4:])[0]
+        if prompt == "no effusions":
+            hidden = torch.cat([hidden[:2], hidden[2:4].sum(0, keepdim=True), hidden[4:]])  # two pieces of one word
+        texts.append(torch.cat([hidden.sum(0, keepdim=True) / 97, hidden, torch.zeros(97 - len(hidden), 128)]))
+    found = peer.decoder(peer.image(pictures), *peer.decoder.read(peer.text, ["No effusions", "Pneumonia of heart."]))
+    expected = [[(fusion(t[:1], i) + fusion(i[:1], t)) / 2 for t in texts] for i in images_]
+    assert close(found, torch.tensor(expected))
 
 
 @torch.no_grad()

@@ -110,6 +110,7 @@ def recognise(checkpoint: Checkpoint) -> Found | None:
             ):
                 config = read_json_file(folder / "config.json")
                 config |= {"preprocessor": read_json_file(folder / "preprocessor_config.json") or None}
+                config |= read_json_file(folder / IMPORTED).get("config", {})
                 text = _companion(family, checkpoint)
                 return Found(family, State({**tensors, **text}, where, config), checkpoint.path)
     for family in FAMILIES:
@@ -154,10 +155,30 @@ def load_peer(path: Path, *, plain: bool = True) -> tuple[Family, Peer] | None:
     if found is None or (found.family.name == PLAIN.name and not plain):
         return None
     peer = build(found)
-    if peer.text is not None:
-        peer.text.name = found.family.title
-        peer.text.tokenizer = find_tokenizer(peer.text.rules.kind, path if path.is_dir() else path.parent)
+    for text in filter(None, (peer.text, peer.queries)):
+        text.name = found.family.title
+        text.tokenizer = find_tokenizer(text.rules.kind, path if path.is_dir() else path.parent)
     return found.family, peer
+
+
+def averaged_in(folder: Path) -> list[Path]:
+    """The checkpoints of a folder that holds several of a family whose authors average them; else nothing.
+
+    UserError: one of them is damaged, or of another family.
+    """
+    files = weights_of(folder) if folder.is_dir() else []
+    if len(files) < 2 or any(file.name in WEIGHTS for file in files):
+        return []
+    first = find_peer(files[0])
+    if first is None or not first.family.averaged:
+        return []
+    for file in files[1:]:
+        other = find_peer(file)
+        if other is None or other.family.name != first.family.name:
+            raise UserError(
+                f"{folder} holds checkpoints of {first.family.title}, but {file.name} is none: move it away"
+            )
+    return files
 
 
 def weights_of(path: Path) -> list[Path]:
@@ -203,18 +224,23 @@ def _check_signs(family: Family, tensors: Mapping[str, Tensor], where: str) -> N
 
 
 def _companion(family: Family, checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The tensors of the file in the same folder that holds the text encoder, with ``text/`` before their names."""
-    if not family.companion:
-        return {}
-    path = checkpoint.path
-    if "text" in checkpoint.parts:  # imported
+    """The tensors of the text encoder: of an imported folder, or of another file beside the checkpoint."""
+    if family.companion and "text" in checkpoint.parts:  # imported
         return {f"text/{name}": tensor for name, tensor in checkpoint.parts["text"].items()}
-    for other in sorted(path.parent.iterdir()):
-        if other.suffix in SUFFIXES and other != path:
+    return text_tensors(family, checkpoint.path.parent, beside=checkpoint.path)
+
+
+def text_tensors(family: Family, folder: Path, *, beside: Path) -> dict[str, Tensor]:
+    """Those of the file in the folder that holds the family's text encoder, with ``text/`` before their names.
+
+    Nothing where there is none, or where the file ``beside`` it holds the text encoder itself.
+    """
+    for other in sorted(folder.iterdir()) if family.companion and folder.is_dir() else ():
+        if other.suffix in SUFFIXES and other != beside:
             try:
                 tensors = read_checkpoint(other).parts.get("", {})
             except UserError:
                 continue
-            if family.companion in tensors:
+            if any(name in tensors for name in family.companion):
                 return {f"text/{name}": tensor for name, tensor in tensors.items()}
     return {}

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from imitate.models.peers.state import State
 from imitate.models.peers.texts import PeerText
 from imitate.models.types import ImageFeatures
 
+SIDE_KEY = "image_size"  # of a configuration
 Shape = tuple[int | None, ...]
 Gives = Literal["features", "pyramid", "image vectors", "text vectors"]
 FEATURES: tuple[Gives, ...] = ("features", "pyramid")
@@ -55,18 +56,36 @@ class Family:
     unused: tuple[str, ...] = ()
     parts: tuple[str, ...] = ("", "state_dict", "model", "model_state_dict")
     joined: tuple[str, ...] = ()
-    companion: str = ""  # a tensor of the file with the text encoder, where that is another one in the same folder
+    companion: tuple[str, ...] = ()  # tensors of which the text encoder's file has one, where that is another file
     vocabulary: str = ""  # what has to lie beside the weights, for text
     note: str = ""  # what a user should know
+    sizes: tuple[int, ...] = ()  # sides of images that the tensors do not tell apart, the one to take first
+    averaged: bool = False  # the authors take the mean of several checkpoints
     particular: bool = True  # so that a file with most of its signs is one of this family that is damaged
+
+
+class Decoder(nn.Module):
+    """How authors score images against prompts where that is no product of vectors.
+
+    ``together``: the classes are asked at once, by one prompt each, and the score of one depends on the others.
+    """
+
+    together: ClassVar[bool] = False
+
+    def read(self, text: PeerText, prompts: list[str]) -> tuple[Tensor, ...]:
+        """What the prompts ask, for ``forward``: their vectors, unless a subclass needs more."""
+        return (text.encode(prompts),)
+
+    def forward(self, features: ImageFeatures, *asked: Tensor) -> Float[Tensor, "images prompts"]:
+        raise NotImplementedError
 
 
 class Peer(nn.Module):
     """An encoder of another group: images to features and to the joint space, and texts to the joint space.
 
     ``head`` takes ImageFeatures to the joint space; without one, the vectors are the pooled features. ``text`` is None
-    where there is no text encoder; it cannot read before it has a tokenizer. ``decoder`` is how its authors score
-    classes where that is no product of vectors: from ImageFeatures and the vectors of all prompts to (images, classes).
+    where there is no text encoder; it cannot read before it has a tokenizer. ``decoder`` is how its authors score where
+    that is no product of vectors; ``queries`` reads its prompts where ``text`` does not, without a joint space.
     """
 
     def __init__(
@@ -78,10 +97,11 @@ class Peer(nn.Module):
         text: PeerText | None = None,
         temperature: float | None = None,
         scoring: Scoring | None = None,
-        decoder: nn.Module | None = None,
+        decoder: Decoder | None = None,
+        queries: PeerText | None = None,
     ) -> None:
         super().__init__()
-        self.image, self.head, self.text, self.decoder = image, head, text, decoder
+        self.image, self.head, self.text, self.decoder, self.queries = image, head, text, decoder, queries
         self.preprocessing, self.temperature, self.scoring = preprocessing, temperature, scoring
 
     def embed(self, features: ImageFeatures) -> Float[Tensor, "batch joint"]:

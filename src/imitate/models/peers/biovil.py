@@ -114,7 +114,7 @@ BIOVIL = Family(
     absent=("encoder.missing_previous_emb",),
     build=_build,
     unused=UNUSED,
-    companion="cls_projection_head.dense_to_hidden.weight",
+    companion=("cls_projection_head.dense_to_hidden.weight",),
     vocabulary="pytorch_model.bin and vocab.txt of the same repository",
 )
 BIOVIL_T = Family(
@@ -131,7 +131,7 @@ BIOVIL_T = Family(
     },
     build=_build_t,
     unused=(r"encoder\.vit_pooler\..*", *UNUSED),
-    companion="cls_projection_head.dense_to_hidden.weight",
+    companion=("cls_projection_head.dense_to_hidden.weight",),
     vocabulary="pytorch_model.bin and vocab.txt of the same repository",
     note="Single images: what an earlier image would add is not read.",
 )

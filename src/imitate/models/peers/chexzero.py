@@ -96,5 +96,6 @@ FAMILY = Family(
     },
     build=build,
     vocabulary="bpe_simple_vocab_16e6.txt.gz of OpenAI's CLIP, or vocab.json and merges.txt",
-    note="The authors average the probabilities of ten checkpoints; this is one of them.",
+    averaged=True,
+    note="The authors average the probabilities of ten checkpoints: give their folder to zero-shot --authors.",
 )

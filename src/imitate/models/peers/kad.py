@@ -1,10 +1,11 @@
 """KAD: a ResNet-50 whose places are projected and averaged, and Med-KEBERT."""
 
-from typing import Any
+from typing import Any, ClassVar
 
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from imitate.models.peers.base import VECTORS, Family, Peer, Scoring, linear, prepared
+from imitate.models.peers.base import SIDE_KEY, VECTORS, Decoder, Family, Peer, Scoring, linear, prepared
 from imitate.models.peers.huggingface import IMAGENET_MEAN, IMAGENET_STD
 from imitate.models.peers.images import Enter, resnet
 from imitate.models.peers.state import State
@@ -13,6 +14,7 @@ from imitate.models.peers.tokens import Rules
 from imitate.models.types import ImageFeatures
 
 LONGEST, HEADS = 256, 4
+SIDES = (512, 1024)
 
 
 class OfPlaces(nn.Module):
@@ -32,38 +34,47 @@ def pooler(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
     return found
 
 
-class Decoder(nn.Module):
-    """The classes ask the places of the image, and each other, so that a score depends on what is asked with it."""
+class Asking(Decoder):
+    """The classes ask the places of the image, and each other, so that a score depends on what is asked with it.
 
-    def __init__(self, places: OfPlaces, norm: nn.LayerNorm, decoder: nn.Module, head: nn.Linear) -> None:
+    ``enter`` is what queries go through first, ``norm`` what queries and places do; also MedKLIP's.
+    """
+
+    together: ClassVar[bool] = True
+
+    def __init__(
+        self, places: OfPlaces, decoder: nn.Module, head: nn.Linear, *, enter: nn.Module, norm: nn.Module
+    ) -> None:
         super().__init__()
-        self.places, self.norm, self.decoder, self.head = places, norm, decoder, head
+        self.places, self.decoder, self.head, self.enter, self.norm = places, decoder, head, enter, norm
 
-    def forward(self, features: ImageFeatures, classes: Tensor) -> Tensor:
+    def forward(self, features: ImageFeatures, *asked: Tensor) -> Float[Tensor, "images prompts"]:
         seen = self.norm(self.places.layers(features.levels[-1].flatten(2).mT))
-        asked = self.norm(classes).expand(len(seen), -1, -1)
-        decoded: Tensor = self.head(self.decoder(asked, seen)).softmax(2)
+        queries = self.norm(self.enter(asked[0])).expand(len(seen), -1, -1)
+        decoded: Tensor = self.head(self.decoder(queries, seen)).softmax(2)
         return decoded[..., 1]
 
 
-def _decoder(state: State, places: OfPlaces) -> Decoder:
-    width = state.shape("model/decoder_norm.weight")[0]
-    hidden = state.shape("model/decoder.layers.0.linear1.weight")[0]
+def decoder_layers(state: State, prefix: str) -> nn.TransformerDecoder:
+    """Normalised before each part, with ReLU; also MedKLIP's."""
+    hidden, width = state.shape(f"{prefix}layers.0.linear1.weight")
     layer = nn.TransformerDecoderLayer(width, HEADS, hidden, dropout=0, batch_first=True, norm_first=True)
-    depth = state.count("model/decoder.layers.{}.norm1.weight")
-    whole = nn.TransformerDecoder(layer, depth, nn.LayerNorm(width))
-    return Decoder(
-        places,
-        state.fill(nn.LayerNorm(width), "model/decoder_norm."),
-        state.fill(whole, "model/decoder."),
-        linear(state, "model/mlp_head.0.", width),
-    )
+    depth = state.count(f"{prefix}layers.{{}}.norm1.weight")
+    return state.fill(nn.TransformerDecoder(layer, depth, nn.LayerNorm(width)), prefix)
+
+
+def _decoder(state: State, places: OfPlaces) -> Asking:
+    decoder = decoder_layers(state, "model/decoder.")
+    width = state.shape("model/decoder_norm.weight")[0]
+    norm = state.fill(nn.LayerNorm(width), "model/decoder_norm.")
+    return Asking(places, decoder, linear(state, "model/mlp_head.0.", width), enter=nn.Identity(), norm=norm)
 
 
 def build(state: State) -> Peer:
-    """The file of 224 px has a last stage that its network never used."""
-    whole = "image_encoder/res_features.7.0.conv1.weight" in state
-    side = 512 if whole else 224
+    """The file of 224 px has a last stage that its network never used; those of 512 and 1,024 px are alike."""
+    last, sees = "image_encoder/resnet.layer4.0.conv3.weight", state.shape("image_encoder/res_l1.weight")[1]
+    whole = last in state and state.shape(last)[0] == sees
+    side = int(state.config.get(SIDE_KEY, SIDES[0])) if whole else 224
     image = resnet(state, "image_encoder/resnet.", Enter(side), last=4 if whole else 3)
     first = linear(state, "image_encoder/res_l1.", image.channels[-1])
     places = OfPlaces(first, linear(state, "image_encoder/res_l2.", first.out_features))
@@ -99,6 +110,7 @@ FAMILY = Family(
         "model/mlp_head.0.weight": (2, None),
     },
     joined=("image_encoder", "text_encoder", "model"),
+    sizes=SIDES,
     build=build,
     unused=(
         r"image_encoder/res_features\..*",
@@ -108,5 +120,6 @@ FAMILY = Family(
         "image_encoder/logit_scale",
     ),
     vocabulary="vocab.txt of xmcmic/Med-KEBERT",
-    note="Cosines are our reading of dot products; --authors scores by the decoder. KAD-1024 is read at 512 px.",
+    note="Cosines are our reading of dot products; --authors scores by the decoder. KAD-1024 has the tensors of "
+    "KAD-512: imitate import FILE --size 1024.",
 )

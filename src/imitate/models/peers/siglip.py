@@ -84,6 +84,6 @@ FAMILY = Family(
     },
     build=_siglip,
     unused=("logit_bias",),
-    vocabulary="tokenizer.json or spiece.model",
+    vocabulary="tokenizer.json, or spiece.model with the package sentencepiece",
     note="Cosine times exp(logit_scale) plus logit_bias ranks as the cosine does.",
 )

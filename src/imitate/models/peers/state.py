@@ -96,6 +96,10 @@ class State:
             if name not in self._taken and not any(re.fullmatch(pattern, name) for pattern in unused):
                 raise UserError(f"{self.where}: the file has the unknown tensor {name}")
 
+    def took(self, name: str) -> bool:
+        """Whether a module has taken this tensor."""
+        return name in self._taken
+
     def _tensor(self, name: str) -> Tensor:
         if name not in self.tensors:
             raise UserError(f"{self.where}: the file lacks the tensor {name}")

@@ -4,11 +4,13 @@ import gzip
 import hashlib
 import html
 import re
-from collections.abc import Callable
+import string
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from imitate.errors import UserError
+from imitate.models.peers.files import read_json_file
 
 Kind = Literal["wordpiece", "clip", "sentencepiece"]
 FILES: dict[Kind, tuple[str, ...]] = {
@@ -23,11 +25,15 @@ CLIP_MERGES = 49152 - 256 - 2  # of OpenAI's table, which lists more
 
 
 class Tokenizer(NamedTuple):
-    """``ids`` of a text with the special ones at both ends, of any length. ``identity`` is the vocabulary's digest."""
+    """``ids`` of a text with the special ones at both ends, of any length. ``identity`` is the vocabulary's digest.
+
+    ``continuing`` are the word pieces that go on with a word.
+    """
 
     ids: Callable[[str], list[int]]
     pad: int
     identity: str
+    continuing: frozenset[int] = frozenset()
 
 
 class Rules(NamedTuple):
@@ -59,18 +65,19 @@ def _read(kind: Kind, path: Path) -> Tokenizer:
     content = path.read_bytes()
     identity = hashlib.sha256(f"{kind} {path.name}".encode() + content).hexdigest()
     if path.name == "spiece.model":
-        return _sentencepiece(path.parent, identity)
+        return _sentencepiece(path, identity)
     import tokenizers
 
     if path.name == "tokenizer.json":
         whole = tokenizers.Tokenizer.from_file(str(path))
         whole.no_padding()
         whole.no_truncation()
-        pad = next((i for i in map(whole.token_to_id, ("[PAD]", "<pad>", "</s>", "<|endoftext|>")) if i is not None), 0)
-        return Tokenizer(lambda text: list(whole.encode(text).ids), pad, identity)
+        pad = next((i for i in map(whole.token_to_id, (*_pads(kind, path.parent),)) if i is not None), 0)
+        return Tokenizer(lambda text: list(whole.encode(text).ids), pad, identity, _continuing(whole.get_vocab()))
     if kind == "wordpiece":
         pieces = tokenizers.BertWordPieceTokenizer(vocab=str(path), lowercase=True)
-        return Tokenizer(lambda text: list(pieces.encode(text).ids), pieces.token_to_id("[PAD]") or 0, identity)
+        pad = pieces.token_to_id("[PAD]") or 0
+        return Tokenizer(lambda text: list(pieces.encode(text).ids), pad, identity, _continuing(pieces.get_vocab()))
     if path.name == "vocab.json":
         import json
 
@@ -83,6 +90,10 @@ def _read(kind: Kind, path: Path) -> Tokenizer:
         del lines[0]
     merges = [(first, second) for first, _, second in (line.partition(" ") for line in lines) if second]
     return _clip(vocabulary or _clip_vocabulary(merges), merges, identity)
+
+
+def _continuing(vocabulary: Mapping[str, int]) -> frozenset[int]:
+    return frozenset(number for piece, number in vocabulary.items() if piece.startswith("##"))
 
 
 def _clip(vocabulary: dict[str, int], merges: list[tuple[str, str]], identity: str) -> Tokenizer:
@@ -118,16 +129,32 @@ def _byte_order(letter: str) -> tuple[bool, int]:
     return ord(letter) > 255, ord(letter)
 
 
-def _sentencepiece(folder: Path, identity: str) -> Tokenizer:
-    import transformers
+def _pads(kind: Kind, folder: Path) -> tuple[str, ...]:
+    """What may fill a text up, the likeliest first; that of the folder's configuration, where it says one."""
+    said = read_json_file(folder / "tokenizer_config.json").get("pad_token")
+    said = said.get("content") if isinstance(said, dict) else said
+    usual = ("</s>", "<pad>") if kind == "sentencepiece" else ("[PAD]", "<pad>", "</s>", "<|endoftext|>")
+    return (said, *usual) if isinstance(said, str) else usual
 
+
+def _sentencepiece(path: Path, identity: str) -> Tokenizer:
+    """SigLIP's: in lower case and without punctuation, with the end of text after it."""
     try:
-        whole: Any = transformers.AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+        import sentencepiece
     except ImportError as error:
         raise UserError(
-            f"{folder / 'spiece.model'} is read by the package sentencepiece: pip install sentencepiece protobuf"
+            f"{path} is read by the package sentencepiece: pip install 'imitate-cxr[siglip]', or add tokenizer.json"
         ) from error
-    return Tokenizer(lambda text: list(whole(text)["input_ids"]), int(whole.pad_token_id or 0), identity)
+    whole = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    unknown, end = int(whole.unk_id()), int(whole.eos_id())
+    found = (int(whole.piece_to_id(name)) for name in _pads("sentencepiece", path.parent))
+    pad = next((number for number in found if number not in (-1, unknown)), end)
+
+    def ids(text: str) -> list[int]:
+        plain = text.lower().translate(str.maketrans("", "", string.punctuation))
+        return [*map(int, whole.encode(" ".join(plain.split()))), end]
+
+    return Tokenizer(ids, pad, identity)
 
 
 def one_line(text: str) -> str:
