@@ -14,6 +14,7 @@ from imitate.tasks import TASKS, find_task
 WRITERS: dict[str, Callable[..., Path]] = {
     "segmentation": results_files.segmentation,
     "detection": results_files.detection,
+    "grounding": results_files.grounding,
     "retrieval": results_files.retrieval,
 }
 EVIL = "<script>alert(1)</script> & $x_^"

@@ -71,7 +71,7 @@ def _named(word: str) -> Iterator[Model]:
     below: list[Path] = []
     if not _is_word(path) and folder.is_dir() and not _is_model(folder):
         below = list(_within(folder, DEEP))
-    for each in map(str, below or [path]):
+    for each in map(str, below) if below else [path]:
         yield Model(name, each, f"name {name}") if name else Model("", each, *_method(each))
 
 

@@ -18,6 +18,7 @@ from imitate.inference.embeddings import embed_texts
 from imitate.inference.encoder import Encoder
 from imitate.inference.heatmap import central, heatmap, over_square
 from imitate.inference.prompts import unread_texts
+from imitate.names import Mode
 from imitate.statistics import metrics
 from imitate.statistics.intervals import Support
 from imitate.tasks.base import Budget, Predictions, Task
@@ -72,7 +73,7 @@ class Grounding(GroundingOptions, Task):
 
     name: ClassVar[str] = "grounding"
     title: ClassVar[str] = "Grounding of phrases"
-    modes: ClassVar[tuple[str, ...]] = ("clean",)  # type: ignore[assignment]
+    modes: ClassVar[tuple[Mode, ...]] = ("clean",)
     needs: ClassVar[frozenset[str]] = frozenset({"phrases", "text"})
     trains: ClassVar[bool] = False
     headline: ClassVar[str] = "pointing"
@@ -126,7 +127,7 @@ class Grounding(GroundingOptions, Task):
                         maps[places], peaks[places] = _small(drawn[numbers]), part.start + _peaks(given[numbers])
         table = data.table.iloc[np.unique(pairs.rows)]
         images = {key: table[key].to_numpy().astype(np.str_) for key in ("image_id", "patient")}
-        columns = {**found, "map": maps, "peak": peaks, "label": pairs.labels}
+        columns: Predictions = {**found, "map": maps, "peak": peaks, "label": pairs.labels}
         columns["marks"] = np.array([pair.marks for pair in pairs.pairs], np.int64)
         return images | {name: padded(values, pairs.rows) for name, values in columns.items()}
 
@@ -140,7 +141,14 @@ class Grounding(GroundingOptions, Task):
             log.warning("%s knows no word of %d of %d phrases", encoder.text.name, len(unread), len(phrases))
         vectors = dict(zip(phrases, self._embed(encoder, [key.text for key in phrases], budget), strict=True))
         if labels := [key.text for key in keys if not key.is_phrase]:
-            for label, each in class_prompts(data, self.prompts, encoder.text, classes=labels).items():
+            try:
+                prompts = class_prompts(data, self.prompts, encoder.text, classes=labels)
+            except UserError as error:
+                if not phrases:
+                    raise
+                log.warning("%s; marks without a phrase are left out", error)
+                prompts = {}
+            for label, each in prompts.items():
                 middle = F.normalize(self._embed(encoder, list(each.positive), budget).mean(0), dim=0)
                 vectors[Key(label, is_phrase=False)] = middle
         pairs = pairs.having(vectors)
