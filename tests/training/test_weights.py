@@ -124,7 +124,7 @@ def test_weights_of_timm_are_read_from_the_cache_at_the_size_of_the_images(tmp_p
     [
         ("absent", "no model at absent: there is no such folder$"),
         ("someone/model", "no such folder; a repository of the hub is hf-hub:someone/model"),
-        ("empty", "init: empty holds no weights: give a run, an exported model, a published encoder or a file"),
+        ("empty", "init: empty has no weights: give a run, an exported model, a published encoder or a file"),
         ("text.pth", "text.pth is not a file of plain tensors"),
         ("timm:resnet1888", "timm has no network 'resnet1888'"),
     ],
