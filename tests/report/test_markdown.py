@@ -5,6 +5,8 @@ from pathlib import Path
 import results_files
 
 from imitate.commands.report import report
+from imitate.report.groups import read_groups
+from imitate.report.markdown import markdown
 
 
 def cells(line: str) -> list[str]:
@@ -35,3 +37,12 @@ def test_retrieval_shows_the_rank_of_both_branches_beside_recall(tmp_path: Path)
     names = [cells(line)[0] for line in text.splitlines()]
     assert "R@10 · both · image → text" in names and "percentile rank · both · image → text" in names
     assert "findings" not in text
+
+
+def test_the_page_of_heat_maps_quotes_its_results() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    made = markdown(read_groups(sorted((docs / "results" / "grounding").glob("*.json")))).splitlines()
+    page = (docs / "heatmaps.md").read_text(encoding="utf-8").splitlines()
+    quoted = [line for line in page if line.startswith("|")]
+    assert len(quoted) > 20 and not set(quoted) - set(made)
+    assert {line for line in made if line.startswith(("| pointing game  ", "| AUROC of pixels"))} <= set(quoted)
