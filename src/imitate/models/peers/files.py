@@ -94,12 +94,11 @@ def _unpickled(path: Path, stubs: bool) -> Any:
     try:
         return torch.load(path, "cpu", weights_only=True)
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        named = re.search(r"GLOBAL (\S+) was not", str(error))
-        if not stubs:
-            hint = f"it refers to {named[1]}" if named else ""
-            hint += f": imitate import {path} --out FOLDER reads it without running it"
-            raise UserError(f"{path} is not a file of plain tensors: {hint if named else first}") from error
+        if not stubs:  # torch's own text may advise to run the file
+            named = re.search(r"GLOBAL (\S+) was not", str(error))
+            hint = f"imitate import {path} --out FOLDER reads it without running it"
+            why = f"it refers to {named[1]}: {hint}" if named else "it is damaged, or no checkpoint"
+            raise UserError(f"{path} is not a file of plain tensors: {why}") from error
     try:
         return torch.load(path, "cpu", weights_only=False, pickle_module=_module(path))
     except UserError:
