@@ -17,8 +17,10 @@ from torch import nn
 
 from imitate.config import Recipe
 from imitate.errors import UserError
-from imitate.models.imitate import Imitate
+from imitate.models.imitate import Imitate, seeded_model
+from imitate.models.peers.huggingface import IMAGENET_MEAN
 from imitate.training.checkpoint import LAST
+from imitate.training.warm_start import start_from
 from imitate.training.weights import Weights, open_weights
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -75,6 +77,28 @@ def test_a_published_encoder_gives_its_image_side(tmp_path):
     assert found.title == "GLoRIA" and found.model is None and not found.encoders
     assert found.ignored[:2] == ("its projection", "its text encoder") and found.statistics["std"] == (0.5,) * 3
     assert found.image["layer4.0.conv3.weight"].shape == (2048, 512, 1, 1)
+
+
+@torch.no_grad()
+def test_a_dinov2_of_transformers_is_the_image_encoder_of_a_recipe_at_its_size_and_at_others(tmp_path):
+    from transformers import Dinov2Config, Dinov2Model
+
+    shape = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 1, "image_size": 56, "patch_size": 14}
+    network = randomised(Dinov2Model(Dinov2Config(**shape)))
+    network.save_pretrained(tmp_path)
+    config = {"backbone": "vit_small_patch14_dinov2", "levels": (), "keep": (),
+              "backbone_options": {"embed_dim": 64, "depth": 4, "num_heads": 1}}  # fmt: skip
+    for side in (56, 28):
+        recipe = Recipe(init=str(tmp_path), model={**config, "image_size": side})
+        model = seeded_model(recipe.model, pretrained=False, seed=0)
+        start = start_from(model, open_weights(recipe), recipe, {})
+        assert start.loaded == {"image": 62} and start.interpolated == ["pos_embed"] * (side == 28)
+        assert start.taken["mean"] == IMAGENET_MEAN and not start.unused
+        pictures = torch.randn(2, 3, side, side)
+        if side == 56:
+            expected = network(pixel_values=pictures).pooler_output
+            torch.testing.assert_close(model.eval().image(pictures).pooled, expected, atol=1e-5, rtol=1e-5)
+        assert model.eval().image(pictures).levels[0].shape == (2, 64, side // 14, side // 14)
 
 
 def test_one_channel_becomes_three_equal_ones(tmp_path):
