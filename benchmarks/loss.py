@@ -176,9 +176,16 @@ def largest(cards: int) -> Row:
 
 
 def main() -> None:
-    arguments = options(__doc__).parse_args()
+    parser = options(__doc__)
+    parser.add_argument("--pairs", type=int, nargs="+", help="these sizes alone; the others stay as they are in --out")
+    arguments = parser.parse_args()
     sizes, worlds = ([64, 128], [1, 2]) if arguments.quick else ([1024, 2048, 4096, 8192, 16384], [1, 2, 4])
-    finish(arguments, "loss", {"loss": table(sizes, worlds), "largest": [largest(cards) for cards in (8, 64, 512)]})
+    kept: list[Row] = []
+    if arguments.pairs:
+        before = json.loads((arguments.out / "loss.json").read_text(encoding="utf-8"))["tables"]["loss"]
+        sizes, kept = arguments.pairs, [row for row in before if row["pairs"] not in arguments.pairs]
+    rows = sorted([*kept, *table(sizes, worlds)], key=lambda row: row["pairs"])
+    finish(arguments, "loss", {"loss": rows, "largest": [largest(cards) for cards in (8, 64, 512)]})
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from imitate.commands.compare import compare
 from imitate.errors import UserError
 from imitate.statistics.intervals import holm
-from imitate.tasks.results import write_results
-from layout import SCORES, Folder, Json, digest, read_folder, read_scores, write_about
+from imitate.tasks.comparison import read_measured, tests
+from imitate.tasks.results import file_digest, write_results
+from layout import SCORES, Folder, Json, read_folder, read_scores, write_about
 from study import Cell
 
 log = logging.getLogger("study")
@@ -34,9 +34,8 @@ def differences(paths: Mapping[Cell, Path], about: Json, *, resamples: int) -> l
         if reference is None or not files:
             continue
         log.info("%s at %g%%: %d methods", task, 100 * fraction, len(files))
-        first, *more = files.values()
-        tests = compare(reference, first, tuple(more), resamples=resamples)
-        for method, test in zip(files, tests, strict=True):
+        others = [read_measured(path) for path in files.values()]
+        for method, test in zip(files, tests(read_measured(reference), others, resamples=resamples), strict=True):
             values = test.model_dump(mode="json", include={"metric", "difference", "low", "high", "p", "p_delong"})
             found.append(
                 {"family": about["families"][method], "method": method, "task": task, "fraction": fraction} | values
@@ -59,7 +58,7 @@ def from_scores(study: Folder, folder: Path, *, resamples: int) -> list[Json]:
     if not kept or not kept["file"]:
         made = study.about["made_by"]["command"]
         raise UserError(f"{folder} has no {SCORES}: make the predictions with `{made}`, then give --work WORK")
-    if digest(folder / SCORES) != kept["file_sha256"]:
+    if file_digest(folder / SCORES) != kept["file_sha256"]:
         raise UserError(f"{folder / SCORES} is not the file that study.json names: restore it, or run the study again")
     with tempfile.TemporaryDirectory() as temporary:
         paths = {}
@@ -80,14 +79,14 @@ def main() -> int:
     try:
         if arguments.work:
             paths = {cell: arguments.work / "results" / cell.file for cell in study.cells}
-            tests = differences(paths, study.about, resamples=resamples)
+            found = differences(paths, study.about, resamples=resamples)
         else:
-            tests = from_scores(study, arguments.folder, resamples=resamples)
+            found = from_scores(study, arguments.folder, resamples=resamples)
     except UserError as error:
         log.info("%s", error)
         return 2
-    of = digest(arguments.folder / "results.csv")
-    write_about(arguments.folder, {**study.about, "differences": {"of": of, "resamples": resamples, "tests": tests}})
+    of = file_digest(arguments.folder / "results.csv")
+    write_about(arguments.folder, {**study.about, "differences": {"of": of, "resamples": resamples, "tests": found}})
     return 0
 
 

@@ -7,7 +7,7 @@ predictions.parquet is kept for small studies on synthetic data only.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -15,16 +15,14 @@ import numpy as np
 import pandas as pd
 
 from imitate.errors import UserError
-from imitate.tasks import find_task
+from imitate.report.numbers import LEVELS, METRIC, SEED, numbers, write_numbers
 from imitate.tasks.base import Estimate, Predictions, Results
-from imitate.tasks.results import write_text
+from imitate.tasks.results import file_digest, write_text
 from study import Cell
 
 Json = dict[str, Any]
 SCORES = "predictions.parquet"
-LEVELS = ("value", "low", "high", "chance", "shuffled")
-COLUMNS = ("method", "task", "fraction", "metric", "class", *LEVELS, "note")
-SEED = "seed "  # and its number: the columns of the seeds
+COLUMNS = ("method", "task", "fraction", *METRIC)
 
 
 class Folder(NamedTuple):
@@ -55,10 +53,8 @@ class Folder(NamedTuple):
 
 
 def write_folder(folder: Path, about: Json, results: Mapping[Cell, Results]) -> None:
-    lines = [line for cell, found in results.items() for line in _lines(cell, found)]
-    seeds = sorted({name for line in lines for name in line if name.startswith(SEED)}, key=lambda name: int(name[5:]))
-    frame = pd.DataFrame(lines, columns=[*COLUMNS, *seeds])
-    write_text(folder / "results.csv", frame.to_csv(index=False, lineterminator="\n").rstrip("\n"))
+    lines = [{**_where(cell), **line} for cell, found in results.items() for line in numbers(found)]
+    write_numbers(folder / "results.csv", lines, COLUMNS)
     about = {**about, "tasks": _tasks(results), "versions": next(iter(results.values())).versions if results else {}}
     write_about(folder, about)
 
@@ -81,25 +77,8 @@ def read_folder(folder: Path) -> Folder:
     )
 
 
-def _lines(cell: Cell, found: Results) -> Iterator[Json]:
-    where = {"method": cell.method, "task": cell.task, "fraction": f"{cell.fraction:g}"}
-    for name, each in found.metrics.items():
-        metric, of = _split(found.task, name)
-        levels = {level: _short(getattr(each, level)) for level in LEVELS} | {"value": each.value}
-        seeds = {
-            f"{SEED}{seed}": _short(values.get(name)) for seed, values in zip(found.seeds, found.per_seed, strict=True)
-        }
-        yield {**where, "metric": metric, "class": of, **levels, "note": each.note, **seeds}
-
-
-def _short(value: float | None) -> str:
-    return "" if value is None else f"{value:.8g}"
-
-
-def _split(task: str, name: str) -> tuple[str, str]:
-    """Metric and class, of a task that has classes."""
-    metric, _, of = name.partition("/") if find_task(task).curves else (name, "", "")
-    return metric, of
+def _where(cell: Cell) -> Json:
+    return {"method": cell.method, "task": cell.task, "fraction": f"{cell.fraction:g}"}
 
 
 def _results(about: Json, cell: Cell, lines: pd.DataFrame) -> Results:
@@ -164,7 +143,7 @@ def write_scores(path: Path, runs: Mapping[Cell, list[Predictions]]) -> str:
     for name in ("method", "task", "patient", "class"):
         frame[name] = frame[name].astype("category")
     frame.to_parquet(path, index=False, compression="zstd")
-    return digest(path)
+    return file_digest(path)
 
 
 def _scores(cell: Cell, seed: int, run: Predictions) -> pd.DataFrame:
@@ -208,7 +187,3 @@ def _run(lines: pd.DataFrame) -> Predictions:
         "score": score,
         "classes": classes,
     }
-
-
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

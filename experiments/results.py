@@ -19,7 +19,8 @@ from pathlib import Path
 import tables
 from imitate.errors import UserError
 from imitate.report.markdown import markdown_table
-from layout import Folder, Json, digest, read_folder
+from imitate.tasks.results import file_digest
+from layout import Folder, Json, read_folder
 from study import ROOT, Cell
 from tables import Line
 
@@ -162,7 +163,7 @@ def study_of(name: str) -> Folder:
             "OLDER in experiments/results.py"
         )
     tested = found.about.get("differences")
-    if tested and tested["of"] != digest(RESULTS / name / "results.csv"):
+    if tested and tested["of"] != file_digest(RESULTS / name / "results.csv"):
         raise UserError(f"{RESULTS / name}: the paired tests are of other results: run experiments/compare.py again")
     return found
 

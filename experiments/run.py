@@ -29,8 +29,8 @@ import yaml
 
 from imitate.errors import UserError
 from imitate.tasks import find_task
-from imitate.tasks.results import write_text
-from layout import Folder, Json, digest, read_folder
+from imitate.tasks.results import file_digest, write_text
+from layout import Folder, Json, read_folder
 from publish import made_by, publish
 from study import ROOT, Cell, Study, flags, load_study, slug
 
@@ -130,7 +130,7 @@ class Runner:
         """The digest of all that decides a method's results of a task, whichever machine they are measured on."""
         study, measure = self.study, self.study.tasks[task]
         told = {
-            "recipe": digest(ROOT / study.recipe),
+            "recipe": file_digest(ROOT / study.recipe),
             "train": study.data[study.train],
             "method": study.methods[method].model_dump(mode="json", include={"settings", "model"}),
             "measure": measure.model_dump(mode="json"),
@@ -161,7 +161,7 @@ class Runner:
         return {
             "commands": [self.command(cell) for cell in self.cells(method, task)],
             "code": find_task(measure.task).method(),
-            "files": {str(path.relative_to(self.data)): digest(path) for path in [*weights, *data]},
+            "files": {str(path.relative_to(self.data)): file_digest(path) for path in [*weights, *data]},
         }
 
     def needed(self, method: str) -> list[tuple[str, int]]:

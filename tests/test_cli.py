@@ -131,6 +131,32 @@ def test_the_help_says_none_where_a_default_is_empty(tmp_path, capsys):
         assert "(default: none)" in re.split(rf"--model\.{name}\b", shown)[-1].split(" --")[0]
 
 
+def test_the_help_of_a_setting_is_its_own_comment(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["pretrain", "--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    about = dict(re.findall(r"--(\S+) (.*?)(?= --|$)", shown))
+    for name, text in {
+        "training.chunk": "Samples of a process in the backbone at once: gradient accumulation with cached",
+        "training.sync-batchnorm": "Statistics of the global batch",
+        "model.text-statistics": "Running BatchNorm statistics",
+        "model.aggregation": "How levels become one feature",
+        "init": "weights to start from instead",
+        "model.texts": "What the branches learn from",
+    }.items():
+        assert text in about[name]
+    assert "BatchNorm" not in about["model.text-width"] and "subcommands" not in shown
+
+
+def test_the_texts_of_the_branches_are_one_flag(monkeypatch):
+    seen: list[dict] = []
+    monkeypatch.setattr("imitate.commands.pretrain.pretrain", spy(seen))
+    line = ["pretrain", "recipes/tiny.yaml", "--data", "a", "--out", "c", "--model.texts"]
+    assert cli.main([*line, "report"]) == 0
+    assert cli.main([*line, "[{text: findings, branch: findings}]"]) == 0
+    assert [each["model"]["texts"] for each in seen] == ["report", [{"text": "findings", "branch": "findings"}]]
+
+
 class Clash(Config):
     device: str = "cpu"
 

@@ -159,9 +159,18 @@ def optional_flags(options: "Config | type[Config]", taken: set[str], omitted: S
             continue
         hint = "(required)" if field.is_required() else f"(default: {_shown(value)})"
         about = tyro.conf.arg(help=field.description or comments.get(name, ""), help_behavior_hint=hint)
-        annotation = Annotated[Any, _yaml_value()] if get_origin(field.annotation) is dict else field.annotation
+        annotation = Annotated[Any, _yaml_value()] if _has_parts(field.annotation) else field.annotation
         fields[name] = Annotated[annotation, about]
     return TypedDict(kind.__name__, fields, total=False)  # type: ignore[operator]
+
+
+def _has_parts(annotation: Any) -> bool:
+    """Whether a value is a mapping or holds models, for which tyro has no flag."""
+    from imitate.config import Config
+
+    inner = [each for each in get_args(annotation) if get_origin(annotation) is not Literal]
+    is_model = isinstance(annotation, type) and issubclass(annotation, Config)
+    return get_origin(annotation) is dict or is_model or any(map(_has_parts, inner))
 
 
 def _yaml_value() -> Any:
@@ -179,7 +188,7 @@ def _yaml_value() -> Any:
 
 
 def _comments(kind: type) -> dict[str, str]:
-    """The comment behind each field of a model, of its bases too."""
+    """The comment of each field of a model and of its bases: behind it, or on the lines above."""
     import re
 
     from imitate.config import Config
@@ -188,12 +197,17 @@ def _comments(kind: type) -> dict[str, str]:
     for each in reversed([base for base in kind.__mro__ if issubclass(base, Config)]):
         text = "".join(linecache.getlines(inspect.getfile(each)))
         body = re.search(rf"^class {each.__name__}\b.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
-        field = ""
+        field, above = "", list[str]()
         for line in body[0].splitlines() if body else ():
-            name, comment = re.match(r"    (\w+): ", line), re.search(r"  # (.+)$", line)
-            field = name[1] if name else field
-            if comment and field:
-                found[field] = comment[1]
+            if comment := re.match(r"    # (.+)$", line):
+                above.append(comment[1])
+                continue
+            name, behind = re.match(r"    (\w+): ", line), re.search(r"  # (.+)$", line)
+            if name or re.match(r"    [@\w]", line):  # a field, or the first line of a method
+                field = name[1] if name else ""
+            if field and (behind or above):
+                found[field] = " ".join([*above, *([behind[1]] if behind else [])])
+            above = []
     return found
 
 

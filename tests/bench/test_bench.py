@@ -142,7 +142,7 @@ def test_a_model_that_lacks_something_is_a_dash_with_the_reason_and_no_failure(v
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"reference": "nobody"}, "--reference nobody is none of the models good"),
+        ({"reference": "nobody"}, "--reference nobody is not one of the models good"),
         ({"resamples": 0}, "resamples 0: each must be at least 1"),
         ({"tasks": ("fly",)}, "there is no task 'fly'"),
     ],

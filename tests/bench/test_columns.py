@@ -58,9 +58,13 @@ def test_a_recipe_has_its_own_fractions_and_settings(data: Path) -> None:
     ("tasks", "settings", "message"),
     [
         (["fly"], [], "there is no task 'fly'"),
-        ([], [], "no tasks: name some"),
+        ([], [], "no tasks: give some"),
         (["retrieval"], ["epochs=3"], "setting epochs: none of retrieval has it"),
-        (["retrieval"], ["zero-shot.split=val"], "setting zero-shot.split: zero-shot is none of the tasks retrieval"),
+        (
+            ["retrieval"],
+            ["zero-shot.split=val"],
+            "setting zero-shot.split: zero-shot is not one of the tasks retrieval",
+        ),
         (["retrieval"], ["followups=right"], "followups"),
     ],
 )

@@ -28,7 +28,7 @@ def test_a_folder_of_runs_stands_for_all_of_them_and_seeds_of_one_recipe_are_one
     alone = write_run(tmp_path / "runs" / "alone", epochs=7)
     write_run(tmp_path / "runs" / "stopped", finished=False)
     assert found(tmp_path / "runs") == {"alone": (alone,), "clip": tuple(clip), "ours": tuple(ours)}
-    assert "stopped is left out: its run is not finished" in caplog.text
+    assert "stopped is excluded: the run is not finished" in caplog.text
     assert found(ours[2], alone, ours[0], ours[2]) == {"ours": (ours[2], ours[0]), "alone": (alone,)}
 
 
@@ -55,7 +55,7 @@ def test_what_has_no_architecture_of_its_own_takes_that_of_the_first_run(tmp_pat
 def test_names_that_are_used_twice_have_the_folder_above_before_them(tmp_path: Path) -> None:
     one, two = (write_run(tmp_path / name / "run", epochs=epochs) for name, epochs in (("a", 1), ("b", 2)))
     assert list(found(one, two)) == ["a/run", "b/run"]
-    with pytest.raises(UserError, match=r"are called alike: write NAME=MODEL for each"):
+    with pytest.raises(UserError, match=r"would have the same name in the table: write NAME=MODEL for each"):
         found("X=random", "x=pixels")
-    with pytest.raises(UserError, match="'=random' is no model: write NAME=MODEL"):
+    with pytest.raises(UserError, match="'=random' is not a model: write MODEL or NAME=MODEL"):
         found("=random")

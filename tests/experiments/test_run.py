@@ -24,8 +24,8 @@ from imitate.errors import UserError
 from imitate.statistics.intervals import holm
 from imitate.tasks import find_task
 from imitate.tasks.base import Estimate
-from imitate.tasks.results import commit, read_predictions
-from layout import digest, read_folder
+from imitate.tasks.results import commit, file_digest, read_predictions
+from layout import read_folder
 from publish import made_by, publish
 from run import Runner, carry_out, jobs
 from study import Cell, Study, load_study
@@ -216,7 +216,7 @@ def test_tables_and_tests_are_made_from_what_is_published(work: Path) -> None:
         mine = [each for each in tests if each["family"] == family]
         np.testing.assert_array_equal([each["p_holm"] for each in mine], holm([each["p"] for each in mine]))
     assert {each["low"] for each in tests} == {None}  # of fewer than ten patients
-    found.about["differences"] = {"of": digest(out / "results.csv"), "resamples": 50, "tests": tests}
+    found.about["differences"] = {"of": file_digest(out / "results.csv"), "resamples": 50, "tests": tests}
     text = page(found)
     value = found.results[Cell("CLIP", "retrieval")].metrics["mean-recall"].value
     assert value is not None and f" {100 * value:.1f} " in text

@@ -26,9 +26,10 @@ class Placing:
         with redirect_stdout(io.StringIO()):
             assert pytest.main([*files, "--collect-only", "-q", "-p", "no:cacheprovider"]) == 0
         self.functions: dict[tuple[str, str], list[FunctionType]] = defaultdict(list)
-        for each in gc.get_objects():
-            if isinstance(each, FunctionType) and each.__code__.co_filename.startswith(str(ROOT / "src")):
-                self.functions[each.__code__.co_filename, each.__code__.co_qualname].append(each)
+        every: list[Any] = gc.get_objects()
+        for function in every:
+            if isinstance(function, FunctionType) and function.__code__.co_filename.startswith(str(ROOT / "src")):
+                self.functions[function.__code__.co_filename, function.__code__.co_qualname].append(function)
 
     def code(self, mutant: Mutant) -> CodeType | None:
         """Of its function; None where it lies outside of any, or in what is decided when the function is made."""

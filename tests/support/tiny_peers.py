@@ -141,7 +141,8 @@ def write_dinov2(folder: Path) -> Path:
     """Of images alone."""
     from transformers import Dinov2Config, Dinov2Model
 
-    sizes = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}
+    sizes: dict[str, Any] = {"hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
+    sizes |= {"image_size": 32, "patch_size": 8}
     randomised(Dinov2Model(Dinov2Config(mlp_ratio=2, **sizes))).save_pretrained(folder)
     return folder
 

@@ -62,7 +62,7 @@ def cells(
             found.append(Cell(line, column, job, path))
     paths = [cell.path for cell in found]
     if twice := next((cell for cell in found if paths.count(cell.path) > 1), None):
-        raise UserError(f"two cells would be written to {twice.path}: write NAME=MODEL, or rename a folder")
+        raise UserError(f"two cells would be written to {twice.path}: give names (NAME=MODEL), or rename a folder")
     return found
 
 
@@ -72,7 +72,7 @@ def carry_out(every: Sequence[Cell]) -> dict[Cell, Outcome]:
     missing = [cell for cell in every if cell not in found]
     dashes = sum(bool(each.lacks) for each in found.values())
     log.info(
-        "%d cells: %d to measure, %d there, %d for which a model or a folder lacks something",
+        "%d cells: %d to measure, %d already measured, %d that a model or a folder lacks something for",
         *(len(every), len(missing), len(found) - dashes, dashes),
     )
     spent = {cell: each.results.seconds for cell, each in found.items() if each.results}

@@ -42,7 +42,7 @@ def columns(
     Without ``fractions`` those of a recipe, or 1; a task that trains nothing has no others. ``settings`` are key=value
     for every task that knows the key, or task.key=value. UserError for mistakes.
     """
-    for what, given in (("tasks: name some, such as retrieval", tasks), ("folders: name some with --data", data)):
+    for what, given in (("tasks: give some with --tasks", tasks), ("folders: give some with --data", data)):
         if not given:
             raise UserError(f"no {what}")
     corpora = _distinct([Corpus.open(path) for path in dict.fromkeys(data)])
@@ -89,10 +89,11 @@ def _settings(tasks: Sequence[str], given: Sequence[str]) -> dict[str, dict[str,
         owner, dot, name = key.rpartition(".")
         owners = [what for what in tasks if owner in (what, Path(what).stem)]
         if dot and not owners:
-            raise UserError(f"setting {key}: {owner} is none of the tasks {', '.join(tasks)}")
+            raise UserError(f"setting {key}: {owner} is not one of the tasks {', '.join(tasks)}")
         those = owners if dot else [what for what in tasks if name in fields[what]]
         if not those:
-            raise UserError(f"setting {key}: none of {', '.join(tasks)} has it: see imitate evaluate TASK --help")
+            every = ", ".join(tasks)
+            raise UserError(f"setting {key}: none of {every} has it; imitate evaluate TASK --help lists settings")
         for what in those:
             found[what][name] = value
     return found
@@ -103,5 +104,5 @@ def _distinct(corpora: Sequence[Corpus]) -> dict[str, Corpus]:
     names = [each.name for each in corpora]
     longer = ["/".join(each.root.resolve().parts[-2:]) if names.count(each.name) > 1 else each.name for each in corpora]
     if len(set(longer)) < len(longer):
-        raise UserError(f"folders share a name ({', '.join(longer)}): rename one")
+        raise UserError(f"two folders have the same name ({', '.join(longer)}): rename one")
     return dict(zip(longer, corpora, strict=True))

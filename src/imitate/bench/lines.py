@@ -45,7 +45,7 @@ def lines(given: Sequence[str], *, like: str | None = None) -> list[Line]:
     """
     named = [each for word in given for each in _named(word)]
     if not named:
-        raise UserError("no models: name runs, folders of runs, published encoders or random")
+        raise UserError("no models: give runs, folders of runs, published encoders or random")
     groups: list[list[Model]] = []
     for model in dict.fromkeys(named):
         mine = (each for each in groups if each[0].method == model.method and (each[0].name or _is_new(model, each)))
@@ -66,12 +66,12 @@ def _named(word: str) -> Iterator[Model]:
     """Each model that a word of the command line stands for."""
     name, equals, path = ("", "", word) if Path(word).exists() else word.rpartition("=")
     if not path or (equals and not name):
-        raise UserError(f"{word!r} is no model: write NAME=MODEL")
+        raise UserError(f"{word!r} is not a model: write MODEL or NAME=MODEL")
     folder = Path(path)
     below: list[Path] = []
     if not _is_word(path) and folder.is_dir() and not _is_model(folder):
         below = list(_within(folder, DEEP))
-    for each in map(str, below or [path]):
+    for each in map(str, below) if below else [path]:
         yield Model(name, each, f"name {name}") if name else Model("", each, *_method(each))
 
 
@@ -81,7 +81,7 @@ def _within(folder: Path, deep: int) -> Iterator[Path]:
         if _is_model(each):
             yield each
         elif (each / "config.yaml").is_file():
-            log.warning("%s is left out: its run is not finished", each)
+            log.warning("%s is excluded: the run is not finished", each)
         elif deep > 1:
             yield from _within(each, deep - 1)
 
@@ -137,5 +137,5 @@ def _distinct(found: list[Line]) -> list[Line]:
     ]
     names = [line.name.casefold() for line in longer]
     if twice := {line.name: line.models[0] for line in longer if names.count(line.name.casefold()) > 1}:
-        raise UserError(f"{', '.join(twice.values())} are called alike: write NAME=MODEL for each")
+        raise UserError(f"{', '.join(twice.values())} would have the same name in the table: write NAME=MODEL for each")
     return longer

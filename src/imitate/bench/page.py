@@ -22,7 +22,7 @@ TESTS = ("difference", "difference_low", "difference_high", "p", "p_holm")
 HOW = (
     "Intervals are 95%, over patients and seeds; with one seed they do not include the variation between trainings, "
     "and with fewer than ten patients of a kind there is none. Macro averages are over the classes that a model can "
-    "tell; paired tests are over those that both models have. imitate report OUT/results/*.json makes a page with "
+    "score; paired tests are over those that both models have. imitate report OUT/results/*.json makes a page with "
     "curves and examples from the same results."
 )
 

@@ -40,10 +40,10 @@ def run(asked: Asked, out: Path) -> Path:
     names = [line.name for line in rows]
     reference = asked.reference or names[0]
     if reference not in names:
-        raise UserError(f"--reference {reference} is none of the models {', '.join(names)}")
+        raise UserError(f"--reference {reference} is not one of the models {', '.join(names)}")
     across = columns(asked.tasks, asked.data, fractions=asked.fractions, settings=asked.settings)
     if out.is_file():
-        raise UserError(f"out {out} is a file: give a folder")
+        raise UserError(f"out {out} is a file: give the path of a folder")
     device = choose_device(asked.device)
     (out / "results").mkdir(parents=True, exist_ok=True)
     every = cells(rows, across, out, seeds=asked.seeds, resamples=asked.resamples, device=device)
@@ -57,5 +57,5 @@ def run(asked: Asked, out: Path) -> Path:
     failed = [f"{cell.title}: {each.failed}" for cell, each in outcomes.items() if each.failed]
     if failed:
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
-        raise UserError(f"{len(failed)} of {len(every)} cells failed, {page} lists them: {failed[0]}{more}")
+        raise UserError(f"{len(failed)} of {len(every)} cells failed; {page} lists them: {failed[0]}{more}")
     return page

@@ -80,7 +80,7 @@ def differences(found: Found, look: Styles) -> list[Table]:
             return page.Cell("–")
         value, *ends = _signed(test, found.scale(column))
         between = " to ".join(each for each in ends if each)
-        chance = "" if math.isnan(test.p_holm) else f"p {test.p_holm:.2g}"
+        chance = "" if math.isnan(test.p_holm) else "p < .001" if test.p_holm < 0.001 else f"p {test.p_holm:.2g}"
         small = "; ".join(each for each in (between, chance) if each)
         return page.Cell(value, small, bold=found.better(found.at(line, column)) is not None)
 

@@ -35,7 +35,7 @@ def against(reference: str, found: Mapping[Cell, Outcome], *, kept: Path, resamp
         if cell.line.name == reference:
             continue
         if (other := first.get(cell.column)) is None:
-            untested[cell] = f"{reference} was not measured there"
+            untested[cell] = f"the reference {reference} was not measured on it"
             continue
         key = digest_of(file_digest(other.path), file_digest(cell.path), resamples)
         try:

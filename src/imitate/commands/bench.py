@@ -22,22 +22,21 @@ def bench(
 ) -> Path:
     """Measure every model on every task and data set, and write one page with a table of them all.
 
-    What is there, of the same command, weights, data and code, is not measured again: started again, the command
-    continues after a stop or a kill. A cell that fails is said on the page and does not end the others; the exit code
-    is 2 then.
+    The same command again measures only what is missing, and whatever depends on settings, weights, data or code that
+    have changed. A cell that fails is listed on the page, and the others are still measured; the exit code is then 2.
 
     Args:
-        models: As for imitate evaluate, each a line of the table; a folder of runs stands for all of them. Runs of one
-            recipe that differ in the seed are one line, as are models of one NAME in NAME=MODEL.
-        data: The prepared folders. What a folder or a model lacks for a task is a dash with the reason.
+        models: As for imitate evaluate, each a row of the table; a folder of runs stands for all of them. Runs whose
+            recipes differ only in the seed form one row, as do models with the same NAME in NAME=MODEL.
+        data: The prepared folders. A dash marks a task for which a folder or a model lacks something.
         tasks: Tasks, or recipes such as recipes/downstream/rsna_linear.yaml.
         out: Folder for the results, bench.html and results.csv.
         fractions: Fractions of the training patients, such as 0.01 0.1 1; by default all patients, or the recipe's.
         seeds: How often to fit each model.
-        like: A run, recipe or timm:NAME that gives the architecture of random, imagenet or a weights file; by default
-            of random and imagenet the first run.
-        settings: The tasks' own settings: key=value for each task that has the key, task.key=value for one.
-        reference: The line that the paired tests compare the others with; by default the first.
+        like: A run, recipe or timm:NAME that gives the architecture of random, imagenet or a weights file; for
+            random and imagenet, the first run by default.
+        settings: Settings of the tasks: key=value for every task that has the key, task.key=value for one task.
+        reference: The model that the paired tests compare the others with; by default the first.
         resamples: Bootstrap samples behind each interval and test.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.
     """

@@ -63,19 +63,20 @@ def evaluate(
         model: Run folders of one recipe, a published encoder (see imitate models), a weights file, random, imagenet,
             timm:NAME or hf-hub:OWNER/NAME@REVISION.
         data: The prepared folder.
-        out: Results file to write, .json; the predictions go beside it, .npz. Started again, an evaluation continues,
-            and results of the same method, settings, data and weights are kept.
-        recipe: A row of a published table, recipes/downstream/*.yaml, in place of the task; other flags change it.
+        out: Results file to write, .json; the predictions go beside it, .npz. The same command resumes an interrupted
+            evaluation, and keeps results of the same method, settings, data and weights.
+        recipe: A row of a published table instead of the task, recipes/downstream/*.yaml or recipes/benchx/*.yaml;
+            other flags change it.
         test_data: Another prepared folder to test on, such as another hospital's; classes are matched by name.
-        beside: Models to measure too, each into a file of its own: random pixels, the baselines of a probe's table.
+        beside: Further models, each with a results file of its own, such as the baselines of a probe: random pixels.
         like: A run, recipe or timm:NAME that gives the architecture of random, imagenet or a weights file.
         fraction: Fraction of the training patients to use, by default all; 1% lies within 10%. A recipe has its own.
         seeds: How often to fit each model.
         mode: clean, the default, or paper for the sizes and quirks of the published tables.
-        name: What tables call this row.
-        settings: The task's own settings as key=value, for those of a recipe.
-        sweep: Settings to try, as learning_rate=[1e-5,1e-4,1e-3]: of all combinations the one that is best on the
-            validation images counts, for each fit.
+        name: Name of this row in tables.
+        settings: Settings of the task as key=value, for a task that a recipe names.
+        sweep: Settings to try, such as learning_rate=[1e-5,1e-4,1e-3]. For each seed, the combination that is best on
+            the validation images is used.
         resamples: Bootstrap samples behind each interval.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.
         cache: Folder for features and subset lists that other evaluations can use again.

@@ -28,8 +28,8 @@ def pretrain(
 ) -> Path:
     """Pre-train on one or several prepared folders.
 
-    The same command again continues an interrupted run, on a CPU bit for bit, on GPUs up to rounding; with
-    training.deterministic they repeat their bits too. The run folder holds config.yaml, starts.jsonl (when, and on
+    The same command resumes an interrupted run: on a CPU bit for bit, on GPUs up to rounding, or bit for bit with
+    training.deterministic. The run folder holds config.yaml, starts.jsonl (when, and on
     what), init.json (what was taken from the weights of --init), metrics.jsonl, tensorboard/, last.ckpt, model/ (the
     last weights; loads without the network) and best/ (the validation that retrieves best). Every key of the recipe is
     a flag that changes it for one run. From Python::
@@ -40,13 +40,13 @@ def pretrain(
 
     Args:
         recipe: YAML file; recipes/tiny.yaml and the like, where there is no such file, come with the package.
-        data: prepared folders, of one size and resize rule.
+        data: prepared folders, all with the same size and resize rule.
         out: run folder.
-        weights: of each folder in an epoch's samples, such as 1 .5 2; default: their numbers of training images.
+        weights: relative number of samples of each folder in an epoch, such as 1 .5 2; default: their training images.
         settings: keys of the recipe as key=value, such as training.epochs=3; the same as --training.epochs 3.
-        continue_with: keys of training, as in settings, with which a run that was begun with others continues, such as
+        continue_with: keys of training, as in settings, to change when an interrupted run is resumed, such as
             training.learning_rate=1e-5 after a loss that was not finite.
-        cache: folder for embeddings of reports that other runs can use again; default: OUT/text_cache.
+        cache: folder for embeddings of reports, to share between runs; default: OUT/text_cache.
         threads: compute threads; with another job on the machine, fewer than cores is faster.
 
     Returns:

@@ -65,7 +65,7 @@ class ImitateConfig(Preprocessing):
 
     backbone: Annotated[str, AfterValidator(check_backbone)] = "resnet50"  # any timm name, CNN or ViT
     backbone_options: Annotated[dict[str, Any], AfterValidator(check_options)] = Field({})  # of timm.create_model
-    projections: tuple[str, ...] | None = None  # that it learns from; None: those that each folder selects by default
+    projections: tuple[str, ...] | None = None  # to learn from; None: those that each folder selects by default
     levels: tuple[int, ...] = (
         1,
         2,
@@ -76,7 +76,7 @@ class ImitateConfig(Preprocessing):
     # over places, or the sum of their global means, for both branches
     aggregation: Aggregation = "channels"
     keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # fraction of the channels drawn at each of these levels
-    channel_draw: ChannelChoice = "replacement"  # distinct: without; sample: anew for each sample, with
+    channel_draw: ChannelChoice = "replacement"  # with it, or distinct: without; sample: for each sample
     cls_token: Literal["zeros", "normal"] = "normal"  # how the CLS token starts; the release has zeros
     feed_forward: bool = False  # LayerNorm and a feed-forward block after the attention
     grid: int = Field(16, ge=1, le=64)  # channels: one is a token of grid x grid features; spatial: tokens of a level
@@ -167,8 +167,8 @@ class TrainingConfig(Config):
     layer_decay: float = Field(1.0, ge=0.1, le=1)  # factor of the rate for each block of the image encoder downwards
     freeze: Literal["image"] | None = None  # image: the image encoder stays as it starts, BatchNorm's statistics too
     gradient_checkpointing: bool = False  # compute the image encoder's blocks again in the backward pass: less memory
-    text_layers: int | None = Field(None, ge=1, le=512)  # so many last layers of the text encoder learn; None: frozen
-    text_lora: int | None = Field(None, ge=1, le=1024)  # or: rank of adapters in all its layers, by PEFT
+    text_layers: int | None = Field(None, ge=1, le=512)  # the last layers of the text encoder to train; None: frozen
+    text_lora: int | None = Field(None, ge=1, le=1024)  # or: rank of adapters in all its layers (LoRA)
     text_learning_rate: Rate | None = None  # of the text encoder; None: the same
     ema_decay: float | None = Field(None, ge=0.5, lt=1)  # validate and save moving averages of the weights
     weight_decay: float = Field(0.05, ge=0, le=10)
@@ -187,9 +187,9 @@ class TrainingConfig(Config):
     log_every: Steps = 10
     checkpoint_every: Steps = 500  # also at every epoch's end and validation
     validate_every: Steps | None = None  # None: every epoch's end
-    snapshot_every: Steps | None = None  # steps whose weights are kept, in snapshots/; None: of none
-    keep_best: int = Field(1, ge=1, le=1000)  # how many of the best validations' weights are kept, if more in top/
-    deterministic: bool = False  # only algorithms that repeat their bits; on GPUs they are slower
+    snapshot_every: Steps | None = None  # steps between the weights kept in snapshots/; None: no snapshots
+    keep_best: int = Field(1, ge=1, le=1000)  # how many of the best validations to keep; if several, in top/
+    deterministic: bool = False  # deterministic algorithms only; slower on GPUs
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"  # Fabric's, for several processes
     devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"  # processes on this machine
@@ -229,9 +229,9 @@ class Recipe(Config):
     """One pre-training run."""
 
     model: ImitateConfig = ImitateConfig()
-    pretrained: bool = True  # start from timm's ImageNet weights
-    # Or from other weights: FILE or FOLDER (a run, an exported model, a published encoder), hf-hub:OWNER/NAME@REVISION,
-    # timm:NAME
+    pretrained: bool = True  # the image encoder starts from timm's ImageNet weights
+    # weights to start from instead: FILE or FOLDER (a run, an exported model, a published encoder), timm:NAME, or
+    # hf-hub:OWNER/NAME@REVISION
     init: Annotated[str | None, AfterValidator(check_init)] = None
     text: str = "lsa"  # lsa[-<width>], bert-small[:<steps>], or hf:<id>@<revision>[:mean]
     labels_as_text: bool = False  # sentences made from the labels, for images without a report

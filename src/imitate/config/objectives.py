@@ -32,7 +32,7 @@ class ContrastOptions(ObjectiveOptions):
 
     negatives: Negatives = "global"
     temperature_text: Temperature = 0.07  # image with text; where it is learned, its first value
-    learn_temperature: bool = False  # on a log scale, within LEARNED
+    learn_temperature: bool = False  # on a log scale, between 0.01 and 1
     contrast: Literal["softmax", "sigmoid"] = "softmax"  # sigmoid: each pair is a decision of its own, as in SigLIP
     bias: float = Field(-10.0, ge=-100, le=100)  # of sigmoid's logits, its first value; it is learned
 

@@ -99,7 +99,7 @@ class SegmentationOptions(Dense):
     weight_decay: float = Field(0.05, ge=0)
     batch_size: int = Field(16, ge=1)
     width: int = Field(256, ge=16)  # channels of the decoder's deepest block
-    balanced: bool | None = None  # True: train on as many empty images as others, as the peers do on SIIM
+    balanced: bool | None = None  # True: train on as many empty images as others, as published on SIIM
     augment: float = Field(0.5, ge=0, le=1)  # probability of a random scale and rotation
     scale: float = Field(0.1, ge=0, lt=1)
     rotation: float = 10.0  # degrees
@@ -127,16 +127,16 @@ class DetectionOptions(Dense):
 class RetrievalOptions(TaskOptions):
     measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"followups"}
     split: str = "test"
-    followups: Literal["wrong", "excluded"] = "wrong"  # what other reports and images of the query's patient are
+    followups: Literal["wrong", "excluded"] = "wrong"  # how other reports and images of the query's patient count
 
 
 class GroundingOptions(TaskOptions):
     measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"texts", "average"}
-    split: str = "test"  # all: every image, of a folder that the model has not trained on
-    texts: Literal["phrases", "classes"] = "phrases"  # phrases: those of the marks, else their class; or always this
+    split: str = "test"  # all: every image, of a folder that the model was not trained on
+    texts: Literal["phrases", "classes"] = "phrases"  # phrase of each box or mask, else class; or always class
     average: Literal["phrases", "classes"] = "phrases"  # over all phrases, or over the means of the classes
     branch: Branch = "both"  # both: the mean of their cosines
-    map: HeatMap = "default"  # gradient; of attention over places: places, or attention, whatever the text
+    map: HeatMap = "default"  # gradient: HiResCAM; attention over places: places, attention
     prompts: Path | None = None  # of the classes: YAML, class: {positive: [...], negative: [...]}; default: built-in
 
 

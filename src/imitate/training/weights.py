@@ -56,7 +56,7 @@ def open_weights(recipe: Recipe) -> Weights:
         return _of_peer(*found, commit)
     files = peers.weights_of(path)
     if not files:
-        raise UserError(f"init: {name} holds no weights: give a run, an exported model, a published encoder or a file")
+        raise UserError(f"init: {name} has no weights: give a run, an exported model, a published encoder or a file")
     # of a bare file nobody knows the statistics: those of timm's weights are the likeliest
     return Weights(
         f"the file {files[0].name}", read_state(files[0]), statistics_of(recipe.model.backbone), commit=commit
