@@ -100,6 +100,25 @@ def test_other_weights_are_another_stamp(tmp_path: Path) -> None:
     assert stamps.weights(str(tmp_path / "a.pt")) != before and stamps.weights("random") == stamps.weights("random")
 
 
+def test_results_that_a_killed_command_left_are_not_taken_for_those_before(
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    values["data"], values["resamples"] = values["data"][:1], 10
+    bench("good=0.5", **values, settings=("steps=1",))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("imitate.bench.stamps.write", killed)  # after the results were
+        bench("good=0.5", **values, settings=("steps=2",))
+    predicted.clear()
+    bench("good=0.5", **values, settings=("steps=1",))
+    assert predicted == [0]
+    (values["out"] / "tests.json").write_text('{"cut')
+    bench("good=0.5", **values, settings=("steps=1",))
+    assert predicted == [0]
+
+
 def test_a_cell_that_fails_is_one_line_and_does_not_end_the_others(
     values: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,8 +27,19 @@ def test_a_folder_of_runs_stands_for_all_of_them_and_seeds_of_one_recipe_are_one
     clip = [write_run(tmp_path / "runs" / f"clip-seed{seed}", seed=seed, epochs=9) for seed in (1, 2)]
     alone = write_run(tmp_path / "runs" / "alone", epochs=7)
     write_run(tmp_path / "runs" / "stopped", finished=False)
+    killed = Path(write_run(tmp_path / "runs" / "killed", epochs=3))  # after a validation, which leaves model/
+    (killed / "starts.jsonl").write_text('{"step": 0, "total": 9}\n')
+    (killed / "metrics.jsonl").write_text('{"step": 5, "loss": 1}\n{"step": 9, "lo')
     assert found(tmp_path / "runs") == {"alone": (alone,), "clip": tuple(clip), "ours": tuple(ours)}
-    assert "stopped is excluded: the run is not finished" in caplog.text
+    for name in ("stopped", "killed"):
+        assert f"{name} is excluded: the run is not finished" in caplog.text
+    (killed / "metrics.jsonl").write_text('{"step": 9, "loss": 1}\n')
+    assert found(killed) == {"killed": (str(killed),)} and "killed" in found(tmp_path / "runs")
+    best = tmp_path / "runs" / "stopped" / "best"
+    best.mkdir()
+    (best / "config.json").write_text('{"backbone": "resnet18"}')
+    assert found(tmp_path / "runs" / "stopped") == {"stopped": (str(best.parent),)}  # which fails, and not best/
+    assert found(best) == {"stopped": (str(best),)}
     assert found(ours[2], alone, ours[0], ours[2]) == {"ours": (ours[2], ours[0]), "alone": (alone,)}
 
 
@@ -42,6 +53,10 @@ def test_models_of_one_given_name_are_one_line_whatever_they_are(tmp_path: Path)
     assert found(f"both={one}", "random", f"both={two}") == {"both": (one, two), "random": ("random",)}
     (tmp_path / "x=y").mkdir()
     assert found(tmp_path / "x=y") == {"x=y": (str(tmp_path / "x=y"),)}
+    assert found(f"a=b={tmp_path / 'x=y'}", "c=d=none.pt") == {
+        "a=b": (str(tmp_path / "x=y"),),
+        "c=d": ("none.pt",),
+    }
 
 
 def test_what_has_no_architecture_of_its_own_takes_that_of_the_first_run(tmp_path: Path) -> None:

@@ -15,9 +15,11 @@ from imitate.names import Mode
 from imitate.tasks.base import Budget, Predictions, Tried
 from imitate.tasks.classification import LinearClassification
 from imitate.tasks.evaluation import planned
+from imitate.tasks.finetuning import FinetuneClassification
 from imitate.tasks.fitting import FitError
 from imitate.tasks.results import read_predictions, read_results
-from imitate.tasks.sweeping import best_first, candidates, taken
+from imitate.tasks.segmentation import Segmentation
+from imitate.tasks.sweeping import best_first, candidates, taken, warn_of_ends
 from imitate.tasks.zero_shot import ZeroShot
 
 TASK = "linear-classification"
@@ -90,6 +92,15 @@ def test_a_sweep_that_is_killed_continues_with_the_fits_that_are_missing(
     assert fitted == [(0, 0.1, 4)] and found.used["learning_rate"] == 0.01
 
 
+def test_a_fit_that_failed_in_a_sweep_fails_alone_too(data: Path, tmp_path: Path) -> None:
+    """Nothing is kept of it that stands for predictions."""
+    values: dict[str, Any] = {"model": "0.5", "data": data, "out": tmp_path / "r.json", "resamples": 10}
+    with pytest.raises(UserError, match="no fit of the sweep had a finite validation figure"):
+        evaluate(TASK, **values, sweep=("learning_rate=[5]",))
+    with pytest.raises(UserError, match="no validation figure was finite"):
+        evaluate(TASK, **values, settings=("learning_rate=5",))
+
+
 def test_flags_and_sweeps_take_each_others_place(tmp_path: Path) -> None:
     recipe = tmp_path / "row.yaml"
     recipe.write_text(
@@ -116,6 +127,8 @@ def test_flags_and_sweeps_take_each_others_place(tmp_path: Path) -> None:
     [
         (LinearClassification(), {"learning_rate": [1]}, "clean", "learning_rate cannot be tried in .* of mode clean"),
         (LinearClassification(), {"split": ["val"]}, "paper", "split cannot be tried"),
+        (FinetuneClassification(), {"monitor": ["loss", "auroc"]}, "clean", "monitor cannot be tried"),
+        (Segmentation(), {"loss": ["focal-dice", "cross-entropy"]}, "clean", "loss cannot be tried"),
         (ZeroShot(), {"ensemble": ["max"]}, "clean", "what can is nothing"),
         (LinearClassification(), {"learning_rate": [1, -1]}, "paper", "learning_rate = -1: Input should be greater"),
     ],
@@ -131,6 +144,16 @@ def test_values_are_those_that_the_task_takes() -> None:
     assert found == [{"learning_rate": 1e-3, "epochs": 2}, {"learning_rate": 1.0, "epochs": 2}]
     with pytest.raises(UserError, match=r"sweep=3 is no list|learning_rate=3 is no list of values"):
         evaluate(TASK, model="0.5", data="x", out="x.json", sweep="learning_rate=3")
+
+
+def test_only_of_numbers_the_ends_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    sweep = {
+        "clip_gradient": [None, 1.0, 2.0],
+        "schedule": ["constant", "cosine", "constant"],
+        "decays": [[1], [2], [3]],
+    }
+    warn_of_ends({**sweep, "epochs": [1, "2", 3]}, {key: values[0] for key, values in sweep.items()} | {"epochs": 3})
+    assert [record.message for record in caplog.records] == ["the best epochs, 3, is at the end of the sweep"]
 
 
 def test_equal_figures_and_fits_that_chose_differently() -> None:

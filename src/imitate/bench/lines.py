@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from imitate.config import read_yaml
 from imitate.errors import UserError
 from imitate.inference.encoder import TIMM, WORDS
-from imitate.models.hub import HUB, is_ours
+from imitate.models.hub import HUB, is_ours, unfinished
 from imitate.models.peers import IMPORTED
 from imitate.tasks.record import called
 
@@ -64,23 +64,32 @@ def lines(given: Sequence[str], *, like: str | None = None) -> list[Line]:
 
 def _named(word: str) -> Iterator[Model]:
     """Each model that a word of the command line stands for."""
-    name, equals, path = ("", "", word) if Path(word).exists() else word.rpartition("=")
+    name, equals, path = ("", "", word) if Path(word).exists() else _split(word)
     if not path or (equals and not name):
         raise UserError(f"{word!r} is not a model: write MODEL or NAME=MODEL")
     folder = Path(path)
     below: list[Path] = []
-    if not _is_word(path) and folder.is_dir() and not _is_model(folder):
+    if not _is_word(path) and folder.is_dir() and not (_is_model(folder) or _is_run(folder)):
         below = list(_within(folder, DEEP))
     for each in map(str, below) if below else [path]:
         yield Model(name, each, f"name {name}") if name else Model("", each, *_method(each))
 
 
+def _split(word: str) -> tuple[str, str, str]:
+    """At the first = that has a path behind it, since a path may hold others; else at the last."""
+    parts = word.split("=")
+    for number in range(1, len(parts)):
+        if (path := "=".join(parts[number:])) and Path(path).exists():
+            return "=".join(parts[:number]), "=", path
+    return word.rpartition("=")
+
+
 def _within(folder: Path, deep: int) -> Iterator[Path]:
     """The finished runs, exported and imported models below a folder, by name, numbers by their value."""
     for each in sorted((path for path in folder.iterdir() if path.is_dir()), key=_order):
-        if _is_model(each):
+        if _is_model(each) and not unfinished(each):
             yield each
-        elif (each / "config.yaml").is_file():
+        elif _is_run(each):
             log.warning("%s is excluded: the run is not finished", each)
         elif deep > 1:
             yield from _within(each, deep - 1)
@@ -88,6 +97,11 @@ def _within(folder: Path, deep: int) -> Iterator[Path]:
 
 def _is_model(path: Path) -> bool:
     return is_ours(path) or (path / IMPORTED).is_file()
+
+
+def _is_run(path: Path) -> bool:
+    """Finished or not; what lies within one that is not, such as best/, is not its result."""
+    return (path / "config.yaml").is_file()
 
 
 def _order(path: Path) -> tuple[int, int, str]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from imitate.inference.encoder import TIMM, WORDS
 from imitate.models import hub
 from imitate.tasks.record import Job, digests
-from imitate.tasks.results import digest_of, write_text
+from imitate.tasks.results import digest_of, file_digest, write_text
 
 SUFFIX = ".state"
 
@@ -39,15 +39,21 @@ def read(path: Path, wanted: dict[str, Any]) -> Kept | None:
     """Of the results at ``path``; None where they are of something else, or absent."""
     try:
         found = json.loads(path.with_suffix(SUFFIX).read_text(encoding="utf-8"))
-        kept = Kept(found.pop("lacks"), tuple(found.pop("warnings")))
+        kept, digest = Kept(found.pop("lacks"), tuple(found.pop("warnings"))), found.pop("results")
     except (OSError, ValueError, KeyError):
         return None
-    there = kept.lacks or all(path.with_suffix(each).is_file() for each in (".json", ".npz"))
+    there = kept.lacks or (path.with_suffix(".npz").is_file() and digest == _results(path))
     return kept if there and found == wanted else None
 
 
 def write(path: Path, stamp: dict[str, Any], *, lacks: str = "", warnings: Sequence[str] = ()) -> None:
-    write_text(path.with_suffix(SUFFIX), json.dumps({**stamp, "lacks": lacks, "warnings": list(warnings)}, indent=1))
+    found = {**stamp, "results": _results(path), "lacks": lacks, "warnings": list(warnings)}
+    write_text(path.with_suffix(SUFFIX), json.dumps(found, indent=1))
+
+
+def _results(path: Path) -> str:
+    """Of those that are there: a command that was killed may have left others than the stamp is of."""
+    return file_digest(path) if path.is_file() else ""
 
 
 def weights(model: str) -> str:

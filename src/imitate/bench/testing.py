@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,9 @@ class Tested(NamedTuple):
 
 def against(reference: str, found: Mapping[Cell, Outcome], *, kept: Path, resamples: int) -> Tested:
     """In the main metric of each column; ``p_holm`` is over all of them. ``kept`` is the file of those made before."""
-    known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+    known: dict[str, Any] = {}
+    with suppress(OSError, ValueError):  # absent or damaged: they are made again
+        known = json.loads(kept.read_text(encoding="utf-8"))
     made: dict[str, Difference] = {}
     differences: dict[Cell, Difference] = {}
     untested: dict[Cell, str] = {}

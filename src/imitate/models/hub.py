@@ -1,10 +1,14 @@
 """The one door to the Hugging Face hub: fetch a model, push one."""
 
+import json
+import logging
 import re
 from pathlib import Path
+from typing import Any
 
 from imitate.errors import UserError
 
+log = logging.getLogger(__name__)
 HUB = "hf-hub:"
 FILES = ["*.json", "*.safetensors", "*.txt", "*.md", "spiece.model"]  # nothing that would need unpickling
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -30,6 +34,33 @@ def is_ours(path: Path) -> bool:
     config = path / "config.json"
     own = config.is_file() and '"backbone"' in config.read_text(encoding="utf-8", errors="replace")
     return path.is_dir() and ((path / "model").is_dir() or own)
+
+
+def model_within(folder: Path) -> Path:
+    """Of a run its model, or the folder itself; of a run that has not finished that is said."""
+    if not (folder / "model").is_dir():
+        return folder
+    if where := unfinished(folder):
+        log.warning("%s has not finished, it is at %s: its model is that of its last validation", folder, where)
+    return folder / "model"
+
+
+def unfinished(run: Path) -> str:
+    """Where a run is, as ``step 3 of 10``, whose model/ is then that of a validation before; "" of one that has
+    finished, and of what is no run or does not say it.
+    """
+    step, total = _last(run / "metrics.jsonl").get("step", 0), _last(run / "starts.jsonl").get("total", 0)
+    return f"step {step} of {total}" if step < total else ""
+
+
+def _last(file: Path) -> dict[str, Any]:
+    """The last whole line: a kill may cut one short."""
+    for line in reversed(file.read_text(encoding="utf-8").splitlines() if file.is_file() else []):
+        try:
+            return dict(json.loads(line))
+        except (ValueError, TypeError):
+            continue
+    return {}
 
 
 def split_id(name: str) -> tuple[str, str]:

@@ -43,14 +43,17 @@ class NearestClassification(NearestOptions, Probe):
         )
         target = problem.target[problem.rows.train].to(budget.device)
         ks = sorted(self.neighbours, reverse=True)
-        if len(ks) > 1:
+        if len(ks) > 1 or budget.validated is not None:
             held = problem.target[problem.rows.validation].numpy()
             quality = []
             for shares in nearest_shares(validation, train, target, ks, self.temperature).cpu().numpy():
                 found = metrics.per_class("auroc", metrics.auroc, held, shares, problem.classes)
                 quality.append(float(found["auroc"][0]))
                 log.info("%d neighbours: validation AUROC %.4f", ks[len(quality) - 1], quality[-1])
-            ks = [ks[int(np.nan_to_num(quality, nan=-1).argmax())]]
+            best = int(np.nan_to_num(quality, nan=-1).argmax())
+            ks = [ks[best]]
+            if budget.validated is not None:
+                budget.validated.append(-quality[best])
         (shares,) = nearest_shares(test, train, target, ks, self.temperature)
         shares = shares.clamp(CERTAIN, 1 - CERTAIN)
         return shares.log() if problem.exclusive else shares.logit()

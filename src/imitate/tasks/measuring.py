@@ -238,7 +238,8 @@ def _fit(
     budget = job.budget._replace(seed=seed, validated=[])
     known = {name: digest for name, digest in digests(job).items() if name != "resamples"}
     digest = digest_of(known, encoder.identity, seed)
-    if (run := kept_fit(path, digest)) is not None:
+    run = kept_fit(path, digest)
+    if run is not None and (may_fail or run.keys() != {VALIDATION}):  # else it failed in a sweep: to be said again
         log.info("%s of %s, seed %d: kept from an evaluation that was stopped", task.name, encoder.name, seed)
         return run, float(run.pop(VALIDATION, math.nan))
     log.info("%s of %s, %g%% of the patients, seed %d", task.name, encoder.name, 100 * budget.fraction, seed)

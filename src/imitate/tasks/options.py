@@ -12,6 +12,8 @@ from imitate.names import Branch, HeatMap, Mode
 class TaskOptions(Config):
     measuring: ClassVar[frozenset[str]] = frozenset({"split", "projections"})
     """The settings that define what is measured: results that differ in one of them stand in different tables."""
+    judging: ClassVar[frozenset[str]] = frozenset({"monitor", "loss"})
+    """The settings that define the validation figure: those of fits that differ in one cannot be compared."""
     projections: tuple[str, ...] | None = None  # of the images that take part; None: as the folder has it
 
     def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:

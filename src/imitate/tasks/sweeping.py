@@ -17,12 +17,14 @@ log = logging.getLogger(__name__)
 def candidates(task: Task, sweep: Mapping[str, Sequence[Any]], mode: Mode) -> list[dict[str, Any]]:
     """Every combination of the values, as the task takes them; [] of no sweep.
 
-    UserError: a setting that the task does not have, that has no effect in this mode, or that says what is measured.
+    UserError: a setting that the task does not have, that has no effect in this mode, or that says what is measured,
+    on the test or on the validation images.
     """
     effective = task.used(mode, image_size=224) if task.trains else {}
+    can_be = effective.keys() - task.measuring - task.judging
     for key in sweep:
-        if key not in effective or key in task.measuring:
-            can = ", ".join(sorted(effective.keys() - task.measuring)) or "nothing"
+        if key not in can_be:
+            can = ", ".join(sorted(can_be)) or "nothing"
             raise UserError(f"sweep: {key} cannot be tried in {task.name} of mode {mode}; what can is {can}")
     found = []
     for values in product(*sweep.values()) if sweep else ():
@@ -45,7 +47,10 @@ def best_first(tried: Sequence[Tried]) -> list[Tried]:
 def warn_of_ends(sweep: Mapping[str, Sequence[Any]], chosen: Mapping[str, Any]) -> None:
     """Of numbers, where one beyond the list might be better."""
     for key, value in chosen.items():
-        numbers = [float(each) for each in sweep[key]]
+        try:
+            numbers = [float(each) for each in sweep[key]]
+        except (TypeError, ValueError):  # words, lists, or none
+            continue
         if len(numbers) > 2 and float(value) in (min(numbers), max(numbers)):
             log.warning("the best %s, %g, is at the end of the sweep", key, value)
 
