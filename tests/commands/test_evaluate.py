@@ -76,7 +76,7 @@ def test_a_rare_class_has_no_interval_and_says_so(data: Path, tmp_path: Path) ->
         ({"device": "cuda:0"}, "torch sees no GPU"),
         ({"data": Path("nowhere")}, "prepared folder nowhere does not exist"),
         ({"task": "retrieval", "fraction": 0.1}, "retrieval trains nothing, a fraction of 0.1"),
-        ({"task": "retrieval"}, "0.5 has no text encoder: give the folder of a pre-training run"),
+        ({"task": "zero-shot"}, "0.5 has no text encoder: give the folder of a pre-training run"),
     ],
 )
 def test_mistakes_are_told_in_one_line(

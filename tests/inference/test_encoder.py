@@ -82,6 +82,16 @@ def test_reports_are_embedded_as_they_are_stored_whether_a_cache_keeps_them_or_n
     assert torch.allclose(first, run.embed_texts(texts), atol=1e-2)
 
 
+def test_of_a_run_that_was_killed_it_is_said_that_its_model_is_of_before(tmp_path, caplog):
+    run = write_run(tmp_path)
+    load_folder(run)
+    assert "has not finished" not in caplog.text
+    (tmp_path / "run" / "starts.jsonl").write_text('{"step": 0, "total": 9}\n')
+    (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 5}\n{"step": 9, "lo')
+    load_folder(run)
+    assert "has not finished, it is at step 5 of 9: its model is that of its last validation" in caplog.text
+
+
 def test_an_encoder_is_known_by_its_weights_text_encoder_and_preprocessing():
     identity = encoder().identity
     assert identity == encoder().identity and len(identity) == 64

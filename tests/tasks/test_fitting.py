@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,13 @@ def test_equal_figures_are_told_apart_by_the_second_one() -> None:
     found = regress(linear(), figures=list(pairs), epochs=7)
     assert found.epoch == 4 and found.history == [figure for figure, _ in pairs]
     assert regress(linear(), figures=list(pairs[:3]), epochs=3).epoch == 1
+
+
+def test_a_figure_whose_loss_is_not_finite_does_not_count() -> None:
+    """Scores that are NaN have an AUROC of .5, and an empty segmentation a Dice."""
+    assert regress(linear(), figures=[(-0.5, math.nan), (-0.4, 1.0), (-0.9, math.inf)], epochs=3).epoch == 1
+    with pytest.raises(FitError, match="no validation figure was finite in 2 epochs"):
+        regress(linear(), figures=[(-0.5, math.nan)] * 2, epochs=2)
 
 
 def test_a_fit_that_never_has_a_figure_is_an_error_of_the_user() -> None:

@@ -130,7 +130,7 @@ def test_what_tables_say_of_a_task() -> None:
         "zero-shot": ("auroc", ("average-precision", "accuracy"), frozenset({"labels", "text"})),
         "segmentation": ("dice", ("dice_positives", "false_positive_rate"), frozenset({"masks"})),
         "detection": ("map", ("froc",), frozenset({"boxes"})),
-        "retrieval": ("mean-recall", recalls, frozenset({"text"})),
+        "retrieval": ("mean-recall", recalls, frozenset({"reports", "text"})),
     }
     tasks = {name: find_task(name) for name in expected}
     assert {name: (task.headline, task.beside, task.needs) for name, task in tasks.items()} == expected

@@ -19,6 +19,7 @@ from waiting import BlockingCopies
 
 from imitate.config import ImitateOptions, Recipe
 from imitate.errors import UserError
+from imitate.models import hub
 from imitate.models.heads import PresentBatchNorm
 from imitate.models.image import ImageEncoder
 from imitate.models.imitate import Imitate, seeded_model
@@ -113,7 +114,9 @@ def test_a_signal_saves_and_the_same_command_continues(tmp_path, data, monkeypat
     job = start(tmp_path / "stopped", data, recipe)
     assert not fit(job) and job.step == 3
     monkeypatch.undo()
+    assert hub.unfinished(tmp_path / "stopped") == f"step 3 of {job.total}"
     assert fit(start(tmp_path / "stopped", data, recipe))
+    assert not hub.unfinished(tmp_path / "stopped") and not hub.unfinished(tmp_path / "whole")
     assert same(weights(tmp_path / "stopped"), weights(tmp_path / "whole"))
 
 
@@ -221,7 +224,7 @@ def test_a_run_continues_at_another_precision_and_rate_and_says_on_what_it_start
     job.facts = {"processes": 2}
     assert fit(job)
     starts = [json.loads(line) for line in (tmp_path / "run/starts.jsonl").read_text().splitlines()]
-    assert starts == [{"step": 0, "processes": 1}, {"step": 4, "processes": 2}]
+    assert [(each["step"], each["processes"]) for each in starts] == [(0, 1), (4, 2)]
     rows = metrics(tmp_path / "run")
     assert [row["step"] for row in rows] == list(range(1, 9))
     assert ["loss_scale" in row for row in rows] == [True] * 4 + [False] * 4
@@ -509,7 +512,8 @@ def test_it_saves_at_the_end_of_an_epoch_and_logs_the_last_step(tmp_path, data, 
     job.facts = {"processes": 1}
     assert fit(job) and saved == [4, 8]
     assert [row["step"] for row in metrics(tmp_path / "run")] == [3, 6, 8]
-    assert (tmp_path / "run/starts.jsonl").read_text() == '{"step": 0, "processes": 1}\n'
+    assert (tmp_path / "run/starts.jsonl").read_text() == '{"step": 0, "total": 8, "processes": 1}\n'
+    assert hub.unfinished(tmp_path / "run") == ""
     assert [path.name for path in (tmp_path / "run/snapshots").iterdir()] == ["step-0000007"]
     assert not caplog.records  # without a validation nothing is warned of
 

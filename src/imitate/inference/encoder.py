@@ -254,8 +254,7 @@ def load_folder(path: Path, *, name: str | None = None, cache: Path | None = Non
 
     Embeddings of reports are read from where the run left them, too.
     """
-    inner = path / "model" if (path / "model").is_dir() else path
-    model = Imitate.from_pretrained(inner)
+    model = Imitate.from_pretrained(hub.model_within(path))
     freeze_all(model)
     text = text_beside(path)
     return ImitateEncoder(name or path.name, model, text, _cache(text, cache, *_beside(path)))

@@ -64,10 +64,10 @@ def max_f1(target: Rows, score: Rows, counts: Counts | None = None) -> Figure:
 
 
 def f1(target: Rows, predicted: Rows, counts: Counts | None = None) -> Figure:
-    """2 TP / (2 TP + FP + FN) of yes-or-no predictions."""
+    """2 TP / (2 TP + FP + FN) of yes-or-no predictions; NaN without a positive row."""
     target, predicted, counts = _known(target, predicted, counts)
-    true = counts @ ((target > 0) & (predicted > 0))
-    return _ratio(2 * true, counts @ (target > 0) + counts @ (predicted > 0))
+    true, actual = counts @ ((target > 0) & (predicted > 0)), counts @ (target > 0)
+    return np.where(actual > 0, _ratio(2 * true, actual + counts @ (predicted > 0)), np.nan)
 
 
 def exclusive(target: Float[np.ndarray, "rows classes"]) -> bool:

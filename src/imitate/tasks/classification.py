@@ -146,6 +146,8 @@ class LinearClassification(LinearOptions, Probe):
             logits = torch.where(better.to(found.device), found, logits if len(logits) else found)
             chosen = [decay if improved else before for improved, before in zip(better, chosen, strict=True)]
         self._at_the_edge(chosen, problem)
+        if budget.validated is not None:
+            budget.validated.append(float(best.mean()))
         return logits
 
     def _at_the_edge(self, chosen: list[float], problem: Problem) -> None:

@@ -196,7 +196,7 @@ def fit(
             with torch.no_grad(), autocast(budget.device):
                 found = validate()
             figures.append(found if isinstance(found, tuple) else (found, 0.0))
-            if math.isfinite(figures[-1][0]) and (best < 0 or figures[-1] < figures[best]):
+            if all(map(math.isfinite, figures[-1])) and (best < 0 or figures[-1] < figures[best]):
                 best, state = epoch, copy.deepcopy(model.state_dict())
             if epoch - max(best, 0) >= patience and any(figure != nothing for figure, _ in figures):
                 break

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from imitate.data.corpus import Corpus
 from imitate.data.marks import Mark, marked
-from imitate.errors import UserError
+from imitate.errors import Lacking, UserError
 from imitate.inference.embeddings import embed_texts
 from imitate.inference.encoder import Encoder
 from imitate.inference.heatmap import central, heatmap, over_square
@@ -153,7 +153,7 @@ class Grounding(GroundingOptions, Task):
                 vectors[Key(label, is_phrase=False)] = middle
         pairs = pairs.having(vectors)
         if not pairs.pairs:
-            raise UserError(f"{data.root} marks no phrase and no class in split {self.split!r}: choose another split")
+            raise Lacking(f"{data.root} marks no phrase and no class in split {self.split!r}: choose another split")
         return pairs, vectors
 
     def _key(self, mark: Mark) -> Key | None:

@@ -34,7 +34,7 @@ def fit(job: Job) -> bool:
     _resume(job, optimizer)
     journal = Journal(job.folder, step=job.step) if job.fabric.is_global_zero else None
     if journal:
-        note_start(job.folder, {"step": job.step, **job.facts})
+        note_start(job.folder, {"step": job.step, "total": job.total, **job.facts})
     job.broken = job.broken.to(job.fabric.device)
     part = rank_slice(job.fabric, training.batch_size)
     batches = read_ahead(job.reader, ((job.order.batch(step)[part], step) for step in range(job.step, job.total)))

@@ -81,7 +81,9 @@ def taken_settings(recipe: Recipe, statistics: Mapping[str, Any]) -> dict[str, A
 
 
 def recorded_settings(folder: Path) -> dict[str, Any]:
-    """What a run that has begun took from its source, which may be gone."""
+    """What a run that has begun took from its source, which may be gone; {} of one that began without."""
+    if not (folder / RECORD).is_file():
+        return {}
     taken = read_json(folder / RECORD, holds="what the run started from")["taken"]
     return {name: tuple(values) for name, values in taken.items()}
 
