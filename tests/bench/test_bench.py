@@ -170,3 +170,18 @@ def test_mistakes_are_told_before_the_work(values: dict[str, Any], changes: dict
     with pytest.raises(UserError, match=message):
         bench("good=0.5", **{**values, **changes})
     assert not predicted
+
+
+def test_names_in_any_script_have_files_of_their_own(values: dict[str, Any]) -> None:
+    bench(("模型=0.5", "數據=0.8", "été a/b=0.9"), **{**values, "data": values["data"][:1], "resamples": 10})
+    found = {path.name.partition("--")[0] for path in (values["out"] / "results").glob("*.json")}
+    assert found == {"模型", "數據", "été-a-b"}
+
+
+def test_an_out_that_cannot_be_a_folder_is_a_mistake(values: dict[str, Any]) -> None:
+    file = values["out"].parent / "file"
+    file.write_text("x")
+    for out, message in ((file, "is a file: give a folder"), (file / "x", "cannot make .*results .*give another")):
+        with pytest.raises(UserError, match=message):
+            bench("good=0.5", **{**values, "out": out})
+    assert not predicted

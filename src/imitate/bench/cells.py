@@ -183,4 +183,4 @@ def _warnings() -> Iterator[list[str]]:
 
 
 def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
+    return re.sub(r"([^\w.]|_)+", "-", name.lower()).strip("-.")

@@ -45,7 +45,10 @@ def run(asked: Asked, out: Path) -> Path:
     if out.is_file():
         raise UserError(f"out {out} is a file: give the path of a folder")
     device = choose_device(asked.device)
-    (out / "results").mkdir(parents=True, exist_ok=True)
+    try:
+        (out / "results").mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # below a file, or where nothing may be written
+        raise UserError(f"out {out}: cannot make {out / 'results'} ({error.strerror}): give another folder") from error
     every = cells(rows, across, out, seeds=asked.seeds, resamples=asked.resamples, device=device)
     with details(out / "bench.log"):
         outcomes = carry_out(every)

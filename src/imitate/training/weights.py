@@ -65,7 +65,7 @@ def open_weights(recipe: Recipe) -> Weights:
 
 def _ours(path: Path, commit: str | None) -> Weights:
     """A run, a model within one, or an exported model."""
-    model = Imitate.from_pretrained(path / "model" if (path / "model").is_dir() else path)
+    model = Imitate.from_pretrained(hub.model_within(path))
     config, network = model.config, model.image.network
     priors = [each / "prior" for each in (path, path.parent) if (each / "prior" / "text.json").is_file()]
     encoders = {"text": text_beside(path), "prior": load_text_encoder(priors[0]) if priors else None}
