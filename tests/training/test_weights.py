@@ -122,6 +122,16 @@ def test_a_file_of_an_encoder_alone_is_read_beside_the_statistics_of_its_network
         assert found.statistics == {"mean": (0.5,) * 3, "std": (0.5,) * 3} and found.network is None
 
 
+def test_a_run_without_a_model_is_no_bare_file(root, tmp_path):
+    """Its checkpoint would give the image encoder alone, with the statistics of another network."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "starts.jsonl").write_text("{}\n")
+    torch.save({"model": {}}, run / LAST)
+    with pytest.raises(UserError, match="run has no model yet: let it reach its first validation"):
+        opened(run)
+
+
 def test_weights_of_the_hub_are_those_of_the_revision_whose_commit_is_recorded(root, tmp_path, monkeypatch):
     snapshot = write_cache(monkeypatch, tmp_path / "cache", "someone/model", "v1")
     Imitate.from_pretrained(root / "run" / "model").save(snapshot)

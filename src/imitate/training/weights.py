@@ -52,6 +52,8 @@ def open_weights(recipe: Recipe) -> Weights:
     commit = path.name if name.startswith(hub.HUB) else None  # as the cache calls its folders
     if hub.is_ours(path):
         return _ours(path, commit)
+    if (path / "starts.jsonl").is_file():  # else its checkpoint would be taken for a bare file
+        raise UserError(f"init: the run {name} has no model yet: let it reach its first validation")
     if found := peers.load_peer(path, plain=False):
         return _of_peer(*found, commit)
     files = peers.weights_of(path)
