@@ -30,7 +30,8 @@ import yaml
 from imitate.errors import UserError
 from imitate.tasks import find_task
 from imitate.tasks.results import file_digest, write_text
-from layout import Folder, Json, read_folder
+from layout import Folder, read_folder
+from measure import Wanted, measured
 from publish import made_by, publish
 from study import ROOT, Cell, Study, flags, load_study, slug
 
@@ -99,32 +100,32 @@ class Runner:
         return True
 
     def measure(self, method: str, task: str) -> bool:
-        """At every fraction, in one process; `imitate evaluate` keeps the results of which nothing changed."""
+        """At every fraction, in one process; what is there and of which nothing changed is kept."""
         if self.measured(method, task):
             return True
-        commands = [json.dumps(self.command(cell)) for cell in self.cells(method, task)]
-        if self.run(f"measure-{slug(method)}--{task}", [str(ROOT / "experiments/measure.py"), *commands]) is None:
-            return False
-        write_text(self.stamp(method, task), json.dumps(self.state(method, task), indent=1))
-        return True
+        wanted = json.dumps(self.wanted(method, task)._asdict())
+        name = f"measure-{slug(method)}--{task}"
+        return self.run(name, [str(ROOT / "experiments/measure.py"), wanted]) is not None
+
+    def measured(self, method: str, task: str) -> bool:
+        return measured(self.wanted(method, task))
 
     def cells(self, method: str, task: str) -> list[Cell]:
         return [cell for cell in self.study.cells(method) if cell.task == task]
 
-    def command(self, cell: Cell) -> list[str]:
-        measure = self.study.tasks[cell.task]
-        command = ["evaluate", measure.task, "--data", str(self.data / measure.data), "--out", str(self.path(cell))]
-        command += ["--name", cell.method, "--fraction", str(cell.fraction), *flags(measure.settings)]
-        cache = self.work / "cache" / f"{slug(cell.method)}--{cell.task}"  # tasks are measured at the same time
-        return [*command, "--cache", str(cache), *self.models(cell.method)]
-
-    def measured(self, method: str, task: str) -> bool:
-        """Whether the results are there, and of these commands, this code, these weights and data."""
-        stamp = self.stamp(method, task)
-        if not stamp.is_file() or not all(self.path(cell).is_file() for cell in self.cells(method, task)):
-            return False
-        state: bool = json.loads(stamp.read_text(encoding="utf-8")) == json.loads(json.dumps(self.state(method, task)))
-        return state
+    def wanted(self, method: str, task: str) -> Wanted:
+        measure, model = self.study.tasks[task], self.study.methods[method].model
+        return Wanted(
+            name=method,
+            models=[str(self.folder(method, seed)) for seed in self.seeds] if model == "run" else [model],
+            like=None if model == "run" else str(self.folder(self.study.reference, 0)),  # its network and text encoder
+            seeds=len(self.seeds) if model == "random" else 1,
+            task=measure.task,
+            data=str(self.data / measure.data),
+            settings=measure.settings,
+            paths={f"{cell.fraction:g}": str(self.path(cell)) for cell in self.cells(method, task)},
+            work=str(self.work / "cache" / f"{slug(method)}--{task}"),  # tasks are measured at the same time
+        )
 
     def described(self, method: str, task: str) -> str:
         """The digest of all that decides a method's results of a task, whichever machine they are measured on."""
@@ -149,36 +150,9 @@ class Runner:
         found: bool = self.before.about.get("rows", {}).get(f"{method}--{task}") == self.described(method, task)
         return found
 
-    def stamp(self, method: str, task: str) -> Path:
-        return self.work / "results" / f"{slug(method)}--{task}.state"
-
-    def state(self, method: str, task: str) -> Json:
-        """All that a method's results of a task depend on."""
-        measure = self.study.tasks[task]
-        folders = [self.folder(*run) / "model" for run in self.needed(method)]
-        weights = [path for folder in folders for path in sorted(folder.glob("*")) if path.is_file()]
-        data = sorted((self.data / measure.data).glob("*.json"))
-        return {
-            "commands": [self.command(cell) for cell in self.cells(method, task)],
-            "code": find_task(measure.task).method(),
-            "files": {str(path.relative_to(self.data)): file_digest(path) for path in [*weights, *data]},
-        }
-
     def needed(self, method: str) -> list[tuple[str, int]]:
         """The runs that measuring a method reads: its own, or of the reference the network and text encoder."""
         return [(method, seed) for seed in self.seeds] if self.trained(method) else [(self.study.reference, 0)]
-
-    def models(self, name: str) -> list[str]:
-        method = self.study.methods[name]
-        if method.model == "run":
-            return ["--model", *(str(self.folder(name, seed)) for seed in self.seeds)]
-        like = ["--like", str(self.folder(self.study.reference, 0))]  # its network, its text encoder
-        return [
-            "--model",
-            method.model,
-            *like,
-            *(["--seeds", str(len(self.seeds))] if method.model == "random" else []),
-        ]
 
     def folder(self, method: str, seed: int) -> Path:
         return self.work / "runs" / slug(method) / str(seed)

@@ -181,7 +181,10 @@ def test_names_in_any_script_have_files_of_their_own(values: dict[str, Any]) -> 
 def test_an_out_that_cannot_be_a_folder_is_a_mistake(values: dict[str, Any]) -> None:
     file = values["out"].parent / "file"
     file.write_text("x")
-    for out, message in ((file, "is a file: give a folder"), (file / "x", "cannot make .*results .*give another")):
+    for out, message in (
+        (file, "is a file: give the path of a folder"),
+        (file / "x", "cannot make .*results .*give another"),
+    ):
         with pytest.raises(UserError, match=message):
             bench("good=0.5", **{**values, "out": out})
     assert not predicted
