@@ -135,6 +135,7 @@ def test_what_tables_say_of_a_task() -> None:
     tasks = {name: find_task(name) for name in expected}
     assert {name: (task.headline, task.beside, task.needs) for name, task in tasks.items()} == expected
     named = {
+        "f1": "F1",
         "balanced-accuracy": "balanced accuracy",
         "mcc": "Matthews correlation",
         "threshold-balanced-accuracy": "balanced accuracy at the threshold",

@@ -40,6 +40,7 @@ class OfClasses(ClassificationOptions, Task):
     curves: ClassVar[bool] = True
     units: ClassVar[Mapping[str, str]] = dict.fromkeys(("mcc", "threshold-mcc", "oracle-mcc"), "%")
     names: ClassVar[Mapping[str, str]] = {
+        "f1": "F1",
         "balanced-accuracy": "balanced accuracy",
         "mcc": "Matthews correlation",
         "threshold-balanced-accuracy": "balanced accuracy at the threshold",
