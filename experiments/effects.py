@@ -19,7 +19,7 @@ from imitate.statistics.intervals import holm
 from layout import Folder
 from study import Cell
 
-FACTORS: dict[str, tuple[str, ...]] = {  # in the names of methods, the first of each is what the others stand beside
+FACTORS: dict[str, tuple[str, ...]] = {  # in the names of methods; the first of each is the baseline
     "aggregation": ("channels", "spatial", "pooled"),
     "levels": ("deepest level", "all levels"),
     "texts": ("report", "sections", "both"),

@@ -141,6 +141,7 @@ def test_what_tables_say_of_a_task() -> None:
         "threshold-balanced-accuracy": "balanced accuracy at the threshold",
         "threshold-mcc": "Matthews correlation at the threshold",
     }
+    assert tasks["linear-classification"].names == named
     assert tasks["zero-shot"].names == named | {
         "oracle-max-f1": "F1 at the best threshold (oracle)",
         "oracle-accuracy": "accuracy at the best F1 (oracle)",

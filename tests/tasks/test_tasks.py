@@ -119,45 +119,6 @@ def test_results_reports_and_comparisons_rely_on_what_a_task_says(name: str) -> 
     assert task.method() == f"2.{task.version}"
 
 
-def test_the_figures_of_a_table_have_words_not_keys() -> None:
-    classes = {
-        "balanced-accuracy": "balanced accuracy",
-        "mcc": "Matthews correlation",
-        "threshold-balanced-accuracy": "balanced accuracy at the threshold",
-        "threshold-mcc": "Matthews correlation at the threshold",
-    }
-    assert find_task("linear-classification").names == classes
-    assert find_task("zero-shot").names == {
-        **classes,
-        "oracle-max-f1": "F1 at the best threshold (oracle)",
-        "oracle-accuracy": "accuracy at the best F1 (oracle)",
-        "oracle-balanced-accuracy": "balanced accuracy at the best F1 (oracle)",
-        "oracle-mcc": "Matthews correlation at the best F1 (oracle)",
-        "threshold-accuracy": "accuracy at the threshold",
-    }
-    assert find_task("segmentation").names == {
-        "dice": "Dice",
-        "dice_positives": "Dice, positives only",
-        "dice_micro": "Dice, all pixels together",
-        "dice_classes": "Dice, mean of target and background",
-        "dice_batched": "Dice, mean of batches",
-        "false_positive_rate": "false-positive rate",
-        "iou": "IoU",
-        "iou_positives": "IoU, positives only",
-        "hd95": "HD95 in px, positives only",
-        "surface_dice": "surface Dice, positives only",
-    }
-    assert find_task("detection").names == {
-        "map": "mAP, IoU .40 to .75",
-        "map_coco": "mAP, IoU .50 to .95",
-        "ap50": "AP, IoU .50",
-        "map_paper": "mAP as published",
-        "froc": "FROC sensitivity",
-        "image_auroc": "AUROC of whole images",
-        "kaggle": "challenge metric of RSNA",
-    }
-
-
 def test_each_bootstrap_sample_is_measured() -> None:
     found = Counting().resample({}, np.array([[1, 0, 2]]))
     assert {name: values.tolist() for name, values in found.items()} == {"count": [3.0], "error": [0.5]}

@@ -60,13 +60,10 @@ def evaluate(
 
     Args:
         task: What to measure.
-        model: Run folders of one recipe, a published encoder (see imitate models), a weights file, random, imagenet,
-            timm:NAME or hf-hub:OWNER/NAME@REVISION.
+        model: Runs of one recipe, an encoder or weights file, random, imagenet, timm:NAME, hf-hub:OWNER/NAME@REVISION.
         data: The prepared folder.
-        out: Results file to write, .json; the predictions go beside it, .npz. The same command resumes an interrupted
-            evaluation, and keeps results of the same method, settings, data and weights.
-        recipe: A row of a published table instead of the task, recipes/downstream/*.yaml or recipes/benchx/*.yaml;
-            other flags change it.
+        out: Results file, .json; predictions go to a .npz next to it. The same command resumes and keeps what is done.
+        recipe: A row of a published table instead of the task: recipes/downstream/*.yaml or recipes/benchx/*.yaml.
         test_data: Another prepared folder to test on, such as another hospital's; classes are matched by name.
         beside: Further models, each with a results file of its own, such as the baselines of a probe: random pixels.
         like: A run, recipe or timm:NAME that gives the architecture of random, imagenet or a weights file.
@@ -75,8 +72,7 @@ def evaluate(
         mode: clean, the default, or paper for the sizes and quirks of the published tables.
         name: Name of this row in tables.
         settings: Settings of the task as key=value, for a task that a recipe names.
-        sweep: Settings to try, such as learning_rate=[1e-5,1e-4,1e-3]. For each seed, the combination that is best on
-            the validation images is used.
+        sweep: Settings to try, such as learning_rate=[1e-5,1e-4]; the best on the validation images is used.
         resamples: Bootstrap samples behind each interval.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.
         cache: Folder for features and subset lists that other evaluations can use again.
@@ -88,10 +84,8 @@ def evaluate(
     from imitate.tasks.measuring import Request, measure
 
     file, other, kept = (None if each is None else Path(each) for each in (recipe, test_data, cache))
-    request = Request(
-        task, file, mode, fraction, {**parse_settings(several(settings)), **options}, models, plain, like, name, seeds,
-        parse_lists(several(sweep)),
-    )  # fmt: skip
+    chosen, tried = {**parse_settings(several(settings)), **options}, parse_lists(several(sweep))
+    request = Request(task, file, mode, fraction, chosen, models, plain, like, name, seeds, tried)
     return measure(
         request, data=Path(data), out=Path(out), resamples=resamples, device=device, cache=kept, test_data=other
     )
