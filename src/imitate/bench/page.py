@@ -86,7 +86,7 @@ def _forests(found: Found, look: figures.Styles) -> list[Figure]:
 
 
 def write_csv(found: Found, folder: Path) -> Path:
-    """Every metric; the tests stand beside the main one of each cell."""
+    """Every metric; the tests are next to the main one of each cell."""
     lines: list[Mapping[str, Any]] = []
     for cell, outcome in found.outcomes.items():
         if outcome.results is None:

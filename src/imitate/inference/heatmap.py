@@ -37,7 +37,7 @@ def heatmap(
 
     ``gradient`` is the mean over C3 and C4 of their ``contributions``, the default. Of a model with attention over
     places, the default is ``places``, the mean over its levels of ``of_places``, and ``attention`` that of the weights,
-    whatever the text. UserError: a model without it is asked for one of these.
+    whatever the text. UserError: the model has no such map.
     """
     aggregation = getattr(getattr(encoder, "model", None), "aggregation", None)
     spatial = isinstance(aggregation, SpatialAggregation)

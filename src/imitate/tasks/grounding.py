@@ -56,7 +56,7 @@ class Request(NamedTuple):
 
 
 class Grounding(GroundingOptions, Task):
-    """Each image is asked for each phrase that is marked on it, and the heat-map is compared with the marks.
+    """A heat-map of each phrase that is marked on an image is compared with the marks.
 
     - ``pointing``: the pointing game, the share of phrases for which the highest pixel of the map, among those that the
       network sees, is marked. There is no tolerance; of equally high pixels, the share that is marked counts.

@@ -13,7 +13,7 @@ NONE = -1  # where a pair has no control
 
 
 class Key(NamedTuple):
-    """What a text is: a phrase, or a class, which is asked by its prompts."""
+    """What a text is: a phrase, or a class, which its prompts express."""
 
     text: str
     is_phrase: bool
