@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from imitate.names import AnyPath, Names, several
 
 if TYPE_CHECKING:
-    from imitate.tasks.audit import Audit
+    from imitate.tasks.audit_model import Audit
 
 
 def audit(
@@ -54,7 +54,8 @@ def audit(
         shuffles: How often the groups are shuffled for each test.
     """
     from imitate.config import validate
-    from imitate.tasks.audit import AuditOptions, audit_results
+    from imitate.tasks.audit import audit_results
+    from imitate.tasks.audit_model import AuditOptions
 
     values = {
         "by": several(by), "classes": several(classes), "threshold_from": threshold_from, "aim": aim, "at": at,

@@ -153,7 +153,7 @@ def shuffled_gap(
     return Shuffled(_tail(q[0], q[1:]), float(np.nanmean(gap[1:])))
 
 
-def _kinds(target: Rows, owner: Codes, blocks: int, metric: str) -> Codes:
+def _kinds(target: Rows, owner: Codes, blocks: int, metric: str) -> Int[np.ndarray, " blocks"]:
     """Which kinds of rows a block has, of those that the metric looks at."""
     positive, negative = (np.bincount(owner[target == value], minlength=blocks) > 0 for value in (1, 0))
     found = {"fnr": positive * 1, "fpr": negative * 1}.get(metric, positive * 1 + negative * 2)
@@ -208,7 +208,7 @@ def _influence(
         counted = member * ~np.isnan(value)
         total, each = counted.sum(1), np.nan_to_num(value)
         rate = _ratio(counted @ each, total)
-        return rate, counted * _ratio(each - rate[:, None], total[:, None] + 0 * counted), float(total.min())
+        return rate, counted * _moved(each - rate[:, None], total), float(total.min())
     assert it.score is not None
     positive, negative = np.flatnonzero(it.target > 0), np.flatnonzero(it.target == 0)
     above = _beaten(it.score[positive], it.score[negative], member[:, negative])
@@ -216,17 +216,23 @@ def _influence(
     wins, losses = member[:, positive].sum(1), member[:, negative].sum(1)
     area = _ratio((member[:, positive] * above).sum(1), wins)
     influence = np.zeros(member.shape)
-    influence[:, positive] = member[:, positive] * _ratio(above - area[:, None], wins[:, None] + 0 * above)
-    influence[:, negative] = member[:, negative] * _ratio(below - area[:, None], losses[:, None] + 0 * below)
+    influence[:, positive] = member[:, positive] * _moved(above - area[:, None], wins)
+    influence[:, negative] = member[:, negative] * _moved(below - area[:, None], losses)
     return area, influence, float(min(wins.min(), losses.min()))
 
 
-def _beaten(score: Rows, others: Rows, member: Float[np.ndarray, "samples others"]) -> Float[np.ndarray, "samples n"]:
+def _moved(apart: Float[np.ndarray, "samples n"], total: Figure) -> Float[np.ndarray, "samples n"]:
+    return np.nan_to_num(apart / np.maximum(total, 1)[:, None])
+
+
+def _beaten(
+    score: Float[np.ndarray, " n"], others: Float[np.ndarray, " m"], member: Float[np.ndarray, "samples m"]
+) -> Float[np.ndarray, "samples n"]:
     """For each score, the fraction of the member ``others`` below it; equal ones count half."""
     order = np.argsort(others, kind="stable")
     summed = _cumulative(member[:, order])
     left, right = (np.searchsorted(others[order], score, side) for side in ("left", "right"))
-    return _ratio((summed[:, left] + summed[:, right]) / 2, summed[:, -1:] + 0 * summed[:, left])
+    return _moved((summed[:, left] + summed[:, right]) / 2, summed[:, -1])
 
 
 def worst_and_best(values: Mapping[str, float], metric: str) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
@@ -13,19 +13,15 @@ from scipy.special import expit
 from imitate.data.corpus import Corpus
 from imitate.data.groups import JOIN, group_columns, group_values
 from imitate.errors import UserError
-from imitate.inference.prompts import plain
 from imitate.statistics.metrics import exclusive
 from imitate.statistics.operating import threshold
 from imitate.statistics.subgroups import Scored
 from imitate.tasks import find_task
+from imitate.tasks.audit_model import AuditOptions, is_no_finding
 from imitate.tasks.base import Predictions, Results
 from imitate.tasks.results import read_predictions, read_results
 
-if TYPE_CHECKING:
-    from imitate.tasks.audit import AuditOptions
-
 log = logging.getLogger(__name__)
-NO_FINDING = ("no finding", "no finding derived", "normal")
 DERIVED = "No Finding (derived)"
 UNCALIBRATED = "the model's own, uncalibrated"
 NO_THRESHOLD = "none: rates of missed and false calls need one (--threshold-from or --calibration)"
@@ -74,10 +70,6 @@ def read_inputs(path: Path, folder: Path, options: AuditOptions) -> Inputs:
     return Inputs(
         results, fits, np.asarray(runs[0]["patient"]), by, groups, balance, where, marks, probabilities, notes,
     )  # fmt: skip
-
-
-def is_no_finding(label: str) -> bool:
-    return plain(label) in NO_FINDING
 
 
 def _rows(data: Corpus, image_ids: np.ndarray, path: Path) -> np.ndarray:
