@@ -128,6 +128,30 @@ def markdown(audit: Audit) -> str:
     return f"## {heading(audit)}\n\n{text}\n\n{HOW}\n"
 
 
+def card(audit: Audit) -> str:
+    """What a model card says: the groups, and the gaps that are more than chance."""
+    flagged = [gap for gap in sorted(audit.gaps, key=_rank) if gap.flagged]
+    named: dict[str, dict[str, None]] = {}
+    for each in audit.groups:
+        named.setdefault(each.by, {})[each.group] = None
+    groups = "; ".join(f"{by} ({', '.join(names)})" for by, names in named.items())
+    tested = f"{len(audit.gaps)} gaps were tested, {len(flagged)} are more than chance (p < .05, corrected by Holm)."
+    lines = [
+        f"Measured as {audit.task} on {audit.data['name']}, split {audit.data['split']}: {extent(audit.data)}.",
+        f"Groups: {groups}. {tested} A gap that is not more than chance is not shown to be absent.",
+        f"Thresholds: {audit.threshold}.",
+        "",
+        *(f"- {gap.label}, {title(gap.metric, gap.label)} by {gap.by}: {_in_words(gap)}" for gap in flagged),
+    ]
+    return "\n".join(lines).rstrip()
+
+
+def _in_words(gap: Gap) -> str:
+    worst, best = (f"{name} {100 * value:.1f}%" for name, value in zip((gap.worst, gap.best), gap.values, strict=True))
+    ends = _ends(gap.low, gap.high)
+    return f"{worst}, {best}{f' (gap {ends} points)' if ends else ''}"
+
+
 @styled
 def gap_plot(gaps: Sequence[Gap]) -> str:
     """A line each: the gap with its interval, hollow the balanced one, and a tick at that of shuffled groups."""

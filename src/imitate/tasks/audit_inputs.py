@@ -60,13 +60,16 @@ def read_inputs(path: Path, folder: Path, options: AuditOptions) -> Inputs:
     fits, probabilities = _fits(results, runs, classes, marks, options)
     by, balance = _columns(data, options)
     groups = {name: group_values(data, name, rows, bands=options.bands) for name in dict.fromkeys([*by, *balance])}
-    derived = marks and not any(map(is_no_finding, classes)) and not options.classes
+    bare = [name for name in classes if marks and name not in marks]
+    derived = marks and not bare and not any(map(is_no_finding, classes)) and not options.classes
     if derived:
         fits[DERIVED] = [
             _nothing(run, classes, {name: marks[name][i] for name in classes}) for i, run in enumerate(runs)
         ]
     unit = results.data.get("unit", "patients")
     notes = [f"Patients are not known: the bootstrap draws {unit}."] if unit != "patients" else []
+    if bare:
+        notes.append(f"No threshold, as validation images of both kinds are lacking: {', '.join(bare)}.")
     return Inputs(
         results, fits, np.asarray(runs[0]["patient"]), by, groups, balance, where, marks, probabilities, notes,
     )  # fmt: skip
@@ -112,10 +115,6 @@ def _thresholds(
         found = calibration.read(options.calibration)
         _require_own(found.weights in results.weights or not results.weights, options.calibration, path)
         marks = {name: at for name in classes if (at := found.threshold(name)) is not None}
-        if missing := [name for name in classes if name not in marks]:
-            raise UserError(
-                f"{options.calibration} has no threshold for {', '.join(missing)}: leave it out of --classes"
-            )
         aims = {f"{p.aim} {p.at:g}" if p.at else p.aim for name in classes if (p := found.operating(name))}
         return {name: [at] * len(runs) for name, at in marks.items()}, f"{', '.join(sorted(aims))}: {found.provenance}"
     log.warning("no threshold is given: no rates of missed and false calls (--threshold-from or --calibration)")
@@ -145,9 +144,8 @@ def _validated(
             column = run["classes"].tolist().index(name)
             target, score = run["target"][:, column], run["score"][:, column]
             each.append(float(threshold(target, score, aim=options.aim, at=options.at)[0]))
-        if np.isnan(each).any():
-            raise UserError(f"{path}: the validation images of {name!r} are all of one kind: leave it out of --classes")
-        marks[name] = each
+        if not np.isnan(each).any():
+            marks[name] = each
     at = f" {options.at:g}" if options.aim != "youden" else ""
     images = other.data.get("images")
     return marks, f"{options.aim}{at} on {images} images of {other.data.get('name')}, split {other.data.get('split')}"
