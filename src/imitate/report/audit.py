@@ -63,11 +63,12 @@ def section(audit: Audit) -> dict[str, Any]:
         "main": table_of_gaps(first, "Gaps between groups, in percentage points with intervals"),
         "notes": notes,
         "summary": [
-            Figure(f"Gaps of {title(metric, '')}", {f"gaps of {title(metric, '')}": gap_plot(gaps)})
-            for metric in PLOTTED
-            if (gaps := [gap for gap in order if gap.metric == metric])
+            Figure(
+                f"Gaps of {title(metric, '')}{_shown(gaps)}", {f"gaps of {title(metric, '')}": gap_plot(gaps[:SHOWN])}
+            )
+            for metric, gaps in _by_metric(order).items()
         ],
-        "folded": [_details(audit, by) for by in audit.settings["by"]],
+        "folded": [*_further(order), *(_details(audit, by) for by in audit.settings["by"])],
         "examples": [],
         "examples_title": "",
         "examples_open": False,
@@ -75,6 +76,24 @@ def section(audit: Audit) -> dict[str, Any]:
         "all_notes": ["smECE is larger in small groups by chance alone: compare it between groups of like size only."],
         "runs": _settings(audit),
     }
+
+
+def _by_metric(gaps: Sequence[Gap]) -> dict[str, list[Gap]]:
+    found = {metric: [gap for gap in gaps if gap.metric == metric] for metric in PLOTTED}
+    return {metric: some for metric, some in found.items() if some}
+
+
+def _shown(gaps: Sequence[Gap]) -> str:
+    return f", the {SHOWN} of {len(gaps)} with the smallest p" if len(gaps) > SHOWN else ""
+
+
+def _further(order: Sequence[Gap]) -> list[Details]:
+    figures = [
+        Figure(title(metric, ""), {f"further gaps of {title(metric, '')}": gap_plot(gaps[SHOWN:])})
+        for metric, gaps in _by_metric(order).items()
+        if len(gaps) > SHOWN
+    ]
+    return [Details("Further gaps", figures)] if figures else []
 
 
 def table_of_gaps(gaps: Sequence[Gap], caption: str) -> Table:
@@ -190,7 +209,7 @@ def _point(
 
 
 def _named(gap: Gap) -> str:
-    return f"{gap.label} ({gap.by}): {gap.worst} – {gap.best}"
+    return f"{gap.label} by {gap.by}: {gap.worst} against {gap.best}"
 
 
 def _details(audit: Audit, by: str) -> Details:
