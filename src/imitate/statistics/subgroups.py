@@ -122,7 +122,7 @@ def shuffled_gap(
     shuffles: int = 999,
     seed: int = 0,
 ) -> Shuffled:
-    r"""Whether ``groups`` (0, 1, ...) differ in auroc, fnr or fpr, the means over fits of the same rows.
+    """Whether ``groups`` (0, 1, ...) differ in auroc, fnr or fpr, the means over fits of the same rows.
 
     The statistic is Q = sum over groups of (m(g) - m)^2 / v(g), with v(g) the variance of m(g) over blocks and m the
     mean weighted by 1 / v. Labels are shuffled among the blocks that have the same kinds of rows (positive, negative,
