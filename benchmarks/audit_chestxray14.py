@@ -63,13 +63,17 @@ def groups(audit: Audit, labels: list[str]) -> list[Row]:
     ]  # fmt: skip
 
 
+def chance(p: float | None) -> str:
+    return "" if p is None else "< .001" if p < 0.001 else f"{p:.3f}"
+
+
 def gap_row(gap: Gap) -> Row:
     ends = Estimate(value=gap.gap, low=gap.low, high=gap.high)
     return {
         "class": gap.label, "metric": title(gap.metric, gap.label), "by": gap.by,
         "worst": f"{gap.worst} {100 * gap.values[0]:.0f}", "best": f"{gap.best} {100 * gap.values[1]:.0f}",
         "gap": percent(ends), "shuffled": f"{100 * gap.shuffled:.0f}",
-        "p": "" if gap.p is None else f"{gap.p:.3f}", "p (Holm)": "" if gap.p_holm is None else f"{gap.p_holm:.2f}",
+        "p": chance(gap.p), "p (Holm)": chance(gap.p_holm),
         "balanced gap": percent(gap.balanced),
     }  # fmt: skip
 
