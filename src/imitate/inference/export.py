@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from imitate.config import ImitateConfig, data_of, read_yaml
 from imitate.data.folder import open_folder
 from imitate.errors import UserError
+from imitate.inference.calibration import FILE, calibration_of
 from imitate.inference.encoder import ImitateEncoder, load_folder
 from imitate.models import hub
 from imitate.models.image import ImageEncoder
@@ -37,6 +38,8 @@ def export_model(model: str, to: Path, *, format: Format, license: str, groups: 
     encoder = load_folder(source)
     if format == "hub":
         write_hub(encoder, to, _facts(source) | {"groups": groups}, license=license)
+        if found := calibration_of(encoder, source):
+            found.save(to / FILE)
     else:
         write_timm(encoder.model.image, encoder.model.config, to)
     log.info("wrote %s: %s says how to load it", to, to / CARD)

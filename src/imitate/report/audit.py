@@ -35,7 +35,7 @@ def overview(audits: Sequence[Audit]) -> Table:
         flagged = sum(gap.flagged for gap in each.gaps)
         cells = texts([extent(each.data), ", ".join(each.settings["by"]), f"{flagged} of {len(each.gaps)}"])
         lines.append(Line(heading(each), cells, link=anchor(heading(each))))
-    heads = [Heading(name) for name in ("test images", "groups by", "gaps that are not chance")]
+    heads = [Heading(name) for name in ("test images", "groups by", "gaps beyond chance")]
     return Table("Groups of patients", heads, lines, corner="model and data")
 
 
