@@ -52,6 +52,7 @@ def audit_results(results: Path, data: Path, options: AuditOptions, *, out: Path
         model=inputs.results.model,
         data=inputs.results.data,
         seeds=inputs.results.seeds,
+        weights=inputs.results.weights,
         settings=options.model_dump(mode="json", exclude={"threshold_from", "calibration"}) | {"by": list(inputs.by)},
         threshold=inputs.threshold,
         thresholds=inputs.thresholds,
