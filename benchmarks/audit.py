@@ -31,7 +31,7 @@ from measuring import Row, finish, options
 log = logging.getLogger("audit")
 CONTRAST = 0.4  # of the findings of women, as a fraction of the usual
 TASK = "linear-classification"
-FAST = {"by": "sex", "shuffles": 199}
+FAST = {"by": "sex", "shuffles": 399}
 
 
 class Size(NamedTuple):
