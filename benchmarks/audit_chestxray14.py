@@ -8,6 +8,7 @@ thresholds and 40% to test, since the official test part of a sample is small. O
 
 import hashlib
 import logging
+from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +18,15 @@ import imitate
 from imitate.data.records import Record
 from imitate.data.shards import Settings
 from imitate.data.writer import Archive, Engine, write_folder
+from imitate.report.audit import gap_plot
 from imitate.report.build import write_report
 from imitate.sources.chestxray14 import SOURCE
 from imitate.tasks.audit_model import Audit, Gap, title
 from imitate.tasks.base import Estimate
-from measuring import Row, finish, options
+from measuring import RESULTS, Row, finish, options
 
 BY = ("sex", "age", "projection", "sex+age")
+DOCS = RESULTS.parent
 LEAST, BANDS = 10, (40, 60)
 TASK = "linear-classification"
 
@@ -78,6 +81,11 @@ def gap_row(gap: Gap) -> Row:
     }  # fmt: skip
 
 
+def draw(gaps: list[Gap], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b64decode(gap_plot(gaps).partition(",")[2]))
+
+
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--raw", type=Path, required=True, help="the archive")
@@ -101,6 +109,9 @@ def main() -> None:
         if arguments.page:
             write_report([out], out=arguments.page)
     order = sorted(audit.gaps, key=lambda gap: gap.p or 1.0)
+    if not arguments.quick or arguments.out != RESULTS:
+        figures = (DOCS if arguments.out == RESULTS else arguments.out) / "figures"
+        draw([gap for gap in order if gap.metric != "auroc"][:15], figures / "audit_chestxray14.svg")
     common = sorted(
         {each.label for each in audit.groups},
         key=lambda label: -sum(e.positives for e in audit.groups if (e.label, e.by) == (label, "sex")),

@@ -194,7 +194,7 @@ def gap_plot(gaps: Sequence[Gap]) -> str:
         Line2D([], [], color=GRAY, marker="D", markerfacecolor="none", label="the same, balanced"),
         Line2D([], [], color="#222222", linestyle=":", label="of shuffled groups"),
     ]
-    return svg(paint, (5.6, 0.8 + 0.34 * len(gaps)), legend)
+    return svg(paint, (6.6, 0.8 + 0.34 * len(gaps)), legend)
 
 
 def _point(
@@ -209,7 +209,7 @@ def _point(
 
 
 def _named(gap: Gap) -> str:
-    return f"{gap.label} by {gap.by}: {gap.worst} against {gap.best}"
+    return f"{gap.label}, {title(gap.metric, gap.label)} by {gap.by}: {gap.worst} against {gap.best}"
 
 
 def _details(audit: Audit, by: str) -> Details:
