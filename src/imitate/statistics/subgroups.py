@@ -29,7 +29,8 @@ class Scored(NamedTuple):
     probability: Rows | None = None
 
     def at(self, rows: np.ndarray) -> "Scored":
-        return Scored(*(None if each is None else each[rows] for each in self))
+        score, called, probability = (None if each is None else each[rows] for each in self[1:])
+        return Scored(self.target[rows], score, called, probability)
 
 
 def fnr(it: Scored, counts: Counts | None = None) -> Figure:
@@ -58,17 +59,28 @@ def _alarmed(it: Scored) -> Rows:
     return np.where(it.target == 0, np.asarray(it.called, float), np.nan)
 
 
+def ranking(it: Scored, counts: Counts | None = None) -> Figure:
+    assert it.score is not None
+    return auroc(it.target, it.score, counts)
+
+
+def _of_probabilities(name: str) -> Callable[[Scored, Counts | None], Figure]:
+    def measure(it: Scored, counts: Counts | None = None) -> Figure:
+        assert it.probability is not None
+        return calibration.MEASURES[name](it.target, it.probability, counts)
+
+    return measure
+
+
+OF_CALLS, OF_PROBABILITIES = ("fnr", "fpr", "ppv"), ("brier", "smooth-ece", "slope")
 METRICS: dict[str, Callable[[Scored, Counts | None], Figure]] = {
-    "auroc": lambda it, counts=None: auroc(it.target, it.score, counts),
+    "auroc": ranking,
     "fnr": fnr,
     "fpr": fpr,
     "ppv": ppv,
-    "brier": lambda it, counts=None: calibration.brier(it.target, it.probability, counts),
-    "smooth-ece": lambda it, counts=None: calibration.smooth_ece(it.target, it.probability, counts),
-    "slope": lambda it, counts=None: calibration.slope(it.target, it.probability, counts),
+    **{name: _of_probabilities(name) for name in OF_PROBABILITIES},
 }
 TESTED = ("auroc", "fnr", "fpr")
-OF_CALLS, OF_PROBABILITIES = ("fnr", "fpr", "ppv"), ("brier", "smooth-ece", "slope")
 HIGHER_IS_WORSE = {"auroc": False, "fnr": True, "fpr": True}
 
 
