@@ -81,7 +81,7 @@ def test_labels_and_patients_are_those_of_the_table(tmp_path: Path) -> None:
     assert SOURCE.classes_of(SOURCE.Options(raw=tmp_path)) == labels
     assert records["a.png"].labels == dict(zip(labels, (1.0, 0.0, 1.0, 1.0), strict=True))
     about = [(each.patient, each.split, each.sex, each.age) for each in records.values()]
-    assert about == [("p1", "train", "F", 71.0), ("p2", "val", "", None)]
+    assert about == [("p1", "train", "F", 71.0), ("p2", "val", "O", None)]
     assert found(tree(tmp_path, labels=["kyphosis"]))["a.png"].notes == ("label that the table lacks",)
 
 

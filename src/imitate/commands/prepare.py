@@ -42,6 +42,7 @@ def prepare(
     resize: Resize = "stretch",
     projections: Names = (),
     percentiles: tuple[float, float] | None = None,
+    from_header: Names = (),
     workers: int | None = None,
     append: bool = False,
     check: bool = False,
@@ -65,6 +66,8 @@ def prepare(
             published encoders (`imitate models FILE` says which).
         projections: Projections to decode, such as PA AP; default: all. Training and evaluation select among them.
         percentiles: Two percentiles, such as 0.5 99.5: gray values beyond them become black and white.
+        from_header: Elements of DICOM headers to read, such as PatientSex PatientAge; default: none, as headers are
+            personal data. They fill what the tables leave blank.
         workers: Number of decoding processes; default: one for each core, fewer for a small archive.
         append: Add the records that are new in the archive to an existing prepared folder.
         check: Read the tables and decode a sample of the images, without writing anything.
@@ -83,6 +86,7 @@ def prepare(
     chosen = _chosen(origin, source, options)
     values = {"source": source, "size": size, "resize": resize, "percentiles": percentiles}
     values |= {"classes": origin.classes_of(chosen), "projections": several(projections) or None}
+    values |= {"from_header": several(from_header) or None}
     settings = validate(Settings, values | _recorded(chosen), where=source)
     with _raw(chosen) as (root, chosen):
         archive = Archive(root, origin.traits_of(chosen).model_dump(mode="json"), _inputs(chosen, origin.tables))

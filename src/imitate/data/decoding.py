@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from imitate.data.annotations import Annotation, Box, draw_mask, encode_runs
-from imitate.data.dicom import MAX_INFLATED, Gray, ImageError
+from imitate.data.dicom import MAX_INFLATED, Gray, ImageError, read_elements
 from imitate.data.jobs import Decoded, Job, Setup
 from imitate.data.pixels import Geometry, read_noted, to_prepared
 from imitate.data.worker import Failure
@@ -32,22 +32,25 @@ class Decoder:
     def __call__(self, job: Job) -> Decoded | Failure:
         try:
             gray, notes = self.read(job)
-            size, resize, masks, percentiles = self.setup
+            size, resize, masks, percentiles, wanted = self.setup
             image, geometry = to_prepared(gray, size, resize, percentiles=percentiles)
             mask = mask_of(job.annotations, geometry) if masks else None
             regions = _regions(job.annotations, geometry)
+            header = read_elements(self._source(job), wanted) if wanted else None
         except ImageError as error:
             return Failure(error.reason)
         notes = (*notes, UNLIKE) if _unlike(job.annotations, geometry) else notes
         given = [each for each in job.annotations if isinstance(each, Box)]
         boxes = [(box, geometry.box(box)) for box in given]
         rows = [_box_row(box, placed) for box, placed in boxes if placed]
-        return Decoded(image, mask, rows, regions, len(given) - len(rows), notes)
+        return Decoded(image, mask, rows, regions, len(given) - len(rows), notes, header)
 
     def read(self, job: Job) -> tuple[Gray, tuple[str, ...]]:
         """The gray values of a job's image, and notes; ImageError where it has none."""
-        source = self._member(job.image, job.member) if job.member else job.image
-        return read_noted(source, invert=job.invert, window=job.window)
+        return read_noted(self._source(job), invert=job.invert, window=job.window)
+
+    def _source(self, job: Job) -> Path | bytes:
+        return self._member(job.image, job.member) if job.member else job.image
 
     def _member(self, path: Path, name: str) -> bytes:
         try:

@@ -20,6 +20,7 @@ from pydantic import Field
 
 from imitate.data.annotations import RunLengths
 from imitate.data.coco import to_runs, unpack_counts
+from imitate.data.demographics import demographics
 from imitate.data.lazy import np, pd
 from imitate.data.places import first_there, load_json
 from imitate.data.records import Excluded, Record
@@ -35,6 +36,7 @@ DRAWN = (
 )
 LABELS = {"Airspace Opacity": "Lung Opacity"}  # of the masks, where the tables have another name
 FOLDERS = {"val": ("val", "valid"), "test": ("test",)}
+PEOPLE = {"sex": "Sex", "age": "Age"}  # columns of the validation table alone
 STUDY = re.compile(r"(?:^|/)(patient\d+)/(study\d+)/(view\d+_(frontal|lateral))\.\w+$")
 NO_MASK = "positive without a mask"
 VAL = (38, 109, 68, 126, 1, 45, 33, 8, 80, 8, 67, 1, 0, 107)
@@ -104,7 +106,7 @@ def _record(row: dict[str, Any], drawn: Mapping[str, Any], folder: Path, part: s
     masks = tuple(mask for mask in masks if mask.runs)
     have = {mask.label for mask in masks}
     bare = any(row[label] == 1 and label not in have for label in (LABELS.get(name, name) for name in DRAWN))
-    sex, age = str(row.get("Sex") or ""), row.get("Age")
+    person = {name: row[column] for name, column in PEOPLE.items() if column in row}
     return present(
         Record(
             image_id=name,
@@ -116,9 +118,8 @@ def _record(row: dict[str, Any], drawn: Mapping[str, Any], folder: Path, part: s
             labels={label: row[label] for label in CHEXPERT},
             annotations=masks,
             annotated=True,
-            sex={"female": "F", "male": "M"}.get(sex.strip().lower(), ""),
-            age=float(age) if isinstance(age, str) and age.strip().isdecimal() else None,
             notes=(NO_MASK,) if bare else (),
+            **demographics(**person),
         ),
         root=folder,
     )

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import Field
 
 from imitate.data.annotations import Box, box_fault
+from imitate.data.demographics import demographics
 from imitate.data.places import Place, find_images, load_json
 from imitate.data.records import Excluded, Record
 from imitate.data.reports import cell_text
@@ -30,7 +31,7 @@ ARCHIVES = (ARCHIVE, f"Padchest_GR_files/{ARCHIVE}")
 WHOLE = (1, 1)  # boxes are fractions of the image
 READERS = {"boxes": "1", "extra_boxes": "2"}
 CHOICES = {"boxes": "first", "extra_boxes": "second"}
-OLDEST = 120
+PEOPLE = {"sex": "PatientSex_DICOM", "age": "PatientAge"}
 NEGATIVE = "MONOCHROME1"
 MALFORMED = "malformed entry"
 
@@ -50,8 +51,7 @@ class _Row(NamedTuple):
 
     split: str | None
     patient: str
-    sex: str
-    age: float | None
+    person: tuple[tuple[str, str], ...]  # sex and age, as they are written
 
 
 def records(options: PadchestGrOptions) -> Iterator[Record | Excluded]:
@@ -90,26 +90,17 @@ def _no_images(raw: Path) -> str:
 
 def _rows(path: Path) -> dict[str, _Row]:
     """By image; the table has a row for each label of a sentence."""
-    sex, age = "PatientSex_DICOM", "PatientAge"
-    table = read_table(path, ["ImageID", "split", "PatientID"], optional=[sex, age], text=True)
+    table = read_table(path, ["ImageID", "split", "PatientID"], optional=[*PEOPLE.values()], text=True)
     require_filled(table, ["ImageID", "PatientID"], path=path)
+    people = {name: column for name, column in PEOPLE.items() if column in table}
     rows: dict[str, _Row] = {}
     for each in table.drop_duplicates().fillna("").to_dict("records"):
-        given = str(each.get(sex, "")).strip().upper()
-        row = _Row(split_name(each["split"]), each["PatientID"], given if given in ("F", "M") else "",
-                   _age(str(each.get(age, ""))))  # fmt: skip
+        person = tuple((name, each[column]) for name, column in people.items())
+        row = _Row(split_name(each["split"]), each["PatientID"], person)
         if rows.setdefault(each["ImageID"], row) != row:
             found = f"several splits, patients, sexes or ages for {each['ImageID']}"
             raise UserError(f"{path} has {found}: download it again")
     return rows
-
-
-def _age(text: str) -> float | None:
-    try:
-        age = float(text.strip().rstrip("Yy"))
-    except ValueError:
-        return None
-    return age if 0 < age <= OLDEST else None
 
 
 def _labels(path: Path) -> tuple[str, ...]:
@@ -157,9 +148,8 @@ def _record(
         labels={label: float(label in labels) for label in known},
         annotations=boxes,
         annotated=True,
-        sex=row.sex,
-        age=row.age,
         notes=("label that the table lacks",) if labels - set(known) else (),
+        **demographics(**dict(row.person)),
     )
 
 
