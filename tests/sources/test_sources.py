@@ -104,7 +104,7 @@ def test_a_built_in_source_keeps_its_name(monkeypatch: pytest.MonkeyPatch, caplo
 
 def test_unknown_and_faulty_sources_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, odd=Config())
-    with pytest.raises(UserError, match="^no source 'vindr': choose among chestxray14, .*, table, odd$"):
+    with pytest.raises(UserError, match="^no source 'vindr': choose among chestx-det, .*, vindr-cxr, odd$"):
         find_source("vindr")
     with pytest.raises(UserError, match=r"^source 'odd' \(outside:odd\) is a Config, not a Source$"):
         find_source("odd")

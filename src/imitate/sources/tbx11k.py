@@ -139,10 +139,8 @@ def _of_json(path: Path) -> tuple[list[str], Boxes]:
             box = Box(kinds[each["category_id"]], x, y, width, height, reference_size=size)
             boxes[names[each["image_id"]]].append(box)
     except (KeyError, TypeError, ValueError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise UserError(
-            f"{path} lacks images, annotations or categories of COCO's form ({what}): download it again"
-        ) from error
+        what = f"images, annotations and categories in COCO's form ({type(error).__name__}: {error})"
+        raise UserError(f"{path} does not hold {what}: download it again") from error
     return list(names.values()), boxes
 
 
