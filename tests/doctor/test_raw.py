@@ -86,7 +86,8 @@ def test_every_source_counts_what_it_expects() -> None:
     for name in set(BUILT_IN) - {"synthetic", "table"}:
         source = find_source(name)
         assert source.expected
-        known = {"records", "images", "patients", "boxes", *source.classes, "LATERAL images"}
+        classes = source.classes_of(source.Options.model_validate({"raw": "x"}))
+        known = {"records", "images", "patients", "boxes", *classes, "LATERAL images"}
         for what in source.expected:
             assert what.split(" in ")[0] in known, f"{name}: {what}"
             assert " in " not in what or what.split(" in ")[1] in ("train", "val", "test"), f"{name}: {what}"

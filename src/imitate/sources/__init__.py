@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 GROUP = "imitate.sources"
 BUILT_IN = (  # ``doctor`` takes the first whose signs a raw tree has
     *("rsna", "chestxray14", "siim", "covidx", "mimic-cxr", "open-i", "object-cxr", "chexpert"),
+    *("chestx-det", "chexlocalize", "ms-cxr", "padchest-gr", "tbx11k", "vindr-cxr"),
     *("table", "synthetic"),
 )
 NO_CLASSES: tuple[str, ...] = ()
@@ -62,6 +63,7 @@ class Source(NamedTuple):
     signs: tuple[tuple[str, ...], ...] = ()  # glob patterns; a tree that matches all of one tuple is of this source
     expected: Mapping[str, int] = {}  # published counts for doctor, of the default options and projections
     traits: Traits | Callable[[Any], Traits] = Traits()
+    tables: tuple[str, ...] = ()  # glob patterns of tables below ``raw`` whose digests are recorded as well
 
     def classes_of(self, options: Config) -> tuple[str, ...]:
         return self.classes(options) if callable(self.classes) else self.classes
