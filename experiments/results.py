@@ -161,7 +161,7 @@ def effects_of(study: Folder) -> str:
 def baselines(study: Folder) -> str:
     """The methods that are no cells of the factorial."""
     cells = set(map(" ".join, effects.cells()))
-    values = {cell: each for cell, each in selection.of_seeds(study).items() if cell.method not in cells}
+    values = {cell: each for cell, each in selection.of_seeds(study).items() if cell[0] not in cells}
     return selection.table(values, SELECT)
 
 
