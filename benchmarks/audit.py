@@ -77,7 +77,15 @@ def archived(folder: Path, size: Size, model: str, side: int, contrast: float | 
     fit = {"model": model, "data": train, "resamples": 100, "cache": folder / "cache", **like}
     imitate.evaluate(TASK, out=found.validation, split="val", **fit)
     imitate.evaluate(TASK, out=found.scored, test_data=pool, **fit)
+    for path in (found.validation, found.scored):
+        without_probabilities(path)
     return found
+
+
+def without_probabilities(path: Path) -> None:
+    """As of a task whose scores are no probabilities: no gap of calibration is tested, so none is computed."""
+    results = read_results(path)
+    write_results(results.model_copy(update={"task": "zero-shot"}), read_predictions(results, path), path)
 
 
 def repeated(it: Archived, number: int, size: Size, folder: Path) -> Audit:

@@ -104,6 +104,7 @@ def test_groups_have_their_counts_and_what_is_undefined_is_missing(audited: Audi
     assert (
         men.metrics["auroc"].value is None and men.metrics["fnr"].value is None and men.metrics["fpr"].value is not None
     )
+    assert "sex: undefined and not compared: Fracture in M (no positives)" in audited.notes
     assert women.images + men.images == audited.data["images"]
     assert women.metrics["fnr"].low < women.metrics["fnr"].value < women.metrics["fnr"].high
     assert found["Edema", "race", "unknown"].images == audited.unknown["race"] > 0
