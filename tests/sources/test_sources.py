@@ -25,9 +25,15 @@ USED = {
     "table": {"raw", "sections", "whole_report", *TableColumns.model_fields},
     "rsna": {"raw", "mode", "mapping"},
     "chestxray14": {"raw", "split_by"},
+    "brax": {"raw", "images", "uncertain"},
+    "chexpert-plus": {"raw", "images", "split_by", "labels", "uncertain"},
+    "nih-google": {"raw", "images", "findings"},
+    "padchest": {"raw", "classes", "match", "labelled_by"},
+    "rexgradient": {"raw"},
     **{key: {"raw", "mode"} for key in ("chexpert", "covidx", "siim", "object-cxr")},
 }
 VALUES = {"mode": "paper", "reports": "x", "split_by": "patient", "n": 3, "seed": 1, "sections": "x", "labels": ()}
+OWN = {("chexpert-plus", "labels"): "none"}
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +64,7 @@ def test_a_source_has_only_the_options_that_it_uses(name: str) -> None:
     assert set(source.Options.model_fields) == USED[name]
     assert all(field.description for key, field in source.Options.model_fields.items())
     for key, value in VALUES.items():
+        value = OWN.get((name, key), value)
         if key in USED[name]:
             source.Options.model_validate({"raw": "x", key: value})
         else:
@@ -72,7 +79,7 @@ def test_traits_name_what_there_is(name: str) -> None:
     traits, classes = source.traits_of(options), source.classes_of(options)
     assert not traits.prompts or (PROMPT_FILES / f"{traits.prompts}.yaml").is_file()
     assert (traits.prompts == name) == (PROMPT_FILES / f"{name}.yaml").is_file()
-    assert len(set(classes)) == len(classes) and (classes or name == "table")
+    assert len(set(classes)) == len(classes) and (classes or name in ("table", "rexgradient"))
     assert traits.exclusive == (name == "covidx")
     assert Traits.model_validate_json(traits.model_dump_json()) == traits
 
@@ -98,7 +105,7 @@ def test_a_built_in_source_keeps_its_name(monkeypatch: pytest.MonkeyPatch, caplo
 
 def test_unknown_and_faulty_sources_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, odd=Config())
-    with pytest.raises(UserError, match="^no source 'vindr': choose among chestxray14, .*, table, odd$"):
+    with pytest.raises(UserError, match="^no source 'vindr': choose among brax, .*, table, odd$"):
         find_source("vindr")
     with pytest.raises(UserError, match=r"^source 'odd' \(outside:odd\) is a Config, not a Source$"):
         find_source("odd")

@@ -19,8 +19,11 @@ from imitate.synthetic.labelled_layouts import (
     write_siim,
 )
 from imitate.synthetic.labels import CHEXPERT, NIH_CLASSES, chexpert_mentions, nih_name
+from imitate.synthetic.padchest_layout import write_padchest
 from imitate.synthetic.phantom import render
 from imitate.synthetic.phrases import SYMPTOMS
+from imitate.synthetic.relabelled_layouts import write_brax, write_nih_google
+from imitate.synthetic.report_layouts import write_chexpert_plus, write_rexgradient
 from imitate.synthetic.wording import compose, mimic_report
 
 
@@ -194,4 +197,9 @@ LAYOUTS: dict[str, Write] = {
     "chestxray14": write_chestxray14,
     "siim": write_siim,
     "object-cxr": write_object_cxr,
+    "brax": write_brax,
+    "chexpert-plus": write_chexpert_plus,
+    "nih-google": write_nih_google,
+    "padchest": write_padchest,
+    "rexgradient": write_rexgradient,
 }
