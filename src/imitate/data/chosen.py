@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -14,6 +15,8 @@ from imitate.data.marks import pixels_of, regions_of
 from imitate.data.stacked import Stacked
 from imitate.errors import UserError
 
+SHARDS = 1024  # whose boxes and masks are held at once
+
 
 class ChosenColumns(Columns):
     """As ``Columns``, without what is marked as another class."""
@@ -21,6 +24,7 @@ class ChosenColumns(Columns):
     def __init__(self, folder: Folder, places: Int[np.ndarray, " rows"], labels: Sequence[str]) -> None:
         super().__init__(folder, places)
         self.labels = frozenset(labels)
+        self._lists = lru_cache(SHARDS)(self._read_lists)  # masks are drawn in any order of the images
 
     def boxes(self, row: int) -> list[Box]:
         return [box for box in super().boxes(row) if box.label in self.labels]
