@@ -57,6 +57,10 @@ NIH = (
 )  # labels of ChestX-ray14 and Open-i, in the order of the publication  # fmt: skip
 
 
+POPULATIONS = ("brax", "chest-xray14", "chexpert", "covidx", "mimic-cxr", "open-i", "padchest", "rexgradient")
+"""Whose patients a public data set shows: sources of one population name the same patients by the same ids."""
+
+
 def several(given: str | PathLike[str] | Sequence[Any]) -> tuple[Any, ...]:
     """One path or name, or several of them, as a tuple."""
     return (given,) if isinstance(given, str | PathLike) else tuple(given)
