@@ -1,6 +1,7 @@
 """What folders have in common: by population, by tables, by pixels; and what is kept of it beside a run."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from imitate.commands.prepare import prepare
 from imitate.commands.synthesize import synthesize
-from imitate.data.corpus import Corpus
+from imitate.data.corpus import Corpus, merge
 from imitate.data.overlap import (
     FILE,
     Keys,
@@ -61,8 +62,6 @@ def test_images_are_not_comparable_in_squares_of_another_size_but_patients_are(f
 
 
 def with_ids(data: Corpus, *, population: str = "", inputs: dict[str, str] | None = None, **changes: object) -> Corpus:
-    from dataclasses import replace
-
     meta = {**data.meta, "traits": {**data.traits, "population": population}, "inputs": inputs or {}, **changes}
     return replace(data, meta=meta, columns=None)
 
@@ -81,8 +80,6 @@ def test_ids_mean_nothing_without_a_population_unless_the_tables_are_the_same(fo
 
 
 def test_an_id_counts_with_and_without_zeros_and_may_name_its_population(folders: dict[str, Path]) -> None:
-    from dataclasses import replace
-
     data = with_ids(Corpus.open(folders["chestxray14"]), population="covidx")
     ids = ["13", "chest-xray14:00000013", "odd:13", "0013"] * 10
     data = replace(data, table=data.table.assign(patient=ids[: len(data)]))
@@ -137,10 +134,6 @@ def test_what_one_folder_holds_out_no_other_trains_on(
         without_held_out(both, [before, np.zeros(0, np.int64)])
     kept = labels.table["split"].to_numpy() == "val"
     kept &= ~labels.table["patient"].isin(sorted(set(labels.table["patient"]))[:3]).to_numpy()
-    from dataclasses import replace
-
-    from imitate.data.corpus import merge
-
     labels = replace(labels, table=labels.table.assign(split=np.where(kept, "train", "test")))
     both = merge([nih, labels])
     rows = [before, len(nih) + np.flatnonzero(kept)]

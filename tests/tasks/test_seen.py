@@ -58,9 +58,6 @@ def test_the_folder_that_heads_are_fitted_on_counts_too(tmp_path: Path, caplog: 
     for folder in (train, test):
         edit_index(folder, traits={"population": "chexpert"})
     edit_index(test, traits={"population": "chexpert"}, fingerprint="other")
-    data = Corpus.open(test)
-    data.table["patient"]
-    evaluate("linear-classification", out=tmp_path / "s.json", **{**values, "settings": ("split=train",)})
-    assert warnings(caplog) == [
-        f"{train}, on which heads are fitted, has 10 of the 10 patients of {test}, split train: metrics will be too good"
-    ]
+    evaluate("linear-classification", out=tmp_path / "s.json", **values, settings=("split=train",))
+    (message,) = warnings(caplog)
+    assert message.startswith(f"{train}, on which heads are fitted, has 10 of the 10 patients of {test}, split train:")

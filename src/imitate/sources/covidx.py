@@ -4,8 +4,8 @@ clean: the list that is there (3A first), train divided 80/20 by patient, patien
 paper: 9A divided 80/20 by image. The class follows almost entirely from the hospital that an image comes from, so
 that a high accuracy says little about disease.
 
-Images that come from RSNA are of ChestX-ray14's patients. Where RSNA's mapping to them lies beside the lists, or is named
-with ``mapping``, they have these patients, as chest-xray14:NUMBER: then two of one patient no longer part.
+Images that come from RSNA are of ChestX-ray14's patients. Where RSNA's mapping to them lies beside the lists, or is
+named with ``mapping``, they have these patients, as chest-xray14:NUMBER, and clean keeps each in one split.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class CovidxOptions(Options):
     mode: Mode = Field("clean", description="paper: list 9A divided by image, as published; clean: by patient")
     mapping: Path | None = Field(
         None,
-        description=f"the publishers' {MAPPING} of RSNA, whose images these are in part; looked for in raw by default",
+        description=f"RSNA's {MAPPING}, for the images that come from there; looked for in raw by default",
     )
 
 
@@ -80,15 +80,13 @@ def records(options: CovidxOptions) -> Iterator[Record | Excluded]:
 
 
 def _mapped(lists: list[list[Row]], patients: dict[str, str]) -> list[list[Row]]:
-    """Rows of RSNA, which the lists also spell rnsa, with the patient of ChestX-ray14; those without one as they are."""
-    known = {name: f"{POPULATION}:{patient}" for name, patient in patients.items()}
-    return [
-        [
-            row._replace(patient=known.get(Path(row.file).stem, row.patient)) if row.source in RSNA else row
-            for row in rows
-        ]
-        for rows in lists
-    ]
+    """Rows of RSNA, which the lists also spell rnsa, with the patient of ChestX-ray14 where the mapping has one."""
+
+    def mapped(row: Row) -> Row:
+        patient = patients.get(Path(row.file).stem) if row.source in RSNA else None
+        return row._replace(patient=f"{POPULATION}:{patient}") if patient else row
+
+    return [[mapped(row) for row in rows] for rows in lists]
 
 
 def _read(path: Path) -> tuple[list[Row], list[Row]]:

@@ -3,8 +3,8 @@
 clean: one split for classification, segmentation and detection, 16,010/5,337/5,337: the published draw of the dense
 tasks. paper: the published draw for classification, 18,678/4,003/4,003; a published dense task uses the clean folder.
 A ``patientId`` names an image here; the tables do not say which images share a patient. The publishers' list of the
-ChestX-ray14 images that these are does: where it lies beside the tables, or is named with ``mapping``, patients are those
-of ChestX-ray14 and clean divides 60/20/20 by patient.
+ChestX-ray14 images that these are does: where it lies beside the tables, or is named with ``mapping``, patients are
+those of ChestX-ray14, and clean divides 60/20/20 by patient.
 """
 
 from __future__ import annotations

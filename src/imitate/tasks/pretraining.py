@@ -121,10 +121,8 @@ def _plan(recipe: Recipe, data: Corpus, weights: tuple[float, ...], changes: Col
     if recipe.labels_as_text:
         data = data.filled(texts_of_labels)
     usable = training_rows(data, textless=_compares_views(recipe), every=not objective.reads_text)
-    training = recipe.training
-    order = BatchSampler(
-        without_held_out(data, usable), weights=weights, batch_size=training.batch_size, seed=training.seed
-    )
+    rows, training = without_held_out(data, usable), recipe.training
+    order = BatchSampler(rows, weights=weights, batch_size=training.batch_size, seed=training.seed)
     return Plan(recipe, data, order, recorded, changes)
 
 
