@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "measure a model on a task",
     "bench": "measure many models on many tasks and data sets, in one table",
     "compare": "test whether results differ",
+    "audit": "measure a model in groups of patients",
     "predict": "classify, retrieve, embed, or draw heat-maps",
     "serve": "show a model in the browser, with an HTTP API",
     "export": "write a model for the Hugging Face hub or for timm",

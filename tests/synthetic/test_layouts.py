@@ -51,7 +51,7 @@ def test_the_same_arguments_give_the_same_bytes_and_another_seed_others(name: st
         LAYOUTS[name](tmp_path / folder, n=20, seed=seed, size=64)
     first, second, other = (digest(tmp_path / folder) for folder in ("first", "second", "other"))
     assert first == second and len(first) > 20
-    pictures = {value for name, value in first.items() if name.endswith((".png", ".jpg", ".dcm"))}
+    pictures = {value for name, value in first.items() if name.endswith((".png", ".jpg", ".dcm", ".dicom"))}
     assert len(pictures) == 20 and not pictures & set(other.values())
 
 

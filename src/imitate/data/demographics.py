@@ -9,11 +9,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imitate.data.words import folded, is_nothing
+from imitate.errors import UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from imitate.data.records import Record
 
 SEXES = {
@@ -24,6 +28,7 @@ SEXES = {
 }
 _SEXES = {word: sex for sex, words in SEXES.items() for word in words}
 OLDEST = 120  # years
+MOST = 50  # values of a column of groups
 UNITS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 _AGE = re.compile(r"(-?\d+(?:[.,]\d+)?) ?([YMWD]?)", re.IGNORECASE)
 _WORDED = re.compile(r"(\d+(?:[.,]\d+)?) ?-?(year|yr|jahr|month|monat|week|woche|day|tag)\w*(?: old)?", re.IGNORECASE)
@@ -148,6 +153,17 @@ def with_header(record: Record, header: Mapping[str, str] | None) -> Record:
     return replace(record, **{**found, **own, "extra": extra, "projection": record.projection or projection})
 
 
+def require_categories(columns: Mapping[str, pd.Series], path: Path) -> None:
+    """UserError where a column, the age aside, holds too many different values for groups, as free text does."""
+    for name, cells in columns.items():
+        distinct = len({as_category(cell) for cell in cells.unique()} - {""})
+        if name != "age" and distinct > MOST:
+            raise UserError(
+                f"{path}: group column {cells.name!r} holds {distinct} different values, more than {MOST}: a group "
+                "column holds categories, not numbers or free text; leave it out"
+            )
+
+
 def counted(kinds: Mapping[str, int]) -> dict[str, dict[str, int]]:
     """Kinds by their column: {"age: nnnY": 3} becomes {"age": {"nnnY": 3}}."""
     found: dict[str, dict[str, int]] = {}
@@ -159,8 +175,6 @@ def counted(kinds: Mapping[str, int]) -> dict[str, dict[str, int]]:
 
 class Values:
     """How often each value of each column occurs, for ``index.json``; of a column with many values, how many."""
-
-    SHOWN = 50
 
     def __init__(self) -> None:
         self._counts: dict[str, Counter[str]] = {}
@@ -183,7 +197,7 @@ class Values:
             if not known:
                 continue
             missing = images - sum(known.values())
-            if len(known) > self.SHOWN:
+            if len(known) > MOST:
                 known = {f"({len(known)} values)": sum(known.values())}
             found[name] = known | ({"missing": missing} if missing else {})
         return found

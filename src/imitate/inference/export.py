@@ -23,16 +23,20 @@ Format = Literal["hub", "timm"]
 CARD = "README.md"
 TORCHVISION = {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152"}
 UNKNOWN = "not recorded"
+UNAUDITED = (
+    "Not audited: how its errors differ by sex, age or other groups is unknown (`imitate audit`, then\n"
+    "`imitate export --audit`)."
+)
 
 
-def export_model(model: str, to: Path, *, format: Format, license: str) -> None:
-    """``imitate export``."""
+def export_model(model: str, to: Path, *, format: Format, license: str, groups: str = UNAUDITED) -> None:
+    """``imitate export``; ``groups`` is what the card says of groups of patients."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to} exists and is not an empty folder: choose another --to")
     source = hub.local_folder(model)
     encoder = load_folder(source)
     if format == "hub":
-        write_hub(encoder, to, _facts(source), license=license)
+        write_hub(encoder, to, _facts(source) | {"groups": groups}, license=license)
     else:
         write_timm(encoder.model.image, encoder.model.config, to)
     log.info("wrote %s: %s says how to load it", to, to / CARD)

@@ -27,6 +27,7 @@ GROUP = "imitate.sources"
 BUILT_IN = (  # ``doctor`` takes the first whose signs a raw tree has
     *("rsna", "chestxray14", "siim", "covidx", "mimic-cxr", "open-i", "object-cxr", "chexpert"),
     *("brax", "chexpert-plus", "nih-google", "padchest", "rexgradient"),
+    *("chestx-det", "chexlocalize", "ms-cxr", "padchest-gr", "tbx11k", "vindr-cxr"),
     *("table", "synthetic"),
 )
 Counts = Mapping[str, int]
@@ -66,6 +67,7 @@ class Source(NamedTuple):
     signs: tuple[tuple[str, ...], ...] = ()  # glob patterns; a tree that matches all of one tuple is of this source
     expected: Counts | Callable[[Any], Counts] = NO_COUNTS  # published, for doctor, of the default projections
     traits: Traits | Callable[[Any], Traits] = Traits()
+    tables: tuple[str, ...] = ()  # glob patterns of tables below ``raw`` whose digests are recorded as well
 
     def classes_of(self, options: Config) -> tuple[str, ...]:
         return self.classes(options) if callable(self.classes) else self.classes
