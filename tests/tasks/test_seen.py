@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from folders import edit_index
+from folders import edit_index, edit_rows
 from noisy_task import install, write_data
 
 from imitate.commands.evaluate import evaluate
@@ -57,7 +57,7 @@ def test_the_folder_that_heads_are_fitted_on_counts_too(tmp_path: Path, caplog: 
     assert not warnings(caplog), "ids of two tables mean nothing to each other"
     for folder in (train, test):
         edit_index(folder, traits={"population": "chexpert"})
-    edit_index(test, traits={"population": "chexpert"}, fingerprint="other")
-    evaluate("linear-classification", out=tmp_path / "s.json", **values, settings=("split=train",))
+    edit_rows(test, patient=[f"p{i // 2 - 5}" for i in range(120)])  # p0 to p9 train in the other folder
+    evaluate("linear-classification", out=tmp_path / "s.json", **values)
     (message,) = warnings(caplog)
-    assert message.startswith(f"{train}, on which heads are fitted, has 10 of the 10 patients of {test}, split train:")
+    assert message.startswith(f"{train}, on which heads are fitted, has 5 of the 50 patients of {test}, split test:")

@@ -171,5 +171,5 @@ SOURCE = Source(
     classes=lambda options: options.classes,
     signs=((f"{TABLE[:-9]}*",),),
     expected={"records": 160_861},
-    traits=Traits(projections=("PA", "AP", "AP_HORIZONTAL"), population="padchest"),
+    traits=Traits(projections=("PA", "AP", "AP_HORIZONTAL"), population="padchest", prompts="padchest"),
 )
