@@ -20,7 +20,7 @@ def test_a_raw_tree_is_recognised_by_its_files(
 ) -> None:
     for sign in signs:
         path = tmp_path / sign.replace("*", "")
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     with pytest.raises(UserError, match="1 broken: "):
         doctor((tmp_path,))

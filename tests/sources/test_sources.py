@@ -19,9 +19,9 @@ from imitate.sources import BUILT_IN, Options, Source, Traits, find_source, sour
 from imitate.sources.table import TableColumns
 
 USED = {
-    "synthetic": {"n", "seed", "original_size", "raw"},
+    "synthetic": {"n", "seed", "original_size", "female_contrast", "raw"},
     "open-i": {"raw"},
-    "mimic-cxr": {"raw", "mode", "reports"},
+    "mimic-cxr": {"raw", "mode", "reports", "mimic_iv"},
     "table": {"raw", "sections", "whole_report", *TableColumns.model_fields},
     "rsna": {"raw", "mode", "mapping"},
     "chestxray14": {"raw", "split_by"},
