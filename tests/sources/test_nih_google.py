@@ -82,8 +82,8 @@ def test_the_images_are_those_of_a_chestxray14_folder(tmp_path: Path, layout: st
 
 def test_patients_are_those_of_chestxray14() -> None:
     """Without zeros in front there, as here."""
-    assert SOURCE.traits_of(SOURCE.Options(raw="x")).population == "chestx-ray14"
-    assert CHESTXRAY14.traits_of(CHESTXRAY14.Options(raw="x")).population == "chestx-ray14"
+    assert SOURCE.traits_of(SOURCE.Options(raw="x")).population == "chest-xray14"
+    assert CHESTXRAY14.traits_of(CHESTXRAY14.Options(raw="x")).population == "chest-xray14"
 
 
 def test_other_spellings_of_the_columns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

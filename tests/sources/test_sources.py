@@ -36,7 +36,8 @@ USED = {
     "nih-google": {"raw", "images", "findings"},
     "padchest": {"raw", "classes", "match", "labelled_by"},
     "rexgradient": {"raw"},
-    **{key: {"raw", "mode"} for key in ("chexpert", "covidx", "siim", "object-cxr")},
+    "covidx": {"raw", "mode", "mapping"},
+    **{key: {"raw", "mode"} for key in ("chexpert", "siim", "object-cxr")},
 }
 VALUES = {"mode": "paper", "reports": "x", "split_by": "patient", "n": 3, "seed": 1, "sections": "x", "labels": (),
           "votes": "all"}  # fmt: skip

@@ -155,5 +155,5 @@ SOURCE = Source(
         "boxes": 984,
         **COUNTS,
     },
-    traits=Traits(population="chestx-ray14"),
+    traits=Traits(population="chest-xray14"),
 )

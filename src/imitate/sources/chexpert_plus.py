@@ -50,6 +50,7 @@ REQUIRED = (
     *("path_to_image", "frontal_lateral", "ap_pa", "deid_patient_id", "section_findings", "section_impression", "age"),
     *("sex", "race", "split"),
 )
+OPTIONAL = ("ethnicity", "insurance_type")
 PLACE = re.compile(r"((?:train|valid)/(patient\d+)/study\d+)/[^/]+(?=\.\w+$)")
 MEMBER = re.compile(r"(?:^|/)((?:train|valid)/patient\d+/study\d+/[^/]+)\.png$")
 Kind = Literal["png", "dicom", "jpg"]
@@ -88,7 +89,8 @@ def records(options: ChexpertPlusOptions) -> Iterator[Record | Excluded]:
     keys = table["path_to_image"].str.rsplit(".", n=1).str[0]
     labels = _labels(options)
     tree = _Tree.of(options, keys)
-    for key, (study, patient), row in zip(keys, places.to_numpy(), table.to_dict("records"), strict=True):
+    rows = table[[name for name in (*REQUIRED, *OPTIONAL) if name in table]].to_dict("records")
+    for key, (study, patient), row in zip(keys, places.to_numpy(), rows, strict=True):
         split = hashed_split(patient) if options.split_by == "patient" else _split(row["split"], path)
         found = tree.image(key)
         if split is None or isinstance(found, str):

@@ -152,5 +152,5 @@ SOURCE = Source(
     classes=lambda options: tuple(SETS[options.findings].classes),
     signs=tuple((f"{each.folder}/test_labels.csv",) for each in SETS.values()),
     expected=lambda options: COUNTS[options.findings],
-    traits=Traits(population="chestx-ray14"),
+    traits=Traits(population="chest-xray14", prompts="nih-google"),
 )

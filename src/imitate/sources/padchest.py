@@ -69,6 +69,12 @@ class _Reader(NamedTuple):
     options: PadchestOptions
     patterns: dict[str, re.Pattern[str]]
     places: _Places
+    known: dict[str, set[str]]  # label -> its classes, of the labels that were met
+
+    def classes(self, label: str) -> set[str]:
+        if label not in self.known:
+            self.known[label] = {name for name, pattern in self.patterns.items() if pattern.search(label)}
+        return self.known[label]
 
 
 def records(options: PadchestOptions) -> Iterator[Record | Excluded]:
@@ -77,7 +83,8 @@ def records(options: PadchestOptions) -> Iterator[Record | Excluded]:
     check_header(path, list(table.columns), HEADER)
     table, again = once(table[[name for name in HEADER if name in table]], "ImageID", path=path)
     yield from again
-    reader = _Reader(options, _patterns(options), _Places(options.raw))
+    reader = _Reader(options, _patterns(options), _Places(options.raw), {})
+    table = table[[name for name in (*REQUIRED, "Manufacturer_DICOM") if name in table]]
     for row in table.astype(object).where(table.notna(), None).to_dict("records"):
         yield _record(row, reader, path)
 
@@ -103,9 +110,12 @@ def _record(row: dict[str, Any], reader: _Reader, path: Path) -> Record | Exclud
     place = reader.places.find(row["ImageDir"].strip().removesuffix(".0"), name)
     if isinstance(place, str):
         return Excluded(name, place)
-    report = cell_text(re.sub(r"\s+\.", ".", row["Report"] or ""))
+    report = (cell_text(row["Report"]) or "").replace(" .", ".") or None
     read = reader.options.labelled_by == "any" or (row["MethodLabel"] or "").strip().casefold() == "physician"
-    told = found if read and found and found != {"unchanged"} else None
+    labels = None
+    if read and found and found != {"unchanged"}:
+        positive = {each for label in found for each in reader.classes(label)}
+        labels = {name: float(name in positive) for name in reader.patterns}
     return Record(
         image_id=name,
         image=place[0],
@@ -116,9 +126,7 @@ def _record(row: dict[str, Any], reader: _Reader, path: Path) -> Record | Exclud
         projection=PROJECTIONS.get(projection, projection),
         findings=report,
         language="es" if report else "",
-        labels=None
-        if told is None
-        else {label: float(any(pattern.search(each) for each in told)) for label, pattern in reader.patterns.items()},
+        labels=labels,
         **demographics(sex=row["PatientSex_DICOM"], age=_age(row), scanner=row.get("Manufacturer_DICOM")),
         invert=(row["PhotometricInterpretation_DICOM"] or "").strip().upper() == "MONOCHROME1",
     )
@@ -171,5 +179,5 @@ SOURCE = Source(
     classes=lambda options: options.classes,
     signs=((f"{TABLE[:-9]}*",),),
     expected={"records": 160_861},
-    traits=Traits(projections=("PA", "AP", "AP_HORIZONTAL"), population="padchest"),
+    traits=Traits(projections=("PA", "AP", "AP_HORIZONTAL"), population="padchest", prompts="padchest"),
 )
