@@ -67,6 +67,10 @@ VINDR_LOCAL = (
 VINDR = (*VINDR_LOCAL, "COPD", "Lung tumor", "Pneumonia", "Tuberculosis", "Other diseases", "No finding")
 
 
+POPULATIONS = ("brax", "chest-xray14", "chexpert", "covidx", "mimic-cxr", "open-i", "padchest", "rexgradient")
+"""Whose patients a public data set shows: sources of one population name the same patients by the same ids."""
+
+
 def several(given: str | PathLike[str] | Sequence[Any]) -> tuple[Any, ...]:
     """One path or name, or several of them, as a tuple."""
     return (given,) if isinstance(given, str | PathLike) else tuple(given)

@@ -63,7 +63,12 @@ def test_det10_has_boxes_alone_and_knows_nothing_of_three_classes(tmp_path: Path
     assert len(record.annotations) == 2 and draw_mask(record.annotations, 512, 512)[511, 256]  # the box
     unknown = {name for name, value in (record.labels or {}).items() if isnan(value)}
     assert unknown == set(CLASSES) - set(TEN) == {"Cardiomegaly", "Diffuse Nodule", "Pleural Thickening"}
+    options = SOURCE.Options(raw=tmp_path)
+    assert (
+        SOURCE.expected_of(options)["Consolidation in test"] == 289 and SOURCE.expected_of(options)["images"] == 3_543
+    )
     tree(tmp_path)
+    assert SOURCE.expected_of(options)["images"] == 3_578
     assert len(found(tmp_path)["train/1.png"].annotations) == 4  # ChestX-Det where both are
     assert len(found(tmp_path, edition="det10")["train/1.png"].annotations) == 2
 

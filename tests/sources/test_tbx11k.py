@@ -97,6 +97,8 @@ def test_the_simplified_edition_has_the_same_boxes_and_no_parts(original: Path, 
     assert Counter(each.split for each in records.values()) == {"train": 38, "val": 8, "test": 8}
     with pytest.raises(UserError, match=r"data\.csv names no official parts: give --split-by image"):
         found(tmp_path, split_by="official")
+    counts = [SOURCE.expected_of(SOURCE.Options(raw=each))["images in test"] for each in (tmp_path, original)]
+    assert counts == [1_260, 1_800]
     by_image = found(original, split_by="image")
     assert Counter(each.split for each in by_image.values()) == {"train": 38, "val": 8, "test": 8}
 

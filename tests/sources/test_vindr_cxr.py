@@ -200,5 +200,9 @@ def test_both_gray_scales_of_the_layout_show_the_same(tmp_path: Path) -> None:
 
 
 def test_the_published_counts_are_of_the_classes() -> None:
-    assert SOURCE.expected["No finding"] == 12_652 and SOURCE.expected["ILD"] == 373
+    counts = {
+        votes: SOURCE.expected_of(SOURCE.Options(raw="x", votes=votes)) for votes in ("any", "majority", "fraction")
+    }
+    assert counts["majority"]["No finding"] == 12_652 and counts["majority"]["ILD"] == 373
+    assert counts["any"]["ILD"] == 618 and "ILD" not in counts["fraction"] and counts["fraction"]["ILD in test"] == 221
     assert set(VINDR_LOCAL) < set(SOURCE.classes) == set(VINDR)

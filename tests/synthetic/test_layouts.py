@@ -36,8 +36,13 @@ def open_i(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def digest(folder: Path) -> dict[str, str]:
+    """Of each file, and of each member of a zip archive."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    found = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    for path in (path for path in files if path.suffix == ".zip"):
+        with zipfile.ZipFile(path) as archive:
+            found |= {name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()}
+    return found
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

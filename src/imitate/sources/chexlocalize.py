@@ -96,7 +96,7 @@ def _masks(path: Path) -> Masks:
     return masks
 
 
-def _record(row: dict[str, Any], drawn: Mapping[str, Any], folder: Path, part: str) -> Record | Excluded:
+def _record(row: Mapping[Any, Any], drawn: Mapping[str, Any], folder: Path, part: str) -> Record | Excluded:
     place = f"{row['patient']}/{row['study']}/{row['view']}"
     name = f"{part}/{place}.jpg"
     try:
@@ -132,19 +132,21 @@ def _mask(label: str, mask: Mapping[str, Any]) -> RunLengths:
     return RunLengths(label, to_runs(lengths, pixels=width * height), (width, height))
 
 
+def _expected(options: CheXlocalizeOptions) -> dict[str, int]:
+    counts = {"images": 902, "patients": 700, "images in test": 668}
+    counts |= {f"{name} in test": count for name, count in zip(CHEXPERT, TEST, strict=True)}
+    if options.val == "val":
+        counts |= {"images in val": 234}
+        counts |= {f"{name} in val": count for name, count in zip(CHEXPERT, VAL, strict=True)}
+    return counts
+
+
 SOURCE = Source(
     records,
     CheXlocalizeOptions,
     CHEXPERT,
     signs=(("CheXlocalize/gt_segmentations_*.json",), ("gt_segmentations_*.json",)),
-    expected={
-        "images": 902,
-        "patients": 700,
-        "images in val": 234,
-        "images in test": 668,
-        **{f"{name} in val": count for name, count in zip(CHEXPERT, VAL, strict=True)},
-        **{f"{name} in test": count for name, count in zip(CHEXPERT, TEST, strict=True)},
-    },
-    traits=Traits(masks=True),
+    expected=_expected,
+    traits=Traits(masks=True, population="chexpert"),
     tables=("CheXpert/*_labels.csv", "CheXlocalize/gt_segmentations_*.json", "gt_segmentations_*.json"),
 )

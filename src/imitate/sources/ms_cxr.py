@@ -143,5 +143,5 @@ SOURCE = Source(
     MsCxrOptions,
     signs=((f"{STEM}*.csv",),),
     expected={"images": 1_047, "patients": 851, "boxes": 1_448},
-    traits=Traits(),
+    traits=Traits(population="mimic-cxr"),
 )

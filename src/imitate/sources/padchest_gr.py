@@ -174,6 +174,6 @@ SOURCE = Source(
     _classes,
     signs=((REPORTS, TABLE),),
     expected={"images": 4_555, "patients": 4_459},
-    traits=Traits(),
+    traits=Traits(population="padchest"),
     tables=(REPORTS,),
 )

@@ -22,9 +22,12 @@ from imitate.synthetic.labelled_layouts import (
 from imitate.synthetic.labels import CHEXPERT, NIH_CLASSES, chexpert_mentions, nih_name
 from imitate.synthetic.mask_layouts import write_chexlocalize
 from imitate.synthetic.mimic_ids import mimic_ids
+from imitate.synthetic.padchest_layout import write_padchest
 from imitate.synthetic.phantom import render
 from imitate.synthetic.phrase_layouts import write_ms_cxr, write_padchest_gr
 from imitate.synthetic.phrases import SYMPTOMS
+from imitate.synthetic.relabelled_layouts import write_brax, write_nih_google
+from imitate.synthetic.report_layouts import write_chexpert_plus, write_rexgradient
 from imitate.synthetic.wording import compose, mimic_report
 
 
@@ -187,6 +190,11 @@ LAYOUTS: dict[str, Write] = {
     "chestxray14": write_chestxray14,
     "siim": write_siim,
     "object-cxr": write_object_cxr,
+    "brax": write_brax,
+    "chexpert-plus": write_chexpert_plus,
+    "nih-google": write_nih_google,
+    "padchest": write_padchest,
+    "rexgradient": write_rexgradient,
     "chestx-det": write_chestx_det,
     "chexlocalize": write_chexlocalize,
     "ms-cxr": write_ms_cxr,

@@ -16,6 +16,7 @@ import torch
 from imitate.config import Recipe, TrainingConfig
 from imitate.data.corpus import Corpus
 from imitate.data.index import versions
+from imitate.data.overlap import note_training, without_held_out
 from imitate.data.sampler import BatchReader, BatchSampler, LabelReader, training_rows, warm_up
 from imitate.data.text_cache import SentenceRows, TextCache, TextRows, corpus, fill, sentence_rows, text_rows
 from imitate.errors import UserError
@@ -120,8 +121,8 @@ def _plan(recipe: Recipe, data: Corpus, weights: tuple[float, ...], changes: Col
         )
     if recipe.labels_as_text:
         data = data.filled(texts_of_labels)
-    rows = training_rows(data, textless=_compares_views(recipe), every=not objective.reads_text)
-    training = recipe.training
+    usable = training_rows(data, textless=_compares_views(recipe), every=not objective.reads_text)
+    rows, training = without_held_out(data, usable), recipe.training
     order = BatchSampler(rows, weights=weights, batch_size=training.batch_size, seed=training.seed)
     return Plan(recipe, data, order, recorded, changes)
 
@@ -176,6 +177,7 @@ def _begin(
     normalises = model.image.normalises_batches and not training.freeze and training.sync_batchnorm is not True
     compare_start(out, facts, contrasts_within=_contrasts_within(recipe), normalises=normalises)
     facts["changed"] = settle(out, recipe, plan.recorded, plan.changes)
+    note_training(out, plan.data, plan.order.rows, after=plan.recipe.init)
     for name, encoder in encoders.items():
         if not _has_encoder(out / name):
             save_text_encoder(encoder, out / name)
