@@ -8,6 +8,7 @@ thresholds and 40% to test, since the official test part of a sample is small. O
 
 import hashlib
 import logging
+from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,13 +18,15 @@ import imitate
 from imitate.data.records import Record
 from imitate.data.shards import Settings
 from imitate.data.writer import Archive, Engine, write_folder
+from imitate.report.audit import gap_plot
 from imitate.report.build import write_report
 from imitate.sources.chestxray14 import SOURCE
 from imitate.tasks.audit_model import Audit, Gap, title
 from imitate.tasks.base import Estimate
-from measuring import Row, finish, options
+from measuring import RESULTS, Row, finish, options
 
 BY = ("sex", "age", "projection", "sex+age")
+DOCS = RESULTS.parent
 LEAST, BANDS = 10, (40, 60)
 TASK = "linear-classification"
 
@@ -63,15 +66,24 @@ def groups(audit: Audit, labels: list[str]) -> list[Row]:
     ]  # fmt: skip
 
 
+def chance(p: float | None) -> str:
+    return "" if p is None else "< .001" if p < 0.001 else f"{p:.3f}"
+
+
 def gap_row(gap: Gap) -> Row:
     ends = Estimate(value=gap.gap, low=gap.low, high=gap.high)
     return {
         "class": gap.label, "metric": title(gap.metric, gap.label), "by": gap.by,
         "worst": f"{gap.worst} {100 * gap.values[0]:.0f}", "best": f"{gap.best} {100 * gap.values[1]:.0f}",
         "gap": percent(ends), "shuffled": f"{100 * gap.shuffled:.0f}",
-        "p": "" if gap.p is None else f"{gap.p:.3f}", "p (Holm)": "" if gap.p_holm is None else f"{gap.p_holm:.2f}",
+        "p": chance(gap.p), "p (Holm)": chance(gap.p_holm),
         "balanced gap": percent(gap.balanced),
     }  # fmt: skip
+
+
+def draw(gaps: list[Gap], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b64decode(gap_plot(gaps).partition(",")[2]))
 
 
 def main() -> None:
@@ -97,6 +109,9 @@ def main() -> None:
         if arguments.page:
             write_report([out], out=arguments.page)
     order = sorted(audit.gaps, key=lambda gap: gap.p or 1.0)
+    if not arguments.quick or arguments.out != RESULTS:
+        figures = (DOCS if arguments.out == RESULTS else arguments.out) / "figures"
+        draw([gap for gap in order if gap.metric != "auroc"][:15], figures / "audit_chestxray14.svg")
     common = sorted(
         {each.label for each in audit.groups},
         key=lambda label: -sum(e.positives for e in audit.groups if (e.label, e.by) == (label, "sex")),

@@ -29,6 +29,9 @@ Resize = Literal[
 ]  # fmt: skip
 TaskName = str  # of a built-in task, or of one of the entry-point group imitate.tasks
 Branch = Literal["both", "findings", "impression"]
+Tracker = Literal["tensorboard", "csv", "wandb", "mlflow"]
+CalibrationMethod = Literal["temperature", "platt", "isotonic"]
+Aim = Literal["sensitivity", "specificity", "youden", "cost"]  # of a threshold
 HeatMap = Literal["default", "gradient", "places", "attention"]
 Section = Literal["findings", "impression"]
 SECTIONS: tuple[Section, Section] = ("findings", "impression")

@@ -17,10 +17,13 @@ from imitate.data.records import Record
 from imitate.data.shards import Settings
 from imitate.data.writer import Archive, Engine, write_folder
 from imitate.errors import UserError
+from imitate.inference.calibration import Calibration, ClassCalibration, OperatingPoint
+from imitate.report.audit import card
 from imitate.report.build import write_report
 from imitate.tasks.audit_inputs import DERIVED
 from imitate.tasks.audit_model import Audit, read_audit
 from imitate.tasks.base import Estimate
+from imitate.tasks.results import digest_of, read_predictions, read_results
 
 N = 480
 CLASSES = ["Edema", "Fracture"]
@@ -47,13 +50,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def predicted(folder: Path, path: Path, *, split: str = "test", gap: float = 0.0, **changes: Any) -> Path:
+def predicted(
+    folder: Path, path: Path, *, split: str = "test", gap: float = 0.0, one: bool = False, **changes: Any
+) -> Path:
     """Edema is found in all alike but for a ``gap`` of its score in women; Fracture has no positive in men."""
     data = Corpus.open(folder)
     table = data.table[data.table["split"] == split]
     women = (table["sex"] == "F").to_numpy()
     runs = []
-    for seed in range(2):
+    for seed in range(1 if one else 2):
         random, targets = np.random.default_rng([seed, 1]), np.random.default_rng([len(split), 2])
         target = (targets.random((len(table), 2)) < 0.35).astype(np.float32)
         target[~women, 1] = 0
@@ -65,7 +70,7 @@ def predicted(folder: Path, path: Path, *, split: str = "test", gap: float = 0.0
         })  # fmt: skip
     about = {"name": "hospital", "source": "table", "fingerprint": data.fingerprint, "split": split}
     about |= {"images": len(table), "patients": table["patient"].nunique()}
-    values = {"data": about, "settings": {**SETTINGS, "split": split}, "weights": ["abc"] * 2} | changes
+    values = {"data": about, "settings": {**SETTINGS, "split": split}, "weights": ["abc"] * len(runs)} | changes
     return write_file(path, "linear-classification", runs, {"auroc": Estimate(value=0.9)}, **values)
 
 
@@ -99,6 +104,7 @@ def test_groups_have_their_counts_and_what_is_undefined_is_missing(audited: Audi
     assert (
         men.metrics["auroc"].value is None and men.metrics["fnr"].value is None and men.metrics["fpr"].value is not None
     )
+    assert "sex: undefined and not compared: Fracture in M (no positives)" in audited.notes
     assert women.images + men.images == audited.data["images"]
     assert women.metrics["fnr"].low < women.metrics["fnr"].value < women.metrics["fnr"].high
     assert found["Edema", "race", "unknown"].images == audited.unknown["race"] > 0
@@ -129,6 +135,10 @@ def test_the_file_becomes_a_section_of_a_report(audited: Audit, tmp_path: Path) 
     assert "Groups of patients: IMITATE on hospital" in page and "underdiagnosis rate" in page
     assert "false-negative rate" not in text and re.search(r"\| Edema +\| FNR", text) and "**" in text
     assert page.count("data:image/svg+xml") == 3 + 3 * 3
+    flagged = sum(gap.flagged for gap in audited.gaps)
+    found = card(audited)
+    assert f"{len(audited.gaps)} gaps were tested, {flagged} are more than chance" in found
+    assert re.search(r"- Edema, FNR by sex: F \d+\.\d%, M \d+\.\d% \(gap", found) and found.count("\n- ") == flagged
 
 
 def test_without_a_gap_nothing_is_flagged(folder: Path, tmp_path: Path) -> None:
@@ -200,3 +210,41 @@ def test_groups_of_a_folder(folder: Path) -> None:
     assert group_values(data, "sex+race", rows).tolist() == ["F, White", "M, Black", "unknown", "M, White"]
     assert band_names((18, 40)) == ["0-17", "18-39", "40+"]
     assert group_values(data, "age", np.array([17, 72, 300]), bands=(18,)).tolist() == ["unknown", "18+", "18+"]
+
+
+def test_a_calibration_gives_probabilities_and_thresholds(folder: Path, tmp_path: Path) -> None:
+    test = predicted(folder, tmp_path / "t.json", one=True)
+    results = read_results(test)
+    of_class = ClassCalibration(
+        method="platt", slope=2.0, intercept=-0.5, positives=30, negatives=60,
+        operating=OperatingPoint(aim="sensitivity", at=0.9, threshold=-1.0),
+    )  # fmt: skip
+    facts = {
+        "name": "hospital",
+        "fingerprint": results.data["fingerprint"],
+        "split": "val",
+        "images": 90,
+        "patients": 45,
+    }
+    own = {"weights": "abc", "preprocessing": "", "settings": digest_of(results.settings, results.fraction, 0)}
+    made = Calibration(
+        task=results.task, method="platt", data=facts, date="2026-01-01", classes={"Edema": of_class}, **own
+    )
+    made.save(tmp_path / "c.json")
+
+    def run(calibration: Path) -> Audit:
+        about = {"classes": "Edema", "by": "sex", "calibration": calibration}
+        return imitate.audit(test, data=folder, out=tmp_path / "a.json", **about, **FAST)
+
+    found = run(tmp_path / "c.json")
+    assert found.thresholds == {"Edema": [-1.0]} and found.probabilities == made.provenance
+    women = next(each for each in found.groups if each.group == "F")
+    missed = read_predictions(results, test)[0]
+    rows = (missed["target"][:, 0] > 0) & np.isin(missed["image_id"], [f"i{i}" for i in range(N) if i // 2 % 2 == 0])
+    assert women.metrics["fnr"].value == pytest.approx((missed["score"][rows, 0] < -1).mean())
+    made.model_copy(update={"weights": "other"}).save(tmp_path / "other.json")
+    with pytest.raises(UserError, match=r"other\.json is of another model, task or seed"):
+        run(tmp_path / "other.json")
+    made.model_copy(update={"data": facts | {"split": "test"}}).save(tmp_path / "test.json")
+    with pytest.raises(UserError, match=r"test\.json was fitted on the test images"):
+        run(tmp_path / "test.json")

@@ -24,7 +24,7 @@ def export(
     """
     from pathlib import Path
 
-    from imitate.inference.export import export_model
+    from imitate.inference.export import Groups, export_model
 
     if audit is None:
         export_model(model, Path(to), format=format, license=license)
@@ -32,4 +32,5 @@ def export(
     from imitate.report.audit import card
     from imitate.tasks.audit_model import read_audit
 
-    export_model(model, Path(to), format=format, license=license, groups=card(read_audit(Path(audit))))
+    found = read_audit(Path(audit))
+    export_model(model, Path(to), format=format, license=license, groups=Groups(card(found), found.weights))

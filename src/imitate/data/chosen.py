@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int, UInt8
 
 from imitate.data.annotations import Box, RunLengths
@@ -14,19 +16,22 @@ from imitate.data.marks import pixels_of, regions_of
 from imitate.data.stacked import Stacked
 from imitate.errors import UserError
 
+SHARDS = 1024  # whose boxes and masks are held at once
+
 
 class ChosenColumns(Columns):
     """As ``Columns``, without what is marked as another class."""
 
     def __init__(self, folder: Folder, places: Int[np.ndarray, " rows"], labels: Sequence[str]) -> None:
         super().__init__(folder, places)
-        self.labels = frozenset(labels)
+        self.chosen = frozenset(labels)
+        self._lists = lru_cache(SHARDS)(self._read_lists)  # masks are drawn in any order of the images
 
     def boxes(self, row: int) -> list[Box]:
-        return [box for box in super().boxes(row) if box.label in self.labels]
+        return [box for box in super().boxes(row) if box.label in self.chosen]
 
     def regions(self, row: int) -> list[RunLengths]:
-        return [region for region in super().regions(row) if region.label in self.labels]
+        return [region for region in super().regions(row) if region.label in self.chosen]
 
     def box_counts(self) -> Int[np.ndarray, " rows"]:
         return np.array([len(self.boxes(row)) for row in range(len(self.places))], np.int64)
@@ -62,8 +67,8 @@ def _only(data: Corpus, labels: Sequence[str]) -> Corpus:
     if data.columns:
         kept = replace(data, columns=ChosenColumns(data.columns.folder, data.columns.places, labels))
     else:
-        boxes = [[box for box in boxes if box["label"] in labels] for boxes in data.table["boxes"]]
-        kept = replace(data, table=data.table.assign(boxes=boxes))
+        boxes = pd.Series([[box for box in some if box["label"] in labels] for some in data.table["boxes"]])
+        kept = replace(data, table=data.table.assign(boxes=boxes.set_axis(data.table.index)))
     ends, side = np.array([len(kept)], np.int64), (kept.size, kept.size)
     return replace(kept, masks=Stacked(lambda _: _Masks(kept), ends, shape=side))
 

@@ -71,6 +71,16 @@ def demographics(
     return {**fields, "extra": found, "originals": tuple(kinds)}
 
 
+def persons(table: pd.DataFrame, columns: Mapping[str, str]) -> list[dict[str, object]]:
+    """Of each row what ``demographics`` takes; ``columns`` map those of the table, where it has them, to names."""
+    found: list[dict[str, object]] = [{} for _ in range(len(table))]
+    for column, name in columns.items():
+        if column in table:
+            for person, cell in zip(found, table[column], strict=True):
+                person[name] = cell
+    return found
+
+
 def read_sex(cell: object) -> tuple[str, str]:
     """F, M, O, or empty where unknown or unreadable; and its kind, the word as it was written."""
     text = as_category(cell)

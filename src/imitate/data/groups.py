@@ -71,7 +71,7 @@ def _values(data: Corpus, name: str, rows: np.ndarray, bands: Sequence[float]) -
 def _cells(data: Corpus, name: str, rows: np.ndarray) -> list[Any]:
     """Of a column; None or "" where it says nothing."""
     if name in LIGHT:
-        column = data.table[name].iloc[rows] if name in data.table else [None] * len(rows)
+        column = data.table[name].iloc[rows].tolist() if name in data.table else [None] * len(rows)
         return [None if cell != cell else cell for cell in column]
     if name == "scanner":
         return _read(data, name, rows)

@@ -58,6 +58,5 @@ def load_json(path: Path, kind: type[Any]) -> Any:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not readable JSON ({str(error)[:200]}): copy or download it again") from error
     if not isinstance(values, kind):
-        wanted = {list: "a list", dict: "an object"}[kind]
-        raise UserError(f"{path} must hold {wanted}, not {type(values).__name__}: download it again")
+        raise UserError(f"{path} must hold a {kind.__name__}, not {type(values).__name__}: download it again")
     return values

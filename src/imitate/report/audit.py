@@ -35,7 +35,7 @@ def overview(audits: Sequence[Audit]) -> Table:
         flagged = sum(gap.flagged for gap in each.gaps)
         cells = texts([extent(each.data), ", ".join(each.settings["by"]), f"{flagged} of {len(each.gaps)}"])
         lines.append(Line(heading(each), cells, link=anchor(heading(each))))
-    heads = [Heading(name) for name in ("test images", "groups by", "gaps that are not chance")]
+    heads = [Heading(name) for name in ("test images", "groups by", "gaps beyond chance")]
     return Table("Groups of patients", heads, lines, corner="model and data")
 
 
@@ -194,7 +194,7 @@ def gap_plot(gaps: Sequence[Gap]) -> str:
         Line2D([], [], color=GRAY, marker="D", markerfacecolor="none", label="the same, balanced"),
         Line2D([], [], color="#222222", linestyle=":", label="of shuffled groups"),
     ]
-    return svg(paint, (5.6, 0.8 + 0.34 * len(gaps)), legend)
+    return svg(paint, (6.6, 0.8 + 0.34 * len(gaps)), legend)
 
 
 def _point(
@@ -209,7 +209,7 @@ def _point(
 
 
 def _named(gap: Gap) -> str:
-    return f"{gap.label} by {gap.by}: {gap.worst} against {gap.best}"
+    return f"{gap.label}, {title(gap.metric, gap.label)} by {gap.by}: {gap.worst} against {gap.best}"
 
 
 def _details(audit: Audit, by: str) -> Details:

@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import Field
 
 from imitate.data.annotations import Box, box_fault
-from imitate.data.demographics import demographics
+from imitate.data.demographics import demographics, persons
 from imitate.data.lazy import np, pd
 from imitate.data.records import Excluded, Record
 from imitate.data.splits import draw_patients, require_splits
@@ -57,7 +57,7 @@ class ChestXray14Options(Options):
 def records(options: ChestXray14Options) -> Iterator[Record | Excluded]:
     path = find(options.raw, "Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
     table = read_table(path, list(COLUMNS), text=True)
-    people = table[[column for column in PEOPLE if column in table]].rename(columns=PEOPLE).to_dict("records")
+    people = persons(table, PEOPLE)
     table = table[list(COLUMNS)].rename(columns=COLUMNS)
     require_filled(table, ["name", "findings", "patient"], path=path)
     require_unique(table["name"], path=path)

@@ -96,7 +96,7 @@ def _masks(path: Path) -> Masks:
     return masks
 
 
-def _record(row: dict[str, Any], drawn: Mapping[str, Any], folder: Path, part: str) -> Record | Excluded:
+def _record(row: Mapping[Any, Any], drawn: Mapping[str, Any], folder: Path, part: str) -> Record | Excluded:
     place = f"{row['patient']}/{row['study']}/{row['view']}"
     name = f"{part}/{place}.jpg"
     try:

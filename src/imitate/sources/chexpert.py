@@ -24,7 +24,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from imitate.data.demographics import as_category, demographics, race_group
+from imitate.data.demographics import as_category, demographics, persons, race_group
 from imitate.data.lazy import pd
 from imitate.data.records import Excluded, Record
 from imitate.data.reports import cell_text
@@ -45,6 +45,7 @@ REGENERATED = "5x200-regen"
 LISTED, EXCLUDED = "in a retrieval set", "patient of a retrieval set"
 FRONTAL = ("PA", "AP", "FRONTAL")
 DEMOGRAPHICS = "CHEXPERT DEMO.xlsx"
+PEOPLE = {"Sex": "sex", "Age": "age"}
 log = logging.getLogger(__name__)
 
 
@@ -81,7 +82,7 @@ def _table(path: Path) -> pd.DataFrame:
     side, frontal = (table[column].fillna("").str.strip().str.upper() for column in ("Frontal/Lateral", "AP/PA"))
     table["projection"] = side.mask((side == "FRONTAL") & frontal.isin(("PA", "AP")), frontal)
     table["frontal"] = side == "FRONTAL"
-    return table.rename(columns={"Sex": "sex", "Age": "age"})
+    return table
 
 
 def _races(raw: Path) -> dict[str, dict[str, str]]:
@@ -186,11 +187,10 @@ def _records(raw: Path, rows: pd.DataFrame, *, prefix: str = "") -> Iterator[Rec
     labels = rows[list(CLASSES)].fillna(0.0)
     for name, value in UNCERTAIN.items():
         labels[name] = labels[name].replace(-1.0, value)
-    people, races = [name for name in ("sex", "age") if name in rows], _races(raw)
-    persons = rows[people].to_dict("records")
+    races, people = _races(raw), persons(rows, PEOPLE)
     rows = rows.reindex(columns=["Path", "patient", "split", "projection", "impression", "only"])
     rows = rows.astype(object).where(rows.notna(), None)
-    every = zip(rows.itertuples(index=False, name=None), labels.to_numpy().tolist(), persons, strict=True)
+    every = zip(rows.itertuples(index=False, name=None), labels.to_numpy().tolist(), people, strict=True)
     for row, values, person in every:
         path, patient, split, projection, impression, only = row
         if split == EXCLUDED:

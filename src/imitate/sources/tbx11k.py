@@ -196,7 +196,7 @@ def _simplified(root: Path) -> Found:
     return labels, boxes, {}
 
 
-def _of_text(row: Mapping[str, Any], path: Path) -> Box:
+def _of_text(row: Mapping[Any, Any], path: Path) -> Box:
     """bbox is a dict of Python in words."""
     try:
         values = ast.literal_eval(row["bbox"])

@@ -111,7 +111,7 @@ def _shares(path: Path, *, several: bool) -> tuple[pd.DataFrame, list[int]]:
     table = table.rename(columns={name: NAMES.get(folded(name), name) for name in table.columns})
     if missing := [name for name in CLASSES if name not in table]:
         raise UserError(f"{path} lacks the labels {', '.join(missing)}; its columns are {', '.join(table.columns)}")
-    if others := [name for name in table if name not in (*keys, *CLASSES)]:
+    if others := [str(name) for name in table if name not in (*keys, *CLASSES)]:
         log.warning("%s has columns that are not of VinDr-CXR and are ignored: %s", path.name, ", ".join(others))
     require_filled(table, [*keys, *CLASSES], path=path)
     require_unique(table["image_id"] + (" of " + table["rad_id"] if several else ""), path=path)

@@ -29,7 +29,8 @@ class Scored(NamedTuple):
     probability: Rows | None = None
 
     def at(self, rows: np.ndarray) -> "Scored":
-        return Scored(*(None if each is None else each[rows] for each in self))
+        score, called, probability = (None if each is None else each[rows] for each in self[1:])
+        return Scored(self.target[rows], score, called, probability)
 
 
 def fnr(it: Scored, counts: Counts | None = None) -> Figure:
@@ -58,17 +59,28 @@ def _alarmed(it: Scored) -> Rows:
     return np.where(it.target == 0, np.asarray(it.called, float), np.nan)
 
 
+def ranking(it: Scored, counts: Counts | None = None) -> Figure:
+    assert it.score is not None
+    return auroc(it.target, it.score, counts)
+
+
+def _of_probabilities(name: str) -> Callable[[Scored, Counts | None], Figure]:
+    def measure(it: Scored, counts: Counts | None = None) -> Figure:
+        assert it.probability is not None
+        return calibration.MEASURES[name](it.target, it.probability, counts)
+
+    return measure
+
+
+OF_CALLS, OF_PROBABILITIES = ("fnr", "fpr", "ppv"), ("brier", "smooth-ece", "slope")
 METRICS: dict[str, Callable[[Scored, Counts | None], Figure]] = {
-    "auroc": lambda it, counts=None: auroc(it.target, it.score, counts),
+    "auroc": ranking,
     "fnr": fnr,
     "fpr": fpr,
     "ppv": ppv,
-    "brier": lambda it, counts=None: calibration.brier(it.target, it.probability, counts),
-    "smooth-ece": lambda it, counts=None: calibration.smooth_ece(it.target, it.probability, counts),
-    "slope": lambda it, counts=None: calibration.slope(it.target, it.probability, counts),
+    **{name: _of_probabilities(name) for name in OF_PROBABILITIES},
 }
 TESTED = ("auroc", "fnr", "fpr")
-OF_CALLS, OF_PROBABILITIES = ("fnr", "fpr", "ppv"), ("brier", "smooth-ece", "slope")
 HIGHER_IS_WORSE = {"auroc": False, "fnr": True, "fpr": True}
 
 
@@ -181,34 +193,52 @@ def _tail(observed: float, drawn: Figure) -> float:
 def _of_groups(
     fits: Sequence[Scored], metric: str, labels: Int[np.ndarray, "samples blocks"], owner: Codes
 ) -> tuple[Float[np.ndarray, "samples groups"], Float[np.ndarray, "samples groups"]]:
-    """The metric of each group, and its variance over blocks from the influence of each row on it."""
-    values, variances = [], []
+    """The metric of each group, and its variance over blocks."""
+    of_one = _area if metric == "auroc" else _rate
+    found = [of_one(fits, metric, labels == group, owner) for group in range(int(labels.max()) + 1)]
+    values, variances = (np.stack(each, axis=1) for each in zip(*found, strict=True))
+    return values, variances
+
+
+def _rate(
+    fits: Sequence[Scored], metric: str, member: Bool[np.ndarray, "samples blocks"], owner: Codes
+) -> tuple[Figure, Figure]:
+    """Of the member blocks: the sum of a rate's zeros and ones over their number, and its variance as a ratio's."""
+    each = np.mean([_missed(fit) if metric == "fnr" else _alarmed(fit) for fit in fits], axis=0)
+    counted = ~np.isnan(each)
+    rows = np.bincount(owner, counted, member.shape[1])
+    hits = np.bincount(owner, np.nan_to_num(each), member.shape[1])
+    drawn = member.astype(float)
+    total = drawn @ rows
+    rate = _ratio(drawn @ hits, total)
+    squares = drawn @ hits**2 - 2 * rate * (drawn @ (hits * rows)) + rate**2 * (drawn @ rows**2)
+    return rate, _variance(squares / np.maximum(total, 1) ** 2, drawn @ (rows > 0), total)
+
+
+def _area(
+    fits: Sequence[Scored], metric: str, member: Bool[np.ndarray, "samples blocks"], owner: Codes
+) -> tuple[Figure, Figure]:
+    """The AUROC among the member blocks, and its variance from the influence of each row (DeLong et al., 1988)."""
+    rows = member[:, owner].astype(float)
+    parts = [_influence(fit, rows) for fit in fits]
+    influence = np.mean([part[1] for part in parts], axis=0)
     order = np.argsort(owner, kind="stable")
     starts = np.flatnonzero(np.diff(owner[order], prepend=-1))
-    for group in range(int(labels.max()) + 1):
-        member = (labels == group)[:, owner].astype(float)
-        parts = [_influence(fit, metric, member) for fit in fits]
-        value = np.mean([part[0] for part in parts], axis=0)
-        influence = np.mean([part[1] for part in parts], axis=0)
-        rows = min(part[2] for part in parts)
-        blocks = np.add.reduceat(influence[:, order], starts, axis=1)
-        number = np.maximum((np.abs(blocks) > 0).sum(1), 2)
-        values.append(value)
-        # no variance is known better than to half a case
-        variances.append((blocks**2).sum(1) * number / (number - 1) + (0.5 / max(rows, 1)) ** 2)
-    return np.stack(values, 1), np.stack(variances, 1)
+    blocks = np.add.reduceat(influence[:, order], starts, axis=1)
+    rarer = np.minimum(*(rows @ (fits[0].target == kind) for kind in (1, 0)))
+    value: Figure = np.mean([part[0] for part in parts], axis=0)
+    return value, _variance((blocks**2).sum(1), member.sum(1).astype(float), rarer)
+
+
+def _variance(squares: Figure, blocks: Figure, rows: Figure) -> Figure:
+    """No variance is known better than to half a case."""
+    return squares * blocks / np.maximum(blocks - 1, 1) + (0.5 / np.maximum(rows, 1)) ** 2
 
 
 def _influence(
-    it: Scored, metric: str, member: Float[np.ndarray, "samples rows"]
-) -> tuple[Figure, Float[np.ndarray, "samples rows"], float]:
-    """The metric over the members, how much each row moves it, and the number of rows of the rarer kind."""
-    if metric != "auroc":
-        value = _missed(it) if metric == "fnr" else _alarmed(it)
-        counted = member * ~np.isnan(value)
-        total, each = counted.sum(1), np.nan_to_num(value)
-        rate = _ratio(counted @ each, total)
-        return rate, counted * _moved(each - rate[:, None], total), float(total.min())
+    it: Scored, member: Float[np.ndarray, "samples rows"]
+) -> tuple[Figure, Float[np.ndarray, "samples rows"]]:
+    """The AUROC among the members, and how much each row moves it."""
     assert it.score is not None
     positive, negative = np.flatnonzero(it.target > 0), np.flatnonzero(it.target == 0)
     above = _beaten(it.score[positive], it.score[negative], member[:, negative])
@@ -218,7 +248,7 @@ def _influence(
     influence = np.zeros(member.shape)
     influence[:, positive] = member[:, positive] * _moved(above - area[:, None], wins)
     influence[:, negative] = member[:, negative] * _moved(below - area[:, None], losses)
-    return area, influence, float(min(wins.min(), losses.min()))
+    return area, influence
 
 
 def _moved(apart: Float[np.ndarray, "samples n"], total: Figure) -> Float[np.ndarray, "samples n"]:

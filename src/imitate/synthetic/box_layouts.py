@@ -53,14 +53,14 @@ def write_vindr_cxr(out: Path, *, n: int, seed: int, size: int = 256) -> None:
             boxes = [(IN_VINDR[region.finding.name][0], _shaken(region, size, random, reader)) for region in seen]
             found = {label for region in seen for label in IN_VINDR[region.finding.name]}
             found = found - {""} or {VINDR[-1]}
-            keys = {"image_id": name} | ({"rad_id": reader} if reader else {})
-            tables[f"labels_{part}"].append(keys | {label: int(label in found) for label in VINDR})
-            rows = [keys | {"class_name": label} | dict(zip(CORNERS, box, strict=True)) for label, box in boxes]
-            tables[f"boxes_{part}"] += rows or [keys | {"class_name": "No finding"}]
-    for part, keys in (("train", ("image_id", "rad_id")), ("test", ("image_id",))):
-        columns = [*keys, *VINDR]
+            own: Row = {"image_id": name} | ({"rad_id": reader} if reader else {})
+            tables[f"labels_{part}"].append(own | {label: int(label in found) for label in VINDR})
+            rows = [own | {"class_name": label} | dict(zip(CORNERS, box, strict=True)) for label, box in boxes]
+            tables[f"boxes_{part}"] += rows or [own | {"class_name": "No finding"}]
+    for part in ("train", "test"):
+        keys = ["image_id", *["rad_id"] * (part == "train")]
         path = out / "annotations" / f"image_labels_{part}.csv"
-        save_table(path, tables[f"labels_{part}"], columns)
+        save_table(path, tables[f"labels_{part}"], [*keys, *VINDR])
         if part == "test":
             path.write_text(path.read_text().replace("Other diseases", "Other disease"), newline="\n")
         save_table(
@@ -110,7 +110,7 @@ def write_tbx11k(out: Path, *, n: int, seed: int, size: int = 256) -> None:
             continue
         name = f"{kind}/{kind[0] if kind != 'tb' else kind}{number:04d}.png"
         save_picture(out / "imgs" / name, phantom.image)
-        lesions = [region for region in phantom.regions if region.finding.name in dict(map(reversed, TB))]
+        lesions = [region for region in phantom.regions if region.finding.name in {finding for _, finding in TB}]
         entries["train" if case.split == "train" else "val"].append((name, lesions if kind == "tb" else []))
     for folder in ("json", "xml"):
         (out / "annotations" / folder).mkdir(parents=True)
@@ -201,7 +201,8 @@ def _det_box(region: Region, size: int) -> list[int]:
 
 def outline(mask: np.ndarray, scale: float = 1.0) -> list[list[int]]:
     """Along the upper edge of a region and back along its lower one, at a dozen columns."""
-    columns = np.unique(np.linspace(*np.flatnonzero(mask.any(axis=0))[[0, -1]], 12).astype(int))
+    filled = np.flatnonzero(mask.any(axis=0))
+    columns = np.unique(np.linspace(filled[0], filled[-1], 12).astype(int))
     columns = columns[mask[:, columns].any(axis=0)]
     above = [(column, int(mask[:, column].argmax())) for column in columns]
     below = [(column, len(mask) - int(mask[::-1, column].argmax())) for column in columns[::-1]]

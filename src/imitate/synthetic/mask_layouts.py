@@ -50,9 +50,9 @@ def write_chexlocalize(out: Path, *, n: int, seed: int, size: int = 256) -> None
         columns = ("Path", *(ABOUT if part == "val" else ()), *CHEXPERT)
         save_table(out / "CheXpert" / f"{part}_labels.csv", [{name: row[name] for name in columns} for row in rows])
         for kind, values in (("segmentations", masks), ("annotations", outlines)):
-            path = out / "CheXlocalize" / f"gt_{kind}_{part}.json"
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(json.dumps(values[part]), encoding="utf-8")
+            file = out / "CheXlocalize" / f"gt_{kind}_{part}.json"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(json.dumps(values[part]), encoding="utf-8")
 
 
 def _union(regions: list[Region], label: str, shape: tuple[int, int]) -> np.ndarray:

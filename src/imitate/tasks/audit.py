@@ -20,6 +20,7 @@ from imitate.tasks.base import Estimate
 from imitate.tasks.results import check_out, write_text
 
 log = logging.getLogger(__name__)
+SHOWN = 5  # groups of a note
 SLOW = ("smooth-ece", "slope")  # metrics with fewer resamples
 
 
@@ -52,6 +53,7 @@ def audit_results(results: Path, data: Path, options: AuditOptions, *, out: Path
         model=inputs.results.model,
         data=inputs.results.data,
         seeds=inputs.results.seeds,
+        weights=inputs.results.weights,
         settings=options.model_dump(mode="json", exclude={"threshold_from", "calibration"}) | {"by": list(inputs.by)},
         threshold=inputs.threshold,
         thresholds=inputs.thresholds,
@@ -59,11 +61,13 @@ def audit_results(results: Path, data: Path, options: AuditOptions, *, out: Path
         unknown={by: int((values == UNKNOWN).sum()) for by, values in inputs.groups.items() if by in inputs.by},
         groups=groups,
         gaps=gaps,
-        notes=[*inputs.notes, *notes],
+        notes=[*inputs.notes, *notes, *_one_kind(groups)],
         versions=inputs.results.versions,
         seconds=round(time.monotonic() - started, 1),
     )
     write_text(out, found.model_dump_json(indent=1))
+    for note in found.notes:
+        log.info("%s", note)
     flagged = [each for each in gaps if each.flagged]
     log.info("%s: %d of %d gaps are flagged", out, len(flagged), len(gaps))
     for each in flagged:
@@ -90,6 +94,16 @@ def _alone(divisions: Sequence[Division], patients: np.ndarray, options: AuditOp
     if all(len([name for name in names if name != UNKNOWN]) < 2 for _, names, _ in divisions):
         raise UserError(f"nothing to compare: {'; '.join(notes)}: give other columns as --by")
     return notes
+
+
+def _one_kind(groups: Sequence[GroupMetrics]) -> list[str]:
+    """A line a column: in which groups a class has no positives, or no negatives."""
+    found: dict[str, list[str]] = {}
+    for each in groups:
+        if each.note and each.group != UNKNOWN:
+            found.setdefault(each.by, []).append(f"{each.label} in {each.group} ({each.note})")
+    more = {by: f", and {len(those) - SHOWN} more" if len(those) > SHOWN else "" for by, those in found.items()}
+    return [f"{by}: undefined and not compared: {', '.join(those[:SHOWN])}{more[by]}" for by, those in found.items()]
 
 
 def _drawn(

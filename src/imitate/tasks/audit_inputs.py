@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.special import expit
@@ -19,7 +19,10 @@ from imitate.statistics.subgroups import Scored
 from imitate.tasks import find_task
 from imitate.tasks.audit_model import AuditOptions, is_no_finding
 from imitate.tasks.base import Predictions, Results
-from imitate.tasks.results import read_predictions, read_results
+from imitate.tasks.results import digest_of, read_predictions, read_results
+
+if TYPE_CHECKING:
+    from imitate.inference.calibration import Calibration
 
 log = logging.getLogger(__name__)
 DERIVED = "No Finding (derived)"
@@ -113,7 +116,9 @@ def _thresholds(
         from imitate.inference import calibration
 
         found = calibration.read(options.calibration)
-        _require_own(found.weights in results.weights or not results.weights, options.calibration, path)
+        _require_own(_is_of(found, results), options.calibration, path)
+        if all(found.data.get(name) == results.data.get(name) for name in ("fingerprint", "split")):
+            raise UserError(f"{options.calibration} was fitted on the test images: fit it on validation images")
         marks = {name: at for name in classes if (at := found.threshold(name)) is not None}
         aims = {f"{p.aim} {p.at:g}" if p.at else p.aim for name in classes if (p := found.operating(name))}
         return {name: [at] * len(runs) for name, at in marks.items()}, f"{', '.join(sorted(aims))}: {found.provenance}"
@@ -149,6 +154,14 @@ def _validated(
     at = f" {options.at:g}" if options.aim != "youden" else ""
     images = other.data.get("images")
     return marks, f"{options.aim}{at} on {images} images of {other.data.get('name')}, split {other.data.get('split')}"
+
+
+def _is_of(found: Calibration, results: Results) -> bool:
+    """Whether it is a calibration of the one fit of these results; results do not say what tells zero-shot models."""
+    if found.branch is not None:
+        return found.task == results.task
+    own = [digest_of(results.settings, results.fraction, seed) for seed in results.seeds]
+    return found.task == results.task and [found.weights] == results.weights and [found.settings] == own
 
 
 def _require_own(same: bool, path: Path, of: Path) -> None:

@@ -76,6 +76,7 @@ class Audit(Config):
     model: str
     data: dict[str, Any]
     seeds: list[int]
+    weights: list[str]  # the digest of each fit's encoder
     settings: dict[str, Any]
     threshold: str  # where the thresholds come from, in words
     thresholds: dict[str, list[float]] = Field({})  # of each class, one a fit
