@@ -1,16 +1,10 @@
 """The settings of the built-in tasks, apart from their code: the command line shows them without importing torch."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import (
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, PositiveFloat, PositiveInt, model_serializer, model_validator
 
 from imitate.config import Config
 from imitate.names import Branch, HeatMap, Mode
@@ -104,9 +98,9 @@ class Dense(Fitting):
         return {**super().used(mode, image_size=image_size), "image_size": self.image_size or image_size}
 
     @model_serializer(mode="wrap")
-    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _dump(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Without labels where none are named: results of before they could be are the same."""
-        found: dict[str, Any] = dump(self)
+        found = dump(self)
         return found if self.labels else {name: value for name, value in found.items() if name != "labels"}
 
 
