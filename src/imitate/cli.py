@@ -20,6 +20,7 @@ COMMANDS = {
     "import": "convert a checkpoint of other code to a folder of tensors",
     "evaluate": "measure a model on a task",
     "bench": "measure many models on many tasks and data sets, in one table",
+    "calibrate": "turn scores into probabilities and decisions",
     "compare": "test whether results differ",
     "audit": "measure a model in groups of patients",
     "predict": "classify, retrieve, embed, or draw heat-maps",
