@@ -89,7 +89,7 @@ def prepare(
     values |= {"from_header": several(from_header) or None}
     settings = validate(Settings, values | _recorded(chosen), where=source)
     with _raw(chosen) as (root, chosen):
-        archive = Archive(root, origin.traits_of(chosen).model_dump(mode="json"), _inputs(chosen))
+        archive = Archive(root, origin.traits_of(chosen).model_dump(mode="json"), _inputs(chosen, origin.tables))
         records = origin.records(chosen)
         if check:
             check_records(records, settings, archive=archive).log()
@@ -115,13 +115,15 @@ def _recorded(chosen: "Config") -> dict[str, Any]:
     return {"mode": getattr(chosen, "mode", "clean"), "options": values | names}
 
 
-def _inputs(chosen: "Config") -> dict[str, str]:
-    """SHA-256 of the files that the options name, and of the tables in the folders that they name."""
+def _inputs(chosen: "Config", tables: tuple[str, ...] = ()) -> dict[str, str]:
+    """SHA-256 of the files that the options name, of the tables in the folders that they name, and of the source's."""
     from imitate.data.files import sha256
 
     paths = [value for value in vars(chosen).values() if isinstance(value, Path)]
-    tables = [each for path in paths if path.is_dir() for each in path.iterdir() if each.name.lower().endswith(TABLES)]
-    return {path.name: sha256(path) for path in (*paths, *tables) if path.is_file()}
+    found = [each for path in paths if path.is_dir() for each in path.iterdir() if each.name.lower().endswith(TABLES)]
+    raw = getattr(chosen, "raw", None)
+    found += [each for pattern in tables for each in raw.glob(pattern)] if isinstance(raw, Path) else []
+    return {path.name: sha256(path) for path in (*paths, *found) if path.is_file()}
 
 
 @contextmanager

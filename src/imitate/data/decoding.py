@@ -17,6 +17,9 @@ from imitate.data.pixels import Geometry, read_noted, to_prepared
 from imitate.data.worker import Failure
 
 OPEN_ARCHIVES = 8  # of a worker
+UNLIKE = "annotations of an image of another shape"
+MAX_SKEW = 0.02  # by which two aspect ratios may differ
+FRACTIONS = (1, 1)  # reference size of annotations that are fractions of any image
 
 
 class Decoder:
@@ -36,6 +39,7 @@ class Decoder:
             header = read_elements(self._source(job), wanted) if wanted else None
         except ImageError as error:
             return Failure(error.reason)
+        notes = (*notes, UNLIKE) if _unlike(job.annotations, geometry) else notes
         given = [each for each in job.annotations if isinstance(each, Box)]
         boxes = [(box, geometry.box(box)) for box in given]
         rows = [_box_row(box, placed) for box, placed in boxes if placed]
@@ -73,6 +77,13 @@ def mask_of(annotations: Sequence[Annotation], geometry: Geometry) -> UInt8[np.n
         return geometry.mask(draw_mask(annotations, geometry.width, geometry.height))
     except ValueError as error:  # run lengths
         raise ImageError(str(error)) from error
+
+
+def _unlike(annotations: Sequence[Annotation], geometry: Geometry) -> bool:
+    """Whether the annotations count in another shape than this image has: it was cropped, or is another one."""
+    sizes = {each.reference_size for each in annotations} - {None, FRACTIONS}
+    shapes = [(size[0] * geometry.height, size[1] * geometry.width) for size in sizes if size is not None]
+    return any(abs(wide - high) > MAX_SKEW * max(wide, high) for wide, high in shapes)
 
 
 def _regions(annotations: Sequence[Annotation], geometry: Geometry) -> list[dict[str, Any]]:

@@ -200,6 +200,8 @@ def _compare(out: Path, old: Manifests, new: Manifests, *, append: bool) -> None
 
 def _require_same(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """UserError that says what ``out`` was prepared with, where settings or traits differ."""
+    added = {key: now["traits"][key] for key in ("population",) if key in now["traits"]}  # since older folders
+    before = {**before, "traits": {**added, **before["traits"]}}
     old, new = (
         {**each["settings"], **each["settings"]["options"], **each["traits"], "options": {}} for each in (before, now)
     )

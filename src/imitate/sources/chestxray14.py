@@ -22,7 +22,7 @@ from imitate.data.splits import draw_patients, require_splits
 from imitate.data.tables import MISSING, column_values, find, read_table, require_filled, require_unique
 from imitate.errors import UserError
 from imitate.names import NIH
-from imitate.sources import Options, Source
+from imitate.sources import Options, Source, Traits
 
 COUNTS = {
     "Atelectasis": 11_559,
@@ -155,4 +155,5 @@ SOURCE = Source(
         "boxes": 984,
         **COUNTS,
     },
+    traits=Traits(population="chest-xray14"),
 )

@@ -224,5 +224,6 @@ SOURCE = Source(
         uncertainty="positive for Atelectasis, Edema and Pleural Effusion, negative for Cardiomegaly and Consolidation",
         test_sets=("test", "consensus", "5x200", REGENERATED, "8x200"),
         projections=FRONTAL,
+        population="chexpert",
     ),
 )

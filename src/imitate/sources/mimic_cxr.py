@@ -255,6 +255,7 @@ def _traits(options: MimicCxrOptions) -> Traits:
         uncertainty="unknown; what a report does not mention is negative",
         test_sets=() if options.mode == "paper" else ("test",),
         projections=("PA", "AP"),
+        population="mimic-cxr",
     )
 
 
