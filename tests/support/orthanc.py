@@ -15,7 +15,13 @@ from needs import need
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import BasicTextSRStorage, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    UID,
+    BasicTextSRStorage,
+    DigitalXRayImageStorageForPresentation,
+    ExplicitVRLittleEndian,
+    generate_uid,
+)
 
 PLUGINS = (
     Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so"),
@@ -108,7 +114,7 @@ def _instance(kind: str, number: int, study: str, modality: str) -> Dataset:
     made = Dataset()
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = kind
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = UID(kind)
     made.SOPInstanceUID = generate_uid()
     made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
     made.StudyInstanceUID, made.SeriesInstanceUID = study, generate_uid()

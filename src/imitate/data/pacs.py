@@ -29,6 +29,7 @@ from imitate.errors import UserError
 if TYPE_CHECKING:
     from dicomweb_client import DICOMwebClient
     from pydicom import Dataset
+    from requests import HTTPError
 
 log = logging.getLogger(__name__)
 TOKEN, USER, PASSWORD = "IMITATE_DICOMWEB_TOKEN", "IMITATE_DICOMWEB_USER", "IMITATE_DICOMWEB_PASSWORD"
@@ -88,13 +89,13 @@ class Server(NamedTuple):
         try:
             yield
         except exceptions.HTTPError as error:
-            code = error.response.status_code
+            code, reason = _answer(error)
             if code in (401, 403):
                 raise UserError(
                     f"{self.url} refuses the login ({code}): set {TOKEN}, or {USER} and {PASSWORD}"
                 ) from error
             hint = "check --url, which is the root of DICOMweb, such as .../dicom-web" if code == 404 else GOES_ON
-            raise UserError(f"{self.url} answers with {code} {error.response.reason}: {hint}") from error
+            raise UserError(f"{self.url} answers with {code} {reason}: {hint}") from error
         except exceptions.SSLError as error:
             raise UserError(
                 f"{self.url}: its certificate cannot be verified: give --certificates with the file of your authority"
@@ -231,7 +232,7 @@ class Store:
             try:
                 return client.retrieve_instance(study, series, instance, media_types=(("application/dicom", "*"),))
             except exceptions.HTTPError as error:
-                if error.response.status_code in (401, 403, 429, 503):
+                if _answer(error)[0] in (401, 403, 429, 503):
                     raise
                 return None
             except (exceptions.ChunkedEncodingError, exceptions.ContentDecodingError):  # cut off within an answer
@@ -257,6 +258,12 @@ class Store:
 
     def _hidden(self, *parts: str) -> str:
         return hidden(self.key, *parts)
+
+
+def _answer(error: HTTPError) -> tuple[int, str]:
+    """Status code and words of what the server answered."""
+    assert error.response is not None
+    return error.response.status_code, error.response.reason
 
 
 def hidden(key: bytes, *parts: str) -> str:
