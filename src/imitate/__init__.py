@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from imitate.commands.audit import audit as audit
     from imitate.commands.calibrate import calibrate as calibrate
     from imitate.commands.evaluate import evaluate as evaluate
     from imitate.commands.prepare import prepare as prepare
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
 _HOMES = {
     "prepare": "commands.prepare",
     "pretrain": "commands.pretrain",
+    "audit": "commands.audit",
     "evaluate": "commands.evaluate",
     "calibrate": "commands.calibrate",
     "load": "inference.predictor",
     "Predictor": "inference.predictor",
     "Imitate": "models.imitate",
 }
-__all__ = ["Imitate", "Predictor", "__version__", "calibrate", "evaluate", "load", "prepare", "pretrain"]
+__all__ = ["Imitate", "Predictor", "__version__", "audit", "calibrate", "evaluate", "load", "prepare", "pretrain"]
 
 
 def __getattr__(name: str) -> Any:

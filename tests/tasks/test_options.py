@@ -53,8 +53,8 @@ MEASURING = {
     "linear-classification": {"macro_least", "unit", "folds"},
     "knn-classification": {"macro_least", "unit", "folds"},
     "finetune-classification": {"macro_least", "unit"},
-    "segmentation": {"tolerance"},
-    "detection": {"confidence"},
+    "segmentation": {"labels", "tolerance"},
+    "detection": {"labels", "confidence"},
     "retrieval": {"followups"},
     "zero-shot": {"macro_least", "unit", "threshold"},
     "grounding": {"texts", "average"},
@@ -67,6 +67,17 @@ def test_the_defaults(name: str) -> None:
     options = OPTIONS[name]
     assert options().model_dump() == {"projections": None, **DEFAULTS[name]}
     assert options.measuring == {"split", "projections", *MEASURING[name]}
+
+
+@pytest.mark.parametrize("name", ["segmentation", "detection"])
+def test_labels_are_written_where_they_are_named_alone(name: str) -> None:
+    """The digest of results without them stays what it was."""
+    options = OPTIONS[name]
+    assert vars(options())["labels"] == () and "labels" not in options().model_dump(mode="json")
+    named = options.model_validate({"labels": ["Edema"]})
+    assert named.model_dump(mode="json")["labels"] == ["Edema"]
+    assert named.used("clean", image_size=32)["labels"] == ["Edema"]
+    assert options.model_validate(named.model_dump(mode="json")) == named
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -4,13 +4,29 @@ from pathlib import Path
 from typing import Any
 
 from imitate.config import Recipe, dotted, find_recipe, load_config, parse_settings
-from imitate.names import AnyPath, Names, Paths, several
+from imitate.names import AnyPath, Names, Paths, Tracker, several
 
 
 def options(words: list[str]) -> Recipe:
     """The keys of a recipe; their defaults are those of the recipe that is named first."""
     named = words and not words[0].startswith("-") and find_recipe(Path(words[0])).is_file()
     return load_config(Recipe, Path(words[0])) if named else Recipe()
+
+
+def configured(
+    recipe: AnyPath, /, *, settings: Names = (), continue_with: Names = (), **changes: Any
+) -> dict[str, Any]:
+    """The whole recipe, as a file of it would have it."""
+    return _chosen(recipe, settings, continue_with, changes)[0].model_dump(mode="json")
+
+
+def _chosen(
+    recipe: AnyPath, settings: Names, continue_with: Names, changes: dict[str, Any]
+) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe with all changes, and those with which a run continues."""
+    continued = parse_settings(several(continue_with))
+    given = {**parse_settings(several(settings)), **dotted(Recipe, changes), **continued}
+    return load_config(Recipe, Path(recipe), given), continued
 
 
 def pretrain(
@@ -24,6 +40,7 @@ def pretrain(
     continue_with: Names = (),
     cache: AnyPath | None = None,
     threads: int | None = None,
+    log: tuple[Tracker, ...] = ("tensorboard",),
     **changes: Any,
 ) -> Path:
     """Pre-train on one or several prepared folders.
@@ -48,15 +65,15 @@ def pretrain(
             training.learning_rate=1e-5 after a loss that was not finite.
         cache: folder for embeddings of reports, to share between runs; default: OUT/text_cache.
         threads: compute threads; with another job on the machine, fewer than cores is faster.
+        log: where the curves go, beside metrics.jsonl: tensorboard, csv, wandb, mlflow. The last two send the recipe
+            and the metrics to their service; without them nothing is sent.
 
     Returns:
         The folder of the trained model, which ``imitate.load`` reads.
     """
     from imitate.tasks.pretraining import run
 
-    continued = parse_settings(several(continue_with))
-    given = {**parse_settings(several(settings)), **dotted(Recipe, changes), **continued}
-    chosen = load_config(Recipe, Path(recipe), given)
+    chosen, continued = _chosen(recipe, settings, continue_with, changes)
     folders = tuple(map(Path, several(data)))
     keep = None if cache is None else Path(cache)
     return run(
@@ -67,4 +84,5 @@ def pretrain(
         cache=keep,
         threads=threads,
         changes=continued.keys(),
+        log_to=log,
     )

@@ -7,9 +7,10 @@ remarks about a file that was read, likewise.
 import logging
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from io import BufferedIOBase
+from io import BufferedIOBase, BytesIO
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -98,6 +99,16 @@ def read_dicom(
     negative = _is_negative(data, notes) if invert is None else invert
     gray, ignored = show(pixels, voi_views(pixels, data, window), padding, inverted=negative)
     return gray, (*notes, *ignored)
+
+
+def read_elements(source: Path | bytes, keywords: Sequence[str]) -> dict[str, str] | None:
+    """These elements of a header as text in upper case, empty where absent; None of a file that is no DICOM."""
+    with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file, quiet():
+        if not is_dicom(file.read(132)):
+            return None
+        file.seek(0)
+        data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(keywords))
+        return {keyword: " ".join(_text(data, keyword)) for keyword in keywords}
 
 
 def _check_syntax(file: BufferedIOBase) -> None:

@@ -5,7 +5,7 @@ import shutil
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from safetensors.torch import save_file
 
@@ -24,16 +24,30 @@ Format = Literal["hub", "timm"]
 CARD = "README.md"
 TORCHVISION = {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152"}
 UNKNOWN = "not recorded"
+UNAUDITED = (
+    "Not audited: how its errors differ by sex, age or other groups is unknown (`imitate audit`, then\n"
+    "`imitate export --audit`)."
+)
 
 
-def export_model(model: str, to: Path, *, format: Format, license: str) -> None:
+class Groups(NamedTuple):
+    """What an audit found of groups of patients, for the card."""
+
+    text: str
+    weights: list[str]  # the identity of each encoder that was audited
+
+
+def export_model(model: str, to: Path, *, format: Format, license: str, groups: Groups | None = None) -> None:
     """``imitate export``."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to} exists and is not an empty folder: choose another --to")
     source = hub.local_folder(model)
     encoder = load_folder(source)
     if format == "hub":
-        write_hub(encoder, to, _facts(source), license=license)
+        if groups and encoder.identity not in groups.weights:
+            raise UserError(f"the audit is of another model than {model}: audit this one")
+        said = {"groups": groups.text if groups else UNAUDITED}
+        write_hub(encoder, to, _facts(source) | said, license=license)
         if found := calibration_of(encoder, source):
             found.save(to / FILE)
     else:

@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from imitate.config import Config
+from imitate.data.demographics import demographics, require_categories
 from imitate.data.lazy import pd
 from imitate.data.records import Excluded, Record
 from imitate.data.reports import Sections, cell_text
@@ -71,6 +72,9 @@ class TableColumns(Config):
     findings: str = Field("findings", description="the Findings section")
     impression: str = Field("impression", description="the Impression section")
     labels: tuple[str, ...] = Field((), description="columns of 1, 0 or blank, or of yes and no; they become classes")
+    group_columns: tuple[str, ...] | None = Field(
+        None, description="demographics to keep, as COLUMN or NAME=COLUMN with the names sex, age, scanner or any other"
+    )
 
 
 class TableOptions(TableColumns, Options):
@@ -87,6 +91,7 @@ class _Layout(NamedTuple):
     headers: Headers
     whole: str | None
     same: Mapping[str, str]  # patients by another spelling -> by the one that counts
+    groups: Mapping[str, str]  # sex, age, ... -> column
 
 
 @dataclass
@@ -104,7 +109,9 @@ def records(options: TableOptions) -> Iterator[Record | Excluded]:
     path, columns = _path(options.raw), options
     texts = (columns.report, columns.findings, columns.impression)
     optional = [columns.study, columns.split, columns.projection, OLD_PROJECTION, *texts]
-    table = read_table(path, [columns.image_path, columns.patient, *columns.labels], optional=optional, text=True)
+    groups = _groups(columns.group_columns or ())
+    required = [columns.image_path, columns.patient, *columns.labels, *groups.values()]
+    table = read_table(path, list(dict.fromkeys(required)), optional=optional, text=True)
     if not columns.labels and not set(texts) & set(table.columns):
         raise UserError(f"{path} has no column {', '.join(texts)}, and no label columns are given: say which it has")
     if OLD_PROJECTION in table.columns and columns.projection not in table.columns:
@@ -112,7 +119,9 @@ def records(options: TableOptions) -> Iterator[Record | Excluded]:
         columns = columns.model_copy(update={"projection": OLD_PROJECTION})
     same = _same_patients(table[columns.patient], path)
     _check_values(table, columns, path, same)
-    layout = _Layout(path.parent.resolve(), columns, read_headers(options.sections), options.whole_report, same)
+    require_categories({name: table[column] for name, column in groups.items()}, path)
+    headers = read_headers(options.sections)
+    layout = _Layout(path.parent.resolve(), columns, headers, options.whole_report, same, groups)
     tally = _Tally()
     for number, values in enumerate(table.itertuples(index=False, name=None), start=1):
         row = {name: _cell(value) for name, value in zip(table.columns, values, strict=True)}
@@ -155,7 +164,14 @@ def _record(row: Row, layout: _Layout, tally: _Tally, *, place: str) -> Record |
         impression=sections.impression,
         labels=labels or None,
         notes=notes,
+        **demographics(**{name: row[column] for name, column in layout.groups.items()}),
     )
+
+
+def _groups(given: tuple[str, ...]) -> dict[str, str]:
+    """Name -> column of NAME=COLUMN; a column alone has its own name, in lower case."""
+    pairs = [(name.strip(), column.strip()) for name, _, column in (each.rpartition("=") for each in given)]
+    return {name or column.casefold(): column for name, column in pairs}
 
 
 def _path(raw: Path) -> Path:

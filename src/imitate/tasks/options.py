@@ -4,7 +4,14 @@ import math
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from imitate.config import Config
 from imitate.names import Aim, Branch, CalibrationMethod, HeatMap, Mode
@@ -88,12 +95,20 @@ class FinetuneOptions(ClassificationOptions, Fitting):
 class Dense(Fitting):
     """The settings of a task whose answer is laid out in the image."""
 
+    measuring: ClassVar[frozenset[str]] = Fitting.measuring | {"labels"}
     split: str = "test"
+    labels: tuple[str, ...] = ()  # the classes whose boxes and masks are the target; (): whatever is marked
     freeze: bool = True  # False: train the encoder as well
     image_size: int | None = Field(None, ge=32)  # side of the network's input; None: the encoder's own
 
     def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:
         return {**super().used(mode, image_size=image_size), "image_size": self.image_size or image_size}
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without labels where none are named: results of before they could be are the same."""
+        found: dict[str, Any] = dump(self)
+        return found if self.labels else {name: value for name, value in found.items() if name != "labels"}
 
 
 class SegmentationOptions(Dense):
