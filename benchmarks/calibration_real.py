@@ -29,17 +29,18 @@ def shown(each: Estimate | None) -> str:
 
 def calibrations(model: Path, data: Path, work: Path, cache: Path) -> Iterator[tuple[str, Results, Calibration]]:
     zero, probe = work / "zero-shot.json", work / "probe.json"
-    settings = {"resamples": RESAMPLES, "device": "cpu"}
     try:
-        found = imitate.calibrate(model=str(model), data=data, out=zero, to=work / "zero-shot-cal.json", **settings)
-        yield "zero-shot", found, read(work / "zero-shot-cal.json")
+        place = work / "zero-shot-cal.json"
+        found = imitate.calibrate(model=str(model), data=data, out=zero, to=place, resamples=RESAMPLES, device="cpu")
+        yield "zero-shot", found, read(place)
     except UserError as error:
         print(f"{data.name}, zero-shot: {error}")
     imitate.evaluate(
         "linear-classification", model=str(model), data=data, out=probe, cache=cache, resamples=20, device="cpu"
     )
-    found = imitate.calibrate(results=probe, out=work / "probe-cal.json", to=work / "probe-file.json", **settings)
-    yield "linear probe", found, read(work / "probe-file.json")
+    place = work / "probe-file.json"
+    found = imitate.calibrate(results=probe, out=work / "probe-cal.json", to=place, resamples=RESAMPLES, device="cpu")
+    yield "linear probe", found, read(place)
 
 
 def rows(data: str, kind: str, results: Results, found: Calibration) -> Iterator[Row]:

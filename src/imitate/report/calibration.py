@@ -114,7 +114,7 @@ def _probability(task: Recalibration, run: Predictions, column: int, threshold: 
 
 
 def _figures(tasks: Mapping[str, Recalibration], runs: Runs, look: Styles) -> list[Details]:
-    found = []
+    found: list[Details] = []
     for of in dict.fromkeys(str(name) for each in runs.values() for name in each[0]["classes"]):
         images: dict[str, str] = {}
         parts = {name: part for name, each in runs.items() if (part := _test(each, of))}

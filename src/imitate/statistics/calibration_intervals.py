@@ -100,8 +100,8 @@ def _without_noise(norm: Callable[[Field], Float[np.ndarray, " samples"]], field
 
 def mean_of(each: Sequence[Inverted]) -> Inverted:
     """Of the mean error over classes, or over runs."""
-    true, found, value = (np.mean([one[i] for one in each], axis=0) for i in range(3))
-    return Inverted(true, found, float(value))
+    true, found = (np.mean(parts, axis=0) for parts in ([one.true for one in each], [one.found for one in each]))
+    return Inverted(true, found, float(np.mean([one.value for one in each])))
 
 
 def error_interval(found: Inverted, level: float = 0.95) -> tuple[float, float]:

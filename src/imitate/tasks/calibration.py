@@ -196,8 +196,8 @@ class Recalibration(CalibrationOptions, Task):
             self._classes(predictions), self.thresholds(predictions, counts), strict=True
         ):
             found = operating.calls(target, predictions["score"][test, column], at, drawn)
-            for metric, figure in self._rates(name, found).items():
-                each.setdefault(metric, {})[name] = np.where(np.isnan(at), np.nan, figure)
+            for rate, achieved in self._rates(name, found).items():
+                each.setdefault(rate, {})[name] = np.where(np.isnan(at), np.nan, achieved)
         shared = self._shared(predictions)
         figures: dict[str, np.ndarray] = {}
         for metric, of_class in each.items():

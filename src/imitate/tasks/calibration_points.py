@@ -1,6 +1,6 @@
 """What the decisions at the threshold of each class do to the test patients, and how a calibration is written down."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -97,7 +97,7 @@ def _operating(task: Recalibration, point: Point, metrics: Mapping[str, Estimate
     return OperatingPoint(aim=task.aim, at=task.at, threshold=point.threshold, achieved=achieved, counts=point.counts)
 
 
-def table(task: Recalibration, calibration: Calibration) -> list[Sequence[str]]:
+def table(task: Recalibration, calibration: Calibration) -> list[list[str]]:
     """For a terminal: a line a class, with its decisions on the test images."""
     aim = {"youden": "largest sensitivity + specificity", "cost": f"a miss costs {task.at:g} false alarms"}
     heads = ["", "threshold", "probability there", "sensitivity", "specificity", "PPV", "NPV", "TP", "FP", "FN", "TN"]
