@@ -172,7 +172,9 @@ def test_reports_without_a_known_header_are_counted_and_their_lines_named(
     found = read(house(tmp_path, HOUSE, HOUSE, REPORT, "FINDINGS:"))
     assert reasons(found) == ["no known section header"] * 2 + ["ok", "no findings and no impression"]
     (message,) = caplog.messages
-    assert message.startswith("t.csv: 2 of 4 reports have no known section header and lose their text; lines of theirs")
+    assert message.startswith(
+        "t.csv: 2 of 4 reports (50%) have no known section header and lose their text; lines of theirs"
+    )
     assert all(f"'{line}' (2)" in message for line in ("Ergebnis", "Wertung", "Gezeichnet"))
     assert message.endswith("; name them in --sections FILE, or give --whole-report") and "Dr. X" not in message
     with_labels = read(house(tmp_path, HOUSE, REPORT, labels="1"), labels=("Edema",))
@@ -190,7 +192,7 @@ def test_reports_without_a_known_header_can_be_used_whole(
     free, split = read(house(tmp_path, "Lungs clear.\nElectronically signed by: Dr X", REPORT), whole_report=whole)
     assert (free.findings, free.impression) == tuple("Lungs clear." if used else None for used in sections)
     assert free.notes == ("no known section header",) and (split.findings, split.notes) == ("Clear lungs.", ())
-    assert f"1 of 2 reports have no known section header and are used whole ({whole})" in caplog.text
+    assert f"1 of 2 reports (50%) have no known section header and are used whole ({whole})" in caplog.text
 
 
 def test_a_section_with_another_sections_header_is_noted(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from imitate.commands import engine
 from imitate.errors import UserError
-from imitate.names import AnyPath, Branch, Names, Paths, several
+from imitate.names import AnyPath, Branch, Language, Names, Paths, several
 
 
 def predict(
@@ -21,6 +21,7 @@ def predict(
     k: int = 5,
     branch: Branch = "both",
     temperature: float | None = None,
+    language: Language | None = None,
     out: str = "-",
     device: str = "auto",
     workers: int | None = None,
@@ -43,6 +44,7 @@ def predict(
         k: retrieve: Number of results for each query.
         branch: findings compares with what reports describe, impression with what they conclude.
         temperature: classify: Of the softmax over positive and negative prompts; default: that of the model.
+        language: classify: Of the built-in prompts and of the sentences around a phrase; default: that of the model.
         out: .csv, .json (heatmap: .png, .npy; embed: .npy, .npz, .csv), a folder (not retrieve), - (standard output).
         device: cpu, cuda, ...; auto uses a GPU if there is one.
         workers: With a folder as --out: number of decoding processes; default: one for each core, fewer for few images.
@@ -57,14 +59,14 @@ def predict(
         assert action in ("classify", "embed")
         if several(text) or len(files) > 1 or (files and data is not None):
             raise UserError(f"--out {out} is a folder: give {action} either one folder as --images, or --data")
-        question = Question(action, model, branch, parse_prompts(several(prompts)), temperature, device)
+        question = Question(action, model, branch, parse_prompts(several(prompts)), temperature, device, language)
         source = {"images": files[0]} if files else {"data": Path(data or "")}
         predict_in_parts(question, Path(out), engine=engine(workers, part, cluster), **source)
         return
     from imitate.inference.tables import Request, respond
 
     searched = Path(index) if index else None
-    request = Request(files, several(text), several(prompts), searched, k, branch, temperature, str(out))
+    request = Request(files, several(text), several(prompts), searched, k, branch, temperature, str(out), language)
     respond(action, request, model=model, device=device)
 
 

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class Question(NamedTuple):
-    """What to predict, by which model; ``prompts`` and ``temperature`` are those of ``Predictor.classify``."""
+    """What to predict, by which model; prompts, temperature and language are those of ``Predictor.classify``."""
 
     action: Literal["classify", "embed"]
     model: str
@@ -42,6 +42,7 @@ class Question(NamedTuple):
     prompts: Mapping[str, Wording] | None = None
     temperature: float | None = None
     device: str = "auto"
+    language: str | None = None
 
 
 class Plan(NamedTuple):
@@ -205,7 +206,8 @@ def _open(folder: Path, predictor: Predictor) -> Corpus:
 def _scorer(question: Question, predictor: Predictor) -> Scorer | None:
     if question.action == "embed":
         return None
-    scorer = predictor.scorer(question.prompts, branch=question.branch, temperature=question.temperature)
+    asked = {"branch": question.branch, "temperature": question.temperature, "language": question.language}
+    scorer = predictor.scorer(question.prompts, **asked)
     if taken := {"image", "reason"} & scorer.prompts.keys():
         raise UserError(f"--prompts: a class cannot be called {' or '.join(sorted(taken))}, as a column is already")
     return scorer

@@ -87,14 +87,17 @@ class Predictor:
         *,
         branch: Branch = "both",
         temperature: float | None = None,
+        language: str | None = None,
     ) -> pd.DataFrame:
         """One row an image, one column a class: the share of the positive prompts in a softmax over the two sides.
 
         p = exp(c+ / T) / (exp(c+ / T) + exp(c- / T)), c the cosine of the image and the mean of a side's unit
         vectors, T ``temperature``, by default that of pre-training. These probabilities are not calibrated: they rank
         images; a threshold for a class has to be found on labelled images. Without ``prompts``, the built-in classes.
+        ``language`` is that of the built-in prompts and of the sentences around a phrase, by default that of the
+        words that the text encoder knows.
         """
-        scorer = self.scorer(prompts, branch=branch, temperature=temperature)
+        scorer = self.scorer(prompts, branch=branch, temperature=temperature, language=language)
         names, seen = self._see(images)
         table = pd.DataFrame(scorer(image_vectors(seen, branch)).cpu().numpy(), columns=list(scorer.prompts))
         table.index = pd.Index(names, name="image")
@@ -106,12 +109,13 @@ class Predictor:
         *,
         branch: Branch = "both",
         temperature: float | None = None,
+        language: str | None = None,
     ) -> "Scorer":
         """What ``classify`` does after an image is embedded; its prompts are embedded here, once."""
         temperature = self.encoder.temperature if temperature is None else temperature
         if not temperature > 0:
             raise UserError(f"temperature {temperature} must be above 0, e.g. {TEMPERATURE}")
-        chosen = choose_prompts(prompts, self._text)
+        chosen = choose_prompts(prompts, self._text, language=language)
         sides = [(self._middle(each.positive), self._middle(each.negative)) for each in chosen.values()]
         difference = torch.stack([positive - negative for positive, negative in sides])
         return Scorer(chosen, temperature, text_vectors(difference, branch))

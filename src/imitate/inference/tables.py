@@ -38,6 +38,7 @@ class Request(NamedTuple):
     branch: Branch
     temperature: float | None
     out: str
+    language: str | None = None
 
 
 def respond(action: Action, request: Request, *, model: str, device: str) -> None:
@@ -62,6 +63,7 @@ def _classify(predictor: Predictor, request: Request) -> None:
         parse_prompts(request.prompts),
         branch=request.branch,
         temperature=request.temperature,
+        language=request.language,
     )
     _write(_table(table.reset_index(), request.out), request.out)
 

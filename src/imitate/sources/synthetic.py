@@ -20,6 +20,7 @@ from imitate.data.annotations import RunLengths, encode_runs
 from imitate.data.lazy import np
 from imitate.data.records import Excluded, Record
 from imitate.errors import UserError
+from imitate.names import Language
 from imitate.sources import Source, Traits
 from imitate.synthetic.cases import CLASSES, SMALLEST, TRAITS, draw_case
 
@@ -31,6 +32,7 @@ class SyntheticOptions(Config):
     n: int = Field(200, description="number of images")
     seed: int = Field(0, description="another seed, other patients")
     original_size: int = Field(256, ge=SMALLEST, description="side of the PNG files, in pixels")
+    language: Language | None = Field(None, description="of the reports: en (the default), de or es")
     raw: Path | None = Field(None, description="where the PNG files are kept; by default they are temporary")
 
 
@@ -55,7 +57,8 @@ def _record(options: SyntheticOptions, index: int, folder: Path) -> Record:
 
     case, size = draw_case(options.seed, index), options.original_size
     image_id = f"synthetic-{options.seed}-{index:06d}"
-    phantom, report = render(case, size), compose(case)
+    language = options.language or "en"
+    phantom, report = render(case, size), compose(case, language)
     save_picture(folder / f"{image_id}.png", phantom.image)
     return Record(
         image_id=image_id,
@@ -66,7 +69,7 @@ def _record(options: SyntheticOptions, index: int, folder: Path) -> Record:
         projection=case.view,
         findings=report.findings,
         impression=report.impression,
-        language="en",
+        language=language,
         labels=case.labels,
         annotations=(*boxes(phantom.regions, report.sentences), _lung_mask(phantom.regions, size)),
         annotated=True,

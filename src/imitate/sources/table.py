@@ -79,6 +79,7 @@ class TableOptions(TableColumns, Options):
     whole_report: Literal["findings", "impression", "report"] | None = Field(
         None, description="use a report without a known header whole: as this section, or (report) as both"
     )
+    language: str | None = Field(None, pattern="^[a-z]{2}$", description="of the reports (ISO 639-1), such as de")
 
 
 class _Layout(NamedTuple):
@@ -87,6 +88,7 @@ class _Layout(NamedTuple):
     headers: Headers
     whole: str | None
     same: Mapping[str, str]  # patients by another spelling -> by the one that counts
+    language: str
 
 
 @dataclass
@@ -112,7 +114,8 @@ def records(options: TableOptions) -> Iterator[Record | Excluded]:
         columns = columns.model_copy(update={"projection": OLD_PROJECTION})
     same = _same_patients(table[columns.patient], path)
     _check_values(table, columns, path, same)
-    layout = _Layout(path.parent.resolve(), columns, read_headers(options.sections), options.whole_report, same)
+    root, headers, language = path.parent.resolve(), read_headers(options.sections), options.language or ""
+    layout = _Layout(root, columns, headers, options.whole_report, same, language)
     tally = _Tally()
     for number, values in enumerate(table.itertuples(index=False, name=None), start=1):
         row = {name: _cell(value) for name, value in zip(table.columns, values, strict=True)}
@@ -153,6 +156,7 @@ def _record(row: Row, layout: _Layout, tally: _Tally, *, place: str) -> Record |
         projection=(row.get(columns.projection) or "").upper(),
         findings=sections.findings,
         impression=sections.impression,
+        language=layout.language if sections.findings or sections.impression else "",
         labels=labels or None,
         notes=notes,
     )
@@ -207,8 +211,9 @@ def _log(tally: _Tally, path: Path, layout: _Layout) -> None:
     lines = ", ".join(f"{line!r} ({n})" for line, n in tally.lines.most_common(SHOWN) if n > 1)
     used = f"are used whole ({layout.whole})" if layout.whole else "lose their text"
     way = "" if layout.whole else "; name them in --sections FILE, or give --whole-report"
-    said = "%s: %d of %d reports have no known section header and %s; lines of theirs that look like one: %s%s"
-    log.warning(said, path.name, tally.unknown, tally.reports, used, lines or "none", way)
+    said = "%s: %d of %d reports (%.0f%%) have no known section header and %s; lines of theirs that look like one: %s%s"
+    fraction = 100 * tally.unknown / tally.reports
+    log.warning(said, path.name, tally.unknown, tally.reports, fraction, used, lines or "none", way)
 
 
 def _find(root: Path, name: str) -> Path | None:

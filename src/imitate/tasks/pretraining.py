@@ -16,6 +16,7 @@ import torch
 from imitate.config import Recipe, TrainingConfig
 from imitate.data.corpus import Corpus
 from imitate.data.index import versions
+from imitate.data.languages import report_language
 from imitate.data.sampler import BatchReader, BatchSampler, LabelReader, training_rows, warm_up
 from imitate.data.text_cache import SentenceRows, TextCache, TextRows, corpus, fill, sentence_rows, text_rows
 from imitate.errors import UserError
@@ -118,7 +119,7 @@ def _plan(recipe: Recipe, data: Corpus, weights: tuple[float, ...], changes: Col
             f"objective {recipe.objective.name} needs labels, {data.root} has none: prepare a source with them"
         )
     if recipe.labels_as_text:
-        data = data.filled(texts_of_labels)
+        data = data.filled(lambda part: texts_of_labels(part, report_language(data)))
     rows = training_rows(data, textless=_compares_views(recipe), every=not objective.reads_text)
     training = recipe.training
     order = BatchSampler(rows, weights=weights, batch_size=training.batch_size, seed=training.seed)
