@@ -12,17 +12,16 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from measuring import Row, finish, options
-
 from imitate.data.languages import LANGUAGES
 from imitate.synthetic.table_layout import table_options
+from measuring import Row, finish, options
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "tiny.yaml"
 
 
 def main() -> None:
     arguments = options(__doc__).parse_args()
-    images, epochs = (160, 1) if arguments.quick else (2000, 8)
+    images, epochs = (160, 1) if arguments.quick else (1600, 6)
     rows = []
     for language in ("de", "es", "en"):
         with TemporaryDirectory() as work:
@@ -40,7 +39,7 @@ def measured(work: Path, language: str, *, images: int, epochs: int) -> list[Row
     return [row(language, name, work / f"{file}.json") for name, file in MODELS.items()]
 
 
-MODELS = {"pre-trained": "found", "untrained": "found.random"}  # what a table calls them, and their results files
+MODELS = {"pre-trained": "found", "untrained": "found-random"}  # what a table calls them, and their results files
 
 
 def row(language: str, model: str, file: Path) -> Row:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from imitate.data.corpus import Corpus
-from imitate.inference.prompts import TEMPLATES, Prompts, built_in_languages, built_in_prompts, matching, plain
+from imitate.inference.prompts import Prompts, built_in_languages, built_in_prompts, matching, plain
+from imitate.inference.templates import TEMPLATES
 
 NORMAL = "No Finding"
 """A class that says that there is nothing to see; others have the same prompts."""

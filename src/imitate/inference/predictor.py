@@ -115,7 +115,7 @@ class Predictor:
         temperature = self.encoder.temperature if temperature is None else temperature
         if not temperature > 0:
             raise UserError(f"temperature {temperature} must be above 0, e.g. {TEMPERATURE}")
-        chosen = choose_prompts(prompts, self._text, language=language)
+        chosen = choose_prompts(prompts, self.text, language=language)
         sides = [(self._middle(each.positive), self._middle(each.negative)) for each in chosen.values()]
         difference = torch.stack([positive - negative for positive, negative in sides])
         return Scorer(chosen, temperature, text_vectors(difference, branch))
@@ -139,7 +139,7 @@ class Predictor:
         if k < 1:
             raise UserError(f"k {k}: ask for at least 1")
         if image is not None:
-            query, gallery = image_vectors(self._see(image)[1], branch), self._texts_of(index, branch)
+            query, gallery = image_vectors(self._see(image)[1], branch), self.texts_of(index, branch)
         else:
             query, gallery = text_vectors(self._read([str(text)]), branch), self._images_of(index, branch)
         return gallery.nearest(query[0], k)
@@ -171,7 +171,8 @@ class Predictor:
         return array
 
     @property
-    def _text(self) -> TextEncoder:
+    def text(self) -> TextEncoder:
+        """UserError where there is none."""
         if self.encoder.text is None or not self.encoder.has_text:
             raise UserError(
                 f"{self.encoder.lacks}, and can only embed images: keep text/ beside model/, import with --text, "
@@ -198,7 +199,7 @@ class Predictor:
         if not isinstance(found, Corpus):
             sentences = [str(text) for text in found]
             return Gallery(pd.DataFrame({"text": sentences}), text_vectors(self._read(sentences), branch))
-        key = (self._text.identity, found.meta["fingerprint"], branch)
+        key = (self.text.identity, found.meta["fingerprint"], branch)
         if key not in self._reports:
             self._reports[key] = reports(self.encoder, found, branch, self.device)
         return self._reports[key]
@@ -220,7 +221,7 @@ class Predictor:
         return index
 
     def _read(self, texts: Sequence[str]) -> Float[Tensor, "texts joint"]:
-        check_texts(texts, self._text)
+        check_texts(texts, self.text)
         return embed_texts(self.encoder, list(texts), self.device)
 
     def _middle(self, texts: Sequence[str]) -> Float[Tensor, " joint"]:

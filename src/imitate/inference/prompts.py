@@ -15,31 +15,11 @@ from imitate.config import Config, read_yaml, validate
 from imitate.data.languages import FUNCTION_WORDS, LANGUAGES
 from imitate.data.words import folded
 from imitate.errors import Lacking, UserError
+from imitate.inference.templates import TEMPLATES, sentences
 from imitate.models.text import Fitted
 from imitate.models.types import TextEncoder
 
 log = logging.getLogger(__name__)
-TEMPLATES = {  # sentences with a finding, and without it, in the languages whose section headers are built in
-    "en": (
-        ("{}.", "There is {}.", "Findings are consistent with {}."),
-        ("No {}.", "There is no {}.", "No evidence of {}."),
-    ),
-    "de": (
-        ("{}.", "Es besteht {}.", "Befund vereinbar mit {}."),
-        ("Kein {}.", "Keine {}.", "Kein Nachweis von {}."),
-    ),
-    "es": (
-        ("{}.", "Se observa {}.", "Hallazgos compatibles con {}."),
-        ("Sin {}.", "No se observa {}.", "No hay evidencia de {}."),
-    ),
-    "fr": (
-        ("{}.", "Présence de {}.", "Aspect compatible avec {}."),
-        ("Pas de {}.", "Absence de {}.", "Pas de signe de {}."),
-    ),
-}
-ARTICLES = {
-    "en": "an?", "de": "eine?[nmr]?", "es": "una?|el|la|los|las", "fr": "une?|le|la|les|des|du",
-}  # fmt: skip
 BUILT_IN = Path(__file__).parent / "prompt_files"
 """English files; those of another language are in a folder of its code."""
 SHOWN = 8  # words of a warning
@@ -70,7 +50,7 @@ def choose_prompts(
     """
     if wordings is None:
         spoken = language or encoder_language(encoder, built_in_languages())
-        chosen = known_prompts(_distinct(built_in_prompts(spoken)), encoder)
+        chosen = known_prompts(distinct(built_in_prompts(spoken)), encoder)
     else:
         chosen = {name: _prompts(name, wording, encoder, language) for name, wording in wordings.items()}
     if not chosen and wordings is None:
@@ -149,6 +129,12 @@ def unread_texts(texts: Iterable[str], encoder: TextEncoder) -> list[str]:
     return [text for text in texts if not any(_words(text, encoder).values())]
 
 
+def unknown_words(texts: Iterable[str], encoder: TextEncoder) -> list[str]:
+    """Those that say nothing to the encoder, once each."""
+    words = {word: known for text in texts for word, known in _words(text, encoder).items()}
+    return [word for word, known in words.items() if not known]
+
+
 def parse_prompts(arguments: Sequence[str]) -> dict[str, Wording] | None:
     """``Class=positive|negative`` or ``Class=phrase`` each, or the path of a YAML file; None of nothing."""
     if not arguments:
@@ -185,20 +171,23 @@ def _prompts(name: str, wording: Wording, encoder: TextEncoder, language: str | 
     if isinstance(wording, str):
         check_texts([wording], encoder)  # before the template's own words hide that it says nothing
         language = language or encoder_language(encoder, TEMPLATES)
-        if language not in TEMPLATES:
-            raise UserError(f"no sentences in language {language!r} are built in: give both sides, '{name}=...|...'")
-        phrase = re.sub(rf"^(?:{ARTICLES[language]}) ", "", wording.strip().rstrip("."))
-        present, absent = (tuple(each.format(phrase) for each in side) for side in TEMPLATES[language])
-        return _told_apart(name, Prompts(positive=present, negative=absent), encoder)
-    if not isinstance(wording, Prompts):
-        wording = _listed(name, wording)
-    if not all(text.strip() for text in (*wording.positive, *wording.negative)):
-        raise UserError(f"prompts of {name}: one is empty: write a sentence or remove it")
-    known = _known(wording, encoder, _any_content)
+        return _told_apart(name, expanded(name, wording, language), encoder)
+    known = _known(expanded(name, wording, ""), encoder, _any_content)
     if known is None:
         raise UserError(f"prompts of {name}: the text encoder {encoder.name} knows no word of one side: use others")
     check_texts((*known.positive, *known.negative), encoder)
     return _told_apart(name, known, encoder)
+
+
+def expanded(name: str, wording: Wording, language: str) -> Prompts:
+    """Sentences; those around a phrase are in ``language``. UserError: one is empty, or there are none around it."""
+    if isinstance(wording, str):
+        present, absent = sentences(name, wording, language)
+        return Prompts(positive=present, negative=absent)
+    found = wording if isinstance(wording, Prompts) else _listed(name, wording)
+    if not all(text.strip() for text in (*found.positive, *found.negative)):
+        raise UserError(f"prompts of {name}: one is empty: write a sentence or remove it")
+    return found
 
 
 def _told_apart(name: str, prompts: Prompts, encoder: TextEncoder) -> Prompts:
@@ -232,17 +221,24 @@ def encoder_language(encoder: TextEncoder | None, among: Iterable[str]) -> str:
     return max(among, key=known)  # of equal ones the first, English
 
 
-def _distinct(prompts: dict[str, Prompts]) -> dict[str, Prompts]:
+def distinct(prompts: dict[str, Prompts]) -> dict[str, Prompts]:
     """Without other names of the same prompts: the first in the file stays."""
     return {name: each for name, each in prompts.items() if each not in [*prompts.values()][: [*prompts].index(name)]}
 
 
 def _known(prompts: Prompts, encoder: TextEncoder, enough: "Enough") -> Prompts | None:
     """Without the prompts of which the encoder knows too little; None where a side is left without any."""
-    positive, negative = (
-        tuple(text for text in side if enough(_words(text, encoder))) for side in (prompts.positive, prompts.negative)
-    )
+    positive, negative = (_known_side(side, encoder, enough) for side in (prompts.positive, prompts.negative))
     return Prompts(positive=positive, negative=negative) if positive and negative else None
+
+
+def known_side(side: Iterable[str], encoder: TextEncoder, *, built_in: bool) -> tuple[str, ...]:
+    """The prompts of a side of which the encoder knows enough, as ``known_prompts`` counts it."""
+    return _known_side(side, encoder, _all_content if built_in else _any_content)
+
+
+def _known_side(side: Iterable[str], encoder: TextEncoder, enough: "Enough") -> tuple[str, ...]:
+    return tuple(text for text in side if enough(_words(text, encoder)))
 
 
 Enough = Callable[[Mapping[str, bool]], bool]
