@@ -29,8 +29,8 @@ class Decoder:
     def __call__(self, job: Job) -> Decoded | Failure:
         try:
             gray, notes = self.read(job)
-            size, resize, masks, percentiles = self.setup
-            image, geometry = to_prepared(gray, size, resize, percentiles=percentiles)
+            size, resize, masks, percentiles, equalized = self.setup
+            image, geometry = to_prepared(gray, size, resize, percentiles=percentiles, equalized=equalized)
             mask = mask_of(job.annotations, geometry) if masks else None
             regions = _regions(job.annotations, geometry)
         except ImageError as error:
@@ -43,7 +43,7 @@ class Decoder:
     def read(self, job: Job) -> tuple[Gray, tuple[str, ...]]:
         """The gray values of a job's image, and notes; ImageError where it has none."""
         source = self._member(job.image, job.member) if job.member else job.image
-        return read_noted(source, invert=job.invert, window=job.window)
+        return read_noted(source, invert=job.invert, window=job.window, windowed=not self.setup.equalized)
 
     def _member(self, path: Path, name: str) -> bytes:
         try:

@@ -24,6 +24,7 @@ class Setup(NamedTuple):
     resize: Resize
     masks: bool
     percentiles: Percentiles | None = None
+    equalized: bool = False
 
 
 class Job(NamedTuple):

@@ -77,6 +77,7 @@ class Settings(Config):
     options: dict[str, Any] = Field({})  # the source's own
     projections: tuple[str, ...] | None = None  # decode only these
     percentiles: Percentiles | None = None  # of the values, which become black and white; None: the extremes
+    equalized: bool | None = None  # their histogram is made flat
 
     @model_validator(mode="after")
     def _in_order(self) -> "Settings":
@@ -99,7 +100,8 @@ class Plan(NamedTuple):
         return Layout(self.root, self.settings.classes)
 
     def pool(self, workers: int) -> Pool:
-        setup = Setup(self.settings.size, self.settings.resize, self.masks, self.settings.percentiles)
+        chosen = self.settings
+        setup = Setup(chosen.size, chosen.resize, self.masks, chosen.percentiles, bool(chosen.equalized))
         return Pool(DECODER, setup=setup, workers=workers, time_limit=self.time_limit)
 
 

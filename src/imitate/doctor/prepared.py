@@ -78,6 +78,7 @@ def examine_prepared(path: Path) -> Iterator[Check]:
     size, masks, classes = settings["size"], index["traits"]["masks"], settings["classes"]
     told = f"{index['images']:,} images of {size} px from {settings['source']}, mode {settings['mode']}"
     yield Check("ok", "folder", told)
+    yield Check("ok", "tone", str(index.get("tone", "unknown")))
     same = fingerprint(settings, shards) == index["fingerprint"]
     yield Check("ok" if same else "broken", "fingerprint", "as written" if same else f"{INDEX} changed: {AGAIN}")
     faults = [fault for shard in shards for fault in _shard_faults(path / FOLDER, shard, size=size, masks=masks)]

@@ -20,6 +20,7 @@ from imitate.data.jobs import Decoded, Job, Setup
 from imitate.data.pool import Pool
 from imitate.data.progress import progress
 from imitate.data.shards import CHUNK_PIXELS, DECODER
+from imitate.data.tone import is_flat
 from imitate.data.worker import Failure
 from imitate.data.writer import Engine
 from imitate.errors import UserError
@@ -28,6 +29,7 @@ from imitate.inference.embeddings import BATCH, embed_batch
 from imitate.inference.gallery import image_vectors
 from imitate.inference.predictor import Predictor, Scorer, load
 from imitate.inference.prompts import Wording
+from imitate.inference.tones import warn_of_files, warn_of_tone
 from imitate.names import Branch
 
 log = logging.getLogger(__name__)
@@ -160,8 +162,11 @@ def _decoded(plan: Plan, predictor: Predictor, numbers: Iterable[int], workers: 
     assert plan.images
     wanted, folder = predictor.encoder.preprocessing, plan.images
     side = wanted.prepared_size
-    setup = Setup(side, wanted.resize, masks=False, percentiles=wanted.percentiles)
+    equalized = wanted.tone == "equalized"
+    setup = Setup(side, wanted.resize, masks=False, percentiles=wanted.percentiles, equalized=equalized)
     empty = np.zeros((0, side, side), np.uint8)
+
+    flat = seen = 0
 
     def jobs() -> Iterator[tuple[tuple[int, list[str]], list[Job]]]:
         for number in numbers:
@@ -174,7 +179,9 @@ def _decoded(plan: Plan, predictor: Predictor, numbers: Iterable[int], workers: 
         for (number, names), found in pool.map(jobs()):
             reasons = [each.reason if isinstance(each, Failure) else None for each in found]
             images = [each.image for each in found if isinstance(each, Decoded)]
+            seen, flat = seen + len(images), flat + sum(map(is_flat, images))
             yield Batch(number, names, reasons, np.stack(images) if images else empty)
+    warn_of_files(flat, seen, predictor.encoder.name, wanted)
 
 
 def _prepared(data: Corpus, numbers: Iterable[int]) -> Iterator[Batch]:
@@ -200,6 +207,7 @@ def _open(folder: Path, predictor: Predictor) -> Corpus:
                 f"{folder} was prepared with --{key} {getattr(data, key)}, this model needs {getattr(wanted, key)}: "
                 "prepare another folder, or give --images"
             )
+    warn_of_tone(str(folder), data.meta.get("tone", "unknown"), predictor.encoder.name, wanted)
     return data
 
 

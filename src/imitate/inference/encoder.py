@@ -76,7 +76,8 @@ class Encoder:
     @cached_property
     def identity(self) -> str:
         """The digest of the weights, the architecture and the preprocessing; computed once."""
-        digest = hashlib.sha256(f"{self.preprocessing.model_dump_json()} {self._module!r}".encode())
+        settings = self.preprocessing.model_dump_json(exclude={"tone"})  # it changes nothing of prepared images
+        digest = hashlib.sha256(f"{settings} {self._module!r}".encode())
         for name, tensor in self._module.state_dict().items():
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from imitate.data.corpus import Corpus
+from imitate.data.tone import is_flat
 from imitate.errors import UserError
 from imitate.inference.embeddings import BATCH, embed_images, embed_pixels, embed_texts
 from imitate.inference.encoder import TEMPERATURE, Encoder, Vectors, choose_device, load_folder
@@ -21,6 +22,7 @@ from imitate.inference.heatmap import heatmap
 from imitate.inference.peer import load_peer
 from imitate.inference.prompts import Prompts, Wording, check_texts, choose_prompts
 from imitate.inference.radiograph import Radiograph, Source, radiograph, radiographs, to_original
+from imitate.inference.tones import preparing, warn_of_files, warn_of_tone
 from imitate.models.hub import is_ours, local_folder
 from imitate.models.types import TextEncoder
 from imitate.names import Branch
@@ -78,7 +80,7 @@ class Predictor:
     def read(self, image: Source) -> Radiograph:
         """The image as every method takes it: read once, asked often."""
         wanted = self.encoder.preprocessing
-        return radiograph(image, size=wanted.prepared_size, resize=wanted.resize, percentiles=wanted.percentiles)
+        return radiograph(image, **preparing(wanted))
 
     def classify(
         self,
@@ -182,16 +184,19 @@ class Predictor:
 
     def _see(self, images: Images) -> tuple[list[str], dict[str, Vectors]]:
         """Names and vectors."""
-        wanted, names = self.encoder.preprocessing, list[str]()
-        read = radiographs(images, size=wanted.prepared_size, resize=wanted.resize, percentiles=wanted.percentiles)
+        wanted, names, flat = self.encoder.preprocessing, list[str](), 0
+        read = radiographs(images, **preparing(wanted))
 
         def batches() -> Iterator[np.ndarray]:
+            nonlocal flat
             while batch := list(islice(read, BATCH)):
                 names.extend(each.name for each in batch)
+                flat += sum(is_flat(each.pixels) for each in batch)
                 yield np.stack([each.pixels for each in batch])
 
         total = len(images) if isinstance(images, list | tuple) else None
         vectors = embed_pixels(self.encoder, batches(), self.device, total=total)
+        warn_of_files(flat, len(names), self.encoder.name, wanted)
         return names, vectors
 
     def _texts_of(self, index: Index, branch: Branch) -> Gallery:
@@ -216,9 +221,11 @@ class Predictor:
         return Gallery(table, image_vectors(self._images[key], branch))
 
     def _opened(self, index: Index) -> Corpus | Sequence[Source]:
-        if isinstance(index, str | Path):
-            return Corpus.open(Path(index), size=self.encoder.preprocessing.prepared_size)
-        return index
+        wanted = self.encoder.preprocessing
+        opened = Corpus.open(Path(index), size=wanted.prepared_size) if isinstance(index, str | Path) else index
+        if isinstance(opened, Corpus):
+            warn_of_tone(str(opened.root), opened.meta.get("tone", "unknown"), self.encoder.name, wanted)
+        return opened
 
     def _read(self, texts: Sequence[str]) -> Float[Tensor, "texts joint"]:
         check_texts(texts, self.text)

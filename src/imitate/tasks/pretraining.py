@@ -22,6 +22,7 @@ from imitate.data.text_cache import SentenceRows, TextCache, TextRows, corpus, f
 from imitate.errors import UserError
 from imitate.inference.encoder import ImitateEncoder
 from imitate.inference.label_texts import texts_of_labels
+from imitate.inference.tones import preparation
 from imitate.models.image import pinned
 from imitate.models.imitate import Imitate, parameter_count, seeded_model
 from imitate.models.text import could_be, fit_or_load, load_text_encoder, save_text_encoder
@@ -187,7 +188,7 @@ def _completed(plan: Plan, out: Path, encoders: dict[str, TextEncoder], weights:
     the run's own, those of the weights where the recipe names their kind, or new ones."""
     recipe, data = plan.recipe, plan.data
     reads_text = find_objective(recipe.objective.name).reads_text
-    found: dict[str, Any] = {"resize": data.resize, "percentiles": data.percentiles, "reads_text": reads_text}
+    found: dict[str, Any] = {**preparation(data, weights and weights.model), "reads_text": reads_text}
     if recipe.init:
         found |= taken_settings(recipe, weights.statistics) if weights else recorded_settings(out)
     wanted = {"text": recipe.text if reads_text else None, "prior": getattr(recipe.objective, "prior", None)}
