@@ -12,7 +12,7 @@ from imitate.data.languages import FUNCTION_WORDS, LANGUAGES, guess_language, re
 from imitate.synthetic.cases import draw_case
 from imitate.synthetic.wording import WORDS, whole_report
 
-FRENCH = "Pas de foyer parenchymateux. La silhouette cardiaque est normale. Épanchement pleural du côté gauche."
+FRENCH = "Pas de foyer et pas de lésion. La silhouette cardiaque est normale. Il y a un épanchement du côté gauche, sans gravité."
 
 
 @pytest.mark.parametrize("language", WORDS)
@@ -24,10 +24,10 @@ def test_words_of_no_language_and_too_few_words_tell_nothing() -> None:
     assert guess_language([FRENCH]) == "fr"
     assert guess_language([]) is guess_language(["Normal."]) is None
     assert guess_language(["De longen zijn goed ontplooid; geen pleuravocht, het hart is niet vergroot."] * 9) is None
-    assert guess_language(["The heart is normal and the lungs are clear.", FRENCH]) is None  # both alike
-    for one, words in FUNCTION_WORDS.items():
-        assert not any(words & others for other, others in FUNCTION_WORDS.items() if other != one), one
-    assert FUNCTION_WORDS.keys() == LANGUAGES.keys()
+    assert (
+        guess_language(["The heart is normal and the lungs are clear, with no sign of disease.", FRENCH[:-14]]) is None
+    )
+    assert FUNCTION_WORDS.keys() > LANGUAGES.keys()
 
 
 def folder(root: Path, languages: list[str], texts: list[str | None]) -> Corpus:

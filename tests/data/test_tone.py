@@ -19,7 +19,7 @@ from imitate.synthetic.files import save_dicom
 from imitate.synthetic.phantom import render
 
 CASES = [draw_case(4, index) for index in range(12)]
-IMAGES = [render(case, 128).image for case in CASES]
+IMAGES = [((render(case, 128).image / 255) ** 2.2 * 255).astype(np.uint8) for case in CASES]  # as dark as many are
 
 
 def test_equalisation_is_that_of_opencv() -> None:
@@ -37,8 +37,8 @@ def test_an_equalised_image_stays_as_it_is_and_is_told_from_a_native_one() -> No
     for image in IMAGES:
         flat = equalize(image)
         assert np.abs(equalize(flat).astype(int) - flat).max() <= 1
-    prepared = [to_prepared(image, 64)[0] for image in IMAGES]
-    equal = [to_prepared(image, 64, equalized=True)[0] for image in IMAGES]
+    prepared = [to_prepared(image, 128)[0] for image in IMAGES]
+    equal = [to_prepared(image, 128, equalized=True)[0] for image in IMAGES]
     assert tone_of(prepared) == "native" and tone_of(equal) == "equalized"
     assert tone_of(prepared + equal) == tone_of([]) == "unknown"
     assert not is_flat(np.zeros((8, 8), np.uint8))
@@ -48,9 +48,9 @@ def test_an_equalised_image_stays_as_it_is_and_is_told_from_a_native_one() -> No
 
 def test_stray_values_are_cut_off_before_the_levels_are_made() -> None:
     values = np.linspace(100, 200, 4096, dtype=np.float32).reshape(64, 64)
-    values[5, 5] = 1e5
+    values[5, 5] = 2000
     crushed, kept = (to_prepared(values, 64, equalized=True, percentiles=each)[0] for each in (None, (0.1, 99.9)))
-    assert len(np.unique(crushed)) < 8 and len(np.unique(kept)) > 200
+    assert len(np.unique(crushed)) < 60 and len(np.unique(kept)) > 200
 
 
 def dicom(image: np.ndarray, path: Path, *, window: tuple[float, float]) -> bytes:

@@ -14,26 +14,29 @@ if TYPE_CHECKING:
     from imitate.data.corpus import Corpus
 
 LANGUAGES: dict[str, str] = {"en": "English", "de": "German", "es": "Spanish", "fr": "French"}
-_FREQUENT = {  # in reports of one language, and in no other
-    "en": "the is are and of with there has have been or to at this which within without was from",
-    "de": """der die das den dem ist sind und mit im am vom zum zur kein keine keinen nicht ohne bei auf eine einer sich
-        auch als bis von""",
-    "es": "el los las del con sin y por para se ni una como hay observa está e al ambos",
-    "fr": "le les du et avec sans au aux pas sur une dans ou par il est d l ce cette deux",
+_FREQUENT = {  # in reports; those of further languages, so that these are not taken for one of ours
+    "en": "the is are and of with there has have been or to at this which within without was from no",
+    "de": """der die das den dem des ist sind und mit im am in kein keine keinen nicht ohne bei auf eine einer sich auch
+        von vom zum als bis""",
+    "es": "el la los las de del con sin y por para se no ni una como hay en está al",
+    "fr": "le la les de du des et avec sans au aux pas sur une dans ou par il est en d l",
+    "nl": "de het een is zijn en van met geen niet in op bij ook wordt aan te of",
+    "pt": "o a os as do da dos das com sem e de em não há por para no na se ao",
+    "it": "il la lo gli e di del della con senza non si in per sono alla",
 }
 FUNCTION_WORDS = {language: frozenset(words.split()) for language, words in _FREQUENT.items()}
 READ = 200  # reports by which the language of a folder is told
-FEWEST, SHARE = 5, 0.6  # function words that it takes, and how many of them must be of one language
+FEWEST, LEAD = 5, 1.2  # function words that it takes, and how many times more than of any other language
 
 _WORD = re.compile(r"[^\W\d_]+")
 
 
 def guess_language(texts: Iterable[str]) -> str | None:
-    """The language of these texts by their function words; None where they are of another one, or too few."""
+    """One of LANGUAGES by the function words of these texts; None where they are in another one, or too few."""
     words = Counter(word.lower() for text in texts for word in _WORD.findall(text))
-    counts = {language: sum(words[word] for word in known) for language, known in FUNCTION_WORDS.items()}
-    best = max(counts, key=lambda language: counts[language])
-    return best if counts[best] >= max(FEWEST, SHARE * sum(counts.values())) else None
+    counts = Counter({name: sum(words[word] for word in known) for name, known in FUNCTION_WORDS.items()})
+    (best, most), (_, second) = counts.most_common(2)
+    return best if best in LANGUAGES and most >= max(FEWEST, LEAD * second) else None
 
 
 def report_language(data: "Corpus") -> str | None:

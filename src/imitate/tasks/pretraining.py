@@ -51,7 +51,6 @@ class Validation(Retrieval):
 
 
 VALIDATION = Validation(split="val")
-
 ENCODERS = ("text", "prior")  # folders of a run: of what its texts are embedded with, and what its prior is made of
 
 
