@@ -29,9 +29,11 @@ class Decoder:
     def __call__(self, job: Job) -> Decoded | Failure:
         try:
             gray, notes = self.read(job)
-            size, resize, masks, percentiles, equalized = self.setup
-            image, geometry = to_prepared(gray, size, resize, percentiles=percentiles, equalized=equalized)
-            mask = mask_of(job.annotations, geometry) if masks else None
+            setup = self.setup
+            image, geometry = to_prepared(
+                gray, setup.size, setup.resize, percentiles=setup.percentiles, equalized=setup.equalized
+            )
+            mask = mask_of(job.annotations, geometry) if setup.masks else None
             regions = _regions(job.annotations, geometry)
         except ImageError as error:
             return Failure(error.reason)

@@ -101,7 +101,7 @@ class Plan(NamedTuple):
 
     def pool(self, workers: int) -> Pool:
         chosen = self.settings
-        setup = Setup(chosen.size, chosen.resize, self.masks, chosen.percentiles, bool(chosen.equalized))
+        setup = Setup(chosen.size, chosen.resize, self.masks, chosen.percentiles, equalized=bool(chosen.equalized))
         return Pool(DECODER, setup=setup, workers=workers, time_limit=self.time_limit)
 
 

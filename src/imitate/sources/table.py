@@ -14,6 +14,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -21,6 +22,7 @@ from pydantic import Field
 
 from imitate.config import Config
 from imitate.data.lazy import pd
+from imitate.data.lookup import find_image
 from imitate.data.records import Excluded, Record
 from imitate.data.reports import Sections, cell_text
 from imitate.data.sections import (
@@ -46,11 +48,13 @@ from imitate.data.tables import (
 from imitate.data.words import is_nobody, is_nothing
 from imitate.errors import UserError
 from imitate.names import REPORT, SECTIONS
-from imitate.sources import Options, Source
+from imitate.sources import Options, Source, Traits
+from imitate.sources.table_marks import BAD_MASK, MarkColumns, Marks, image_key, read_marks, warn_of_strangers
 
 log = logging.getLogger(__name__)
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet", ".xlsx")
 PLAIN = (".txt", ".txt.gz")  # a table where no other is
+_ROUNDED = r"\d([.,]\d+)?[eE]\+\d+"
 OLD_PROJECTION = "view"  # the name of the column in version 0.1
 OUTSIDE = "image outside the root"
 NO_TEXT = "no findings and no impression"
@@ -73,8 +77,9 @@ class TableColumns(Config):
     labels: tuple[str, ...] = Field((), description="columns of 1, 0 or blank, or of yes and no; they become classes")
 
 
-class TableOptions(TableColumns, Options):
+class TableOptions(TableColumns, MarkColumns, Options):
     raw: Path = Field(description="the table, or the folder that holds exactly one")
+    sheet: str | None = Field(None, description="of an Excel workbook in which several have the columns")
     sections: Path | None = Field(None, description="YAML that maps the section headers of a house style")
     whole_report: Literal["findings", "impression", "report"] | None = Field(
         None, description="use a report without a known header whole: as this section, or (report) as both"
@@ -89,6 +94,7 @@ class _Layout(NamedTuple):
     whole: str | None
     same: Mapping[str, str]  # patients by another spelling -> by the one that counts
     language: str
+    marks: Marks | None
 
 
 @dataclass
@@ -106,7 +112,9 @@ def records(options: TableOptions) -> Iterator[Record | Excluded]:
     path, columns = _path(options.raw), options
     texts = (columns.report, columns.findings, columns.impression)
     optional = [columns.study, columns.split, columns.projection, OLD_PROJECTION, *texts]
-    table = read_table(path, [columns.image_path, columns.patient, *columns.labels], optional=optional, text=True)
+    table = read_table(
+        path, [columns.image_path, columns.patient, *columns.labels], optional=optional, text=True, sheet=options.sheet
+    )
     if not columns.labels and not set(texts) & set(table.columns):
         raise UserError(f"{path} has no column {', '.join(texts)}, and no label columns are given: say which it has")
     if OLD_PROJECTION in table.columns and columns.projection not in table.columns:
@@ -115,11 +123,18 @@ def records(options: TableOptions) -> Iterator[Record | Excluded]:
     same = _same_patients(table[columns.patient], path)
     _check_values(table, columns, path, same)
     root, headers, language = path.parent.resolve(), read_headers(options.sections), options.language or ""
-    layout = _Layout(root, columns, headers, options.whole_report, same, language)
-    tally = _Tally()
+    marks = read_marks(options, path, columns.image_path, sheet=options.sheet, find=partial(find_image, root))
+    layout = _Layout(root, columns, headers, options.whole_report, same, language, marks)
+    tally, seen = _Tally(), set[str]()
     for number, values in enumerate(table.itertuples(index=False, name=None), start=1):
         row = {name: _cell(value) for name, value in zip(table.columns, values, strict=True)}
+        name = image_key(row[columns.image_path] or "")
+        if marks and marks.several and name in seen:
+            continue  # another mark of an image
+        seen.add(name)
         yield _record(row, layout, tally, place=f"{path.name}, row {number}")
+    if marks:
+        warn_of_strangers(marks, seen, options)
     _log(tally, path, layout)
 
 
@@ -138,11 +153,14 @@ def _record(row: Row, layout: _Layout, tally: _Tally, *, place: str) -> Record |
     split = split_name(row[columns.split]) if columns.split in row else hashed_split(patient)
     if split is None:
         return Excluded(place, "no split")
-    image = _find(layout.root, name)
+    image = find_image(layout.root, name)
     if image is None or not is_there(image):
         tally.missing += 1
         tally.first_missing = tally.first_missing or f"{place}: {image or name}"
         return Excluded(place, MISSING if image else OUTSIDE)
+    marks = layout.marks
+    if marks and image_key(name) in marks.unreadable:
+        return Excluded(place, BAD_MASK)
     sections, notes = _sections(row, layout, tally)
     labels = {label: _label(row[label]) for label in columns.labels}
     if not sections.findings and not sections.impression and all(value != value for value in labels.values()):
@@ -158,6 +176,8 @@ def _record(row: Row, layout: _Layout, tally: _Tally, *, place: str) -> Record |
         impression=sections.impression,
         language=layout.language if sections.findings or sections.impression else "",
         labels=labels or None,
+        annotations=marks.of.get(image_key(name), ()) if marks else (),
+        annotated=True if marks and image_key(name) in marks.of else None,
         notes=notes,
     )
 
@@ -195,7 +215,11 @@ def _split(value: object) -> str | None:
 
 
 def _same_patients(ids: pd.Series, path: Path) -> dict[str, str]:
-    same = one_spelling(ids.map(_cell).dropna())
+    given = ids.map(_cell).dropna()
+    if rounded := int(given.str.fullmatch(_ROUNDED).sum()):
+        said = "%s: %d patient ids such as %r are numbers that a spreadsheet rounded: different patients may be one"
+        log.warning(said, path.name, rounded, given[given.str.fullmatch(_ROUNDED)].iloc[0])
+    same = one_spelling(given)
     if same:
         spelled = "differs from another one in zeros before it, .0 after it, case or spaces alone: they count as one"
         log.warning("%s: the id of %d patients %s", path.name, len(same), spelled)
@@ -214,22 +238,6 @@ def _log(tally: _Tally, path: Path, layout: _Layout) -> None:
     said = "%s: %d of %d reports (%.0f%%) have no known section header and %s; lines of theirs that look like one: %s%s"
     fraction = 100 * tally.unknown / tally.reports
     log.warning(said, path.name, tally.unknown, tally.reports, fraction, used, lines or "none", way)
-
-
-def _find(root: Path, name: str) -> Path | None:
-    """Where the image lies, its name in either Unicode form; None outside ``root``."""
-    forms = dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))])
-    paths = [_inside(root, form) for form in forms]
-    return next((path for path in paths if path and is_there(path)), paths[0])
-
-
-def _inside(root: Path, name: str) -> Path | None:
-    """Where the image lies, links followed; None outside ``root``. Windows separators are understood."""
-    try:
-        path = (root / name.replace("\\", "/")).resolve()
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL
-        return None
-    return path if path.is_relative_to(root) else None
 
 
 def _sections(row: Row, layout: _Layout, tally: _Tally) -> tuple[Sections, tuple[str, ...]]:
@@ -257,4 +265,9 @@ def _label(value: str | None) -> float:
     return float("nan") if found is None else found
 
 
-SOURCE = Source(records, TableOptions, classes=lambda options: options.labels)
+SOURCE = Source(
+    records,
+    TableOptions,
+    classes=lambda options: options.labels,
+    traits=lambda options: Traits(masks=options.mask is not None),
+)
