@@ -141,7 +141,7 @@ class Predictor:
         if k < 1:
             raise UserError(f"k {k}: ask for at least 1")
         if image is not None:
-            query, gallery = image_vectors(self._see(image)[1], branch), self.texts_of(index, branch)
+            query, gallery = image_vectors(self._see(image)[1], branch), self._texts_of(index, branch)
         else:
             query, gallery = text_vectors(self._read([str(text)]), branch), self._images_of(index, branch)
         return gallery.nearest(query[0], k)
