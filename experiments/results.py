@@ -16,6 +16,8 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import effects
+import selection
 import tables
 from imitate.errors import UserError
 from imitate.report.markdown import markdown_table
@@ -27,7 +29,7 @@ from tables import Line
 log = logging.getLogger("study")
 RESULTS = ROOT / "docs/results"
 BEFORE = RESULTS / "version_0.1.0.json"  # main metrics of its studies, from the trees of its commit
-PAGES = ("README.md", "docs/results.md")
+PAGES = ("README.md", "docs/results.md", "docs/hierarchy.md")
 PATTERN = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PAIRED = ("untrained", "IMITATE", "CLIP", "ConVIRT", "M-FLAG")
 ABLATED = ("IMITATE", "without multi-level branch")
@@ -73,6 +75,19 @@ SMALL = [
 ]
 OLDER: set[str] = set()
 """The studies that another version of the code measured than today's, which the block ``older`` says on the page."""
+SELECT = [
+    selection.Column("retrieval, mean recall", "retrieval"),
+    selection.Column("zero-shot, AUROC", "zero-shot"),
+    selection.Column("linear probe at 10%, AUROC", "probe", 0.1),
+]
+FOLDS = [*SELECT[:2], selection.Column("linear probe, AUROC", "probe")]
+USUAL = {  # objective of the temperature study: its method in the factorial, and the temperature of that
+    "CLIP": ("CLIP", "0.1"),
+    "ConVIRT": ("ConVIRT", "0.1"),
+    "SLIP": ("SLIP", "0.1"),
+    "IMITATE": ("IMITATE", "0.07"),
+    "spatial": ("spatial all levels report", "0.1"),
+}
 SUPERVISED = [Line("Open-i", "supervised-open-i"), Line("ChestX-ray14 sample", "supervised-chestxray14")]
 
 
@@ -137,6 +152,19 @@ def _changed(study: Folder, old: Json | None) -> str:
     return f"{100 * old['value']:.1f} → {after}"
 
 
+def effects_of(study: Folder) -> str:
+    found = effects.table(study, SELECT)
+    done = sum(all(each.of(name) in study.results for each in SELECT) for name in map(" ".join, effects.cells()))
+    return found or f"{done} of the {len(effects.cells())} cells are measured; effects need all of them."
+
+
+def baselines(study: Folder) -> str:
+    """The methods that are no cells of the factorial."""
+    cells = set(map(" ".join, effects.cells()))
+    values = {cell: each for cell, each in selection.of_seeds(study).items() if cell[0] not in cells}
+    return selection.table(values, SELECT)
+
+
 BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder of the study, and its table
     "readme": ("open_i", readme),
     "older": ("open_i", older),
@@ -148,6 +176,14 @@ BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder o
     "synthetic/changes": ("synthetic", lambda study: changes(study, "synthetic")),
     "synthetic/tasks": ("synthetic", lambda study: tables.metrics(study, PAIRED[:-1], SYNTHETIC)),
     "synthetic/tests": ("synthetic", lambda study: tables.tests(study, "baselines")),
+    "factorial/cells": ("factorial", lambda study: effects.cell_means(study, SELECT)),
+    "factorial/effects": ("factorial", effects_of),
+    "factorial/baselines": ("factorial", baselines),
+    "factorial/temperatures": (
+        "factorial",
+        lambda study: selection.temperatures(selection.of_seeds(study), USUAL, SELECT),
+    ),
+    "folds": ("folds/fold-0", lambda _: selection.table(selection.of_folds(RESULTS / "folds"), FOLDS)),
     "small/tasks": ("small", lambda study: tables.metrics(study, ["untrained", "IMITATE", "CLIP"], SMALL)),
     "small/tests": ("small", lambda study: tables.tests(study, "baselines")),
 }

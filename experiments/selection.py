@@ -26,6 +26,9 @@ class Column(NamedTuple):
     task: str
     fraction: float = 1.0
 
+    def of(self, method: str) -> Cell:
+        return Cell(method, self.task, self.fraction)
+
 
 def of_seeds(study: Folder) -> dict[tuple[str, str, float], Float[np.ndarray, " units"]]:
     return {
@@ -43,9 +46,7 @@ def of_folds(folder: Path) -> dict[tuple[str, str, float], Float[np.ndarray, " u
 def table(values: Values, columns: Sequence[Column]) -> str:
     """Methods as lines, but for those at another temperature."""
     methods = [name for name in dict.fromkeys(key[0] for key in values) if not AT.match(name)]
-    lines = [
-        [name, *(_shown(values.get(Cell(name, each.task, each.fraction))) for each in columns)] for name in methods
-    ]
+    lines = [[name, *(_shown(values.get(each.of(name))) for each in columns)] for name in methods]
     return markdown_table(["", *(each.title for each in columns)], lines)
 
 
@@ -59,8 +60,9 @@ def temperatures(values: Values, own: Mapping[str, tuple[str, str]], columns: Se
         names = {each: f"{objective} {each if each == 'learned' else f'at {each}'}" for each in TEMPERATURES}
         names[temperature] = method
         for column in columns:
-            found = [values.get(Cell(names[each], column.task, column.fraction)) for each in TEMPERATURES]
-            best = max((float(each.mean()) for each in found if each is not None), default=None)
+            found = [values.get(column.of(names[each])) for each in TEMPERATURES]
+            means = [float(each.mean()) for each in found if each is not None]
+            best = max(means) if len(means) > 1 else None
             cells = [_shown(each, bold=each is not None and float(each.mean()) == best) for each in found]
             if any(cells):
                 lines.append([f"{objective}, {column.title}", *cells])

@@ -27,8 +27,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ninety 16-bit images in the layout of PadChest."""
-    folder = tmp_path_factory.mktemp("padchest")
+    """Ninety 16-bit images in the layout of a clinic."""
+    folder = tmp_path_factory.mktemp("clinic")
     lines = ["ImageID,ImageDir,StudyID,PatientID,Projection,MethodLabel,Report,Labels"]
     for index in range(90):
         case, name = draw_case(3, index), f"{index:05d}.png"
@@ -42,7 +42,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines.append(
             f'{name},{index % 3},s{case.patient}-{case.study},p{case.patient},{projection},Physician,{words} torax,"{labels}"'
         )
-    (folder / "PADCHEST_chest_x_ray_images_labels_160K.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "exams_2026.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder
 
 
@@ -56,11 +56,11 @@ def imitate(installed: Path, *words: object) -> str:
 
 def test_a_source_an_objective_and_a_task_of_another_package(installed: Path, raw: Path, tmp_path: Path) -> None:
     data, run, results = tmp_path / "data", tmp_path / "run", tmp_path / "knn.json"
-    assert "--physicians-only" in imitate(installed, "prepare", "padchest", "--help")
-    assert "padchest" in imitate(installed, "doctor", raw)
-    imitate(installed, "prepare", "padchest", "--raw", raw, "--out", data, "--size", 72)
+    assert "--physicians-only" in imitate(installed, "prepare", "clinic", "--help")
+    assert "clinic" in imitate(installed, "doctor", raw)
+    imitate(installed, "prepare", "clinic", "--raw", raw, "--out", data, "--size", 72)
     index = json.loads((data / "index.json").read_text())
-    assert index["settings"]["source"] == "padchest" and index["images"] == 90
+    assert index["settings"]["source"] == "clinic" and index["images"] == 90
     short = (
         "--objective.name",
         "siglip",
@@ -101,7 +101,7 @@ def imitate_report(installed: Path, results: Path, out: Path) -> str:
 
 def test_what_is_not_there_is_listed(installed: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "imitate", "prepare", "padches", "--raw", "x", "--out", str(tmp_path / "o")],
+        [sys.executable, "-m", "imitate", "prepare", "clini", "--raw", "x", "--out", str(tmp_path / "o")],
         env={**os.environ, "PYTHONPATH": str(installed)}, capture_output=True, text=True,
     )  # fmt: skip
-    assert done.returncode == 2 and "padchest" in done.stderr and "\n" not in done.stderr.strip()
+    assert done.returncode == 2 and "clinic" in done.stderr and "\n" not in done.stderr.strip()

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from imitate.commands.audit import audit as audit
     from imitate.commands.evaluate import evaluate as evaluate
     from imitate.commands.prepare import prepare as prepare
     from imitate.commands.pretrain import pretrain as pretrain
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "prepare": "commands.prepare",
     "pretrain": "commands.pretrain",
+    "audit": "commands.audit",
     "evaluate": "commands.evaluate",
     "load": "inference.predictor",
     "Predictor": "inference.predictor",
     "Imitate": "models.imitate",
 }
-__all__ = ["Imitate", "Predictor", "__version__", "evaluate", "load", "prepare", "pretrain"]
+__all__ = ["Imitate", "Predictor", "__version__", "audit", "evaluate", "load", "prepare", "pretrain"]
 
 
 def __getattr__(name: str) -> Any:

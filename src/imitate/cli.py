@@ -22,6 +22,7 @@ COMMANDS = {
     "prompts": "show the prompts of zero-shot classification, and check them against a model",
     "bench": "measure many models on many tasks and data sets, in one table",
     "compare": "test whether results differ",
+    "audit": "measure a model in groups of patients",
     "predict": "classify, retrieve, embed, or draw heat-maps",
     "serve": "show a model in the browser, with an HTTP API",
     "export": "write a model for the Hugging Face hub or for timm",

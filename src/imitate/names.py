@@ -29,6 +29,9 @@ Resize = Literal[
 ]  # fmt: skip
 TaskName = str  # of a built-in task, or of one of the entry-point group imitate.tasks
 Branch = Literal["both", "findings", "impression"]
+Tracker = Literal["tensorboard", "csv", "wandb", "mlflow"]
+CalibrationMethod = Literal["temperature", "platt", "isotonic"]
+Aim = Literal["sensitivity", "specificity", "youden", "cost"]  # of a threshold
 HeatMap = Literal["default", "gradient", "places", "attention"]
 Language = Literal["en", "de", "es", "fr"]  # of reports, with built-in headers and templates (ISO 639-1)
 Tone = Literal["native", "equalized", "unknown"]  # of gray values; equalized: their histogram is flat
@@ -57,6 +60,17 @@ NIH = (
     "Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax",
     "Consolidation", "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia",
 )  # labels of ChestX-ray14 and Open-i, in the order of the publication  # fmt: skip
+VINDR_LOCAL = (
+    "Aortic enlargement", "Atelectasis", "Calcification", "Cardiomegaly", "Clavicle fracture", "Consolidation",
+    "Edema", "Emphysema", "Enlarged PA", "ILD", "Infiltration", "Lung Opacity", "Lung cavity", "Lung cyst",
+    "Mediastinal shift", "Nodule/Mass", "Pleural effusion", "Pleural thickening", "Pneumothorax",
+    "Pulmonary fibrosis", "Rib fracture", "Other lesion",
+)  # labels of VinDr-CXR that have boxes, in the order of the tables  # fmt: skip
+VINDR = (*VINDR_LOCAL, "COPD", "Lung tumor", "Pneumonia", "Tuberculosis", "Other diseases", "No finding")
+
+
+POPULATIONS = ("brax", "chest-xray14", "chexpert", "covidx", "mimic-cxr", "open-i", "padchest", "rexgradient")
+"""Whose patients a public data set shows: sources of one population name the same patients by the same ids."""
 
 
 def several(given: str | PathLike[str] | Sequence[Any]) -> tuple[Any, ...]:

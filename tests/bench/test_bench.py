@@ -12,6 +12,7 @@ from noisy_task import Noisy, install, predicted, write_data
 from imitate import cli
 from imitate.bench import stamps
 from imitate.commands.bench import bench
+from imitate.data.files import locked
 from imitate.errors import UserError
 from imitate.statistics.intervals import holm
 from imitate.tasks.base import Budget, Predictions
@@ -54,6 +55,13 @@ def test_bold_and_arrows_are_what_the_paired_tests_say_corrected_over_all_of_the
             assert bool(worse) == (clear and float(line["difference"]) < 0)
     assert rows["bad"].count("↓") == 2 and "<strong>" in rows["good"] and "<strong>" not in rows["fine"]
     assert "corrected by Holm over the 6 tests" in page and "not a medical device" in page
+
+
+def test_two_benches_do_not_write_into_one_folder(values: dict[str, Any]) -> None:
+    values["out"].mkdir()
+    with locked(values["out"] / "lock"), pytest.raises(UserError, match=r"another process holds .*lock: wait"):
+        bench(MODELS, **values)
+    assert not (values["out"] / "bench.html").exists()
 
 
 def test_what_is_there_is_neither_measured_nor_loaded_again(values: dict[str, Any], monkeypatch: Any) -> None:

@@ -22,6 +22,7 @@ from imitate.cli import main
 from imitate.data.corpus import Corpus
 from imitate.inference.predictor import load
 from imitate.models.imitate import Imitate
+from imitate.tasks.audit_model import Audit, Gap
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,29 @@ def test_an_exported_folder_can_be_exported(root, tmp_path):
     weights = [load_file(tmp_path / name / "model.safetensors") for name in ("first", "second")]
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+def test_the_card_says_what_an_audit_of_this_model_found(root, tmp_path, capsys):
+    about = {"name": "hospital", "fingerprint": "1", "split": "test", "images": 40, "patients": 20}
+    gap = Gap(
+        by="sex", label="Edema", metric="fnr", groups=2, worst="F", best="M", values=(0.4, 0.1), gap=0.3, low=0.2,
+        high=0.4, shuffled=0.05, p=0.001, p_holm=0.002, flagged=True,
+    )  # fmt: skip
+    audit = Audit(
+        task="zero-shot", model="run", data=about, seeds=[0], weights=[load(root / "run").encoder.identity],
+        settings={"by": ["sex"]}, threshold="youden on 9 images", probabilities="none", unknown={}, groups=[],
+        gaps=[gap], notes=[], versions={}, seconds=1.0,
+    )  # fmt: skip
+    for name, found in (("own", audit), ("other", audit.model_copy(update={"weights": ["other"]}))):
+        (tmp_path / f"{name}.json").write_text(found.model_dump_json(indent=1))
+
+    assert export(root, tmp_path / "bare") == 0
+    assert export(root, tmp_path / "shared", "--audit", str(tmp_path / "own.json")) == 0
+    assert "Not audited" in (tmp_path / "bare" / "README.md").read_text()
+    card = (tmp_path / "shared" / "README.md").read_text()
+    assert "- Edema, FNR by sex: F 40.0%, M 10.0% (gap 20.0 to 40.0 points)" in card and "Not audited" not in card
+    assert export(root, tmp_path / "wrong", "--audit", str(tmp_path / "other.json")) == 2
+    assert "the audit is of another model" in capsys.readouterr().err
 
 
 def test_the_card_tells_data_training_licence_use_and_limits_and_no_path(root, tmp_path, caplog):

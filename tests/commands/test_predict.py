@@ -61,14 +61,15 @@ def test_classify_writes_one_row_an_image(root, predictor, ask, tmp_path, capfdb
     assert table["image"].tolist() == [str(path) for path in films(root)]
     prompts = {"Effusion": {"positive": "left effusion", "negative": "clear"}, "Edema": "edema"}
     expected = predictor.classify(films(root), prompts, branch="findings", temperature=0.2)
-    assert list(table.columns) == ["image", "Effusion", "Edema"]
+    assert list(table.columns) == ["image", "Effusion", "Edema", "calibration"]
+    assert set(table["calibration"]) == {"uncalibrated"}
     assert np.allclose(table[["Effusion", "Edema"]], expected, atol=1e-5)
 
 
 def test_classify_without_prompts_asks_for_the_built_in_classes(root, predictor, ask, capsys):
     assert ask("classify", "--images", films(root)[0]) == 0
     table = pd.read_csv(io.StringIO(capsys.readouterr().out))
-    assert table.columns[1:].tolist() == predictor.classify(films(root)[0]).columns.tolist()
+    assert table.columns[1:-1].tolist() == predictor.classify(films(root)[0]).columns.tolist()
 
 
 def test_retrieve_ranks_the_images_of_texts_and_the_reports_of_images(root, predictor, ask, tmp_path):
@@ -97,7 +98,7 @@ def test_names_from_outside_are_text_in_every_table(root, ask, tmp_path, monkeyp
     assert [row["image"] for row in json.loads(Path("table.json").read_text())] == names
     classes = ("+Edema=left effusion", "Effusion=left effusion")
     assert ask("classify", "--images", "plain.png", "--prompts", *classes, "--out", "table.csv") == 0
-    assert pd.read_csv("table.csv").columns.tolist() == ["image", "'+Edema", "Effusion"]
+    assert pd.read_csv("table.csv").columns.tolist() == ["image", "'+Edema", "Effusion", "calibration"]
     assert ask("embed", "--text", "+ effusion", "--out", "vectors.csv") == 0
     assert pd.read_csv("vectors.csv")["name"].tolist() == ["'+ effusion"]
 

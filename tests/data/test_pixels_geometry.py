@@ -92,3 +92,14 @@ def test_a_mask_of_another_shape_is_a_mistake() -> None:
     geometry = Geometry(40, 30, 16, crop=(0, 0, 40, 30), content=(0, 0, 16, 16))
     with pytest.raises(AssertionError, match=r"mask \(40, 30\), image \(30, 40\)"):
         geometry.mask(np.ones((40, 30), bool))
+
+
+def test_no_line_of_one_pixel_is_lost_between_two_windows_of_the_filter() -> None:
+    """Column 33 of 67 lies on the edge of both of the prepared pixels that could show it."""
+    geometry = Geometry(67, 64, 36, (0, 0, 67, 64), (0, 0, 36, 36))
+    for column in range(67):
+        mask = np.zeros((64, 67), bool)
+        mask[:22, column] = True
+        found = geometry.mask(mask)
+        assert found[:12].any() and not found[13:].any()
+        assert set(np.flatnonzero(found.any(axis=0))) <= {int(column * 36 / 67), int((column + 1) * 36 / 67)}

@@ -43,5 +43,7 @@ def test_labels_that_cannot_be_measured_are_named() -> None:
     unknown = CENSUS._replace(labels=np.array([[1, NAN], [0, NAN], [1, NAN], [1, NAN]], np.float32))
     assert [finding.found for finding in examine_labels(unknown)] == ["Edema 75.0%"]
     strange = next(examine_labels(CENSUS._replace(labels=CENSUS.labels - 2)))
-    assert (strange.state, strange.found) == ("broken", "7 values are neither 0, 1 nor unknown")
+    assert (strange.state, strange.found) == ("broken", "7 values are neither unknown nor from 0 to 1")
+    fractions = next(examine_labels(CENSUS._replace(labels=CENSUS.labels / 3)))
+    assert (fractions.state, fractions.found[:29]) == ("warn", "3 values lie between 0 and 1,")
     assert list(examine_labels(CENSUS._replace(classes=[], labels=np.empty((4, 0), np.float32)))) == []

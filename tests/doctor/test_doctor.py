@@ -19,7 +19,9 @@ def test_a_raw_tree_is_recognised_by_its_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], source: str, signs: tuple[str, ...]
 ) -> None:
     for sign in signs:
-        (tmp_path / sign.replace("*", "")).touch()
+        path = tmp_path / sign.replace("*", "")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     with pytest.raises(UserError, match="1 broken: "):
         doctor((tmp_path,))
     assert capsys.readouterr().out.splitlines()[0] == f"raw tree {tmp_path}, {source}"

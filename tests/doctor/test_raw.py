@@ -85,9 +85,11 @@ def test_every_source_counts_what_it_expects() -> None:
     """A name that is never counted would warn for ever."""
     for name in set(BUILT_IN) - {"synthetic", "table"}:
         source = find_source(name)
-        assert source.expected
-        known = {"records", "images", "patients", "boxes", *source.classes, "LATERAL images"}
-        for what in source.expected:
+        options = source.Options.model_validate({"raw": "x"})
+        expected = source.expected_of(options)
+        assert expected
+        known = {"records", "images", "patients", "boxes", *source.classes_of(options), "LATERAL images"}
+        for what in expected:
             assert what.split(" in ")[0] in known, f"{name}: {what}"
             assert " in " not in what or what.split(" in ")[1] in ("train", "val", "test"), f"{name}: {what}"
 

@@ -8,7 +8,7 @@ import results_files
 from folders import edit_rows, write_folder
 
 from imitate.data.corpus import Corpus
-from imitate.report.examples import Examples, _choose, _dice, _found, examples
+from imitate.report.examples import Examples, _choose, _dice, _found, _targeted, examples
 from imitate.report.groups import read_groups
 
 WRITERS = {
@@ -125,3 +125,21 @@ def test_a_false_alarm_costs_its_score() -> None:
         "false_alarm": np.array([[False, True], [False, False], [True, True]]),
     }
     np.testing.assert_allclose(_found(run), [0.1, 0.9, np.nan])
+
+
+def test_masks_are_of_the_classes_that_were_measured(tmp_path: Path, folder: Corpus) -> None:
+    box = {**BOX, "phrase": ""}
+    edit_rows(folder.root, boxes=[[box, {**box, "label": "Mass", "x": 20}]] * 40)
+    data = Corpus.open(folder.root)
+    (group,) = read_groups([results_files.segmentation(tmp_path / "s.json")])
+    assert _targeted(data, group) is data
+    methods = {
+        name: {
+            share: entry._replace(results=entry.results.model_copy(update={"used": {"labels": ["Edema"]}}))
+            for share, entry in each.items()
+        }
+        for name, each in group.methods.items()
+    }
+    mask = np.zeros((data.size, data.size), bool)
+    mask[6:11, 4:13] = True
+    np.testing.assert_array_equal(_targeted(data, group._replace(methods=methods)).masks[0], mask)

@@ -1,3 +1,4 @@
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -85,3 +86,19 @@ def test_lists_without_three_classes_do_not_count(tmp_path: Path) -> None:
     options = tree(tmp_path, rows(6, part="a"), rows(9, part="b"), name="COVIDx9B")
     with pytest.raises(UserError, match=r"has no train_COVIDx_CXR-3A\.txt or train_COVIDx9A\.txt"):
         list(SOURCE.records(options))
+
+
+def test_images_of_rsna_have_its_patients_where_the_mapping_is_there(tmp_path: Path) -> None:
+    """Of one patient of ChestX-ray14 no image is in test and another one in train, whatever the lists call them."""
+    train = [f"p{i} a{i}.png normal {('rsna', 'rnsa', 'sirm')[i % 3]}" for i in range(30)]
+    options = tree(tmp_path, train, ["q b.png pneumonia rsna", "r c.png normal ricord", "s d.png COVID-19 sirm"])
+    assert len({r.patient for r in SOURCE.records(options) if isinstance(r, Record)}) == 33
+    listed = [{"subset_img_id": f"a{i}", "img_id": f"{i // 6:08d}_{i:03d}.png"} for i in range(30)]
+    listed.append({"subset_img_id": "b", "img_id": "00000000_001.png"})
+    (tmp_path / "pneumonia-challenge-dataset-mappings_2018.json").write_text(json.dumps(listed))
+    found = list(SOURCE.records(options))
+    patients = {r.image_id: r.patient for r in found if isinstance(r, Record)}
+    assert patients["test/b.png"] == "chest-xray14:00000000" and patients["train/a6.png"] == "chest-xray14:00000001"
+    assert patients["train/a8.png"] == "p8", "of another source than RSNA"
+    left_out = [each.source for each in found if isinstance(each, Excluded)]
+    assert left_out == ["a0.png", "a1.png", "a3.png", "a4.png"]

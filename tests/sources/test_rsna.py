@@ -129,3 +129,17 @@ def test_another_file_is_no_mapping(text: str, tmp_path: Path) -> None:
     options = tree(tmp_path, negatives(9)).model_copy(update={"mapping": tmp_path / "m.json"})
     with pytest.raises(UserError, match=r"m\.json is not pneumonia-challenge-dataset-mappings_2018\.json"):
         list(SOURCE.records(options))
+
+
+def test_a_mapping_beside_the_tables_is_used(tmp_path: Path) -> None:
+    options = tree(tmp_path, negatives(60))
+    assert SOURCE.expected_of(options)["images in test"] == 5_337
+    listed = [
+        {"subset_img_id": row.split(",")[0], "img_id": f"{i // 3:08d}_000.png"} for i, row in enumerate(negatives(60))
+    ]
+    (tmp_path / "pneumonia-challenge-dataset-mappings_2018.json").write_text(json.dumps(listed))
+    records = [each for each in SOURCE.records(options) if isinstance(each, Record)]
+    assert len({each.patient for each in records}) == len({(each.patient, each.split) for each in records}) == 20
+    traits = SOURCE.traits_of(options)
+    assert (traits.patients, traits.population) == ("patients", "chest-xray14")
+    assert "images in test" not in SOURCE.expected_of(options), "another split than the published one"

@@ -19,15 +19,29 @@ from imitate.sources import BUILT_IN, Options, Source, Traits, find_source, sour
 from imitate.sources.table import TableColumns
 
 USED = {
-    "synthetic": {"n", "seed", "original_size", "raw"},
+    "synthetic": {"n", "seed", "original_size", "female_contrast", "raw"},
     "open-i": {"raw"},
-    "mimic-cxr": {"raw", "mode", "reports"},
+    "mimic-cxr": {"raw", "mode", "reports", "mimic_iv"},
     "table": {"raw", "sections", "whole_report", *TableColumns.model_fields},
     "rsna": {"raw", "mode", "mapping"},
     "chestxray14": {"raw", "split_by"},
-    **{key: {"raw", "mode"} for key in ("chexpert", "covidx", "siim", "object-cxr")},
+    "chestx-det": {"raw", "edition"},
+    "chexlocalize": {"raw", "images", "val"},
+    "ms-cxr": {"raw", "images", "split_by"},
+    "padchest-gr": {"raw", "language", "readers", "padchest"},
+    "tbx11k": {"raw", "split_by"},
+    "vindr-cxr": {"raw", "votes", "boxes"},
+    "brax": {"raw", "images", "uncertain"},
+    "chexpert-plus": {"raw", "images", "split_by", "labels", "uncertain"},
+    "nih-google": {"raw", "images", "findings"},
+    "padchest": {"raw", "classes", "match", "labelled_by"},
+    "rexgradient": {"raw"},
+    "covidx": {"raw", "mode", "mapping"},
+    **{key: {"raw", "mode"} for key in ("chexpert", "siim", "object-cxr")},
 }
-VALUES = {"mode": "paper", "reports": "x", "split_by": "patient", "n": 3, "seed": 1, "sections": "x", "labels": ()}
+VALUES = {"mode": "paper", "reports": "x", "split_by": "patient", "n": 3, "seed": 1, "sections": "x", "labels": (),
+          "votes": "all"}  # fmt: skip
+OWN = {("chexpert-plus", "labels"): "none", ("ms-cxr", "split_by"): "mimic", ("tbx11k", "split_by"): "image"}
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +72,7 @@ def test_a_source_has_only_the_options_that_it_uses(name: str) -> None:
     assert set(source.Options.model_fields) == USED[name]
     assert all(field.description for key, field in source.Options.model_fields.items())
     for key, value in VALUES.items():
+        value = OWN.get((name, key), value)
         if key in USED[name]:
             source.Options.model_validate({"raw": "x", key: value})
         else:
@@ -72,8 +87,9 @@ def test_traits_name_what_there_is(name: str) -> None:
     traits, classes = source.traits_of(options), source.classes_of(options)
     assert not traits.prompts or (PROMPT_FILES / f"{traits.prompts}.yaml").is_file()
     assert (traits.prompts == name) == (PROMPT_FILES / f"{name}.yaml").is_file()
-    assert len(set(classes)) == len(classes) and (classes or name == "table")
-    assert traits.exclusive == (name == "covidx")
+    assert len(set(classes)) == len(classes)
+    assert classes or name in ("table", "ms-cxr", "padchest-gr", "rexgradient")
+    assert traits.exclusive == (name in ("covidx", "tbx11k"))
     assert Traits.model_validate_json(traits.model_dump_json()) == traits
 
 
@@ -98,7 +114,7 @@ def test_a_built_in_source_keeps_its_name(monkeypatch: pytest.MonkeyPatch, caplo
 
 def test_unknown_and_faulty_sources_are_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, odd=Config())
-    with pytest.raises(UserError, match="^no source 'vindr': choose among chestxray14, .*, table, odd$"):
+    with pytest.raises(UserError, match="^no source 'vindr': choose among brax, .*, vindr-cxr, odd$"):
         find_source("vindr")
     with pytest.raises(UserError, match=r"^source 'odd' \(outside:odd\) is a Config, not a Source$"):
         find_source("odd")

@@ -88,3 +88,17 @@ def test_without_raw_the_files_outlive_the_generator() -> None:
 def test_no_images_is_a_mistake() -> None:
     with pytest.raises(UserError, match="give --n 1 or more"):
         next(SOURCE.records(SOURCE.Options(n=0)))
+
+
+def test_findings_of_women_can_be_fainter(found: list[Record], tmp_path: Path) -> None:
+    """Only the images of women with a finding in the lungs or the heart differ, by the fraction that is asked for."""
+    options = SOURCE.Options(raw=tmp_path, n=48, seed=2, original_size=SIZE, female_contrast=0.2)
+    faint = [record for record in SOURCE.records(options) if isinstance(record, Record)]
+    differing = 0
+    for before, after in zip(found, faint, strict=True):
+        assert (before.labels, before.findings, before.sex) == (after.labels, after.findings, after.sex)
+        one, other = (np.asarray(Image.open(each.image)).astype(int) for each in (before, after))
+        changed = bool((one != other).any())
+        differing += changed
+        assert not changed or (before.sex == "F" and sum((before.labels or {}).values()) > 0)
+    assert differing > 5

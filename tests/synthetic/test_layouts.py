@@ -36,8 +36,13 @@ def open_i(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def digest(folder: Path) -> dict[str, str]:
+    """Of each file, and of each member of a zip archive."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    found = {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    for path in (path for path in files if path.suffix == ".zip"):
+        with zipfile.ZipFile(path) as archive:
+            found |= {name: hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()}
+    return found
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -46,7 +51,7 @@ def test_the_same_arguments_give_the_same_bytes_and_another_seed_others(name: st
         LAYOUTS[name](tmp_path / folder, n=20, seed=seed, size=64)
     first, second, other = (digest(tmp_path / folder) for folder in ("first", "second", "other"))
     assert first == second and len(first) > 20
-    pictures = {value for name, value in first.items() if name.endswith((".png", ".jpg", ".dcm"))}
+    pictures = {value for name, value in first.items() if name.endswith((".png", ".jpg", ".dcm", ".dicom"))}
     assert len(pictures) == 20 and not pictures & set(other.values())
 
 

@@ -18,7 +18,7 @@ FITTING = {
     "schedule": "constant", "warmup": 0.0, "layer_decay": 1.0,
 }  # fmt: skip
 CLASSES = {"split": "test", "macro_least": 1, "unit": "image"}
-DENSE = {"split": "test", "freeze": True, "image_size": None}
+DENSE = {"split": "test", "labels": (), "freeze": True, "image_size": None}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "linear-classification": {
         **FITTING, **CLASSES, "path": "cached", "decays": (10.0, 1.0, 0.1, 0.01, 0.001, 0.0001), "augmentation": "crop",
@@ -50,8 +50,8 @@ MEASURING = {
     "linear-classification": {"macro_least", "unit", "folds"},
     "knn-classification": {"macro_least", "unit", "folds"},
     "finetune-classification": {"macro_least", "unit"},
-    "segmentation": {"tolerance"},
-    "detection": {"confidence"},
+    "segmentation": {"labels", "tolerance"},
+    "detection": {"labels", "confidence"},
     "retrieval": {"followups"},
     "zero-shot": {"macro_least", "unit", "threshold"},
     "grounding": {"texts", "average"},

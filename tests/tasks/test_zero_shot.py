@@ -22,6 +22,7 @@ from imitate.inference.prompts import BUILT_IN
 from imitate.models.imitate import Imitate
 from imitate.models.text import LsaTextEncoder
 from imitate.models.types import ImageEmbedding, ImageFeatures, Images
+from imitate.names import VINDR
 from imitate.tasks.base import Budget, Predictions
 from imitate.tasks.zero_shot import ZeroShot, class_prompts
 
@@ -193,6 +194,9 @@ def test_every_source_has_prompts_for_its_classes() -> None:
         "rsna": "Pneumonia",
         "siim": "Pneumothorax",
         "object-cxr": "Foreign object",
+        "vindr-cxr": ",".join(name for name in VINDR if not name.startswith("Other")),
+        "chestx-det": "Calcification,Diffuse Nodule,Effusion,Mass,Pleural Thickening",
+        "tbx11k": "Healthy,Sick without tuberculosis,Tuberculosis",
         "synthetic": "Atelectasis,COVID-19,Consolidation,Foreign Object,Fracture,Lung Lesion",
     }
     for source, classes in names.items():

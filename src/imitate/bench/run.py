@@ -11,6 +11,7 @@ from imitate.bench.lines import lines
 from imitate.bench.page import write_csv, write_page
 from imitate.bench.table import Found
 from imitate.bench.testing import against
+from imitate.data.files import locked
 from imitate.errors import UserError
 from imitate.inference.encoder import choose_device
 
@@ -50,7 +51,7 @@ def run(asked: Asked, out: Path) -> Path:
     except OSError as error:  # below a file, or where nothing may be written
         raise UserError(f"out {out}: cannot make {out / 'results'} ({error.strerror}): give another folder") from error
     every = cells(rows, across, out, seeds=asked.seeds, resamples=asked.resamples, device=device)
-    with details(out / "bench.log"):
+    with locked(out / "lock", timeout=0), details(out / "bench.log"):
         outcomes = carry_out(every)
         log.info("paired tests against %s", reference)
         tested = against(reference, outcomes, kept=out / "tests.json", resamples=asked.resamples)

@@ -22,6 +22,8 @@ def predict(
     branch: Branch = "both",
     temperature: float | None = None,
     language: Language | None = None,
+    calibration: AnyPath | None = None,
+    decide: bool = False,
     out: str = "-",
     device: str = "auto",
     workers: int | None = None,
@@ -43,14 +45,18 @@ def predict(
         index: retrieve: The prepared folder to search.
         k: retrieve: Number of results for each query.
         branch: findings compares with what reports describe, impression with what they conclude.
-        temperature: classify: Of the softmax over positive and negative prompts; default: that of the model.
+        temperature: classify: Of the softmax over positive and negative prompts, uncalibrated; default: the model's.
         language: classify: Of the built-in prompts and of the sentences around a phrase; default: that of the model.
+        calibration: classify: A file of imitate calibrate; default: calibration.json beside the weights, if any.
+        decide: classify: Also say which images reach the threshold of each class, which calibrate has chosen.
         out: .csv, .json (heatmap: .png, .npy; embed: .npy, .npz, .csv), a folder (not retrieve), - (standard output).
         device: cpu, cuda, ...; auto uses a GPU if there is one.
         workers: With a folder as --out: number of decoding processes; default: one for each core, fewer for few images.
         part: With a folder as --out: i/n writes the i-th of every n files, as one of n jobs that share the folder.
         cluster: With a folder as --out: address of a Dask scheduler whose workers decode and compute.
     """
+    if action != "classify" and (decide or calibration is not None):
+        raise UserError("--calibration and --decide: only classify takes them")
     files = tuple(map(Path, several(images)))
     if _in_parts(action, files, data, str(out), plain=(workers, part, cluster) == (None, "1/1", None)):
         from imitate.inference.bulk import Question, predict_in_parts
@@ -59,14 +65,19 @@ def predict(
         assert action in ("classify", "embed")
         if several(text) or len(files) > 1 or (files and data is not None):
             raise UserError(f"--out {out} is a folder: give {action} either one folder as --images, or --data")
-        question = Question(action, model, branch, parse_prompts(several(prompts)), temperature, device, language)
+        chosen = None if calibration is None else str(calibration)
+        asked = parse_prompts(several(prompts))
+        question = Question(action, model, branch, asked, temperature, device, chosen, decide, language)
         source = {"images": files[0]} if files else {"data": Path(data or "")}
         predict_in_parts(question, Path(out), engine=engine(workers, part, cluster), **source)
         return
     from imitate.inference.tables import Request, respond
 
     searched = Path(index) if index else None
-    request = Request(files, several(text), several(prompts), searched, k, branch, temperature, str(out), language)
+    beside = Path(calibration) if calibration else None
+    request = Request(
+        files, several(text), several(prompts), searched, k, branch, temperature, str(out), beside, decide, language
+    )
     respond(action, request, model=model, device=device)
 
 

@@ -43,6 +43,7 @@ def prepare(
     projections: Names = (),
     percentiles: tuple[float, float] | None = None,
     tone: Literal["stored", "equalize"] = "stored",
+    from_header: Names = (),
     workers: int | None = None,
     append: bool = False,
     check: bool = False,
@@ -67,6 +68,8 @@ def prepare(
         projections: Projections to decode, such as PA AP; default: all. Training and evaluation select among them.
         percentiles: Two percentiles, such as 0.5 99.5: gray values beyond them become black and white.
         tone: equalize flattens the histogram of every image, as that of MIMIC-CXR-JPG and CheXpert is.
+        from_header: Elements of DICOM headers to read, such as PatientSex PatientAge; default: none, as headers are
+            personal data. They fill what the tables leave blank.
         workers: Number of decoding processes; default: one for each core, fewer for a small archive.
         append: Add the records that are new in the archive to an existing prepared folder.
         check: Read the tables and decode a sample of the images, without writing anything.
@@ -86,9 +89,10 @@ def prepare(
     values = {"source": source, "size": size, "resize": resize, "percentiles": percentiles}
     values |= {"equalized": tone == "equalize" or None}
     values |= {"classes": origin.classes_of(chosen), "projections": several(projections) or None}
+    values |= {"from_header": several(from_header) or None}
     settings = validate(Settings, values | _recorded(chosen), where=source)
     with _raw(chosen) as (root, chosen):
-        archive = Archive(root, origin.traits_of(chosen).model_dump(mode="json"), _inputs(chosen))
+        archive = Archive(root, origin.traits_of(chosen).model_dump(mode="json"), _inputs(chosen, origin.tables))
         records = origin.records(chosen)
         if check:
             check_records(records, settings, archive=archive).log()
@@ -114,13 +118,15 @@ def _recorded(chosen: "Config") -> dict[str, Any]:
     return {"mode": getattr(chosen, "mode", "clean"), "options": values | names}
 
 
-def _inputs(chosen: "Config") -> dict[str, str]:
-    """SHA-256 of the files that the options name, and of the tables in the folders that they name."""
+def _inputs(chosen: "Config", tables: tuple[str, ...] = ()) -> dict[str, str]:
+    """SHA-256 of the files that the options name, of the tables in the folders that they name, and of the source's."""
     from imitate.data.files import sha256
 
     paths = [value for value in vars(chosen).values() if isinstance(value, Path)]
-    tables = [each for path in paths if path.is_dir() for each in path.iterdir() if each.name.lower().endswith(TABLES)]
-    return {path.name: sha256(path) for path in (*paths, *tables) if path.is_file()}
+    found = [each for path in paths if path.is_dir() for each in path.iterdir() if each.name.lower().endswith(TABLES)]
+    raw = getattr(chosen, "raw", None)
+    found += [each for pattern in tables for each in raw.glob(pattern)] if isinstance(raw, Path) else []
+    return {path.name: sha256(path) for path in (*paths, *found) if path.is_file()}
 
 
 @contextmanager

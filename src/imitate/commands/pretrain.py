@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from imitate.config import Recipe, dotted, find_recipe, load_config, parse_settings
-from imitate.names import AnyPath, Names, Paths, several
+from imitate.names import AnyPath, Names, Paths, Tracker, several
 
 
 def options(words: list[str]) -> Recipe:
@@ -24,6 +24,7 @@ def pretrain(
     continue_with: Names = (),
     cache: AnyPath | None = None,
     threads: int | None = None,
+    log: tuple[Tracker, ...] = ("tensorboard",),
     **changes: Any,
 ) -> Path:
     """Pre-train on one or several prepared folders.
@@ -48,6 +49,8 @@ def pretrain(
             training.learning_rate=1e-5 after a loss that was not finite.
         cache: folder for embeddings of reports, to share between runs; default: OUT/text_cache.
         threads: compute threads; with another job on the machine, fewer than cores is faster.
+        log: where the curves go, beside metrics.jsonl: tensorboard, csv, wandb, mlflow. The last two send the recipe
+            and the metrics to their service; without them nothing is sent.
 
     Returns:
         The folder of the trained model, which ``imitate.load`` reads.
@@ -67,4 +70,5 @@ def pretrain(
         cache=keep,
         threads=threads,
         changes=continued.keys(),
+        log_to=log,
     )

@@ -61,6 +61,15 @@ class Columns:
     def region_counts(self) -> Int[np.ndarray, " rows"]:
         return self._counts("regions")
 
+    def marked(self) -> set[str]:
+        """The classes of boxes and regions, wherever they are."""
+        found: set[str] = set()
+        for number, _, local in by_piece(self.places, self._ends):
+            for column in ("boxes", "regions"):
+                if (lists := self._lists(column, number)) is not None:
+                    found.update(pc.struct_field(lists.take(pa.array(local)).flatten(), "label").to_pylist())
+        return found - {"", None}
+
     def labels(self, classes: Sequence[str]) -> Float[np.ndarray, "rows classes"]:
         parts = [self._matrix(piece, len(classes)) for piece in self.stream("labels")]
         return np.concatenate([np.zeros((0, len(classes)), np.float32), *parts])

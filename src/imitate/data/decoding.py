@@ -11,12 +11,15 @@ import numpy as np
 from jaxtyping import UInt8
 
 from imitate.data.annotations import Annotation, Box, draw_mask, encode_runs
-from imitate.data.dicom import MAX_INFLATED, Gray, ImageError
+from imitate.data.dicom import MAX_INFLATED, Gray, ImageError, read_elements
 from imitate.data.jobs import Decoded, Job, Setup
 from imitate.data.pixels import Geometry, read_noted, to_prepared
 from imitate.data.worker import Failure
 
 OPEN_ARCHIVES = 8  # of a worker
+UNLIKE = "annotations of an image of another shape"
+MAX_SKEW = 0.02  # by which two aspect ratios may differ
+FRACTIONS = (1, 1)  # reference size of annotations that are fractions of any image
 
 
 class Decoder:
@@ -29,23 +32,28 @@ class Decoder:
     def __call__(self, job: Job) -> Decoded | Failure:
         try:
             gray, notes = self.read(job)
-            setup = self.setup
+            setup, wanted = self.setup, self.setup.from_header
             image, geometry = to_prepared(
                 gray, setup.size, setup.resize, percentiles=setup.percentiles, equalized=setup.equalized
             )
             mask = mask_of(job.annotations, geometry) if setup.masks else None
             regions = _regions(job.annotations, geometry)
+            header = read_elements(self._source(job), wanted) if wanted else None
         except ImageError as error:
             return Failure(error.reason)
+        notes = (*notes, UNLIKE) if _unlike(job.annotations, geometry) else notes
         given = [each for each in job.annotations if isinstance(each, Box)]
         boxes = [(box, geometry.box(box)) for box in given]
         rows = [_box_row(box, placed) for box, placed in boxes if placed]
-        return Decoded(image, mask, rows, regions, len(given) - len(rows), notes)
+        return Decoded(image, mask, rows, regions, len(given) - len(rows), notes, header)
 
     def read(self, job: Job) -> tuple[Gray, tuple[str, ...]]:
         """The gray values of a job's image, and notes; ImageError where it has none."""
-        source = self._member(job.image, job.member) if job.member else job.image
-        return read_noted(source, invert=job.invert, window=job.window, windowed=not self.setup.equalized)
+        windowed = not self.setup.equalized
+        return read_noted(self._source(job), invert=job.invert, window=job.window, windowed=windowed)
+
+    def _source(self, job: Job) -> Path | bytes:
+        return self._member(job.image, job.member) if job.member else job.image
 
     def _member(self, path: Path, name: str) -> bytes:
         try:
@@ -72,6 +80,13 @@ def mask_of(annotations: Sequence[Annotation], geometry: Geometry) -> UInt8[np.n
         return geometry.mask(draw_mask(annotations, geometry.width, geometry.height))
     except ValueError as error:  # run lengths
         raise ImageError(str(error)) from error
+
+
+def _unlike(annotations: Sequence[Annotation], geometry: Geometry) -> bool:
+    """Whether the annotations count in another shape than this image has: it was cropped, or is another one."""
+    sizes = {each.reference_size for each in annotations} - {None, FRACTIONS}
+    shapes = [(size[0] * geometry.height, size[1] * geometry.width) for size in sizes if size is not None]
+    return any(abs(wide - high) > MAX_SKEW * max(wide, high) for wide, high in shapes)
 
 
 def _regions(annotations: Sequence[Annotation], geometry: Geometry) -> list[dict[str, Any]]:

@@ -7,9 +7,10 @@ remarks about a file that was read, likewise.
 import logging
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from io import BufferedIOBase
+from io import BufferedIOBase, BytesIO
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -80,11 +81,11 @@ def read_dicom(
     *,
     invert: bool | None = None,
     window: tuple[float, float] | None = None,
-    windowed: bool = True,
+    voi: bool = True,
 ) -> tuple[Gray, tuple[str, ...]]:
     """Gray values as a viewer shows them, and notes; ``invert`` and ``window`` overrule the header.
 
-    Without ``windowed`` no window and no VOI LUT is applied.
+    Without ``voi`` no window and no VOI LUT is applied.
     """
     _check_syntax(file)
     _check_header(pydicom.dcmread(file, stop_before_pixels=True, force=True))
@@ -103,9 +104,19 @@ def read_dicom(
     pixels = apply_modality(values, data)
     padding = find_padding(values, cells, data)
     negative = _is_negative(data, notes) if invert is None else invert
-    views = voi_views(pixels, data, window) if windowed else []
+    views = voi_views(pixels, data, window) if voi else []
     gray, ignored = show(pixels, views, padding, inverted=negative)
     return gray, (*notes, *ignored)
+
+
+def read_elements(source: Path | bytes, keywords: Sequence[str]) -> dict[str, str] | None:
+    """These elements of a header as text in upper case, empty where absent; None of a file that is no DICOM."""
+    with BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file, quiet():
+        if not is_dicom(file.read(132)):
+            return None
+        file.seek(0)
+        data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(keywords))
+        return {keyword: " ".join(_text(data, keyword)) for keyword in keywords}
 
 
 def _check_syntax(file: BufferedIOBase) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from imitate.data.changes import Seen
+from imitate.data.demographics import Values, counted
 from imitate.data.files import remove_parts, replacing, sha256
 from imitate.data.manifest import Manifests
 from imitate.data.shards import FOLDER, shard_path
@@ -19,6 +20,7 @@ from imitate.data.tone import measured_tone
 from imitate.errors import UserError
 
 INDEX, FORMAT = "index.json", 2
+VALUES = ("sex", "age", "scanner", "extra")
 LIBRARIES = ("pillow", "pydicom", "numpy", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg")
 
 
@@ -77,6 +79,7 @@ def fingerprint(settings: dict[str, Any], shards: list[dict[str, Any]]) -> str:
 def _build(folder: Path, manifests: Manifests, inputs: dict[str, str]) -> dict[str, Any]:
     described = manifests.described[-1]
     excluded, boxes, notes, patients, homes = Counter[str](), Counter[str](), Counter[str](), Seen(), Homes()
+    values, headers = Values(), Counter[str]()
     for written in manifests.written:
         excluded.update(written.excluded)
     shards = []
@@ -84,9 +87,11 @@ def _build(folder: Path, manifests: Manifests, inputs: dict[str, str]) -> dict[s
         path = shard_path(folder, shard)
         with pq.ParquetFile(path) as file:
             about = json.loads(file.metadata.metadata[b"imitate"])
-            columns = file.read(columns=["split", "patient", "pixels"]).to_pydict()
+            columns = file.read(columns=["split", "patient", "pixels", *VALUES]).to_pydict()
         homes.add(columns["pixels"], columns["split"])
         patients.add(columns["patient"])
+        values.add(columns)
+        headers.update(about.get("originals", {}))
         boxes.update(about["boxes_excluded"])
         notes.update(about["notes"])
         digests = {**about["sha256"], path.name: sha256(path)}
@@ -97,6 +102,7 @@ def _build(folder: Path, manifests: Manifests, inputs: dict[str, str]) -> dict[s
         size = sum((folder / FOLDER / name).stat().st_size for name in digests)
         shards.append({"name": path.stem, "rows": len(columns["split"]), "sha256": digests, "bytes": size})
     settings = {**described["settings"], "inputs": inputs}
+    images, originals = sum(each["rows"] for each in shards), manifests.written[-1].originals or {}
     parts = [
         {"manifest": path.name, "sha256": written.sha256, "records": written.records}
         | {"excluded": sum(written.excluded.values()), "versions": of_part["versions"]}
@@ -110,12 +116,14 @@ def _build(folder: Path, manifests: Manifests, inputs: dict[str, str]) -> dict[s
         "versions": described["versions"],
         "parts": parts,
         "shards": shards,
-        "images": sum(each["rows"] for each in shards),
+        "images": images,
         "patients": len(patients),
         "splits": _sorted(homes.splits),
         "excluded": _sorted(excluded),
         "boxes_excluded": _sorted(boxes),
         "notes": _sorted(notes),
+        "demographics": values.as_dict(images),
+        "originals": {"tables": counted(originals), "headers": counted(headers)},
         "shared": homes.shared(),
         "fingerprint": fingerprint(settings, shards),
     }

@@ -2,6 +2,7 @@
 which needs no decoders.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +25,7 @@ class Setup(NamedTuple):
     resize: Resize
     masks: bool
     percentiles: Percentiles | None = None
+    from_header: tuple[str, ...] = ()  # elements of the DICOM headers to return
     equalized: bool = False
 
 
@@ -48,3 +50,4 @@ class Decoded(NamedTuple):
     regions: list[dict[str, Any]]  # masks with a label or a phrase, as run lengths of the prepared square
     boxes_outside: int
     notes: tuple[str, ...]  # of ``pixels.read_noted``
+    header: Mapping[str, str] | None = None  # the elements that were asked for; None where the file is no DICOM

@@ -46,6 +46,7 @@ SCHEMA = pa.schema(
     ]
 )
 NAME = "manifest"
+ORIGINALS = "originals"  # of a row, no column: how demographics were written
 Item = TypeVar("Item")
 _ESCAPED = re.compile("[\0\ud800-\udfff]")
 
@@ -78,6 +79,7 @@ class Layout(NamedTuple):
             "notes": list(record.notes),
             "source_place": None,
             "excluded": None,
+            ORIGINALS: record.originals,
         }
 
     def from_row(self, row: Mapping[str, Any]) -> Record:
@@ -138,20 +140,31 @@ class Written(NamedTuple):
     sha256: str  # over the digests of its rows
     records: int
     excluded: dict[str, int]  # by reason
+    originals: dict[str, int] | None = None  # how sex and age are written in the whole source, by kind
 
 
-def write_manifest(rows: Iterable[dict[str, Any]], path: Path, *, described: Mapping[str, Any]) -> Written:
-    """Write rows that lack their digests; ``described`` (settings, inputs, versions) goes into the file's metadata."""
-    content, records, excluded = hashlib.sha256(), 0, Counter[str]()
+def write_manifest(
+    rows: Iterable[dict[str, Any]],
+    path: Path,
+    *,
+    described: Mapping[str, Any],
+    originals: Mapping[str, int] | None = None,
+) -> Written:
+    """Write rows that lack their digests; ``described`` (settings, inputs, versions) goes into the file's metadata.
+
+    ``originals`` are those of the whole source; None: those of these rows.
+    """
+    content, records, excluded, kinds = hashlib.sha256(), 0, Counter[str](), Counter[str](originals or {})
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as file:
         for batch in batches(rows, ROWS):
             for row in batch:
                 row["digest"] = row_digest(row)
                 content.update(row["digest"])
                 excluded[row["excluded"]] += 1
+                kinds.update(row.get(ORIGINALS, ()))
             file.write_table(pa.Table.from_pylist(batch, SCHEMA), row_group_size=ROWS)
         records = excluded.pop(None, 0)  # type: ignore[call-overload]
-        written = Written(content.hexdigest(), records, dict(sorted(excluded.items())))
+        written = Written(content.hexdigest(), records, dict(sorted(excluded.items())), dict(sorted(kinds.items())))
         metadata = {"written": written._asdict(), "described": described}
         file.add_key_value_metadata({key: json.dumps(value, sort_keys=True) for key, value in metadata.items()})
     return written

@@ -30,20 +30,25 @@ def marks(data: Corpus, row: int) -> list[Mark]:
 
     A mark is the union of its masks, or where there is none, of its boxes. UserError: a mask is damaged.
     """
-    boxes, regions = data.boxes(row), _regions(data, row)
+    boxes, regions = data.boxes(row), regions_of(data, row)
     every: list[Box | RunLengths] = [*boxes, *regions]
     found = []
     for label, phrase in dict.fromkeys((each.label, each.phrase) for each in every):
-        runs = [each.runs for each in regions if (each.label, each.phrase) == (label, phrase)]
-        if runs:
-            try:
-                mask = runs_mask(data.size, data.size, runs=runs, frame=(data.size, data.size))
-            except ValueError as error:
-                raise UserError(f"{data.root}: {error}, of a mask of image {row + 1}: prepare it again") from error
-        else:
-            mask = filled([each for each in boxes if (each.label, each.phrase) == (label, phrase)], data.size)
-        found.append(Mark(label, phrase, mask))
+        key = (label, phrase)
+        same_boxes = [each for each in boxes if (each.label, each.phrase) == key]
+        same_regions = [each for each in regions if (each.label, each.phrase) == key]
+        found.append(Mark(label, phrase, pixels_of(data, same_boxes, same_regions, row)))
     return found
+
+
+def pixels_of(data: Corpus, boxes: list[Box], regions: list[RunLengths], row: int) -> Bool[np.ndarray, "size size"]:
+    """The union of masks of an image, or where there is none, of boxes. UserError: a mask is damaged."""
+    if not regions:
+        return filled(boxes, data.size)
+    try:
+        return runs_mask(data.size, data.size, runs=[each.runs for each in regions], frame=(data.size, data.size))
+    except ValueError as error:
+        raise UserError(f"{data.root}: {error}, of a mask of image {row + 1}: prepare it again") from error
 
 
 def filled(boxes: list[Box], size: int) -> Bool[np.ndarray, "size size"]:
@@ -59,9 +64,10 @@ def filled(boxes: list[Box], size: int) -> Bool[np.ndarray, "size size"]:
     return whole
 
 
-def _regions(data: Corpus, row: int) -> list[RunLengths]:
+def regions_of(data: Corpus, row: int) -> list[RunLengths]:
+    """The masks of one image that have a class or a phrase."""
     for part in data.parts:
         if row < len(part):
-            return _regions(part, row)
+            return regions_of(part, row)
         row -= len(part)
     return data.columns.regions(row) if data.columns else []

@@ -59,6 +59,12 @@ class Geometry(NamedTuple):
         image = image.resize((right - left, bottom - top), Image.Resampling.BOX, box=self.crop)
         cover[top:bottom, left:right] = np.asarray(image)
         most = cover.max()
+        if not most:  # the filter passes over a line of one pixel between two of its windows
+            down, across = np.nonzero(mask[self.crop[1] : self.crop[3], self.crop[0] : self.crop[2]])
+            wide, high = self.crop[2] - self.crop[0], self.crop[3] - self.crop[1]
+            rows, columns = (down + 0.5) * (bottom - top) / high, (across + 0.5) * (right - left) / wide
+            cover[top + rows.astype(int), left + columns.astype(int)] = 1
+            most = cover.max()
         return ((cover >= min(0.5, most)) & (most > 0)).astype(np.uint8)
 
     def _along(self, axis: int, scale: float, *ends: float) -> list[float]:
@@ -211,7 +217,7 @@ def _decode(
     try:
         with quiet():
             if dicom:
-                return read_dicom(file, invert=invert, window=window, windowed=windowed)
+                return read_dicom(file, invert=invert, window=window, voi=windowed)
             return _adjust(_read_picture(file), invert, window if windowed else None)
     except (ImageError, MemoryError):
         raise

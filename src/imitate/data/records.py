@@ -28,10 +28,11 @@ class Record:
     labels: Mapping[str, float] | None = None  # class -> 1 or 0; NaN where unknown
     annotations: tuple[Annotation, ...] = ()
     annotated: bool | None = None  # whether somebody looked for what the annotations show; None where unknown
-    sex: str = ""  # F, M, or empty
+    sex: str = ""  # F, M, O (another), or empty where unknown: see data/demographics.py
     age: float | None = None  # years
     scanner: str = ""
-    extra: Mapping[str, str] = field(default_factory=dict)  # further demographics
+    extra: Mapping[str, str] = field(default_factory=dict)  # further columns: race, ethnicity, insurance, site, ...
+    originals: tuple[str, ...] = ()  # how sex and age were written, such as "age: nnnY"; counted, not stored
     invert: bool | None = None  # for sources that say so outside the file
     window: tuple[float, float] | None = None  # (center, width), likewise
     notes: tuple[str, ...] = ()  # what is odd about it, each in a few words: they are counted, no names or values

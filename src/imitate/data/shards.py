@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from imitate.config import Config
+from imitate.data.demographics import HEADERS, with_header
 from imitate.data.files import replacing, sha256
 from imitate.data.jobs import Decoded, Job, Percentiles, Resize, Setup
 from imitate.data.manifest import Layout, Manifests, batches, escape
@@ -78,11 +79,14 @@ class Settings(Config):
     projections: tuple[str, ...] | None = None  # decode only these
     percentiles: Percentiles | None = None  # of the values, which become black and white; None: the extremes
     equalized: bool | None = None  # their histogram is made flat
+    from_header: tuple[str, ...] | None = None  # elements of DICOM headers that fill what the tables leave blank
 
     @model_validator(mode="after")
     def _in_order(self) -> "Settings":
         if self.percentiles and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
             raise ValueError("percentiles: give two numbers from 0 to 100 in ascending order, such as 0.5 99.5")
+        if strange := sorted({*(self.from_header or ())} - HEADERS.keys()):
+            raise ValueError(f"from_header: {strange[0]} is not one of {', '.join(HEADERS)}")
         return self
 
 
@@ -101,7 +105,8 @@ class Plan(NamedTuple):
 
     def pool(self, workers: int) -> Pool:
         chosen = self.settings
-        setup = Setup(chosen.size, chosen.resize, self.masks, chosen.percentiles, equalized=bool(chosen.equalized))
+        given = (chosen.size, chosen.resize, self.masks, chosen.percentiles)
+        setup = Setup(*given, from_header=chosen.from_header or (), equalized=bool(chosen.equalized))
         return Pool(DECODER, setup=setup, workers=workers, time_limit=self.time_limit)
 
 
@@ -159,7 +164,7 @@ def write_one(plan: Plan, shard: int) -> int:
 def _write(plan: Plan, shard: int, results: Iterable[tuple[Record, Decoded | Failure]]) -> None:
     (plan.out / FOLDER).mkdir(exist_ok=True)
     images_path, masks_path = (shard_path(plan.out, shard, suffix) for suffix in (".npy", ".masks.npy"))
-    rows, excluded, outside, notes = [], [], 0, Counter[str]()
+    rows, excluded, outside, notes, originals = [], [], 0, Counter[str](), Counter[str]()
     with (
         _array(images_path, plan.settings.size) as images,
         _array(masks_path, plan.settings.size) if plan.masks else nullcontext() as masks,
@@ -172,6 +177,9 @@ def _write(plan: Plan, shard: int, results: Iterable[tuple[Record, Decoded | Fai
             images.write(found.image.tobytes())
             if masks is not None and found.mask is not None:
                 masks.write(found.mask.tobytes())
+            if plan.settings.from_header:
+                record = with_header(record, found.header)
+                originals.update(record.originals)
             rows.append(_row(record, found, plan.settings.classes))
             outside += found.boxes_outside
             notes.update((*record.notes, *found.notes))
@@ -184,7 +192,7 @@ def _write(plan: Plan, shard: int, results: Iterable[tuple[Record, Decoded | Fai
         "sha256": {path.name: sha256(path) for path in (images_path, masks_path) if path.is_file()},
         "boxes_excluded": {"outside the image": outside} if outside else {},
         "notes": dict(sorted(notes.items())),
-    }
+    } | ({"originals": dict(sorted(originals.items()))} if originals else {})
     schema = SCHEMA.append(REGIONS) if any(row["regions"] for row in rows) else SCHEMA
     table = pa.Table.from_pylist(rows, schema.with_metadata({"imitate": json.dumps(about)}))
     with replacing(shard_path(plan.out, shard)) as part:

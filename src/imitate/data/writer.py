@@ -193,13 +193,15 @@ def _compare(out: Path, old: Manifests, new: Manifests, *, append: bool) -> None
         raise UserError(f"the raw data changed since {out} was begun: {'; '.join(found)}: {way}{note}")
     if added:
         with replacing(out / f"{NAME}-{len(old.paths)}.parquet") as part:
-            write_manifest(added_rows(new, changes), part, described=now)
+            write_manifest(added_rows(new, changes), part, described=now, originals=new.written[0].originals)
     if append:
         log.info("%d new records", added)
 
 
 def _require_same(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     """UserError that says what ``out`` was prepared with, where settings or traits differ."""
+    added = {key: now["traits"][key] for key in ("population",) if key in now["traits"]}  # since older folders
+    before = {**before, "traits": {**added, **before["traits"]}}
     old, new = (
         {**each["settings"], **each["settings"]["options"], **each["traits"], "options": {}} for each in (before, now)
     )
@@ -252,6 +254,9 @@ def _finish(out: Path, inputs: dict[str, str]) -> dict[str, Any] | None:
         index = write_index(out, inputs=inputs)
     log.info("%s: %d images of %d patients", out, index["images"], index["patients"])
     log_counts(**{name: index[key] for name, key in COUNTED.items()})
+    log_counts(**index["demographics"])
+    for where, columns in index["originals"].items():
+        log_counts(**{f"{column} in {where}": kinds for column, kinds in columns.items()})
     if index["shared"]:
         log.warning(SHARED, index["shared"])
     return index

@@ -72,9 +72,10 @@ def examine_labels(census: Census) -> Iterator[Check]:
     if not census.classes:
         return
     values = census.labels
-    strange = int((~np.isin(values, (0, 1)) & ~np.isnan(values)).sum())
-    if strange:
-        yield Check("broken", "labels", f"{strange} values are neither 0, 1 nor unknown")
+    if strange := int(((values < 0) | (values > 1)).sum()):
+        yield Check("broken", "labels", f"{strange} values are neither unknown nor from 0 to 1")
+    if fractions := int(((values > 0) & (values < 1)).sum()):
+        yield Check("warn", "labels", f"{fractions:,} values lie between 0 and 1, as fractions of several readers do")
     known = (~np.isnan(values)).sum(axis=0)
     positive = (values == 1).sum(axis=0)
     prevalence = {name: yes / of for name, yes, of in zip(census.classes, positive, known, strict=True) if of}

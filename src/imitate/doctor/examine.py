@@ -13,6 +13,7 @@ from rich.text import Text
 from imitate.data.words import cell
 from imitate.doctor.checks import Check, State
 from imitate.doctor.installation import examine_installation
+from imitate.doctor.overlap import examine_overlap
 from imitate.doctor.prepared import examine_prepared, excluded
 from imitate.doctor.raw import examine_raw, recognise
 from imitate.doctor.run import examine_model, examine_run
@@ -32,6 +33,9 @@ def examine(paths: Sequence[Path], *, source: str | None = None, options: Mappin
     examined = [_recognised(path, source, options or {}) for path in paths] or [
         ("installation", examine_installation())
     ]
+    prepared = [path for path in paths if any((path / name).exists() for name in PREPARED)]
+    if len(prepared) > 1:
+        examined.append(("overlap", examine_overlap(prepared)))
     for title, checks in examined:
         console.print(Text(title, "bold"), soft_wrap=True)
         table = Table()

@@ -69,12 +69,13 @@ def examine_raw(path: Path, source: str, options: Mapping[str, Any] | None = Non
     yield _examine_projections(records, traits)
     yield from examine_notes(Counter(note for record in records for note in record.notes))
     census = _census(records, traits, origin.classes_of(chosen))
-    if origin.expected and mode == "clean":
+    expected = origin.expected_of(chosen)
+    if expected and mode == "clean":
         found = counts(census) + Counter(
             f"{record.projection} images in {record.split}" for record in records if not _selected(record, traits)
         )
         found["records"] = len(records) + excluded.total()
-        yield _compare(found, origin.expected)
+        yield _compare(found, expected)
     yield from examine_splits(census, overlap="broken" if mode == "clean" else "warn")
     yield from examine_ids(traits.patients)
     yield from examine_labels(census)

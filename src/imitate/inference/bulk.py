@@ -27,7 +27,7 @@ from imitate.errors import UserError
 from imitate.inference import parts
 from imitate.inference.embeddings import BATCH, embed_batch
 from imitate.inference.gallery import image_vectors
-from imitate.inference.predictor import Predictor, Scorer, load
+from imitate.inference.predictor import POSITIVE, Predictor, Scorer, load
 from imitate.inference.prompts import Wording
 from imitate.inference.tones import warn_of_files, warn_of_tone
 from imitate.names import Branch
@@ -44,6 +44,8 @@ class Question(NamedTuple):
     prompts: Mapping[str, Wording] | None = None
     temperature: float | None = None
     device: str = "auto"
+    calibration: str | None = None  # a file; None: what lies beside the weights
+    decide: bool = False  # with a column for each threshold
     language: str | None = None
 
 
@@ -81,13 +83,16 @@ def predict_in_parts(
         raise UserError(f"{question.action} in parts wants either one folder of --images or one of --data")
     parts.check_place(out, images)
     listing = parts.list_images(images) if images else None
-    predictor = load(question.model, device=question.device)
+    predictor = load(question.model, device=question.device, calibration=question.calibration)
     scorer = _scorer(question, predictor)
-    if scorer:
+    if scorer and scorer.calibration:
+        question = question._replace(prompts=scorer.prompts)
+    elif scorer:
         question = question._replace(prompts=scorer.prompts, temperature=scorer.temperature)
     corpus = _open(data, predictor) if data else None
     identity = predictor.encoder.identity
-    settings = parts.settings_of(question, identity, listing if listing is not None else corpus)
+    used = scorer.calibration if scorer else None
+    settings = parts.settings_of(question, identity, listing if listing is not None else corpus, used)
     parts.begin(out, settings, listing, images)
     plan = Plan(_anywhere(question), identity, out.absolute(), images and images.absolute(), data and data.absolute())
     _run(plan, predictor, settings["images"], engine)
@@ -112,18 +117,20 @@ def write_parts(plan: Plan, numbers: Iterable[int], predictor: Predictor, *, wor
         if not values:  # for the width
             side = batch.pixels.shape[1]
             values.append(answer(np.zeros((1, side, side), np.uint8))[:0])
-        columns = list(scorer.prompts) if scorer else None
-        parts.save(plan.out, number, names, reasons, np.concatenate(values), columns)
+        decided = _decided(plan.question, scorer) if scorer else []
+        columns = [*scorer.prompts, *decided] if scorer else None
+        parts.save(plan.out, number, names, reasons, np.concatenate(values), columns, decided)
         yield number
 
 
 def write_one(plan: Plan, number: int) -> int:
     """A task of a cluster: one part with one process that decodes."""
     question = plan.question
-    predictor = _kept(question.model, question.device)
+    named = (question.model, question.device, question.calibration)
+    predictor = _kept(*named)
     if predictor.encoder.identity != plan.identity:  # kept since before the model changed
         _kept.cache_clear()
-        predictor = _kept(question.model, question.device)
+        predictor = _kept(*named)
     if predictor.encoder.identity != plan.identity:
         raise UserError(f"a worker of the cluster finds another model at {question.model}: give it the same files")
     (done,) = write_parts(plan, [number], predictor, workers=1)
@@ -131,8 +138,8 @@ def write_one(plan: Plan, number: int) -> int:
 
 
 @lru_cache(maxsize=1)
-def _kept(model: str, device: str) -> Predictor:
-    return load(model, device=device)
+def _kept(model: str, device: str, calibration: str | None) -> Predictor:
+    return load(model, device=device, calibration=calibration)
 
 
 def _run(plan: Plan, predictor: Predictor, total: int, engine: Engine) -> None:
@@ -214,11 +221,17 @@ def _open(folder: Path, predictor: Predictor) -> Corpus:
 def _scorer(question: Question, predictor: Predictor) -> Scorer | None:
     if question.action == "embed":
         return None
-    asked = {"branch": question.branch, "temperature": question.temperature, "language": question.language}
-    scorer = predictor.scorer(question.prompts, **asked)
+    branch, temperature, language = question.branch, question.temperature, question.language
+    scorer = predictor.scorer(question.prompts, branch=branch, temperature=temperature, language=language)
     if taken := {"image", "reason"} & scorer.prompts.keys():
         raise UserError(f"--prompts: a class cannot be called {' or '.join(sorted(taken))}, as a column is already")
     return scorer
+
+
+def _decided(question: Question, scorer: Scorer) -> list[str]:
+    """The columns of decisions. UserError: they are asked for, and no class has a threshold."""
+    nothing = np.zeros((0, len(scorer.prompts)), np.float32)
+    return [f"{name} {POSITIVE}" for name in scorer.decisions(nothing)] if question.decide else []
 
 
 def _answer(question: Question, predictor: Predictor, scorer: Scorer | None) -> Answer:
@@ -226,13 +239,18 @@ def _answer(question: Question, predictor: Predictor, scorer: Scorer | None) -> 
 
     def answer(pixels: UInt8[np.ndarray, "_ size size"]) -> Float32[np.ndarray, "_ width"]:
         vectors = image_vectors(embed_batch(encoder, pixels, predictor.device), question.branch)
-        values: np.ndarray = (scorer(vectors) if scorer else vectors).float().cpu().numpy()
-        return values
+        if scorer is None:
+            return np.asarray(vectors.float().cpu().numpy())
+        scores = scorer.scores(vectors)
+        decided = scorer.decisions(scores) if question.decide else {}
+        return np.column_stack([scorer.probabilities(scores), *decided.values()]).astype(np.float32)
 
     return answer
 
 
 def _anywhere(question: Question) -> Question:
-    """A model folder by its absolute path, for workers that run elsewhere."""
-    path = Path(question.model)
+    """A model folder and a calibration by their absolute paths, for workers that run elsewhere."""
+    path, calibration = Path(question.model), question.calibration
+    if calibration is not None:
+        question = question._replace(calibration=str(Path(calibration).absolute()))
     return question._replace(model=str(path.absolute())) if path.is_dir() else question

@@ -75,9 +75,12 @@ class Encoder:
 
     @cached_property
     def identity(self) -> str:
-        """The digest of the weights, the architecture and the preprocessing; computed once."""
-        settings = self.preprocessing.model_dump_json(exclude={"tone"})  # it changes nothing of prepared images
-        digest = hashlib.sha256(f"{settings} {self._module!r}".encode())
+        """The digest of the weights, the architecture and the preprocessing (tone aside); computed once."""
+        return self.digest(f"{self.preprocessing.model_dump_json(exclude={'tone'})} {self._module!r}")
+
+    def digest(self, beside: str = "") -> str:
+        """Of the weights, also of the text encoder, and of what is ``beside`` them."""
+        digest = hashlib.sha256(beside.encode())
         for name, tensor in self._module.state_dict().items():
             digest.update(name.encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
@@ -293,6 +296,5 @@ def _sized(backbone: str, data: Corpus) -> ImitateConfig:
 
 
 def _text(like: str | None, spec: str | None, data: Corpus) -> TextEncoder | None:
-    if like is not None and Path(like).is_dir():
-        return load_folder(Path(like)).text
-    return fit_or_load(spec, corpus(data)) if spec else None
+    run = like is not None and Path(like).is_dir()
+    return load_folder(Path(str(like))).text if run else fit_or_load(spec, corpus(data)) if spec else None

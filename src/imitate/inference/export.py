@@ -5,13 +5,14 @@ import shutil
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from safetensors.torch import save_file
 
 from imitate.config import ImitateConfig, data_of, read_yaml
 from imitate.data.folder import open_folder
 from imitate.errors import UserError
+from imitate.inference.calibration import FILE, calibration_of
 from imitate.inference.encoder import ImitateEncoder, load_folder
 from imitate.models import hub
 from imitate.models.image import ImageEncoder
@@ -23,16 +24,32 @@ Format = Literal["hub", "timm"]
 CARD = "README.md"
 TORCHVISION = {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152"}
 UNKNOWN = "not recorded"
+UNAUDITED = (
+    "Not audited: how its errors differ by sex, age or other groups is unknown (`imitate audit`, then\n"
+    "`imitate export --audit`)."
+)
 
 
-def export_model(model: str, to: Path, *, format: Format, license: str) -> None:
+class Groups(NamedTuple):
+    """What an audit found of groups of patients, for the card."""
+
+    text: str
+    weights: list[str]  # the identity of each encoder that was audited
+
+
+def export_model(model: str, to: Path, *, format: Format, license: str, groups: Groups | None = None) -> None:
     """``imitate export``."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to} exists and is not an empty folder: choose another --to")
     source = hub.local_folder(model)
     encoder = load_folder(source)
     if format == "hub":
-        write_hub(encoder, to, _facts(source), license=license)
+        if groups and encoder.identity not in groups.weights:
+            raise UserError(f"the audit is of another model than {model}: audit this one")
+        said = {"groups": groups.text if groups else UNAUDITED}
+        write_hub(encoder, to, _facts(source) | said, license=license)
+        if found := calibration_of(encoder, source):
+            found.save(to / FILE)
     else:
         write_timm(encoder.model.image, encoder.model.config, to)
     log.info("wrote %s: %s says how to load it", to, to / CARD)

@@ -6,11 +6,18 @@ import numpy as np
 import pandas as pd
 
 from imitate.data.corpus import Corpus
+from imitate.data.languages import report_language
 from imitate.inference.prompts import Prompts, built_in_languages, built_in_prompts, matching, plain
 from imitate.inference.templates import TEMPLATES
 
 NORMAL = "No Finding"
 """A class that says that there is nothing to see; others have the same prompts."""
+
+
+def with_label_texts(data: Corpus) -> Corpus:
+    """Sentences for the images without a report, in the language of the others."""
+    language = report_language(data)
+    return data.filled(lambda part: texts_of_labels(part, language))
 
 
 def texts_of_labels(data: Corpus, language: str | None = None) -> pd.Series:

@@ -23,6 +23,7 @@ from imitate.data.files import FULL, files_below, locked, replacing
 from imitate.data.files import PART as UNFINISHED
 from imitate.data.progress import log_counts
 from imitate.errors import UserError
+from imitate.inference.calibration import Calibration
 
 if TYPE_CHECKING:
     from imitate.inference.bulk import Question
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 PART = 1024  # images
 SETTINGS, LISTING, LOCK = "settings.json", "images.parquet", ".lock"
 UNLIKE = {"encoder": "another model", "prompts": "other prompts", "source": "images from another kind of folder",
-          "digest": "another prepared folder"}  # fmt: skip
+          "digest": "another prepared folder", "calibration": "another calibration"}  # fmt: skip
 
 
 def part_path(out: Path, number: int) -> Path:
@@ -77,7 +78,9 @@ def listed(out: Path, number: int) -> list[str]:
     return names
 
 
-def settings_of(question: "Question", identity: str, source: pa.Table | Corpus | None) -> dict[str, Any]:
+def settings_of(
+    question: "Question", identity: str, source: pa.Table | Corpus | None, calibration: Calibration | None = None
+) -> dict[str, Any]:
     """What must be the same when a folder is continued; prompts and temperature of the question are resolved."""
     assert source is not None
     corpus = isinstance(source, Corpus)
@@ -92,6 +95,8 @@ def settings_of(question: "Question", identity: str, source: pa.Table | Corpus |
     }
     if question.action == "classify":
         settings |= {"temperature": question.temperature, "prompts": _plain(question.prompts or {})}
+    if calibration is not None:
+        settings |= {"calibration": calibration.model_dump(mode="json"), "decide": question.decide}
     found: dict[str, Any] = json.loads(json.dumps(settings))  # as it will be read back
     return found
 
@@ -125,14 +130,19 @@ def save(
     reasons: Sequence[str | None],
     values: Float32[np.ndarray, "readable width"],
     columns: Sequence[str] | None,
+    yes_no: Sequence[str] = (),
 ) -> None:
-    """Write a part. ``values`` are of the readable images, in order; without names of ``columns`` they are vectors."""
+    """Write a part. ``values`` are of the readable images, in order; without names of ``columns`` they are vectors.
+
+    The columns ``yes_no`` are booleans.
+    """
     readable = np.array([reason is None for reason in reasons], bool)
     places = pa.array(np.cumsum(readable) - 1, mask=~readable)
     if columns is None:
         found = {"vector": pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])}
     else:
-        found = {name: pa.array(np.ascontiguousarray(each)) for name, each in zip(columns, values.T, strict=True)}
+        each = {name: value > 0 if name in yes_no else value for name, value in zip(columns, values.T, strict=True)}
+        found = {name: pa.array(np.ascontiguousarray(value)) for name, value in each.items()}
     head = {"image": pa.array(names, pa.string()), "reason": pa.array(reasons, pa.string())}
     table = pa.table(head | {name: array.take(places) for name, array in found.items()})
     try:

@@ -8,13 +8,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from scipy.special import expit
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from imitate.data.corpus import Corpus
 from imitate.data.tone import is_flat
 from imitate.errors import UserError
+from imitate.inference.calibration import UNCALIBRATED, Calibration, calibration_of
 from imitate.inference.embeddings import BATCH, embed_images, embed_pixels, embed_texts
 from imitate.inference.encoder import TEMPERATURE, Encoder, Vectors, choose_device, load_folder
 from imitate.inference.gallery import Gallery, image_vectors, reports, text_vectors
@@ -29,26 +31,57 @@ from imitate.names import Branch
 
 Images = Source | Iterable[Source]
 Index = Path | str | Corpus | Sequence[Source]
+POSITIVE = "positive"  # ends the name of a column of decisions
 
 
-def load(source: Path | str, *, device: str = "auto") -> "Predictor":
+def load(source: Path | str, *, device: str = "auto", calibration: Path | str | None = None) -> "Predictor":
     """A run folder, a model folder within it, an exported folder, ``hf-hub:OWNER/NAME@REVISION``, or the file or folder
     of a published encoder, as a Predictor.
+
+    ``calibration`` is a file that ``imitate calibrate`` wrote, by default the ``calibration.json`` beside the weights.
     """
     path = local_folder(source)
-    encoder = None if is_ours(path) else load_peer(path, name=str(source))
-    return Predictor(encoder or load_folder(path, name=str(source)), device=choose_device(device))
+    encoder = (None if is_ours(path) else load_peer(path, name=str(source))) or load_folder(path, name=str(source))
+    found = calibration_of(encoder, path, None if calibration is None else Path(calibration))
+    return Predictor(encoder, device=choose_device(device), calibration=found)
 
 
 class Scorer(NamedTuple):
-    """Probabilities of classes from the vectors of images, of the branch that it was made for."""
+    """Scores of classes from the vectors of images, of the branch that it was made for, and what follows from them."""
 
     prompts: dict[str, Prompts]
     temperature: float
     differences: Float[Tensor, "classes width"]  # positive minus negative
+    calibration: Calibration | None = None  # of these prompts
 
-    def __call__(self, vectors: Float[Tensor, "rows width"]) -> Float[Tensor, "rows classes"]:
-        return ((vectors @ self.differences.T) / self.temperature).sigmoid()
+    def scores(self, vectors: Float[Tensor, "rows width"]) -> Float[np.ndarray, "rows classes"]:
+        """Cosine with the positive side minus that with the negative one: what a calibration is of."""
+        found: np.ndarray = (vectors @ self.differences.T).float().cpu().numpy()
+        return found
+
+    def probabilities(self, scores: Float[np.ndarray, "rows classes"]) -> Float[np.ndarray, "rows classes"]:
+        """Calibrated where the class is; else a softmax over the two sides, which is not."""
+        found = expit(scores / self.temperature)
+        for column, name in enumerate(self.prompts):
+            if self.calibration and self.calibration.calibrated(name):
+                found[:, column] = self.calibration.probabilities(name, scores[:, column])
+        return found
+
+    def decisions(self, scores: Float[np.ndarray, "rows classes"]) -> dict[str, Bool[np.ndarray, " rows"]]:
+        """Of the classes that have a threshold. UserError where none has."""
+        known = self.calibration
+        named = [name for name in self.prompts if known and known.threshold(name) is not None]
+        if known is None or not named:
+            why = "there is no calibration" if known is None else f"none of {', '.join(self.prompts)} has a threshold"
+            raise UserError(f"nothing can be decided, {why}: choose thresholds with imitate calibrate")
+        return {
+            name: known.decisions(name, scores[:, column]) for column, name in enumerate(self.prompts) if name in named
+        }
+
+    @property
+    def about(self) -> dict[str, str]:
+        """How the probability of each class was found, or that it is uncalibrated."""
+        return {name: self.calibration.about(name) if self.calibration else UNCALIBRATED for name in self.prompts}
 
 
 class Predictor:
@@ -71,8 +104,9 @@ class Predictor:
     medical device.
     """
 
-    def __init__(self, encoder: Encoder, *, device: str = "cpu") -> None:
+    def __init__(self, encoder: Encoder, *, device: str = "cpu", calibration: Calibration | None = None) -> None:
         self.encoder = encoder
+        self.calibration = calibration
         self.device = device
         self._images: dict[str, dict[str, Vectors]] = {}
         self._reports: dict[tuple[str, ...], Gallery] = {}
@@ -89,20 +123,29 @@ class Predictor:
         *,
         branch: Branch = "both",
         temperature: float | None = None,
+        decide: bool = False,
         language: str | None = None,
     ) -> pd.DataFrame:
-        """One row an image, one column a class: the share of the positive prompts in a softmax over the two sides.
+        """One row an image, one column a class: its calibrated probability, where the model has a calibration of these
+        prompts; ``table.attrs["calibration"]`` says of each class on which images it was found.
 
-        p = exp(c+ / T) / (exp(c+ / T) + exp(c- / T)), c the cosine of the image and the mean of a side's unit
-        vectors, T ``temperature``, by default that of pre-training. These probabilities are not calibrated: they rank
-        images; a threshold for a class has to be found on labelled images. Without ``prompts``, the built-in classes.
-        ``language`` is that of the built-in prompts and of the sentences around a phrase, by default that of the
-        words that the text encoder knows.
+        Of other classes, and with a ``temperature``, it is the share of the positive prompts in a softmax over the two
+        sides: p = exp(c+ / T) / (exp(c+ / T) + exp(c- / T)), c the cosine of the image and the mean of a side's unit
+        vectors, T by default that of pre-training. These are uncalibrated: they rank images, and ``imitate calibrate``
+        makes probabilities of them. Without ``prompts``, the classes of the calibration, or the built-in ones.
+
+        With ``decide`` a further column, ``CLASS positive``, says which images reach the threshold of each class.
+        ``language`` is that of built-in prompts and of the sentences around a phrase, by default that of the words
+        that the text encoder knows.
         """
         scorer = self.scorer(prompts, branch=branch, temperature=temperature, language=language)
         names, seen = self._see(images)
-        table = pd.DataFrame(scorer(image_vectors(seen, branch)).cpu().numpy(), columns=list(scorer.prompts))
+        scores = scorer.scores(image_vectors(seen, branch))
+        table = pd.DataFrame(scorer.probabilities(scores).astype(np.float32), columns=list(scorer.prompts))
+        if decide:
+            table = table.assign(**{f"{name} {POSITIVE}": yes for name, yes in scorer.decisions(scores).items()})
         table.index = pd.Index(names, name="image")
+        table.attrs["calibration"] = scorer.about
         return table
 
     def scorer(
@@ -114,13 +157,17 @@ class Predictor:
         language: str | None = None,
     ) -> "Scorer":
         """What ``classify`` does after an image is embedded; its prompts are embedded here, once."""
+        own = None if temperature is not None else self.calibration
+        if prompts is None and own is not None and language is None:
+            prompts = own.prompts
         temperature = self.encoder.temperature if temperature is None else temperature
         if not temperature > 0:
             raise UserError(f"temperature {temperature} must be above 0, e.g. {TEMPERATURE}")
         chosen = choose_prompts(prompts, self.text, language=language)
         sides = [(self._middle(each.positive), self._middle(each.negative)) for each in chosen.values()]
         difference = torch.stack([positive - negative for positive, negative in sides])
-        return Scorer(chosen, temperature, text_vectors(difference, branch))
+        asked = None if own is None else own.asked(chosen, branch)
+        return Scorer(chosen, temperature, text_vectors(difference, branch), asked)
 
     def retrieve(
         self,

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -17,6 +17,7 @@ from imitate.data.files import files_below
 from imitate.data.pixels import read_gray
 from imitate.data.words import cell, shown
 from imitate.errors import UserError
+from imitate.inference.calibration import UNCALIBRATED
 from imitate.inference.predictor import Predictor, load
 from imitate.inference.prompts import parse_prompts
 from imitate.inference.radiograph import Radiograph
@@ -25,6 +26,7 @@ from imitate.names import Branch
 log = logging.getLogger(__name__)
 Action = Literal["classify", "retrieve", "heatmap", "embed"]
 OPACITY = 0.5
+CALIBRATION = "calibration"  # the column that says which probabilities are calibrated
 
 
 class Request(NamedTuple):
@@ -38,6 +40,8 @@ class Request(NamedTuple):
     branch: Branch
     temperature: float | None
     out: str
+    calibration: Path | None = None
+    decide: bool = False
     language: str | None = None
 
 
@@ -45,7 +49,7 @@ def respond(action: Action, request: Request, *, model: str, device: str) -> Non
     """Read the model, carry out the request and write what it asks for."""
     request = request._replace(images=_files(request.images))
     _check(action, request)
-    ACTIONS[action](load(model, device=device), request)
+    ACTIONS[action](load(model, device=device, calibration=request.calibration), request)
 
 
 def overlay(gray: np.ndarray, heat: np.ndarray, opacity: float = OPACITY) -> Image.Image:
@@ -64,8 +68,24 @@ def _classify(predictor: Predictor, request: Request) -> None:
         branch=request.branch,
         temperature=request.temperature,
         language=request.language,
+        decide=request.decide,
     )
-    _write(_table(table.reset_index(), request.out), request.out)
+    found: dict[str, str] = table.attrs["calibration"]
+    for text in dict.fromkeys(found.values()):
+        log.info("%s: %s", ", ".join(name for name, about in found.items() if about == text), text)
+    table = table.reset_index()
+    if CALIBRATION not in table:  # a class of this name stays
+        table = table.assign(**{CALIBRATION: _summary(predictor, found)})
+    _write(_table(table, request.out), request.out)
+
+
+def _summary(predictor: Predictor, found: Mapping[str, str]) -> str:
+    """Which columns are calibrated probabilities, for every line of a table."""
+    bare = [name for name, about in found.items() if about.startswith(UNCALIBRATED)]
+    if predictor.calibration is None or len(bare) == len(found):
+        return UNCALIBRATED
+    about = predictor.calibration.provenance
+    return f"{about}; {UNCALIBRATED}: {', '.join(bare)}" if bare else about
 
 
 def _retrieve(predictor: Predictor, request: Request) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
-from imitate.report import curves, figures, tables
+from imitate.report import audit, curves, figures, tables
 from imitate.report.best import with_best
 from imitate.report.examples import Examples, examples
 from imitate.report.groups import Group, read_groups
 from imitate.report.markdown import markdown
 from imitate.report.page import render
+from imitate.tasks.audit_model import Audit, is_audit, read_audit
 from imitate.tasks.base import extent
 from imitate.tasks.results import write_text
 
@@ -36,14 +37,18 @@ def write_report(results: Sequence[Path], *, out: Path, data: Sequence[Path] = (
         raise UserError("no results files given: name one or more that `imitate evaluate` wrote")
     if out.suffix not in {".html", ".htm", ".md"} or out.is_dir():
         raise UserError(f"out {out} must be the path of a .html or .md file, e.g. report.html")
-    groups, folders = read_groups(results), _folders(data)
-    known = {str(group.data["fingerprint"]) for group in groups}
+    audits = [read_audit(path) for path in results if is_audit(path)]
+    groups, folders = read_groups([path for path in results if not is_audit(path)]), _folders(data)
+    known = {str(each.data["fingerprint"]) for each in (*groups, *audits)}
     for fingerprint, folder in folders.items():
         if fingerprint not in known:
             log.warning("%s: none of the results are of this folder, no images of it are shown", folder.root)
     if out.suffix != ".md":
         groups = [with_best(group) for group in groups]
-    page = markdown(groups) if out.suffix == ".md" else _page(groups, folders, show_reports=show_reports)
+    if out.suffix == ".md":
+        page = "\n".join([*([markdown(groups)] if groups else []), *map(audit.markdown, audits)])
+    else:
+        page = _page(groups, folders, audits, show_reports=show_reports)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_text(out, page)
@@ -53,15 +58,20 @@ def write_report(results: Sequence[Path], *, out: Path, data: Sequence[Path] = (
     return out
 
 
-def _page(groups: Sequence[Group], folders: Mapping[str, Corpus], *, show_reports: bool) -> str:
+def _page(
+    groups: Sequence[Group], folders: Mapping[str, Corpus], audits: Sequence[Audit] = (), *, show_reports: bool
+) -> str:
     look = figures.styles(list(dict.fromkeys(name for group in groups for name in group.methods)))
     date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     return render(
         title=TITLE,
         written=f"Written {date} by imitate {version('imitate-cxr')}. Research software, not a medical device.",
-        overview=tables.overview(groups, look),
-        sources=tables.sources(groups),
-        sections=[section(group, look, folders, show_reports=show_reports) for group in groups],
+        overview=tables.overview(groups, look) if groups else audit.overview(audits),
+        sources=tables.sources([*groups, *audits]),
+        sections=[
+            *(section(group, look, folders, show_reports=show_reports) for group in groups),
+            *map(audit.section, audits),
+        ],
         how=HOW,
     )
 

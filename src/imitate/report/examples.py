@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from imitate.data.chosen import only
 from imitate.data.corpus import Corpus
 from imitate.data.marks import marks
 from imitate.report import figures
@@ -71,13 +72,19 @@ def examples(
         return Examples(
             notes=[f"To see {kind.what}, give --data the prepared folder of fingerprint {fingerprint[:8]}."]
         )
-    data, drawn = folders[fingerprint], []
+    data, drawn = _targeted(folders[fingerprint], group), []
     places = {str(image): i for i, image in enumerate(data.table["image_id"])}
     for method, (run, *_) in runs.items():
         for title, row in _choose(kind.quality(run)).items():
             place = places[str(run["image_id"][row])]
             drawn.append(kind.draw(Chosen(data, run, row, place, f"{method}, {title}", show_reports)))
     return Examples(f"Examples: {kind.what}", drawn)
+
+
+def _targeted(data: Corpus, group: Group) -> Corpus:
+    """With the masks that the results are of, where these are of some classes alone."""
+    labels = next((labels for entry in group.entries if (labels := entry.results.used.get("labels"))), ())
+    return only(data, labels) if labels else data
 
 
 def _choose(quality: np.ndarray) -> dict[str, int]:

@@ -120,7 +120,8 @@ def measuring(results: Results) -> dict[str, Any]:
     """The settings that define what is measured, as they took effect; one that a file does not know is its default."""
     kind = find_task(results.task)
     fields = {name: kind.model_fields[name].default for name in sorted(kind.measuring & kind.model_fields.keys())}
-    return {name: {**results.settings, **results.used}.get(name, default) for name, default in fields.items()}
+    found = {name: {**results.settings, **results.used}.get(name, default) for name, default in fields.items()}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
 def _apart(group: Group, alike: list[Group]) -> Group:

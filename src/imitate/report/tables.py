@@ -8,6 +8,7 @@ from imitate.report.figures import Styles
 from imitate.report.groups import Group
 from imitate.report.page import Cell, Heading, Line, Table, anchor, texts
 from imitate.tasks import find_task, task_names
+from imitate.tasks.audit_model import Audit
 from imitate.tasks.base import Estimate, Results
 
 WAYS = {"image-to-text": "image → text", "text-to-image": "text → image"}
@@ -56,7 +57,7 @@ def overview(groups: Sequence[Group], look: Styles) -> Table:
     return Table("Main metrics, % with 95% intervals", _beside_chance(list(look), look), lines, corner="task and data")
 
 
-def sources(groups: Sequence[Group]) -> Table:
+def sources(groups: Sequence[Group | Audit]) -> Table:
     """What was measured on."""
     fields = ("source", "fingerprint", "split", "images", "patients")
     seen = {(group.data["name"], *(group.data.get(field, "") for field in fields)) for group in groups}

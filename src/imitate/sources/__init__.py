@@ -26,9 +26,13 @@ log = logging.getLogger(__name__)
 GROUP = "imitate.sources"
 BUILT_IN = (  # ``doctor`` takes the first whose signs a raw tree has
     *("rsna", "chestxray14", "siim", "covidx", "mimic-cxr", "open-i", "object-cxr", "chexpert"),
+    *("brax", "chexpert-plus", "nih-google", "padchest", "rexgradient"),
+    *("chestx-det", "chexlocalize", "ms-cxr", "padchest-gr", "tbx11k", "vindr-cxr"),
     *("table", "synthetic"),
 )
+Counts = Mapping[str, int]
 NO_CLASSES: tuple[str, ...] = ()
+NO_COUNTS: Counts = {}
 
 
 class Options(Config):
@@ -48,6 +52,7 @@ class Traits(Config):
     projections: tuple[str, ...] | None = None  # selected by default at training and evaluation; None: all of them
     prompts: str = ""  # name of a file of built-in prompts (inference/prompt_files/NAME.yaml)
     tone: str = "unknown"
+    population: str = ""  # whose patients these are: ids of sources of one population name the same patients
 
 
 class Source(NamedTuple):
@@ -60,11 +65,15 @@ class Source(NamedTuple):
     Options: type[Any]
     classes: tuple[str, ...] | Callable[[Any], tuple[str, ...]] = NO_CLASSES  # the order of the label vector
     signs: tuple[tuple[str, ...], ...] = ()  # glob patterns; a tree that matches all of one tuple is of this source
-    expected: Mapping[str, int] = {}  # published counts for doctor, of the default options and projections
+    expected: Counts | Callable[[Any], Counts] = NO_COUNTS  # published, for doctor, of the default projections
     traits: Traits | Callable[[Any], Traits] = Traits()
+    tables: tuple[str, ...] = ()  # glob patterns of tables below ``raw`` whose digests are recorded as well
 
     def classes_of(self, options: Config) -> tuple[str, ...]:
         return self.classes(options) if callable(self.classes) else self.classes
+
+    def expected_of(self, options: Config) -> Counts:
+        return self.expected(options) if callable(self.expected) else self.expected
 
     def traits_of(self, options: Config) -> Traits:
         return self.traits if isinstance(self.traits, Traits) else self.traits(options)

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from imitate.data.annotations import Box, box_fault
+from imitate.data.demographics import demographics, persons
 from imitate.data.lazy import np, pd
 from imitate.data.records import Excluded, Record
 from imitate.data.splits import draw_patients, require_splits
 from imitate.data.tables import MISSING, column_values, find, read_table, require_filled, require_unique
 from imitate.errors import UserError
 from imitate.names import NIH
-from imitate.sources import Options, Source
+from imitate.sources import Options, Source, Traits
 
 COUNTS = {
     "Atelectasis": 11_559,
@@ -42,6 +44,7 @@ SPELLINGS = {"Infiltrate": "Infiltration"}  # in the table of boxes
 FRAME = (1024, 1024)  # the published size, in which the boxes count even where the files are smaller
 IMAGES = ("images/*.png", "images_*/*.png", "images_*/images/*.png")
 COLUMNS = {"Image Index": "name", "Finding Labels": "findings", "Patient ID": "patient", "View Position": "projection"}
+PEOPLE = {"Patient Gender": "sex", "Patient Age": "age"}
 Boxes = Mapping[str, list[Box]]
 
 
@@ -53,7 +56,9 @@ class ChestXray14Options(Options):
 
 def records(options: ChestXray14Options) -> Iterator[Record | Excluded]:
     path = find(options.raw, "Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
-    table = read_table(path, list(COLUMNS), text=True)[list(COLUMNS)].rename(columns=COLUMNS)
+    table = read_table(path, list(COLUMNS), text=True)
+    people = persons(table, PEOPLE)
+    table = table[list(COLUMNS)].rename(columns=COLUMNS)
     require_filled(table, ["name", "findings", "patient"], path=path)
     require_unique(table["name"], path=path)
     table["split"] = _splits(table, options)
@@ -62,8 +67,9 @@ def records(options: ChestXray14Options) -> Iterator[Record | Excluded]:
     files = {file.name: file for pattern in IMAGES for file in options.raw.glob(pattern)}
     if not files:
         raise UserError(f"{options.raw} has no images/*.png: unpack the image archives beside {path.name}")
-    for row in table.fillna("").itertuples(index=False, name=None):
-        yield _record(row, files.get(row[0]), boxes, path)
+    for row, person in zip(table.fillna("").itertuples(index=False, name=None), people, strict=True):
+        found = _record(row, files.get(row[0]), boxes, path)
+        yield replace(found, **demographics(**person)) if isinstance(found, Record) else found
 
 
 def _splits(table: pd.DataFrame, options: ChestXray14Options) -> pd.Series:
@@ -149,4 +155,5 @@ SOURCE = Source(
         "boxes": 984,
         **COUNTS,
     },
+    traits=Traits(population="chest-xray14"),
 )

@@ -11,6 +11,9 @@ Without it, it is drawn anew by the published rule, which shares about a third o
 8x200 comes from chexpert_8x200.csv alone (``Path``, ``Variable``: its one class of eight). Four of its classes are
 unknown in every other split. groundtruth.csv, the radiologists' labels of the test part, makes the split "consensus",
 one frontal image a study; it can come without, as it was released years later.
+
+Sex and age are those of the tables, in which 90 means 90 and more. Race and ethnicity come from
+"CHEXPERT DEMO.xlsx", where it is beside the tables.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from imitate.data.demographics import as_category, demographics, persons, race_group
 from imitate.data.lazy import pd
 from imitate.data.records import Excluded, Record
 from imitate.data.reports import cell_text
@@ -40,6 +44,8 @@ EIGHT = (
 REGENERATED = "5x200-regen"
 LISTED, EXCLUDED = "in a retrieval set", "patient of a retrieval set"
 FRONTAL = ("PA", "AP", "FRONTAL")
+DEMOGRAPHICS = "CHEXPERT DEMO.xlsx"
+PEOPLE = {"Sex": "sex", "Age": "age"}
 log = logging.getLogger(__name__)
 
 
@@ -77,6 +83,19 @@ def _table(path: Path) -> pd.DataFrame:
     table["projection"] = side.mask((side == "FRONTAL") & frontal.isin(("PA", "AP")), frontal)
     table["frontal"] = side == "FRONTAL"
     return table
+
+
+def _races(raw: Path) -> dict[str, dict[str, str]]:
+    """Of each patient; none without the table."""
+    if not (raw / DEMOGRAPHICS).is_file():
+        return {}
+    table = read_table(raw / DEMOGRAPHICS, ["PATIENT", "PRIMARY_RACE"], optional=["ETHNICITY"], text=True)
+    table["ETHNICITY"] = table.get("ETHNICITY", "")
+    rows = table[["PATIENT", "PRIMARY_RACE", "ETHNICITY"]].itertuples(index=False, name=None)
+    return {
+        as_category(patient): {"race": race_group([race]), "race_recorded": race, "ethnicity": ethnicity}
+        for patient, race, ethnicity in rows
+    }
 
 
 def _consensus(raw: Path) -> pd.DataFrame:
@@ -168,9 +187,11 @@ def _records(raw: Path, rows: pd.DataFrame, *, prefix: str = "") -> Iterator[Rec
     labels = rows[list(CLASSES)].fillna(0.0)
     for name, value in UNCERTAIN.items():
         labels[name] = labels[name].replace(-1.0, value)
+    races, people = _races(raw), persons(rows, PEOPLE)
     rows = rows.reindex(columns=["Path", "patient", "split", "projection", "impression", "only"])
     rows = rows.astype(object).where(rows.notna(), None)
-    for row, values in zip(rows.itertuples(index=False, name=None), labels.to_numpy().tolist(), strict=True):
+    every = zip(rows.itertuples(index=False, name=None), labels.to_numpy().tolist(), people, strict=True)
+    for row, values, person in every:
         path, patient, split, projection, impression, only = row
         if split == EXCLUDED:
             yield Excluded(path, EXCLUDED)
@@ -187,6 +208,7 @@ def _records(raw: Path, rows: pd.DataFrame, *, prefix: str = "") -> Iterator[Rec
                 impression=impression,
                 language="en" if impression else "",
                 labels={name: float(name == only) for name in EIGHT} if only else given,
+                **demographics(**person, **races.get(patient, {})),
             ),
             root=raw,
         )
@@ -202,5 +224,6 @@ SOURCE = Source(
         uncertainty="positive for Atelectasis, Edema and Pleural Effusion, negative for Cardiomegaly and Consolidation",
         test_sets=("test", "consensus", "5x200", REGENERATED, "8x200"),
         projections=FRONTAL,
+        population="chexpert",
     ),
 )

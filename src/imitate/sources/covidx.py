@@ -3,6 +3,9 @@
 clean: the list that is there (3A first), train divided 80/20 by patient, patients of the test list excluded from train.
 paper: 9A divided 80/20 by image. The class follows almost entirely from the hospital that an image comes from, so
 that a high accuracy says little about disease.
+
+Images that come from RSNA are of ChestX-ray14's patients. Where RSNA's mapping to them lies beside the lists, or is
+named with ``mapping``, they have these patients, as chest-xray14:NUMBER, and clean keeps each in one split.
 """
 
 from __future__ import annotations
@@ -19,13 +22,22 @@ from imitate.data.tables import find, present
 from imitate.errors import UserError
 from imitate.names import Mode
 from imitate.sources import Options, Source, Traits
+from imitate.sources.rsna import MAPPING, mapping_file, read_mapping
 
 CLASSES = ("normal", "pneumonia", "COVID-19")
 LISTS = {"clean": ("COVIDx_CXR-3A.txt", "COVIDx9A.txt"), "paper": ("COVIDx9A.txt",)}
 
 
+RSNA = ("rsna", "rnsa")
+POPULATION = "chest-xray14"
+
+
 class CovidxOptions(Options):
     mode: Mode = Field("clean", description="paper: list 9A divided by image, as published; clean: by patient")
+    mapping: Path | None = Field(
+        None,
+        description=f"RSNA's {MAPPING}, for the images that come from there; looked for in raw by default",
+    )
 
 
 class Row(NamedTuple):
@@ -40,6 +52,8 @@ def records(options: CovidxOptions) -> Iterator[Record | Excluded]:
     train, again = _read(path)
     test, again_test = _read(find(options.raw, path.name.replace("train_", "test_")))
     yield from (Excluded(row.file, "listed again") for row in again + again_test)
+    if mapping := mapping_file(options.raw, options.mapping):
+        train, test = _mapped([train, test], read_mapping(mapping))
     if options.mode == "clean":
         tested = {row.patient for row in test}
         yield from (Excluded(row.file, "patient of the test list") for row in train if row.patient in tested)
@@ -63,6 +77,16 @@ def records(options: CovidxOptions) -> Iterator[Record | Excluded]:
             ),
             root=options.raw,
         )
+
+
+def _mapped(lists: list[list[Row]], patients: dict[str, str]) -> list[list[Row]]:
+    """Rows of RSNA, which the lists also spell rnsa, with the patient of ChestX-ray14 where the mapping has one."""
+
+    def mapped(row: Row) -> Row:
+        patient = patients.get(Path(row.file).stem) if row.source in RSNA else None
+        return row._replace(patient=f"{POPULATION}:{patient}") if patient else row
+
+    return [[mapped(row) for row in rows] for rows in lists]
 
 
 def _read(path: Path) -> tuple[list[Row], list[Row]]:
@@ -93,5 +117,5 @@ SOURCE = Source(
     CLASSES,
     signs=(("train_COVIDx*.txt",),),
     expected={"images in test": 400, "normal in test": 100, "pneumonia in test": 100, "COVID-19 in test": 200},
-    traits=Traits(exclusive=True, prompts="covidx"),
+    traits=Traits(exclusive=True, prompts="covidx", population="covidx"),
 )

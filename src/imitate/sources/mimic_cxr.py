@@ -9,6 +9,8 @@ clean: a blank projection is filled from the view code or the procedure where th
     study without text stays if it has labels.
 paper: the published selection. Blank projections stay unknown; validation and test make one split ``val``; neither the
     54 studies of custom sections nor those whose text has fewer than three words.
+Sex, age, race and insurance come from the tables of MIMIC-IV (``patients``, ``admissions``), where they are at
+    ``mimic_iv`` or in ``raw`` or its ``hosp``.
 Labels: 1 and 0 as they are; blank (not mentioned) is 0; -1 (uncertain) is NaN; a study without a row has none.
 """
 
@@ -33,6 +35,7 @@ from imitate.data.tables import MISSING, is_below, is_there, newest_table, numbe
 from imitate.errors import UserError
 from imitate.names import CHEXPERT, Mode
 from imitate.sources import Options, Source, Traits
+from imitate.sources.mimic_iv import People, read_people
 
 CLASSES = tuple(sorted(CHEXPERT))
 ZIP = "mimic-cxr-reports.zip"
@@ -52,6 +55,9 @@ class MimicCxrOptions(Options):
     reports: Path | None = Field(
         None, description="mimic-cxr-reports.zip, or the folder it unpacks to; looked for below raw by default"
     )
+    mimic_iv: Path | None = Field(
+        None, description="the folder of MIMIC-IV's patients.csv.gz and admissions.csv.gz; by default raw or raw/hosp"
+    )
 
 
 class _Tree(NamedTuple):
@@ -59,6 +65,7 @@ class _Tree(NamedTuple):
     read: Read
     labels: dict[str, np.ndarray]
     mode: Mode
+    people: People
 
 
 def records(options: MimicCxrOptions) -> Iterator[Record | Excluded]:
@@ -68,7 +75,7 @@ def records(options: MimicCxrOptions) -> Iterator[Record | Excluded]:
         raise UserError(f"no MIMIC-CXR tree at {raw}: give the folder that holds files/ and the tables")
     images, labels = _images(raw, options.mode), _labels(raw)
     with _reports(options.reports or raw) as read:
-        tree = _Tree(raw / "files", read, labels, options.mode)
+        tree = _Tree(raw / "files", read, labels, options.mode, read_people(raw, options.mimic_iv))
         for _, rows in groupby(images.itertuples(index=False), key=lambda row: row.study_id):
             yield from _study(rows, tree)
 
@@ -97,6 +104,7 @@ def _study(rows: Iterable[Any], tree: _Tree) -> Iterator[Record | Excluded]:
             impression=sections.impression,
             language="en",
             labels=None if labels is None else dict(zip(CLASSES, labels.tolist(), strict=True)),
+            **tree.people.fields(row.subject_id, row.day),
         )
 
 
@@ -138,12 +146,13 @@ def _published_words(sections: Sections) -> int:
 def _images(raw: Path, mode: Mode) -> pd.DataFrame:
     """One row an image: dicom_id, subject_id, study_id (digits only), projection, split (NaN where unknown)."""
     ids = ["dicom_id", "subject_id", "study_id"]
-    optional = [VIEW_CODE, *PROCEDURES]
+    optional = [VIEW_CODE, *PROCEDURES, "StudyDate"]
     metadata = read_table(_table(raw, "metadata"), [*ids, "ViewPosition"], optional=optional, text=True)
     table = _table(raw, "split")
     splits = read_table(table, ["dicom_id", "split"], optional=(), text=True).drop_duplicates("dicom_id")
     names = splits.set_index("dicom_id")["split"].map(split_name)
     images = metadata[ids].assign(projection=_projections(metadata, mode), split=metadata["dicom_id"].map(names))
+    images["day"] = metadata.get("StudyDate", "")
     if mode == "paper":
         images["split"] = images["split"].replace("test", "val")
     for column in ("subject_id", "study_id"):  # some tables write p10000001 and s50000001
@@ -246,6 +255,7 @@ def _traits(options: MimicCxrOptions) -> Traits:
         uncertainty="unknown; what a report does not mention is negative",
         test_sets=() if options.mode == "paper" else ("test",),
         projections=("PA", "AP"),
+        population="mimic-cxr",
     )
 
 

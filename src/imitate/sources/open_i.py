@@ -202,5 +202,5 @@ SOURCE = Source(
     CLASSES,
     signs=(("indiana_reports.csv",), ("NLMCXR_reports.tgz",), ("ecgen-radiology",)),
     expected={"records": 7_466},  # of the CSV form
-    traits=Traits(patients="studies", projections=("FRONTAL", ""), prompts="open-i"),
+    traits=Traits(patients="studies", projections=("FRONTAL", ""), prompts="open-i", population="open-i"),
 )

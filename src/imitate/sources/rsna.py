@@ -2,8 +2,9 @@
 
 clean: one split for classification, segmentation and detection, 16,010/5,337/5,337: the published draw of the dense
 tasks. paper: the published draw for classification, 18,678/4,003/4,003; a published dense task uses the clean folder.
-A ``patientId`` names an image here; the tables do not say which images share a patient. ``mapping``, the publishers'
-list of the ChestX-ray14 images that these are, does: with it, clean divides 60/20/20 by patient.
+A ``patientId`` names an image here; the tables do not say which images share a patient. The publishers' list of the
+ChestX-ray14 images that these are does: where it lies beside the tables, or is named with ``mapping``, patients are
+those of ChestX-ray14, and clean divides 60/20/20 by patient.
 """
 
 from __future__ import annotations
@@ -30,14 +31,27 @@ CLASSES = ("Pneumonia",)
 FRAME = (1024, 1024)
 COORDINATES = ["x", "y", "width", "height"]
 MAPPING = "pneumonia-challenge-dataset-mappings_2018.json"
+COUNTS = {"images": 26_684, "boxes": 9_555, "Pneumonia": 6_012}
+BY_IMAGE = {
+    "images in train": 16_010,
+    "images in val": 5_337,
+    "images in test": 5_337,
+    "Pneumonia in train": 3_579,
+    "Pneumonia in val": 1_182,
+    "Pneumonia in test": 1_251,
+}
 UNMAPPED = "not in the mapping"
 
 
 class RsnaOptions(Options):
     mode: Mode = Field("clean", description="paper: the published draw for classification instead of the dense tasks'")
     mapping: Path | None = Field(
-        None, description=f"the publishers' {MAPPING}, which tells patients apart: clean then divides by patient"
+        None, description=f"the publishers' {MAPPING}, which tells patients apart; looked for in raw by default"
     )
+
+    @property
+    def mapping_file(self) -> Path | None:
+        return mapping_file(self.raw, self.mapping)
 
 
 def records(options: RsnaOptions) -> Iterator[Record | Excluded]:
@@ -50,7 +64,8 @@ def records(options: RsnaOptions) -> Iterator[Record | Excluded]:
     require_filled(table, ["patientId", "Target"], path=path)
     targets, boxes = _by_image(table)
     names = sorted(targets)
-    patients = dict(zip(names, names, strict=True)) if options.mapping is None else _patients(options.mapping)
+    mapping = options.mapping_file
+    patients = read_mapping(mapping) if mapping else dict(zip(names, names, strict=True))
     yield from (Excluded(name, UNMAPPED) for name in names if name not in patients)
     names = [name for name in names if name in patients]
     for name, split in zip(names, _splits([patients[name] for name in names], options), strict=True):
@@ -79,7 +94,7 @@ def records(options: RsnaOptions) -> Iterator[Record | Excluded]:
 def _splits(patients: Sequence[str], options: RsnaOptions) -> np.ndarray:
     """The split of each image."""
     count = len(patients)
-    if options.mapping is None or options.mode == "paper":
+    if options.mapping_file is None or options.mode == "paper":
         held_out = math.ceil(0.3 * count) if options.mode == "paper" else 2 * round(0.2 * count)
         return published_three(count, held_out=held_out)
     splits = np.full(count, "train", dtype="<U5")
@@ -91,7 +106,12 @@ def _splits(patients: Sequence[str], options: RsnaOptions) -> np.ndarray:
     return splits
 
 
-def _patients(path: Path) -> dict[str, str]:
+def mapping_file(raw: Path, named: Path | None) -> Path | None:
+    """The mapping that is named, else that beside the tables; None where there is none."""
+    return named or (raw / MAPPING if (raw / MAPPING).is_file() else None)
+
+
+def read_mapping(path: Path) -> dict[str, str]:
     """Image -> patient, whose number begins the name of the image in ChestX-ray14."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
@@ -118,16 +138,11 @@ SOURCE = Source(
     RsnaOptions,
     CLASSES,
     signs=(("stage_2_train_labels.csv",),),
-    expected={
-        "images": 26_684,
-        "boxes": 9_555,
-        "images in train": 16_010,
-        "images in val": 5_337,
-        "images in test": 5_337,
-        "Pneumonia": 6_012,
-        "Pneumonia in train": 3_579,
-        "Pneumonia in val": 1_182,
-        "Pneumonia in test": 1_251,
-    },
-    traits=lambda options: Traits(patients="patients" if options.mapping else "images", masks=True, prompts="rsna"),
+    expected=lambda options: COUNTS if options.mapping_file else COUNTS | BY_IMAGE,
+    traits=lambda options: Traits(
+        patients="patients" if options.mapping_file else "images",
+        masks=True,
+        prompts="rsna",
+        population="chest-xray14" if options.mapping_file else "",
+    ),
 )

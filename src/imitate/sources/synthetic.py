@@ -32,6 +32,9 @@ class SyntheticOptions(Config):
     n: int = Field(200, description="number of images")
     seed: int = Field(0, description="another seed, other patients")
     original_size: int = Field(256, ge=SMALLEST, description="side of the PNG files, in pixels")
+    female_contrast: float | None = Field(
+        None, gt=0, le=1, description="contrast of the findings of female patients, as a fraction of the usual one"
+    )
     language: Language | None = Field(None, description="of the reports: en (the default), de or es")
     raw: Path | None = Field(None, description="where the PNG files are kept; by default they are temporary")
 
@@ -57,8 +60,8 @@ def _record(options: SyntheticOptions, index: int, folder: Path) -> Record:
 
     case, size = draw_case(options.seed, index), options.original_size
     image_id = f"synthetic-{options.seed}-{index:06d}"
-    language = options.language or "en"
-    phantom, report = render(case, size), compose(case, language)
+    contrast, language = options.female_contrast if case.sex == "F" else None, options.language or "en"
+    phantom, report = render(case, size, contrast=contrast), compose(case, language)
     save_picture(folder / f"{image_id}.png", phantom.image)
     return Record(
         image_id=image_id,

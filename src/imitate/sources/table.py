@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from imitate.config import Config
+from imitate.data.demographics import demographics, require_categories
 from imitate.data.lazy import pd
 from imitate.data.lookup import find_image
 from imitate.data.records import Excluded, Record
@@ -75,6 +76,9 @@ class TableColumns(Config):
     findings: str = Field("findings", description="the Findings section")
     impression: str = Field("impression", description="the Impression section")
     labels: tuple[str, ...] = Field((), description="columns of 1, 0 or blank, or of yes and no; they become classes")
+    group_columns: tuple[str, ...] | None = Field(
+        None, description="demographics to keep, as COLUMN or NAME=COLUMN with the names sex, age, scanner or any other"
+    )
 
 
 class TableOptions(TableColumns, MarkColumns, Options):
@@ -95,6 +99,7 @@ class _Layout(NamedTuple):
     same: Mapping[str, str]  # patients by another spelling -> by the one that counts
     language: str
     marks: Marks | None
+    groups: Mapping[str, str]  # sex, age, ... -> column
 
 
 @dataclass
@@ -112,9 +117,9 @@ def records(options: TableOptions) -> Iterator[Record | Excluded]:
     path, columns = _path(options.raw), options
     texts = (columns.report, columns.findings, columns.impression)
     optional = [columns.study, columns.split, columns.projection, OLD_PROJECTION, *texts]
-    table = read_table(
-        path, [columns.image_path, columns.patient, *columns.labels], optional=optional, text=True, sheet=options.sheet
-    )
+    groups = _groups(columns.group_columns or ())
+    required = [columns.image_path, columns.patient, *columns.labels, *groups.values()]
+    table = read_table(path, list(dict.fromkeys(required)), optional=optional, text=True, sheet=options.sheet)
     if not columns.labels and not set(texts) & set(table.columns):
         raise UserError(f"{path} has no column {', '.join(texts)}, and no label columns are given: say which it has")
     if OLD_PROJECTION in table.columns and columns.projection not in table.columns:
@@ -122,9 +127,10 @@ def records(options: TableOptions) -> Iterator[Record | Excluded]:
         columns = columns.model_copy(update={"projection": OLD_PROJECTION})
     same = _same_patients(table[columns.patient], path)
     _check_values(table, columns, path, same)
+    require_categories({name: table[column] for name, column in groups.items()}, path)
     root, headers, language = path.parent.resolve(), read_headers(options.sections), options.language or ""
     marks = read_marks(options, path, columns.image_path, sheet=options.sheet, find=partial(find_image, root))
-    layout = _Layout(root, columns, headers, options.whole_report, same, language, marks)
+    layout = _Layout(root, columns, headers, options.whole_report, same, language, marks, groups)
     tally, seen = _Tally(), set[str]()
     for number, values in enumerate(table.itertuples(index=False, name=None), start=1):
         row = {name: _cell(value) for name, value in zip(table.columns, values, strict=True)}
@@ -179,7 +185,14 @@ def _record(row: Row, layout: _Layout, tally: _Tally, *, place: str) -> Record |
         annotations=marks.of.get(image_key(name), ()) if marks else (),
         annotated=True if marks and image_key(name) in marks.of else None,
         notes=notes,
+        **demographics(**{name: row[column] for name, column in layout.groups.items()}),
     )
+
+
+def _groups(given: tuple[str, ...]) -> dict[str, str]:
+    """Name -> column of NAME=COLUMN; a column alone has its own name, in lower case."""
+    pairs = [(name.strip(), column.strip()) for name, _, column in (each.rpartition("=") for each in given)]
+    return {name or column.casefold(): column for name, column in pairs}
 
 
 def _path(raw: Path) -> Path:

@@ -3,15 +3,14 @@
 A row is called positive where its score is at least the threshold.
 """
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from scipy.stats import norm
 
+from imitate.names import Aim
 from imitate.statistics.metrics import Counts, Figure, Rows, _known, _ratio
-
-Aim = Literal["sensitivity", "specificity", "youden", "cost"]
 
 
 class Calls(NamedTuple):

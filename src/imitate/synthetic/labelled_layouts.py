@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from imitate.data.annotations import encode_runs
-from imitate.synthetic.cases import draw_case, frontal_cases, usual
+from imitate.synthetic.cases import Case, draw_case, frontal_cases, usual
 from imitate.synthetic.files import Row, begin, save_dicom, save_picture, save_table
 from imitate.synthetic.labels import CHEXPERT, chexpert_mentions, chexpert_truth, nih_name
 from imitate.synthetic.lesions import Region
@@ -16,6 +16,10 @@ from imitate.synthetic.phantom import bounds, render
 FRAME = 1024  # px: in it the published annotations of RSNA, SIIM and ChestX-ray14 count, whatever the files' size
 COMPETITION = ("Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Pleural Effusion")
 BOXED = {"Atelectasis", "Effusion", "Cardiomegaly", "Infiltration", "Pneumonia", "Pneumothorax", "Mass", "Nodule"}
+NIH_HEADER = (  # as its unquoted commas break it
+    *("Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "Patient Gender", "View Position"),
+    *("OriginalImage[Width", "Height]", "OriginalImagePixelSpacing[x", "y]"),
+)
 ROOT = "1.2.276.0.7230010.3.1"
 
 
@@ -97,20 +101,24 @@ def write_chestxray14(out: Path, *, n: int, seed: int, size: int = 256) -> None:
     begin(out, n=n, size=size)
     entries, boxes, lists = [], [], {"train_val": "", "test": ""}
     for case in frontal_cases(seed, n):
-        phantom, name = render(case, size), f"{case.patient + 1:08d}_{case.study:03d}.png"
+        phantom, (name, entry) = render(case, size), nih_image(case)
         save_picture(out / "images" / name, phantom.image)
-        found = sorted({label for finding in case.findings if (label := nih_name(finding))})
-        about = (case.study, case.patient + 1, case.age, case.sex, case.view, 2 * FRAME, 2 * FRAME, 0.171, 0.171)
-        entries.append(",".join(map(str, (name, "|".join(found) or "No Finding", *about))))
+        entries.append(",".join(map(str, entry)))
         lists["test" if case.split == "test" else "train_val"] += f"{name}\n"
         if case.split == "test":
             boxes += [f"{name},{line}" for region in phantom.regions if (line := _nih_box(region, size))]
-    header = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position"
-    header += ",OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
-    _save_lines(out / "Data_Entry_2017_v2020.csv", [header, *entries])
+    _save_lines(out / "Data_Entry_2017_v2020.csv", [",".join(NIH_HEADER), *entries])
     _save_lines(out / "BBox_List_2017.csv", ["Image Index,Finding Label,Bbox [x,y,w,h],,,", *boxes])
     for part, text in lists.items():
         (out / f"{part}_list.txt").write_text(text, encoding="utf-8")
+
+
+def nih_image(case: Case) -> tuple[str, tuple[object, ...]]:
+    """The name of the file, and what the table of entries says of it."""
+    name = f"{case.patient + 1:08d}_{case.study:03d}.png"
+    found = sorted({label for finding in case.findings if (label := nih_name(finding))})
+    about = (case.study, case.patient + 1, case.age, case.sex, case.view, 2 * FRAME, 2 * FRAME, 0.171, 0.171)
+    return name, (name, "|".join(found) or "No Finding", *about)
 
 
 def _nih_box(region: Region, size: int) -> str | None:

@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Protocol
 
+from imitate.synthetic.box_layouts import write_chestx_det, write_tbx11k, write_vindr_cxr
 from imitate.synthetic.cases import Case, draw_case
 from imitate.synthetic.files import Row, begin, save_picture, save_table, save_zip
 from imitate.synthetic.labelled_layouts import (
@@ -19,8 +20,14 @@ from imitate.synthetic.labelled_layouts import (
     write_siim,
 )
 from imitate.synthetic.labels import CHEXPERT, NIH_CLASSES, chexpert_mentions, nih_name
+from imitate.synthetic.mask_layouts import write_chexlocalize
+from imitate.synthetic.mimic_ids import mimic_ids
+from imitate.synthetic.padchest_layout import write_padchest
 from imitate.synthetic.phantom import render
+from imitate.synthetic.phrase_layouts import write_ms_cxr, write_padchest_gr
 from imitate.synthetic.phrases import SYMPTOMS
+from imitate.synthetic.relabelled_layouts import write_brax, write_nih_google
+from imitate.synthetic.report_layouts import write_chexpert_plus, write_rexgradient
 from imitate.synthetic.table_layout import write_table
 from imitate.synthetic.wording import compose, mimic_report
 
@@ -54,7 +61,7 @@ def write_mimic_cxr(out: Path, *, n: int, seed: int, size: int = 256) -> None:
     metadata, splits, labels, reports, sums = [], [], {}, {}, {}
     for index in range(n):
         case = draw_case(seed, index)
-        ids = _mimic_ids(case)
+        ids = mimic_ids(case)
         folder = f"files/p{ids['subject_id'] // 1_000_000}/p{ids['subject_id']}"
         name = f"{folder}/s{ids['study_id']}/{ids['dicom_id']}.jpg"
         width = round(size * case.generator(f"width {case.image}").uniform(0.82, 1.22))
@@ -75,17 +82,6 @@ def write_mimic_cxr(out: Path, *, n: int, seed: int, size: int = 256) -> None:
     (out / "IMAGE_FILENAMES").write_text("".join(f"{name}\n" for name in sums), encoding="utf-8")
     (out / "SHA256SUMS.txt").write_text("".join(f"{sums[name]} {name}\n" for name in sums), encoding="utf-8")
     save_zip(out / "mimic-cxr-reports.zip", reports)
-
-
-def _mimic_ids(case: Case) -> Row:
-    """Eight digits for patient and study, spread over p10 to p19; five groups of hexadecimal digits for the image."""
-    spread = 6_180_339  # coprime to the prime below, so that no two numbers meet
-    words = case.generator(f"dicom id {case.image}").integers(1 << 32, size=5)
-    return {
-        "dicom_id": "-".join(f"{word:08x}" for word in words),
-        "subject_id": 10_000_000 + (case.patient + 1) * spread % 9_999_991,
-        "study_id": 50_000_000 + (3 * case.patient + case.study + 1) * spread % 9_999_991,
-    }
 
 
 def _mimic_metadata(case: Case, rows: int, columns: int) -> Row:
@@ -181,4 +177,15 @@ LAYOUTS: dict[str, Write] = {
     "chestxray14": write_chestxray14,
     "siim": write_siim,
     "object-cxr": write_object_cxr,
+    "brax": write_brax,
+    "chexpert-plus": write_chexpert_plus,
+    "nih-google": write_nih_google,
+    "padchest": write_padchest,
+    "rexgradient": write_rexgradient,
+    "chestx-det": write_chestx_det,
+    "chexlocalize": write_chexlocalize,
+    "ms-cxr": write_ms_cxr,
+    "padchest-gr": write_padchest_gr,
+    "tbx11k": write_tbx11k,
+    "vindr-cxr": write_vindr_cxr,
 }

@@ -22,14 +22,21 @@ class Phantom(NamedTuple):
     regions: list[Region]
 
 
-def render(case: Case, height: int, width: int | None = None) -> Phantom:
-    """A pure function of its arguments. The chest needs a ``width`` of 0.8 times ``height``; None: a square."""
+def render(case: Case, height: int, width: int | None = None, *, contrast: float | None = None) -> Phantom:
+    """A pure function of its arguments. The chest needs a ``width`` of 0.8 times ``height``; None: a square.
+
+    ``contrast`` is that of the findings, devices and objects aside, as a fraction of the usual one.
+    """
     width = width or height
     assert height >= SMALLEST, f"{height} px are too few for the findings to be seen"
     person = generator(case.seed, case.patient, purpose="anatomy")
     view = lateral if case.view == "LATERAL" else frontal
     anatomy = view(case, *plane(case, height, width), person)
+    before = None if contrast is None else (anatomy.density.copy(), anatomy.vessels.copy())
     regions = _paint(case, anatomy, SOFT_PAINTERS)
+    if before is not None:
+        for now, then in zip((anatomy.density, anatomy.vessels), before, strict=True):
+            now[...] = then + contrast * (now - then)
     air = np.maximum(*anatomy.lungs.values()) * (1 - anatomy.heart)
     anatomy.density += 0.16 * np.clip(anatomy.vessels, 0, 1.5) * air
     rib = soft(0.31 - np.abs(anatomy.ribs % 1 - 0.5), 0.14)

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from torch.nn import functional
 
 from imitate.config import Preprocessing
 from imitate.data.augment import normalise
+from imitate.data.chosen import only
 from imitate.data.corpus import Corpus
 from imitate.errors import Lacking, UserError
 from imitate.inference.encoder import Encoder
@@ -57,6 +59,14 @@ def _squash(values: Tensor, size: int) -> Gray:
         return values
     squashed = functional.interpolate(values.unsqueeze(1), (size, size), mode="bilinear", antialias=True)
     return squashed.squeeze(1).clamp(0, 1)
+
+
+def targeted(data: Corpus, labels: Sequence[str]) -> Corpus:
+    """With the boxes and masks of these classes alone, where any are named, and without images that nobody annotated.
+
+    UserError: one of the classes is marked nowhere.
+    """
+    return looked_at(only(data, labels) if labels else data)
 
 
 def looked_at(data: Corpus) -> Corpus:

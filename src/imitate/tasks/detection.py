@@ -18,7 +18,7 @@ from imitate.models.yolo import YOLO, anchors, decode
 from imitate.statistics import metrics
 from imitate.statistics.intervals import Support
 from imitate.tasks.base import Budget, Predictions, Task
-from imitate.tasks.dense import WholeImages, identity, looked_at, pyramid, whole_images
+from imitate.tasks.dense import WholeImages, identity, pyramid, targeted, whole_images
 from imitate.tasks.detection_matching import RATES, average_precision, centres, locate, match, overlaps, sensitivities
 from imitate.tasks.fitting import Parts, batches, fit, parts, seeded
 from imitate.tasks.options import DetectionOptions
@@ -39,7 +39,7 @@ class Objects(NamedTuple):
 
 
 class Detection(DetectionOptions, Task):
-    """YOLOv3 heads over the encoder, one class: a box of whatever label is an object. Metrics:
+    """YOLOv3 heads over the encoder, one class: a box of whatever label, or of ``labels``, is an object. Metrics:
 
     - ``map``: average precision, mean over IoU .40 to .75 in steps of .05; every image of the split counts.
     - ``map_coco``, ``ap50``: the same over IoU .50 to .95, and at .50.
@@ -71,7 +71,7 @@ class Detection(DetectionOptions, Task):
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
         """Boxes are corners in prepared pixels, by falling score, padded to 100 with score 0."""
-        data = looked_at(self.selected(data))
+        data = targeted(self.selected(data), self.labels)
         rows = parts(data, budget, test=self.split)
         network = self.train(encoder, data, budget, rows)
         boxes, scores = self._detect(network, whole_images(encoder, data, budget, self), rows.test, budget)

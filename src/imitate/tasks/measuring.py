@@ -35,6 +35,7 @@ from imitate.tasks.results import (
     write_results,
     write_text,
 )
+from imitate.tasks.seen import warn_of_seen
 from imitate.tasks.sweeping import best_first, candidates, taken, warn_of_ends
 from imitate.tasks.transfer import fitted_elsewhere
 
@@ -103,6 +104,7 @@ def measure(
 
 def results_of(job: Job, path: Path) -> Results:
     """Those that are there, if they are of the same method, settings, data and weights; else measured and written."""
+    warn_of_seen(job)
     return _kept(job, path) or _measured(job, path)
 
 

@@ -87,12 +87,15 @@ class FinetuneOptions(ClassificationOptions, Fitting):
 class Dense(Fitting):
     """The settings of a task whose answer is laid out in the image."""
 
+    measuring: ClassVar[frozenset[str]] = Fitting.measuring | {"labels"}
     split: str = "test"
+    labels: tuple[str, ...] = ()  # the classes whose boxes and masks are the target; (): whatever is marked
     freeze: bool = True  # False: train the encoder as well
     image_size: int | None = Field(None, ge=32)  # side of the network's input; None: the encoder's own
 
     def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:
-        return {**super().used(mode, image_size=image_size), "image_size": self.image_size or image_size}
+        found = {**super().used(mode, image_size=image_size), "image_size": self.image_size or image_size}
+        return found if self.labels else {name: value for name, value in found.items() if name != "labels"}
 
 
 class SegmentationOptions(Dense):

@@ -16,19 +16,19 @@ import torch
 from imitate.config import Recipe, TrainingConfig
 from imitate.data.corpus import Corpus
 from imitate.data.index import versions
-from imitate.data.languages import report_language
+from imitate.data.overlap import note_training, without_held_out
 from imitate.data.sampler import BatchReader, BatchSampler, LabelReader, training_rows, warm_up
 from imitate.data.text_cache import SentenceRows, TextCache, TextRows, corpus, fill, sentence_rows, text_rows
 from imitate.errors import UserError
 from imitate.inference.encoder import ImitateEncoder
-from imitate.inference.label_texts import texts_of_labels
+from imitate.inference.label_texts import with_label_texts
 from imitate.inference.tones import preparation
 from imitate.models.image import pinned
 from imitate.models.imitate import Imitate, parameter_count, seeded_model
 from imitate.models.text import could_be, fit_or_load, load_text_encoder, save_text_encoder
 from imitate.models.text_tower import TextTower
 from imitate.models.types import TextEncoder
-from imitate.names import REPORT, SECTIONS, SENTENCES
+from imitate.names import REPORT, SECTIONS, SENTENCES, Tracker
 from imitate.tasks.base import Budget
 from imitate.tasks.results import commit
 from imitate.tasks.retrieval import Retrieval
@@ -73,11 +73,12 @@ def run(
     cache: Path | None = None,
     threads: int | None = None,
     changes: Collection[str] = (),
+    log_to: Sequence[Tracker] = ("tensorboard",),
 ) -> Path:
     """Pre-train, or continue where the run folder ``out`` ends; returns the folder of the model.
 
     ``cache`` keeps the embeddings of reports, by default ``out``/text_cache. ``changes`` are the keys of the recipe
-    that may differ from those of the run that is continued.
+    that may differ from those of the run that is continued. ``log_to`` names where the curves go.
     """
     _check_weights(weights, folders=len(data))
     check_changes(changes)
@@ -86,7 +87,7 @@ def run(
     plan = _plan(chosen, prepared, weights, changes)
     fabric = launch(chosen.training, threads=threads, contrasts_within=_contrasts_within(chosen))
     with together(fabric), room(out):
-        finished = _train(fabric, plan, out, cache or out / "text_cache")
+        finished = _train(fabric, plan, out, cache or out / "text_cache", tuple(log_to))
     if not finished:
         log.info("stopped and saved; the same command continues")
         raise KeyboardInterrupt
@@ -119,9 +120,9 @@ def _plan(recipe: Recipe, data: Corpus, weights: tuple[float, ...], changes: Col
             f"objective {recipe.objective.name} needs labels, {data.root} has none: prepare a source with them"
         )
     if recipe.labels_as_text:
-        data = data.filled(lambda part: texts_of_labels(part, report_language(data)))
-    rows = training_rows(data, textless=_compares_views(recipe), every=not objective.reads_text)
-    training = recipe.training
+        data = with_label_texts(data)
+    usable = training_rows(data, textless=_compares_views(recipe), every=not objective.reads_text)
+    rows, training = without_held_out(data, usable), recipe.training
     order = BatchSampler(rows, weights=weights, batch_size=training.batch_size, seed=training.seed)
     return Plan(recipe, data, order, recorded, changes)
 
@@ -132,7 +133,7 @@ def _compares_views(recipe: Recipe) -> bool:
     return getattr(objective, "visual_visual", 0) > 0 and objective.views == 2
 
 
-def _train(fabric: Any, plan: Plan, out: Path, cache: Path) -> bool:
+def _train(fabric: Any, plan: Plan, out: Path, cache: Path, log_to: tuple[Tracker, ...]) -> bool:
     """The first process makes the run folder, the others take it from there; False if a signal stopped the run."""
     recipe, data = plan.recipe, plan.data
     start: Start | None = None
@@ -157,7 +158,7 @@ def _train(fabric: Any, plan: Plan, out: Path, cache: Path) -> bool:
             model.load_state_dict(fabric.broadcast(model.state_dict()))  # the first one's
         with agreed(fabric):
             job = _job(fabric, plan._replace(recipe=recipe), model, texts, tower, out)
-        job.facts, job.start = facts, start
+        job.facts, job.start, job.log = facts, start, log_to
         return fit(job)
 
 
@@ -176,6 +177,7 @@ def _begin(
     normalises = model.image.normalises_batches and not training.freeze and training.sync_batchnorm is not True
     compare_start(out, facts, contrasts_within=_contrasts_within(recipe), normalises=normalises)
     facts["changed"] = settle(out, recipe, plan.recorded, plan.changes)
+    note_training(out, plan.data, plan.order.rows, after=plan.recipe.init)
     for name, encoder in encoders.items():
         if not _has_encoder(out / name):
             save_text_encoder(encoder, out / name)

@@ -72,15 +72,20 @@ def digest_of(*parts: Any) -> str:
 
 def read_results(path: Path) -> Results:
     """Raises UserError where the file is absent or is no results file."""
+    return validate(Results, read_json(path, "imitate evaluate"), where=str(path))
+
+
+def read_json(path: Path, command: str) -> dict[str, Any]:
+    """The object in a file that this command writes; UserError for anything else."""
     if not path.is_file():
-        raise UserError(f"no results at {path}: write them with `imitate evaluate TASK --out {path}`")
+        raise UserError(f"no results at {path}: write them with `{command} ... --out {path}`")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path} is not JSON: give a file that `imitate evaluate` wrote") from error
+        raise UserError(f"{path} is not JSON: give a file that `{command}` wrote") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path} is no results file: give one that `imitate evaluate` wrote")
-    return validate(Results, values, where=str(path))
+        raise UserError(f"{path} is no results file: give one that `{command}` wrote")
+    return values
 
 
 def read_predictions(results: Results, path: Path) -> list[Predictions]:

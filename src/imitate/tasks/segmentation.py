@@ -20,7 +20,7 @@ from imitate.statistics import metrics
 from imitate.statistics.intervals import Support
 from imitate.statistics.surfaces import Outlines, compared
 from imitate.tasks.base import Budget, Predictions, Task
-from imitate.tasks.dense import Gray, WholeImages, identity, looked_at, pyramid, whole_images
+from imitate.tasks.dense import Gray, WholeImages, identity, pyramid, targeted, whole_images
 from imitate.tasks.fitting import Parts, autocast, batches, fit, parts, seeded
 from imitate.tasks.options import SegmentationOptions
 
@@ -72,9 +72,9 @@ class Segmentation(SegmentationOptions, Task):
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
         """Pixel counts, and the predicted masks: pixels of the stored ones row by row, eight a byte (np.packbits)."""
+        data = targeted(self.selected(data), self.labels)
         if data.masks is None:
             raise UserError(f"{data.root} has no masks: prepare a source that has, e.g. siim or rsna")
-        data = looked_at(self.selected(data))
         rows = parts(data, budget, test=self.split)
         network = self.train(encoder, data, budget, rows)
         view = whole_images(encoder, data, budget, self)

@@ -16,6 +16,7 @@ from imitate.data.sampler import BatchReader, BatchSampler
 from imitate.models.imitate import Imitate
 from imitate.models.text import save_text_encoder
 from imitate.models.text_tower import TextTower
+from imitate.names import Tracker
 from imitate.training.step import Step
 from imitate.training.warm_start import Start
 from imitate.training.watching import Means
@@ -40,6 +41,7 @@ class Job:
     )  # rows of the validation loss
     facts: dict[str, Any] = field(default_factory=dict)  # of this start, to be written down
     start: Start | None = None  # the weights that the run starts from, where it starts from others than timm's
+    log: tuple[Tracker, ...] = ("tensorboard",)  # where the curves go beside metrics.jsonl
     tower: TextTower | None = None  # where the text encoder learns; the batches then hold word pieces
     step: int = 0
     saved: int | None = None  # step of the last checkpoint

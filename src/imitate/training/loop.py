@@ -2,6 +2,8 @@
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +34,18 @@ def fit(job: Job) -> bool:
     training = job.recipe.training
     module, optimizer = _set_up(job)
     _resume(job, optimizer)
-    journal = Journal(job.folder, step=job.step) if job.fabric.is_global_zero else None
-    if journal:
-        note_start(job.folder, {"step": job.step, "total": job.total, **job.facts})
     job.broken = job.broken.to(job.fabric.device)
     part = rank_slice(job.fabric, training.batch_size)
     batches = read_ahead(job.reader, ((job.order.batch(step)[part], step) for step in range(job.step, job.total)))
     clock = Clock(job.step)
-    if job.validates:  # it may have been killed between the checkpoint and the validation
-        with averaged(optimizer):
-            _validate(job, module, journal)
-    with signals() as signalled, progress(job.step, job.total, shown=job.fabric.is_global_zero) as advance:
+    with (
+        _journal(job) as journal,
+        signals() as signalled,
+        progress(job.step, job.total, shown=job.fabric.is_global_zero) as advance,
+    ):
+        if job.validates:  # it may have been killed between the checkpoint and the validation
+            with averaged(optimizer):
+                _validate(job, module, journal)
         for batch in batches:
             job.means.add(_step(job, module, optimizer, job.fabric.to_device(batch)))
             stopping = _agreed(job, signalled)
@@ -59,9 +62,23 @@ def fit(job: Job) -> bool:
                     _validate(job, module, journal)
             if stopping:
                 break
-    if journal:
-        journal.close()
     return job.step == job.total
+
+
+@contextmanager
+def _journal(job: Job) -> Iterator[Journal | None]:
+    """Of the first process; what records the run elsewhere is told how it ended."""
+    if not job.fabric.is_global_zero:
+        yield None
+        return
+    journal = Journal(job.folder, step=job.step, log=job.log, recipe=job.recipe)
+    note_start(job.folder, {"step": job.step, "total": job.total, **job.facts})
+    try:
+        yield journal
+    except BaseException:
+        journal.close("failed")
+        raise
+    journal.close("success" if job.step == job.total else "interrupted")
 
 
 def _set_up(job: Job) -> tuple[nn.Module, Any]:

@@ -5,20 +5,21 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from safetensors import SafetensorError
-from torch.utils.tensorboard import SummaryWriter
 
 from imitate.config import Recipe, data_of, read_yaml, validate
 from imitate.data.files import FULL, locked, this_process
 from imitate.errors import UserError
 from imitate.models.image import pinned
+from imitate.names import Tracker
+from imitate.training.trackers import trackers
 
 log = logging.getLogger(__name__)
 
@@ -163,20 +164,25 @@ def note_start(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 class Journal:
-    """``metrics.jsonl`` and TensorBoard; rows past the step that a run continues from are taken back first."""
+    """``metrics.jsonl`` and what ``--log`` names; rows past the step that a run continues from are taken back first."""
 
-    def __init__(self, folder: Path, *, step: int) -> None:
+    def __init__(
+        self, folder: Path, *, step: int, log: Sequence[Tracker] = ("tensorboard",), recipe: Recipe | None = None
+    ) -> None:
         self._path = folder / "metrics.jsonl"
         self.validated: dict[int, float] = {}  # step: its main figure
         self._validations: set[int] = set()
+        rows: list[dict[str, float]] = []
         if self._path.is_file():
-            rows = [line for line in self._path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
+            lines = [line for line in self._path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
             part = folder / "metrics.jsonl.part"
-            part.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+            part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             part.replace(self._path)
+            rows = [json.loads(line) for line in lines]
             for row in rows:
-                self._note(**json.loads(row))
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+                self._note(**row)  # type: ignore[arg-type]
+        facts = recipe.model_dump(mode="json") if recipe else {}
+        self._trackers = trackers(log, folder, step=step, recipe=facts, rows=rows)
 
     def _note(self, step: int, **values: float) -> None:
         figures = {name: value for name, value in values.items() if name.startswith(VALIDATION)}
@@ -189,15 +195,16 @@ class Journal:
         return step in self._validations
 
     def write(self, step: int, values: dict[str, float], measured: Mapping[str, float] = MappingProxyType({})) -> None:
-        """``measured`` is shown in TensorBoard only: the file is the same whenever the same run is repeated."""
+        """``measured`` is not in the file, which is the same whenever the same run is repeated."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         self._note(step, **values)
-        for name, value in {**values, **measured}.items():
-            self._board.add_scalar(name, value, step)
+        for tracker in self._trackers:
+            tracker.log_metrics({**values, **measured}, step)
 
-    def close(self) -> None:
-        self._board.close()
+    def close(self, status: Literal["success", "interrupted", "failed"] = "success") -> None:
+        for tracker in self._trackers:
+            tracker.finalize(status)
 
 
 def _step(line: str) -> int:

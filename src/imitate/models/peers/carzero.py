@@ -119,5 +119,5 @@ FAMILY = Family(
     build=build,
     unused=(r"CARZero\.fusion_module\.(logit_scale|.*\.(self_attn|norm1)\..*)",),
     vocabulary="vocab.txt of Laihaoran/BioClinicalMPBERT",
-    note="--authors scores by cross-attention; cosines of these vectors are not theirs.",
+    note="--authors scores by cross-attention, as the authors do; the cosines of these vectors are not their scores.",
 )

@@ -106,5 +106,5 @@ FAMILY = Family(
     },
     build=build,
     vocabulary="vocab.txt of emilyalsentzer/Bio_ClinicalBERT",
-    note="--authors adds the local similarity of words and places. Single-word prompts become empty.",
+    note="--authors adds the local similarity of words and image regions. Prompts of a single word become empty.",
 )

@@ -120,6 +120,6 @@ FAMILY = Family(
         "image_encoder/logit_scale",
     ),
     vocabulary="vocab.txt of xmcmic/Med-KEBERT",
-    note="Cosines are our reading of dot products; --authors scores by the decoder. KAD-1024 has the tensors of "
-    "KAD-512: imitate import FILE --size 1024.",
+    note="We read the dot products as cosines; --authors scores with the decoder. The tensors of KAD-1024 are those "
+    "of KAD-512: imitate import FILE --size 1024.",
 )

@@ -69,6 +69,6 @@ FAMILY = Family(
     ),
     companion=("bert.embeddings.word_embeddings.weight", "embeddings.word_embeddings.weight"),
     vocabulary="vocab.txt and pytorch_model.bin of emilyalsentzer/Bio_ClinicalBERT",
-    note="Features are the average of its last stage, the third. --authors asks its decoder: the classes by the first "
-    "prompt of each, together; its authors ask 75 descriptions, which are in their repository.",
+    note="Features are the average of its last stage, the third. --authors scores with its decoder, whose queries are "
+    "the first prompt of each class; the authors query with the 75 descriptions in their repository.",
 )

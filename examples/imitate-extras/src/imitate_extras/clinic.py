@@ -1,7 +1,6 @@
-"""A source in the layout of PadChest: one table, 16-bit PNG files in numbered folders, Spanish reports.
+"""A source for the archive of a clinic: one table, 16-bit PNG files in numbered folders, Spanish reports.
 
-The published table has a report of stemmed words and a list of labels. Its reports are not split into sections, so they
-are used as findings.
+The table has a report and a list of labels. Its reports are not split into sections, so they are used as findings.
 """
 
 from collections.abc import Iterator
@@ -18,17 +17,17 @@ PROJECTIONS = {"PA": "PA", "AP": "AP", "AP_horizontal": "AP", "L": "LATERAL", "C
 COLUMNS = ["ImageID", "ImageDir", "StudyID", "PatientID", "Projection", "Report", "Labels"]
 
 
-class PadChestOptions(Options):
-    """The flags of `imitate prepare padchest`."""
+class ClinicOptions(Options):
+    """The flags of `imitate prepare clinic`."""
 
     physicians_only: bool = Field(False, description="only reports that physicians labelled (MethodLabel)")
 
 
-def records(options: PadChestOptions) -> Iterator[Record | Excluded]:
+def records(options: ClinicOptions) -> Iterator[Record | Excluded]:
     """One record for each row of the table."""
-    tables = sorted(options.raw.glob("PADCHEST_*.csv*"))
+    tables = sorted(options.raw.glob("exams_*.csv*"))
     if len(tables) != 1:
-        raise UserError(f"{options.raw} holds {len(tables)} tables PADCHEST_*.csv, not one: --raw is their folder")
+        raise UserError(f"{options.raw} holds {len(tables)} tables exams_*.csv, not one: --raw is their folder")
     table = read_table(tables[0], COLUMNS, optional=["MethodLabel"], text=True).fillna("")
     for row in table.to_dict("records"):
         if options.physicians_only and row.get("MethodLabel") != "Physician":
@@ -50,4 +49,4 @@ def records(options: PadChestOptions) -> Iterator[Record | Excluded]:
 
 
 TRAITS = Traits(projections=("PA", "AP"), uncertainty="suspected findings count as absent")
-SOURCE = Source(records, PadChestOptions, CLASSES, signs=(("PADCHEST_*.csv*",),), traits=TRAITS)
+SOURCE = Source(records, ClinicOptions, CLASSES, signs=(("exams_*.csv*",),), traits=TRAITS)

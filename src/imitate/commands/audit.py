@@ -1,0 +1,66 @@
+"""``imitate audit``: how results differ between groups of patients."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from imitate.names import AnyPath, Names, several
+
+if TYPE_CHECKING:
+    from imitate.tasks.audit_model import Audit
+
+
+def audit(
+    results: AnyPath,
+    /,
+    *,
+    data: AnyPath,
+    out: AnyPath,
+    by: Names = (),
+    classes: Names = (),
+    threshold_from: AnyPath | None = None,
+    aim: Literal["youden", "sensitivity", "specificity", "cost"] = "youden",
+    at: float = 0.0,
+    calibration: AnyPath | None = None,
+    bands: tuple[float, ...] = (18, 40, 60, 80),
+    least: int = 20,
+    balance: Names = ("sex", "age"),
+    resamples: int = 1000,
+    shuffles: int = 999,
+) -> "Audit":
+    """Measure a model in groups of patients, and test whether the groups differ.
+
+    Each group gets its counts, AUROC, rates of missed and false calls and calibration; of each class and column, the
+    gap between the worst and the best group is tested against shuffled groups. `imitate report` draws the file;
+    docs/audit.md says how to read it. From Python::
+
+        audit = imitate.audit("test.json", data="data/hospital", threshold_from="val.json", out="audit.json")
+        [gap for gap in audit.gaps if gap.flagged]
+
+    Args:
+        results: What `imitate evaluate` wrote of the test images, with its predictions beside it.
+        data: The prepared folder that was evaluated.
+        out: Where to write the audit, .json.
+        by: Columns of the folder, such as sex age race projection, and intersections such as sex+age; default: sex,
+            age and sex+age where known.
+        classes: Which classes; default: all. Fewer classes make the correction for many tests milder.
+        threshold_from: Results of the same model on validation images, where the threshold of each class is chosen.
+        aim: What the threshold is chosen for: youden is the largest sensitivity + specificity.
+        at: The sensitivity or specificity to reach, or the cost of a missed positive in false alarms.
+        calibration: What `imitate calibrate` wrote, for probabilities and thresholds, in place of threshold_from.
+        bands: The ages at which the next band begins.
+        least: Patients of each kind, with and without the finding, that a group needs to be compared.
+        balance: Columns that a second view gives the same proportions in all groups, besides the prevalence.
+        resamples: Bootstrap samples of the patients, behind each interval.
+        shuffles: How often the groups are shuffled for each test.
+    """
+    from imitate.config import validate
+    from imitate.tasks.audit import audit_results
+    from imitate.tasks.audit_model import AuditOptions
+
+    values = {
+        "by": several(by), "classes": several(classes), "threshold_from": threshold_from, "aim": aim, "at": at,
+        "calibration": calibration, "bands": bands, "least": least, "balance": several(balance),
+        "resamples": resamples, "shuffles": shuffles,
+    }  # fmt: skip
+    options = validate(AuditOptions, values, where="imitate audit")
+    return audit_results(Path(results), Path(data), options, out=Path(out))
