@@ -77,11 +77,7 @@ def quiet() -> Iterator[None]:
 
 
 def read_dicom(
-    file: BufferedIOBase,
-    *,
-    invert: bool | None = None,
-    window: tuple[float, float] | None = None,
-    voi: bool = True,
+    file: BufferedIOBase, *, invert: bool | None = None, window: tuple[float, float] | None = None, voi: bool = True
 ) -> tuple[Gray, tuple[str, ...]]:
     """Gray values as a viewer shows them, and notes; ``invert`` and ``window`` overrule the header.
 
