@@ -253,3 +253,11 @@ def test_the_first_path_that_is_not_there_is_said_once(tmp_path: Path, caplog: p
     (message,) = caplog.messages
     assert message.startswith("t.csv: 300 images are not where it says; paths are relative to its folder. The first, ")
     assert "row 2: " in message and message.endswith("0.png") and "bilder" in message
+
+
+def test_a_study_in_two_spellings_is_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Excel removes leading zeros."""
+    tree(tmp_path, "1.png", "2.png", "3.png")
+    (tmp_path / "t.csv").write_text("image_path,patient,study,findings\n1.png,7,0012,x\n2.png,7,12,x\n3.png,8,13,x\n")
+    assert [each.study for each in read(tmp_path)] == ["12", "12", "13"]
+    assert "t.csv: the id of 1 studies differs from another one in zeros before it" in caplog.text

@@ -125,7 +125,10 @@ def records(options: TableOptions) -> Iterator[Record | Excluded]:
     if OLD_PROJECTION in table.columns and columns.projection not in table.columns:
         log.warning("%s: the column %s is now called %s: rename it", path.name, OLD_PROJECTION, columns.projection)
         columns = columns.model_copy(update={"projection": OLD_PROJECTION})
-    same = _same_patients(table[columns.patient], path)
+    same = _same_ids(table[columns.patient], path, "patient", "patients")
+    if columns.study in table.columns:
+        studies = _same_ids(table[columns.study], path, "study", "studies")
+        table[columns.study] = table[columns.study].map(lambda name: studies.get(name, name))
     _check_values(table, columns, path, same)
     require_categories({name: table[column] for name, column in groups.items()}, path)
     root, headers, language = path.parent.resolve(), read_headers(options.sections), options.language or ""
@@ -227,15 +230,16 @@ def _split(value: object) -> str | None:
     return split_name(_cell(value))
 
 
-def _same_patients(ids: pd.Series, path: Path) -> dict[str, str]:
+def _same_ids(ids: pd.Series, path: Path, what: str, several: str) -> dict[str, str]:
+    """Ids in another spelling -> the one that counts."""
     given = ids.map(_cell).dropna()
     if rounded := int(given.str.fullmatch(_ROUNDED).sum()):
-        said = "%s: %d patient ids such as %r are numbers that a spreadsheet rounded: different patients may be one"
-        log.warning(said, path.name, rounded, given[given.str.fullmatch(_ROUNDED)].iloc[0])
+        said = "%s: %d %s ids such as %r are numbers that a spreadsheet rounded: different %s may be one"
+        log.warning(said, path.name, rounded, what, given[given.str.fullmatch(_ROUNDED)].iloc[0], several)
     same = one_spelling(given)
     if same:
         spelled = "differs from another one in zeros before it, .0 after it, case or spaces alone: they count as one"
-        log.warning("%s: the id of %d patients %s", path.name, len(same), spelled)
+        log.warning("%s: the id of %d %s %s", path.name, len(same), several, spelled)
     return same
 
 
