@@ -68,7 +68,8 @@ def built_in_prompts(language: str, own: str = "") -> dict[str, Prompts]:
     if language not in built_in_languages():
         named = LANGUAGES.get(language, language)
         raise Lacking(f"no prompts in {named} are built in: give a YAML file as --prompts FILE, or another --language")
-    folder, name = (BUILT_IN, plain) if language == "en" else (BUILT_IN / language, str)
+    folder = BUILT_IN if language == "en" else BUILT_IN / language
+    name: Callable[[str], str] = plain if language == "en" else str
     found: dict[str, Prompts] = {}
     for file in [folder / f"{own}.yaml", folder / "findings.yaml"]:
         if file.is_file():

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from imitate.names import Language
 from imitate.synthetic.cases import CLASSES, Case, draw_case
 from imitate.synthetic.files import Row, begin, save_picture, save_table
 from imitate.synthetic.phantom import render
@@ -63,7 +62,7 @@ EXPORTS = {
 """A CSV file of a German Excel, and the "Unicode text" of any."""
 
 
-def write_table(out: Path, *, n: int, seed: int, size: int = 256, language: Language = "en") -> None:
+def write_table(out: Path, *, n: int, seed: int, size: int = 256, language: str = "en") -> None:
     """In English a CSV file with the sections; in another language whole reports, and words of that language alone."""
     words_of(language)
     begin(out, n=n, size=size)
@@ -79,7 +78,7 @@ def write_table(out: Path, *, n: int, seed: int, size: int = 256, language: Lang
     save_table(out / "table.csv", rows)
 
 
-def table_options(language: Language) -> dict[str, Any]:
+def table_options(language: str) -> dict[str, Any]:
     """The options with which ``table`` reads what ``write_table`` wrote, but for its folder."""
     if language == "en":
         return {"labels": CLASSES}
@@ -87,7 +86,7 @@ def table_options(language: Language) -> dict[str, Any]:
     return {**EXPORTS[language].columns, "labels": classes, "language": language}
 
 
-def _write_export(out: Path, cases: list[Case], size: int, language: Language) -> None:
+def _write_export(out: Path, cases: list[Case], size: int, language: str) -> None:
     export, classes = EXPORTS[language], words_of(language).classes
     rows = []
     for case in cases:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from imitate.errors import UserError
-from imitate.names import Language
 from imitate.synthetic import phrases
 from imitate.synthetic.cases import Case, Finding
 from imitate.synthetic.phrases import ENGLISH, Words
@@ -29,14 +28,14 @@ class Report(NamedTuple):
     sentences: Mapping[Finding, str]  # what the description says of each finding, also where it is left out
 
 
-def words_of(language: Language) -> Words:
+def words_of(language: str) -> Words:
     """UserError: no reports are composed in this language."""
     if language not in WORDS:
         raise UserError(f"no synthetic reports in {language}: choose among {', '.join(WORDS)}")
     return WORDS[language]
 
 
-def compose(case: Case, language: Language = "en") -> Report:
+def compose(case: Case, language: str = "en") -> Report:
     """The same words for all images of a study. About 12% lack FINDINGS, 6% IMPRESSION, 3% both."""
     random, words = case.generator("wording"), words_of(language)
     sentences, denied = _describe(case, random, words)
@@ -51,7 +50,7 @@ def compose(case: Case, language: Language = "en") -> Report:
     )
 
 
-def whole_report(case: Case, language: Language) -> str:
+def whole_report(case: Case, language: str) -> str:
     """All sections under the headers of their language, as an information system exports them."""
     report, words = compose(case, language), words_of(language)
     symptom = _pick(case.generator("filing"), words.symptoms)
