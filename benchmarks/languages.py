@@ -26,7 +26,7 @@ def main() -> None:
     for language in ("de", "es", "en"):
         with TemporaryDirectory() as work:
             rows += measured(Path(work), language, images=images, epochs=epochs)
-    finish(arguments, "languages", {"zero-shot": rows})
+    finish(arguments, "languages", {"archives": rows})
 
 
 def measured(work: Path, language: str, *, images: int, epochs: int) -> list[Row]:
