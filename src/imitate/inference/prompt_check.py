@@ -26,6 +26,7 @@ from imitate.inference.prompts import (
     parse_prompts,
     unknown_words,
 )
+from imitate.inference.templates import TEMPLATES
 
 ALIKE = 1 - 1e-5  # cosine of two sides that are the same to an encoder
 
@@ -46,8 +47,9 @@ def shown_prompts(
     data = Corpus.open(folder) if folder else None
     encoder = predictor.encoder.to(predictor.device) if predictor else None
     text = predictor.text if predictor else None
-    spoken = language or (report_language(data) if data else None) or encoder_language(text, built_in_languages())
     wordings = parse_prompts(arguments)
+    among = built_in_languages() if wordings is None else TEMPLATES
+    spoken = language or (report_language(data) if data else None) or encoder_language(text, among)
     if wordings is not None:
         every = {name: expanded(name, each, spoken) for name, each in wordings.items()}
     elif data and data.classes:

@@ -22,7 +22,7 @@ TEMPLATES = {
         ("Pas de {}.", "Absence de {}.", "Pas de signe de {}."),
     ),
 }
-ARTICLES = {"en": "an?", "de": "eine?[nmr]?", "es": "una?|el|la|los|las", "fr": "une?|le|la|les|des|du"}
+ARTICLES = {"en": "an?", "de": "eine?[nmr]?|de[rmn]|die|das", "es": "una?|el|la|los|las", "fr": "une?|le|la|les|des|du"}
 
 
 def sentences(name: str, phrase: str, language: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
