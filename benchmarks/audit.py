@@ -24,7 +24,7 @@ from imitate.data.shards import Settings
 from imitate.data.writer import Archive, Engine, write_folder
 from imitate.sources.synthetic import SOURCE
 from imitate.statistics.operating import wilson
-from imitate.tasks.audit_model import Audit, Gap
+from imitate.tasks.audit_model import Audit, Gap, read_audit
 from imitate.tasks.results import read_predictions, read_results, write_results
 from measuring import Row, finish, options
 
@@ -89,18 +89,24 @@ def without_probabilities(path: Path) -> None:
 
 
 def repeated(it: Archived, number: int, size: Size, folder: Path) -> Audit:
-    """The audit of some patients of the pool."""
+    """The audit of some patients of the pool; one that is there already is read."""
+    out = folder / f"audit-{number}.json"
+    if out.is_file():
+        return read_audit(out)
     results = read_results(it.scored)
     (run,) = read_predictions(results, it.scored)
     names = np.unique(run["patient"])
     chosen = np.random.default_rng([number, 7]).choice(names, size.patients, replace=False)
     rows = np.flatnonzero(np.isin(run["patient"], chosen))
     part = {name: array if name == "classes" else array[rows] for name, array in run.items()}
-    path = folder / "drawn.json"
+    path = folder / f"drawn-{number}.json"
     data = results.data | {"images": len(rows), "patients": size.patients}
     write_results(results.model_copy(update={"data": data}), [part], path)
-    drawn = {"data": it.pool, "threshold_from": it.validation, "out": folder / "audit.json"}
-    return imitate.audit(path, resamples=size.resamples, **drawn, **FAST)
+    drawn = {"data": it.pool, "threshold_from": it.validation, "out": out}
+    audit = imitate.audit(path, resamples=size.resamples, **drawn, **FAST)
+    for file in (path, path.with_suffix(".npz")):
+        file.unlink()
+    return audit
 
 
 def whole(it: Archived, folder: Path) -> Audit:
@@ -166,7 +172,8 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--model", default="random", help="a run, or another encoder, for the probe")
     parser.add_argument("--side", type=int, default=72, help="size of the prepared images, as the encoder needs them")
-    parser.add_argument("--keep", type=Path, help="folder for the archives and the scores, which are used again")
+    parser.add_argument("--keep", type=Path, help="folder where archives, scores and audits are kept and used again")
+    parser.add_argument("--archive", choices=("plain", "planted"), help="only this one, into --keep; writes no results")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     size = QUICK if arguments.quick else WHOLE
@@ -174,6 +181,8 @@ def main() -> None:
         folder = arguments.keep or Path(temporary)
         found: dict[str, tuple[Audit, list[Audit]]] = {}
         for name, contrast, times in (("plain", None, size.null), ("planted", CONTRAST, size.planted)):
+            if arguments.archive not in (None, name):
+                continue
             place = folder / name
             it = Archived(place / "pool", place / "val.json", place / "pool.json")
             if not it.scored.is_file():
@@ -181,6 +190,8 @@ def main() -> None:
                 it = archived(place, size, arguments.model, arguments.side, contrast)
             found[name] = whole(it, place), [repeated(it, number, size, place) for number in range(times)]
         model = read_results(it.scored).model
+    if arguments.archive:
+        return
     tables = {
         "flags": [flags(audits, name) for name, (_, audits) in found.items()],
         "planted": table(*found["planted"]),

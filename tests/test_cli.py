@@ -1,4 +1,6 @@
 import inspect
+import logging
+import os
 import re
 import subprocess
 import sys
@@ -7,15 +9,18 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
+from rich.console import Console
 
 import imitate
 from imitate import cli
 from imitate.commands import flag
-from imitate.config import Config, Recipe
+from imitate.config import Config, Recipe, load_config
 from imitate.errors import UserError
 from imitate.sources import BUILT_IN
 from imitate.tasks import TASKS
 
+ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "pandas", "numpy", "matplotlib", "sklearn", "scipy", "pyarrow", "PIL", "rich", "timm", "transformers"}
 LOADED = "import sys; print('loaded:', *sorted(set(sys.modules)), file=sys.stderr)"
 
@@ -72,6 +77,58 @@ def test_every_argument_has_a_text_and_the_help_has_no_python(name, capsys):
         cli.main([name, "--help"])
     text = capsys.readouterr().out
     assert f"usage: imitate {name}" in text and "From Python" not in text and "import imitate" not in text
+
+
+@pytest.fixture
+def level():
+    """What --quiet and --verbose change in this process, put back."""
+    logger = logging.getLogger("imitate")
+    before, tty = logger.level, os.environ.get("TTY_COMPATIBLE")
+    yield logger
+    logger.setLevel(before)
+    os.environ.pop("TTY_COMPATIBLE")
+    os.environ.update({"TTY_COMPATIBLE": tty} if tty else {})
+
+
+def test_quiet_has_no_messages_and_no_bars_and_verbose_shows_where_an_error_was_raised(level, tmp_path, caplog, capsys):
+    words = ["doctor", str(tmp_path / "absent"), "--quiet"]
+    assert cli.main(words) == 2 and level.level == logging.WARNING
+    assert os.environ["TTY_COMPATIBLE"] == "0" and not Console(force_terminal=None).is_terminal
+    assert not caplog.records
+    words = ["--verbose" if word == "--quiet" else word for word in words]
+    assert cli.main(words) == 2 and level.level == logging.DEBUG
+    assert caplog.records[-1].exc_info and "absent" in capsys.readouterr().err
+
+
+def test_print_config_is_the_recipe_with_its_defaults_and_the_changes(capsys, tmp_path):
+    words = ["recipes/tiny.yaml", "--training.epochs", "3", "--settings", "training.seed=5", "--print-config"]
+    assert cli.main(["pretrain", *words]) == 0
+    printed = capsys.readouterr().out
+    values = yaml.safe_load(printed)
+    assert (values["training"]["epochs"], values["training"]["seed"], values["text"]) == (3, 5, "lsa-64")
+    assert set(values) == set(Recipe.model_fields)
+    (tmp_path / "whole.yaml").write_text(printed)
+    assert load_config(Recipe, tmp_path / "whole.yaml").model_dump(mode="json") == values
+    assert cli.main(["evaluate", "retrieval", "--print-config", "--followups", "excluded", "--out", "x.json"]) == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert values["task"] == "retrieval" and values["settings"]["followups"] == "excluded"
+    assert cli.main(["predict", "--print-config"]) == 2
+    assert "--print-config: only pretrain and evaluate have it" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["pretrain", "recipes/tiny.yaml", "--training.epoch", "3", "--print-config"])
+
+
+def test_recipes_are_listed_with_what_they_are_for_and_shown_whole(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["recipes"]) == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    files = {path.relative_to(ROOT).as_posix() for path in (ROOT / "recipes").rglob("*.yaml")}
+    assert lines.keys() == files and all(text.strip().endswith((".", ":")) for text in lines.values())
+    assert cli.main(["recipes", "show", "recipes/tiny.yaml"]) == 0
+    assert capsys.readouterr().out == (ROOT / "recipes/tiny.yaml").read_text()
+    for words in (["show"], ["show", "recipes/absent.yaml"]):
+        assert cli.main(["recipes", *words]) == 2
+        assert "imitate recipes list has" in capsys.readouterr().err
 
 
 def test_unknown_command_and_user_error(capsys):

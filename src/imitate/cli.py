@@ -28,8 +28,9 @@ COMMANDS = {
     "export": "write a model for the Hugging Face hub or for timm",
     "push": "upload an exported model to the Hugging Face hub",
     "report": "write an HTML page from results files",
+    "recipes": "list the recipes that come with the package, or show one",
 }
-
+PRINT, CONFIGURED = "--print-config", ("pretrain", "evaluate")  # the flag, and the commands that have it
 
 ALIASES = {"import-reference": "import"}  # older names
 FUNCTIONS = {"import": "import_model"}  # where the name is no name of Python's
@@ -38,7 +39,13 @@ FUNCTIONS = {"import": "import_model"}  # where the name is no name of Python's
 def usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
-    return "\n".join(["usage: imitate COMMAND [options]     (imitate COMMAND --help for its options)", "", *lines])
+    every = [
+        "  --quiet         warnings and errors only, no progress bars",
+        "  --verbose       with time and module, and the traceback of an error",
+        "  --print-config  of pretrain and evaluate: print all settings as YAML, and do nothing else",
+    ]
+    usage = "usage: imitate COMMAND [options]     (imitate COMMAND --help for its options)"
+    return "\n".join([usage, "", *lines, "", "options of every command:", *every])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -74,21 +81,60 @@ def _run(name: str, words: list[str]) -> int:
 
     from imitate.errors import UserError
 
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    quiet, verbose = "--quiet" in words, "--verbose" in words
+    words = [word for word in words if word not in ("--quiet", "--verbose")]
+    form = "%(asctime)s %(name)s: %(message)s" if verbose else "%(message)s"
+    logging.basicConfig(level=logging.INFO, format=form, stream=sys.stderr)
+    if quiet or verbose:
+        logging.getLogger("imitate").setLevel(logging.DEBUG if verbose else logging.WARNING)
+    if quiet:
+        os.environ["TTY_COMPATIBLE"] = "0"  # by which Rich draws no bar
     function = function_of(name)
     module = import_module(f"imitate.commands.{function}")
     try:
         options = module.options(words) if hasattr(module, "options") else None
         choices = module.choices() if hasattr(module, "choices") else ()
-        command = as_flags(getattr(module, function), options, choices=choices, omitted=getattr(module, "OMITTED", ()))
+        command = getattr(module, function)
+        if PRINT in words:
+            if not hasattr(module, "configured"):
+                raise UserError(f"{PRINT}: only {' and '.join(CONFIGURED)} have it")
+            command = printing(command, module.configured)
+            words = [word for word in words if word != PRINT]
+        command = as_flags(command, options, choices=choices, omitted=getattr(module, "OMITTED", ()))
         tyro.cli(command, args=words, prog=f"imitate {name}")
     except UserError as error:
+        if verbose:
+            logging.getLogger("imitate").debug("where it was raised:", exc_info=True)
         sys.stderr.write(f"imitate {name}: {error}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write(f"imitate {name}: interrupted\n")
         return 130
     return 0
+
+
+def printing(command: Callable[..., Any], configured: Callable[..., dict[str, Any]]) -> Callable[..., None]:
+    """``command`` with nothing required but what comes first: it prints its settings, all of them, as YAML."""
+    from imitate.names import FLAGS
+
+    own = inspect.signature(command).parameters
+    read = inspect.signature(configured).parameters
+
+    def run(*positional: Any, **named: Any) -> None:
+        import yaml
+
+        given = {name: value for name, value in named.items() if name in read or name not in own}
+        sys.stdout.write(yaml.safe_dump(configured(*positional, **given), sort_keys=False, allow_unicode=True))
+
+    optional = [
+        each.replace(default=None, annotation=FLAGS.get(each.annotation, each.annotation) | None)
+        if each.kind is each.KEYWORD_ONLY and each.default is each.empty
+        else each
+        for each in own.values()
+    ]
+    run.__doc__ = command.__doc__
+    run.__signature__ = inspect.Signature(optional)  # type: ignore[attr-defined]
+    return run
 
 
 def as_flags(

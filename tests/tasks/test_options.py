@@ -18,7 +18,7 @@ FITTING = {
     "schedule": "constant", "warmup": 0.0, "layer_decay": 1.0,
 }  # fmt: skip
 CLASSES = {"split": "test", "macro_least": 1, "unit": "image"}
-DENSE = {"split": "test", "labels": (), "freeze": True, "image_size": None}
+DENSE = {"split": "test", "freeze": True, "image_size": None}
 DEFAULTS: dict[str, dict[str, Any]] = {
     "linear-classification": {
         **FITTING, **CLASSES, "path": "cached", "decays": (10.0, 1.0, 0.1, 0.01, 0.001, 0.0001), "augmentation": "crop",
@@ -63,6 +63,17 @@ def test_the_defaults(name: str) -> None:
     options = OPTIONS[name]
     assert options().model_dump() == {"projections": None, **DEFAULTS[name]}
     assert options.measuring == {"split", "projections", *MEASURING[name]}
+
+
+@pytest.mark.parametrize("name", ["segmentation", "detection"])
+def test_labels_are_written_where_they_are_named_alone(name: str) -> None:
+    """The digest of results without them stays what it was."""
+    options = OPTIONS[name]
+    assert vars(options())["labels"] == () and "labels" not in options().model_dump(mode="json")
+    named = options.model_validate({"labels": ["Edema"]})
+    assert named.model_dump(mode="json")["labels"] == ["Edema"]
+    assert named.used("clean", image_size=32)["labels"] == ["Edema"]
+    assert options.model_validate(named.model_dump(mode="json")) == named
 
 
 @pytest.mark.parametrize("name", OPTIONS)

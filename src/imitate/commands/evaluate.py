@@ -29,6 +29,17 @@ def options(words: list[str]) -> "type[Config] | None":
     return task_options(task) if task in choices() else None
 
 
+def configured(task: str | None = None, /, *, settings: Names = (), **options: Any) -> dict[str, Any]:
+    """The task with all its settings, as a recipe of it would have them."""
+    from imitate.config import parse_settings, validate
+    from imitate.tasks import task_options
+
+    if task is None:
+        raise UserError("--print-config: name the task first; imitate recipes show RECIPE prints a recipe")
+    given = {**parse_settings(several(settings)), **options}
+    return {"task": task, "settings": validate(task_options(task), given, where=task).model_dump(mode="json")}
+
+
 def evaluate(
     task: str | None = None,
     /,

@@ -13,6 +13,22 @@ def options(words: list[str]) -> Recipe:
     return load_config(Recipe, Path(words[0])) if named else Recipe()
 
 
+def configured(
+    recipe: AnyPath, /, *, settings: Names = (), continue_with: Names = (), **changes: Any
+) -> dict[str, Any]:
+    """The whole recipe, as a file of it would have it."""
+    return _chosen(recipe, settings, continue_with, changes)[0].model_dump(mode="json")
+
+
+def _chosen(
+    recipe: AnyPath, settings: Names, continue_with: Names, changes: dict[str, Any]
+) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe with all changes, and those with which a run continues."""
+    continued = parse_settings(several(continue_with))
+    given = {**parse_settings(several(settings)), **dotted(Recipe, changes), **continued}
+    return load_config(Recipe, Path(recipe), given), continued
+
+
 def pretrain(
     recipe: AnyPath,
     /,
@@ -57,9 +73,7 @@ def pretrain(
     """
     from imitate.tasks.pretraining import run
 
-    continued = parse_settings(several(continue_with))
-    given = {**parse_settings(several(settings)), **dotted(Recipe, changes), **continued}
-    chosen = load_config(Recipe, Path(recipe), given)
+    chosen, continued = _chosen(recipe, settings, continue_with, changes)
     folders = tuple(map(Path, several(data)))
     keep = None if cache is None else Path(cache)
     return run(

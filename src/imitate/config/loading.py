@@ -72,6 +72,12 @@ def shipped(recipe: Path) -> Path:
     return beside if beside.is_file() else Path(__file__).parents[1] / recipe
 
 
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes of the repository or the installed package, by the path under which every command takes them."""
+    root = next(path for path in (Path(__file__).parents[3], Path(__file__).parents[1]) if (path / "recipes").is_dir())
+    return {path.relative_to(root).as_posix(): path for path in sorted((root / "recipes").rglob("*.yaml"))}
+
+
 def parse_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
     """``("training.epochs=3",)`` -> {"training.epochs": 3}; values are YAML. UserError for what is no key=value."""
     parsed = {}

@@ -21,7 +21,7 @@ from imitate.data.tables import MISSING, column_values, find, hashed_split, is_b
 from imitate.errors import UserError
 from imitate.names import CHEXPERT
 from imitate.sources import Options, Source, Traits
-from imitate.sources.conventions import UNCERTAIN, Uncertain, check_header, first_file, once, settle
+from imitate.sources.conventions import UNCERTAIN, Uncertain, check_header, first_file, once, rows_of, settle
 
 TABLES = ("master_spreadsheet_update.csv", "master_spreadsheet.csv")
 HEADER = (
@@ -53,8 +53,7 @@ def records(options: BraxOptions) -> Iterator[Record | Excluded]:
     yield from again
     values = {name: column_values(table, name, path=path, allowed=(1, 0, -1)) for name in CHEXPERT}
     labels = settle(pd.DataFrame(values), options.uncertain).to_numpy().tolist()
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    for row, each in zip(rows, labels, strict=True):
+    for row, each in zip(rows_of(table), labels, strict=True):
         yield _record(options.raw, row, column, each)
 
 

@@ -35,6 +35,7 @@ from imitate.sources.conventions import (
     check_header,
     first_file,
     once,
+    rows_of,
     settle,
 )
 
@@ -89,7 +90,7 @@ def records(options: ChexpertPlusOptions) -> Iterator[Record | Excluded]:
     keys = table["path_to_image"].str.rsplit(".", n=1).str[0]
     labels = _labels(options)
     tree = _Tree.of(options, keys)
-    rows = table[[name for name in (*REQUIRED, *OPTIONAL) if name in table]].to_dict("records")
+    rows = rows_of(table[[name for name in (*REQUIRED, *OPTIONAL) if name in table]])
     for key, (study, patient), row in zip(keys, places.to_numpy(), rows, strict=True):
         split = hashed_split(patient) if options.split_by == "patient" else _split(row["split"], path)
         found = tree.image(key)

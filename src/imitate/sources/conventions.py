@@ -7,7 +7,7 @@ import re
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from imitate.data.records import Excluded
 from imitate.data.tables import is_there
@@ -82,3 +82,8 @@ def once(table: pd.DataFrame, key: str, *, path: Path) -> tuple[pd.DataFrame, li
             f"{path} lists {len(again)} ids again with other values, {again.iloc[0]!r} first: download it again"
         )
     return distinct, [Excluded(str(name), "listed again") for name in table[key][repeated]]
+
+
+def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Each row by its columns, None where blank."""
+    return cast("list[dict[str, Any]]", table.astype(object).where(table.notna(), None).to_dict("records"))

@@ -26,7 +26,7 @@ from imitate.errors import UserError
 from imitate.names import NIH
 from imitate.sources import Options, Source, Traits
 from imitate.sources.chestxray14 import IMAGES
-from imitate.sources.conventions import check_header, once
+from imitate.sources.conventions import check_header, once, rows_of
 
 Findings = Literal["four", "all"]
 
@@ -106,7 +106,7 @@ def records(options: NihGoogleOptions) -> Iterator[Record | Excluded]:
         if both := [image for image in table[chosen.image] if image in seen]:
             raise UserError(f"{path} holds {len(both)} images of {seen[both[0]]} too, {both[0]} first: copy it again")
         seen |= dict.fromkeys(table[chosen.image], name)
-        for row in table.astype(object).where(table.notna(), None).to_dict("records"):
+        for row in rows_of(table):
             yield _record(row, chosen, split, files.get(row[chosen.image]), path)
 
 
@@ -118,7 +118,9 @@ def _table(path: Path, chosen: Set) -> pd.DataFrame:
     table = table.rename(columns={name: SPELLINGS.get(here, here) for name, here in spelled.items()})
     check_header(path, list(table.columns), chosen.header)
     if lacks := [column for column in chosen.classes.values() if column not in table]:
-        raise UserError(f"{path} lacks column {', '.join(map(repr, lacks))}; its columns are {', '.join(table)}")
+        raise UserError(
+            f"{path} lacks column {', '.join(map(repr, lacks))}; its columns are {', '.join(map(str, table))}"
+        )
     return table
 
 

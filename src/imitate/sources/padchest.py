@@ -29,7 +29,7 @@ from imitate.data.reports import cell_text
 from imitate.data.tables import MISSING, find, hashed_split, is_below, is_there, newest_table, read_table
 from imitate.errors import UserError
 from imitate.sources import Options, Source, Traits
-from imitate.sources.conventions import NOT_ARCHIVE, Archives, check_header, once
+from imitate.sources.conventions import NOT_ARCHIVE, Archives, check_header, once, rows_of
 
 TABLE = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19"
 HEADER = (
@@ -85,7 +85,7 @@ def records(options: PadchestOptions) -> Iterator[Record | Excluded]:
     yield from again
     reader = _Reader(options, _patterns(options), _Places(options.raw), {})
     table = table[[name for name in (*REQUIRED, "Manufacturer_DICOM") if name in table]]
-    for row in table.astype(object).where(table.notna(), None).to_dict("records"):
+    for row in rows_of(table):
         yield _record(row, reader, path)
 
 

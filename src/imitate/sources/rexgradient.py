@@ -24,7 +24,7 @@ from imitate.data.reports import cell_text
 from imitate.data.tables import find, present, read_table
 from imitate.errors import UserError
 from imitate.sources import Options, Source, Traits
-from imitate.sources.conventions import check_header, once
+from imitate.sources.conventions import check_header, once, rows_of
 
 PARTS = {"train": "train", "valid": "val", "test": "test"}
 REQUIRED = ("id", "Findings", "Impression")
@@ -71,7 +71,7 @@ def records(options: Options) -> Iterator[Record | Excluded]:
         yield from again
         listed = find(folder, f"{part}_metadata_view_position.json", f"{part}_metadata.json")
         images = _images(listed)
-        studies = {str(row["id"]): row for row in table.to_dict("records")}
+        studies = {str(row["id"]): row for row in rows_of(table)}
         if both := next((key for key in studies if key in seen), None):
             raise UserError(f"{path} lists the study {both}, which is in {seen[both]} too: download them again")
         seen |= dict.fromkeys(studies, path.name)

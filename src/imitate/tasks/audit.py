@@ -88,7 +88,7 @@ def _alone(divisions: Sequence[Division], patients: np.ndarray, options: AuditOp
         known = [name for name in names if name != UNKNOWN]
         counts = {name: len(np.unique(patients[codes == names.index(name)])) for name in known}
         if len(known) < 2:
-            notes.append(f"{by}: the test images have one group only, {known[0]}")
+            notes.append(f"{by}: the test images have one group only, {names[0]}")
         if small := [f"{name} ({count})" for name, count in counts.items() if count < options.least]:
             notes.append(f"{by}: fewer than {options.least} patients, not compared: {', '.join(small)}")
     if all(len([name for name in names if name != UNKNOWN]) < 2 for _, names, _ in divisions):

@@ -15,7 +15,6 @@ pair of it and of what decides between equal ones.
 import copy
 import logging
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -145,7 +144,8 @@ def frozen(encoder: nn.Module) -> Iterator[None]:
 
 def progress(items: Sequence[Item], what: str) -> Iterator[Item]:
     """The items, with a bar on a terminal that goes when it is full."""
-    return iter(track(items, what, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()))
+    console = Console(stderr=True)
+    return iter(track(items, what, console=console, transient=True, disable=not console.is_terminal))
 
 
 def autocast(device: str) -> torch.autocast:

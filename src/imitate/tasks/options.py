@@ -3,7 +3,14 @@
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from imitate.config import Config
 from imitate.names import Branch, HeatMap, Language, Mode
@@ -94,7 +101,12 @@ class Dense(Fitting):
     image_size: int | None = Field(None, ge=32)  # side of the network's input; None: the encoder's own
 
     def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:
-        found = {**super().used(mode, image_size=image_size), "image_size": self.image_size or image_size}
+        return {**super().used(mode, image_size=image_size), "image_size": self.image_size or image_size}
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without labels where none are named: results of before they could be are the same."""
+        found: dict[str, Any] = dump(self)
         return found if self.labels else {name: value for name, value in found.items() if name != "labels"}
 
 
