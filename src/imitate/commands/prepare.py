@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from imitate.commands import engine
 from imitate.errors import UserError
@@ -42,6 +42,7 @@ def prepare(
     resize: Resize = "stretch",
     projections: Names = (),
     percentiles: tuple[float, float] | None = None,
+    tone: Literal["stored", "equalize"] = "stored",
     from_header: Names = (),
     workers: int | None = None,
     append: bool = False,
@@ -66,6 +67,7 @@ def prepare(
             published encoders (`imitate models FILE` says which).
         projections: Projections to decode, such as PA AP; default: all. Training and evaluation select among them.
         percentiles: Two percentiles, such as 0.5 99.5: gray values beyond them become black and white.
+        tone: equalize flattens the histogram of every image, as that of MIMIC-CXR-JPG and CheXpert is.
         from_header: Elements of DICOM headers to read, such as PatientSex PatientAge; default: none, as headers are
             personal data. They fill what the tables leave blank.
         workers: Number of decoding processes; default: one for each core, fewer for a small archive.
@@ -85,6 +87,7 @@ def prepare(
     origin = find_source(source)
     chosen = _chosen(origin, source, options)
     values = {"source": source, "size": size, "resize": resize, "percentiles": percentiles}
+    values |= {"equalized": tone == "equalize" or None}
     values |= {"classes": origin.classes_of(chosen), "projections": several(projections) or None}
     values |= {"from_header": several(from_header) or None}
     settings = validate(Settings, values | _recorded(chosen), where=source)

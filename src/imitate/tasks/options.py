@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, model_serializer, model_validator
 
 from imitate.config import Config
-from imitate.names import Aim, Branch, CalibrationMethod, HeatMap, Mode
+from imitate.names import Aim, Branch, CalibrationMethod, HeatMap, Language, Mode
 
 
 class TaskOptions(Config):
@@ -150,12 +150,14 @@ class GroundingOptions(TaskOptions):
     branch: Branch = "both"  # both: the mean of their cosines
     map: HeatMap = "default"  # gradient: HiResCAM; attention over places: places, attention
     prompts: Path | None = None  # of the classes: YAML, class: {positive: [...], negative: [...]}; default: built-in
+    language: Language | None = None  # of the built-in prompts; default: that of the reports
 
 
 class ZeroShotOptions(ClassificationOptions):
     measuring: ClassVar[frozenset[str]] = ClassificationOptions.measuring | {"threshold"}
     branch: Branch = "both"  # both: the mean of their cosines
     prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: the built-in ones
+    language: Language | None = None  # of the built-in prompts; default: that of the reports
     ensemble: Literal["embedding", "score", "max"] = "embedding"  # mean vector, mean or best cosine
     scoring: Literal["margin", "positive", "standardised"] = "margin"  # positive minus negative cosine; positive alone
     authors: bool = False  # as a published encoder's authors do: their templates, ensemble and scoring
