@@ -19,6 +19,7 @@ COMMANDS = {
     "models": "list the published encoders that can be read, or say what a file is",
     "import": "convert a checkpoint of other code to a folder of tensors",
     "evaluate": "measure a model on a task",
+    "prompts": "show the prompts of zero-shot classification, and check them against a model",
     "bench": "measure many models on many tasks and data sets, in one table",
     "calibrate": "turn scores into probabilities and decisions",
     "compare": "test whether results differ",

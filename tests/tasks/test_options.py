@@ -39,10 +39,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "retrieval": {"split": "test", "followups": "wrong"},
     "zero-shot": {
         **CLASSES, "branch": "both", "prompts": None, "ensemble": "embedding", "scoring": "margin",
-        "threshold": "oracle", "authors": False,
+        "threshold": "oracle", "authors": False, "language": None,
     },
     "grounding": {
         "split": "test", "texts": "phrases", "average": "phrases", "branch": "both", "map": "default", "prompts": None,
+        "language": None,
     },
     "calibration": {
         "split": "test", "macro_least": 1, "calibrator": "platt", "aim": "sensitivity", "at": 0.9, "prevalence": (),

@@ -1,20 +1,14 @@
 """The settings of the built-in tasks, apart from their code: the command line shows them without importing torch."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import (
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, PositiveFloat, PositiveInt, model_serializer, model_validator
 
 from imitate.config import Config
-from imitate.names import Aim, Branch, CalibrationMethod, HeatMap, Mode
+from imitate.names import Aim, Branch, CalibrationMethod, HeatMap, Language, Mode
 
 
 class TaskOptions(Config):
@@ -105,9 +99,9 @@ class Dense(Fitting):
         return {**super().used(mode, image_size=image_size), "image_size": self.image_size or image_size}
 
     @model_serializer(mode="wrap")
-    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _dump(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Without labels where none are named: results of before they could be are the same."""
-        found: dict[str, Any] = dump(self)
+        found = dump(self)
         return found if self.labels else {name: value for name, value in found.items() if name != "labels"}
 
 
@@ -156,12 +150,14 @@ class GroundingOptions(TaskOptions):
     branch: Branch = "both"  # both: the mean of their cosines
     map: HeatMap = "default"  # gradient: HiResCAM; attention over places: places, attention
     prompts: Path | None = None  # of the classes: YAML, class: {positive: [...], negative: [...]}; default: built-in
+    language: Language | None = None  # of the built-in prompts; default: that of the reports
 
 
 class ZeroShotOptions(ClassificationOptions):
     measuring: ClassVar[frozenset[str]] = ClassificationOptions.measuring | {"threshold"}
     branch: Branch = "both"  # both: the mean of their cosines
     prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: the built-in ones
+    language: Language | None = None  # of the built-in prompts; default: that of the reports
     ensemble: Literal["embedding", "score", "max"] = "embedding"  # mean vector, mean or best cosine
     scoring: Literal["margin", "positive", "standardised"] = "margin"  # positive minus negative cosine; positive alone
     authors: bool = False  # as a published encoder's authors do: their templates, ensemble and scoring

@@ -63,6 +63,8 @@ def digests(job: Job) -> dict[str, str]:
     """Of all that the metrics depend on, but for the weights."""
     task, budget, data = job.task, job.budget, [job.data.train, job.data.test]
     settings = task.model_dump(mode="json")
+    if settings.get("language", "") is None:  # as it was before there was this setting
+        del settings["language"]
     files = {name: file_digest(each) for name, each in task if isinstance(each, Path) and each.is_file()}
     sweep = [job.plan.sweep] if job.plan.sweep else []
     return {
