@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "measure a model on a task",
     "prompts": "show the prompts of zero-shot classification, and check them against a model",
     "bench": "measure many models on many tasks and data sets, in one table",
+    "calibrate": "turn scores into probabilities and decisions",
     "compare": "test whether results differ",
     "audit": "measure a model in groups of patients",
     "predict": "classify, retrieve, embed, or draw heat-maps",

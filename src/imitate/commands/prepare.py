@@ -119,10 +119,12 @@ def _recorded(chosen: "Config") -> dict[str, Any]:
 
 
 def _inputs(chosen: "Config", tables: tuple[str, ...] = ()) -> dict[str, str]:
-    """SHA-256 of the files that the options name, of the tables in the folders that they name, and of the source's."""
+    """SHA-256 of the files that the recorded options name, of the tables in the folders that they name, and of the
+    source's."""
     from imitate.data.files import sha256
 
-    paths = [value for value in vars(chosen).values() if isinstance(value, Path)]
+    fields = type(chosen).model_fields
+    paths = [value for name, value in vars(chosen).items() if isinstance(value, Path) and not fields[name].exclude]
     found = [each for path in paths if path.is_dir() for each in path.iterdir() if each.name.lower().endswith(TABLES)]
     raw = getattr(chosen, "raw", None)
     found += [each for pattern in tables for each in raw.glob(pattern)] if isinstance(raw, Path) else []
@@ -136,7 +138,7 @@ def _raw(chosen: "Config") -> "Iterator[tuple[Path, Config]]":
 
     raw = getattr(chosen, "raw", None)
     if raw is not None:
-        yield (raw if raw.is_dir() else raw.parent), chosen
+        yield (raw.parent if raw.is_file() else raw), chosen
         return
     with TemporaryDirectory(prefix="imitate-") as folder:
         known = "raw" in type(chosen).model_fields

@@ -279,4 +279,9 @@ class Predictor:
         return embed_texts(self.encoder, list(texts), self.device)
 
     def _middle(self, texts: Sequence[str]) -> Float[Tensor, " joint"]:
-        return normalize(embed_texts(self.encoder, list(texts), self.device).mean(0), dim=0)
+        return middle(embed_texts(self.encoder, list(texts), self.device))
+
+
+def middle(vectors: Float[Tensor, "texts joint"]) -> Float[Tensor, " joint"]:
+    """The unit vector of a set of sentences."""
+    return normalize(vectors.mean(0), dim=0)

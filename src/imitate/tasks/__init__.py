@@ -27,6 +27,7 @@ TASKS: dict[str, str] = {
     "retrieval": "retrieval.Retrieval",
     "zero-shot": "zero_shot.ZeroShot",
     "grounding": "grounding.Grounding",
+    "calibration": "calibration.Recalibration",
 }
 """In the order of a report's sections; a task's module is imported on first use."""
 NEEDS = frozenset({"labels", "masks", "boxes", "phrases", "reports", "text"})

@@ -94,13 +94,14 @@ def training(task: Task, folder: Corpus, data: Corpus, budget: Budget) -> dict[s
 
 
 def tested(data: Corpus, predictions: Predictions, *, split: str, unit: str = "image") -> dict[str, Any]:
+    rows = predictions["part"] == "test" if "part" in predictions else np.full(len(predictions["image_id"]), True)
     return {
         "name": data.root.resolve().name,
         "source": data.meta["source"],
         "fingerprint": data.meta["fingerprint"],
         "split": split,
-        "images": len(predictions["image_id"]),
-        "patients": len(np.unique(predictions["patient"])),
+        "images": int(rows.sum()),
+        "patients": len(np.unique(predictions["patient"][rows])),
         **({"measured": "studies"} if unit == "study" else {}),
         **({"unit": ids} if (ids := data.traits.get("patients", "patients")) != "patients" else {}),
     }
