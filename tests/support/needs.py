@@ -16,6 +16,7 @@ PACKAGES = {  # of Debian and Ubuntu; .ci/packages installs them
     "dcmcjpeg": "dcmtk",
     "dcmcjpls": "dcmtk",
     "gdcmconv": "libgdcm-tools",
+    "Orthanc": "orthanc-dicomweb",
 }
 
 
