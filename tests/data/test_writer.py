@@ -95,7 +95,7 @@ def test_the_books_balance(archive: Archive, reference: Path) -> None:
     assert found["boxes_excluded"] == {
         "outside the image": sum(name % 3 == 2 for name in table["image_id"].astype(int))
     }
-    assert found["format"] == 2 and found["tone"] == "unknown"
+    assert found["format"] == 2 and found["tone"] == "native"
     assert found["settings"] == {**SETTINGS.model_dump(mode="json"), "inputs": {"table.csv": "one"}}
     assert found["parts"][0]["records"] + found["parts"][0]["excluded"] == 153
     assert {"imitate", "pillow", "pydicom", "numpy"} <= set(found["versions"])

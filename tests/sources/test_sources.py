@@ -17,12 +17,21 @@ from imitate.errors import UserError
 from imitate.inference.prompts import BUILT_IN as PROMPT_FILES
 from imitate.sources import BUILT_IN, Options, Source, Traits, find_source, source_names
 from imitate.sources.table import TableColumns
+from imitate.sources.table_marks import MarkColumns
 
 USED = {
-    "synthetic": {"n", "seed", "original_size", "female_contrast", "raw"},
+    "synthetic": {"n", "seed", "original_size", "female_contrast", "language", "raw"},
     "open-i": {"raw"},
     "mimic-cxr": {"raw", "mode", "reports", "mimic_iv"},
-    "table": {"raw", "sections", "whole_report", *TableColumns.model_fields},
+    "table": {
+        "raw",
+        "sheet",
+        "sections",
+        "whole_report",
+        "language",
+        *TableColumns.model_fields,
+        *MarkColumns.model_fields,
+    },
     "rsna": {"raw", "mode", "mapping"},
     "chestxray14": {"raw", "split_by"},
     "chestx-det": {"raw", "edition"},
