@@ -16,7 +16,7 @@ import pandas as pd
 from measuring import RESULTS, Row, shown
 
 DOCS = RESULTS.parent
-PAGES = ("audit.md", "performance.md", "quickstart.md", "scaling.md", "statistics.md")
+PAGES = ("audit.md", "calibration.md", "languages.md", "performance.md", "quickstart.md", "scaling.md", "statistics.md")
 PATTERN = re.compile(r"(<!-- (table|machine|figure) ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FIGURE = DOCS / "figures" / "growth.svg"
 CURVES = {  # title: file, table, abscissa, ordinate

@@ -26,7 +26,17 @@ ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 DOWNSTREAM = sorted((ROOT / "recipes/downstream").glob("*.yaml"))
 BENCHX = sorted((ROOT / "recipes/benchx").glob("*.yaml"))
-OURS = {"projections", "prompts", "folds", "steps", "unit", "followups", "tolerance", "authors"}  # of no publication
+OURS = {
+    "projections",
+    "prompts",
+    "language",
+    "folds",
+    "steps",
+    "unit",
+    "followups",
+    "tolerance",
+    "authors",
+}  # of no paper
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -12,7 +12,7 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 STEP = 4  # of 256
-STAGE = 1.15 / 2.15  # of the width, as viewer.css has it
+STAGE = 1.3 / 2.3  # of the width, as viewer.css has it
 sys.path.insert(0, str(HERE.parents[1] / "tests" / "support"))
 
 from browser import chromium, wait  # noqa: E402
@@ -37,7 +37,7 @@ def main() -> None:
 
 def picture(address: str, *, dark: bool) -> bytes:
     """The second example, asked about what reports describe."""
-    with chromium(width=1200, height=800, dark=dark) as page:
+    with chromium(width=1280, height=900, dark=dark) as page:
         page.get(address)
         wait(page, lambda _: page.find_elements("css selector", "#examples button"))
         page.find_elements("css selector", "#branch label")[1].click()

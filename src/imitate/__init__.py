@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from imitate.commands.audit import audit as audit
+    from imitate.commands.calibrate import calibrate as calibrate
     from imitate.commands.evaluate import evaluate as evaluate
     from imitate.commands.prepare import prepare as prepare
     from imitate.commands.pretrain import pretrain as pretrain
@@ -22,11 +23,12 @@ _HOMES = {
     "pretrain": "commands.pretrain",
     "audit": "commands.audit",
     "evaluate": "commands.evaluate",
+    "calibrate": "commands.calibrate",
     "load": "inference.predictor",
     "Predictor": "inference.predictor",
     "Imitate": "models.imitate",
 }
-__all__ = ["Imitate", "Predictor", "__version__", "audit", "evaluate", "load", "prepare", "pretrain"]
+__all__ = ["Imitate", "Predictor", "__version__", "audit", "calibrate", "evaluate", "load", "prepare", "pretrain"]
 
 
 def __getattr__(name: str) -> Any:

@@ -56,7 +56,7 @@ def test_a_sound_folder(written: Path) -> None:
     assert {finding.state for finding in found.values()} == {"ok"}
     assert found["folder"].found == "126 images of 24 px from table, mode clean"
     assert (found["shards"].found, found["manifests"].found) == ("4, each as written", "2, each as written")
-    assert found["text"].found.endswith("% have impression")
+    assert found["text"].found.endswith("% have impression") and found["language"].found == "118 fr"
     assert content(written) == before
 
 

@@ -19,8 +19,8 @@ def opened(service):
         host, port = address.removeprefix("http://").split(":")
         made: list[socket.socket] = []
 
-        def connect(sent: bytes = b"") -> socket.socket:
-            made.append(socket.create_connection((host, int(port)), timeout=HANG))
+        def connect(sent: bytes = b"", source: str = "127.0.0.1") -> socket.socket:
+            made.append(socket.create_connection((host, int(port)), timeout=HANG, source_address=(source, 0)))
             made[-1].sendall(sent)
             return made[-1]
 
@@ -63,6 +63,13 @@ def test_idle_connections_make_room_for_others(opened, monkeypatch, limit):
     assert ended(first)  # the one that had waited longest
     second.sendall(REQUEST)
     assert second.recv(100).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("addresses", [1, 8])
+def test_two_hundred_idle_connections_keep_nobody_out(opened, service, addresses):
+    idle = [opened(REQUEST[:9] if each % 2 else b"", f"127.0.0.{each % addresses + 1}") for each in range(200)]
+    assert all(opened(REQUEST, source).recv(100).startswith(b"HTTP/1.1 200") for source in ("127.0.0.1", "127.0.0.99"))
+    assert len(idle) == 200
 
 
 def test_a_request_is_not_given_up_for_a_new_connection(opened, monkeypatch):

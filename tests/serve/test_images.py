@@ -1,12 +1,15 @@
+import gzip
 import io
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 from uploads import dicom, encoded, enormous, photograph, picture, several_frames
 
 from imitate.errors import UserError
-from imitate.serve.images import SIDE, colours, read_upload
+from imitate.serve import images
+from imitate.serve.images import MAP_SIDE, SIDE, coarse, colours, hold, read_upload
 
 
 @pytest.fixture
@@ -32,6 +35,47 @@ def test_deep_gray_values_are_shown_from_black_to_white(predictor):
     assert (pixels.min(), pixels.max()) == (0, 255)
 
 
+def pixels(held) -> np.ndarray:
+    shown = held.pixels
+    values = np.frombuffer(gzip.decompress(held.raw), np.uint8 if shown.bits == 8 else "<u2")
+    return values.reshape(shown.height, shown.width)
+
+
+def test_pixels_have_all_bits_of_the_file(predictor):
+    deep = picture().astype(np.uint16) * 7 + 100
+    held = read_upload(encoded(deep), predictor)
+    assert np.array_equal(pixels(held), deep)
+    assert (held.pixels.low, held.pixels.high) == (deep.min(), deep.max())
+    held = read_upload(encoded(picture()), predictor)
+    assert held.pixels.bits == 8 and np.array_equal(pixels(held), picture())
+
+
+@pytest.mark.parametrize("negative", [False, True])
+def test_pixels_of_a_dicom_are_those_beyond_its_window(predictor, tmp_path, negative):
+    changes = {"PhotometricInterpretation": "MONOCHROME1"} if negative else {}
+    content = dicom(tmp_path, RescaleSlope=4, RescaleIntercept=0, WindowCenter=600, WindowWidth=400, **changes)
+    stored = 4 * pydicom.dcmread(io.BytesIO(content)).pixel_array.astype(int)
+    held = read_upload(content, predictor)
+    expected = stored.max() - stored if negative else stored - stored.min()
+    assert np.array_equal(pixels(held), expected)
+    ends = [stored.max() - end if negative else end - stored.min() for end in (400, 800)]
+    assert sorted(ends) == pytest.approx([held.pixels.low, held.pixels.high], abs=6)  # where the window clips
+    expected = predictor.read(io.BytesIO(content))
+    assert np.array_equal(held.radiograph.pixels, expected.pixels)  # the model sees the window
+
+
+def test_a_table_that_bends_the_values_is_kept(predictor):
+    bent = np.sqrt(picture().astype(np.float32))
+    held = hold(bent, predictor, picture().astype(np.float32))
+    assert np.abs(pixels(held) / pixels(held).max() - bent / bent.max()).max() < 1e-4  # as the header wants it
+
+
+def test_pixels_of_a_huge_image_fit_a_canvas(predictor, monkeypatch):
+    monkeypatch.setattr(images, "FULL_SIDE", 45)
+    held = read_upload(encoded(picture()), predictor)
+    assert pixels(held).shape == (45, 40) and shown(held).shape == (90, 80)
+
+
 def test_a_large_image_is_shown_smaller_and_its_map_fits(predictor):
     frame = np.zeros((2400, 1500), np.uint8)
     frame[240:2160, 300:1200] = np.asarray(Image.fromarray(picture()).resize((900, 1920)))
@@ -41,6 +85,10 @@ def test_a_large_image_is_shown_smaller_and_its_map_fits(predictor):
     assert shown(held).shape == (SIDE, SIDE * 1500 // 2400)
     heat = predictor.heatmap(held.radiograph, "left effusion")
     assert heat.shape == shown(held).shape
+    small = predictor.heatmap(coarse(held.radiograph), "left effusion")
+    assert small.shape == (MAP_SIDE, MAP_SIDE * 1500 // 2400)  # for the eye, since maps are smooth
+    stretched = np.asarray(Image.fromarray(small).resize(heat.shape[::-1], Image.Resampling.BILINEAR))
+    assert np.abs(stretched - heat).mean() < 0.01
     left, top, right, bottom = held.radiograph.geometry.crop
     assert np.abs(np.array([left, top, right, bottom]) / SIDE - np.array([300, 240, 1200, 2160]) / 2400).max() < 1e-3
     assert not heat[:top].any() and not heat[:, right:].any()

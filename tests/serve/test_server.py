@@ -1,6 +1,7 @@
 import asyncio
 import io
 import socket
+import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -41,11 +42,31 @@ def test_upload_then_see_it(client, tmp_path):
         assert Image.open(io.BytesIO(shown.content)).size == (80, 90)
 
 
+@pytest.mark.parametrize("accepted", ["gzip", "identity"])
+def test_pixels_to_show(client, image, accepted):
+    described = client.get(f"/api/images/{image}").json()
+    shown = described["pixels"]
+    assert (described["id"], shown["width"], shown["height"], shown["bits"]) == (image, 80, 90, 8)
+    answer = client.get(f"/api/images/{image}/pixels", headers={"accept-encoding": accepted})
+    assert answer.headers.get("content-encoding", "identity") == accepted
+    assert np.array_equal(np.frombuffer(answer.content, np.uint8).reshape(90, 80), picture())
+
+
+def test_an_image_can_be_forgotten(client):
+    id_ = client.post("/api/images", content=encoded(picture())).json()["id"]
+    assert client.delete(f"/api/images/{id_}").status_code == 204
+    for gone in (client.get(f"/api/images/{id_}"), client.delete(f"/api/images/{id_}")):
+        assert gone.status_code == 404 and "open it again" in gone.json()["error"]
+    assert client.delete("/api/images/example-1").status_code == 404
+    assert client.get("/api/images/example-1").status_code == 200
+
+
 def test_classify(client, image):
     prompts = {"Effusion": "left effusion", "Heart": {"positive": ["heart large"], "negative": ["heart normal"]}}
     answer = client.post(f"/api/images/{image}/classify", json={"prompts": prompts, "branch": "impression"}).json()
     assert [each["name"] for each in answer["classes"]] == ["Effusion", "Heart"]
-    assert all(0 < each["probability"] < 1 for each in answer["classes"])
+    assert all(0 < each["score"] < 1 and each["probability"] is None for each in answer["classes"])
+    assert answer["notice"] == NOTICE
     built_in = client.post(f"/api/images/{image}/classify", json={}).json()
     assert {each["name"] for each in built_in["classes"]} == client.get("/api/about").json()["prompts"].keys()
 
@@ -163,8 +184,8 @@ def test_the_schema_types_every_question_and_answer(client):
     assert NOTICE in schema["info"]["description"]
     for path, methods in schema["paths"].items():
         for method, described in methods.items():
-            assert described["responses"]["200"]["content"], path
-            assert method == "get" or described["requestBody"]["content"], path
+            assert method == "delete" or described["responses"]["200"]["content"], path
+            assert method in ("get", "delete") or described["requestBody"]["content"], path
             assert described["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/Problem")
 
 
@@ -224,13 +245,41 @@ def test_uploads_that_send_nothing_take_no_room(service, monkeypatch):
         assert places.free == 4 * len(content)
 
 
-def test_our_own_mistake_is_an_answer_too(service, monkeypatch):
-    monkeypatch.setattr(service, "embed_texts", lambda *_: 1 / 0)
+def test_our_own_mistake_is_a_response_and_one_line_in_the_log(service, monkeypatch, caplog):
+    def fail(*_: object) -> None:
+        raise ValueError("left effusion of somebody")  # may quote what was asked
+
+    monkeypatch.setattr(service, "embed_texts", fail)
     with serving(create(service)) as address:
         answer = httpx.post(f"{address}/api/texts/embedding", json={"texts": ["a"]}, timeout=HANG)
-        assert answer.status_code == 500 and "ZeroDivision" not in answer.text and answer.json()["error"]
+        assert answer.status_code == 500 and "effusion" not in answer.text and answer.json()["error"]
         assert HEADERS.items() <= dict(answer.headers).items()
         assert httpx.get(f"{address}/api/about", timeout=HANG).status_code == 200
+    (record,) = caplog.records
+    line = record.getMessage()
+    assert record.exc_info is None and "ValueError in server.py, line" in line and "effusion" not in line
+
+
+def test_no_user_puts_a_traceback_into_the_log(service, caplog):
+    """Broken-off requests, in every state that they can be in, and what is no HTTP."""
+    json = b'{"phrase": "left effusion"}'
+    post = b"POST /api/images/example-1/heatmap HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with serving(create(service)) as address:
+        host, port = address.removeprefix("http://").split(":")
+        for sent in (
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64),  # a browser that was told https://
+            b"NONSENSE\r\n\r\n",
+            post + b"Content-Length: 1000\r\n\r\n" + json,
+            post + b"Content-Length: %d\r\n\r\n" % len(json) + json,  # gone before the response
+            b"GET /api/images/example-1/pixels HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20,  # nobody reads them
+        ):
+            with socket.create_connection((host, int(port)), timeout=HANG) as connection:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # resets at its end
+                connection.sendall(sent)
+        assert httpx.get(f"{address}/api/about", timeout=HANG).status_code == 200
+        asked = httpx.post(f"{address}/api/images/example-1/heatmap", content=json, timeout=HANG)
+        assert asked.status_code in (200, 422)  # after all of those before it
+    assert not [record for record in caplog.records if record.exc_info or "Traceback" in record.getMessage()]
 
 
 def test_the_password_guards_everything(service):

@@ -172,7 +172,9 @@ def test_reports_without_a_known_header_are_counted_and_their_lines_named(
     found = read(house(tmp_path, HOUSE, HOUSE, REPORT, "FINDINGS:"))
     assert reasons(found) == ["no known section header"] * 2 + ["ok", "no findings and no impression"]
     (message,) = caplog.messages
-    assert message.startswith("t.csv: 2 of 4 reports have no known section header and lose their text; lines of theirs")
+    assert message.startswith(
+        "t.csv: 2 of 4 reports (50%) have no known section header and lose their text; lines of theirs"
+    )
     assert all(f"'{line}' (2)" in message for line in ("Ergebnis", "Wertung", "Gezeichnet"))
     assert message.endswith("; name them in --sections FILE, or give --whole-report") and "Dr. X" not in message
     with_labels = read(house(tmp_path, HOUSE, REPORT, labels="1"), labels=("Edema",))
@@ -190,7 +192,7 @@ def test_reports_without_a_known_header_can_be_used_whole(
     free, split = read(house(tmp_path, "Lungs clear.\nElectronically signed by: Dr X", REPORT), whole_report=whole)
     assert (free.findings, free.impression) == tuple("Lungs clear." if used else None for used in sections)
     assert free.notes == ("no known section header",) and (split.findings, split.notes) == ("Clear lungs.", ())
-    assert f"1 of 2 reports have no known section header and are used whole ({whole})" in caplog.text
+    assert f"1 of 2 reports (50%) have no known section header and are used whole ({whole})" in caplog.text
 
 
 def test_a_section_with_another_sections_header_is_noted(tmp_path: Path) -> None:
@@ -251,3 +253,11 @@ def test_the_first_path_that_is_not_there_is_said_once(tmp_path: Path, caplog: p
     (message,) = caplog.messages
     assert message.startswith("t.csv: 300 images are not where it says; paths are relative to its folder. The first, ")
     assert "row 2: " in message and message.endswith("0.png") and "bilder" in message
+
+
+def test_a_study_in_two_spellings_is_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Excel removes leading zeros."""
+    tree(tmp_path, "1.png", "2.png", "3.png")
+    (tmp_path / "t.csv").write_text("image_path,patient,study,findings\n1.png,7,0012,x\n2.png,7,12,x\n3.png,8,13,x\n")
+    assert [each.study for each in read(tmp_path)] == ["12", "12", "13"]
+    assert "t.csv: the id of 1 studies differs from another one in zeros before it" in caplog.text

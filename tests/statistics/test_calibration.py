@@ -68,6 +68,18 @@ def test_the_smooth_error_is_its_integral():
     assert smooth_ece(perfect, constant)[0] < 2e-3
 
 
+@pytest.mark.parametrize(
+    ("number", "slope", "shift", "expected"),
+    [(300, 2.0, 0.3, 0.09998), (1000, 1.0, 1.0, 0.14139), (2000, 1.0, 0.0, 0.01947)],
+)
+def test_the_smooth_error_is_that_of_relplot(number, slope, shift, expected):
+    """What relplot 1.0.3, of the authors of the error, gives for these rows; its grid is coarser than ours."""
+    generator = np.random.default_rng(number)
+    x = generator.normal(-1.5, 1.5, number)
+    target = (generator.random(number) < expit(x)).astype(float)
+    assert smooth_ece(target, expit(shift + slope * x))[0] == pytest.approx(expected, rel=0.02)
+
+
 def test_slope_and_intercept_are_those_of_an_unpenalised_regression():
     model = LogisticRegression(C=np.inf, tol=1e-10).fit(logit(PROBABILITY)[:, None], TARGET)
     assert slope(TARGET, PROBABILITY)[0] == pytest.approx(model.coef_[0, 0], rel=1e-5)
@@ -79,6 +91,11 @@ def test_a_slope_that_does_not_exist_is_nan():
     separated = np.array([0.1, 0.2, 0.8, 0.9]), np.array([0.0, 0.0, 1.0, 1.0])
     assert np.isnan(slope(separated[1], separated[0])).all()
     assert np.isnan(slope(np.ones(4), separated[0])).all() and np.isnan(intercept(np.ones(4), separated[0])).all()
+    constant, mixed = np.full(40, 0.3), np.arange(40.0) % 2
+    assert np.isnan(slope(mixed, constant)).all() and np.isfinite(intercept(mixed, constant)).all()
+    extremes = np.repeat([0.0, 1.0], 20)  # in a sample that draws one of them only, nothing but a constant is left
+    one = np.repeat([[1, 0]], 20, axis=1)
+    assert np.isnan(slope(mixed, extremes, one)).all()
     certain = np.array([0.0, 1.0, 0.0, 1.0, 0.0, 1.0]), np.array([0.0, 1.0, 1.0, 0.0, 0.0, 1.0])
     assert np.isfinite(slope(certain[1], certain[0])).all() and np.isfinite(calibration.log_loss(*certain[::-1])).all()
 

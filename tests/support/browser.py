@@ -4,10 +4,13 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from needs import need, need_module
+from needs import need, need_file, need_module
 from processes import HANG
+
+AXE = Path(__file__).parents[2] / ".venv" / "node_modules" / "axe-core" / "axe.min.js"
 
 
 @contextmanager
@@ -28,13 +31,33 @@ def chromium(*, width: int = 1400, height: int = 1000, dark: bool = False) -> It
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     try:
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        emulate(driver, width=width, height=height, dark=dark)
         yield driver
     finally:
         driver.quit()
+
+
+def emulate(driver: Any, *, width: int = 1400, height: int = 1000, dark: bool = False, still: bool = False) -> None:
+    """The window, and what its user prefers: dark colours, less motion."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    features = [
+        {"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
+        {"name": "prefers-reduced-motion", "value": "reduce" if still else "no-preference"},
+    ]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def axe(driver: Any) -> list[str]:
+    """What axe-core finds wrong with the page, for everybody who can't see it, or sees it badly."""
+    script = need_file(AXE, "npm install --prefix .venv axe-core@4")
+    if not driver.execute_script("return 'axe' in window"):
+        driver.execute_script(script.read_text(encoding="utf-8"))
+    found = driver.execute_async_script(
+        "const done = arguments[0]; axe.run(document, {resultTypes: ['violations']}).then(r => done(r.violations"
+        ".flatMap(v => v.nodes.map(n => `${v.id}: ${n.html.slice(0, 120)}: ${n.failureSummary}`))))"
+    )
+    return list(found)
 
 
 def wait(driver: Any, what: Callable[[Any], Any], seconds: float = HANG) -> Any:

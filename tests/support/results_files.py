@@ -8,6 +8,7 @@ import numpy as np
 
 from imitate.statistics import metrics
 from imitate.tasks.base import Estimate, Predictions, Results
+from imitate.tasks.calibration import Recalibration
 from imitate.tasks.results import write_results
 
 CLASSES = ["Atelectasis", "Edema", "Pleural Effusion", "Fracture"]
@@ -134,6 +135,26 @@ def grounding(path: Path, *, skill: float = 0.6, n: int = 40, size: int = 36, **
         "pixel-auroc/centre": estimated(0.7),
     }
     return write_file(path, "grounding", [run], found, **changes)
+
+
+def calibration(path: Path, *, n: int = 300, skill: float = 1.0, **changes: Any) -> Path:
+    """Two classes of a model that is too sure, and one that stays uncalibrated."""
+    task = Recalibration()
+    parts = []
+    for seed, prefix in ((1, "held"), (2, "")):
+        generator = np.random.default_rng(seed)
+        true = generator.normal(-1, 1.5 * skill, (n, 3))
+        target = (generator.random((n, 3)) < 1 / (1 + np.exp(-true))).astype(float)
+        target[:, 2] = target[:, 2] * (seed == 2)
+        names = {name: np.char.add(prefix, each) for name, each in identity(n).items()}
+        before = 1 / (1 + np.exp(-(2 * true + 0.5)))
+        parts.append({**names, "target": target, "score": true, "before": before})
+    run = task.joined(*parts, classes=np.array(CLASSES[:3]))
+    found = {name: estimated(value, width=0.02) for name, value in task.measure(run).items()}
+    data = {**DATA, "images": n, "patients": n // 2}
+    return write_file(
+        path, "calibration", [run], found, **{"settings": task.model_dump(mode="json"), "data": data, **changes}
+    )
 
 
 def detection(path: Path, *, skill: float = 0.2, n: int = 40, size: int = 36, **changes: Any) -> Path:

@@ -12,6 +12,13 @@ from recipes import TINY_MODEL
 
 from imitate.data.corpus import Corpus
 from imitate.data.text_cache import corpus
+from imitate.inference.calibration import (
+    Calibration,
+    ClassCalibration,
+    Interval,
+    OperatingPoint,
+    preprocessing_digest,
+)
 from imitate.inference.encoder import ImitateEncoder
 from imitate.inference.predictor import Predictor
 from imitate.models.imitate import freeze_all, seeded_model
@@ -32,6 +39,36 @@ def untrained(root: Path) -> tuple[Predictor, Corpus]:
     model = seeded_model(config, pretrained=False, seed=0)
     freeze_all(model)
     return Predictor(ImitateEncoder(str(root / "run"), model, text)), data
+
+
+def calibrated(predictor: Predictor) -> tuple[Predictor, str]:
+    """The same with a calibration of one class, whose name is the other."""
+    name = "Pleural Effusion"
+    one = ClassCalibration(
+        method="platt",
+        slope=9.0,
+        intercept=-1.0,
+        positives=30,
+        negatives=50,
+        prompts=predictor.scorer({name: "left effusion"}).prompts[name],
+        operating=OperatingPoint(
+            aim="sensitivity",
+            at=0.9,
+            threshold=-0.01,
+            achieved={"sensitivity": Interval(value=0.9, low=0.8, high=0.95)},
+        ),
+    )
+    calibration = Calibration(
+        task="zero-shot",
+        method="platt",
+        date="2026-01-02",
+        branch="both",
+        classes={name: one},
+        data={"name": "first", "split": "val", "images": 80, "patients": 70},
+        weights=predictor.encoder.digest(),
+        preprocessing=preprocessing_digest(predictor.encoder),
+    )
+    return Predictor(predictor.encoder, calibration=calibration), name
 
 
 @contextmanager

@@ -6,15 +6,15 @@ import pytest
 import torch
 from labelled_images import BLOCKS, NAMES, independent, one_of_three, prepared, resnet, same, state
 from sklearn.metrics import balanced_accuracy_score, matthews_corrcoef
-from torch import Tensor
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference.encoder import Encoder
-from imitate.tasks.base import Budget
+from imitate.tasks.base import HELD, Budget
 from imitate.tasks.classification import (
     Classification,
     LinearClassification,
+    Logits,
     class_losses,
     labelled,
     loss,
@@ -66,11 +66,25 @@ def test_predictions_are_of_the_chosen_split() -> None:
     assert {found[key].dtype.kind for key in ("image_id", "patient", "classes")} == {"U"}
 
 
+@pytest.mark.parametrize("task", [LinearClassification(), AUGMENTED])
+def test_the_scores_of_the_validation_images_are_kept(task: Classification) -> None:
+    """As a head that is tested on them would score them."""
+    data = prepared(independent())
+    found = task.predict(BLOCKS, data, Budget())
+    assert found[f"{HELD}image_id"].tolist() == [f"i{i}" for i in range(120, 160)]
+    assert np.array_equal(found[f"{HELD}target"], data.labels[120:160])
+    swapped = prepared(independent())
+    order = np.r_[:160, np.arange(120, 160), 200:220]  # the test images show what the validation images show
+    swapped.images[:] = data.images[order]
+    again = task.predict(BLOCKS, swapped, Budget())
+    assert again["score"][:40] == pytest.approx(found[f"{HELD}score"], abs=1e-4)
+
+
 def test_folds_test_every_image_once_by_probes_that_never_saw_the_patient(monkeypatch: pytest.MonkeyPatch) -> None:
     data, seen = prepared(independent()), []
     inner = LinearClassification.logits
 
-    def noting(task: LinearClassification, encoder: Encoder, problem: Any, budget: Budget) -> Tensor:
+    def noting(task: LinearClassification, encoder: Encoder, problem: Any, budget: Budget) -> Logits:
         patients = [set(data.table["patient"].iloc[rows]) for rows in problem.rows]
         seen.append((problem.rows.test, (patients[0] | patients[1]) & patients[2]))
         return inner(task, encoder, problem, budget)
@@ -149,7 +163,8 @@ def test_resampled_figures_are_those_of_the_repeated_rows() -> None:
     task = LinearClassification()
     predictions = task.predict(BLOCKS, prepared(independent(), contrast=0), Budget())
     rows = np.random.default_rng(4).integers(0, 60, 60)
-    repeated = {key: value if key == "classes" else value[rows] for key, value in predictions.items()}
+    tested = {key: value for key, value in predictions.items() if not key.startswith(HELD)}
+    repeated = {key: value if key == "classes" else value[rows] for key, value in tested.items()}
     assert task.measure(predictions, rows) == pytest.approx(task.measure(repeated))
     assert task.measure(predictions, rows) != task.measure(predictions)
 

@@ -39,10 +39,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "retrieval": {"split": "test", "followups": "wrong"},
     "zero-shot": {
         **CLASSES, "branch": "both", "prompts": None, "ensemble": "embedding", "scoring": "margin",
-        "threshold": "oracle", "authors": False,
+        "threshold": "oracle", "authors": False, "language": None,
     },
     "grounding": {
         "split": "test", "texts": "phrases", "average": "phrases", "branch": "both", "map": "default", "prompts": None,
+        "language": None,
+    },
+    "calibration": {
+        "split": "test", "macro_least": 1, "calibrator": "platt", "aim": "sensitivity", "at": 0.9, "prevalence": (),
+        "benefit": (0.02, 0.5), "branch": "both", "prompts": None,
     },
 }  # fmt: skip
 MEASURING = {
@@ -54,6 +59,7 @@ MEASURING = {
     "retrieval": {"followups"},
     "zero-shot": {"macro_least", "unit", "threshold"},
     "grounding": {"texts", "average"},
+    "calibration": {"macro_least", "aim", "at", "prevalence"},
 }
 
 
@@ -89,6 +95,8 @@ def test_the_bounds(name: str) -> None:
         "encoder_rate": (small, 0, 1, 1 + small), "period": (0, -1, 9999, None), "clip_gradient": (small, 0, 9.0, None),
         "head_std": (small, 0, 9.0, None), "flip": (0, -small, 1, 1 + small),
         "augment": (0, -small, 1, 1 + small), "scale": (0, -small, 1 - small, 1), "confidence": (small, 0, 1 - small, 1),
+        "at": (small, 0, 1 - small, 1), "benefit": ((0.1, 0.2), (0.2, 0.1), (0.001, 0.999), (0.5, 1.0)),
+        "prevalence": (("0.001",), ("0",), ("Edema=0.999",), ("Edema=1",)),
     }  # fmt: skip
     for field in bounds.keys() & DEFAULTS[name].keys():
         for taken in bounds[field][::2]:
@@ -127,6 +135,18 @@ def test_thresholds_that_cannot_be_are_refused() -> None:
         options.model_validate({"threshold": "val", "split": "val"})
     options.model_validate({"threshold": "oracle", "split": "val"})
     options.model_validate({"threshold": "even"})
+
+
+def test_a_calibration_is_not_measured_where_it_was_fitted_and_costs_may_be_any() -> None:
+    options = OPTIONS["calibration"]
+    with pytest.raises(ValidationError, match="split val is what the calibration is fitted on"):
+        options.model_validate({"split": "val"})
+    assert options.model_validate({"aim": "cost", "at": 20}).model_dump()["at"] == 20
+    found = options.model_validate({"prevalence": ("0.05", "Edema=0.2")})
+    assert [found.prevalence_of(name) for name in ("Edema", "Mass")] == [0.2, 0.05]  # type: ignore[attr-defined]
+    assert options().prevalence_of("Mass") is None  # type: ignore[attr-defined]
+    with pytest.raises(ValidationError, match="prevalence '5%': write a fraction between 0 and 1"):
+        options.model_validate({"prevalence": ("5%",)})
 
 
 def test_what_tables_say_of_a_task() -> None:

@@ -140,7 +140,9 @@ def test_every_task_measures_the_same_split_by_default() -> None:
 
 
 def test_unknown_names_and_needs_are_told(installed: None) -> None:
-    with pytest.raises(UserError, match="no task 'guessing'; there are linear-classification, .*grounding, counting"):
+    with pytest.raises(
+        UserError, match="no task 'guessing'; there are linear-classification, .*grounding, calibration, counting"
+    ):
         find_task("guessing")
     with pytest.raises(
         UserError, match="task hungry needs depth: a task can need boxes, labels, masks, phrases, reports, text"

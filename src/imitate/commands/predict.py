@@ -5,7 +5,7 @@ from typing import Literal
 
 from imitate.commands import engine
 from imitate.errors import UserError
-from imitate.names import AnyPath, Branch, Names, Paths, several
+from imitate.names import AnyPath, Branch, Language, Names, Paths, several
 
 
 def predict(
@@ -21,6 +21,7 @@ def predict(
     k: int = 5,
     branch: Branch = "both",
     temperature: float | None = None,
+    language: Language | None = None,
     calibration: AnyPath | None = None,
     decide: bool = False,
     out: str = "-",
@@ -45,6 +46,7 @@ def predict(
         k: retrieve: Number of results for each query.
         branch: findings compares with what reports describe, impression with what they conclude.
         temperature: classify: Of the softmax over positive and negative prompts, uncalibrated; default: the model's.
+        language: classify: Of the built-in prompts and of the sentences around a phrase; default: that of the model.
         calibration: classify: A file of imitate calibrate; default: calibration.json beside the weights, if any.
         decide: classify: Also say which images reach the threshold of each class, which calibrate has chosen.
         out: .csv, .json (heatmap: .png, .npy; embed: .npy, .npz, .csv), a folder (not retrieve), - (standard output).
@@ -64,7 +66,8 @@ def predict(
         if several(text) or len(files) > 1 or (files and data is not None):
             raise UserError(f"--out {out} is a folder: give {action} either one folder as --images, or --data")
         chosen = None if calibration is None else str(calibration)
-        question = Question(action, model, branch, parse_prompts(several(prompts)), temperature, device, chosen, decide)
+        asked = parse_prompts(several(prompts))
+        question = Question(action, model, branch, asked, temperature, device, chosen, decide, language)
         source = {"images": files[0]} if files else {"data": Path(data or "")}
         predict_in_parts(question, Path(out), engine=engine(workers, part, cluster), **source)
         return
@@ -73,7 +76,7 @@ def predict(
     searched = Path(index) if index else None
     beside = Path(calibration) if calibration else None
     request = Request(
-        files, several(text), several(prompts), searched, k, branch, temperature, str(out), beside, decide
+        files, several(text), several(prompts), searched, k, branch, temperature, str(out), beside, decide, language
     )
     respond(action, request, model=model, device=device)
 

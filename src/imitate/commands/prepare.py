@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from imitate.commands import engine
 from imitate.errors import UserError
@@ -42,6 +42,7 @@ def prepare(
     resize: Resize = "stretch",
     projections: Names = (),
     percentiles: tuple[float, float] | None = None,
+    tone: Literal["stored", "equalize"] = "stored",
     from_header: Names = (),
     workers: int | None = None,
     append: bool = False,
@@ -66,6 +67,7 @@ def prepare(
             published encoders (`imitate models FILE` says which).
         projections: Projections to decode, such as PA AP; default: all. Training and evaluation select among them.
         percentiles: Two percentiles, such as 0.5 99.5: gray values beyond them become black and white.
+        tone: equalize flattens the histogram of every image, as that of MIMIC-CXR-JPG and CheXpert is.
         from_header: Elements of DICOM headers to read, such as PatientSex PatientAge; default: none, as headers are
             personal data. They fill what the tables leave blank.
         workers: Number of decoding processes; default: one for each core, fewer for a small archive.
@@ -85,6 +87,7 @@ def prepare(
     origin = find_source(source)
     chosen = _chosen(origin, source, options)
     values = {"source": source, "size": size, "resize": resize, "percentiles": percentiles}
+    values |= {"equalized": tone == "equalize" or None}
     values |= {"classes": origin.classes_of(chosen), "projections": several(projections) or None}
     values |= {"from_header": several(from_header) or None}
     settings = validate(Settings, values | _recorded(chosen), where=source)
@@ -116,10 +119,12 @@ def _recorded(chosen: "Config") -> dict[str, Any]:
 
 
 def _inputs(chosen: "Config", tables: tuple[str, ...] = ()) -> dict[str, str]:
-    """SHA-256 of the files that the options name, of the tables in the folders that they name, and of the source's."""
+    """SHA-256 of the files that the recorded options name, of the tables in the folders that they name, and of the
+    source's."""
     from imitate.data.files import sha256
 
-    paths = [value for value in vars(chosen).values() if isinstance(value, Path)]
+    fields = type(chosen).model_fields
+    paths = [value for name, value in vars(chosen).items() if isinstance(value, Path) and not fields[name].exclude]
     found = [each for path in paths if path.is_dir() for each in path.iterdir() if each.name.lower().endswith(TABLES)]
     raw = getattr(chosen, "raw", None)
     found += [each for pattern in tables for each in raw.glob(pattern)] if isinstance(raw, Path) else []
@@ -133,7 +138,7 @@ def _raw(chosen: "Config") -> "Iterator[tuple[Path, Config]]":
 
     raw = getattr(chosen, "raw", None)
     if raw is not None:
-        yield (raw if raw.is_dir() else raw.parent), chosen
+        yield (raw.parent if raw.is_file() else raw), chosen
         return
     with TemporaryDirectory(prefix="imitate-") as folder:
         known = "raw" in type(chosen).model_fields

@@ -3,14 +3,17 @@
 import logging
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from imitate.errors import UserError
-from imitate.names import AnyPath
+from imitate.names import AnyPath, Language
 
 log = logging.getLogger(__name__)
 
 
-def synthesize(source: str, /, *, out: AnyPath, n: int = 200, seed: int = 0, size: int = 256) -> None:
+def synthesize(
+    source: str, /, *, out: AnyPath, n: int = 200, seed: int = 0, size: int = 256, language: Language = "en"
+) -> None:
     """Write synthetic radiographs in the original layout of a source, with tables and reports.
 
     Args:
@@ -19,23 +22,41 @@ def synthesize(source: str, /, *, out: AnyPath, n: int = 200, seed: int = 0, siz
         n: Number of images.
         seed: Seed of the patients.
         size: Height of the images, in pixels.
+        language: Of table: en, de or es for the words of reports, columns and labels, written as exported there.
     """
     from imitate.config import validate
     from imitate.data.progress import log_counts
     from imitate.data.records import Excluded, Record
     from imitate.sources import find_source
     from imitate.synthetic.layouts import LAYOUTS
+    from imitate.synthetic.table_layout import table_options, write_table
 
     if source not in LAYOUTS:
         raise UserError(f"no layout for {source}: choose among {', '.join(LAYOUTS)}")
     if n < 1:
         raise UserError(f"--n {n}: give 1 or more images")
-    LAYOUTS[source](Path(out), n=n, seed=seed, size=size)
+    options: dict[str, Any] = {}
+    if language == "en":
+        LAYOUTS[source](Path(out), n=n, seed=seed, size=size)
+    elif source == "table":
+        write_table(Path(out), n=n, seed=seed, size=size, language=language)
+        options = table_options(language)
+        log.info("imitate prepare table --raw %s --out FOLDER %s", out, _flags(options))
+    else:
+        raise UserError(f"--language {language}: {source} is published in English: only table has other languages")
     origin = find_source(source)
-    found = list(origin.records(validate(origin.Options, {"raw": out}, where=source)))
+    found = list(origin.records(validate(origin.Options, {"raw": out, **options}, where=source)))
     log.info("%s: %d records", out, len(found))
     log_counts(
         split=Counter(record.split for record in found if isinstance(record, Record)),
         projection=Counter(record.projection or "unknown" for record in found if isinstance(record, Record)),
         excluded=Counter(record.reason for record in found if isinstance(record, Excluded)),
     )
+
+
+def _flags(options: dict[str, Any]) -> str:
+    """As one would type them."""
+    import shlex
+
+    values = {name: [value] if isinstance(value, str) else value for name, value in options.items()}
+    return " ".join(f"--{name.replace('_', '-')} {shlex.join(value)}" for name, value in values.items())

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from imitate.config.base import Config
-from imitate.names import Resize
+from imitate.names import Resize, Tone
 
 WIDEST = 2**16  # of an embedding, and of gray values
 Percent = Annotated[float, Field(ge=0, le=100)]
@@ -19,6 +19,7 @@ class Preprocessing(Config):
     image_size: int = Field(224, ge=8, le=8192)  # side of the crop that the encoder sees
     resize: Resize = "stretch"  # how an image was brought into the prepared square
     percentiles: tuple[Percent, Percent] | None = None  # of its gray values, which became black and white
+    tone: Tone = "unknown"  # of the images that it learnt from
     range: tuple[Gray, Gray] = (0.0, 1.0)  # of the gray values before normalisation, black and white
     mean: tuple[Gray, ...] = Field((0.485, 0.456, 0.406), min_length=1)  # an entry for each channel
     std: tuple[Annotated[float, Field(ge=1e-3, le=WIDEST)], ...] = Field((0.229, 0.224, 0.225), min_length=1)

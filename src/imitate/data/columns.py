@@ -26,6 +26,10 @@ class Columns:
         self._ends = folder.ends
         self._lists = lru_cache(16)(self._read_lists)  # whoever asks for one image asks for its neighbours
 
+    def holds(self, name: str) -> bool:
+        """Whether the folder has this column; those of version 0.1 lack some."""
+        return bool(self.folder.shards) and self.folder.holds(0, name)
+
     def take(self, name: str, rows: Int[np.ndarray, " n"]) -> pa.ChunkedArray:
         """A column at these rows of the corpus, in any order; only their shards are read."""
         pieces, order = [], []

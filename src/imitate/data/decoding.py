@@ -32,9 +32,11 @@ class Decoder:
     def __call__(self, job: Job) -> Decoded | Failure:
         try:
             gray, notes = self.read(job)
-            size, resize, masks, percentiles, wanted = self.setup
-            image, geometry = to_prepared(gray, size, resize, percentiles=percentiles)
-            mask = mask_of(job.annotations, geometry) if masks else None
+            setup, wanted = self.setup, self.setup.from_header
+            image, geometry = to_prepared(
+                gray, setup.size, setup.resize, percentiles=setup.percentiles, equalized=setup.equalized
+            )
+            mask = mask_of(job.annotations, geometry) if setup.masks else None
             regions = _regions(job.annotations, geometry)
             header = read_elements(self._source(job), wanted) if wanted else None
         except ImageError as error:
@@ -47,7 +49,8 @@ class Decoder:
 
     def read(self, job: Job) -> tuple[Gray, tuple[str, ...]]:
         """The gray values of a job's image, and notes; ImageError where it has none."""
-        return read_noted(self._source(job), invert=job.invert, window=job.window)
+        windowed = not self.setup.equalized
+        return read_noted(self._source(job), invert=job.invert, window=job.window, windowed=windowed)
 
     def _source(self, job: Job) -> Path | bytes:
         return self._member(job.image, job.member) if job.member else job.image

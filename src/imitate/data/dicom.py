@@ -77,9 +77,12 @@ def quiet() -> Iterator[None]:
 
 
 def read_dicom(
-    file: BufferedIOBase, *, invert: bool | None = None, window: tuple[float, float] | None = None
+    file: BufferedIOBase, *, invert: bool | None = None, window: tuple[float, float] | None = None, voi: bool = True
 ) -> tuple[Gray, tuple[str, ...]]:
-    """Gray values as a viewer shows them, and notes; ``invert`` and ``window`` overrule the header."""
+    """Gray values as a viewer shows them, and notes; ``invert`` and ``window`` overrule the header.
+
+    Without ``voi`` no window and no VOI LUT is applied.
+    """
     _check_syntax(file)
     _check_header(pydicom.dcmread(file, stop_before_pixels=True, force=True))
     file.seek(0)
@@ -97,7 +100,8 @@ def read_dicom(
     pixels = apply_modality(values, data)
     padding = find_padding(values, cells, data)
     negative = _is_negative(data, notes) if invert is None else invert
-    gray, ignored = show(pixels, voi_views(pixels, data, window), padding, inverted=negative)
+    views = voi_views(pixels, data, window) if voi else []
+    gray, ignored = show(pixels, views, padding, inverted=negative)
     return gray, (*notes, *ignored)
 
 

@@ -16,6 +16,7 @@ from imitate.data.demographics import Values, counted
 from imitate.data.files import remove_parts, replacing, sha256
 from imitate.data.manifest import Manifests
 from imitate.data.shards import FOLDER, shard_path
+from imitate.data.tone import measured_tone
 from imitate.errors import UserError
 
 INDEX, FORMAT = "index.json", 2
@@ -111,7 +112,7 @@ def _build(folder: Path, manifests: Manifests, inputs: dict[str, str]) -> dict[s
         "format": FORMAT,
         "settings": settings,
         "traits": described["traits"],
-        "tone": described["traits"].get("tone", "unknown"),
+        "tone": _tone(folder, settings, described["traits"], shards),
         "versions": described["versions"],
         "parts": parts,
         "shards": shards,
@@ -126,6 +127,15 @@ def _build(folder: Path, manifests: Manifests, inputs: dict[str, str]) -> dict[s
         "shared": homes.shared(),
         "fingerprint": fingerprint(settings, shards),
     }
+
+
+def _tone(folder: Path, settings: dict[str, Any], traits: dict[str, Any], shards: list[dict[str, Any]]) -> str:
+    """As it was made; as the source says; else as some of the images have it."""
+    if settings.get("equalized"):
+        return "equalized"
+    if (told := traits.get("tone", "unknown")) != "unknown":
+        return str(told)
+    return measured_tone([(folder / FOLDER / f"{each['name']}.npy", each["rows"]) for each in shards], settings["size"])
 
 
 class Homes:

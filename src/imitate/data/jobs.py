@@ -26,6 +26,7 @@ class Setup(NamedTuple):
     masks: bool
     percentiles: Percentiles | None = None
     from_header: tuple[str, ...] = ()  # elements of the DICOM headers to return
+    equalized: bool = False
 
 
 class Job(NamedTuple):

@@ -15,6 +15,7 @@ from imitate.data.annotations import Box
 from imitate.data.dicom import DAMAGED, ImageError, check_size, is_dicom, quiet, read_dicom
 from imitate.data.display import Gray, apply_window, show
 from imitate.data.streams import JPEG, read_header
+from imitate.data.tone import equalize
 from imitate.names import Resize
 
 MIN_SIDE = 16
@@ -74,23 +75,31 @@ class Geometry(NamedTuple):
 
 
 def read_gray(
-    source: Path | BufferedIOBase | bytes, *, invert: bool | None = None, window: tuple[float, float] | None = None
+    source: Path | BufferedIOBase | bytes,
+    *,
+    invert: bool | None = None,
+    window: tuple[float, float] | None = None,
+    windowed: bool = True,
 ) -> Gray:
     """The gray values as a viewer shows them, 0 the darkest: uint8 or uint16 as stored, float32 of a DICOM.
 
     The content decides the format, not the name. Colour becomes luminance (ITU-R 601), except in DICOM, where it is
     refused. No scaled JPEG decoding: what it saves and what it does to the prepared image is in docs/performance.md;
     decoding luminance alone halves the time. ``invert`` and ``window`` (center, width) are for sources that say these
-    outside of the file; they overrule a DICOM's header.
+    outside of the file; they overrule a DICOM's header. Without ``windowed`` no window is applied.
     """
-    return _read(source, invert, window)[0]
+    return _read(source, invert, window, windowed)[0]
 
 
 def read_noted(
-    source: Path | BufferedIOBase | bytes, *, invert: bool | None = None, window: tuple[float, float] | None = None
+    source: Path | BufferedIOBase | bytes,
+    *,
+    invert: bool | None = None,
+    window: tuple[float, float] | None = None,
+    windowed: bool = True,
 ) -> tuple[Gray, tuple[str, ...]]:
     """As ``read_gray``, with notes: short remarks that can be counted, such as "window ignored" or "low contrast"."""
-    gray, notes = _read(source, invert, window)
+    gray, notes = _read(source, invert, window, windowed)
     return gray, (*notes, LOW_CONTRAST) if has_low_contrast(gray) else notes
 
 
@@ -106,17 +115,17 @@ def has_low_contrast(gray: Gray) -> bool:
 
 
 def _read(
-    source: Path | BufferedIOBase | bytes, invert: bool | None, window: tuple[float, float] | None
+    source: Path | BufferedIOBase | bytes, invert: bool | None, window: tuple[float, float] | None, windowed: bool
 ) -> tuple[Gray, tuple[str, ...]]:
     if not isinstance(source, Path):
-        return _decode(BytesIO(source) if isinstance(source, bytes) else source, invert, window)
+        return _decode(BytesIO(source) if isinstance(source, bytes) else source, invert, window, windowed)
     try:
         if source.is_dir():
             raise ImageError("a folder, not a file")
         if source.exists() and not source.is_file():
             raise ImageError("a pipe or a device, not a file")  # may never end
         with source.open("rb") as file:
-            return _decode(file, invert, window)
+            return _decode(file, invert, window, windowed)
     except FileNotFoundError as error:
         raise ImageError("missing file") from error
     except PermissionError as error:
@@ -128,15 +137,22 @@ def _read(
 
 
 def to_prepared(
-    gray: Gray, size: int, resize: Resize = "stretch", *, percentiles: tuple[float, float] | None = None
+    gray: Gray,
+    size: int,
+    resize: Resize = "stretch",
+    *,
+    percentiles: tuple[float, float] | None = None,
+    equalized: bool = False,
 ) -> tuple[UInt8[np.ndarray, "size size"], Geometry]:
     """Crop to the bounding box of non-zero pixels, min-max to 8 bit, resize with an anti-aliasing filter.
 
     ``stretch`` fills the square whatever the aspect ratio, ``letterbox`` fits the longest side and centres on zeros.
     The other rules are those of published encoders (``squares``), which neither crop nor, of 8 bits, stretch the gray
     values. With ``percentiles`` such as (0.5, 99.5), values beyond these percentiles of the cropped pixels become black
-    and white.
+    and white. ``equalized`` then makes the histogram of the whole image flat (``tone.equalize``).
     """
+    if equalized:
+        gray, percentiles = equalize(_clip(gray, percentiles)), None
     down, across = (np.flatnonzero(gray.any(axis=axis)) for axis in (1, 0))
     if not len(down):
         raise ImageError("black image")
@@ -189,7 +205,7 @@ def _resize(gray: Gray, shape: tuple[int, int]) -> UInt8[np.ndarray, "high wide"
 
 
 def _decode(
-    file: BufferedIOBase, invert: bool | None, window: tuple[float, float] | None
+    file: BufferedIOBase, invert: bool | None, window: tuple[float, float] | None, windowed: bool
 ) -> tuple[Gray, tuple[str, ...]]:
     head = file.read(132)
     file.seek(0)
@@ -201,8 +217,8 @@ def _decode(
     try:
         with quiet():
             if dicom:
-                return read_dicom(file, invert=invert, window=window)
-            return _adjust(_read_picture(file), invert, window)
+                return read_dicom(file, invert=invert, window=window, voi=windowed)
+            return _adjust(_read_picture(file), invert, window if windowed else None)
     except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError as error:

@@ -78,6 +78,7 @@ class Settings(Config):
     options: dict[str, Any] = Field({})  # the source's own
     projections: tuple[str, ...] | None = None  # decode only these
     percentiles: Percentiles | None = None  # of the values, which become black and white; None: the extremes
+    equalized: bool | None = None  # their histogram is made flat
     from_header: tuple[str, ...] | None = None  # elements of DICOM headers that fill what the tables leave blank
 
     @model_validator(mode="after")
@@ -103,9 +104,9 @@ class Plan(NamedTuple):
         return Layout(self.root, self.settings.classes)
 
     def pool(self, workers: int) -> Pool:
-        settings = self.settings
-        wanted = settings.from_header or ()
-        setup = Setup(settings.size, settings.resize, self.masks, settings.percentiles, wanted)
+        chosen = self.settings
+        given = (chosen.size, chosen.resize, self.masks, chosen.percentiles)
+        setup = Setup(*given, from_header=chosen.from_header or (), equalized=bool(chosen.equalized))
         return Pool(DECODER, setup=setup, workers=workers, time_limit=self.time_limit)
 
 

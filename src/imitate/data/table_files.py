@@ -8,11 +8,10 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
+import logging
 import re
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from io import BufferedReader, TextIOWrapper
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+log = logging.getLogger(__name__)
 PARQUET, ZIP, GZIP, OLD_EXCEL = b"PAR1", b"PK\x03\x04", b"\x1f\x8b", b"\xd0\xcf\x11\xe0"
 DELIMITERS = ",;\t|"
 MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
@@ -63,14 +63,21 @@ class Columns(NamedTuple):
         return set(map(folded, self.required)) <= set(map(folded, found))
 
 
-def read_file(path: Path, columns: Columns, *, text: bool) -> pd.DataFrame:
-    """The columns of a table file; ``text`` reads every value as text, and only a blank is missing."""
+def read_file(path: Path, columns: Columns, *, text: bool, sheet: str | None = None) -> pd.DataFrame:
+    """The columns of a table file; ``text`` reads every value as text, and only a blank is missing.
+
+    ``sheet`` is that of a workbook; UserError for another file.
+    """
     with path.open("rb") as file:
         head = file.read(8)
+    if sheet is not None and not head.startswith(ZIP):
+        raise UserError(f"{path} is no Excel workbook (.xlsx), and has no sheet {sheet!r}: leave out --sheet")
     if path.suffix.lower() == ".parquet" or head.startswith(PARQUET):
         return _read_parquet(path, columns, text)
     if head.startswith(ZIP):
-        return _read_workbook(path, columns)
+        from imitate.data.workbooks import read_workbook
+
+        return read_workbook(path, columns, sheet)
     if head.startswith(OLD_EXCEL):
         raise UserError(f"{path} is a workbook of an Excel before 2007: save it as .xlsx or CSV")
     return _read_csv(path, columns, text)
@@ -126,6 +133,7 @@ def _read_csv(path: Path, columns: Columns, text: bool) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         if encoding:
             raise UserError(f"{path} is not a readable table: not everything in it is {encoding}") from error
+        log.info("%s is not UTF-8: it is read as Windows-1252", path.name)
         return _decode_csv(path, columns, text, encoding="cp1252", errors="replace")
 
 
@@ -145,11 +153,22 @@ def _decode_csv(path: Path, columns: Columns, text: bool, *, encoding: str, erro
     as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""]} if text else {}
     with _open(path) as binary, TextIOWrapper(binary, encoding, errors, newline="") as file:
         delimiter = _find_header(file, columns)
+        start = file.tell()
+        names = next(csv.reader(iter(file.readline, ""), delimiter=delimiter, skipinitialspace=True), [])
+        file.seek(start)
         table = pd.read_csv(file, sep=delimiter, skipinitialspace=True, **as_text)
     if not isinstance(table.index, pd.RangeIndex):
         raise UserError(f"{path}: its rows have more fields than its header: quote fields that hold a {delimiter!r}")
     chosen = columns.chosen(path, list(table.columns))
+    require_single(path, names, chosen)
     return table[list(chosen)].rename(columns=chosen)
+
+
+def require_single(path: Path, names: Sequence[object], chosen: Collection[str]) -> None:
+    """UserError where two columns have the name of a chosen one."""
+    for name in chosen:
+        if (count := [str(each) for each in names].count(name)) > 1:
+            raise UserError(f"{path} has {count} columns {name!r}: rename those that are not meant")
 
 
 def _find_header(file: TextIOWrapper, columns: Columns) -> str:
@@ -175,60 +194,3 @@ def _open(path: Path) -> gzip.GzipFile | BufferedReader:
     with path.open("rb") as file:
         zipped = file.read(2) == GZIP
     return gzip.open(path) if zipped else path.open("rb")
-
-
-def _read_workbook(path: Path, columns: Columns) -> pd.DataFrame:
-    """The first sheet of an Excel workbook that holds the required columns, every value as text."""
-    from openpyxl import load_workbook
-
-    _check_workbook(path)
-    try:
-        with path.open("rb") as file:  # the content decides, not the name
-            sheets = load_workbook(file, read_only=True, data_only=True).worksheets
-            places = [(sheet, row) for sheet in sheets if (row := _header_row(sheet, columns)) is not None]
-            sheet, row = (places or [(each, 0) for each in sheets])[0]
-            table = pd.DataFrame(list(islice(_rows(sheet), row, None)), dtype=object)
-            if table.empty:
-                raise pd.errors.EmptyDataError("no cells")
-    except (OSError, MemoryError, pd.errors.EmptyDataError):
-        raise
-    except Exception as error:  # openpyxl raises whatever it likes over damaged files
-        raise UserError(f"{path} is not a readable workbook ({error}): save it again, or as CSV") from error
-    chosen = columns.chosen(path, names := [str(name) for name in table.iloc[0]])
-    return table[1:].set_axis(names, axis=1)[list(chosen)].rename(columns=chosen).dropna(how="all", ignore_index=True)
-
-
-def _check_workbook(path: Path) -> None:
-    """UserError for a zip archive that is none, or that would take far more memory than a table."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise UserError(f"{path} is not a readable workbook ({error}): copy or save it again") from error
-    if "xl/workbook.xml" not in {member.filename for member in members}:
-        raise UserError(f"{path} is a zip archive, not a table: unpack it")
-    if (expanded := sum(member.file_size for member in members)) > max(MAX_EXPANDED, 100 * path.stat().st_size):
-        raise UserError(f"{path} is refused: its {path.stat().st_size} bytes expand to {expanded}")
-
-
-def _header_row(sheet: Any, columns: Columns) -> int | None:
-    for number, row in enumerate(islice(_rows(sheet), HEADER_LINES)):
-        if columns.all_in([value for value in row if value is not None]):
-            return number
-    return None
-
-
-def _rows(sheet: Any) -> Iterator[tuple[str | None, ...]]:
-    if hasattr(sheet, "reset_dimensions"):  # some programs write wrong ones
-        sheet.reset_dimensions()
-    for row in sheet.iter_rows(values_only=True):
-        yield tuple(map(_cell_text, row))
-
-
-def _cell_text(value: object) -> str | None:
-    """As the sheet shows it: 7 for 7.0."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value)

@@ -23,14 +23,25 @@ SPLITS = {
     "test": ("testing", "tst", "prüfung", "pruefung", "prueba", "teste"),
 }
 _SPLITS = {folded(word): name for name, words in SPLITS.items() for word in (name, *words)}
-YES = ("1", "true", "yes", "y", "ja", "j", "oui", "sí", "sì", "sim", "positive", "positiv", "pos", "present")
-NO = ("0", "false", "no", "n", "nein", "non", "não", "negative", "negativ", "neg", "absent")
-UNSURE = ("-1", "uncertain", "unsicher", "unclear")
+YES = (
+    *("1", "true", "yes", "y", "positive", "pos", "present", "ja", "j", "wahr", "positiv", "vorhanden"),
+    *("sí", "verdadero", "positivo", "positiva", "presente", "oui", "vrai", "positif", "présent", "sì", "sim"),
+)
+NO = (
+    *("0", "false", "no", "n", "negative", "neg", "absent", "nein", "falsch", "negativ", "nicht vorhanden"),
+    *("falso", "negativo", "negativa", "ausente", "non", "faux", "négatif", "não"),
+)
+UNSURE = ("-1", "uncertain", "unclear", "unsicher", "unklar", "fraglich", "dudoso", "incierto", "incertain", "douteux")
 _LABELS = {folded(word): value for words, value in ((YES, 1.0), (NO, 0.0), (UNSURE, float("nan"))) for word in words}
 
 
 def read_table(
-    path: Path, required: Sequence[str], *, optional: Sequence[str] | None = None, text: bool = False
+    path: Path,
+    required: Sequence[str],
+    *,
+    optional: Sequence[str] | None = None,
+    text: bool = False,
+    sheet: str | None = None,
 ) -> pd.DataFrame:
     """The ``required`` columns and those of ``optional`` that exist (None: all columns), under these names.
 
@@ -44,7 +55,7 @@ def read_table(
     import pyarrow as pa
 
     try:
-        table = read_file(path, Columns(required, optional), text=text)
+        table = read_file(path, Columns(required, optional), text=text, sheet=sheet)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, pa.ArrowException) as error:
         raise UserError(f"{path} is not a readable table: {' '.join(str(error).split())}") from error
     except (EOFError, OSError, zlib.error) as error:
@@ -92,6 +103,29 @@ def label_value(spelling: str) -> float | None:
     except ValueError:
         word = folded(spelling)
     return _LABELS.get(word)
+
+
+def decimals(cells: pd.Series, *, path: Path) -> pd.Series:
+    """A column of texts as floats, NaN where blank; a comma may be the decimal mark.
+
+    UserError: what is no number, and 1,234 where nothing in the column tells whether it is a thousand or a fraction.
+    """
+    texts = cells.astype("string").str.strip()
+    blank = texts.isna() | (texts == "")
+    both = texts.str.contains(r"\..*,|,.*\.", regex=True, na=False)
+    comma = texts.str.contains(",", regex=False, na=False) & ~both
+    fraction = texts.str.contains(r",\d{1,2}$|,\d{4,}$|^0,", regex=True, na=False)
+    if both.any() or (comma.any() and not fraction.any() and texts[comma].str.fullmatch(r"-?\d{1,3},\d{3}").all()):
+        row, name = int((both | comma).to_numpy().argmax()), cells.name
+        raise UserError(
+            f"{path}, row {row + 1}: {texts.iloc[row]!r} in column {name!r} may be a thousand or a fraction: "
+            "write numbers without separators of thousands"
+        )
+    values = pd.to_numeric(texts.str.replace(",", ".", regex=False).mask(blank), errors="coerce").astype("float64")
+    if (wrong := values.isna() & ~blank).any():
+        row = int(wrong.to_numpy().argmax())
+        raise UserError(f"{path}, row {row + 1}: column {cells.name!r} holds {texts.iloc[row]!r}: expected a number")
+    return values
 
 
 def one_spelling(ids: Collection[str]) -> dict[str, str]:

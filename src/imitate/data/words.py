@@ -8,6 +8,7 @@ from functools import lru_cache
 NOTHING = frozenset(
     {"", "nan", "none", "null", "nil", "na", "n/a", "<na>", "nat", "\\n", "#n/a", "not available"}
     | {"(null)", "[null]", "<null>", "(blank)"}
+    | {"#ref!", "#value!", "#name?", "#div/0!", "#null!", "#num!", "#bezug!", "#wert!", "#valor!", "#valeur!"}
 )
 NOBODY = frozenset(
     {"unknown", "anonymous", "anonymized", "anonymised", "unbekannt", "anonym", "inconnu", "desconocido"}

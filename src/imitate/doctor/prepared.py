@@ -1,5 +1,6 @@
 """A prepared folder: complete, unchanged since it was written, and fit for use."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import Field
 
@@ -20,7 +22,7 @@ from imitate.data.table_files import read_bounded
 from imitate.doctor.checks import Census, Check, State, examine_ids, examine_labels, examine_notes, examine_splits
 from imitate.errors import UserError
 
-COLUMNS = ("split", "patient", "labels", "boxes", "has_findings", "has_impression", "pixels")
+COLUMNS = ("split", "patient", "language", "labels", "boxes", "has_findings", "has_impression", "pixels")
 AGAIN = "prepare it again"
 Place = TypeVar("Place")
 Result = TypeVar("Result")
@@ -78,6 +80,7 @@ def examine_prepared(path: Path) -> Iterator[Check]:
     size, masks, classes = settings["size"], index["traits"]["masks"], settings["classes"]
     told = f"{index['images']:,} images of {size} px from {settings['source']}, mode {settings['mode']}"
     yield Check("ok", "folder", told)
+    yield Check("ok", "tone", str(index.get("tone", "unknown")))
     same = fingerprint(settings, shards) == index["fingerprint"]
     yield Check("ok" if same else "broken", "fingerprint", "as written" if same else f"{INDEX} changed: {AGAIN}")
     faults = [fault for shard in shards for fault in _shard_faults(path / FOLDER, shard, size=size, masks=masks)]
@@ -173,7 +176,7 @@ def _manifest_faults(folder: Path, index: dict[str, Any]) -> Iterator[str]:
 def _examine_tables(folder: Path, index: dict[str, Any], classes: list[str]) -> Iterator[Check]:
     splits: list[str] = []
     patients: list[str] = []
-    labels, boxes, texts, homes = [], 0, np.zeros(2, int), Homes()
+    labels, boxes, texts, homes, languages = [], 0, np.zeros(2, int), Homes(), Counter[str]()
     for shard in index["shards"]:
         path = folder / FOLDER / f"{shard['name']}.parquet"
         with pq.ParquetFile(path) as file:
@@ -183,6 +186,8 @@ def _examine_tables(folder: Path, index: dict[str, Any], classes: list[str]) -> 
         splits += table["split"].to_pylist()
         patients += table["patient"].to_pylist()
         boxes += sum(map(len, table["boxes"].to_pylist()))
+        reported = table.filter(pc.or_(table["has_findings"], table["has_impression"]))
+        languages.update(name or "" for name in reported["language"].to_pylist())
         texts += [sum(table[f"has_{section}"].to_pylist()) for section in ("findings", "impression")]
         if classes:
             labels.append(np.array(table["labels"].to_pylist(), np.float32).reshape(len(table), len(classes)))
@@ -198,6 +203,8 @@ def _examine_tables(folder: Path, index: dict[str, Any], classes: list[str]) -> 
     if texts.any():
         fractions = texts / max(len(splits), 1)
         yield Check("ok", "text", f"{fractions[0]:.0%} have findings, {fractions[1]:.0%} have impression")
+        spoken = ", ".join(f"{count:,} {name or 'not recorded'}" for name, count in languages.most_common())
+        yield Check("ok", "language", spoken)
 
 
 def _summed(what: str, faults: list[str], sound: str) -> Check:

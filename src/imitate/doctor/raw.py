@@ -4,6 +4,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +129,14 @@ def _decode(records: Sequence[Record]) -> Iterator[Check]:
     from imitate.data.decoding import Decoder
     from imitate.data.dicom import ImageError
     from imitate.data.jobs import Job, Setup
+    from imitate.data.pixels import to_prepared
+    from imitate.data.tone import is_flat, tone_of
 
     sample = random.Random(0).sample(records, min(SAMPLE, len(records)))
     decoder = Decoder(Setup(256, "stretch", masks=False))
     reasons, noted = Counter[str](), Counter[str]()
     sides: list[int] = []
+    squares = []
     for record in sample:
         try:
             gray, notes = decoder.read(Job.of(record))
@@ -141,9 +145,13 @@ def _decode(records: Sequence[Record]) -> Iterator[Check]:
         else:
             sides += gray.shape
             noted.update(notes)
+            with suppress(ImageError):  # black or constant
+                squares.append(to_prepared(gray, 256)[0])
     if reasons:
         found = f"{reasons.total()} of {len(sample)} cannot be decoded: {listed(reasons)}"
         yield Check("warn" if sides else "broken", "images", found)
     else:
         yield Check("ok", "images", f"{len(sample)} decoded, sides of {min(sides)} to {max(sides)} px")
+    flat = sum(map(is_flat, squares))
+    yield Check("ok", "tone", f"{tone_of(squares)}: {flat} of {len(squares)} have an equalised histogram")
     yield from examine_notes(noted, of=f" of {len(sample)} decoded images")

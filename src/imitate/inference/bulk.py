@@ -20,6 +20,7 @@ from imitate.data.jobs import Decoded, Job, Setup
 from imitate.data.pool import Pool
 from imitate.data.progress import progress
 from imitate.data.shards import CHUNK_PIXELS, DECODER
+from imitate.data.tone import is_flat
 from imitate.data.worker import Failure
 from imitate.data.writer import Engine
 from imitate.errors import UserError
@@ -28,13 +29,14 @@ from imitate.inference.embeddings import BATCH, embed_batch
 from imitate.inference.gallery import image_vectors
 from imitate.inference.predictor import POSITIVE, Predictor, Scorer, load
 from imitate.inference.prompts import Wording
+from imitate.inference.tones import warn_of_files, warn_of_tone
 from imitate.names import Branch
 
 log = logging.getLogger(__name__)
 
 
 class Question(NamedTuple):
-    """What to predict, by which model; ``prompts`` and ``temperature`` are those of ``Predictor.classify``."""
+    """What to predict, by which model; prompts, temperature and language are those of ``Predictor.classify``."""
 
     action: Literal["classify", "embed"]
     model: str
@@ -44,6 +46,7 @@ class Question(NamedTuple):
     device: str = "auto"
     calibration: str | None = None  # a file; None: what lies beside the weights
     decide: bool = False  # with a column for each threshold
+    language: str | None = None
 
 
 class Plan(NamedTuple):
@@ -166,8 +169,11 @@ def _decoded(plan: Plan, predictor: Predictor, numbers: Iterable[int], workers: 
     assert plan.images
     wanted, folder = predictor.encoder.preprocessing, plan.images
     side = wanted.prepared_size
-    setup = Setup(side, wanted.resize, masks=False, percentiles=wanted.percentiles)
+    equalized = wanted.tone == "equalized"
+    setup = Setup(side, wanted.resize, masks=False, percentiles=wanted.percentiles, equalized=equalized)
     empty = np.zeros((0, side, side), np.uint8)
+
+    flat = seen = 0
 
     def jobs() -> Iterator[tuple[tuple[int, list[str]], list[Job]]]:
         for number in numbers:
@@ -180,7 +186,9 @@ def _decoded(plan: Plan, predictor: Predictor, numbers: Iterable[int], workers: 
         for (number, names), found in pool.map(jobs()):
             reasons = [each.reason if isinstance(each, Failure) else None for each in found]
             images = [each.image for each in found if isinstance(each, Decoded)]
+            seen, flat = seen + len(images), flat + sum(map(is_flat, images))
             yield Batch(number, names, reasons, np.stack(images) if images else empty)
+    warn_of_files(flat, seen, predictor.encoder.name, wanted)
 
 
 def _prepared(data: Corpus, numbers: Iterable[int]) -> Iterator[Batch]:
@@ -206,13 +214,15 @@ def _open(folder: Path, predictor: Predictor) -> Corpus:
                 f"{folder} was prepared with --{key} {getattr(data, key)}, this model needs {getattr(wanted, key)}: "
                 "prepare another folder, or give --images"
             )
+    warn_of_tone(str(folder), data.meta.get("tone", "unknown"), predictor.encoder.name, wanted)
     return data
 
 
 def _scorer(question: Question, predictor: Predictor) -> Scorer | None:
     if question.action == "embed":
         return None
-    scorer = predictor.scorer(question.prompts, branch=question.branch, temperature=question.temperature)
+    branch, temperature, language = question.branch, question.temperature, question.language
+    scorer = predictor.scorer(question.prompts, branch=branch, temperature=temperature, language=language)
     if taken := {"image", "reason"} & scorer.prompts.keys():
         raise UserError(f"--prompts: a class cannot be called {' or '.join(sorted(taken))}, as a column is already")
     return scorer

@@ -27,10 +27,16 @@ FILE = "calibration.json"
 UNCALIBRATED = "uncalibrated"
 
 
-class Interval(Config):
+class Rate(Config):
+    """On the test images. ``low`` to ``high`` is over patients and the choice of the threshold, ``wilson`` over the
+    patients alone, with this threshold; both 95%.
+    """
+
     value: float | None
     low: float | None = None
     high: float | None = None
+    wilson_low: float | None = None
+    wilson_high: float | None = None
 
 
 class OperatingPoint(Config):
@@ -39,7 +45,7 @@ class OperatingPoint(Config):
     aim: Aim
     at: float  # the sensitivity or specificity that was asked for, or the cost of a missed positive in false alarms
     threshold: float  # of the score, not of the probability
-    achieved: dict[str, Interval] = Field({})  # on the test images: sensitivity, specificity, ppv, npv
+    achieved: dict[str, Rate] = Field({})  # sensitivity, specificity, ppv, npv
     counts: dict[str, int] = Field({})  # of the test images: tp, fp, fn, tn
 
 

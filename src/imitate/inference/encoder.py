@@ -75,8 +75,8 @@ class Encoder:
 
     @cached_property
     def identity(self) -> str:
-        """The digest of the weights, the architecture and the preprocessing; computed once."""
-        return self.digest(f"{self.preprocessing.model_dump_json()} {self._module!r}")
+        """The digest of the weights, the architecture and the preprocessing (tone aside); computed once."""
+        return self.digest(f"{self.preprocessing.model_dump_json(exclude={'tone'})} {self._module!r}")
 
     def digest(self, beside: str = "") -> str:
         """Of the weights, also of the text encoder, and of what is ``beside`` them."""

@@ -6,14 +6,24 @@ import numpy as np
 import pandas as pd
 
 from imitate.data.corpus import Corpus
-from imitate.inference.prompts import BUILT_IN, Prompts, plain, read_prompts
+from imitate.data.languages import report_language
+from imitate.inference.prompts import Prompts, built_in_languages, built_in_prompts, matching, plain
+from imitate.inference.templates import TEMPLATES
 
-NORMAL = ("no finding", "normal")
-"""Classes that say that there is nothing to see."""
+NORMAL = "No Finding"
+"""A class that says that there is nothing to see; others have the same prompts."""
 
 
-def texts_of_labels(data: Corpus) -> pd.Series:
+def with_label_texts(data: Corpus) -> Corpus:
+    """Sentences for the images without a report, in the language of the others."""
+    language = report_language(data)
+    return data.filled(lambda part: texts_of_labels(part, language))
+
+
+def texts_of_labels(data: Corpus, language: str | None = None) -> pd.Series:
     """For each image of one folder the first positive prompt of each positive class, in the order of the classes.
+
+    ``language`` is that of the prompts, where there are any in it; else they are English.
 
     Where no class is positive, it is the sentence for a normal image if *every* class is known to be absent; a folder
     of one class says no more than that this one is absent. An unknown or uncertain label (NaN) says nothing, so an
@@ -21,11 +31,13 @@ def texts_of_labels(data: Corpus) -> pd.Series:
     """
     if not data.classes:
         return pd.Series([None] * len(data), dtype=object)
-    prompts = _prompts(data)
-    positive = [_sentence(name, prompts) for name in data.classes]
-    own = prompts.get(plain(data.classes[0])) if len(data.classes) == 1 else None
-    absent = own.negative[0] if own else prompts[NORMAL[0]].positive[0]
-    normal = np.array([plain(name) in NORMAL for name in data.classes])
+    spoken = language if language in built_in_languages() else "en"
+    every = built_in_prompts(spoken, own_prompts(data))
+    prompts, nothing = matching(data.classes, every), matching([NORMAL], every)[NORMAL]
+    positive = [_sentence(name, prompts, spoken) for name in data.classes]
+    own = prompts.get(data.classes[0]) if len(data.classes) == 1 else None
+    absent = own.negative[0] if own else nothing.positive[0]
+    normal = np.array([prompts.get(name) == nothing or plain(name) == "normal" for name in data.classes])
     texts: list[str | None] = []
     for row in data.labels:
         found = [sentence for sentence, label in zip(positive, row, strict=True) if label == 1]
@@ -34,12 +46,13 @@ def texts_of_labels(data: Corpus) -> pd.Series:
     return pd.Series(texts, dtype=object)
 
 
-def _prompts(data: Corpus) -> dict[str, Prompts]:
-    """The built-in ones, those of the source's own file first."""
-    own = BUILT_IN / f"{data.traits.get('prompts') or data.meta.get('source')}.yaml"
-    return {**read_prompts(BUILT_IN / "findings.yaml"), **(read_prompts(own) if own.is_file() else {})}
+def own_prompts(data: Corpus) -> str:
+    """The name of the file of prompts that a source has for its own classes."""
+    return str((data.traits.get("prompts") if data.traits else data.meta.get("source")) or "")
 
 
-def _sentence(name: str, prompts: Mapping[str, Prompts]) -> str:
+def _sentence(name: str, prompts: Mapping[str, Prompts], language: str) -> str:
     """A class without prompts is named."""
-    return prompts[plain(name)].positive[0] if plain(name) in prompts else f"There is {plain(name)}."
+    if name in prompts:
+        return prompts[name].positive[0]
+    return TEMPLATES[language][0][1].format(plain(name) if language == "en" else name)

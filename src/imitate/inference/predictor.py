@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from imitate.data.corpus import Corpus
+from imitate.data.tone import is_flat
 from imitate.errors import UserError
 from imitate.inference.calibration import UNCALIBRATED, Calibration, calibration_of
 from imitate.inference.embeddings import BATCH, embed_images, embed_pixels, embed_texts
@@ -23,6 +24,7 @@ from imitate.inference.heatmap import heatmap
 from imitate.inference.peer import load_peer
 from imitate.inference.prompts import Prompts, Wording, check_texts, choose_prompts
 from imitate.inference.radiograph import Radiograph, Source, radiograph, radiographs, to_original
+from imitate.inference.tones import preparing, warn_of_files, warn_of_tone
 from imitate.models.hub import is_ours, local_folder
 from imitate.models.types import TextEncoder
 from imitate.names import Branch
@@ -112,7 +114,7 @@ class Predictor:
     def read(self, image: Source) -> Radiograph:
         """The image as every method takes it: read once, asked often."""
         wanted = self.encoder.preprocessing
-        return radiograph(image, size=wanted.prepared_size, resize=wanted.resize, percentiles=wanted.percentiles)
+        return radiograph(image, **preparing(wanted))
 
     def classify(
         self,
@@ -122,6 +124,7 @@ class Predictor:
         branch: Branch = "both",
         temperature: float | None = None,
         decide: bool = False,
+        language: str | None = None,
     ) -> pd.DataFrame:
         """One row an image, one column a class: its calibrated probability, where the model has a calibration of these
         prompts; ``table.attrs["calibration"]`` says of each class on which images it was found.
@@ -132,8 +135,10 @@ class Predictor:
         makes probabilities of them. Without ``prompts``, the classes of the calibration, or the built-in ones.
 
         With ``decide`` a further column, ``CLASS positive``, says which images reach the threshold of each class.
+        ``language`` is that of built-in prompts and of the sentences around a phrase, by default that of the words
+        that the text encoder knows.
         """
-        scorer = self.scorer(prompts, branch=branch, temperature=temperature)
+        scorer = self.scorer(prompts, branch=branch, temperature=temperature, language=language)
         names, seen = self._see(images)
         scores = scorer.scores(image_vectors(seen, branch))
         table = pd.DataFrame(scorer.probabilities(scores).astype(np.float32), columns=list(scorer.prompts))
@@ -149,15 +154,16 @@ class Predictor:
         *,
         branch: Branch = "both",
         temperature: float | None = None,
+        language: str | None = None,
     ) -> "Scorer":
         """What ``classify`` does after an image is embedded; its prompts are embedded here, once."""
         own = None if temperature is not None else self.calibration
-        if prompts is None and own is not None:
+        if prompts is None and own is not None and language is None:
             prompts = own.prompts
         temperature = self.encoder.temperature if temperature is None else temperature
         if not temperature > 0:
             raise UserError(f"temperature {temperature} must be above 0, e.g. {TEMPERATURE}")
-        chosen = choose_prompts(prompts, self._text)
+        chosen = choose_prompts(prompts, self.text, language=language)
         sides = [(self._middle(each.positive), self._middle(each.negative)) for each in chosen.values()]
         difference = torch.stack([positive - negative for positive, negative in sides])
         asked = None if own is None else own.asked(chosen, branch)
@@ -214,7 +220,8 @@ class Predictor:
         return array
 
     @property
-    def _text(self) -> TextEncoder:
+    def text(self) -> TextEncoder:
+        """UserError where there is none."""
         if self.encoder.text is None or not self.encoder.has_text:
             raise UserError(
                 f"{self.encoder.lacks}, and can only embed images: keep text/ beside model/, import with --text, "
@@ -224,16 +231,19 @@ class Predictor:
 
     def _see(self, images: Images) -> tuple[list[str], dict[str, Vectors]]:
         """Names and vectors."""
-        wanted, names = self.encoder.preprocessing, list[str]()
-        read = radiographs(images, size=wanted.prepared_size, resize=wanted.resize, percentiles=wanted.percentiles)
+        wanted, names, flat = self.encoder.preprocessing, list[str](), 0
+        read = radiographs(images, **preparing(wanted))
 
         def batches() -> Iterator[np.ndarray]:
+            nonlocal flat
             while batch := list(islice(read, BATCH)):
                 names.extend(each.name for each in batch)
+                flat += sum(is_flat(each.pixels) for each in batch)
                 yield np.stack([each.pixels for each in batch])
 
         total = len(images) if isinstance(images, list | tuple) else None
         vectors = embed_pixels(self.encoder, batches(), self.device, total=total)
+        warn_of_files(flat, len(names), self.encoder.name, wanted)
         return names, vectors
 
     def _texts_of(self, index: Index, branch: Branch) -> Gallery:
@@ -241,7 +251,7 @@ class Predictor:
         if not isinstance(found, Corpus):
             sentences = [str(text) for text in found]
             return Gallery(pd.DataFrame({"text": sentences}), text_vectors(self._read(sentences), branch))
-        key = (self._text.identity, found.meta["fingerprint"], branch)
+        key = (self.text.identity, found.meta["fingerprint"], branch)
         if key not in self._reports:
             self._reports[key] = reports(self.encoder, found, branch, self.device)
         return self._reports[key]
@@ -258,13 +268,20 @@ class Predictor:
         return Gallery(table, image_vectors(self._images[key], branch))
 
     def _opened(self, index: Index) -> Corpus | Sequence[Source]:
-        if isinstance(index, str | Path):
-            return Corpus.open(Path(index), size=self.encoder.preprocessing.prepared_size)
-        return index
+        wanted = self.encoder.preprocessing
+        opened = Corpus.open(Path(index), size=wanted.prepared_size) if isinstance(index, str | Path) else index
+        if isinstance(opened, Corpus):
+            warn_of_tone(str(opened.root), opened.meta.get("tone", "unknown"), self.encoder.name, wanted)
+        return opened
 
     def _read(self, texts: Sequence[str]) -> Float[Tensor, "texts joint"]:
-        check_texts(texts, self._text)
+        check_texts(texts, self.text)
         return embed_texts(self.encoder, list(texts), self.device)
 
     def _middle(self, texts: Sequence[str]) -> Float[Tensor, " joint"]:
-        return normalize(embed_texts(self.encoder, list(texts), self.device).mean(0), dim=0)
+        return middle(embed_texts(self.encoder, list(texts), self.device))
+
+
+def middle(vectors: Float[Tensor, "texts joint"]) -> Float[Tensor, " joint"]:
+    """The unit vector of a set of sentences."""
+    return normalize(vectors.mean(0), dim=0)

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,31 +12,19 @@ from pydantic import Field
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from imitate.config import Config, read_yaml, validate
-from imitate.errors import UserError
+from imitate.data.languages import FUNCTION_WORDS, LANGUAGES
+from imitate.data.words import folded
+from imitate.errors import Lacking, UserError
+from imitate.inference.templates import TEMPLATES, sentences
 from imitate.models.text import Fitted
 from imitate.models.types import TextEncoder
 
 log = logging.getLogger(__name__)
-TEMPLATES = {  # sentences with a finding, and without it, in the languages whose section headers are built in
-    "English": (
-        ("{}.", "There is {}.", "Findings are consistent with {}."),
-        ("No {}.", "There is no {}.", "No evidence of {}."),
-    ),
-    "German": (
-        ("{}.", "Es besteht {}.", "Befund vereinbar mit {}."),
-        ("Kein {}.", "Keine {}.", "Kein Nachweis von {}."),
-    ),
-    "Spanish": (
-        ("{}.", "Se observa {}.", "Hallazgos compatibles con {}."),
-        ("Sin {}.", "No se observa {}.", "No hay evidencia de {}."),
-    ),
-    "French": (
-        ("{}.", "Présence de {}.", "Aspect compatible avec {}."),
-        ("Pas de {}.", "Absence de {}.", "Pas de signe de {}."),
-    ),
-}
 BUILT_IN = Path(__file__).parent / "prompt_files"
+"""English files; those of another language are in a folder of its code."""
 SHOWN = 8  # words of a warning
+STOP_WORDS = ENGLISH_STOP_WORDS.union(*FUNCTION_WORDS.values())
+"""What carries no meaning, in any of the languages."""
 
 
 class Prompts(Config):
@@ -49,22 +38,54 @@ Wording = str | Prompts | Mapping[str, str | Sequence[str]]
 """A phrase such as ``pleural effusion``, or sentences: {"positive": [...], "negative": [...]}."""
 
 
-def choose_prompts(wordings: Mapping[str, Wording] | None, encoder: TextEncoder) -> dict[str, Prompts]:
-    """Each class's prompts, less those of which the encoder knows no word; None: the built-in ones, in English, less
-    those of which it does not know every word that carries meaning.
+def choose_prompts(
+    wordings: Mapping[str, Wording] | None, encoder: TextEncoder, *, language: str | None = None
+) -> dict[str, Prompts]:
+    """Each class's prompts, less those of which the encoder knows no word; None: the built-in ones, less those of which
+    it does not know every word that carries meaning.
 
+    Built-in prompts, and the sentences around a phrase, are in ``language``, by default that of the encoder's words.
     UserError names an empty prompt, and a class of which nothing is left, or whose two sides are the same to the
     encoder; a built-in one is left out instead.
     """
     if wordings is None:
-        chosen = known_prompts(_distinct(read_prompts(BUILT_IN / "findings.yaml")), encoder)
+        spoken = language or encoder_language(encoder, built_in_languages())
+        chosen = known_prompts(distinct(built_in_prompts(spoken)), encoder)
     else:
-        chosen = {name: _prompts(name, wording, encoder) for name, wording in wordings.items()}
+        chosen = {name: _prompts(name, wording, encoder, language) for name, wording in wordings.items()}
     if not chosen and wordings is None:
         raise UserError(f"{encoder.name} knows the words of no built-in class: give prompts in the reports' own words")
     if not chosen:
         raise UserError("no classes to tell apart: give prompts such as {'Effusion': 'pleural effusion'}")
     return chosen
+
+
+def built_in_prompts(language: str, own: str = "") -> dict[str, Prompts]:
+    """The built-in prompts of a language, by class; those of the file ``own`` of a source come first.
+
+    UserError: there are none in this language.
+    """
+    if language not in built_in_languages():
+        named = LANGUAGES.get(language, language)
+        raise Lacking(f"no prompts in {named} are built in: give a YAML file as --prompts FILE, or another --language")
+    folder = BUILT_IN if language == "en" else BUILT_IN / language
+    name: Callable[[str], str] = plain if language == "en" else str
+    found: dict[str, Prompts] = {}
+    for file in [folder / f"{own}.yaml", folder / "findings.yaml"]:
+        if file.is_file():
+            found = {**read_prompts(file, name=name), **found}
+    return found
+
+
+def built_in_languages() -> list[str]:
+    """The codes of those that have prompts for common classes."""
+    return ["en", *sorted(path.parent.name for path in BUILT_IN.glob("*/findings.yaml"))]
+
+
+def matching(labels: Iterable[str], prompts: Mapping[str, Prompts]) -> dict[str, Prompts]:
+    """The prompts of those labels that have any; case, punctuation and accents aside."""
+    keys = {_key(name): each for name, each in prompts.items()}
+    return {label: keys[_key(label)] for label in labels if _key(label) in keys}
 
 
 def known_prompts(every: Mapping[str, Prompts], encoder: TextEncoder, *, built_in: bool = True) -> dict[str, Prompts]:
@@ -109,6 +130,12 @@ def unread_texts(texts: Iterable[str], encoder: TextEncoder) -> list[str]:
     return [text for text in texts if not any(_words(text, encoder).values())]
 
 
+def unknown_words(texts: Iterable[str], encoder: TextEncoder) -> list[str]:
+    """Those that say nothing to the encoder, once each."""
+    words = {word: known for text in texts for word, known in _words(text, encoder).items()}
+    return [word for word, known in words.items() if not known]
+
+
 def parse_prompts(arguments: Sequence[str]) -> dict[str, Wording] | None:
     """``Class=positive|negative`` or ``Class=phrase`` each, or the path of a YAML file; None of nothing."""
     if not arguments:
@@ -141,21 +168,27 @@ def _listed(name: str, wording: Mapping[Any, Any]) -> Prompts:
     return validate(Prompts, sides, where=f"prompts of {name}")
 
 
-def _prompts(name: str, wording: Wording, encoder: TextEncoder) -> Prompts:
+def _prompts(name: str, wording: Wording, encoder: TextEncoder, language: str | None) -> Prompts:
     if isinstance(wording, str):
         check_texts([wording], encoder)  # before the template's own words hide that it says nothing
-        phrase = wording.strip().rstrip(".").removeprefix("a ").removeprefix("an ")
-        present, absent = (tuple(each.format(phrase) for each in side) for side in TEMPLATES[_language(encoder)])
-        return _told_apart(name, Prompts(positive=present, negative=absent), encoder)
-    if not isinstance(wording, Prompts):
-        wording = _listed(name, wording)
-    if not all(text.strip() for text in (*wording.positive, *wording.negative)):
-        raise UserError(f"prompts of {name}: one is empty: write a sentence or remove it")
-    known = _known(wording, encoder, _any_content)
+        language = language or encoder_language(encoder, TEMPLATES)
+        return _told_apart(name, expanded(name, wording, language), encoder)
+    known = _known(expanded(name, wording, ""), encoder, _any_content)
     if known is None:
         raise UserError(f"prompts of {name}: the text encoder {encoder.name} knows no word of one side: use others")
     check_texts((*known.positive, *known.negative), encoder)
     return _told_apart(name, known, encoder)
+
+
+def expanded(name: str, wording: Wording, language: str) -> Prompts:
+    """Sentences; those around a phrase are in ``language``. UserError: one is empty, or there are none around it."""
+    if isinstance(wording, str):
+        present, absent = sentences(name, wording, language)
+        return Prompts(positive=present, negative=absent)
+    found = wording if isinstance(wording, Prompts) else _listed(name, wording)
+    if not all(text.strip() for text in (*found.positive, *found.negative)):
+        raise UserError(f"prompts of {name}: one is empty: write a sentence or remove it")
+    return found
 
 
 def _told_apart(name: str, prompts: Prompts, encoder: TextEncoder) -> Prompts:
@@ -177,27 +210,36 @@ def _alike(prompts: Prompts, encoder: TextEncoder) -> bool:
     return torch.allclose(positive, negative, rtol=1e-4, atol=1e-6)
 
 
-def _language(encoder: TextEncoder) -> str:
-    """That of the templates whose words the encoder knows best."""
+def encoder_language(encoder: TextEncoder | None, among: Iterable[str]) -> str:
+    """That of the templates whose words the encoder knows best; English for one that can spell any word."""
+    if encoder is None:
+        return "en"
 
     def known(language: str) -> float:
         words = _words(" ".join(sentence.format("") for side in TEMPLATES[language] for sentence in side), encoder)
         return sum(words.values()) / len(words)
 
-    return max(TEMPLATES, key=known)  # of equal ones the first, English
+    return max(among, key=known)  # of equal ones the first, English
 
 
-def _distinct(prompts: dict[str, Prompts]) -> dict[str, Prompts]:
+def distinct(prompts: dict[str, Prompts]) -> dict[str, Prompts]:
     """Without other names of the same prompts: the first in the file stays."""
     return {name: each for name, each in prompts.items() if each not in [*prompts.values()][: [*prompts].index(name)]}
 
 
 def _known(prompts: Prompts, encoder: TextEncoder, enough: "Enough") -> Prompts | None:
     """Without the prompts of which the encoder knows too little; None where a side is left without any."""
-    positive, negative = (
-        tuple(text for text in side if enough(_words(text, encoder))) for side in (prompts.positive, prompts.negative)
-    )
+    positive, negative = (_known_side(side, encoder, enough) for side in (prompts.positive, prompts.negative))
     return Prompts(positive=positive, negative=negative) if positive and negative else None
+
+
+def known_side(side: Iterable[str], encoder: TextEncoder, *, built_in: bool) -> tuple[str, ...]:
+    """The prompts of a side of which the encoder knows enough, as ``known_prompts`` counts it."""
+    return _known_side(side, encoder, _all_content if built_in else _any_content)
+
+
+def _known_side(side: Iterable[str], encoder: TextEncoder, enough: "Enough") -> tuple[str, ...]:
+    return tuple(text for text in side if enough(_words(text, encoder)))
 
 
 Enough = Callable[[Mapping[str, bool]], bool]
@@ -206,12 +248,12 @@ Enough = Callable[[Mapping[str, bool]], bool]
 
 def _any_content(words: Mapping[str, bool]) -> bool:
     """Of sentences in any language, so that a word that the encoder lacks may be one that matters little."""
-    return any(known for word, known in words.items() if word not in ENGLISH_STOP_WORDS)
+    return any(known for word, known in words.items() if word not in STOP_WORDS)
 
 
 def _all_content(words: Mapping[str, bool]) -> bool:
-    """A stray "in" says nothing: of an English sentence all words that carry meaning."""
-    content = [known for word, known in words.items() if word not in ENGLISH_STOP_WORDS]
+    """A stray "in" says nothing: all words that carry meaning."""
+    content = [known for word, known in words.items() if word not in STOP_WORDS]
     return bool(content) and all(content)
 
 
@@ -220,8 +262,8 @@ def _words(text: str, encoder: TextEncoder) -> dict[str, bool]:
     return encoder.words(text) if isinstance(encoder, Fitted) else {text: True}
 
 
-def read_prompts(path: Path) -> dict[str, Prompts]:
-    """Prompts by the plain form of the class name."""
+def read_prompts(path: Path, *, name: Callable[[str], str] = lambda label: plain(label)) -> dict[str, Prompts]:
+    """Prompts by ``name`` of the class, by default its plain form."""
     if not path.is_file():
         raise UserError(f"no prompts at {path}: give a YAML file of class: {{positive: [...], negative: [...]}}")
     values = read_yaml(path, holds="positive and negative prompts for each class")
@@ -233,11 +275,16 @@ def read_prompts(path: Path) -> dict[str, Prompts]:
             raise UserError(f"{path}: {label} has an empty prompt: write a sentence or remove it")
     named: dict[str, str] = {}
     for label in prompts:
-        if (other := named.setdefault(plain(label), label)) != label:
+        if (other := named.setdefault(_key(label), label)) != label:
             raise UserError(f"{path}: {other} and {label} are one class: remove one")
-    return {plain(label): each for label, each in prompts.items()}
+    return {name(label): each for label, each in prompts.items()}
 
 
 def plain(label: str) -> str:
     """Case and punctuation aside: Pleural_Thickening is pleural thickening."""
-    return re.sub(r"[\W_]+", " ", label).strip().lower()
+    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFC", label)).strip().lower()
+
+
+def _key(label: str) -> str:
+    """What two spellings of a class have in common."""
+    return folded(plain(label))

@@ -34,13 +34,19 @@ Source = str | Path | BufferedIOBase | Image.Image | np.ndarray | Radiograph
 
 
 def radiographs(
-    sources: Source | Iterable[Source], *, size: int, resize: Resize, percentiles: tuple[float, float] | None = None
+    sources: Source | Iterable[Source],
+    *,
+    size: int,
+    resize: Resize,
+    percentiles: tuple[float, float] | None = None,
+    equalized: bool = False,
 ) -> Iterator[Radiograph]:
     """One or many, each read when it is its turn; those without a path are named by their number."""
     if isinstance(sources, Source):
         sources = [sources]
     for number, source in enumerate(sources):
-        yield radiograph(source, size=size, resize=resize, percentiles=percentiles, name=str(number))
+        name = str(number)
+        yield radiograph(source, size=size, resize=resize, percentiles=percentiles, equalized=equalized, name=name)
 
 
 def radiograph(
@@ -49,6 +55,7 @@ def radiograph(
     size: int,
     resize: Resize,
     percentiles: tuple[float, float] | None = None,
+    equalized: bool = False,
     name: str = "image",
 ) -> Radiograph:
     """Read and prepare. UserError names the image, the reason and what would do."""
@@ -57,7 +64,8 @@ def radiograph(
     if isinstance(source, str | Path):
         name = str(source)
     try:
-        return Radiograph(name, *to_prepared(_gray(source, name), size, resize, percentiles=percentiles))
+        gray = _gray(source, name, windowed=not equalized)
+        return Radiograph(name, *to_prepared(gray, size, resize, percentiles=percentiles, equalized=equalized))
     except ImageError as error:
         raise UserError(
             f"cannot use {name}: {error.reason}; give one frontal radiograph as DICOM, PNG or JPEG, "
@@ -75,13 +83,13 @@ def to_original(square: Float[np.ndarray, "size size"], geometry: Geometry) -> F
     return whole
 
 
-def _gray(source: str | Path | BufferedIOBase | Image.Image | np.ndarray, name: str) -> Gray:
+def _gray(source: str | Path | BufferedIOBase | Image.Image | np.ndarray, name: str, *, windowed: bool) -> Gray:
     if isinstance(source, np.ndarray):
         return _gray_array(source, name)
     if isinstance(source, Image.Image):
         return _gray_picture(source, name)
     source = Path(source) if isinstance(source, str) else source
-    gray = read_gray(source)
+    gray = read_gray(source, windowed=windowed)
     if file_is_coloured(source):
         _warn(name)
     return gray

@@ -42,6 +42,7 @@ class Request(NamedTuple):
     out: str
     calibration: Path | None = None
     decide: bool = False
+    language: str | None = None
 
 
 def respond(action: Action, request: Request, *, model: str, device: str) -> None:
@@ -66,6 +67,7 @@ def _classify(predictor: Predictor, request: Request) -> None:
         parse_prompts(request.prompts),
         branch=request.branch,
         temperature=request.temperature,
+        language=request.language,
         decide=request.decide,
     )
     found: dict[str, str] = table.attrs["calibration"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
-from imitate.report import audit, curves, figures, tables
+from imitate.report import audit, calibration, curves, figures, tables
 from imitate.report.best import with_best
 from imitate.report.examples import Examples, examples
 from imitate.report.groups import Group, read_groups
@@ -93,7 +93,8 @@ def section(
     read = {name: entry.predictions() for name, entry in group.at(group.fractions[-1]).items()} if curved else {}
     runs = {name: each for name, each in read.items() if each}
     shown = examples(group, runs, folders, show_reports=show_reports) if curved else Examples()
-    notes = [*tables.notes(group), *shown.notes]
+    calibrated = calibration.shown(group, runs, look) if curved else calibration.Shown()
+    notes = [*tables.notes(group), *calibrated.notes, *shown.notes]
     if lost := [name for name in read if name not in runs]:
         notes.append(
             f"The predictions (.npz) of {', '.join(lost)} are not beside their results: no curves, no examples."
@@ -104,9 +105,10 @@ def section(
         "title": group.title,
         "where": f"{extent(data)}, split {data['split']}, mode {group.mode}, data {str(data['fingerprint'])[:8]}",
         "main": tables.main_table(group, look),
+        "tables": calibrated.tables,
         "notes": notes,
         "summary": curves.summary(group, look),
-        "folded": [*curves.folded(group, look), *details],
+        "folded": [*curves.folded(group, look), *details, *calibrated.folded],
         "examples": shown.examples,
         "examples_title": shown.title,
         "examples_open": len(runs) == 1,

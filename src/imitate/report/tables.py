@@ -272,7 +272,9 @@ def cell(estimate: Estimate | None, *, bold: bool, scale: int) -> Cell:
 
 
 def _shown(value: float | None, scale: int) -> str:
-    return "–" if value is None else f"{scale * value:.1f}"
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if scale == 1 and abs(value) < 3 else f"{scale * value:.1f}"  # a slope of 1.06
 
 
 def _setting(value: object) -> str:

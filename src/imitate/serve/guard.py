@@ -3,18 +3,23 @@
 import asyncio
 import base64
 import hmac
+import logging
 import re
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
-from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imitate.serve.launch import is_loopback
 
+log = logging.getLogger(__name__)
+PACKAGE = Path(__file__).parents[1]
 UPLOAD = "/api/images"
 QUESTION_BYTES = 2 * 2**20  # of any other request
 PATIENCE = 120  # seconds for a body to arrive
@@ -89,7 +94,11 @@ class Guard:
             await answer(scope, receive, sending)
         else:
             as_get = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope  # the server sends no body then
-            await self.app(as_get, _limited(receive, self._limit(scope)), sending)
+            try:
+                await self.app(as_get, _limited(receive, self._limit(scope)), sending)
+            except Exception as error:  # answered by then; what it says may hold words that somebody typed
+                log.error("a request failed: %s in %s; please report this", type(error).__name__, _place(error))
+                log.debug("the request that failed", exc_info=error)
 
     def _check(self, scope: Scope) -> None:
         headers, address = Headers(scope=scope), (scope.get("client") or ("",))[0]
@@ -104,7 +113,7 @@ class Guard:
             if "authorization" in headers:
                 self.allowance.spend(address, GUESS)
             raise Refused(401, "the password is missing or wrong", www_authenticate='Basic realm="imitate"')
-        if self.token is not None and scope["path"].startswith("/api/") and not _same(_token(scope), self.token):
+        if self.token is not None and scope["path"].startswith("/api/") and not _same(_token(headers), self.token):
             raise Refused(
                 401,
                 "the token is missing or wrong: open the whole address that imitate serve printed",
@@ -115,6 +124,13 @@ class Guard:
 
     def _limit(self, scope: Scope) -> int:
         return self.max_bytes if scope["path"] == UPLOAD else QUESTION_BYTES
+
+
+def _place(error: Exception) -> str:
+    """The last line of ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)] or frames
+    return f"{Path(ours[-1].filename).name}, line {ours[-1].lineno}"
 
 
 def _limited(receive: Receive, limit: int) -> Receive:
@@ -153,12 +169,10 @@ def _same(given: bytes, secret: str) -> bool:
     return any(hmac.compare_digest(given, each) for each in known)
 
 
-def _token(scope: Scope) -> bytes:
-    """As ``Authorization: Bearer``, or for what a page loads as an image as the parameter ``token``."""
-    scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return given.encode()
-    return QueryParams(scope["query_string"]).get("token", "").encode() if scope["method"] in {"GET", "HEAD"} else b""
+def _token(headers: Headers) -> bytes:
+    """Of ``Authorization: Bearer``; empty where there is none."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    return given.encode() if scheme.lower() == "bearer" else b""
 
 
 def _password(headers: Headers) -> bytes:

@@ -25,13 +25,16 @@ def launch(model: str, index: Path | None, *, host: str, port: int, device: str 
     with _listen(host, port) as listener:
         from imitate.data.corpus import Corpus
         from imitate.inference.predictor import load
+        from imitate.models.hub import local_folder
+        from imitate.serve.groups import groups_of
         from imitate.serve.server import create, web_server
         from imitate.serve.service import Service
 
         predictor = load(model, device=device)
         prepared = None if index is None else Corpus.open(index, size=predictor.encoder.preprocessing.prepared_size)
+        service = Service(predictor, prepared, groups_of(predictor.encoder, local_folder(model)))
         token = None if password else secrets.token_urlsafe(16)
-        app = create(Service(predictor, prepared), password=password, token=token, local=local)
+        app = create(service, password=password, token=token, local=local)
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
         log.info("the viewer is at %s (Ctrl-C ends it)", f"{address}#token={token}" if token else address)
         web_server(app).run(sockets=[listener])

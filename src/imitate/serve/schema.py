@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from imitate.config import Config
+from imitate.inference.calibration import OperatingPoint
 from imitate.inference.prompts import Prompts
 from imitate.names import Branch
 
@@ -35,7 +36,7 @@ class ClassifyQuestion(Question):
 
 
 class HeatmapQuestion(Question):
-    """``png``: colours, as opaque as the map is high; ``npy``: float32, 0 to 1. Both over the image as shown."""
+    """``png``: colours, as opaque as the map is high, to be stretched over the image; ``npy``: float32, 0 to 1."""
 
     phrase: Text
     format: Literal["png", "npy"] = "png"
@@ -52,29 +53,57 @@ class TextsQuestion(Question):
 class Answer(BaseModel):
     """``notes``: what the asker should know about the question, such as words that the model does not know."""
 
+    notice: str = NOTICE
     notes: list[str] = []
 
 
+class Pixels(BaseModel):
+    """Gray values to show, 0 the darkest, and what is black (``low``) and white (``high``) to begin with."""
+
+    width: int
+    height: int
+    bits: Literal[8, 16]
+    low: int
+    high: int
+
+
 class Uploaded(BaseModel):
-    """To be asked about by its id, until newer images take its room."""
+    """To be asked about by its id, until newer images take its room. ``width`` and ``height`` are the file's."""
 
     id: str
     width: int
     height: int
+    pixels: Pixels
 
 
-class Probability(BaseModel):
-    """``problem``: why there is no probability, such as that the model knows no word of the prompts."""
+class Sentence(BaseModel):
+    text: str
+    cosine: float  # with the image
+
+
+class Score(BaseModel):
+    """One class.
+
+    ``score`` is the share of the positive sentences in a softmax over the two sides: uncalibrated, it ranks images.
+    ``percentile`` is the percentage of the index's images with a lower score. ``probability``, and its ``threshold``,
+    come from the model's calibration, where it has one of this class, these sentences and this branch; ``provenance``
+    says on which images that was found. ``problem``: why there is nothing, such as that the model knows no word.
+    """
 
     name: str
-    probability: float | None
+    score: float | None = None
+    percentile: float | None = None
+    probability: float | None = None
+    threshold: float | None = None  # a probability
+    above_threshold: bool | None = None  # or at it
+    provenance: str = ""
+    positive: list[Sentence] = []
+    negative: list[Sentence] = []
     problem: str | None = None
 
 
 class Classified(Answer):
-    """Not calibrated: probabilities rank images, their heights say little."""
-
-    classes: list[Probability]
+    classes: list[Score]
 
 
 class Report(BaseModel):
@@ -104,13 +133,46 @@ class Example(Uploaded):
     phrase: str
 
 
+class Calibrated(BaseModel):
+    """What is known of the model's probabilities and thresholds; ``operating`` by class."""
+
+    provenance: str
+    branch: Branch | None
+    operating: dict[str, OperatingPoint]
+
+
+class Flagged(BaseModel):
+    """A difference between groups of patients that is more than chance; ``said`` has its numbers."""
+
+    name: str  # of the class
+    metric: str
+    by: str
+    said: str
+
+
+class Groups(BaseModel):
+    """What an audit found: of ``tested`` differences those that are ``flagged``."""
+
+    measured: str
+    threshold: str
+    tested: int
+    flagged: list[Flagged]
+    notes: list[str]
+
+
 class About(BaseModel):
+    """``branch`` is the one to begin with."""
+
     notice: str = NOTICE
     model: str
     backbone: str
     index: str | None
+    compared: int | None  # images of the index, among which a score has its percentile
     max_bytes: int
     temperature: float  # of the model, unless a question says another
+    branch: Branch
+    calibration: Calibrated | None
+    groups: Groups | None
     prompts: dict[str, Pair]
     examples: list[Example]
 

@@ -1,5 +1,6 @@
 """The HTTP API, and the page's files beside it. Typed, and documented at /openapi.json."""
 
+import gzip
 import json
 import logging
 from importlib.metadata import version
@@ -32,7 +33,7 @@ from imitate.serve.schema import (
     Uploaded,
     Vectors,
 )
-from imitate.serve.service import MAX_BYTES, Service
+from imitate.serve.service import MAX_BYTES, Service, describe
 from imitate.serve.worker import Full, Places, Run, Worker
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ REASONS = {  # for what the framework says
     "Not Found": "nothing is at this address: /openapi.json lists what is",
     "There was an error parsing the body": "the body is no JSON in UTF-8",
 }
+GONE = "this image is not here, or no longer: open it again"
 BINARY = {"type": "string", "format": "binary"}
 api = APIRouter(prefix="/api", responses=PROBLEMS)
 
@@ -105,7 +107,7 @@ TheRun = Annotated[Run, Depends(_run)]
 def _held(image: str, service: TheService) -> Held:
     if held := service.find(image):
         return held
-    raise HTTPException(404, "this image is not here, or no longer: open it again")
+    raise HTTPException(404, GONE)
 
 
 TheImage = Annotated[Held, Depends(_held)]
@@ -129,7 +131,33 @@ async def upload(request: Request, service: TheService, run: TheRun) -> Uploaded
             take(len(part))
             content += part
         held, _ = await run(lambda: service.read(bytes(content)))
-    return Uploaded(id=service.keep(held, address), width=held.width, height=held.height)
+    return describe(service.keep(held, address), held)
+
+
+@api.get("/images/{image}")
+async def image(image: str, held: TheImage) -> Uploaded:
+    """Whether it is still here."""
+    return describe(image, held)
+
+
+@api.delete("/images/{image}", status_code=204)
+async def close(image: str, service: TheService) -> None:
+    """Forget an upload; the examples stay."""
+    if not service.forget(image):
+        raise HTTPException(404, GONE)
+
+
+@api.get(
+    "/images/{image}/pixels",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {"schema": BINARY}}}},
+)
+async def pixels(held: TheImage, request: Request) -> Response:
+    """Gray values of 8 or 16 bits (little-endian), row by row, without the window of a DICOM header."""
+    packed = "gzip" in request.headers.get("accept-encoding", "")
+    headers = {"Content-Encoding": "gzip"} if packed else {}
+    content = held.raw if packed else gzip.decompress(held.raw)
+    return Response(content, media_type="application/octet-stream", headers=headers)
 
 
 @api.get("/images/{image}/picture", response_class=Response, responses={200: {"content": {"image/png": {}}}})
@@ -140,7 +168,7 @@ async def picture(held: TheImage) -> Response:
 
 @api.post("/images/{image}/classify")
 async def classify(held: TheImage, question: ClassifyQuestion, service: TheService, run: TheRun) -> Classified:
-    """For each class, how far its positive sentences win over the negative ones."""
+    """For each class, how far its positive sentences win over the negative ones, and each sentence's own cosine."""
     found, notes = await run(lambda: service.classify(held, question))
     return Classified(classes=found, notes=notes)
 

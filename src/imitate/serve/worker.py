@@ -55,7 +55,7 @@ class Worker:
     async def run(self, job: Callable[[], Result], address: str) -> tuple[Result, list[str]]:
         """The job's result, and what the library said of the words in it; Full where too many wait."""
         with self.places.taken(address):
-            return await asyncio.get_running_loop().run_in_executor(self._thread, _noting, job)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, noting, job)
 
 
 class Run(NamedTuple):
@@ -68,7 +68,7 @@ class Run(NamedTuple):
         return await self.worker.run(job, self.address)
 
 
-def _noting(job: Callable[[], Result]) -> tuple[Result, list[str]]:
+def noting(job: Callable[[], Result]) -> tuple[Result, list[str]]:
     """Remarks on words go to who wrote them, not to the log."""
     logger, notes = logging.getLogger("imitate.inference.prompts"), Notes()
     logger.addHandler(notes)

@@ -28,7 +28,7 @@ BUILT_IN = (  # ``doctor`` takes the first whose signs a raw tree has
     *("rsna", "chestxray14", "siim", "covidx", "mimic-cxr", "open-i", "object-cxr", "chexpert"),
     *("brax", "chexpert-plus", "nih-google", "padchest", "rexgradient"),
     *("chestx-det", "chexlocalize", "ms-cxr", "padchest-gr", "tbx11k", "vindr-cxr"),
-    *("table", "synthetic"),
+    *("table", "dicomweb", "synthetic"),
 )
 Counts = Mapping[str, int]
 NO_CLASSES: tuple[str, ...] = ()

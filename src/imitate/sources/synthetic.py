@@ -20,6 +20,7 @@ from imitate.data.annotations import RunLengths, encode_runs
 from imitate.data.lazy import np
 from imitate.data.records import Excluded, Record
 from imitate.errors import UserError
+from imitate.names import Language
 from imitate.sources import Source, Traits
 from imitate.synthetic.cases import CLASSES, SMALLEST, TRAITS, draw_case
 
@@ -34,6 +35,7 @@ class SyntheticOptions(Config):
     female_contrast: float | None = Field(
         None, gt=0, le=1, description="contrast of the findings of female patients, as a fraction of the usual one"
     )
+    language: Language | None = Field(None, description="of the reports: en (the default), de or es")
     raw: Path | None = Field(None, description="where the PNG files are kept; by default they are temporary")
 
 
@@ -58,8 +60,8 @@ def _record(options: SyntheticOptions, index: int, folder: Path) -> Record:
 
     case, size = draw_case(options.seed, index), options.original_size
     image_id = f"synthetic-{options.seed}-{index:06d}"
-    contrast = options.female_contrast if case.sex == "F" else None
-    phantom, report = render(case, size, contrast=contrast), compose(case)
+    contrast, language = options.female_contrast if case.sex == "F" else None, options.language or "en"
+    phantom, report = render(case, size, contrast=contrast), compose(case, language)
     save_picture(folder / f"{image_id}.png", phantom.image)
     return Record(
         image_id=image_id,
@@ -70,7 +72,7 @@ def _record(options: SyntheticOptions, index: int, folder: Path) -> Record:
         projection=case.view,
         findings=report.findings,
         impression=report.impression,
-        language="en",
+        language=language,
         labels=case.labels,
         annotations=(*boxes(phantom.regions, report.sentences), _lung_mask(phantom.regions, size)),
         annotated=True,

@@ -14,6 +14,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -22,6 +23,7 @@ from pydantic import Field
 from imitate.config import Config
 from imitate.data.demographics import demographics, require_categories
 from imitate.data.lazy import pd
+from imitate.data.lookup import find_image
 from imitate.data.records import Excluded, Record
 from imitate.data.reports import Sections, cell_text
 from imitate.data.sections import (
@@ -47,11 +49,13 @@ from imitate.data.tables import (
 from imitate.data.words import is_nobody, is_nothing
 from imitate.errors import UserError
 from imitate.names import REPORT, SECTIONS
-from imitate.sources import Options, Source
+from imitate.sources import Options, Source, Traits
+from imitate.sources.table_marks import BAD_MASK, MarkColumns, Marks, image_key, read_marks, warn_of_strangers
 
 log = logging.getLogger(__name__)
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".parquet", ".xlsx")
 PLAIN = (".txt", ".txt.gz")  # a table where no other is
+_ROUNDED = r"\d([.,]\d+)?[eE]\+\d+"
 OLD_PROJECTION = "view"  # the name of the column in version 0.1
 OUTSIDE = "image outside the root"
 NO_TEXT = "no findings and no impression"
@@ -77,12 +81,14 @@ class TableColumns(Config):
     )
 
 
-class TableOptions(TableColumns, Options):
+class TableOptions(TableColumns, MarkColumns, Options):
     raw: Path = Field(description="the table, or the folder that holds exactly one")
+    sheet: str | None = Field(None, description="of an Excel workbook in which several have the columns")
     sections: Path | None = Field(None, description="YAML that maps the section headers of a house style")
     whole_report: Literal["findings", "impression", "report"] | None = Field(
         None, description="use a report without a known header whole: as this section, or (report) as both"
     )
+    language: str | None = Field(None, pattern="^[a-z]{2}$", description="of the reports (ISO 639-1), such as de")
 
 
 class _Layout(NamedTuple):
@@ -91,6 +97,8 @@ class _Layout(NamedTuple):
     headers: Headers
     whole: str | None
     same: Mapping[str, str]  # patients by another spelling -> by the one that counts
+    language: str
+    marks: Marks | None
     groups: Mapping[str, str]  # sex, age, ... -> column
 
 
@@ -111,21 +119,31 @@ def records(options: TableOptions) -> Iterator[Record | Excluded]:
     optional = [columns.study, columns.split, columns.projection, OLD_PROJECTION, *texts]
     groups = _groups(columns.group_columns or ())
     required = [columns.image_path, columns.patient, *columns.labels, *groups.values()]
-    table = read_table(path, list(dict.fromkeys(required)), optional=optional, text=True)
+    table = read_table(path, list(dict.fromkeys(required)), optional=optional, text=True, sheet=options.sheet)
     if not columns.labels and not set(texts) & set(table.columns):
         raise UserError(f"{path} has no column {', '.join(texts)}, and no label columns are given: say which it has")
     if OLD_PROJECTION in table.columns and columns.projection not in table.columns:
         log.warning("%s: the column %s is now called %s: rename it", path.name, OLD_PROJECTION, columns.projection)
         columns = columns.model_copy(update={"projection": OLD_PROJECTION})
-    same = _same_patients(table[columns.patient], path)
+    same = _same_ids(table[columns.patient], path, "patient", "patients")
+    if columns.study in table.columns:
+        studies = _same_ids(table[columns.study], path, "study", "studies")
+        table[columns.study] = table[columns.study].map(lambda name: studies.get(name, name))
     _check_values(table, columns, path, same)
     require_categories({name: table[column] for name, column in groups.items()}, path)
-    headers = read_headers(options.sections)
-    layout = _Layout(path.parent.resolve(), columns, headers, options.whole_report, same, groups)
-    tally = _Tally()
+    root, headers, language = path.parent.resolve(), read_headers(options.sections), options.language or ""
+    marks = read_marks(options, path, columns.image_path, sheet=options.sheet, find=partial(find_image, root))
+    layout = _Layout(root, columns, headers, options.whole_report, same, language, marks, groups)
+    tally, seen = _Tally(), set[str]()
     for number, values in enumerate(table.itertuples(index=False, name=None), start=1):
         row = {name: _cell(value) for name, value in zip(table.columns, values, strict=True)}
+        name = image_key(row[columns.image_path] or "")
+        if marks and marks.several and name in seen:
+            continue  # another mark of an image
+        seen.add(name)
         yield _record(row, layout, tally, place=f"{path.name}, row {number}")
+    if marks:
+        warn_of_strangers(marks, seen, options)
     _log(tally, path, layout)
 
 
@@ -144,11 +162,14 @@ def _record(row: Row, layout: _Layout, tally: _Tally, *, place: str) -> Record |
     split = split_name(row[columns.split]) if columns.split in row else hashed_split(patient)
     if split is None:
         return Excluded(place, "no split")
-    image = _find(layout.root, name)
+    image = find_image(layout.root, name)
     if image is None or not is_there(image):
         tally.missing += 1
         tally.first_missing = tally.first_missing or f"{place}: {image or name}"
         return Excluded(place, MISSING if image else OUTSIDE)
+    marks = layout.marks
+    if marks and image_key(name) in marks.unreadable:
+        return Excluded(place, BAD_MASK)
     sections, notes = _sections(row, layout, tally)
     labels = {label: _label(row[label]) for label in columns.labels}
     if not sections.findings and not sections.impression and all(value != value for value in labels.values()):
@@ -162,7 +183,10 @@ def _record(row: Row, layout: _Layout, tally: _Tally, *, place: str) -> Record |
         projection=(row.get(columns.projection) or "").upper(),
         findings=sections.findings,
         impression=sections.impression,
+        language=layout.language if sections.findings or sections.impression else "",
         labels=labels or None,
+        annotations=marks.of.get(image_key(name), ()) if marks else (),
+        annotated=True if marks and image_key(name) in marks.of else None,
         notes=notes,
         **demographics(**{name: row[column] for name, column in layout.groups.items()}),
     )
@@ -206,11 +230,16 @@ def _split(value: object) -> str | None:
     return split_name(_cell(value))
 
 
-def _same_patients(ids: pd.Series, path: Path) -> dict[str, str]:
-    same = one_spelling(ids.map(_cell).dropna())
+def _same_ids(ids: pd.Series, path: Path, what: str, several: str) -> dict[str, str]:
+    """Ids in another spelling -> the one that counts."""
+    given = ids.map(_cell).dropna()
+    if rounded := int(given.str.fullmatch(_ROUNDED).sum()):
+        said = "%s: %d %s ids such as %r are numbers that a spreadsheet rounded: different %s may be one"
+        log.warning(said, path.name, rounded, what, given[given.str.fullmatch(_ROUNDED)].iloc[0], several)
+    same = one_spelling(given)
     if same:
         spelled = "differs from another one in zeros before it, .0 after it, case or spaces alone: they count as one"
-        log.warning("%s: the id of %d patients %s", path.name, len(same), spelled)
+        log.warning("%s: the id of %d %s %s", path.name, len(same), several, spelled)
     return same
 
 
@@ -223,24 +252,9 @@ def _log(tally: _Tally, path: Path, layout: _Layout) -> None:
     lines = ", ".join(f"{line!r} ({n})" for line, n in tally.lines.most_common(SHOWN) if n > 1)
     used = f"are used whole ({layout.whole})" if layout.whole else "lose their text"
     way = "" if layout.whole else "; name them in --sections FILE, or give --whole-report"
-    said = "%s: %d of %d reports have no known section header and %s; lines of theirs that look like one: %s%s"
-    log.warning(said, path.name, tally.unknown, tally.reports, used, lines or "none", way)
-
-
-def _find(root: Path, name: str) -> Path | None:
-    """Where the image lies, its name in either Unicode form; None outside ``root``."""
-    forms = dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))])
-    paths = [_inside(root, form) for form in forms]
-    return next((path for path in paths if path and is_there(path)), paths[0])
-
-
-def _inside(root: Path, name: str) -> Path | None:
-    """Where the image lies, links followed; None outside ``root``. Windows separators are understood."""
-    try:
-        path = (root / name.replace("\\", "/")).resolve()
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL
-        return None
-    return path if path.is_relative_to(root) else None
+    said = "%s: %d of %d reports (%.0f%%) have no known section header and %s; lines of theirs that look like one: %s%s"
+    fraction = 100 * tally.unknown / tally.reports
+    log.warning(said, path.name, tally.unknown, tally.reports, fraction, used, lines or "none", way)
 
 
 def _sections(row: Row, layout: _Layout, tally: _Tally) -> tuple[Sections, tuple[str, ...]]:
@@ -268,4 +282,9 @@ def _label(value: str | None) -> float:
     return float("nan") if found is None else found
 
 
-SOURCE = Source(records, TableOptions, classes=lambda options: options.labels)
+SOURCE = Source(
+    records,
+    TableOptions,
+    classes=lambda options: options.labels,
+    traits=lambda options: Traits(masks=options.mask is not None),
+)

@@ -18,8 +18,10 @@ CERTAIN = 1e-7
 BINS = 15
 CELLS = 512  # of the axis of probabilities that residuals are smoothed over
 HALVINGS = 30
+FINE = 9  # steps of the Illinois method, to six digits
 STEPS = 50  # of Newton's method
 CONVERGED = 1e-9
+SINGULAR = 1e-12  # of the curvature, below which the inputs do not tell coefficients apart
 SETTLED, FAR = 1e-4, 1e3  # of the last step, and of coefficients: beyond these the maximum lies at infinity
 
 Sums = Float[np.ndarray, "samples bins"]
@@ -110,12 +112,23 @@ def smooth_ece(target: Rows, probability: Rows, counts: Counts | None = None) ->
         rows = place == cell
         residual[:, cell] = counts[:, rows] @ (target[rows] - probability[rows])
     waves = dct(residual / np.maximum(total, 1)[:, None], norm="ortho")
-    low, high = np.zeros(len(counts)), np.ones(len(counts))
-    for _ in range(HALVINGS):
-        width = (low + high) / 2
-        larger = _smoothed(waves, width) > width
-        low, high = np.where(larger, width, low), np.where(larger, high, width)
-    return np.where(total > 0, _smoothed(waves, high), np.nan)
+    return np.where(total > 0, fixed_point(waves), np.nan)
+
+
+def fixed_point(waves: Float[np.ndarray, "samples cells"]) -> Figure:
+    """The smooth error at the width that is as large, of residuals as cosine waves."""
+    low, high = np.zeros(len(waves)), np.ones(len(waves))
+    over, under = _smoothed(waves, low), _smoothed(waves, high) - 1  # by how much the error is above the width
+    before = np.zeros(len(waves))
+    for _ in range(FINE):
+        width = np.clip((low * under - high * over) / np.minimum(under - over, -1e-300), low, high)
+        excess = _smoothed(waves, width) - width
+        above = excess > 0
+        over = np.where(above, excess, np.where(before < 0, over / 2, over))  # Illinois: an end that stays counts half
+        under = np.where(above, np.where(before > 0, under / 2, under), excess)
+        low, high = np.where(above, width, low), np.where(above, high, width)
+        before = np.where(above, 1.0, -1.0)
+    return _smoothed(waves, width)
 
 
 def _smoothed(waves: Float[np.ndarray, "samples cells"], width: Figure) -> Figure:
@@ -151,7 +164,7 @@ def logistic(
     """The maximum of the likelihood of logit P(y) = offset + x b, by Newton's method with halved steps.
 
     A target between 0 and 1 counts as that share of a positive. NaN where the maximum lies at infinity: where the
-    inputs separate the labels, or there is one label only.
+    inputs separate the labels, or there is one label only; and where the inputs are collinear.
     """
     found = np.zeros((len(counts), inputs.shape[1]))
     value = _likelihood(found, inputs, target, counts, offset)
@@ -159,8 +172,10 @@ def logistic(
         share = expit(offset + found @ inputs.T)
         gradient = (counts * (target - share)) @ inputs
         weight = counts * share * (1 - share)
-        hessian = np.einsum("sn,ni,nj->sij", weight, inputs, inputs) + 1e-12 * np.eye(inputs.shape[1])
-        step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+        hessian = np.einsum("sn,ni,nj->sij", weight, inputs, inputs)
+        largest = np.trace(hessian, axis1=1, axis2=2)[:, None, None]
+        ridge = (SINGULAR * largest + 1e-300) * np.eye(inputs.shape[1])
+        step = np.linalg.solve(hessian + ridge, gradient[:, :, None])[:, :, 0]
         scale = np.ones(len(counts))
         for _ in range(HALVINGS):
             better = _likelihood(found + scale[:, None] * step, inputs, target, counts, offset) >= value - CONVERGED
@@ -173,7 +188,8 @@ def logistic(
             break
     both = (counts @ target > 0) & (counts @ (1 - target) > 0)
     settled = (np.abs(step).max(1) < SETTLED) & (np.abs(found).max(1) < FAR)
-    return np.where((both & settled)[:, None], found, np.nan)
+    unique = np.linalg.eigvalsh(hessian)[:, 0] > 10 * SINGULAR * largest[:, 0, 0]
+    return np.where((both & settled & unique)[:, None], found, np.nan)
 
 
 def _likelihood(

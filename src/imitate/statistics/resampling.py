@@ -7,7 +7,7 @@ from jaxtyping import Float, Shaped
 
 Distribution = Float[np.ndarray, "runs resamples"]
 Resample = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""One run's figures: ``counts`` (samples, rows) to named arrays (samples,)."""
+"""One run's figures: ``counts`` (samples, rows) to named arrays (samples,), or of curves (samples, points)."""
 
 CHUNK = 2**22  # cells of a count matrix held at once
 
@@ -19,7 +19,7 @@ def bootstrap(
     strata: Shaped[np.ndarray, " rows"] | None = None,
     resamples: int = 1000,
     seed: int = 0,
-) -> dict[str, Distribution]:
+) -> dict[str, Float[np.ndarray, "runs resamples *more"]]:
     """Each run's figures with the patients drawn again, the same for all runs; NaN where a draw has no figure.
 
     A patient comes with all of their images. With ``strata``, of which each patient is in one, as many patients are

@@ -28,6 +28,7 @@ from imitate.synthetic.phrase_layouts import write_ms_cxr, write_padchest_gr
 from imitate.synthetic.phrases import SYMPTOMS
 from imitate.synthetic.relabelled_layouts import write_brax, write_nih_google
 from imitate.synthetic.report_layouts import write_chexpert_plus, write_rexgradient
+from imitate.synthetic.table_layout import write_table
 from imitate.synthetic.wording import compose, mimic_report
 
 
@@ -164,20 +165,6 @@ def _save_tgz(path: Path, documents: dict[str, str]) -> None:
             member = tarfile.TarInfo(name)
             member.size = len(text.encode())
             archive.addfile(member, io.BytesIO(text.encode()))
-
-
-def write_table(out: Path, *, n: int, seed: int, size: int = 256) -> None:
-    """A hospital's own archive: PNG files, and a CSV with the sections and a column for each of CLASSES."""
-    begin(out, n=n, size=size)
-    rows = []
-    for case in (draw_case(seed, index) for index in range(n)):
-        report, study = compose(case), f"P{case.patient:05d}-{case.study + 1}"
-        name = f"images/{study}-{case.view.lower()}.png"
-        save_picture(out / name, render(case, size).image)
-        keys = {"image_path": name, "patient": f"P{case.patient:05d}", "study": study, "split": case.split}
-        sections = {"projection": case.view, "findings": report.findings, "impression": report.impression}
-        rows.append(keys | sections | {label: int(value) for label, value in case.labels.items()})
-    save_table(out / "table.csv", rows)
 
 
 LAYOUTS: dict[str, Write] = {

@@ -1,6 +1,37 @@
-"""The words of synthetic reports: noun phrases of findings, statements of what is absent, conclusions."""
+"""The words of synthetic reports: noun phrases of findings, statements of what is absent, conclusions; in English.
 
-from imitate.synthetic.cases import OPACITIES
+``phrases_de`` and ``phrases_es`` hold those of other languages.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from imitate.synthetic.cases import CLASSES, OPACITIES, Finding
+
+Statements = tuple[tuple[frozenset[str], tuple[str, ...]], ...]
+"""What must be absent, and what is then said; wide ones first, each name is denied once."""
+
+
+class Words(NamedTuple):
+    """A language. Frames take ``phrase``, ``Phrase`` and the verbs; phrases take the fields and ``place``."""
+
+    classes: Mapping[str, str]  # what a table calls them
+    fields: Callable[[Finding], dict[str, str]]
+    places: Mapping[str, tuple[str, ...]]  # by zone
+    phrases: Mapping[str, tuple[str, ...]]
+    verbs: Mapping[str, tuple[str, str]]  # for one and for several
+    plurals: tuple[str, ...]  # what only phrases of several contain
+    affirmed: tuple[str, ...]
+    doubted: tuple[str, ...]
+    concluded: tuple[str, ...]
+    concluded_doubt: tuple[str, ...]
+    without_article: frozenset[str]  # frames
+    absent: Statements
+    unremarkable: str
+    normal: tuple[str, ...]
+    symptoms: tuple[str, ...]
+    filed: tuple[str, ...]  # lines of a whole report, with {symptom}, {findings}, {impression}
+
 
 SIZE = {"mild": "small", "moderate": "moderate", "severe": "large"}
 COUNT = {"mild": "one", "moderate": "two", "severe": "three"}
@@ -76,12 +107,12 @@ PHRASES = {
         "a left-sided pacemaker with its lead in the right ventricle",
     ),
     "Foreign Object/button": (
-        "{count} round metallic foreign object(s) over the {side} chest",
-        "{count} foreign object(s), likely button(s), on the {side}",
+        "{count} round metallic foreign object{s} over the {side} chest",
+        "{count} foreign object{s}, likely button{s}, on the {side}",
     ),
     "Foreign Object/clip": (
-        "{count} rectangular metallic foreign object(s) over the {side} chest",
-        "{count} foreign object(s), likely clip(s), on the {side}",
+        "{count} rectangular metallic foreign object{s} over the {side} chest",
+        "{count} foreign object{s}, likely clip{s}, on the {side}",
     ),
     "Foreign Object/necklace": ("a necklace, a foreign object at the neck", "a foreign object at the neck, a necklace"),
 }
@@ -98,25 +129,31 @@ CONCLUDED = ("{Phrase}.", "{Phrase}, as described above.", "Findings compatible 
 CONCLUDED_DOUBT = ("Possible {phrase}.", "Suspected {phrase}.")
 
 LUNGS = OPACITIES | {"Lung Lesion"}
-ABSENT = (  # (what must be absent, statements); wide ones first, each name is denied once
+ABSENT: Statements = (
     (LUNGS, ("The lungs are clear.", "Lungs are well expanded and clear.", "Both lungs are clear.")),
-    ({"Consolidation", "Pneumonia"}, ("There is no focal consolidation to suggest pneumonia.",)),
-    ({"Consolidation"}, ("No focal consolidation.", "There is no focal consolidation.")),
-    ({"Pneumonia"}, ("No evidence of pneumonia.",)),
-    ({"Edema"}, ("There is no pulmonary edema.", "No overt pulmonary edema.", "The pulmonary vasculature is normal.")),
+    (frozenset({"Consolidation", "Pneumonia"}), ("There is no focal consolidation to suggest pneumonia.",)),
+    (frozenset({"Consolidation"}), ("No focal consolidation.", "There is no focal consolidation.")),
+    (frozenset({"Pneumonia"}), ("No evidence of pneumonia.",)),
     (
-        {"Pleural Effusion", "Pneumothorax"},
+        frozenset({"Edema"}),
+        ("There is no pulmonary edema.", "No overt pulmonary edema.", "The pulmonary vasculature is normal."),
+    ),
+    (
+        frozenset({"Pleural Effusion", "Pneumothorax"}),
         (
             "There is no pleural effusion or pneumothorax.",
             "No pneumothorax or pleural effusion is seen.",
             "The pleural surfaces are clear without effusion or pneumothorax.",
         ),
     ),
-    ({"Pleural Effusion"}, ("There is no pleural effusion.", "No effusion.", "The costophrenic angles are sharp.")),
-    ({"Pneumothorax"}, ("There is no pneumothorax.", "No pneumothorax is seen.")),
-    ({"Lung Lesion"}, ("No suspicious pulmonary nodule is seen.",)),
     (
-        {"Cardiomegaly"},
+        frozenset({"Pleural Effusion"}),
+        ("There is no pleural effusion.", "No effusion.", "The costophrenic angles are sharp."),
+    ),
+    (frozenset({"Pneumothorax"}), ("There is no pneumothorax.", "No pneumothorax is seen.")),
+    (frozenset({"Lung Lesion"}), ("No suspicious pulmonary nodule is seen.",)),
+    (
+        frozenset({"Cardiomegaly"}),
         (
             "Heart size is normal.",
             "The cardiomediastinal silhouette is within normal limits.",
@@ -124,7 +161,10 @@ ABSENT = (  # (what must be absent, statements); wide ones first, each name is d
             "Cardiac and mediastinal contours are normal.",
         ),
     ),
-    ({"Fracture"}, ("No acute osseous abnormality.", "The bony structures are intact.", "No displaced rib fracture.")),
+    (
+        frozenset({"Fracture"}),
+        ("No acute osseous abnormality.", "The bony structures are intact.", "No displaced rib fracture."),
+    ),
 )
 
 NORMAL = (
@@ -134,7 +174,6 @@ NORMAL = (
     "No evidence of acute disease.",
     "No radiographic evidence of acute cardiopulmonary disease.",
 )
-NOTHING_ACUTE = NORMAL[:2]
 ACUTE = OPACITIES | {"Pleural Effusion", "Pneumothorax"}
 URGENCY = (  # what a conclusion names first
     "Pneumothorax",
@@ -151,3 +190,36 @@ URGENCY = (  # what a conclusion names first
     "Support Devices",
 )
 SYMPTOMS = ("cough", "fever", "shortness of breath", "chest pain", "a fall", "altered mental status", "dyspnea")
+
+
+def _fields(finding: Finding) -> dict[str, str]:
+    side, zone, _ = finding.place
+    words = {"degree": finding.severity, "size": SIZE[finding.severity], "count": COUNT[finding.severity]}
+    plural = "" if finding.severity == "mild" else "s"
+    return {"side": side, "zone": zone, "mass": MASS[finding.severity], "s": plural, **words}
+
+
+ENGLISH = Words(
+    classes={name: name for name in CLASSES},
+    fields=_fields,
+    places=PLACES,
+    phrases=PHRASES,
+    verbs={"is": ("is", "are")},
+    plurals=("opacities", "effusions", "objects"),
+    affirmed=AFFIRMED,
+    doubted=DOUBTED,
+    concluded=CONCLUDED,
+    concluded_doubt=CONCLUDED_DOUBT,
+    without_article=frozenset({"{Phrase}.", "Possible {phrase}.", "Suspected {phrase}."}),
+    absent=ABSENT,
+    unremarkable="The chest is unremarkable.",
+    normal=NORMAL,
+    symptoms=SYMPTOMS,
+    filed=(
+        "Indication: {symptom}.",
+        "Technique: chest radiograph.",
+        "Findings: {findings}",
+        "Impression: {impression}",
+        "Electronically signed",
+    ),
+)

@@ -7,10 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from imitate.errors import UserError
 from imitate.synthetic import phrases
 from imitate.synthetic.cases import Case, Finding
+from imitate.synthetic.phrases import ENGLISH, Words
+from imitate.synthetic.phrases_de import GERMAN
+from imitate.synthetic.phrases_es import SPANISH
 
 RULE = " " + "_" * 78
+WORDS: dict[str, Words] = {"en": ENGLISH, "de": GERMAN, "es": SPANISH}
 
 
 class Report(NamedTuple):
@@ -23,11 +28,18 @@ class Report(NamedTuple):
     sentences: Mapping[Finding, str]  # what the description says of each finding, also where it is left out
 
 
-def compose(case: Case) -> Report:
+def words_of(language: str) -> Words:
+    """UserError: no reports are composed in this language."""
+    if language not in WORDS:
+        raise UserError(f"no synthetic reports in {language}: choose among {', '.join(WORDS)}")
+    return WORDS[language]
+
+
+def compose(case: Case, language: str = "en") -> Report:
     """The same words for all images of a study. About 12% lack FINDINGS, 6% IMPRESSION, 3% both."""
-    random = case.generator("wording")
-    sentences, denied = _describe(case, random)
-    conclusion = _conclude(case, random)
+    random, words = case.generator("wording"), words_of(language)
+    sentences, denied = _describe(case, random, words)
+    conclusion = _conclude(case, random, words)
     lack = random.choice(["", "findings", "impression", "both"], p=[0.79, 0.12, 0.06, 0.03])
     return Report(
         findings=None if lack in {"findings", "both"} else " ".join(sentences.values()),
@@ -36,6 +48,15 @@ def compose(case: Case) -> Report:
         conclusion=conclusion,
         sentences={said_of: text for said_of, text in sentences.items() if isinstance(said_of, Finding)},
     )
+
+
+def whole_report(case: Case, language: str) -> str:
+    """All sections under the headers of their language, as an information system exports them."""
+    report, words = compose(case, language), words_of(language)
+    symptom = _pick(case.generator("filing"), words.symptoms)
+    given = {"symptom": symptom, "findings": report.findings, "impression": report.impression}
+    lines = [line for line in words.filed if all(text or f"{{{name}}}" not in line for name, text in given.items())]
+    return "\n".join(line.format(**given) for line in lines)
 
 
 def mimic_report(case: Case) -> str:
@@ -65,58 +86,53 @@ def mimic_report(case: Case) -> str:
     return f"{top}{'FINAL REPORT':>45}\n{body}\n"
 
 
-def _describe(case: Case, random: np.random.Generator) -> tuple[dict[Finding | str, str], frozenset[str]]:
+def _describe(case: Case, random: np.random.Generator, words: Words) -> tuple[dict[Finding | str, str], frozenset[str]]:
     """Its sentences by what they are said of: a finding, or the names that they deny, and the latter."""
     present = {finding.name for finding in case.findings}
     sentences: dict[Finding | str, str] = {
-        finding: _sentence(finding, random, phrases.AFFIRMED if finding.certain else phrases.DOUBTED)
+        finding: _sentence(finding, random, words, words.affirmed if finding.certain else words.doubted)
         for finding in sorted(case.findings, key=lambda finding: finding.name != "Support Devices")
     }
     denied: set[str] = set()
-    for names, statements in phrases.ABSENT:
+    for names, statements in words.absent:
         if not names & (present | denied) and random.random() < 0.8:
             sentences[", ".join(sorted(names))] = _pick(random, statements)
             denied |= names
     if not sentences:
-        sentences[""] = "The chest is unremarkable."
+        sentences[""] = words.unremarkable
     return sentences, frozenset(denied)
 
 
-def _conclude(case: Case, random: np.random.Generator) -> str:
+def _conclude(case: Case, random: np.random.Generator, words: Words) -> str:
     if not case.findings:
-        return _pick(random, phrases.NORMAL)
+        return _pick(random, words.normal)
     ordered = sorted(case.findings, key=lambda finding: phrases.URGENCY.index(finding.name))
     sentences = [
-        _sentence(finding, random, phrases.CONCLUDED if finding.certain else phrases.CONCLUDED_DOUBT)
+        _sentence(finding, random, words, words.concluded if finding.certain else words.concluded_doubt)
         for finding in ordered
     ]
     if not {finding.name for finding in ordered} & phrases.ACUTE:
-        sentences.append(_pick(random, phrases.NOTHING_ACUTE))
+        sentences.append(_pick(random, words.normal[:2]))
     if len(sentences) > 1 and random.random() < 0.5:
         return " ".join(f"{number}. {sentence}" for number, sentence in enumerate(sentences, start=1))
     return " ".join(sentences)
 
 
-def _sentence(finding: Finding, random: np.random.Generator, frames: tuple[str, ...]) -> str:
-    phrase, frame = _phrase(finding, random), _pick(random, frames)
-    plural = any(word in phrase for word in ("opacities", "effusions", "objects"))
-    if frame.startswith(("Possible", "Suspected")) or frame == "{Phrase}.":
+def _sentence(finding: Finding, random: np.random.Generator, words: Words, frames: tuple[str, ...]) -> str:
+    phrase, frame = _phrase(finding, random, words), _pick(random, frames)
+    plural = any(word in phrase for word in words.plurals)
+    if frame in words.without_article:
         phrase = re.sub(r"^an? ", "", phrase)
-    return frame.format(phrase=phrase, Phrase=phrase[0].upper() + phrase[1:], **{"is": "are" if plural else "is"})
+    verbs = {name: forms[plural] for name, forms in words.verbs.items()}
+    return frame.format(phrase=phrase, Phrase=phrase[0].upper() + phrase[1:], **verbs)
 
 
-def _phrase(finding: Finding, random: np.random.Generator) -> str:
+def _phrase(finding: Finding, random: np.random.Generator, words: Words) -> str:
     side, zone, kind = finding.place
-    key = next(key for key in (f"{finding.name}/{kind or side}", finding.name) if key in phrases.PHRASES)
-    place = _pick(random, phrases.PLACES[zone]).format(side=side) if zone else ""
-    words = {
-        "degree": finding.severity,
-        "size": phrases.SIZE[finding.severity],
-        "count": phrases.COUNT[finding.severity],
-        "mass": phrases.MASS[finding.severity],
-    }
-    phrase = _pick(random, phrases.PHRASES[key]).format(side=side, zone=zone, place=place, **words)
-    return phrase.replace("(s)", "" if finding.severity == "mild" else "s")
+    key = next(key for key in (f"{finding.name}/{kind or side}", finding.name) if key in words.phrases)
+    fields = words.fields(finding)
+    place = _pick(random, words.places[zone]).format(**fields) if zone else ""
+    return _pick(random, words.phrases[key]).format(**fields, place=place)
 
 
 def _section(header: str, text: str) -> str:

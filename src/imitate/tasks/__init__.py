@@ -27,6 +27,7 @@ TASKS: dict[str, str] = {
     "retrieval": "retrieval.Retrieval",
     "zero-shot": "zero_shot.ZeroShot",
     "grounding": "grounding.Grounding",
+    "calibration": "calibration.Recalibration",
 }
 """In the order of a report's sections; a task's module is imported on first use."""
 NEEDS = frozenset({"labels", "masks", "boxes", "phrases", "reports", "text"})
@@ -100,6 +101,7 @@ def check_preparation(task: Task, encoder: Encoder, data: Corpus) -> None:
     """
     from imitate.data.corpus import Corpus
     from imitate.inference.encoder import ImitateEncoder
+    from imitate.inference.tones import warn_of_tone
 
     wanted = encoder.preprocessing
     whole = bool(task.needs & {"masks", "boxes"})
@@ -110,3 +112,4 @@ def check_preparation(task: Task, encoder: Encoder, data: Corpus) -> None:
         own, learnt = getattr(data, key), getattr(wanted, key)
         if own != learnt:
             log.warning("%s has %s %s, %s learnt from %s", data.root, key, own, encoder.name, learnt)
+    warn_of_tone(str(data.root), data.meta.get("tone", "unknown"), encoder.name, wanted)

@@ -1,7 +1,7 @@
 """What every task has in common: its contract and its results."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -21,7 +21,9 @@ METHOD_VERSION = 2
 metrics or intervals; what one task changes raises its own ``version``."""
 Predictions = dict[str, np.ndarray]
 """Everything a metric needs, one row a test image (first axis): always ``image_id`` and ``patient``, e.g. ``target``
-and ``score`` (images, classes). The one exception is ``classes``, the names of the columns."""
+and ``score`` (images, classes). The exceptions are ``classes``, the names of the columns, and what begins with HELD."""
+HELD = "validation/"
+"""Begins the names of arrays with a row a validation image."""
 
 
 class Budget(NamedTuple):
@@ -61,7 +63,9 @@ class Task(TaskOptions, ABC):
     paper_headline: ClassVar[str] = ""  # the main metric in mode paper, where it is another
     beside: ClassVar[tuple[str, ...]] = ()  # metrics that the main one must be read beside
     also: ClassVar[tuple[str, ...]] = ()  # further metrics of both sections for a Markdown table
-    larger_is_better: ClassVar[Mapping[str, bool]] = {}  # metrics for which it is not: {"error": False}
+    larger_is_better: ClassVar[Mapping[str, bool | None]] = {}  # {"error": False}; None: neither is better
+    inflated: ClassVar[frozenset[str]] = frozenset()  # metrics that noise makes larger: intervals are shifted down
+    printed: ClassVar[tuple[str, ...]] = ()  # the metrics that a terminal shows; (): all
     units: ClassVar[Mapping[str, str]] = {}  # of metrics not between 0 and 1: "px"; "%" of those shown times 100
     trains: ClassVar[bool] = True  # False: a fraction of the training patients has no meaning
     curves: ClassVar[bool] = False  # predictions hold target, score and classes, of which ROC curves are drawn
@@ -111,6 +115,10 @@ class Task(TaskOptions, ABC):
         names = dict.fromkeys(name.partition("/")[0] for name in self.measure(predictions) if "/" in name)
         target, patients, classes = (predictions[key] for key in ("target", "patient", "classes"))
         return class_support(list(names), target, patients, classes.tolist(), least=getattr(self, "macro_least", 1))
+
+    def intervals(self, runs: Sequence[Predictions], resamples: int) -> dict[str, tuple[float, float]]:
+        """Those of metrics for which the common ones do not hold what they say."""
+        return {}
 
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         """``measure`` for many bootstrap samples, ``counts[s, i]`` times row i in sample s; override it to be fast."""

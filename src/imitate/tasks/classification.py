@@ -17,7 +17,7 @@ from imitate.errors import UserError
 from imitate.inference.encoder import Encoder
 from imitate.statistics import metrics
 from imitate.tasks.augmentation import cropped_view, distorted_view
-from imitate.tasks.base import Budget, Predictions
+from imitate.tasks.base import HELD, Budget, Predictions
 from imitate.tasks.classes import AT_THRESHOLD, RANKING, OfClasses, of_exclusive
 from imitate.tasks.features import pooled_features
 from imitate.tasks.fitting import Parts, batches, fit, frozen, parts, pixels, seeded
@@ -38,6 +38,13 @@ class Problem(NamedTuple):
     exclusive: bool  # every labelled image has exactly one class
 
 
+class Logits(NamedTuple):
+    """Of the images of both parts."""
+
+    validation: Float[Tensor, "rows classes"]
+    test: Float[Tensor, "rows classes"]
+
+
 class Classification(OfClasses):
     """What probes and fine-tuning share: where the labels are, and how scores are measured.
 
@@ -51,21 +58,30 @@ class Classification(OfClasses):
     beside: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     @abstractmethod
-    def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
-        """Of the test images, after fitting on the training ones."""
+    def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Logits:
+        """After fitting on the training images."""
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
-        """``score`` holds logits, or log-probabilities of exclusive classes: neither saturates into ties."""
+        """``score`` holds logits, or log-probabilities of exclusive classes: neither saturates into ties.
+
+        Beside those of the test images, the same of the validation ones, whose names begin with HELD: ``imitate
+        calibrate`` is fitted on them.
+        """
         problem = labelled(self.selected(data), budget, split=self.split)
-        data = problem.data
-        logits = self.logits(encoder, problem, budget).float().cpu()
-        found = {
-            "target": problem.target[problem.rows.test].numpy(),
-            "score": (logits.log_softmax(1) if problem.exclusive else logits).numpy(),
-            "classes": np.array(problem.classes),
+        logits = self.logits(encoder, problem, budget)
+        test = self._scored(problem, problem.rows.test, logits.test)
+        held = self._scored(problem, problem.rows.validation, logits.validation)
+        beside = {f"{HELD}{name}": held[name] for name in ("image_id", "patient", "target", "score")}
+        return {**test, "classes": np.array(problem.classes), **beside}
+
+    def _scored(self, problem: Problem, rows: np.ndarray, logits: Tensor) -> Predictions:
+        found = logits.float().cpu()
+        each = {
+            "target": problem.target[rows].numpy(),
+            "score": (found.log_softmax(1) if problem.exclusive else found).numpy(),
         }
         average = mean_of_logs if problem.exclusive else mean_of_logits
-        return self.by_unit(found, data.table.iloc[problem.rows.test], average)
+        return self.by_unit(each, problem.data.table.iloc[rows], average)
 
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         target, score, classes = (predictions[key] for key in ("target", "score", "classes"))
@@ -124,7 +140,7 @@ class LinearClassification(LinearOptions, Probe):
     name: ClassVar[str] = "linear-classification"
     title: ClassVar[str] = "Linear classification"
 
-    def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
+    def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Logits:
         if self.path == "augmented" or budget.mode == "paper":
             return self._augmented(encoder, problem, budget)
         target = problem.target.to(budget.device)
@@ -133,7 +149,7 @@ class LinearClassification(LinearOptions, Probe):
         )
         standardise(train, validation, test)
         known, classes = target[problem.rows.validation], 1 if problem.exclusive else target.shape[1]
-        best, chosen, logits = torch.full((classes,), torch.inf), [math.nan] * classes, torch.empty(0, 0)
+        best, chosen, logits = torch.full((classes,), torch.inf), [math.nan] * classes, list[Tensor]()
         for decay, linear in logistic_path(
             train, target[problem.rows.train], decays=self.decays, exclusive=problem.exclusive
         ):
@@ -142,13 +158,14 @@ class LinearClassification(LinearOptions, Probe):
             better = figures < best
             if not better.any():
                 break
-            best, found = torch.where(better, figures, best), linear(test)
-            logits = torch.where(better.to(found.device), found, logits if len(logits) else found)
+            best, found = torch.where(better, figures, best), [linear(validation), linear(test)]
+            kept = zip(found, logits or found, strict=True)
+            logits = [torch.where(better.to(new.device), new, before) for new, before in kept]
             chosen = [decay if improved else before for improved, before in zip(better, chosen, strict=True)]
         self._at_the_edge(chosen, problem)
         if budget.validated is not None:
             budget.validated.append(float(best.mean()))
-        return logits
+        return Logits(*logits)
 
     def _at_the_edge(self, chosen: list[float], problem: Problem) -> None:
         """Says of which classes another decay might be better."""
@@ -158,7 +175,7 @@ class LinearClassification(LinearOptions, Probe):
         if found and len(self.decays) > 1:
             log.warning("the best weight decay is at the end of decays: %s", ", ".join(found))
 
-    def _augmented(self, encoder: Encoder, problem: Problem, budget: Budget) -> Tensor:
+    def _augmented(self, encoder: Encoder, problem: Problem, budget: Budget) -> Logits:
         data, rows, exclusive = problem.data, problem.rows, problem.exclusive
         target = problem.target.to(budget.device)
         image = encoder.image.to(budget.device)
@@ -166,9 +183,10 @@ class LinearClassification(LinearOptions, Probe):
         checked = rows.validation
         if budget.mode == "paper" and len(checked) >= self.batch_size:
             checked = np.concatenate(batches(checked, self.batch_size, drop_last=True))
-        validation, test = (
-            pooled_features(encoder, data, part, budget).to(budget.device) for part in (checked, rows.test)
+        held, test = (
+            pooled_features(encoder, data, part, budget).to(budget.device) for part in (rows.validation, rows.test)
         )
+        validation = held[: len(checked)]
         with seeded(budget.seed):
             head = nn.Linear(test.shape[1], target.shape[1]).to(budget.device)
 
@@ -184,7 +202,7 @@ class LinearClassification(LinearOptions, Probe):
         with frozen(image):
             fit(head, settings=self, budget=budget, rows=rows.train, step=step, validate=validate)
         with torch.no_grad():
-            return head(test)
+            return Logits(head(held), head(test))
 
 
 def labelled(data: Corpus, budget: Budget, *, split: str) -> Problem:

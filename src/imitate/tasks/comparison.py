@@ -23,8 +23,11 @@ from imitate.tasks.results import check_out, read_predictions, read_results, wri
 log = logging.getLogger(__name__)
 
 
-DEFINING = frozenset({"projections", "macro_least", "folds", "unit", "followups", "tolerance", "texts", "average"})
+DEFINING = frozenset(
+    {"projections", "macro_least", "folds", "unit", "followups", "tolerance", "texts", "average", "aim", "at"}
+)
 """Settings without which a metric of the same name is another."""
+PER_CLASS = ("target", "score", "called", "before", "probability")  # arrays of predictions with a column a class
 RETIRED = frozenset({"search"})
 """Settings of earlier versions that changed nothing of what was measured."""
 
@@ -178,7 +181,7 @@ def _with_classes(measured: Measured, names: list[str]) -> Measured:
     runs = []
     for run in measured.runs:
         columns = [run["classes"].tolist().index(name) for name in names]
-        chosen: Predictions = {key: run[key][:, columns] for key in ("target", "score", "called") if key in run}
+        chosen: Predictions = {key: run[key][:, columns] for key in PER_CLASS if key in run}
         runs.append({**run, **chosen, "classes": np.array(names)})
     return measured._replace(runs=runs)
 

@@ -34,6 +34,7 @@ class Figures(NamedTuple):
     patients: int
     pretrained: tuple[int, ...]  # the pre-training of each run; empty: each its own
     unbounded: frozenset[str] = frozenset()  # metrics that are not between 0 and 1, whatever these values are
+    inflated: frozenset[str] = frozenset()  # metrics that noise makes larger, in the data as in a bootstrap sample
 
     def value(self, metric: str) -> float:
         return float(np.mean(self.of_seeds(metric)))
@@ -57,8 +58,11 @@ class Figures(NamedTuple):
 
     def interval(self, metric: str) -> tuple[float, float] | None:
         """95%, over patients and seeds."""
-        found = spread(self.runs(metric), support=self.supporting(metric))
-        return (share_interval if self.shares(metric) else interval)(self.value(metric), found)
+        found, value = spread(self.runs(metric), support=self.supporting(metric)), self.value(metric)
+        if metric.partition("/")[0] in self.inflated:
+            ends = interval(2 * value - float(np.nanmean(self.drawn[metric])), found)
+            return ends and (max(0.0, ends[0]), max(0.0, ends[1]))
+        return (share_interval if self.shares(metric) else interval)(value, found)
 
 
 class Test(NamedTuple):
@@ -82,12 +86,13 @@ def drawn_figures(
     drawn = bootstrap(
         [_reordered(partial(task.resample, run), order) for run in runs],
         like["patient"],
-        strata=like.get("fold"),
+        strata=like.get("fold", like.get("part")),
         resamples=resamples,
     )
     per_seed = [task.measure(run) for run in runs]
     patients = len(np.unique(like["patient"]))
-    return Figures(per_seed, drawn, task.support(runs[0]), patients, tuple(pretrained), frozenset(task.units))
+    support = task.support(runs[0])
+    return Figures(per_seed, drawn, support, patients, tuple(pretrained), frozenset(task.units), task.inflated)
 
 
 def tested(a: Figures, b: Figures, metric: str) -> Test:
@@ -128,10 +133,12 @@ def estimates(
     assert all(np.array_equal(run["image_id"], runs[0]["image_id"]) for run in runs), "the runs differ in their images"
     figures = drawn_figures(task, runs, resamples=resamples, pretrained=pretrained)._replace(per_seed=per_seed)
     chance, shuffled = task.chance(runs[0]), [task.shuffled(run) for run in runs]
+    own = task.intervals(runs, resamples)
     found = {}
     for name in per_seed[0]:
         value = figures.value(name)
-        low, high = figures.interval(name) or (None, None)
+        ends = own.get(name) if enough(figures.supporting(name)) else None
+        low, high = ends or figures.interval(name) or (None, None)
         found[name] = Estimate(
             value=_defined(value),
             low=low,

@@ -15,7 +15,7 @@ from imitate.models.types import Images
 from imitate.statistics import metrics
 from imitate.tasks.augmentation import jittered_view, resized_view
 from imitate.tasks.base import Budget
-from imitate.tasks.classification import Classification, Problem, loss
+from imitate.tasks.classification import Classification, Logits, Problem, loss
 from imitate.tasks.fitting import batches, fit, pixels, seeded
 from imitate.tasks.options import FinetuneOptions
 
@@ -30,7 +30,7 @@ class FinetuneClassification(FinetuneOptions, Classification):
     title: ClassVar[str] = "Fine-tuned classification"
     version: ClassVar[int] = 2  # blocks of the encoder, not its tensors, have learning rates of their own
 
-    def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
+    def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Logits:
         data, rows = problem.data, problem.rows
         if not list(encoder.image.parameters()):
             raise Lacking(f"{encoder.name} has no weights to fine-tune: give a network, or a linear probe of it")
@@ -62,7 +62,7 @@ class FinetuneClassification(FinetuneOptions, Classification):
             encoder_rate=self.encoder_rate, clip=self.clip_gradient, period=self.period,
         )  # fmt: skip
         with torch.no_grad():  # in float32: bfloat16 has eight bits, which tie scores
-            return read(rows.test)
+            return Logits(read(rows.validation), read(rows.test))
 
 
 def _macro_auroc(logits: Tensor, target: Tensor) -> float:

@@ -142,7 +142,7 @@ class Grounding(GroundingOptions, Task):
         vectors = dict(zip(phrases, self._embed(encoder, [key.text for key in phrases], budget), strict=True))
         if labels := [key.text for key in keys if not key.is_phrase]:
             try:
-                prompts = class_prompts(data, self.prompts, encoder.text, classes=labels)
+                prompts = class_prompts(data, self.prompts, encoder.text, classes=labels, language=self.language)
             except UserError as error:
                 if not phrases:
                     raise

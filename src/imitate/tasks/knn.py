@@ -14,7 +14,7 @@ from imitate.inference.encoder import Encoder
 from imitate.names import Mode
 from imitate.statistics import metrics
 from imitate.tasks.base import Budget
-from imitate.tasks.classification import Probe, Problem
+from imitate.tasks.classification import Logits, Probe, Problem
 from imitate.tasks.features import pooled_features
 from imitate.tasks.options import NearestOptions
 
@@ -36,7 +36,7 @@ class NearestClassification(NearestOptions, Probe):
     modes: ClassVar[tuple[Mode, ...]] = ("clean",)
     title: ClassVar[str] = "k-nearest-neighbour classification"
 
-    def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Float[Tensor, "rows classes"]:
+    def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Logits:
         train, validation, test = (
             normalize(pooled_features(encoder, problem.data, rows, budget).to(budget.device), dim=1)
             for rows in problem.rows
@@ -54,9 +54,9 @@ class NearestClassification(NearestOptions, Probe):
             ks = [ks[best]]
             if budget.validated is not None:
                 budget.validated.append(-quality[best])
-        (shares,) = nearest_shares(test, train, target, ks, self.temperature)
-        shares = shares.clamp(CERTAIN, 1 - CERTAIN)
-        return shares.log() if problem.exclusive else shares.logit()
+        both = (nearest_shares(part, train, target, ks, self.temperature)[0] for part in (validation, test))
+        certain = [shares.clamp(CERTAIN, 1 - CERTAIN) for shares in both]
+        return Logits(*(shares.log() if problem.exclusive else shares.logit() for shares in certain))
 
 
 def nearest_shares(

@@ -1,19 +1,14 @@
 """The settings of the built-in tasks, apart from their code: the command line shows them without importing torch."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import (
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, PositiveFloat, PositiveInt, model_serializer, model_validator
 
 from imitate.config import Config
-from imitate.names import Branch, HeatMap, Mode
+from imitate.names import Aim, Branch, CalibrationMethod, HeatMap, Language, Mode
 
 
 class TaskOptions(Config):
@@ -104,9 +99,9 @@ class Dense(Fitting):
         return {**super().used(mode, image_size=image_size), "image_size": self.image_size or image_size}
 
     @model_serializer(mode="wrap")
-    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _dump(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """Without labels where none are named: results of before they could be are the same."""
-        found: dict[str, Any] = dump(self)
+        found = dump(self)
         return found if self.labels else {name: value for name, value in found.items() if name != "labels"}
 
 
@@ -155,12 +150,14 @@ class GroundingOptions(TaskOptions):
     branch: Branch = "both"  # both: the mean of their cosines
     map: HeatMap = "default"  # gradient: HiResCAM; attention over places: places, attention
     prompts: Path | None = None  # of the classes: YAML, class: {positive: [...], negative: [...]}; default: built-in
+    language: Language | None = None  # of the built-in prompts; default: that of the reports
 
 
 class ZeroShotOptions(ClassificationOptions):
     measuring: ClassVar[frozenset[str]] = ClassificationOptions.measuring | {"threshold"}
     branch: Branch = "both"  # both: the mean of their cosines
     prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: the built-in ones
+    language: Language | None = None  # of the built-in prompts; default: that of the reports
     ensemble: Literal["embedding", "score", "max"] = "embedding"  # mean vector, mean or best cosine
     scoring: Literal["margin", "positive", "standardised"] = "margin"  # positive minus negative cosine; positive alone
     authors: bool = False  # as a published encoder's authors do: their templates, ensemble and scoring
@@ -175,6 +172,47 @@ class ZeroShotOptions(ClassificationOptions):
         return self
 
 
+class CalibrationOptions(TaskOptions):
+    measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"macro_least", "aim", "at", "prevalence"}
+    split: str = "test"  # that is measured; the split val is what a calibration is fitted on
+    macro_least: int = Field(1, ge=1)  # classes with fewer positive or negative test images are in no macro average
+    calibrator: CalibrationMethod = "platt"  # temperature has one number a class, platt two, isotonic one a step
+    aim: Aim = "sensitivity"  # of the threshold on val: reach it, reach a specificity, best sum of both, least cost
+    at: float = Field(0.9, gt=0)  # the sensitivity or specificity to reach, or the cost of a miss in false alarms
+    prevalence: tuple[str, ...] = ()  # for further PPV and NPV: of all classes, 0.05, or of each, Edema=0.1 Mass=0.02
+    benefit: tuple[float, float] = (0.02, 0.5)  # probabilities at which acting is plausible: the decision curve's range
+    branch: Branch = "both"  # both: the mean of their cosines
+    prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: the built-in ones
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> "CalibrationOptions":
+        if self.split == "val":
+            raise ValueError("split val is what the calibration is fitted on: measure another split")
+        if self.aim in ("sensitivity", "specificity") and self.at >= 1:
+            raise ValueError(f"at {self.at:g}: a {self.aim} to reach is below 1, such as 0.9")
+        if not 0 < self.benefit[0] < self.benefit[1] < 1:
+            raise ValueError(f"benefit {self.benefit}: give two probabilities between 0 and 1, the lower one first")
+        for each in self.prevalence:
+            self._prevalence(each)
+        return self
+
+    def prevalence_of(self, name: str) -> float | None:
+        """That of a class, or else of all."""
+        given = dict(map(self._prevalence, self.prevalence))
+        return given.get(name, given.get(""))
+
+    @staticmethod
+    def _prevalence(each: str) -> tuple[str, float]:
+        name, _, value = each.rpartition("=")
+        try:
+            found = float(value)
+        except ValueError:
+            found = math.nan
+        if not 0 < found < 1:
+            raise ValueError(f"prevalence {each!r}: write a fraction between 0 and 1, as 0.05 or Edema=0.05")
+        return name, found
+
+
 OPTIONS: dict[str, type[TaskOptions]] = {
     "linear-classification": LinearOptions,
     "knn-classification": NearestOptions,
@@ -184,4 +222,5 @@ OPTIONS: dict[str, type[TaskOptions]] = {
     "retrieval": RetrievalOptions,
     "zero-shot": ZeroShotOptions,
     "grounding": GroundingOptions,
+    "calibration": CalibrationOptions,
 }

@@ -21,7 +21,8 @@ from imitate.data.sampler import BatchReader, BatchSampler, LabelReader, trainin
 from imitate.data.text_cache import SentenceRows, TextCache, TextRows, corpus, fill, sentence_rows, text_rows
 from imitate.errors import UserError
 from imitate.inference.encoder import ImitateEncoder
-from imitate.inference.label_texts import texts_of_labels
+from imitate.inference.label_texts import with_label_texts
+from imitate.inference.tones import preparation
 from imitate.models.image import pinned
 from imitate.models.imitate import Imitate, parameter_count, seeded_model
 from imitate.models.text import could_be, fit_or_load, load_text_encoder, save_text_encoder
@@ -50,7 +51,6 @@ class Validation(Retrieval):
 
 
 VALIDATION = Validation(split="val")
-
 ENCODERS = ("text", "prior")  # folders of a run: of what its texts are embedded with, and what its prior is made of
 
 
@@ -120,7 +120,7 @@ def _plan(recipe: Recipe, data: Corpus, weights: tuple[float, ...], changes: Col
             f"objective {recipe.objective.name} needs labels, {data.root} has none: prepare a source with them"
         )
     if recipe.labels_as_text:
-        data = data.filled(texts_of_labels)
+        data = with_label_texts(data)
     usable = training_rows(data, textless=_compares_views(recipe), every=not objective.reads_text)
     rows, training = without_held_out(data, usable), recipe.training
     order = BatchSampler(rows, weights=weights, batch_size=training.batch_size, seed=training.seed)
@@ -189,7 +189,7 @@ def _completed(plan: Plan, out: Path, encoders: dict[str, TextEncoder], weights:
     the run's own, those of the weights where the recipe names their kind, or new ones."""
     recipe, data = plan.recipe, plan.data
     reads_text = find_objective(recipe.objective.name).reads_text
-    found: dict[str, Any] = {"resize": data.resize, "percentiles": data.percentiles, "reads_text": reads_text}
+    found: dict[str, Any] = {**preparation(data, weights and weights.model), "reads_text": reads_text}
     if recipe.init:
         found |= taken_settings(recipe, weights.statistics) if weights else recorded_settings(out)
     wanted = {"text": recipe.text if reads_text else None, "prior": getattr(recipe.objective, "prior", None)}

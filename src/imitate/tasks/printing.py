@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from imitate.tasks import find_task
 from imitate.tasks.base import Estimate, Results, extent
 
 HEADS = ("", "value", "95% interval", "chance", "shuffled")
@@ -19,12 +20,14 @@ def shown(results: Results) -> str:
         f"{results.task}: {results.model} on {where['name']}, split {where['split']}, {extent(where)}, "
         f"{seeds} seed{'s' if seeds > 1 else ''}"
     ]
-    parts = {name for name in results.metrics if name.partition("/")[0] in results.metrics and "/" in name}
-    whole = {name: each for name, each in results.metrics.items() if name not in parts}
+    chosen = find_task(results.task).printed
+    metrics = {name: each for name, each in results.metrics.items() if not chosen or name.partition("/")[0] in chosen}
+    parts = {name for name in metrics if name.partition("/")[0] in metrics and "/" in name}
+    whole = {name: each for name, each in metrics.items() if name not in parts}
     blocks.append(aligned([HEADS, *((name, *_cells(each)) for name, each in whole.items())]))
     if parts:
-        bases = list(dict.fromkeys(name.partition("/")[0] for name in results.metrics if name in parts))
-        labels = list(dict.fromkeys(name.partition("/")[2] for name in results.metrics if name in parts))
+        bases = list(dict.fromkeys(name.partition("/")[0] for name in metrics if name in parts))
+        labels = list(dict.fromkeys(name.partition("/")[2] for name in metrics if name in parts))
         values = ([_value(results.metrics.get(f"{base}/{label}")) for base in bases] for label in labels)
         rows = [[label, *each] for label, each in zip(labels, values, strict=True)]
         blocks += ["\n" + aligned(table) for table in _divided([["", *bases], *rows])]

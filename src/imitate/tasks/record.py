@@ -63,6 +63,8 @@ def digests(job: Job) -> dict[str, str]:
     """Of all that the metrics depend on, but for the weights."""
     task, budget, data = job.task, job.budget, [job.data.train, job.data.test]
     settings = task.model_dump(mode="json")
+    if settings.get("language", "") is None:  # as it was before there was this setting
+        del settings["language"]
     files = {name: file_digest(each) for name, each in task if isinstance(each, Path) and each.is_file()}
     sweep = [job.plan.sweep] if job.plan.sweep else []
     return {
@@ -92,13 +94,14 @@ def training(task: Task, folder: Corpus, data: Corpus, budget: Budget) -> dict[s
 
 
 def tested(data: Corpus, predictions: Predictions, *, split: str, unit: str = "image") -> dict[str, Any]:
+    rows = predictions["part"] == "test" if "part" in predictions else np.full(len(predictions["image_id"]), True)
     return {
         "name": data.root.resolve().name,
         "source": data.meta["source"],
         "fingerprint": data.meta["fingerprint"],
         "split": split,
-        "images": len(predictions["image_id"]),
-        "patients": len(np.unique(predictions["patient"])),
+        "images": int(rows.sum()),
+        "patients": len(np.unique(predictions["patient"][rows])),
         **({"measured": "studies"} if unit == "study" else {}),
         **({"unit": ids} if (ids := data.traits.get("patients", "patients")) != "patients" else {}),
     }

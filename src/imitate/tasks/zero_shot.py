@@ -12,11 +12,21 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from imitate.data.corpus import Corpus
+from imitate.data.languages import report_language
 from imitate.errors import Lacking, UserError
 from imitate.inference.embeddings import BATCH, embed_images, embed_texts
 from imitate.inference.encoder import Encoder, of_branch
+from imitate.inference.label_texts import own_prompts
 from imitate.inference.peer import PeerEncoder, PeerEnsemble
-from imitate.inference.prompts import BUILT_IN, Prompts, known_prompts, plain, read_prompts
+from imitate.inference.prompts import (
+    Prompts,
+    built_in_languages,
+    built_in_prompts,
+    encoder_language,
+    known_prompts,
+    matching,
+    read_prompts,
+)
 from imitate.models.types import TextEncoder
 from imitate.names import Mode
 from imitate.statistics import metrics
@@ -111,7 +121,7 @@ class ZeroShot(ZeroShotOptions, OfClasses):
         """The authors' templates, where these are asked for and there are any."""
         theirs = encoder.scoring if self.authors else None
         if theirs is None or not theirs.positive or self.prompts is not None:
-            return class_prompts(data, self.prompts, encoder.text)
+            return class_prompts(data, self.prompts, encoder.text, language=self.language)
         made = {
             name: {
                 "positive": tuple(each.format(name) for each in theirs.positive),
@@ -219,22 +229,25 @@ DIVIDED: dict[str, Callable[..., metrics.Figure]] = {
 
 
 def class_prompts(
-    data: Corpus, path: Path | None, encoder: TextEncoder | None = None, *, classes: Sequence[str] | None = None
+    data: Corpus,
+    path: Path | None,
+    encoder: TextEncoder | None = None,
+    *,
+    classes: Sequence[str] | None = None,
+    language: str | None = None,
 ) -> dict[str, Prompts]:
     """The prompts of those classes (by default all of the data's) that have any that the encoder can express; others
     are warned of.
 
-    UserError where none has, or a file holds no valid prompts.
+    Built-in ones are in ``language``, by default that of the data's reports, else of the encoder's words. UserError
+    where no class has any, or a file holds no valid prompts.
     """
-    found: dict[str, Prompts] = {}
-    own = data.meta["traits"].get("prompts") if "traits" in data.meta else data.meta.get("source")
-    for file in [path] if path else [BUILT_IN / f"{own}.yaml", BUILT_IN / "findings.yaml"]:
-        if path or file.is_file():
-            found = {**read_prompts(file), **found}
+    spoken = "" if path else language or report_language(data) or encoder_language(encoder, built_in_languages())
+    found = read_prompts(path) if path else built_in_prompts(spoken, own_prompts(data))
     wanted = data.classes if classes is None else classes
-    chosen = {label: found[plain(label)] for label in wanted if plain(label) in found}
+    chosen = matching(wanted, found)
     missing = [label for label in wanted if label not in chosen]
-    where = path or "the built-in prompts"
+    where = path or f"the built-in prompts ({spoken})"
     if not chosen:
         raise Lacking(f"{where}: no prompts for any of {', '.join(missing)}: give a YAML file as --prompts FILE")
     if missing:

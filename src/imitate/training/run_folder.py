@@ -98,7 +98,7 @@ def settle(folder: Path, recipe: Recipe, data: dict[str, Any], changes: Collecti
     path = folder / "config.yaml"
     differ = _differences(path, wanted) if path.is_file() else {}
     told = {key: f"{key} is {there!r} there and {here!r} here" for key, (there, here) in differ.items()}
-    free = {*changes, "data.paths", *(f"training.{name}" for name in FREE)}
+    free = {*changes, "data.paths", "model.tone", *(f"training.{name}" for name in FREE)}
     if refused := [key for key in differ if key not in free]:
         way = "Choose another --out"
         if all(map(_may_change, refused)):

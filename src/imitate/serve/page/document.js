@@ -13,3 +13,11 @@ export function say(id, text) {
   $(id).textContent = text
   if (id !== 'status') $(id).hidden = !text
 }
+
+export function save(blob, name) {
+  const link = make('a', { href: URL.createObjectURL(blob), download: name })
+  link.click()
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000) // some browsers read it later
+}
+
+export const capital = text => text[0].toUpperCase() + text.slice(1)

@@ -1,5 +1,10 @@
 import * as server from './server.js'
 import * as findings from './findings.js'
+import * as screen from './screen.js'
+import * as study from './study.js'
+import * as download from './download.js'
+import * as state from './state.js'
+import { describe } from './about.js'
 import { $, make, say } from './document.js'
 
 const BRANCHES = {
@@ -9,12 +14,13 @@ const BRANCHES = {
 }
 const turns = {}
 const usual = new Set() // what is noted of the built-in sentences, which nobody here wrote
-let known, image
+let known
 
 const branch = () => document.querySelector('[name=branch]:checked').value
+const nothing = text => [make('li', { className: 'empty-note' }, [text])]
 
-/** Only the latest question of a panel may answer; what goes wrong is told where it was asked. */
-async function latest(panel, problem, work, show) {
+/** Only the latest question of a panel may answer; what goes wrong is said where it was asked. */
+async function latest(panel, problem, work, show, clear) {
   const turn = (turns[panel] = (turns[panel] ?? 0) + 1)
   const current = () => turn === turns[panel]
   say(problem, '')
@@ -23,39 +29,29 @@ async function latest(panel, problem, work, show) {
     const answer = await work()
     if (current()) show(answer)
   } catch (error) {
-    if (current()) say(problem, error.message)
+    if (current()) (say(problem, error.message), clear?.())
   } finally {
     if (current()) $(panel).removeAttribute('aria-busy')
   }
 }
 
-function open(work, chosen) {
-  return latest('view', 'stage-problem', work, async opened => {
-    image = opened
-    $('view').classList.remove('empty')
-    $('figure').hidden = false
-    $('picture').src = server.picture(image)
-    $('picture').alt = chosen.alt
-    for (const button of document.querySelectorAll('#examples button'))
-      button.setAttribute('aria-pressed', button.dataset.id === image.id)
-    document.querySelector('#drop b').textContent = 'Open another'
-    clearHeat()
-    if (chosen.phrase !== undefined) $('phrase').value = chosen.phrase
-    say('status', `${chosen.alt} is open, ${image.width} by ${image.height} pixels.`)
-    askAll()
-  })
+/** Nothing of an image stays in sight, nor does anything on its way arrive. */
+function leave() {
+  for (const panel of ['rows', 'reports', 'map']) {
+    turns[panel] = (turns[panel] ?? 0) + 1
+    $(panel).removeAttribute('aria-busy')
+  }
+  for (const problem of ['classes-problem', 'classes-note', 'nearest-problem', 'ask-problem']) say(problem, '')
+  findings.clear()
+  clearHeat()
+  const hint = known.index === null ? 'Start the server with --index and a prepared folder to see its reports here.' : 'Open a radiograph to see the reports that it fits best.'
+  $('reports').replaceChildren(...nothing(hint))
+  $('save-scores').disabled = true
 }
 
-function openFile(file) {
-  if (!file) return
-  open(
-    () => {
-      const limit = Math.floor(known.max_bytes / 2 ** 20)
-      if (file.size > known.max_bytes) throw new Error(`The file is too large: at most ${limit} MiB are taken.`)
-      return server.upload(file)
-    },
-    { alt: `The radiograph ${file.name}` },
-  )
+function entered(image) {
+  say('status', `${image.name} is open, ${image.width} by ${image.height} pixels.`)
+  askAll()
 }
 
 function askAll() {
@@ -65,22 +61,53 @@ function askAll() {
   else clearHeat()
 }
 
-function classify() {
+/** The image that is shown first; the others of its study follow. */
+async function classify() {
   const prompts = findings.prompts()
+  const image = study.current()
   if (!image || !Object.keys(prompts).length) return
-  latest('rows', 'classes-problem', () => server.ask(image, 'classify', { prompts, branch: branch() }), answer => {
-    findings.show(answer.classes)
+  for (const each of study.images()) delete each.classes
+  const question = { prompts, branch: branch() }
+  await latest('rows', 'classes-problem', () => server.ask(image, 'classify', question), answer => {
+    image.classes = answer.classes
     if (findings.untouched()) answer.notes.forEach(note => usual.add(note))
     say('classes-problem', answer.classes.filter(each => each.problem).map(findings.problem).join(' '))
     say('classes-note', answer.notes.filter(note => !usual.has(note)).join(' '))
-  })
+    showClasses(image)
+    classifyOthers(image, question)
+  }, findings.clear)
 }
 
+async function classifyOthers(image, question) {
+  const turn = turns.rows
+  for (const other of study.images()) {
+    if (other === image) continue
+    const answer = await server.ask(other, 'classify', question).catch(() => null)
+    if (turn !== turns.rows) return
+    if (answer) other.classes = answer.classes
+    showClasses(image)
+  }
+}
+
+function showClasses(image) {
+  const others = study.images().filter(each => each !== image && each.classes)
+  const kinds = findings.show(image.classes, others.map(each => each.classes))
+  $('kind-note').textContent = kinds.map(explained).join(' ')
+  $('save-scores').disabled = false
+}
+
+const explained = kind =>
+  ({
+    probability: 'Probabilities are calibrated; open a finding to see on which images.',
+    percentile: `A percentile is the part of ${known.compared} images of ${known.index} that score lower. It is no probability.`,
+    score: 'A score ranks images and is no probability: this model is not calibrated.',
+  })[kind]
+
 function nearest() {
+  const image = study.current()
   if (!image || known.index === null) return
-  latest('reports', 'nearest-problem', () => server.ask(image, 'reports', { branch: branch() }), answer =>
-    $('reports').replaceChildren(...answer.reports.map(report)),
-  )
+  const list = reports => $('reports').replaceChildren(...reports.map(report))
+  latest('reports', 'nearest-problem', () => server.ask(image, 'reports', { branch: branch() }), answer => list(answer.reports), () => list([]))
 }
 
 function report(found) {
@@ -94,27 +121,29 @@ function report(found) {
   ])
 }
 
-function heat() {
+async function heat() {
+  const image = study.current()
   if (!image) return say('ask-problem', 'Open a radiograph first.')
   const phrase = $('phrase').value
-  $('figure').classList.add('busy')
-  latest('map', 'ask-problem', () => server.heatmap(image, { phrase, branch: branch() }), ({ picture, notes }) => {
-    clearHeat()
+  clearHeat() // that of other words
+  $('view').classList.add('busy')
+  await latest('map', 'ask-problem', () => server.heatmap(image, { phrase, branch: branch() }), ({ picture, notes }) => {
     $('heat').src = URL.createObjectURL(picture)
     $('heat').alt = `Map of where the image fits “${phrase}”`
-    $('heat').hidden = $('map').hidden = false
+    $('heat').dataset.phrase = phrase
+    $('map').hidden = $('hide').hidden = false
+    screen.toggleMap(true)
     say('ask-note', notes.join(' '))
     say('status', `The map for “${phrase}” is shown.`)
-  }).finally(() => {
-    $('figure').classList.remove('busy')
-    if (!$('ask-problem').hidden) clearHeat()
   })
+  if (!$('map').hasAttribute('aria-busy')) $('view').classList.remove('busy')
 }
 
 function clearHeat() {
   URL.revokeObjectURL($('heat').src)
   $('heat').removeAttribute('src')
-  $('heat').hidden = $('map').hidden = true
+  $('heat').hidden = $('map').hidden = $('hide').hidden = true
+  $('view').classList.remove('busy')
   say('ask-note', '')
 }
 
@@ -123,41 +152,72 @@ function fade() {
   $('shown').textContent = `${$('opacity').value}%`
 }
 
-function explain() {
-  $('branch-note').textContent = BRANCHES[branch()]
-}
+const explain = () => ($('branch-note').textContent = BRANCHES[branch()])
 
-function example(drawn) {
+async function example(drawn) {
   const button = make('button', { type: 'button' }, [
-    make('img', { src: server.picture(drawn), alt: '' }),
+    make('img', { src: await server.picture(drawn), alt: '' }),
     make('span', {}, [drawn.title]),
   ])
   button.dataset.id = drawn.id
   button.setAttribute('aria-pressed', 'false')
-  button.onclick = () => open(() => drawn, { alt: `Synthetic example: ${drawn.title}`, phrase: drawn.phrase })
+  button.onclick = () => {
+    $('phrase').value = drawn.phrase
+    $('phrase').dataset.example = 'true' // not the user's words
+    study.open([{ ...drawn, name: `Synthetic example: ${drawn.title}`, example: true }])
+  }
   return make('li', {}, [button])
 }
 
+function openFiles(files, also) {
+  if (!files.length) return
+  if ($('phrase').dataset.example) $('phrase').value = ''
+  delete $('phrase').dataset.example
+  $('examples').open = false // which leaves the image their room
+  study.openFiles([...files], { also, most: known.max_bytes })
+}
+
 function listen() {
-  $('file').onchange = () => (openFile($('file').files[0]), ($('file').value = ''))
+  let also = false
+  const choose = more => () => ((also = more), $('file').click())
+  $('open').onclick = $('choose').onclick = choose(false)
+  $('more').onclick = choose(true)
+  $('file').onchange = () => (openFiles($('file').files, also), ($('file').value = ''), (also = false))
   for (const type of ['dragover', 'dragleave', 'drop'])
     document.addEventListener(type, event => {
       event.preventDefault()
-      $('drop').classList.toggle('over', type === 'dragover')
-      if (type === 'drop') openFile(event.dataTransfer.files[0])
+      $('view').classList.toggle('over', type === 'dragover')
+      if (type === 'drop') openFiles(event.dataTransfer.files)
     })
   $('ask').onsubmit = event => (event.preventDefault(), heat())
+  $('phrase').oninput = () => delete $('phrase').dataset.example
   $('opacity').oninput = fade
-  $('branch').onchange = () => (explain(), image && askAll())
-  findings.listen({
-    changed: classify,
-    where: sentence => (($('phrase').value = sentence), heat()),
-  })
+  $('branch').onchange = () => (explain(), askAll())
+  $('save-scores').onclick = () => download.scores(study.images(), { known, branch: branch() })
+  $('save-map').onclick = () => download.map(study.current(), { known, branch: branch(), phrase: $('heat').dataset.phrase })
+  findings.listen({ changed: classify, where: sentence => (($('phrase').value = sentence), heat()) })
+  study.listen({ leave, entered })
+  screen.listen()
+  state.keep(() => ({
+    ...study.state(),
+    branch: branch(),
+    phrase: $('phrase').value,
+    example: $('phrase').dataset.example,
+    opacity: $('opacity').value,
+    prompts: findings.untouched() ? null : findings.prompts(),
+  }))
+}
+
+async function restore(saved) {
+  document.querySelector(`[name=branch][value=${saved.branch}]`).checked = true
+  $('phrase').value = saved.phrase
+  if (saved.example) $('phrase').dataset.example = saved.example
+  $('opacity').value = saved.opacity
+  if (saved.prompts) findings.fill(saved.prompts)
+  await study.restore(saved)
 }
 
 async function start() {
-  explain()
-  fade()
   try {
     known = await server.about()
   } catch (error) {
@@ -165,12 +225,18 @@ async function start() {
   }
   $('model').textContent = `${known.model} · ${known.backbone}`
   $('index').textContent = known.index === null ? '' : `of ${known.index}`
-  const hint = known.index === null ? 'Start the server with --index and a prepared folder to see its reports here.' : 'Open a radiograph to see the reports that it fits best.'
-  $('reports').replaceChildren(make('li', { className: 'empty-note' }, [hint]))
+  document.querySelector(`[name=branch][value=${known.branch}]`).checked = true
+  describe(known)
   findings.begin(known.prompts)
-  $('examples').hidden = false
-  document.querySelector('#examples ul').replaceChildren(...known.examples.map(example))
   listen()
+  leave()
+  const saved = state.load()
+  if (saved) restore(saved).then(() => (explain(), fade()))
+  explain()
+  fade()
+  $('examples').hidden = false
+  document.querySelector('#examples ul').replaceChildren(...(await Promise.all(known.examples.map(example))))
+  study.mark()
 }
 
 start()

@@ -1,0 +1,53 @@
+"""``imitate calibrate``: probabilities and thresholds from the scores of a model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from imitate.names import AnyPath
+
+if TYPE_CHECKING:
+    from imitate.config import Config
+    from imitate.tasks.base import Results
+
+
+def options(words: list[str]) -> "type[Config]":
+    from imitate.tasks.options import CalibrationOptions
+
+    return CalibrationOptions
+
+
+def calibrate(
+    *,
+    model: str | None = None,
+    data: AnyPath | None = None,
+    results: AnyPath | None = None,
+    out: AnyPath,
+    to: AnyPath | None = None,
+    name: str | None = None,
+    resamples: int = 1000,
+    device: str = "auto",
+    **options: Any,
+) -> "Results":
+    """Turn the scores of a model into probabilities and decisions, on validation images, and measure both on test.
+
+    The calibration is kept beside the weights, where `imitate predict` and `imitate serve` find it; docs/calibration.md
+    says what it can and cannot say. From Python::
+
+        results = imitate.calibrate(model="runs/first", data="data/first", out="calibration.json", aim="specificity")
+        results.metrics["brier"].value, results.metrics["brier-before"].value
+
+    Args:
+        model: The model whose zero-shot scores are calibrated: a run, a model folder, or with --to any other.
+        data: The prepared folder: its split val is fitted on, its split test is measured.
+        results: Instead: classification results of imitate evaluate, whose probe or head is calibrated.
+        out: Results file, .json, for imitate report and compare; predictions go to a .npz next to it.
+        to: The calibration, .json; default: calibration.json beside the weights, or with --results beside --out.
+        name: Name of this row in tables.
+        resamples: Bootstrap samples behind each interval.
+        device: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.
+    """
+    from imitate.tasks.calibrating import Request, calibrate
+
+    folder, measured, place = (None if each is None else Path(each) for each in (data, results, to))
+    request = Request(None if model is None else str(model), folder, measured, place, name, options)
+    return calibrate(request, out=Path(out), resamples=resamples, device=device)

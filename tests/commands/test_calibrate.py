@@ -1,0 +1,130 @@
+"""From a model or results to calibration.json, and from there to probabilities and decisions."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from folders import edit_rows, write_folder
+from runs import write_run
+from scipy.special import expit
+
+from imitate.cli import main
+from imitate.data.corpus import Corpus
+from imitate.inference.calibration import beside, read
+from imitate.inference.embeddings import embed_images
+from imitate.inference.gallery import image_vectors
+from imitate.inference.predictor import load
+from imitate.tasks.results import read_results
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """An untrained run, and labels drawn from what it says: the truth is 1 / (1 + exp(-(2 z - 1))), z its scaled score."""
+    root = tmp_path_factory.mktemp("calibrate")
+    write_run(root, data=write_folder(root / "data", n=400))
+    (root / "prompts.yaml").write_text(
+        "Left: {positive: [left effusion], negative: [clear]}\nRight: {positive: [right], negative: [left]}\n"
+    )
+    prompts = {"Left": {"positive": "left effusion", "negative": "clear"}}
+    prompts["Right"] = {"positive": "right", "negative": "left"}
+    model, data = load(root / "run"), Corpus.open(root / "data")
+    seen = embed_images(model.encoder, data, np.arange(len(data)), "cpu")
+    scores = model.scorer(prompts).scores(image_vectors(seen, "both"))
+    z = (scores - scores.mean(0)) / scores.std(0)
+    labels = np.random.default_rng(0).random(z.shape) < expit(2 * z - 1)
+    split = [("train", "val", "val", "test", "test")[i // 2 % 5] for i in range(400)]
+    edit_rows(root / "data", labels=[row.tolist() for row in labels.astype(np.float32)], split=split)
+    return root
+
+
+def calibrate(root: Path, *flags: object) -> int:
+    return main(["calibrate", "--device", "cpu", "--resamples", "30", *map(str, flags)])
+
+
+@pytest.fixture(scope="module")
+def calibrated(root: Path) -> Path:
+    flags = ("--model", root / "run", "--data", root / "data", "--prompts", root / "prompts.yaml")
+    assert calibrate(root, *flags, "--out", root / "results.json", "--prevalence", "Left=0.1") == 0
+    return root / "results.json"
+
+
+def test_a_model_is_calibrated_and_predicts_so(root, calibrated, tmp_path):
+    results, found = read_results(calibrated), read(beside(root / "run"))
+    assert results.task == "calibration" and results.data["images"] == 160 and results.data["patients"] == 80
+    assert results.metrics["brier/Left"].value < results.metrics["brier-before/Left"].value
+    assert found.data["images"] == 160 and found.data["split"] == "val" and found.data["name"] == "data"
+    assert found.branch == "both" and list(found.classes) == ["Left", "Right"]
+    left = found.classes["Left"]
+    assert left.prompts is not None and left.prompts.positive == ("left effusion",)
+    point = left.operating
+    assert point is not None and point.achieved["sensitivity"].value == results.metrics["sensitivity/Left"].value
+    assert sum(point.counts.values()) == 160 and "ppv-at-prevalence/Left" in results.metrics
+    flags = ("--model", root / "run", "--data", root / "data", "--decide", "--out", tmp_path / "parts")
+    assert main(["predict", "classify", *map(str, flags)]) == 0
+    parts = sorted((tmp_path / "parts").glob("part-*.parquet"))
+    table = pd.concat([pd.read_parquet(part) for part in parts]).iloc[Corpus.open(root / "data").rows("test")]
+    assert table["Left positive"].sum() == point.counts["tp"] + point.counts["fp"]
+    with np.load(calibrated.with_suffix(".npz")) as kept:
+        expected = kept["0/probability"][kept["0/part"] == "test"]
+    assert table[["Left", "Right"]].to_numpy() == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_same_command_keeps_the_results_and_the_report_shows_them(root, calibrated, tmp_path):
+    before = calibrated.read_bytes()
+    flags = ("--model", root / "run", "--data", root / "data", "--prompts", root / "prompts.yaml")
+    assert calibrate(root, *flags, "--out", calibrated, "--prevalence", "Left=0.1") == 0
+    assert calibrated.read_bytes() == before
+    assert main(["report", str(calibrated), "--out", str(tmp_path / "page.html")]) == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Operating points" in page and "Decision curve of Left" in page and "Reliability of Left" in page
+    assert main(["compare", str(calibrated), str(calibrated)]) == 0
+
+
+def test_the_head_of_a_probe_is_calibrated_from_its_results(root, tmp_path, capsys):
+    probe, out = tmp_path / "probe.json", tmp_path / "calibrated.json"
+    flags = ("--data", root / "data", "--device", "cpu", "--resamples", "30", "--out", probe, "--seeds", "2")
+    assert main(["evaluate", "knn-classification", "--model", str(root / "run"), *map(str, flags)]) == 0
+    assert calibrate(root, "--results", probe, "--out", out, "--aim", "specificity", "--at", "0.8") == 0
+    results, first = read_results(out), read(tmp_path / "calibrated-calibration-1.json")
+    assert results.model == "run (k-nearest-neighbour classification)" and len(results.per_seed) == 2
+    assert first.task == "knn-classification" and first.branch is None
+    point = first.classes["Left"].operating
+    assert point is not None and point.aim == "specificity" and point.at == 0.8
+    assert main(["predict", "classify", "--model", str(root / "run"), "--images", str(root), "--calibration",
+                 str(tmp_path / "calibrated-calibration-1.json")]) == 2  # fmt: skip
+    assert "it is of knn-classification, not of the model's zero-shot scores" in capsys.readouterr().err
+
+
+def test_mistakes_are_one_line(root, calibrated, tmp_path, capsys, caplog):
+    def told(*flags: object) -> str:
+        assert calibrate(root, *flags, "--out", tmp_path / "x.json") == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    both = ("--model", root / "run", "--data", root / "data", "--prompts", root / "prompts.yaml")
+    assert told() == ("imitate calibrate: calibrate wants --model and --data, or the --results of imitate evaluate")
+    assert "either --model and --data, or --results" in told(*both, "--results", calibrated)
+    assert "split val is what the calibration is fitted on: measure another split" in told(*both, "--split", "val")
+    assert "at 1: a sensitivity to reach is below 1, such as 0.9" in told(*both, "--at", "1")
+    assert "prevalence '5%': write a fraction between 0 and 1, as 0.05 or Edema=0.05" in told(
+        *both, "--prevalence", "5%"
+    )
+    assert "--branch is of zero-shot scores" in told("--results", calibrated, "--branch", "findings")
+    assert "there are no scores of validation images" in told("--results", calibrated)
+    few = tmp_path / "few"
+    write_folder(few, n=60)
+    few = ("--model", root / "run", "--data", few, *both[4:])
+    with caplog.at_level(logging.WARNING):
+        assert "no class of Left, Right can be calibrated: the lines above say why" in told(*few)
+    assert "Left stays uncalibrated: " in caplog.text and "validation patients, platt needs at least 10" in caplog.text
+    calibrated.with_suffix(".npz").rename(tmp_path / "away.npz")
+    assert "has lost its predictions" in told("--results", calibrated)
+    (tmp_path / "away.npz").rename(calibrated.with_suffix(".npz"))
+    shared = tmp_path / "shared"
+    write_folder(shared, n=100)
+    edit_rows(shared, split=[("val", "test")[i % 2] for i in range(100)])
+    assert "is in the validation and in the test images" in told("--model", root / "run", "--data", shared, *both[4:])
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(b"")
+    assert "has no model folder to keep a calibration in: give --to FILE.json" in told("--model", weights, *both[2:])

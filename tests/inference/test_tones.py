@@ -1,0 +1,87 @@
+"""A model that meets another tone than it learnt from says so; image files are brought to it where that is possible."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from folders import edit_index, write_folder
+from PIL import Image
+from runs import write_run
+
+import imitate
+from imitate.data.corpus import Corpus
+from imitate.data.pixels import to_prepared
+from imitate.data.tone import equalize
+from imitate.inference.encoder import load_folder
+from imitate.inference.tones import preparation
+from imitate.models.imitate import Imitate
+from imitate.synthetic.cases import draw_case
+from imitate.synthetic.phantom import render
+from imitate.tasks import check_preparation, find_task
+
+IMAGE = render(draw_case(4, 0), 128).image
+
+
+def run(root: Path, tone: str) -> Path:
+    return write_run(root / tone, objective="imitate", tone=tone)
+
+
+def test_a_folder_of_another_tone_is_warned_of_and_an_unknown_one_is_not(tmp_path: Path, caplog) -> None:
+    data = write_folder(tmp_path / "data")
+    task, found = find_task("retrieval")(), {}
+    for learnt in ("equalized", "native", "unknown"):
+        encoder = load_folder(run(tmp_path, learnt))
+        for tone in ("equalized", "native", "unknown"):
+            caplog.clear()
+            edit_index(data, tone=tone)
+            check_preparation(task, encoder, Corpus.open(data))
+            found[learnt, tone] = caplog.text
+    assert {pair for pair, said in found.items() if said} == {("equalized", "native"), ("native", "equalized")}
+    assert "the gray values are native, equalized learnt from equalized ones: prepare them with --tone equalize" in (
+        found["equalized", "native"].replace("run", "equalized")
+    )
+    assert "what equalisation took cannot be restored" in found["native", "equalized"]
+
+
+def test_image_files_are_equalised_for_a_model_that_learnt_from_such(tmp_path: Path, caplog) -> None:
+    model = imitate.load(run(tmp_path, "equalized"), device="cpu")
+    wanted = to_prepared(IMAGE, 36, equalized=True)[0]
+    np.testing.assert_array_equal(model.read(IMAGE).pixels, wanted)
+    close = np.abs(model.read(equalize(IMAGE)).pixels.astype(int) - wanted)
+    assert close.max() <= 2  # of an equalised one nothing is lost
+    np.testing.assert_array_equal(model.embed_images(IMAGE), model.embed_images([IMAGE]))
+    assert not caplog.text
+    native = imitate.load(run(tmp_path, "native"), device="cpu")
+    native.embed_images([IMAGE, IMAGE, equalize(IMAGE)])
+    assert not caplog.text  # a third
+    native.embed_images([IMAGE, equalize(IMAGE), equalize(IMAGE)])
+    assert "2 of 3 images: the gray values are equalized" in caplog.text
+
+
+def test_predictions_in_parts_do_the_same(tmp_path: Path, caplog) -> None:
+    (tmp_path / "images").mkdir()
+    Image.fromarray(equalize(IMAGE)).save(tmp_path / "images" / "a.png")
+    from imitate.commands.predict import predict
+
+    said = {"images": tmp_path / "images", "workers": 1, "device": "cpu"}
+    predict("embed", model=str(run(tmp_path, "native")), out=str(tmp_path / "out"), **said)
+    assert "1 of 1 images: the gray values are equalized" in caplog.text
+
+
+def test_a_model_keeps_the_tone_of_its_data_and_its_identity(tmp_path: Path, caplog) -> None:
+    data = write_folder(tmp_path / "data")
+    edit_index(data, tone="equalized")
+    start = Imitate.from_pretrained(run(tmp_path, "native") / "model")
+    with caplog.at_level(logging.WARNING):
+        assert preparation(Corpus.open(data), start)["tone"] == "equalized"
+    assert "the model to start from learnt from native ones" in caplog.text
+    same = [load_folder(run(tmp_path / name, name)).identity for name in ("native", "equalized")]
+    assert same[0] == same[1]
+
+
+@pytest.mark.parametrize("tone", ["native", "unknown"])
+def test_other_models_read_files_as_before(tmp_path: Path, tone: str) -> None:
+    np.testing.assert_array_equal(
+        imitate.load(run(tmp_path, tone), device="cpu").read(IMAGE).pixels, to_prepared(IMAGE, 36)[0]
+    )
