@@ -71,7 +71,7 @@ def shared(data: Corpus, rows: Int[np.ndarray, " rows"], known: Keys) -> dict[st
 
 def trained_on(model: str | Path) -> Keys | None:
     """What a run, or a model in a run's folder, was trained on; None of any other model, which does not know it."""
-    for folder in (Path(model), Path(model).parent):
+    for folder in (Path(model), Path(model).parent) if Path(model).exists() else ():  # a word is no path
         if (folder / FILE).is_file():
             return Keys.load(folder / FILE)
     return None

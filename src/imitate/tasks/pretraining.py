@@ -278,7 +278,6 @@ def _validation(data: Corpus, texts: TextCache | None, tower: TextTower | None, 
     """
     if texts is None:
         return None
-    task = VALIDATION
     measured = {"": data} if _distinct_reports(data) > 1 else {}
     if not measured:
         log.warning("no validation split with reports: the run is not validated")
@@ -290,7 +289,7 @@ def _validation(data: Corpus, texts: TextCache | None, tower: TextTower | None, 
         encoder = ImitateEncoder("validation", model, *own)
         found: dict[str, float] = {}
         for name, each in measured.items():
-            values = task.measure(task.predict(encoder, each, Budget(device=device)))
+            values = VALIDATION.measure(VALIDATION.predict(encoder, each, Budget(device=device)))
             found |= {f"{name}{metric}": value for metric, value in values.items()}
         return found
 
@@ -298,5 +297,4 @@ def _validation(data: Corpus, texts: TextCache | None, tower: TextTower | None, 
 
 
 def _distinct_reports(data: Corpus) -> int:
-    rows = np.flatnonzero(data.table["split"].to_numpy() == VALIDATION.split)
-    return data.text(REPORT, rows).nunique()
+    return data.text(REPORT, np.flatnonzero(data.table["split"].to_numpy() == VALIDATION.split)).nunique()
