@@ -20,9 +20,27 @@ from imitate.sources.table import TableColumns
 from imitate.sources.table_marks import MarkColumns
 
 USED = {
-    "synthetic": {"n", "seed", "original_size", "female_contrast", "language", "raw"},
+    "synthetic": {"n", "seed", "original_size", "female_contrast", "hospital", "language", "raw"},
     "open-i": {"raw"},
     "mimic-cxr": {"raw", "mode", "reports", "mimic_iv"},
+    "dicomweb": {
+        "raw",
+        "url",
+        "since",
+        "until",
+        "filters",
+        "modalities",
+        "body_parts",
+        "reports",
+        "textless",
+        "sections",
+        "whole_report",
+        "id_key",
+        "timeout",
+        "parallel",
+        "retries",
+        "certificates",
+    },
     "table": {
         "raw",
         "sheet",
@@ -51,6 +69,8 @@ USED = {
 VALUES = {"mode": "paper", "reports": "x", "split_by": "patient", "n": 3, "seed": 1, "sections": "x", "labels": (),
           "votes": "all"}  # fmt: skip
 OWN = {("chexpert-plus", "labels"): "none", ("ms-cxr", "split_by"): "mimic", ("tbx11k", "split_by"): "image"}
+REQUIRED = {"raw": "x"}
+MORE = {"dicomweb": {"url": "https://pacs.example.org/dicom-web"}}  # that a source requires
 
 
 @pytest.fixture(autouse=True)
@@ -83,21 +103,21 @@ def test_a_source_has_only_the_options_that_it_uses(name: str) -> None:
     for key, value in VALUES.items():
         value = OWN.get((name, key), value)
         if key in USED[name]:
-            source.Options.model_validate({"raw": "x", key: value})
+            source.Options.model_validate({**REQUIRED, **MORE.get(name, {}), key: value})
         else:
             with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
-                source.Options.model_validate({"raw": "x", key: value})
+                source.Options.model_validate({**REQUIRED, **MORE.get(name, {}), key: value})
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_traits_name_what_there_is(name: str) -> None:
     source = find_source(name)
-    options = source.Options.model_validate({"raw": "x"})
+    options = source.Options.model_validate({**REQUIRED, **MORE.get(name, {})})
     traits, classes = source.traits_of(options), source.classes_of(options)
     assert not traits.prompts or (PROMPT_FILES / f"{traits.prompts}.yaml").is_file()
     assert (traits.prompts == name) == (PROMPT_FILES / f"{name}.yaml").is_file()
     assert len(set(classes)) == len(classes)
-    assert classes or name in ("table", "ms-cxr", "padchest-gr", "rexgradient")
+    assert classes or name in ("dicomweb", "table", "ms-cxr", "padchest-gr", "rexgradient")
     assert traits.exclusive == (name in ("covidx", "tbx11k"))
     assert Traits.model_validate_json(traits.model_dump_json()) == traits
 
