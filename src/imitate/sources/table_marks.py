@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -90,10 +90,10 @@ def read_marks(
             continue
         marks = found.setdefault(image_key(name), [])
         given = {field: _word(values, getattr(columns, field)) for field in ("mark_label", "phrase", "reader")}
-        said = {"phrase": given["phrase"], "reader": given["reader"]}
         if boxes is not None and not np.isnan(boxes[row]).all():
             x, y, width, height = map(float, boxes[row])
-            box = Box(given["mark_label"], x, y, width, height, **said, reference_size=columns.frame)
+            words = (given["phrase"], given["reader"])
+            box = Box(given["mark_label"], x, y, width, height, *words, columns.frame)
             fault = box_fault(box, frame=columns.frame)
             if fault:
                 faults[fault] += 1
@@ -104,7 +104,7 @@ def read_marks(
             if runs is None:
                 unreadable.add(image_key(name))
             else:
-                marks.append(RunLengths(given["mark_label"], *runs, **said))
+                marks.append(RunLengths(given["mark_label"], *runs, given["phrase"], given["reader"]))
     for fault, count in faults.items():
         log.warning("%s: %d rows are not used: %s", file.name, count, fault)
     if columns.mask:  # without a mask nothing is inside, even where there is a box
@@ -141,7 +141,7 @@ def _boxes(table: pd.DataFrame, columns: MarkColumns, path: Path) -> np.ndarray 
     return values
 
 
-def _word(values: Mapping[str, object], column: str | None) -> str:
+def _word(values: Mapping[Any, Any], column: str | None) -> str:
     value = values[column] if column else ""
     return value.strip() if isinstance(value, str) and not is_nothing(value) else ""
 
