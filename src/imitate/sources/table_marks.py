@@ -92,8 +92,7 @@ def read_marks(
         given = {field: _word(values, getattr(columns, field)) for field in ("mark_label", "phrase", "reader")}
         if boxes is not None and not np.isnan(boxes[row]).all():
             x, y, width, height = map(float, boxes[row])
-            words = (given["phrase"], given["reader"])
-            box = Box(given["mark_label"], x, y, width, height, *words, columns.frame)
+            box = Box(given["mark_label"], x, y, width, height, given["phrase"], given["reader"], columns.frame)
             fault = box_fault(box, frame=columns.frame)
             if fault:
                 faults[fault] += 1

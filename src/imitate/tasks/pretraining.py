@@ -189,7 +189,7 @@ def _completed(plan: Plan, out: Path, encoders: dict[str, TextEncoder], weights:
     the run's own, those of the weights where the recipe names their kind, or new ones."""
     recipe, data = plan.recipe, plan.data
     reads_text = find_objective(recipe.objective.name).reads_text
-    found: dict[str, Any] = {**preparation(data, weights and weights.model), "reads_text": reads_text}
+    found: dict[str, Any] = {**preparation(data, weights.model if weights else None), "reads_text": reads_text}
     if recipe.init:
         found |= taken_settings(recipe, weights.statistics) if weights else recorded_settings(out)
     wanted = {"text": recipe.text if reads_text else None, "prior": getattr(recipe.objective, "prior", None)}
