@@ -12,6 +12,7 @@ is what each interval should hold.
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -31,7 +32,7 @@ from measuring import Row, finish, options
 log = logging.getLogger("audit")
 CONTRAST = 0.4  # of the findings of women, as a fraction of the usual
 TASK = "linear-classification"
-FAST = {"by": "sex", "shuffles": 399}
+SHUFFLES = 399
 
 
 class Size(NamedTuple):
@@ -73,10 +74,12 @@ def archived(folder: Path, size: Size, model: str, side: int, contrast: float | 
     images = size.pool if contrast is None else size.planted_pool
     pool = prepare(folder / "pool", n=images, seed=2, size=side, contrast=contrast, test=True)
     found = Archived(pool, folder / "val.json", folder / "pool.json")
-    like = {"like": f"{Path(__file__).parents[1]}/recipes/tiny.yaml"} if model == "random" else {}
-    fit = {"model": model, "data": train, "resamples": 100, "cache": folder / "cache", **like}
-    imitate.evaluate(TASK, out=found.validation, split="val", **fit)
-    imitate.evaluate(TASK, out=found.scored, test_data=pool, **fit)
+    like = f"{Path(__file__).parents[1]}/recipes/tiny.yaml" if model == "random" else None
+    evaluate = partial(
+        imitate.evaluate, TASK, model=model, data=train, resamples=100, cache=folder / "cache", like=like
+    )
+    evaluate(out=found.validation, split="val")
+    evaluate(out=found.scored, test_data=pool)
     for path in (found.validation, found.scored):
         without_probabilities(path)
     return found
@@ -102,8 +105,9 @@ def repeated(it: Archived, number: int, size: Size, folder: Path) -> Audit:
     path = folder / f"drawn-{number}.json"
     data = results.data | {"images": len(rows), "patients": size.patients}
     write_results(results.model_copy(update={"data": data}), [part], path)
-    drawn = {"data": it.pool, "threshold_from": it.validation, "out": out}
-    audit = imitate.audit(path, resamples=size.resamples, **drawn, **FAST)
+    audit = imitate.audit(
+        path, data=it.pool, threshold_from=it.validation, out=out, resamples=size.resamples, by="sex", shuffles=SHUFFLES
+    )
     for file in (path, path.with_suffix(".npz")):
         file.unlink()
     return audit
@@ -111,7 +115,13 @@ def repeated(it: Archived, number: int, size: Size, folder: Path) -> Audit:
 
 def whole(it: Archived, folder: Path) -> Audit:
     return imitate.audit(
-        it.scored, data=it.pool, threshold_from=it.validation, out=folder / "whole.json", resamples=100, **FAST
+        it.scored,
+        data=it.pool,
+        threshold_from=it.validation,
+        out=folder / "whole.json",
+        resamples=100,
+        by="sex",
+        shuffles=SHUFFLES,
     )
 
 
@@ -162,8 +172,8 @@ def table(truth: Audit, audits: list[Audit]) -> list[Row]:
             "class": gap.label, "missed in women, pool, %": percent(rates(gap)["F"]),
             "in men, %": percent(rates(gap)["M"]), "gap": percent(signed(gap)),
             "one repetition": f"{percent(signed(shown))} ({percent(low or 0)} to {percent(high or 0)})",
-            "flagged, %": percent(np.mean([g.flagged for g in same])),
-            "interval holds the gap, %": percent(np.mean(held)),
+            "flagged, %": percent(float(np.mean([g.flagged for g in same]))),
+            "interval holds the gap, %": percent(float(np.mean(held))),
         })  # fmt: skip
     return rows
 
@@ -198,7 +208,7 @@ def main() -> None:
         "plain": table(*found["plain"]),
         "settings": [
             {"model": model, "task": TASK, "contrast of women": CONTRAST, "training images": size.train,
-             "pool without a gap, images": size.pool, "resamples": size.resamples, "shuffles": FAST["shuffles"]}
+             "pool without a gap, images": size.pool, "resamples": size.resamples, "shuffles": SHUFFLES}
         ],
     }  # fmt: skip
     finish(arguments, "audit", tables)

@@ -44,7 +44,7 @@ def prepare(raw: Path, out: Path, side: int) -> Path:
             if isinstance(each, Record):
                 yield replace(each, annotations=(), split=division(each.patient))
 
-    settings = Settings(source="chestxray14", size=side, classes=tuple(SOURCE.classes))
+    settings = Settings(source="chestxray14", size=side, classes=SOURCE.classes_of(given))
     write_folder(records(), out, settings, archive=Archive(raw), engine=Engine(workers=1))
     return out
 

@@ -58,6 +58,19 @@ def rows(data: str, kind: str, results: Results, found: Calibration) -> Iterator
         yield row
 
 
+def grouped(uncalibrated: list[Row]) -> list[Row]:
+    """A line a folder and kind of scores."""
+    lines: dict[tuple[str, str], Row] = {}
+    for row in uncalibrated:
+        key = (row["data"], row["scores"])
+        line = lines.setdefault(
+            key, {"data": key[0], "scores": key[1], "too few patients": "", "scores do not rise": ""}
+        )
+        why = "scores do not rise" if "rise" in row["uncalibrated"] else "too few patients"
+        line[why] += f"{', ' if line[why] else ''}{row['class']} ({row['positive, val']})"
+    return list(lines.values())
+
+
 def macro(data: str, kind: str, results: Results, found: Calibration) -> Row:
     calibrated = sum(each.method is not None for each in found.classes.values())
     row: Row = {"data": data, "scores": kind, "test images": results.data["images"], "val images": found.data["images"],
@@ -85,4 +98,5 @@ if __name__ == "__main__":
                 tables["means"].append(macro(folder.name, kind, results, found))
                 for row in rows(folder.name, kind, results, found):
                     tables["uncalibrated" if "uncalibrated" in row else "classes"].append(row)
+    tables["uncalibrated"] = grouped(tables["uncalibrated"])
     finish(given, "calibration_real", {name: each for name, each in tables.items() if each})

@@ -91,7 +91,7 @@ class Runner:
         processes = settings.get("training.devices", 1)
         launcher = [*TORCHRUN, f"--nproc-per-node={processes}"] if processes != 1 else []
         command = [*launcher, *IMITATE, "pretrain", str(ROOT / self.study.recipe)]
-        command += ["--data", str(self.data / self.study.train)]
+        command += ["--data", *(str(self.data / name) for name in self.study.trained_on(method))]
         command += ["--out", str(folder), "--threads", str(self.threads), *flags(settings)]
         spent = self.run(f"pretrain-{slug(method)}-{seed}", command)
         if spent is None:
@@ -129,11 +129,11 @@ class Runner:
 
     def described(self, method: str, task: str) -> str:
         """The digest of all that decides a method's results of a task, whichever machine they are measured on."""
-        study, measure = self.study, self.study.tasks[task]
+        study, measure, of = self.study, self.study.tasks[task], self.study.methods[method]
         told = {
             "recipe": file_digest(ROOT / study.recipe),
-            "train": study.data[study.train],
-            "method": study.methods[method].model_dump(mode="json", include={"settings", "model"}),
+            "train": study.data[study.train] if not of.train else [study.data[name] for name in of.train],
+            "method": of.model_dump(mode="json", include={"settings", "model"}),
             "measure": measure.model_dump(mode="json"),
             "data": study.data[measure.data],
             "code": find_task(measure.task).method(),

@@ -28,6 +28,7 @@ class Method(Config):
     """Without training it is ``random`` (the recipe's network, a seed a run) or ``pixels``."""
 
     settings: dict[str, Any] = Field({})  # over the recipe's
+    train: tuple[str, ...] = ()  # the data sets to pre-train on, where they are not the study's
     model: Literal["run", "random", "pixels"] = "run"
     tasks: tuple[str, ...] | None = None  # None: all that are not optional
 
@@ -71,6 +72,9 @@ class Study(Config):
     def families(self) -> dict[str, str]:
         return {name: stage.family for stage in self.stages for name in stage.methods}
 
+    def trained_on(self, method: str) -> tuple[str, ...]:
+        return self.methods[method].train or (self.train,)
+
     def cells(self, method: str) -> list["Cell"]:
         """What is measured of a method."""
         return [
@@ -103,7 +107,12 @@ def load_study(path: Path) -> Study:
     if twice := {name for name in names if [slug(each) for each in names].count(slug(name)) > 1}:
         raise UserError(f"{path}: methods {', '.join(sorted(twice))} share a name: give each its own")
     used = {
-        "data set": {study.train, *(each.data for each in study.tasks.values())} - study.data.keys(),
+        "data set": {
+            study.train,
+            *(each.data for each in study.tasks.values()),
+            *(name for method in study.methods.values() for name in method.train),
+        }
+        - study.data.keys(),
         "task": {task for method in study.methods.values() for task in method.tasks or ()} - study.tasks.keys(),
         "method": {study.reference} - study.methods.keys(),
     }

@@ -19,7 +19,9 @@ def pages(monkeypatch):
         sys.modules.pop(name)
 
 
-@pytest.mark.parametrize("page", ["languages.md", "performance.md", "quickstart.md", "scaling.md", "statistics.md"])
+@pytest.mark.parametrize(
+    "page", ["calibration.md", "languages.md", "performance.md", "quickstart.md", "scaling.md", "statistics.md"]
+)
 def test_every_generated_part_is_up_to_date(pages, page):
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     assert pages.fill(text) == text, "run python benchmarks/pages.py"

@@ -290,6 +290,7 @@ def test_names_that_a_study_does_not_define_are_refused(work: Path, tmp_path: Pa
     path, whole = tmp_path / "study.yaml", study(work).model_dump(mode="json")
     mistakes = {
         "data set other is used but not defined": {"train": "other"},
+        "data set far is used": {"stages": [*STAGES, {"family": "x", "methods": {"A": {"train": ["set", "far"]}}}]},
         "method Nobody is used": {"reference": "Nobody"},
         "methods CLIP, clip share a name": {"stages": [*STAGES, {"family": "x", "methods": {"clip": {}}}]},
         "task nothing is used": {"stages": [*STAGES, {"family": "x", "methods": {"A": {"tasks": ["nothing"]}}}]},
@@ -314,3 +315,19 @@ def test_a_method_on_two_processes_is_launched_on_two(work: Path, monkeypatch: p
         'objective.negatives="rank"',
         "training.seed=0",
     ]
+
+
+def test_a_method_may_have_training_data_of_its_own(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(Runner, "run", lambda self, name, arguments: asked.append(arguments))
+    data = {"set": {"source": "synthetic"}, "other": {"source": "synthetic", "seed": 1}}
+    stages = [{"family": "a", "methods": {"IMITATE": {}, "both": {"train": ["set", "other"]}}}]
+    one = Runner(study(work, stages=stages, data=data), work, threads=1, seeds=1)
+    assert not one.pretrain("IMITATE", 0) and not one.pretrain("both", 0)
+    folders = [words[words.index("--data") + 1 : words.index("--out")] for words in asked]
+    assert folders == [[str(work / "set")], [str(work / "set"), str(work / "other")]]
+    before = one.described("both", "probe")
+    data["other"]["seed"] = 2
+    changed = Runner(study(work, stages=stages, data=data), work, threads=1, seeds=1)
+    assert changed.described("both", "probe") != before
+    assert changed.described("IMITATE", "probe") == one.described("IMITATE", "probe")

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -122,19 +123,21 @@ def _check(tree: Tree, hit: dict[str, str], rows: pd.DataFrame, told: set[str], 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(4, marks=pytest.mark.stress)])
 def test_damaged_tables_end_in_one_line_or_in_good_rows(rounds, trees, tmp_path, figures):
+    """Each source meets every fault in the long run of this test, and every third one in the short run."""
+    step = 3 if rounds == 1 else 1
     outcomes: dict[str, Counter[str]] = {fault: Counter() for fault in TABLE_FAULTS}
     tables_of = {name: _tables(tree.raw) for name, tree in trees.items() if _tables(tree.raw)}
-    for name, tables in tables_of.items():
+    for place, (name, tables) in enumerate(tables_of.items()):
         tree = trees[name]
         for number in range(rounds):
-            for fault, edit in TABLE_FAULTS.items():
+            for fault, edit in islice(TABLE_FAULTS.items(), place % step, None, step):
                 random, raw = Random(f"{name} {number} {fault}"), tmp_path / "raw"
                 shutil.copytree(tree.raw, raw)
                 edit_table(raw / random.choice(tables).relative_to(tree.raw), edit, random)
                 outcomes[fault][_outcome(tree, raw, tmp_path / "out")] += 1
                 shutil.rmtree(raw)
                 shutil.rmtree(tmp_path / "out", ignore_errors=True)
-    assert all(sum(each.values()) == rounds * len(tables_of) for each in outcomes.values())
+    assert all(sum(each.values()) >= rounds * (len(tables_of) // step) for each in outcomes.values())
     figures("dirty_tables", outcomes={fault: dict(each) for fault, each in outcomes.items()})
 
 

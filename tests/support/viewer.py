@@ -45,7 +45,7 @@ def values(page: Any) -> dict[str, str]:
         "return [...document.querySelectorAll('#rows > li')]"
         ".map(row => [row.dataset.name, row.querySelector('.value').textContent])"
     )
-    return dict(rows)  # type: ignore[arg-type]
+    return dict(rows)
 
 
 def answered(page: Any) -> dict[str, str]:

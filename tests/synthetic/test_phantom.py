@@ -133,3 +133,13 @@ def test_the_smallest_size_still_shows_every_finding() -> None:
         assert all(region.mask.any() for region in render(case, 64).regions)
     with pytest.raises(AssertionError, match="32 px are too few"):
         render(with_findings(), 32)
+
+
+def test_another_hospital_exposes_the_same_anatomy_otherwise() -> None:
+    case = draw_case(5, 1)
+    north, south = render(case, 128), render(case, 128, hospital="south")
+    assert all((a.mask == b.mask).all() for a, b in zip(north.regions, south.regions, strict=True))
+    assert south.image.mean() < north.image.mean() - 10
+    assert (
+        np.abs(np.diff(south.image.astype(float), axis=0)).mean() != np.abs(np.diff(north.image.astype(float))).mean()
+    )

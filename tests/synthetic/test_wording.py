@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from imitate.errors import UserError
 from imitate.synthetic.cases import CLASSES, Case, Finding, Place, draw_case
 from imitate.synthetic.wording import Report, compose, mimic_report
 
@@ -116,3 +117,34 @@ def test_a_filed_report_holds_the_sections_word_for_word(reports: list[tuple[Cas
 
 def test_every_class_is_worded(reports: list[tuple[Case, Report]]) -> None:
     assert {finding.name for case, _ in reports for finding in case.findings} == set(CLASSES) == set(NAMES)
+
+
+SOUTH = {
+    "Atelectasis": r"volume loss|plate atelectasis",
+    "COVID-19": r"COVID-19",
+    "Cardiomegaly": r"cardiothoracic ratio|heart$|dilated heart",
+    "Consolidation": r"airspace shadowing|consolidated",
+    "Edema": r"interstitial fluid|edema",
+    "Foreign Object": r"metal density|artefact|chain",
+    "Fracture": r"fracture|break of",
+    "Lung Lesion": r"nodule|mass\b",
+    "Pleural Effusion": r"effusion|pleural fluid",
+    "Pneumonia": r"infective change|pneumonic",
+    "Pneumothorax": r"pneumothorax|pleural air",
+    "Support Devices": r"ETT|tube|NGT|CVC|line\b|PPM|pacing",
+}
+
+
+def test_another_hospital_says_the_same_in_other_words(reports: list[tuple[Case, Report]]) -> None:
+    said, other = set(), set()
+    for case, report in reports:
+        south = compose(case, hospital="south")
+        assert south.denied <= set(CLASSES) - {finding.name for finding in case.findings}
+        for finding, sentence in south.sentences.items():
+            found = {name for name, words in SOUTH.items() if re.search(words, sentence, re.I)}
+            assert found == {finding.name}, sentence
+        said |= set(re.split(r"(?<=\.) ", report.findings or ""))
+        other |= set(re.split(r"(?<=\.) ", south.findings or ""))
+    assert len(other) > 200 and len(said & other) < 0.02 * len(other)
+    with pytest.raises(UserError, match="the hospital south writes en, not de"):
+        compose(reports[0][0], "de", "south")

@@ -79,10 +79,10 @@ def check(prompts: Prompts, encoder: Encoder, device: str, *, built_in: bool) ->
     assert encoder.text is not None
     sides = [known_side(side, encoder.text, built_in=built_in) for side in (prompts.positive, prompts.negative)]
     given = (prompts.positive, prompts.negative)
-    present, absent = (
+    positive, negative = [
         embed_texts(encoder, list(known or side), device).mean(0) for known, side in zip(sides, given, strict=True)
-    )
-    cosine = float(cosine_similarity(present, absent, dim=0))
+    ]
+    cosine = float(cosine_similarity(positive, negative, dim=0))
     unknown = unknown_words((*prompts.positive, *prompts.negative), encoder.text)
     fault = ""
     if not all(sides):

@@ -39,7 +39,7 @@ def write_report(results: Sequence[Path], *, out: Path, data: Sequence[Path] = (
         raise UserError(f"out {out} must be the path of a .html or .md file, e.g. report.html")
     audits = [read_audit(path) for path in results if is_audit(path)]
     groups, folders = read_groups([path for path in results if not is_audit(path)]), _folders(data)
-    known = {str(each.data["fingerprint"]) for each in (*groups, *audits)}
+    known = {str(each.data["fingerprint"]) for each in groups} | {str(each.data["fingerprint"]) for each in audits}
     for fingerprint, folder in folders.items():
         if fingerprint not in known:
             log.warning("%s: none of the results are of this folder, no images of it are shown", folder.root)

@@ -90,9 +90,14 @@ def _pixels(gray: Gray, whole: Gray) -> tuple[Pixels, bytes]:
         scale = 1 if exact else DEEPEST / max(top, 1e-6)
         low, high = low * scale, high * scale
         values = np.rint(values * np.float32(scale)).astype("<u2")
-    window = {"low": round(low), "high": max(round(high), round(low) + 1)}
-    bits = 8 * values.itemsize
-    return Pixels(width=values.shape[1], height=values.shape[0], bits=bits, **window), values.tobytes()
+    shown = Pixels(
+        width=values.shape[1],
+        height=values.shape[0],
+        bits=8 if values.itemsize == 1 else 16,
+        low=round(low),
+        high=max(round(high), round(low) + 1),
+    )
+    return shown, values.tobytes()
 
 
 def _shrunk(gray: Gray, side: int) -> Shaped[np.ndarray, "_ _"]:

@@ -53,7 +53,7 @@ class Service:
             )
         self.predictor, self.index, self.groups = predictor, index, groups
         self._uploads: OrderedDict[str, tuple[Held, str]] = OrderedDict()  # the longest unasked first
-        self._reports = {} if index is None else self._read_index(index)
+        self._reports: dict[Branch, Gallery] = {} if index is None else self._read_index(index)
         self.scores = Scores(predictor, index)
         drawn = {f"example-{number}": drawing for number, drawing in enumerate(drawings(), 1)}
         self._examples = {id_: hold(drawing.pixels, predictor) for id_, drawing in drawn.items()}
@@ -136,7 +136,7 @@ class Service:
             index=None if self.index is None else self.index.root.name,
             compared=self.scores.images,
             max_bytes=MAX_BYTES,
-            branch=(calibration and calibration.branch) or "both",
+            branch=calibration.branch if calibration and calibration.branch else "both",
             calibration=None if calibration is None else _describe_calibration(calibration),
             groups=self.groups,
             prompts=self._prompts(),

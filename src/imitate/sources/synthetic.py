@@ -22,7 +22,7 @@ from imitate.data.records import Excluded, Record
 from imitate.errors import UserError
 from imitate.names import Language
 from imitate.sources import Source, Traits
-from imitate.synthetic.cases import CLASSES, SMALLEST, TRAITS, draw_case
+from imitate.synthetic.cases import CLASSES, SMALLEST, TRAITS, Hospital, draw_case
 
 if TYPE_CHECKING:
     from imitate.synthetic.lesions import Region
@@ -36,6 +36,9 @@ class SyntheticOptions(Config):
         None, gt=0, le=1, description="contrast of the findings of female patients, as a fraction of the usual one"
     )
     language: Language | None = Field(None, description="of the reports: en (the default), de or es")
+    hospital: Hospital | None = Field(
+        None, description="north (the default), or south, with other equipment and other words for the same findings"
+    )
     raw: Path | None = Field(None, description="where the PNG files are kept; by default they are temporary")
 
 
@@ -61,7 +64,8 @@ def _record(options: SyntheticOptions, index: int, folder: Path) -> Record:
     case, size = draw_case(options.seed, index), options.original_size
     image_id = f"synthetic-{options.seed}-{index:06d}"
     contrast, language = options.female_contrast if case.sex == "F" else None, options.language or "en"
-    phantom, report = render(case, size, contrast=contrast), compose(case, language)
+    hospital = options.hospital or "north"
+    phantom, report = render(case, size, contrast=contrast, hospital=hospital), compose(case, language, hospital)
     save_picture(folder / f"{image_id}.png", phantom.image)
     return Record(
         image_id=image_id,

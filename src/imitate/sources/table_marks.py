@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -92,7 +92,16 @@ def read_marks(
         given = {field: _word(values, getattr(columns, field)) for field in ("mark_label", "phrase", "reader")}
         if boxes is not None and not np.isnan(boxes[row]).all():
             x, y, width, height = map(float, boxes[row])
-            box = Box(given["mark_label"], x, y, width, height, given["phrase"], given["reader"], columns.frame)
+            box = Box(
+                given["mark_label"],
+                x,
+                y,
+                width,
+                height,
+                phrase=given["phrase"],
+                reader=given["reader"],
+                reference_size=columns.frame,
+            )
             fault = box_fault(box, frame=columns.frame)
             if fault:
                 faults[fault] += 1
@@ -103,7 +112,7 @@ def read_marks(
             if runs is None:
                 unreadable.add(image_key(name))
             else:
-                marks.append(RunLengths(given["mark_label"], *runs, given["phrase"], given["reader"]))
+                marks.append(RunLengths(given["mark_label"], *runs, phrase=given["phrase"], reader=given["reader"]))
     for fault, count in faults.items():
         log.warning("%s: %d rows are not used: %s", file.name, count, fault)
     if columns.mask:  # without a mask nothing is inside, even where there is a box
@@ -140,7 +149,7 @@ def _boxes(table: pd.DataFrame, columns: MarkColumns, path: Path) -> np.ndarray 
     return values
 
 
-def _word(values: Mapping[Any, Any], column: str | None) -> str:
+def _word(values: Mapping[Hashable, object], column: str | None) -> str:
     value = values[column] if column else ""
     return value.strip() if isinstance(value, str) and not is_nothing(value) else ""
 

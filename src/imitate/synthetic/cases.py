@@ -12,6 +12,7 @@ from imitate.data.lazy import np
 
 SMALLEST = 64  # px of height: below, small findings have no pixel
 Severity = Literal["mild", "moderate", "severe"]
+Hospital = Literal["north", "south"]  # whose equipment takes the images, and whose words the reports have
 Prevalence = Callable[[int], Mapping[str, float]]
 """From a patient's number to the chance of each finding."""
 

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
+from scipy.ndimage import uniform_filter
 
 from imitate.data.annotations import Box
 from imitate.synthetic.anatomy import Anatomy, plane, smooth_noise, soft
-from imitate.synthetic.cases import SMALLEST, TRAITS, Case, Finding, generator
+from imitate.synthetic.cases import SMALLEST, TRAITS, Case, Finding, Hospital, generator
 from imitate.synthetic.devices import foreign_object, support_devices
 from imitate.synthetic.frontal import frontal
 from imitate.synthetic.lateral import lateral
@@ -17,15 +18,40 @@ from imitate.synthetic.lesions import SOFT_PAINTERS, Painter, Region
 HARD_PAINTERS: dict[str, Painter] = {"Support Devices": support_devices, "Foreign Object": foreign_object}
 
 
+class Equipment(NamedTuple):
+    """How a hospital exposes: ranges to draw from."""
+
+    contrast: tuple[float, float]
+    portable: tuple[float, float]  # contrast of AP images
+    grain: tuple[float, float]
+    gamma: tuple[float, float]
+    rims: float  # fraction of images with a black rim
+    blur: int = 0  # pixels of the plate reader at a height of 256
+
+
+EQUIPMENT: dict[Hospital, Equipment] = {
+    "north": Equipment((0.95, 1.1), (0.8, 0.95), (0.008, 0.02), (0.85, 1.2), 0.15),
+    "south": Equipment((0.75, 0.9), (0.6, 0.75), (0.02, 0.04), (1.3, 1.8), 0.6, blur=2),
+}
+
+
 class Phantom(NamedTuple):
     image: UInt8[np.ndarray, "height width"]  # bright is dense (MONOCHROME2)
     regions: list[Region]
 
 
-def render(case: Case, height: int, width: int | None = None, *, contrast: float | None = None) -> Phantom:
+def render(
+    case: Case,
+    height: int,
+    width: int | None = None,
+    *,
+    contrast: float | None = None,
+    hospital: Hospital = "north",
+) -> Phantom:
     """A pure function of its arguments. The chest needs a ``width`` of 0.8 times ``height``; None: a square.
 
-    ``contrast`` is that of the findings, devices and objects aside, as a fraction of the usual one.
+    ``contrast`` is that of the findings, devices and objects aside, as a fraction of the usual one. The hospital
+    changes the exposure and nothing of the patient.
     """
     width = width or height
     assert height >= SMALLEST, f"{height} px are too few for the findings to be seen"
@@ -42,7 +68,7 @@ def render(case: Case, height: int, width: int | None = None, *, contrast: float
     rib = soft(0.31 - np.abs(anatomy.ribs % 1 - 0.5), 0.14)
     anatomy.density += 0.075 * rib * anatomy.cage + anatomy.bones
     regions += _paint(case, anatomy, HARD_PAINTERS)
-    return Phantom(_expose(case, anatomy), regions)
+    return Phantom(_expose(case, anatomy, EQUIPMENT[hospital]), regions)
 
 
 def boxes(regions: list[Region], sentences: Mapping[Finding, str] | None = None) -> tuple[Box, ...]:
@@ -70,20 +96,22 @@ def _paint(case: Case, anatomy: Anatomy, painters: dict[str, Painter]) -> list[R
     return regions
 
 
-def _expose(case: Case, anatomy: Anatomy) -> np.ndarray:
+def _expose(case: Case, anatomy: Anatomy, equipment: Equipment) -> np.ndarray:
     """Scatter, gain, gamma, grain; the side marker at the patient's left; at times the black rim of the collimator."""
     random = case.generator(f"exposure {case.image}")
     height, width = anatomy.shape
     density = anatomy.density + 0.02 * smooth_noise(random, anatomy.shape, 6)
     grain = random.standard_normal(anatomy.shape, dtype=np.float32)
-    density += random.uniform(0.008, 0.02) * (grain + 0.5 * np.roll(grain, 1, axis=1))
-    contrast = random.uniform(0.8, 0.95) if case.view == "AP" else random.uniform(0.95, 1.1)
+    density += random.uniform(*equipment.grain) * (grain + 0.5 * np.roll(grain, 1, axis=1))
+    if equipment.blur:
+        density = uniform_filter(density, 1 + max(1, equipment.blur * height // 256))
+    contrast = random.uniform(*(equipment.portable if case.view == "AP" else equipment.contrast))
     density = np.clip(0.5 + contrast * (density - 0.5) + random.uniform(-0.04, 0.04), 0.004, 1)
-    image = density ** random.uniform(0.85, 1.2)
+    image = density ** random.uniform(*equipment.gamma)
     unit, top, left = max(1, height // 64), height // 12, width - width // 9
     image[top : top + 4 * unit, left : left + unit] = 1
     image[top + 3 * unit : top + 4 * unit, left : left + 3 * unit] = 1
-    if random.random() < 0.15:
+    if random.random() < equipment.rims:
         rim = int(random.integers(1, 1 + height // 50))
         image[:rim], image[-rim:], image[:, :rim], image[:, -rim:] = 0, 0, 0, 0
     return (image * 255).astype(np.uint8)

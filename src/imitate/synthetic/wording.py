@@ -9,10 +9,11 @@ import numpy as np
 
 from imitate.errors import UserError
 from imitate.synthetic import phrases
-from imitate.synthetic.cases import Case, Finding
+from imitate.synthetic.cases import Case, Finding, Hospital
 from imitate.synthetic.phrases import ENGLISH, Words
 from imitate.synthetic.phrases_de import GERMAN
 from imitate.synthetic.phrases_es import SPANISH
+from imitate.synthetic.phrases_south import SOUTH
 
 RULE = " " + "_" * 78
 WORDS: dict[str, Words] = {"en": ENGLISH, "de": GERMAN, "es": SPANISH}
@@ -28,16 +29,20 @@ class Report(NamedTuple):
     sentences: Mapping[Finding, str]  # what the description says of each finding, also where it is left out
 
 
-def words_of(language: str) -> Words:
-    """UserError: no reports are composed in this language."""
+def words_of(language: str, hospital: Hospital = "north") -> Words:
+    """UserError: no reports are composed in this language, or at this hospital."""
+    if hospital == "south":
+        if language != "en":
+            raise UserError(f"the hospital south writes en, not {language}: leave out one of the two options")
+        return SOUTH
     if language not in WORDS:
         raise UserError(f"no synthetic reports in {language}: choose among {', '.join(WORDS)}")
     return WORDS[language]
 
 
-def compose(case: Case, language: str = "en") -> Report:
+def compose(case: Case, language: str = "en", hospital: Hospital = "north") -> Report:
     """The same words for all images of a study. About 12% lack FINDINGS, 6% IMPRESSION, 3% both."""
-    random, words = case.generator("wording"), words_of(language)
+    random, words = case.generator("wording"), words_of(language, hospital)
     sentences, denied = _describe(case, random, words)
     conclusion = _conclude(case, random, words)
     lack = random.choice(["", "findings", "impression", "both"], p=[0.79, 0.12, 0.06, 0.03])

@@ -121,7 +121,7 @@ def _drawn(
         return found
 
     fast = [name for name in subgroups.METRICS if name not in SLOW]
-    drawn = {}
+    drawn: dict[str, np.ndarray] = {}
     for names, number in ((fast, resamples), (SLOW, min(FEWER, resamples))):
         runs = [lambda counts, fit=fit, names=names: of(fit, names, counts) for fit in fits]
         if runs[0](np.ones((1, len(patients)))):
