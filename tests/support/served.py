@@ -15,8 +15,8 @@ from imitate.data.text_cache import corpus
 from imitate.inference.calibration import (
     Calibration,
     ClassCalibration,
-    Interval,
     OperatingPoint,
+    Rate,
     preprocessing_digest,
 )
 from imitate.inference.encoder import ImitateEncoder
@@ -55,7 +55,7 @@ def calibrated(predictor: Predictor) -> tuple[Predictor, str]:
             aim="sensitivity",
             at=0.9,
             threshold=-0.01,
-            achieved={"sensitivity": Interval(value=0.9, low=0.8, high=0.95)},
+            achieved={"sensitivity": Rate(value=0.9, low=0.8, high=0.95)},
         ),
     )
     calibration = Calibration(
