@@ -245,6 +245,10 @@ def test_a_calibration_gives_probabilities_and_thresholds(folder: Path, tmp_path
     made.model_copy(update={"weights": "other"}).save(tmp_path / "other.json")
     with pytest.raises(UserError, match=r"other\.json is of another model, task or seed"):
         run(tmp_path / "other.json")
+    zero_shot = made.model_copy(update={"branch": "both", "encoder": "other"})
+    zero_shot.save(tmp_path / "zero-shot.json")
+    with pytest.raises(UserError, match=r"zero-shot\.json is of another model, task or seed"):
+        run(tmp_path / "zero-shot.json")
     made.model_copy(update={"data": facts | {"split": "test"}}).save(tmp_path / "test.json")
     with pytest.raises(UserError, match=r"test\.json was fitted on the test images"):
         run(tmp_path / "test.json")

@@ -11,7 +11,7 @@ from imitate.errors import UserError
 from imitate.statistics import operating
 from imitate.statistics.resampling import bootstrap
 from imitate.tasks.base import HELD, Predictions
-from imitate.tasks.calibration import TEST, VALIDATION, Recalibration
+from imitate.tasks.calibration import TEST, VALIDATION, Recalibration, head_scores
 from imitate.tasks.calibration_points import points
 from imitate.tasks.estimating import estimates
 
@@ -151,3 +151,13 @@ def test_scores_of_exclusive_classes_are_logits_of_their_probabilities():
         UserError, match="there are no scores of validation images: delete the results and evaluate again"
     ):
         Recalibration().of_head({**given, "classes": np.array(["a", "b", "c"])})
+
+
+def test_scores_of_exclusive_classes_become_logits_and_others_are_logits() -> None:
+    logits = np.array([[0.5, -1.0, 2.0], [1.0, 0.0, -3.0]])
+    target = np.eye(3)[[2, 0]]
+    kept = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    probability = np.exp(kept)
+    assert head_scores(kept, target) == pytest.approx(np.log(probability / (1 - probability)))
+    target[0, 0] = 1
+    assert head_scores(kept, target) == pytest.approx(kept)

@@ -80,6 +80,7 @@ class Calibration(Config):
     data: dict[str, Any]  # of the validation images: name, source, fingerprint, split, images, patients
     date: str
     weights: str  # digest
+    encoder: str = ""  # of zero-shot scores: the identity of the encoder, as results of tasks name it
     preprocessing: str  # digest
     branch: Branch | None = None  # of zero-shot scores
     settings: str = ""  # digest of those that a probe or a head was fitted with

@@ -19,6 +19,7 @@ from imitate.statistics.subgroups import Scored
 from imitate.tasks import find_task
 from imitate.tasks.audit_model import AuditOptions, is_no_finding
 from imitate.tasks.base import Predictions, Results
+from imitate.tasks.calibration import head_scores
 from imitate.tasks.results import digest_of, read_predictions, read_results
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def read_inputs(path: Path, folder: Path, options: AuditOptions) -> Inputs:
     runs = read_predictions(results, path)
     if any("fold" in run for run in runs):
         raise UserError(f"{path} is cross-validated, its folds have no common threshold: evaluate without folds")
+    if options.calibration and results.task != "zero-shot":  # of heads a calibration is of logits
+        runs = [{**run, "score": head_scores(run["score"], run["target"])} for run in runs]
     data = Corpus.open(folder)
     if data.fingerprint != results.data.get("fingerprint"):
         raise UserError(
@@ -157,9 +160,9 @@ def _validated(
 
 
 def _is_of(found: Calibration, results: Results) -> bool:
-    """Whether it is a calibration of the one fit of these results; results do not say what tells zero-shot models."""
+    """Whether it is a calibration of the one fit of these results."""
     if found.branch is not None:
-        return found.task == results.task
+        return found.task == results.task and [found.encoder] == results.weights
     own = [digest_of(results.settings, results.fraction, seed) for seed in results.seeds]
     return found.task == results.task and [found.weights] == results.weights and [found.settings] == own
 

@@ -66,6 +66,7 @@ def _of_model(request: Request, model: str, data: Path, out: Path, resamples: in
         "task": "zero-shot",
         "data": {**_data(corpus), "split": "val"},
         "weights": encoder.digest(),
+        "encoder": encoder.identity,
         "preprocessing": calibration.preprocessing_digest(encoder),
         "branch": task.branch,
         "versions": results.versions,

@@ -52,6 +52,12 @@ class Part(NamedTuple):
     patient: np.ndarray
 
 
+def head_scores(score: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Logits of a head; those of exclusive classes are kept as logarithms of probabilities."""
+    score = score.astype(np.float64)
+    return logit(np.exp(score).clip(CERTAIN, 1 - CERTAIN)) if metrics.exclusive(target) else score
+
+
 class Recalibration(CalibrationOptions, Task):
     """A map from scores to probabilities, and a threshold for each class, from the validation images.
 
@@ -122,11 +128,10 @@ class Recalibration(CalibrationOptions, Task):
                 "there are no scores of validation images: delete the results and evaluate again with this version "
                 "(linear, k-nearest-neighbour or fine-tuned classification, without --folds)"
             )
-        exclusive = metrics.exclusive(np.concatenate([run["target"], run[f"{HELD}target"]]))
+        targets = np.concatenate([run["target"], run[f"{HELD}target"]])
         found = []
         for prefix in (HELD, ""):
-            score = run[f"{prefix}score"].astype(np.float64)
-            score = logit(np.exp(score).clip(CERTAIN, 1 - CERTAIN)) if exclusive else score
+            score = head_scores(run[f"{prefix}score"], targets)
             kept = {name: run[f"{prefix}{name}"] for name in ("image_id", "patient", "target")}
             found.append({**kept, "score": score, "before": expit(score)})
         return self.joined(*found, classes=run["classes"])
