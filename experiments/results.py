@@ -29,7 +29,7 @@ from tables import Line
 log = logging.getLogger("study")
 RESULTS = ROOT / "docs/results"
 BEFORE = RESULTS / "version_0.1.0.json"  # main metrics of its studies, from the trees of its commit
-PAGES = ("README.md", "docs/results.md", "docs/hierarchy.md")
+PAGES = ("README.md", "docs/results.md", "docs/hierarchy.md", "docs/mixtures.md")
 PATTERN = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PAIRED = ("untrained", "IMITATE", "CLIP", "ConVIRT", "M-FLAG")
 ABLATED = ("IMITATE", "without multi-level branch")
@@ -88,6 +88,12 @@ USUAL = {  # objective of the temperature study: its method in the factorial, an
     "IMITATE": ("IMITATE", "0.07"),
     "spatial": ("spatial all levels report", "0.1"),
 }
+HOSPITALS = ("both, equal steps", "both, equal epochs", "north alone", "south alone")
+MIXTURE = [
+    Line(f"{title}, tested on {place}", f"{task}-{place}")
+    for place in ("north", "south")
+    for task, title in (("retrieval", "retrieval, mean recall"), ("zero-shot", "zero-shot, AUROC"))
+]
 SUPERVISED = [Line("Open-i", "supervised-open-i"), Line("ChestX-ray14 sample", "supervised-chestxray14")]
 
 
@@ -183,6 +189,8 @@ BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder o
         "factorial",
         lambda study: selection.temperatures(selection.of_seeds(study), USUAL, SELECT),
     ),
+    "hospitals/tasks": ("hospitals", lambda study: tables.metrics(study, HOSPITALS, MIXTURE)),
+    "hospitals/tests": ("hospitals", lambda study: tables.tests(study, "mixture")),
     "folds": ("folds/fold-0", lambda _: selection.table(selection.of_folds(RESULTS / "folds"), FOLDS)),
     "small/tasks": ("small", lambda study: tables.metrics(study, ["untrained", "IMITATE", "CLIP"], SMALL)),
     "small/tests": ("small", lambda study: tables.tests(study, "baselines")),
