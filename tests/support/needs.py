@@ -4,7 +4,6 @@ import os
 import shutil
 import sys
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -25,13 +24,6 @@ def need(*programs: str) -> None:
     lacking = [f"{name} (apt-get install {PACKAGES[name]})" for name in programs if not shutil.which(name)]
     if lacking:
         _absent(f"not installed: {', '.join(lacking)}")
-
-
-def need_file(path: Path, command: str) -> Path:
-    """The file, or skip the test where ``command`` did not bring it."""
-    if not path.is_file():
-        _absent(f"no {path.name}: {command}")
-    return path
 
 
 def need_module(name: str, extra: str) -> ModuleType:
