@@ -72,7 +72,9 @@ def test_the_commands_of_a_page(path, work):
             if block.title:
                 Path(block.title).write_text(block.text, encoding="utf-8")
             elif block.language == "python":
-                exec(compile(block.text, str(path), "exec"), {})
+                code = compile(block.text, str(path), "exec")
+                if block.run:
+                    exec(code, {})
             elif block.language == "sh" and block.run:
                 _each(page, block.text)
             elif block.language == "sh":

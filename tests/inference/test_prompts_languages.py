@@ -2,11 +2,13 @@
 
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from folders import write_shards
+from torch import nn
 
 from imitate.data.corpus import Corpus
 from imitate.errors import Lacking, UserError
@@ -20,6 +22,8 @@ from imitate.inference.prompts import (
     matching,
 )
 from imitate.inference.templates import TEMPLATES, sentences
+from imitate.models.peers.texts import PeerText
+from imitate.models.peers.tokens import Rules
 from imitate.models.text import LsaTextEncoder
 from imitate.names import CHEXPERT, NIH
 from imitate.synthetic.cases import CLASSES, draw_case
@@ -54,6 +58,19 @@ def test_a_class_is_found_whatever_its_accents_case_and_unicode_form() -> None:
     assert built_in_languages() == ["en", "de", "es"]
     with pytest.raises(Lacking, match="no prompts in French are built in: give a YAML file as --prompts FILE"):
         built_in_prompts("fr")
+
+
+def test_reports_in_a_language_that_the_encoder_does_not_know_do_not_choose_the_prompts() -> None:
+    for own in WORDS:
+        for reports in (*WORDS, "nl", None):
+            assert encoder_language(ENCODERS[own], built_in_languages(), reports=reports) == own
+    dutch = LsaTextEncoder.fit(["Het hart is vergroot.", "Geen pleuravocht.", "De longen zijn helder."] * 4, width=2)
+    assert encoder_language(dutch, built_in_languages(), reports="nl") == "nl"
+    peer = PeerText("theirs", nn.Linear(2, 2), lambda *_: None, Rules(*[None] * len(Rules._fields)))
+    assert encoder_language(peer, built_in_languages(), reports="es") == "en", "published encoders read English"
+    pieces = SimpleNamespace(name="hf:x/y", identity="", width=2, encode=lambda texts: texts)
+    assert [encoder_language(pieces, TEMPLATES, reports=each) for each in ("es", None)] == ["es", "en"]
+    assert encoder_language(None, TEMPLATES, reports="de") == "de"
 
 
 @pytest.mark.parametrize("language", WORDS)

@@ -49,7 +49,7 @@ def shown_prompts(
     text = predictor.text if predictor else None
     wordings = parse_prompts(arguments)
     among = built_in_languages() if wordings is None else TEMPLATES
-    spoken = language or (report_language(data) if data else None) or encoder_language(text, among)
+    spoken = language or encoder_language(text, among, reports=report_language(data) if data else None)
     if wordings is not None:
         every = {name: expanded(name, each, spoken) for name, each in wordings.items()}
     elif data and data.classes:

@@ -16,6 +16,7 @@ from imitate.data.languages import FUNCTION_WORDS, LANGUAGES
 from imitate.data.words import folded
 from imitate.errors import Lacking, UserError
 from imitate.inference.templates import TEMPLATES, sentences
+from imitate.models.peers.texts import PeerText
 from imitate.models.text import Fitted
 from imitate.models.types import TextEncoder
 
@@ -25,6 +26,7 @@ BUILT_IN = Path(__file__).parent / "prompt_files"
 SHOWN = 8  # words of a warning
 STOP_WORDS = ENGLISH_STOP_WORDS.union(*FUNCTION_WORDS.values())
 """What carries no meaning, in any of the languages."""
+HALF = 0.5  # of the words of a language's templates
 
 
 class Prompts(Config):
@@ -210,16 +212,20 @@ def _alike(prompts: Prompts, encoder: TextEncoder) -> bool:
     return torch.allclose(positive, negative, rtol=1e-4, atol=1e-6)
 
 
-def encoder_language(encoder: TextEncoder | None, among: Iterable[str]) -> str:
-    """That of the templates whose words the encoder knows best; English for one that can spell any word."""
-    if encoder is None:
-        return "en"
+def encoder_language(encoder: TextEncoder | None, among: Iterable[str], *, reports: str | None = None) -> str:
+    """The language in which to ask a model, whose images may come with ``reports`` in another one.
 
-    def known(language: str) -> float:
+    Published encoders are asked in English. A fitted encoder is asked in the language of the templates whose words it
+    knows best, if it knows half of them or more. Any other encoder can spell every word, so the reports decide.
+    """
+    if encoder is None or not isinstance(encoder, Fitted):
+        return "en" if isinstance(encoder, PeerText) else reports or "en"
+    known = {}
+    for language in among:
         words = _words(" ".join(sentence.format("") for side in TEMPLATES[language] for sentence in side), encoder)
-        return sum(words.values()) / len(words)
-
-    return max(among, key=known)  # of equal ones the first, English
+        known[language] = sum(words.values()) / len(words)
+    best = max(known, key=lambda each: (known[each], each == reports))  # of equal ones the first, English
+    return best if reports is None or known[best] >= HALF else reports
 
 
 def distinct(prompts: dict[str, Prompts]) -> dict[str, Prompts]:

@@ -239,10 +239,13 @@ def class_prompts(
     """The prompts of those classes (by default all of the data's) that have any that the encoder can express; others
     are warned of.
 
-    Built-in ones are in ``language``, by default that of the data's reports, else of the encoder's words. UserError
+    Built-in ones are in ``language``, by default that of the encoder's words, else of the data's reports. UserError
     where no class has any, or a file holds no valid prompts.
     """
-    spoken = "" if path else language or report_language(data) or encoder_language(encoder, built_in_languages())
+    reports = report_language(data)
+    spoken = "" if path else language or encoder_language(encoder, built_in_languages(), reports=reports)
+    if spoken and spoken != (reports or "en"):
+        log.info("prompts in %s, which the text encoder knows; the reports are in %s", spoken, reports)
     found = read_prompts(path) if path else built_in_prompts(spoken, own_prompts(data))
     wanted = data.classes if classes is None else classes
     chosen = matching(wanted, found)
