@@ -1,4 +1,4 @@
-"""Equalised images: the published formula, what is told of a folder, and what must not move."""
+"""Equalised images: the published formula, what a folder records, and what must not move."""
 
 from io import BytesIO
 from pathlib import Path

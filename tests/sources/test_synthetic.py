@@ -91,7 +91,7 @@ def test_no_images_is_a_mistake() -> None:
 
 
 def test_findings_of_women_can_be_fainter(found: list[Record], tmp_path: Path) -> None:
-    """Only the images of women with a finding in the lungs or the heart differ, by the fraction that is asked for."""
+    """Only the images of women with a finding in the lungs or the heart differ, by the fraction that the option names."""
     options = SOURCE.Options(raw=tmp_path, n=48, seed=2, original_size=SIZE, female_contrast=0.2)
     faint = [record for record in SOURCE.records(options) if isinstance(record, Record)]
     differing = 0

@@ -1,11 +1,14 @@
 """``imitate predict``: the results of a Predictor as tables, arrays and pictures."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from imitate.commands import engine
 from imitate.errors import UserError
 from imitate.names import AnyPath, Branch, Language, Names, Paths, several
+
+if TYPE_CHECKING:
+    from imitate.data.writer import Engine
 
 
 def predict(
@@ -32,8 +35,8 @@ def predict(
 ) -> None:
     """Classify or embed images, find their nearest reports or the images of a text, or draw a heat-map.
 
-    An unusable image is excluded with a warning. With a folder as --out, classify and embed write Parquet files of
-    1,024 images, with the reason for each unusable one; run the command again to resume it. Not a medical device.
+    An unusable image is excluded with a warning. Into a folder, classify and embed write Parquet files of 1,024 images;
+    run the command again to resume it. Not a medical device.
 
     Args:
         action: classify by prompts, retrieve the nearest reports or images, heatmap of a text, or embed as vectors.
@@ -57,28 +60,37 @@ def predict(
     """
     if action != "classify" and (decide or calibration is not None):
         raise UserError("--calibration and --decide: only classify takes them")
-    files = tuple(map(Path, several(images)))
-    if _in_parts(action, files, data, str(out), plain=(workers, part, cluster) == (None, "1/1", None)):
-        from imitate.inference.bulk import Question, predict_in_parts
-        from imitate.inference.prompts import parse_prompts
-
-        assert action in ("classify", "embed")
-        if several(text) or len(files) > 1 or (files and data is not None):
-            raise UserError(f"--out {out} is a folder: give {action} either one folder as --images, or --data")
-        chosen = None if calibration is None else str(calibration)
-        asked = parse_prompts(several(prompts))
-        question = Question(action, model, branch, asked, temperature, device, chosen, decide, language)
-        source = {"images": files[0]} if files else {"data": Path(data or "")}
-        predict_in_parts(question, Path(out), engine=engine(workers, part, cluster), **source)
-        return
+    files, ways = tuple(map(Path, several(images))), (workers, part, cluster)
+    if _in_parts(action, files, data, str(out), plain=ways == (None, "1/1", None)):
+        more: dict[str, Any] = {"temperature": temperature, "device": device, "decide": decide, "language": language}
+        more |= {"calibration": calibration and str(calibration), "prompts": several(prompts)}
+        return _write_parts((action, model, branch), files, data, several(text), Path(out), engine(*ways), more)
     from imitate.inference.tables import Request, respond
 
-    searched = Path(index) if index else None
-    beside = Path(calibration) if calibration else None
-    request = Request(
-        files, several(text), several(prompts), searched, k, branch, temperature, str(out), beside, decide, language
-    )
+    at, kept = (Path(each) if each else None for each in (index, calibration))
+    words = files, several(text), several(prompts)
+    request = Request(*words, at, k, branch, temperature, str(out), kept, decide, language)
     respond(action, request, model=model, device=device)
+
+
+def _write_parts(
+    what: tuple[Any, str, Branch],
+    files: tuple[Path, ...],
+    data: AnyPath | None,
+    texts: tuple[str, ...],
+    out: Path,
+    engine: "Engine",
+    given: dict[str, Any],
+) -> None:
+    """``what`` is the action, the model and the branch; ``given`` are further fields of the question."""
+    from imitate.inference.bulk import Question, predict_in_parts
+    from imitate.inference.prompts import parse_prompts
+
+    if texts or len(files) > 1 or (files and data is not None):
+        raise UserError(f"--out {out} is a folder: give {what[0]} either one folder as --images, or --data")
+    question = Question(*what, **{**given, "prompts": parse_prompts(given["prompts"])})
+    source = {"images": files[0]} if files else {"data": Path(data or "")}
+    predict_in_parts(question, out, engine=engine, **source)
 
 
 def _in_parts(action: str, files: tuple[Path, ...], data: AnyPath | None, out: str, *, plain: bool) -> bool:

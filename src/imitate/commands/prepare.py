@@ -11,6 +11,7 @@ from imitate.names import AnyPath, Names, Resize, several
 
 if TYPE_CHECKING:
     from imitate.config import Config
+    from imitate.data.shards import Settings
     from imitate.sources import Source
 
 TABLES = (".csv", ".csv.gz", ".tsv", ".parquet", ".xlsx")
@@ -79,26 +80,28 @@ def prepare(
     Returns:
         The content of index.json; None after a check, or if other parts still have shards to write.
     """
-    from imitate.config import validate
-    from imitate.data.shards import Settings
     from imitate.data.writer import Archive, check_records, write_folder
     from imitate.sources import find_source
 
     origin = find_source(source)
     chosen = _chosen(origin, source, options)
     values = {"source": source, "size": size, "resize": resize, "percentiles": percentiles}
-    values |= {"equalized": tone == "equalize" or None}
-    values |= {"classes": origin.classes_of(chosen), "projections": several(projections) or None}
-    values |= {"from_header": several(from_header) or None}
-    settings = validate(Settings, values | _recorded(chosen), where=source)
+    named = {"projections": several(projections) or None, "from_header": several(from_header) or None}
+    settings = _settings(origin, chosen, {**values, **named, "equalized": tone == "equalize" or None})
     with _raw(chosen) as (root, chosen):
         archive = Archive(root, origin.traits_of(chosen).model_dump(mode="json"), _inputs(chosen, origin.tables))
-        records = origin.records(chosen)
         if check:
-            check_records(records, settings, archive=archive).log()
-            return None
-        processes = engine(workers, part, cluster)
+            return check_records(origin.records(chosen), settings, archive=archive).log()
+        processes, records = engine(workers, part, cluster), origin.records(chosen)
         return write_folder(records, Path(out), settings, archive=archive, engine=processes, append=append)
+
+
+def _settings(origin: "Source", chosen: "Config", values: dict[str, Any]) -> "Settings":
+    from imitate.config import validate
+    from imitate.data.shards import Settings
+
+    whole = {**values, "classes": origin.classes_of(chosen), **_recorded(chosen)}
+    return validate(Settings, whole, where=values["source"])
 
 
 def _chosen(origin: "Source", source: str, options: dict[str, Any]) -> "Config":

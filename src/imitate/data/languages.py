@@ -25,7 +25,7 @@ _FREQUENT = {  # in reports; those of further languages, so that these are not t
     "it": "il la lo gli e di del della con senza non si in per sono alla",
 }
 FUNCTION_WORDS = {language: frozenset(words.split()) for language, words in _FREQUENT.items()}
-READ = 200  # reports by which the language of a folder is told
+READ = 200  # reports from which the language of a folder is recognised
 FEWEST, LEAD = 5, 1.2  # function words that it takes, and how many times more than of any other language
 
 _WORD = re.compile(r"[^\W\d_]+")

@@ -1,4 +1,4 @@
-"""What ``imitate audit`` is asked for, and what it writes."""
+"""The options of ``imitate audit``, and what it writes."""
 
 from pathlib import Path
 from typing import Any, Literal

@@ -67,7 +67,7 @@ def fit(job: Job) -> bool:
 
 @contextmanager
 def _journal(job: Job) -> Iterator[Journal | None]:
-    """Of the first process; what records the run elsewhere is told how it ended."""
+    """Of the first process; its trackers learn how the run ended."""
     if not job.fabric.is_global_zero:
         yield None
         return
