@@ -3,31 +3,29 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Bool, Float
 from scipy.special import expit
-from torch import Tensor
-from torch.nn.functional import normalize
 
 from imitate.data.corpus import Corpus
 from imitate.data.tone import is_flat
 from imitate.errors import UserError
+from imitate.inference.base import TEMPERATURE, BaseEncoder
 from imitate.inference.calibration import UNCALIBRATED, Calibration, calibration_of
 from imitate.inference.embeddings import BATCH, embed_images, embed_pixels, embed_texts
-from imitate.inference.encoder import TEMPERATURE, Encoder, Vectors, choose_device, load_folder
 from imitate.inference.gallery import Gallery, image_vectors, reports, text_vectors
-from imitate.inference.heatmap import heatmap
-from imitate.inference.peer import load_peer
+from imitate.inference.opening import open_encoder
 from imitate.inference.prompts import Prompts, Wording, check_texts, choose_prompts
 from imitate.inference.radiograph import Radiograph, Source, radiograph, radiographs, to_original
 from imitate.inference.tones import preparing, warn_of_files, warn_of_tone
-from imitate.models.hub import is_ours, local_folder
-from imitate.models.types import TextEncoder
+from imitate.models.hub import local_folder
 from imitate.names import Branch
+
+if TYPE_CHECKING:
+    from imitate.models.types import TextEncoder
 
 Images = Source | Iterable[Source]
 Index = Path | str | Corpus | Sequence[Source]
@@ -41,9 +39,9 @@ def load(source: Path | str, *, device: str = "auto", calibration: Path | str | 
     ``calibration`` is a file that ``imitate calibrate`` wrote, by default the ``calibration.json`` beside the weights.
     """
     path = local_folder(source)
-    encoder = (None if is_ours(path) else load_peer(path, name=str(source))) or load_folder(path, name=str(source))
+    encoder, chosen = open_encoder(path, name=str(source), device=device)
     found = calibration_of(encoder, path, None if calibration is None else Path(calibration))
-    return Predictor(encoder, device=choose_device(device), calibration=found)
+    return Predictor(encoder, device=chosen, calibration=found)
 
 
 class Scorer(NamedTuple):
@@ -51,12 +49,12 @@ class Scorer(NamedTuple):
 
     prompts: dict[str, Prompts]
     temperature: float
-    differences: Float[Tensor, "classes width"]  # positive minus negative
+    differences: Float[np.ndarray, "classes width"]  # positive minus negative
     calibration: Calibration | None = None  # of these prompts
 
-    def scores(self, vectors: Float[Tensor, "rows width"]) -> Float[np.ndarray, "rows classes"]:
+    def scores(self, vectors: Float[np.ndarray, "rows width"]) -> Float[np.ndarray, "rows classes"]:
         """Cosine with the positive side minus that with the negative one: what a calibration is of."""
-        found: np.ndarray = (vectors @ self.differences.T).float().cpu().numpy()
+        found: np.ndarray = vectors @ self.differences.T
         return found
 
     def probabilities(self, scores: Float[np.ndarray, "rows classes"]) -> Float[np.ndarray, "rows classes"]:
@@ -104,11 +102,11 @@ class Predictor:
     medical device.
     """
 
-    def __init__(self, encoder: Encoder, *, device: str = "cpu", calibration: Calibration | None = None) -> None:
+    def __init__(self, encoder: BaseEncoder, *, device: str = "cpu", calibration: Calibration | None = None) -> None:
         self.encoder = encoder
         self.calibration = calibration
         self.device = device
-        self._images: dict[str, dict[str, Vectors]] = {}
+        self._images: dict[str, dict[str, np.ndarray]] = {}
         self._reports: dict[tuple[str, ...], Gallery] = {}
 
     def read(self, image: Source) -> Radiograph:
@@ -165,7 +163,7 @@ class Predictor:
             raise UserError(f"temperature {temperature} must be above 0, e.g. {TEMPERATURE}")
         chosen = choose_prompts(prompts, self.text, language=language)
         sides = [(self._middle(each.positive), self._middle(each.negative)) for each in chosen.values()]
-        difference = torch.stack([positive - negative for positive, negative in sides])
+        difference = np.stack([positive - negative for positive, negative in sides])
         asked = None if own is None else own.asked(chosen, branch)
         return Scorer(chosen, temperature, text_vectors(difference, branch), asked)
 
@@ -199,9 +197,12 @@ class Predictor:
         1 is the place that adds most, 0 one that adds nothing or speaks against the text; all 0 where every place does.
         The scale is that of this image and text alone: a map's height says nothing of how probable the finding is.
         """
+        if not self.encoder.has_maps:
+            raise UserError(f"{self.encoder.name} has no heat maps, which need gradients: ask the run, with torch")
+        from imitate.inference.heatmap import map_of
+
         seen = self.read(image)
-        view = self.encoder.to(self.device).prepare(torch.from_numpy(seen.pixels[None]).to(self.device))
-        density = heatmap(self.encoder, view, self._read([text]), branch)[0].clamp(min=0).cpu().numpy()
+        density = map_of(self.encoder.to(self.device), seen.pixels, self._read([text]), branch).clip(min=0)
         margin = (len(seen.pixels) - len(density)) // 2
         square = np.zeros(seen.pixels.shape, np.float32)
         square[margin : margin + len(density), margin : margin + len(density)] = density
@@ -210,17 +211,14 @@ class Predictor:
 
     def embed_images(self, images: Images, *, branch: Branch = "both") -> Float[np.ndarray, "images width"]:
         """Unit vectors. Those of ``both`` are twice as wide; a product with a text's is the mean of the cosines."""
-        vectors: np.ndarray = image_vectors(self._see(images)[1], branch).cpu().numpy()
-        return vectors
+        return image_vectors(self._see(images)[1], branch)
 
     def embed_texts(self, texts: str | Sequence[str], *, branch: Branch = "both") -> Float[np.ndarray, "texts width"]:
         """Unit vectors, to be multiplied with those of images of the same branch."""
-        vectors = text_vectors(self._read([texts] if isinstance(texts, str) else list(texts)), branch)
-        array: np.ndarray = vectors.cpu().numpy()
-        return array
+        return text_vectors(self._read([texts] if isinstance(texts, str) else list(texts)), branch)
 
     @property
-    def text(self) -> TextEncoder:
+    def text(self) -> "TextEncoder":
         """UserError where there is none."""
         if self.encoder.text is None or not self.encoder.has_text:
             raise UserError(
@@ -229,7 +227,7 @@ class Predictor:
             )
         return self.encoder.text
 
-    def _see(self, images: Images) -> tuple[list[str], dict[str, Vectors]]:
+    def _see(self, images: Images) -> tuple[list[str], dict[str, np.ndarray]]:
         """Names and vectors."""
         wanted, names, flat = self.encoder.preprocessing, list[str](), 0
         read = radiographs(images, **preparing(wanted))
@@ -274,14 +272,16 @@ class Predictor:
             warn_of_tone(str(opened.root), opened.meta.get("tone", "unknown"), self.encoder.name, wanted)
         return opened
 
-    def _read(self, texts: Sequence[str]) -> Float[Tensor, "texts joint"]:
+    def _read(self, texts: Sequence[str]) -> Float[np.ndarray, "texts joint"]:
         check_texts(texts, self.text)
         return embed_texts(self.encoder, list(texts), self.device)
 
-    def _middle(self, texts: Sequence[str]) -> Float[Tensor, " joint"]:
+    def _middle(self, texts: Sequence[str]) -> Float[np.ndarray, " joint"]:
         return middle(embed_texts(self.encoder, list(texts), self.device))
 
 
-def middle(vectors: Float[Tensor, "texts joint"]) -> Float[Tensor, " joint"]:
+def middle(vectors: Float[np.ndarray, "texts joint"]) -> Float[np.ndarray, " joint"]:
     """The unit vector of a set of sentences."""
-    return normalize(vectors.mean(0), dim=0)
+    mean = vectors.mean(0)
+    unit: np.ndarray = mean / np.float32(max(np.linalg.norm(mean), 1e-12))
+    return unit

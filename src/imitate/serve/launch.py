@@ -6,7 +6,6 @@ import os
 import re
 import secrets
 import socket
-from importlib.util import find_spec
 from pathlib import Path
 
 from imitate.errors import UserError
@@ -17,8 +16,6 @@ PASSWORD, TOKEN = "IMITATE_PASSWORD", "IMITATE_TOKEN"
 
 def launch(model: str, index: Path | None, *, host: str, port: int, device: str = "auto") -> None:
     """Listen, then read the model, then serve until Ctrl-C; ``imitate serve`` has the details."""
-    if not (find_spec("fastapi") and find_spec("uvicorn")):
-        raise UserError('imitate serve needs packages that are not here: pip install "imitate-cxr[serve]"')
     password, local = os.environ.get(PASSWORD) or None, is_loopback(host)
     chosen = None if password else _chosen_token()
     if not (password or chosen or local):
