@@ -89,18 +89,21 @@ def test_a_bundle_installs_without_a_network_and_holds_what_it_says(unpacked, tm
 def test_a_damaged_wheel_and_another_python_are_refused(unpacked, tmp_path):
     script = (unpacked / "install.sh").read_text(encoding="utf-8")
     copy = tmp_path / "copy"
-    copy.mkdir()
+    (copy / "wheels").mkdir(parents=True)
     (copy / "install.sh").write_text(re.sub(r"!= \(\d+, \d+\)", "!= (2, 7)", script), encoding="utf-8")
     done = without_network(["sh", copy / "install.sh"], cwd=tmp_path)
     assert done.returncode == 2 and "these wheels are for Python" in done.stderr
-    small = next((unpacked / "wheels").glob("imitate_cxr*.whl"))
-    shutil.copytree(unpacked, copy, dirs_exist_ok=True, copy_function=os.link)
-    damaged = copy / "wheels" / small.name
-    content = damaged.read_bytes()
-    damaged.unlink()
-    damaged.write_bytes(content + b"\0")
+    (copy / "install.sh").write_text(script, encoding="utf-8")
+    lines = (unpacked / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    own = next((unpacked / "wheels").glob("imitate_cxr*.whl"))
+    (copy / "requirements.txt").write_text(next(line for line in lines if line.startswith("imitate-cxr==")), "utf-8")
+    (copy / "wheels" / own.name).write_bytes(own.read_bytes() + b"\0")
     done = without_network(["sh", copy / "install.sh", tmp_path / "env"], cwd=tmp_path)
-    assert done.returncode != 0 and "DO NOT MATCH THE HASHES" in done.stderr
+    assert (
+        done.returncode != 0
+        and "DO NOT MATCH THE HASHES" in done.stderr
+        and not (tmp_path / "env/bin/imitate").exists()
+    )
 
 
 def test_a_folder_of_something_else_is_not_overwritten(tmp_path):
