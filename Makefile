@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE  # where it is set, every process compiles torc
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev,docs,serve,lora]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[train,dev,docs,lora]'
 	touch $@
 
 demo: .venv/ready

@@ -80,7 +80,7 @@ def _run(name: str, words: list[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import tyro
 
-    from imitate.errors import UserError
+    from imitate.errors import UserError, missing_extra
 
     quiet, verbose = "--quiet" in words, "--verbose" in words
     words = [word for word in words if word not in ("--quiet", "--verbose")]
@@ -107,6 +107,11 @@ def _run(name: str, words: list[str]) -> int:
         if verbose:
             logging.getLogger("imitate").debug("where it was raised:", exc_info=True)
         sys.stderr.write(f"imitate {name}: {error}\n")
+        return 2
+    except ModuleNotFoundError as error:
+        if (what := missing_extra(error)) is None:
+            raise
+        sys.stderr.write(f"imitate {name}: {what}\n")
         return 2
     except KeyboardInterrupt:
         sys.stderr.write(f"imitate {name}: interrupted\n")

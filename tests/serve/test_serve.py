@@ -84,12 +84,6 @@ def test_a_port_that_is_taken(run):
         serve(model=str(run / "run"), port=70_000)
 
 
-def test_without_the_extra(monkeypatch, capsys):
-    monkeypatch.setattr(app, "find_spec", lambda name: None)
-    assert main(["serve", "--model", "x"]) == 2
-    assert 'pip install "imitate-cxr[serve]"' in capsys.readouterr().err
-
-
 def test_the_command_line_names_what_is_missing(tmp_path, capsys):
     assert main(["serve", "--model", str(tmp_path), "--port", "0"]) == 2
     assert "no model at" in capsys.readouterr().err

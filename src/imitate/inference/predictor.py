@@ -6,30 +6,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Float
-from torch import Tensor
-from torch.nn.functional import normalize
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
+from imitate.inference.base import TEMPERATURE, BaseEncoder
 from imitate.inference.calibration import Calibration, calibration_of
 from imitate.inference.embeddings import BATCH, embed_images, embed_pixels, embed_texts
-from imitate.inference.encoder import TEMPERATURE, Encoder, Vectors, choose_device, load_folder
 from imitate.inference.gallery import Gallery, image_vectors, reports, text_vectors
-from imitate.inference.heatmap import heatmap
 from imitate.inference.inputs import Errors, Images, Reading, radiographs
-from imitate.inference.peer import load_peer
+from imitate.inference.opening import open_encoder
 from imitate.inference.prompts import Wording, check_texts, choose_prompts
 from imitate.inference.radiograph import Radiograph, Source, radiograph, to_original
 from imitate.inference.scorer import Scorer
 from imitate.inference.tones import preparing, warn_of_files, warn_of_tone
-from imitate.models.hub import is_ours, local_folder
-from imitate.models.types import TextEncoder
+from imitate.models.hub import local_folder
 from imitate.names import Branch
 
 if TYPE_CHECKING:
     from imitate.inference.transform import Transform
+    from imitate.models.types import TextEncoder
 
 Index = Path | str | Corpus | Sequence[Source]
 POSITIVE = "positive"  # ends the name of a column of decisions
@@ -42,9 +38,9 @@ def load(source: Path | str, *, device: str = "auto", calibration: Path | str | 
     ``calibration`` is a file that ``imitate calibrate`` wrote, by default the ``calibration.json`` beside the weights.
     """
     path = local_folder(source)
-    encoder = (None if is_ours(path) else load_peer(path, name=str(source))) or load_folder(path, name=str(source))
+    encoder, chosen = open_encoder(path, name=str(source), device=device)
     found = calibration_of(encoder, path, None if calibration is None else Path(calibration))
-    return Predictor(encoder, device=choose_device(device), calibration=found)
+    return Predictor(encoder, device=chosen, calibration=found)
 
 
 class Predictor:
@@ -67,11 +63,11 @@ class Predictor:
     of the two cosines. Research software, not a medical device.
     """
 
-    def __init__(self, encoder: Encoder, *, device: str = "cpu", calibration: Calibration | None = None) -> None:
+    def __init__(self, encoder: BaseEncoder, *, device: str = "cpu", calibration: Calibration | None = None) -> None:
         self.encoder = encoder
         self.calibration = calibration
         self.device = device
-        self._images: dict[str, dict[str, Vectors]] = {}
+        self._images: dict[str, dict[str, np.ndarray]] = {}
         self._reports: dict[tuple[str, ...], Gallery] = {}
 
     def __repr__(self) -> str:
@@ -158,7 +154,7 @@ class Predictor:
             raise UserError(f"temperature {temperature} must be above 0, e.g. {TEMPERATURE}")
         chosen = choose_prompts(prompts, self.text, language=language)
         sides = [(self._middle(each.positive), self._middle(each.negative)) for each in chosen.values()]
-        difference = torch.stack([positive - negative for positive, negative in sides])
+        difference = np.stack([positive - negative for positive, negative in sides])
         asked = None if own is None else own.asked(chosen, branch)
         return Scorer(chosen, temperature, text_vectors(difference, branch), asked)
 
@@ -192,9 +188,12 @@ class Predictor:
         1 is the place that adds most, 0 one that adds nothing or speaks against the text; all 0 where every place does.
         The scale is that of this image and text alone: a map's height says nothing of how probable the finding is.
         """
+        if not self.encoder.has_maps:
+            raise UserError(f"{self.encoder.name} has no heat maps, which need gradients: ask the run, with torch")
+        from imitate.inference.heatmap import map_of
+
         seen = self.read(image)
-        view = self.encoder.to(self.device).prepare(torch.from_numpy(seen.pixels[None]).to(self.device))
-        density = heatmap(self.encoder, view, self._read([text]), branch)[0].clamp(min=0).cpu().numpy()
+        density = map_of(self.encoder.to(self.device), seen.pixels, self._read([text]), branch).clip(min=0)
         margin = (len(seen.pixels) - len(density)) // 2
         square = np.zeros(seen.pixels.shape, np.float32)
         square[margin : margin + len(density), margin : margin + len(density)] = density
@@ -222,12 +221,10 @@ class Predictor:
 
     def embed_texts(self, texts: str | Sequence[str], *, branch: Branch = "both") -> Float[np.ndarray, "texts width"]:
         """Unit vectors, to be multiplied with those of images of the same branch."""
-        vectors = text_vectors(self._read([texts] if isinstance(texts, str) else list(texts)), branch)
-        array: np.ndarray = vectors.cpu().numpy()
-        return array
+        return text_vectors(self._read([texts] if isinstance(texts, str) else list(texts)), branch)
 
     @property
-    def text(self) -> TextEncoder:
+    def text(self) -> "TextEncoder":
         """UserError where there is none."""
         if self.encoder.text is None or not self.encoder.has_text:
             raise UserError(
@@ -240,9 +237,9 @@ class Predictor:
         self, images: Images, branch: Branch, errors: Errors
     ) -> tuple[Reading, Float[np.ndarray, "usable width"]]:
         reading, seen = self._see(images, errors)
-        return reading, image_vectors(seen, branch).cpu().numpy()
+        return reading, image_vectors(seen, branch)
 
-    def _see(self, images: Images, errors: Errors = "raise") -> tuple[Reading, dict[str, Vectors]]:
+    def _see(self, images: Images, errors: Errors = "raise") -> tuple[Reading, dict[str, np.ndarray]]:
         """What is known of the images, and the vectors of those that can be used."""
         wanted = self.encoder.preprocessing
         reading = Reading(radiographs(images, errors=errors, **preparing(wanted)), wanted.prepared_size)
@@ -280,14 +277,16 @@ class Predictor:
             warn_of_tone(str(opened.root), opened.meta.get("tone", "unknown"), self.encoder.name, wanted)
         return opened
 
-    def _read(self, texts: Sequence[str]) -> Float[Tensor, "texts joint"]:
+    def _read(self, texts: Sequence[str]) -> Float[np.ndarray, "texts joint"]:
         check_texts(texts, self.text)
         return embed_texts(self.encoder, list(texts), self.device)
 
-    def _middle(self, texts: Sequence[str]) -> Float[Tensor, " joint"]:
+    def _middle(self, texts: Sequence[str]) -> Float[np.ndarray, " joint"]:
         return middle(embed_texts(self.encoder, list(texts), self.device))
 
 
-def middle(vectors: Float[Tensor, "texts joint"]) -> Float[Tensor, " joint"]:
+def middle(vectors: Float[np.ndarray, "texts joint"]) -> Float[np.ndarray, " joint"]:
     """The unit vector of a set of sentences."""
-    return normalize(vectors.mean(0), dim=0)
+    mean = vectors.mean(0)
+    unit: np.ndarray = mean / np.float32(max(np.linalg.norm(mean), 1e-12))
+    return unit

@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.special import expit
-from torch import Tensor
 
 from imitate.errors import UserError
 from imitate.inference.calibration import UNCALIBRATED, Calibration
@@ -17,12 +16,12 @@ class Scorer(NamedTuple):
 
     prompts: dict[str, Prompts]
     temperature: float
-    differences: Float[Tensor, "classes width"]  # positive minus negative
+    differences: Float[np.ndarray, "classes width"]  # positive minus negative
     calibration: Calibration | None = None  # of these prompts
 
-    def scores(self, vectors: Float[Tensor, "rows width"]) -> Float[np.ndarray, "rows classes"]:
+    def scores(self, vectors: Float[np.ndarray, "rows width"]) -> Float[np.ndarray, "rows classes"]:
         """Cosine with the positive side minus that with the negative one: what a calibration is of."""
-        found: np.ndarray = (vectors @ self.differences.T).float().cpu().numpy()
+        found: np.ndarray = vectors @ self.differences.T
         return found
 
     def probabilities(self, scores: Float[np.ndarray, "rows classes"]) -> Float[np.ndarray, "rows classes"]:

@@ -10,7 +10,15 @@ from imitate.errors import UserError
 
 log = logging.getLogger(__name__)
 HUB = "hf-hub:"
-FILES = ["*.json", "*.safetensors", "*.txt", "*.md", "spiece.model"]  # nothing that would need unpickling
+FILES = [
+    "*.json",
+    "*.safetensors",
+    "*.onnx",
+    "*.npz",
+    "*.txt",
+    "*.md",
+    "spiece.model",
+]  # nothing that would need unpickling
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _SECONDS = 10.0  # until the hub counts as absent
 

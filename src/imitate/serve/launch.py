@@ -6,7 +6,6 @@ import os
 import re
 import secrets
 import socket
-from importlib.util import find_spec
 from pathlib import Path
 
 from imitate.errors import UserError
@@ -17,8 +16,6 @@ PASSWORD = "IMITATE_PASSWORD"
 
 def launch(model: str, index: Path | None, *, host: str, port: int, device: str = "auto") -> None:
     """Listen, then read the model, then serve until Ctrl-C; ``imitate serve`` has the details."""
-    if not (find_spec("fastapi") and find_spec("uvicorn")):
-        raise UserError('imitate serve needs packages that are not here: pip install "imitate-cxr[serve]"')
     password, local = os.environ.get(PASSWORD) or None, is_loopback(host)
     if password is None and not local:
         raise UserError(f"--host {host} lets others in: set the environment variable {PASSWORD}, or leave --host out")

@@ -12,9 +12,9 @@ import numpy as np
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
+from imitate.inference.base import Seen
 from imitate.inference.calibration import Calibration
 from imitate.inference.embeddings import embed_pixels
-from imitate.inference.encoder import Named
 from imitate.inference.gallery import Gallery, image_vectors, reports
 from imitate.inference.predictor import Predictor
 from imitate.inference.prompts import choose_prompts, plain
@@ -84,7 +84,7 @@ class Service:
     def read(self, content: bytes) -> Held:
         return read_upload(content, self.predictor)
 
-    def seen(self, held: Held) -> Named:
+    def seen(self, held: Held) -> Seen:
         """Its vectors, computed once."""
         if held.seen is None:
             predictor = self.predictor
@@ -136,6 +136,7 @@ class Service:
             index=None if self.index is None else self.index.root.name,
             compared=self.scores.images,
             max_bytes=MAX_BYTES,
+            maps=self.predictor.encoder.has_maps,
             branch=calibration.branch if calibration and calibration.branch else "both",
             calibration=None if calibration is None else _describe_calibration(calibration),
             groups=self.groups,
