@@ -26,7 +26,7 @@ COMMANDS = {
     "audit": "measure a model in groups of patients",
     "predict": "classify, retrieve, embed, or draw heat-maps",
     "serve": "show a model in the browser, with an HTTP API",
-    "export": "write a model for the Hugging Face hub or for timm",
+    "export": "write a model that imitate, timm and transformers load",
     "push": "upload an exported model to the Hugging Face hub",
     "report": "write an HTML page from results files",
     "recipes": "list the recipes that come with the package, or show one",
