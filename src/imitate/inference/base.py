@@ -66,6 +66,15 @@ class BaseEncoder(ABC):
         """That which is part of the model, where no file lies beside it."""
         return None
 
+    @property
+    def own_prompts(self) -> dict[str, Any]:
+        """The classes that are asked unless others are named, each with its positive and negative sentences."""
+        return {}
+
+    def known_side(self, sentences: tuple[str, ...]) -> Float[np.ndarray, " joint"] | None:
+        """The unit vector of these sentences, where it needs not be computed."""
+        return None
+
     @abstractmethod
     def to(self, device: str) -> "BaseEncoder":
         """On the device, ready to compute."""

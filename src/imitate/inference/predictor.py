@@ -156,12 +156,12 @@ class Predictor:
     ) -> "Scorer":
         """What ``classify`` does after an image is embedded; its prompts are embedded here, once."""
         own = None if temperature is not None else self.calibration
-        if prompts is None and own is not None and language is None:
-            prompts = own.prompts
+        if prompts is None and language is None:
+            prompts = own.prompts if own is not None else self.encoder.own_prompts or None
         temperature = self.encoder.temperature if temperature is None else temperature
         if not temperature > 0:
             raise UserError(f"temperature {temperature} must be above 0, e.g. {TEMPERATURE}")
-        chosen = choose_prompts(prompts, self.text, language=language)
+        chosen = self._chosen(prompts, language)
         sides = [(self._middle(each.positive), self._middle(each.negative)) for each in chosen.values()]
         difference = np.stack([positive - negative for positive, negative in sides])
         asked = None if own is None else own.asked(chosen, branch)
@@ -276,8 +276,16 @@ class Predictor:
         check_texts(texts, self.text)
         return embed_texts(self.encoder, list(texts), self.device)
 
-    def _middle(self, texts: Sequence[str]) -> Float[np.ndarray, " joint"]:
-        return middle(embed_texts(self.encoder, list(texts), self.device))
+    def _chosen(self, prompts: Mapping[str, Wording] | None, language: str | None) -> dict[str, Prompts]:
+        """As the text encoder can read them; without one, the classes whose vectors are known."""
+        own = self.encoder.own_prompts
+        if self.encoder.text is None and prompts == own:
+            return {name: Prompts(**each) for name, each in own.items()}
+        return choose_prompts(prompts, self.text, language=language)
+
+    def _middle(self, texts: tuple[str, ...]) -> Float[np.ndarray, " joint"]:
+        known = self.encoder.known_side(texts)
+        return middle(embed_texts(self.encoder, list(texts), self.device)) if known is None else known
 
 
 def middle(vectors: Float[np.ndarray, "texts joint"]) -> Float[np.ndarray, " joint"]:
