@@ -42,9 +42,9 @@ ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 RUN apt-get update && apt-get install --yes --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 COPY --from=build-cuda /opt/imitate /opt/imitate
 USER imitate
-RUN imitate doctor > /tmp/doctor && grep -q "decodes JPEG, lossless JPEG, JPEG-LS, JPEG 2000 and RLE" /tmp/doctor
+RUN COLUMNS=200 imitate doctor > /tmp/doctor && grep -q "decodes JPEG, lossless JPEG, JPEG-LS, JPEG 2000 and RLE" /tmp/doctor
 
 FROM run AS cpu
 COPY --from=build-cpu /opt/imitate /opt/imitate
 USER imitate
-RUN imitate doctor > /tmp/doctor && grep -q "decodes JPEG, lossless JPEG, JPEG-LS, JPEG 2000 and RLE" /tmp/doctor
+RUN COLUMNS=200 imitate doctor > /tmp/doctor && grep -q "decodes JPEG, lossless JPEG, JPEG-LS, JPEG 2000 and RLE" /tmp/doctor

@@ -247,7 +247,7 @@ def test_mistakes_are_one_line_and_leave_nothing(channels, tmp_path, capsys, mon
         return told
 
     assert "is not an empty folder" in refused("--to", str(tmp_path / "full"))
-    assert "only --format onnx takes them" in refused("--to", str(new), "--prompts", "A=b", format="hub")
+    assert "only --format onnx takes them" in refused("--to", str(new), "--prompts", "A=b", format="safetensors")
     assert "knows no word of 'zzz'" in refused("--to", str(new), "--prompts", "A=zzz")
     with monkeypatch.context() as patch:
         patch.setattr(torch.onnx, "export", lambda *_, **__: 1 / 0)

@@ -169,8 +169,29 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("model")
-    assert main(["export", str(write_run(work)), "--format", "onnx", "--to", str(work / "onnx")]) == 0
+    assert main(["export", "--model", str(write_run(work)), "--format", "onnx", "--to", str(work / "onnx")]) == 0
     return work / "onnx"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="the steps are of a Unix shell")
+def test_the_image_classifies_compressed_dicom_files_without_pytorch(image, model):
+    dicom = [ROOT / "tests/data/golden_dicom" / f"{name}.dcm" for name in ("jpeg2000_12", "jpegls_12", "rle_12")]
+    command = [
+        "predict",
+        "classify",
+        "--model",
+        model,
+        "--prompts",
+        "Effusion=effusion",
+        "--out",
+        "scores.csv",
+        "--images",
+        *dicom,
+    ]
+    assert run(image, [image.root / "opt/imitate/bin/imitate", *command]) == 0
+    assert len((image.root / "work/scores.csv").read_text().splitlines()) == 1 + len(dicom)
+    assert run(image, [image.root / "opt/imitate/bin/python", "-c", "import torch"]) == 1
 
 
 @pytest.mark.slow
@@ -207,6 +228,8 @@ def test_the_steps_make_an_image_whose_viewer_is_healthy(image, model):
     assert without == 2, "0.0.0.0 needs a token or a password"
 
 
-def run(image: Room, command: list[str]) -> int:
-    done = subprocess.run(command, cwd=image.root / "work", env=image.environment, capture_output=True, check=False)
+def run(image: Room, command: list[str | Path]) -> int:
+    done = subprocess.run(
+        list(map(str, command)), cwd=image.root / "work", env=image.environment, capture_output=True, check=False
+    )
     return done.returncode
