@@ -31,9 +31,10 @@ from imitate.serve.service import Service
 
 NEAR = 1e-4
 CLASSES = {"Edema": "edema", "Effusion": {"positive": ["left effusion", "effusion"], "negative": ["clear lungs"]}}
+SAID = ("There is edema.", "No edema.", "Clear lungs without effusion.", "Lungs are clear, left effusion.")
 FILMS = {
     "portrait.jpg": encoded(picture(150, 61), "JPEG"),
-    "landscape.jpg": encoded(picture(47, 160), "JPEG"),
+    "landscape.jpg": encoded(picture(70, 211), "JPEG"),
     "sixteen.png": encoded(picture(90, 81).astype(np.uint16) * 201 + 7),
     "inverted.dcm": dicom(
         (4095 - picture(100, 77).astype(np.uint16) * 12), PhotometricInterpretation="MONOCHROME1", BitsStored=12,
@@ -82,7 +83,7 @@ def trained(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(small_bert, "SHAPE", SMALL)
-        text = SmallBertTextEncoder.fit(texts(), steps=2)
+        text = SmallBertTextEncoder.fit([*texts(), *SAID], steps=2)
     write_run(root, text=text, text_width=text.width)
     export(root / "run", root / "onnx")
     return root
@@ -206,7 +207,7 @@ def test_what_the_backend_cannot_do_is_one_line(fitted, films, tmp_path, capsys)
         "predict", "embed", "--images", film, "--model", folder, "--backend", "torch"
     )
     assert "use --device cpu" in refused("predict", "embed", "--images", film, "--model", folder, "--device", "cuda")
-    told = refused("evaluate", "zero-shot", "--model", folder, "--data", str(fitted / "data"), "--out", out)
+    told = refused("evaluate", "zero-shot", "--model", folder, "--data", str(fitted / "data"), "--out", f"{out}.json")
     assert "is in ONNX, which can only predict and be served" in told
 
 

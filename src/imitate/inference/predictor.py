@@ -40,6 +40,8 @@ def load(source: Path | str, *, device: str = "auto", calibration: Path | str | 
     path = local_folder(source)
     encoder, chosen = open_encoder(path, name=str(source), device=device)
     found = calibration_of(encoder, path, None if calibration is None else Path(calibration))
+    if calibration is not None:
+        encoder.own_prompts = {}  # its classes are asked
     return Predictor(encoder, device=chosen, calibration=found)
 
 
@@ -148,7 +150,7 @@ class Predictor:
         """What ``classify`` does after an image is embedded; its prompts are embedded here, once."""
         own = None if temperature is not None else self.calibration
         if prompts is None and language is None:
-            prompts = own.prompts if own is not None else self.encoder.own_prompts or None
+            prompts = self.encoder.own_prompts or (None if own is None else own.prompts)
         temperature = self.encoder.temperature if temperature is None else temperature
         if not temperature > 0:
             raise UserError(f"temperature {temperature} must be above 0, e.g. {TEMPERATURE}")
