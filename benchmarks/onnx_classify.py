@@ -21,9 +21,11 @@ import torch
 
 from bulk import write_model
 from imitate.data.corpus import Corpus
+from imitate.inference.base import BaseEncoder
 from imitate.inference.embeddings import embed_batch
 from imitate.inference.encoder import ImitateEncoder, load_folder
 from imitate.inference.gallery import image_vectors
+from imitate.inference.onnx import OnnxEncoder
 from imitate.inference.onnx_export import export_onnx, session
 from imitate.inference.predictor import load
 from imitate.tasks.base import Budget
@@ -33,41 +35,33 @@ from measuring import RESULTS, Row, Tables, alternate, finish, options, ratio
 
 NAME = "onnx_classify"
 PROMPTS = {"Effusion": "pleural effusion", "Edema": "edema", "Pneumothorax": "pneumothorax"}
-KINDS = {"ONNX float32": None, "ONNX int8": "data"}
+KINDS = ("ONNX float32", "ONNX int8")
 
 
-def exported(run: str, work: Path, data: Path, *, classes: bool = True) -> dict[str, Path]:
+def exported(run: str, work: Path, data: Path) -> dict[str, Path]:
     """The folders of both kinds."""
     found = {name: work / name.replace(" ", "-") for name in KINDS}
     for name, folder in found.items():
-        asked = PROMPTS if classes else None
-        export_onnx(run, folder, prompts=asked, int8=data if KINDS[name] else None)
+        export_onnx(run, folder, int8=data if name.endswith("int8") else None)
     return found
 
 
 def steps(run: str, folders: dict[str, Path], pixels: np.ndarray, threads: int) -> dict[str, Callable[[], Any]]:
     """From prepared images, 8 bits, to probabilities; equal to 1e-4 for float32."""
     predictor = load(run, device="cpu")
-    encoder, scorer = predictor.encoder.to("cpu"), predictor.scorer(PROMPTS)
-    wanted = encoder.preprocessing
-    margin = (wanted.prepared_size - wanted.image_size) // 2
-    seen = slice(margin, margin + wanted.image_size)
-    scale = np.array(wanted.std, np.float32)[:, None, None] * 255
-    shift = np.array(wanted.mean, np.float32)[:, None, None] / np.array(wanted.std, np.float32)[:, None, None]
+    scorer = predictor.scorer(PROMPTS)
 
-    def with_torch() -> np.ndarray:
+    def probabilities(encoder: BaseEncoder) -> np.ndarray:
         torch.set_num_threads(threads)
-        vectors = image_vectors(embed_batch(encoder, pixels, "cpu"), "both")
-        return scorer.probabilities(scorer.scores(vectors))
+        return scorer.probabilities(scorer.scores(image_vectors(embed_batch(encoder, pixels, "cpu"), "both")))
 
-    def with_onnx(graph: Any) -> np.ndarray:
-        view = pixels[:, None, seen, seen].astype(np.float32) / scale - shift
-        found: np.ndarray = graph.run(["probabilities"], {"pixels": view})[0]
-        return found
-
-    graphs = {name: session(folder / "classifier.onnx", threads) for name, folder in folders.items()}
-    assert np.abs(with_torch() - with_onnx(graphs["ONNX float32"])).max() < 1e-4
-    return {"torch": with_torch} | {name: partial(with_onnx, graph) for name, graph in graphs.items()}
+    encoders: dict[str, BaseEncoder] = {"torch": predictor.encoder}
+    for name, folder in folders.items():
+        encoders[name] = opened = OnnxEncoder(folder, name=name, device="cpu")
+        opened._image = session(folder / "image.onnx", threads)
+    first, second, _ = map(probabilities, encoders.values())
+    assert np.abs(first - second).max() < 1e-4
+    return {name: partial(probabilities, encoder) for name, encoder in encoders.items()}
 
 
 def speed(work: Path, backbone: str, *, size: int, batches: tuple[int, ...], rounds: int) -> list[Row]:
@@ -91,18 +85,16 @@ class Exported(ImitateEncoder):
 
     def __init__(self, run: ImitateEncoder, folder: Path) -> None:
         super().__init__(run.name, run.model, run.text)
-        self._graph = session(folder / "image.onnx")
+        self._graph = OnnxEncoder(folder, name=run.name, device="cpu")
 
-    def embed_images(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-        found = self._graph.run(["high", "multi"], {"pixels": self.prepare(pixels).numpy()})
-        high, multi = map(torch.from_numpy, found)
-        return self.sections(multi, high)
+    def vectors_of_images(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        return self._graph.vectors_of_images(pixels)
 
 
 def loss(work: Path, run: Path, data: Path) -> list[Row]:
     """Retrieval and zero-shot classification of the test images."""
     whole, corpus = load_folder(run), Corpus.open(data)
-    folders = exported(str(run), work / run.parent.name, data, classes=False)
+    folders = exported(str(run), work / run.parent.name, data)
     rows = []
     for name, encoder in {"torch": whole} | {name: Exported(whole, folder) for name, folder in folders.items()}.items():
         record = json.loads((folders[name] / "imitate.json").read_text()) if name in folders else {}

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from imitate.errors import UserError
-from imitate.inference.encoder import BRANCHES, Encoder, ImitateEncoder
+from imitate.inference.base import BRANCHES
+from imitate.inference.encoder import Encoder, ImitateEncoder
 from imitate.inference.predictor import Scorer
 from imitate.models.hugging_face import HuggingFaceTextEncoder
 from imitate.names import Branch
@@ -97,7 +98,9 @@ def exported(
         raise
     except Exception as error:  # whatever the exporter makes of a network that it does not know
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(f"{what} cannot be exported to ONNX ({first}): keep it in PyTorch, --format hub") from error
+        raise UserError(
+            f"{what} cannot be exported to ONNX ({first}): keep it in PyTorch, --format safetensors"
+        ) from error
     assert program is not None
     graph = program.model_proto
     _strip(graph)
@@ -159,10 +162,10 @@ def classifier_graph(image: Graph, sections: Mapping[str, str], branch: Branch, 
         return output
 
     used = [sections[each] if each in sections else sections["image"] for each in BRANCHES[branch]]
-    parts = scorer.differences.cpu().double().chunk(len(used), dim=1)
+    parts = np.split(scorer.differences.astype(np.float64), len(used), axis=1)
     weights: dict[str, np.ndarray] = {}
     for name, part in zip(used, parts, strict=True):
-        weights[name] = weights.get(name, 0) + part.T.numpy() / len(used) ** 0.5
+        weights[name] = weights.get(name, 0) + part.T / len(used) ** 0.5
     for name, weight in weights.items():
         arrays[f"classes_{name}"] = weight.astype(np.float32)
         add("MatMul", (name, f"classes_{name}"), f"scores_{name}" if len(weights) > 1 else "scores")
