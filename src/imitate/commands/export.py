@@ -15,6 +15,7 @@ def export(
     audit: AnyPath | None = None,
     prompts: Names = (),
     branch: Branch = "both",
+    int8: AnyPath | None = None,
 ) -> None:
     """Write a model for others: all of it for the hub or in ONNX, or its image encoder for timm and torchvision.
 
@@ -27,6 +28,7 @@ def export(
         audit: What `imitate audit` wrote of this model, for the section on groups of patients of the card.
         prompts: onnx: The classes of a classifier, as in imitate predict; default: those of calibration.json, if any.
         branch: onnx: What the classifier compares with: findings, impression or both.
+        int8: onnx: A prepared folder, on whose training images the image side is quantised to 8 bits.
     """
     from pathlib import Path
 
@@ -36,10 +38,11 @@ def export(
 
         if audit is not None:
             raise UserError("--audit: only --format hub writes a model card")
-        export_onnx(model, Path(to), prompts=parse_prompts(several(prompts)), branch=branch, license=license)
+        words, data = parse_prompts(several(prompts)), None if int8 is None else Path(int8)
+        export_onnx(model, Path(to), prompts=words, branch=branch, license=license, int8=data)
         return
-    if several(prompts) or branch != "both":
-        raise UserError("--prompts and --branch: only --format onnx takes them")
+    if several(prompts) or branch != "both" or int8 is not None:
+        raise UserError("--prompts, --branch and --int8: only --format onnx takes them")
 
     from imitate.inference.export import Groups, export_model
 

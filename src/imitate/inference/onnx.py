@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -16,6 +16,9 @@ from imitate.errors import UserError
 from imitate.inference.base import BaseEncoder, Vectors
 from imitate.models.lsa import VOCABULARY, LsaTextEncoder, words_of
 from imitate.names import SECTIONS
+
+if TYPE_CHECKING:
+    from imitate.models.types import TextEncoder
 
 RECORD, TEXT_ARRAYS, TOKENIZER = "imitate.json", "text.npz", "tokenizer.json"
 FORMAT_VERSION = 1
@@ -41,12 +44,17 @@ class OnnxEncoder(BaseEncoder):
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{folder / RECORD} is damaged ({error}): export the model again") from error
-        self._known: dict[tuple[str, ...], np.ndarray] = {}
-        for each in self.record.get("classes", {}).values():
-            for side, vector in each["vectors"].items():
-                self._known[tuple(each[side])] = np.array(vector, np.float32)
+        classes = self.record.get("classes", {})
+        self.own_prompts = {name: {side: each[side] for side in each["vectors"]} for name, each in classes.items()}
+        self._known = {
+            tuple(each[side]): np.array(vector, np.float32)
+            for each in classes.values()
+            for side, vector in each["vectors"].items()
+        }
         self._image = session(folder / "image.onnx", self.device)
-        self.text = self._reads = open_text(folder, self.record["text"], self.device) if self.record["text"] else None
+        facts = self.record["text"]
+        self._reads = open_text(folder, facts, self.device) if facts else None
+        self.text = cast("TextEncoder | None", self._reads)  # whose vectors are arrays
 
     @property
     def backbone(self) -> str:
@@ -65,12 +73,6 @@ class OnnxEncoder(BaseEncoder):
     def own_calibration(self) -> dict[str, Any] | None:
         found: dict[str, Any] | None = self.record.get("calibration")
         return found
-
-    @property
-    def own_prompts(self) -> dict[str, Any]:
-        sides = ("positive", "negative")
-        classes = self.record.get("classes", {})
-        return {name: {side: each[side] for side in sides} for name, each in classes.items()}
 
     def known_side(self, sentences: tuple[str, ...]) -> Float[np.ndarray, " joint"] | None:
         return self._known.get(sentences)

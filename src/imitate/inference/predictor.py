@@ -41,6 +41,8 @@ def load(source: Path | str, *, device: str = "auto", calibration: Path | str | 
     path = local_folder(source)
     encoder, chosen = open_encoder(path, name=str(source), device=device)
     found = calibration_of(encoder, path, None if calibration is None else Path(calibration))
+    if calibration is not None:
+        encoder.own_prompts = {}  # its classes are asked
     return Predictor(encoder, device=chosen, calibration=found)
 
 
@@ -157,7 +159,7 @@ class Predictor:
         """What ``classify`` does after an image is embedded; its prompts are embedded here, once."""
         own = None if temperature is not None else self.calibration
         if prompts is None and language is None:
-            prompts = own.prompts if own is not None else self.encoder.own_prompts or None
+            prompts = self.encoder.own_prompts or (None if own is None else own.prompts)
         temperature = self.encoder.temperature if temperature is None else temperature
         if not temperature > 0:
             raise UserError(f"temperature {temperature} must be above 0, e.g. {TEMPERATURE}")
@@ -291,5 +293,5 @@ class Predictor:
 def middle(vectors: Float[np.ndarray, "texts joint"]) -> Float[np.ndarray, " joint"]:
     """The unit vector of a set of sentences."""
     mean = vectors.mean(0)
-    unit: np.ndarray = mean / np.float32(max(np.linalg.norm(mean), 1e-12))
+    unit: np.ndarray = mean / np.float32(max(float(np.linalg.norm(mean)), 1e-12))
     return unit

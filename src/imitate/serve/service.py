@@ -148,9 +148,8 @@ class Service:
         """Those of the calibration, the model's own, and the built-in ones of other classes that it has words for."""
         assert self.predictor.encoder.text is not None
         calibration = self.predictor.calibration
-        prompts = dict(calibration.prompts) if calibration else {}
-        own = self.predictor.encoder.own_prompts
-        prompts |= {name: Prompts(**each) for name, each in own.items() if name not in prompts}
+        prompts = {name: Prompts(**each) for name, each in self.predictor.encoder.own_prompts.items()}
+        prompts = {**(calibration.prompts if calibration else {}), **prompts}
         named = {plain(name) for name in prompts}
         with suppress(UserError):  # reports of another language: the user brings all words
             built_in = choose_prompts(None, self.predictor.encoder.text)
