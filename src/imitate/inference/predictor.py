@@ -298,5 +298,5 @@ class Predictor:
 def middle(vectors: Float[np.ndarray, "texts joint"]) -> Float[np.ndarray, " joint"]:
     """The unit vector of a set of sentences."""
     mean = vectors.mean(0)
-    unit: np.ndarray = mean / np.float32(max(np.linalg.norm(mean), 1e-12))
+    unit: np.ndarray = mean / np.float32(max(float(np.linalg.norm(mean)), 1e-12))
     return unit
