@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE  # where it is set, every process compiles torch anew
 
-.PHONY: demo test stress lint format docs bench results clean
+.PHONY: demo test stress lint format docs bench results bundle clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -44,6 +44,10 @@ bench: .venv/ready
 
 results: .venv/ready
 	$(BIN)/python experiments/results.py
+
+# EXTRAS: of the package, such as train,lora; by default none, and no PyTorch
+bundle: .venv/ready
+	$(BIN)/python packages/bundle.py --extras "$(EXTRAS)" --out dist/bundle
 
 clean:
 	rm -rf .venv demo build dist site

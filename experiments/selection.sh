@@ -4,7 +4,8 @@
 # WORK holds prepared folders as for run.py; what is missing and can be made without an archive is made. Two studies run
 # at a time, so that the end of one leaves no core idle. The same command continues. The tables come last.
 set -u
-work=$1 seconds=$2 workers=$(($(nproc) * 5 / 8 + 1)) here=$(dirname "$0")
+work=$1 seconds=$2 cores=$(env -u OMP_NUM_THREADS nproc) here=$(dirname "$0")
+workers=$((cores * 5 / 8 + 1))
 python=${PYTHON:-python3}
 end=$((SECONDS + seconds))
 

@@ -26,7 +26,7 @@ COMMANDS = {
     "audit": "measure a model in groups of patients",
     "predict": "classify, retrieve, embed, or draw heat-maps",
     "serve": "show a model in the browser, with an HTTP API",
-    "export": "write a model for the Hugging Face hub or for timm",
+    "export": "write a model that imitate, timm and transformers load",
     "push": "upload an exported model to the Hugging Face hub",
     "report": "write an HTML page from results files",
     "recipes": "list the recipes that come with the package, or show one",
@@ -50,7 +50,11 @@ def usage() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, or 2 for a mistake of the user, reported in one line."""
+    """Run one command; returns the exit code.
+
+    0; 2 for a mistake of the user, reported in one line; 75 where a scheduler's signal stopped a run that the same
+    command continues; 130 after Ctrl-C.
+    """
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in {"-h", "--help"}:
         sys.stdout.write(usage() + "\n")
@@ -80,7 +84,7 @@ def _run(name: str, words: list[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import tyro
 
-    from imitate.errors import UserError, missing_extra
+    from imitate.errors import Stopped, UserError, missing_extra
 
     quiet, verbose = "--quiet" in words, "--verbose" in words
     words = [word for word in words if word not in ("--quiet", "--verbose")]
@@ -113,6 +117,9 @@ def _run(name: str, words: list[str]) -> int:
             raise
         sys.stderr.write(f"imitate {name}: {what}\n")
         return 2
+    except Stopped as stopped:
+        sys.stderr.write(f"imitate {name}: stopped by {stopped}; the same command continues\n")
+        return Stopped.CODE
     except KeyboardInterrupt:
         sys.stderr.write(f"imitate {name}: interrupted\n")
         return 130

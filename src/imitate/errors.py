@@ -1,4 +1,4 @@
-"""The one exception that users see."""
+"""The exceptions that users see."""
 
 LINE = 1000  # characters of a message at most
 
@@ -35,3 +35,12 @@ def missing_extra(error: ModuleNotFoundError, otherwise: str = "") -> UserError 
 
 class Lacking(UserError):
     """A model or a folder lacks what a task needs. Nothing is wrong with any of them: a table has a dash there."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A scheduler's signal ended a run that the same command continues; the exit code is CODE, EX_TEMPFAIL of Unix.
+
+    The text is the name of the signal. Ctrl-C is a plain KeyboardInterrupt, whose exit code is 130.
+    """
+
+    CODE = 75

@@ -4,23 +4,25 @@ import logging
 import os
 import re
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
-import huggingface_hub
 import numpy as np
 import pytest
 import timm
 import torch
-import torchvision
 import yaml
 from folders import edit_index
+from PIL import Image
 from runs import write_run
-from safetensors.torch import load_file
+from safetensors.torch import save_file
+from tiny_peers import write_dinov2
 
-import imitate
 from imitate.cli import main
 from imitate.data.corpus import Corpus
+from imitate.errors import UserError
+from imitate.inference.export import export_model
 from imitate.inference.predictor import load
+from imitate.models import exported
 from imitate.models.imitate import Imitate
 from imitate.tasks.audit_model import Audit, Gap
 
@@ -48,16 +50,15 @@ def test_a_hub_folder_says_what_the_run_says(root, tmp_path):
     assert bare.config == original.config and not bare.training
     assert all(torch.equal(each, bare.state_dict()[name]) for name, each in original.state_dict().items())
     assert sorted(path.name for path in (tmp_path / "shared").iterdir()) == [
-        "README.md", "config.json", "model.safetensors", "text",
+        "README.md", "config.json", "heads.safetensors", "model.safetensors", "text",
     ]  # fmt: skip
 
 
 def test_an_exported_folder_can_be_exported(root, tmp_path):
     assert export(root, tmp_path / "first") == 0
     assert main(["export", "--model", str(tmp_path / "first"), "--to", str(tmp_path / "second")]) == 0
-    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("first", "second")]
-    assert weights[0].keys() == weights[1].keys()
-    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    for name in ("model.safetensors", "heads.safetensors", "config.json", "text/vocabulary.json"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
 
 
 def test_the_card_says_what_an_audit_of_this_model_found(root, tmp_path, capsys):
@@ -89,7 +90,8 @@ def test_the_card_tells_data_training_licence_use_and_limits_and_no_path(root, t
     card = (tmp_path / "shared" / "README.md").read_text()
     front, body = re.fullmatch(r"---\n(.*?)\n---\n(.*)", card, re.DOTALL).groups()
     assert yaml.safe_load(front)["license"] == "cc-by-nc-4.0" and yaml.safe_load(front)["library_name"] == "imitate"
-    assert "pipeline_tag" not in front  # no pipeline of the hub's loads it
+    assert yaml.safe_load(front)["pipeline_tag"] == "image-feature-extraction"  # transformers' pipeline loads it
+    assert yaml.safe_load(front)["tags"][-2:] == ["timm", "transformers"]
     parameters = sum(tensor.numel() for tensor in Imitate.from_pretrained(root / "run" / "model").parameters())
     for told in (
         "not a medical device",
@@ -117,84 +119,138 @@ def test_the_card_of_a_model_without_a_run_or_whose_data_has_changed_says_so(roo
     assert "fingerprint test-40-36-0 |" in card and "40 images" not in card
 
 
-def plain_run(tmp_path: Path) -> Path:
-    return write_run(tmp_path, backbone_options={}, slots=512)
-
-
-def test_timm_loads_the_file_with_no_key_missing_or_unexpected(tmp_path):
-    run = plain_run(tmp_path)
-    assert export(tmp_path, tmp_path / "timm", "--format", "timm") == 0
-    file = tmp_path / "timm" / "resnet18.safetensors"
-    network = timm.create_model("resnet18", num_classes=0, checkpoint_path=str(file)).eval()
-    assert network.state_dict().keys() == load_file(file).keys()
-    encoder = Imitate.from_pretrained(run / "model").image
-    images = torch.randn(2, 3, 32, 32)
-    with torch.inference_mode():
-        assert torch.equal(network(images), encoder(images).pooled)
-
-
-def test_torchvision_loads_it_too_but_for_its_classifier(tmp_path):
-    run = plain_run(tmp_path)
-    assert export(tmp_path, tmp_path / "timm", "--format", "timm") == 0
-    network = torchvision.models.resnet18().eval()
-    found = network.load_state_dict(load_file(tmp_path / "timm" / "resnet18.safetensors"), strict=False)
-    assert found.missing_keys == ["fc.weight", "fc.bias"] and not found.unexpected_keys
-    network.fc = torch.nn.Identity()
-    images = torch.randn(2, 3, 32, 32)
-    with torch.inference_mode():
-        expected = Imitate.from_pretrained(run / "model").image(images).pooled
-        assert torch.allclose(network(images), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("options", [{}, {"channels": [4, 8, 16, 32]}])
-def test_the_lines_of_the_timm_readme_run(tmp_path, monkeypatch, options):
-    write_run(tmp_path, backbone_options=options, slots=512)
-    assert export(tmp_path, tmp_path / "timm", "--format", "timm") == 0
-    readme = (tmp_path / "timm" / "README.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert len(blocks) == (1 if options else 2)  # torchvision has no narrow ResNet
-    monkeypatch.chdir(tmp_path / "timm")
-    import safetensors
-
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_lines_of_the_card_run(root, tmp_path, monkeypatch, plain):
+    flags = []
+    if plain:
+        root, flags = tmp_path, ["--images-only"]
+        write_run(root, backbone_options={}, slots=512)
+    assert export(root, tmp_path / "shared", *flags) == 0
+    for name in ("radiograph.dcm", "radiograph.png"):  # the content decides, not the name
+        Image.fromarray(np.array(Corpus.open(root / "data").images[0])).save(tmp_path / name, format="png")
+    card = (tmp_path / "shared" / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert len(blocks) == 3 + plain  # torchvision has no narrow ResNet
+    monkeypatch.chdir(tmp_path)
+    found: list[Any] = []
     for block in blocks:
-        exec(block, {"timm": timm, "torchvision": torchvision, "safetensors": safetensors})
-    assert "stretch to 36 px, centre crop 32 px" in readme and "mean [0.485, 0.456, 0.406]" in readme
+        names: dict[str, Any] = {}
+        exec(block, names)
+        found.append(names.get("features"))
+    assert torch.equal(found[1], found[2]) and found[1].shape == (1, 512 if plain else 32)
+    if plain:
+        network = names["model"].eval()
+        network.fc = torch.nn.Identity()
+        images = torch.randn(2, 3, 32, 32)
+        with torch.inference_mode():
+            expected = Imitate.from_pretrained(root / "run" / "model").image(images).pooled
+            torch.testing.assert_close(network(images), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_push_uploads_the_folder_that_was_written_as_often_as_wished(root, tmp_path, monkeypatch, capsys):
-    sent = []
+def test_images_alone_are_exported_without_a_word_of_the_reports(root, tmp_path, caplog):
+    assert export(root, tmp_path / "shared", "--images-only") == 0
+    assert sorted(path.name for path in (tmp_path / "shared").iterdir()) == [
+        "README.md", "config.json", "heads.safetensors", "model.safetensors",
+    ]  # fmt: skip
+    card = (tmp_path / "shared" / "README.md").read_text()
+    assert "none: images only" in card and "classify" not in card and "words" not in caplog.text + card
+    images = list(np.array(Corpus.open(root / "data").images[:3]))
+    found = load(tmp_path / "shared")
+    assert np.array_equal(found.embed_images(images), load(root / "run").embed_images(images))
+    with pytest.raises(UserError, match="has no text encoder"):
+        found.embed_texts("edema")
 
-    class Api:
-        def create_repo(self, repository: str, *, private: bool, exist_ok: bool) -> str:
-            assert private and exist_ok
-            return f"https://hub.example/{repository}"
 
-        def repo_info(self, repository: str) -> SimpleNamespace:
-            return SimpleNamespace(private=True)
+def test_the_card_names_only_what_loads_the_folder(root, tmp_path, monkeypatch, caplog):
+    def refuse(folder: Path, images: torch.Tensor) -> torch.Tensor:
+        raise ValueError(f"no such network\nin {folder}")
 
-        def upload_folder(self, *, repo_id: str, folder_path: Path, allow_patterns: list[str]) -> None:
-            sent.append((repo_id, sorted(path.name for path in folder_path.iterdir())))
+    monkeypatch.setitem(exported.READERS, "transformers", refuse)
+    assert export(root, tmp_path / "shared") == 0
+    card = (tmp_path / "shared" / "README.md").read_text()
+    assert "tags: [chest-x-ray, radiology, vision-language, imitate, timm]" in card
+    assert "AutoModel" not in card and "pipeline_tag" not in card and "| | imitate | timm |" in card
+    assert "transformers cannot load this folder: no such network in the folder\n" in card
+    line = f"transformers cannot load {tmp_path / 'shared'}: no such network in the folder"
+    assert line in [record.getMessage() for record in caplog.records]
+    monkeypatch.setitem(exported.READERS, "timm", refuse)
+    assert export(root, tmp_path / "other") == 0
+    card = (tmp_path / "other" / "README.md").read_text()
+    assert "imitate]\n" in card and "local-dir" not in card and "| | imitate |" not in card
 
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    shared = tmp_path / "shared"
-    assert export(root, shared) == 0 and not sent
-    assert main(["push", str(shared), "someone/model"]) == 2 and not sent
-    assert "vocabulary.json lists words of the training reports: read it, then" in capsys.readouterr().err
-    for _ in range(2):
-        assert main(["push", str(shared), "someone/model", "--with-vocabulary"]) == 0
-    assert sent == 2 * [("someone/model", ["README.md", "config.json", "model.safetensors", "text"])]
-    assert main(["push", str(root / "run"), "someone/model", "--with-vocabulary"]) == 2
-    assert "is no exported folder: write one with imitate export" in capsys.readouterr().err
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda source, **options: str(shared))
-    fetched = imitate.load("hf-hub:someone/model@v1")
-    assert np.array_equal(fetched.embed_texts("edema"), load(root / "run").embed_texts("edema"))
+def test_the_card_says_how_images_are_made(root, tmp_path):
+    write_run(tmp_path, resize="letterbox", percentiles=(0.5, 99.5), range=(0.0, 255.0), mean=(128.0,), std=(64.0,))
+    assert export(tmp_path, tmp_path / "shared") == 0
+    card = (tmp_path / "shared" / "README.md").read_text()
+    for line in (
+        "| files | DICOM (its window and MONOCHROME1 are applied), PNG, JPEG, of 8 to 16 bits | what Pillow opens, of 8",
+        "| gray values | black borders are cut off; the 0.5th percentile becomes black, the 99.5th white | as they are",
+        "| resize | letterbox to 36 px, bilinear | `border` to 36 px, bilinear, padded with the mean gray |",
+        "| crop | the central 32 px | the central 32 px |",
+        '| channels | one | those of `convert("L")` |',
+        "| mean and standard deviation | 128 and 64, of values from 0 to 255 | 0.502 and 0.251, of values from 0 to 1 |",
+    ):
+        assert line in card
+    write_run(tmp_path / "other", tone="equalized", resize="crop-bicubic")
+    assert export(tmp_path / "other", tmp_path / "equalized") == 0
+    card = (tmp_path / "equalized" / "README.md").read_text()
+    assert "DICOM (MONOCHROME1 is applied, its window is not)" in card
+    assert "| gray values | the histogram is equalised; 8 bits as they are, others rescaled | as they are" in card
+    assert "| resize | crop-bicubic to 36 px, bicubic | `center` to 36 px, bicubic |" in card and "| the same |" in card
+
+
+def test_an_export_is_whole_or_absent(root, tmp_path, monkeypatch):
+    to = tmp_path / "new" / "shared"
+
+    def interrupt(*_: object) -> None:
+        assert not to.exists()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(exported, "unread", interrupt)
+        export_model(str(root / "run"), to)
+    assert list((tmp_path / "new").iterdir()) == []
+    part = tmp_path / "new" / ".shared.part"  # of one that was killed
+    part.mkdir()
+    (part / "old").write_text("")
+    to.mkdir()
+    assert export(root, to) == 0
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["shared"]
+    assert not (to / "old").exists() and load(to)
+
+
+def test_a_disk_that_takes_no_more_is_told(root, tmp_path, monkeypatch, capsys):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(exported, "save", full)
+    assert export(root, tmp_path / "shared") == 2
+    assert f"cannot write {tmp_path / 'shared'} (No space left on device)" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_link_to_an_empty_folder_is_followed(root, tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk", target_is_directory=True)
+    assert export(root, tmp_path / "link") == 0
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "disk" / "config.json").is_file()
+
+
+def test_a_model_of_another_group_is_refused_by_its_name(tmp_path, capsys):
+    write_dinov2(tmp_path / "rad-dino")
+    assert main(["export", "--model", str(tmp_path / "rad-dino"), "--to", str(tmp_path / "shared")]) == 2
+    assert "a model of another group: imitate export writes models that imitate trained" in capsys.readouterr().err
+    save_file(timm.create_model("resnet18").state_dict(), tmp_path / "bare.safetensors")
+    assert main(["export", "--model", str(tmp_path / "bare.safetensors"), "--to", str(tmp_path / "shared")]) == 2
+    assert "is a file of weights (an image network under torchvision's" in capsys.readouterr().err
+    assert not (tmp_path / "shared").exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no modes of this kind")
-@pytest.mark.parametrize("format", ["hub", "timm"])
-def test_all_files_have_the_same_mode(root, tmp_path, format):
-    assert export(root, tmp_path / "shared", "--format", format) == 0
+def test_all_files_have_the_same_mode(root, tmp_path):
+    assert export(root, tmp_path / "shared") == 0
     files = [path for path in (tmp_path / "shared").rglob("*") if path.is_file()]
     assert len(files) > 1 and len({path.stat().st_mode for path in files}) == 1
 
@@ -206,6 +262,7 @@ def test_mistakes_are_one_line_and_nothing_is_written_over(root, tmp_path, capsy
     for flags, message in (
         (["--model", str(root / "run"), "--to", str(tmp_path / "full")], "exists and is not an empty folder"),
         (["--model", str(root / "run"), "--to", str(tmp_path / "file")], "exists and is not an empty folder"),
+        (["--model", str(root / "run"), "--to", str(root / "run")], "exists and is not an empty folder"),
         (["--model", str(tmp_path / "absent"), "--to", str(tmp_path / "new")], "no model at"),
     ):
         assert main(["export", *flags]) == 2

@@ -131,6 +131,9 @@ def test_an_export_takes_it_along(root, tmp_path):
     assert main(["export", "--model", str(root / "run"), "--to", str(tmp_path / "shared")]) == 0
     assert read(tmp_path / "shared" / "calibration.json") == read(beside(root / "run"))
     assert load(tmp_path / "shared").calibration is not None
+    flags = ["--to", str(tmp_path / "images"), "--images-only"]  # which answer no prompts
+    assert main(["export", "--model", str(root / "run"), *flags]) == 0
+    assert not (tmp_path / "images" / "calibration.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,8 @@ def test_int8_says_what_it_changes_and_words_of_reports_are_warned_of(channels, 
     with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.INFO):
         patch.setattr(graphs, "image_graph", lambda _: whole)
         assert main([*command, "--to", str(tmp_path / "small")]) == 0
+        command[-2:] = ["--images-only"]
+        assert main([*command, "--to", str(tmp_path / "images")]) == 0
     record = json.loads((tmp_path / "small" / "imitate.json").read_text())
     assert record["precision"] == "int8" and 0.9 < record["int8"]["least_cosine"] < record["int8"]["cosine"] < 1
     assert "int8 beside float32, on " in caplog.text
@@ -249,6 +251,9 @@ def test_int8_says_what_it_changes_and_words_of_reports_are_warned_of(channels, 
         assert {node.op_type for node in onnx.load(tmp_path / "small" / f"{name}.onnx").graph.node} >= {
             "QuantizeLinear"
         }
+    names = sorted(path.name for path in (tmp_path / "images").iterdir())
+    assert names == ["classifier.onnx", "image.onnx", "imitate.json"], "no words of reports"
+    assert json.loads((tmp_path / "images" / "imitate.json").read_text())["classes"].keys() == set(CLASSES)
     assert not (pooled / "onnx" / "vocabulary.json").exists()
     assert not (pooled / "onnx" / "classifier.onnx").exists(), "no prompts, no calibration"
 
@@ -283,7 +288,7 @@ def test_mistakes_are_one_line_and_leave_nothing(channels, tmp_path, capsys, mon
         return told
 
     assert "is not an empty folder" in refused("--to", str(tmp_path / "full"))
-    assert "only --format onnx takes them" in refused("--to", str(new), "--prompts", "A=b", format="hub")
+    assert "only --format onnx takes them" in refused("--to", str(new), "--prompts", "A=b", format="safetensors")
     other = write_folder(tmp_path / "other", n=8, size=40)
     assert "this model needs 36" in refused("--to", str(new), "--int8", str(other))
     assert "knows no word of 'zzz'" in refused("--to", str(new), "--prompts", "A=zzz")

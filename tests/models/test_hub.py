@@ -1,13 +1,12 @@
 """The hub is a fake that keeps what it is given, as the real one's snapshots lie on disk."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
 
 from imitate.errors import UserError
-from imitate.models.hub import FILES, is_available, local_folder, push
+from imitate.models.hub import FILES, is_available, local_folder, look_up
 
 
 def test_nothing_but_a_name_of_the_hub_is_asked_of_the_hub(tmp_path, monkeypatch):
@@ -88,57 +87,14 @@ def test_weights_are_cached_as_either_kind_and_a_refusal_is_an_answer(tmp_path, 
     assert is_available("someone/model")
 
 
-class FakeApi:
-    calls: list[tuple[str, dict[str, object]]]
-    private = True
-
-    def create_repo(self, repository: str, **options: object) -> str:
-        self.calls.append((repository, options))
-        return f"https://hub.example/{repository}"
-
-    def repo_info(self, repository: str) -> SimpleNamespace:
-        return SimpleNamespace(private=self.private)
-
-    def upload_folder(self, **options: object) -> None:
-        self.calls.append(("upload", options))
-
-
-def test_push_creates_a_private_repository_and_uploads_what_a_model_consists_of(tmp_path, monkeypatch):
-    FakeApi.calls = []
-    monkeypatch.setattr(huggingface_hub, "HfApi", FakeApi)
-    assert push(tmp_path, "someone/model") == "https://hub.example/someone/model"
-    assert FakeApi.calls == [
-        ("someone/model", {"private": True, "exist_ok": True}),
-        ("upload", {"repo_id": "someone/model", "folder_path": tmp_path, "allow_patterns": FILES}),
-    ]
-
-
-def test_nothing_is_uploaded_to_a_public_repository_unasked(tmp_path, monkeypatch):
-    FakeApi.calls = []
-    monkeypatch.setattr(huggingface_hub, "HfApi", type("Open", (FakeApi,), {"private": False}))
-    with pytest.raises(UserError, match="someone/model is public, and nothing was uploaded"):
-        push(tmp_path, "someone/model")
-    assert [name for name, _ in FakeApi.calls] == ["someone/model"]
-    push(tmp_path, "someone/model", public=True)
-    assert [name for name, _ in FakeApi.calls] == ["someone/model", "someone/model", "upload"]
-
-
-def test_a_push_that_fails_is_told_with_the_way_out(tmp_path, monkeypatch):
-    class Refusing(FakeApi):
-        def create_repo(self, repository: str, **options: object) -> str:
-            raise OSError("401 Unauthorized\nand more")
-
-    monkeypatch.setattr(huggingface_hub, "HfApi", Refusing)
-    with pytest.raises(UserError, match="cannot push to someone/model: 401 Unauthorized; log in"):
-        push(tmp_path, "someone/model")
-
-
 @pytest.mark.parametrize(("error", "told"), [(KeyError(), "KeyError"), (OSError("x" * 300), "x" * 200)])
-def test_a_reason_is_short_and_never_empty(tmp_path, monkeypatch, error, told):
-    class Refusing(FakeApi):
-        def create_repo(self, repository: str, **options: object) -> str:
+def test_a_reason_is_short_and_never_empty(monkeypatch, error, told):
+    class Refusing:
+        endpoint = "https://hub.example"
+
+        def repo_info(self, repository: str) -> None:
             raise error
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Refusing)
-    with pytest.raises(UserError, match=f"cannot push to someone/model: {told}; log in"):
-        push(tmp_path, "someone/model")
+    with pytest.raises(UserError, match=f"cannot push to someone/model: {told}; check its name"):
+        look_up("someone/model")

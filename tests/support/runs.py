@@ -26,7 +26,7 @@ def write_run(root: Path, *, data: Path | None = None, text: TextEncoder | None 
     fresh = seeded_model(config, pretrained=False, seed=0)
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
-        fresh.encode_image(torch.randn(16, 3, config.image_size, config.image_size, generator=generator))
+        fresh.encode_image(torch.randn(16, config.channels, config.image_size, config.image_size, generator=generator))
         fresh.encode_text(0.3 * torch.randn(16, encoder.width, generator=generator))
     run = root / "run"
     fresh.save(run / "model")

@@ -11,7 +11,6 @@ import yaml
 from folders import write_shards
 from recipes import tiny_recipe
 from runs import pretrain
-from safetensors.torch import load_file
 
 from imitate.data.corpus import Corpus
 from imitate.inference.encoder import load_encoder
@@ -58,9 +57,8 @@ def test_a_vit_is_trained_evaluated_segmented_and_exported(tmp_path, name, size)
     for options in ({}, {"image_size": 2 * size}):  # more pixels than it was trained on
         dense = Segmentation(epochs=1, batch_size=4, width=16, **options)
         assert 0 <= dense.measure(dense.predict(encoder, prepared, budget))["dice"] <= 1
-    export_model(str(out), tmp_path / "exported", format="timm", license="mit")
-    network = timm.create_model(name, num_classes=0, img_size=size).eval()
-    network.load_state_dict(load_file(tmp_path / "exported" / f"{name}.safetensors"))
+    export_model(str(out), tmp_path / "exported")
+    network = timm.create_model(f"local-dir:{tmp_path / 'exported'}", pretrained=True).eval()
     images = encoder.prepare(torch.from_numpy(prepared.images[:2]))
     with torch.no_grad():
         torch.testing.assert_close(network(images), encoder.image(images).pooled)

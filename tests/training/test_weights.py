@@ -116,7 +116,7 @@ def test_one_channel_becomes_three_equal_ones(tmp_path):
 def test_a_file_of_an_encoder_alone_is_read_beside_the_statistics_of_its_network(tmp_path):
     state = timm.create_model("test_vit", num_classes=0).state_dict()
     save_file(state, tmp_path / "test_vit.safetensors")
-    for source in (tmp_path / "test_vit.safetensors", tmp_path):  # as imitate export --format timm writes it
+    for source in (tmp_path / "test_vit.safetensors", tmp_path):
         found = opened(source, "test_vit")
         assert found.title == "the file test_vit.safetensors" and found.image.keys() == state.keys()
         assert found.statistics == {"mean": (0.5,) * 3, "std": (0.5,) * 3} and found.network is None

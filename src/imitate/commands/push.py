@@ -6,7 +6,8 @@ from imitate.names import AnyPath
 def push(folder: AnyPath, repository: str, /, *, with_vocabulary: bool = False, public: bool = False) -> None:
     """Upload a folder that `imitate export` wrote to the Hugging Face hub; run it again to upload changes.
 
-    A new repository is private. Log in with `hf auth login` first.
+    What will be uploaded is printed first: each file with its size, and what in it derives from reports. A new
+    repository is private. Log in with `hf auth login` first.
 
     Args:
         folder: The exported folder.
@@ -16,6 +17,6 @@ def push(folder: AnyPath, repository: str, /, *, with_vocabulary: bool = False, 
     """
     from pathlib import Path
 
-    from imitate.inference.export import push_folder
+    from imitate.inference.push import push_folder
 
     push_folder(Path(folder), repository, with_vocabulary=with_vocabulary, public=public)

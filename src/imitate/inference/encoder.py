@@ -223,7 +223,11 @@ def load_encoder(
         config = config.model_copy(update={"backbone": name, "backbone_options": {}, **statistics_of(name)})
     pretrained = model == "imagenet" or model.startswith(TIMM)
     image = ImageEncoder(
-        config.backbone, pretrained=pretrained, options=config.backbone_options, size=config.image_size
+        config.backbone,
+        pretrained=pretrained,
+        options=config.backbone_options,
+        size=config.image_size,
+        channels=config.channels,
     )
     if not pretrained:
         reference.load_encoder(image, reference.read_state(path), where=model)

@@ -1,33 +1,24 @@
-"""A trained model as others load it: a folder for the hub, or weights for timm and torchvision."""
+"""A trained model as a folder for others: imitate, timm and transformers read it, here or on the hub."""
 
 import logging
 import shutil
-from importlib.resources import files
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from string import Template
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 
-from imitate.config import ImitateConfig, data_of, read_yaml
-from imitate.data.folder import open_folder
+from imitate.data.files import PART
 from imitate.errors import UserError
 from imitate.inference.calibration import FILE, calibration_of
+from imitate.inference.card import CARD, UNAUDITED, card, facts_of
 from imitate.inference.encoder import ImitateEncoder, load_folder
-from imitate.models import hub
-from imitate.models.image import ImageEncoder
+from imitate.models import exported, hub, peers
 from imitate.models.lsa import VOCABULARY
 from imitate.models.text import Fitted, save_text_encoder
 
 log = logging.getLogger(__name__)
-Format = Literal["hub", "timm"]
-CARD = "README.md"
-TORCHVISION = {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152"}
-UNKNOWN = "not recorded"
-UNAUDITED = (
-    "Not audited: how its errors differ by sex, age or other groups is unknown (`imitate audit`, then\n"
-    "`imitate export --audit`)."
-)
 
 
 class Groups(NamedTuple):
@@ -37,106 +28,69 @@ class Groups(NamedTuple):
     weights: list[str]  # the identity of each encoder that was audited
 
 
-def export_model(model: str, to: Path, *, format: Format, license: str, groups: Groups | None = None) -> None:
-    """``imitate export``."""
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(f"{to} exists and is not an empty folder: choose another --to")
+def export_model(
+    model: str, to: Path, *, license: str = "other", images_only: bool = False, groups: Groups | None = None
+) -> None:
+    """``imitate export``. Nothing is left of an export that fails."""
+    check_place(to)
     source = hub.local_folder(model)
+    if not hub.is_ours(source) and (found := peers.find_peer(source)):
+        _refuse(model, found.family)
     encoder = load_folder(source)
-    if format == "hub":
-        if groups and encoder.identity not in groups.weights:
-            raise UserError(f"the audit is of another model than {model}: audit this one")
-        said = {"groups": groups.text if groups else UNAUDITED}
-        write_hub(encoder, to, _facts(source) | said, license=license)
-        if found := calibration_of(encoder, source):
-            found.save(to / FILE)
-    else:
-        write_timm(encoder.model.image, encoder.model.config, to)
+    if groups and encoder.identity not in groups.weights:
+        raise UserError(f"the audit is of another model than {model}: audit this one")
+    calibration = None if images_only else calibration_of(encoder, source)
+    facts = facts_of(source) | {"groups": groups.text if groups else UNAUDITED}
+    if images_only:
+        encoder = ImitateEncoder(encoder.name, encoder.model)
+    with whole(to) as part:
+        exported.save(encoder.model, part)
+        if encoder.text is not None:
+            save_text_encoder(encoder.text, part / "text")
+        if calibration:
+            calibration.save(part / FILE)
+        unread = exported.unread(part, encoder.model)
+        name = to.resolve().name
+        text = card(encoder, name=name, license=license, facts=facts, unread=unread)
+        (part / CARD).write_text(text, encoding="utf-8")
+    for reader, why in unread.items():
+        log.warning("%s cannot load %s: %s", reader, to, why)
+    if isinstance(encoder.text, Fitted):
+        log.warning("%s lists words of the training reports: read it before you share it", to / "text" / VOCABULARY)
     log.info("wrote %s: %s says how to load it", to, to / CARD)
 
 
-def push_folder(folder: Path, repository: str, *, with_vocabulary: bool, public: bool) -> None:
-    """``imitate push``. UserError: the folder is no exported one, or holds words of the training reports, unasked."""
-    if not all((folder / name).is_file() for name in (CARD, "config.json")):
-        raise UserError(f"{folder} is no exported folder: write one with imitate export")
-    vocabulary = folder / "text" / VOCABULARY
-    if vocabulary.is_file() and not with_vocabulary:
-        raise UserError(f"{vocabulary} lists words of the training reports: read it, then push --with-vocabulary")
-    log.info("pushed to %s", hub.push(folder, repository, public=public))
-
-
-def write_hub(encoder: ImitateEncoder, to: Path, facts: dict[str, str], *, license: str) -> None:
-    """A folder that ``load`` and ``Imitate.from_pretrained`` read, here or on the hub."""
-    encoder.model.save(to)
-    vocabulary = ""
-    if encoder.text is not None:
-        save_text_encoder(encoder.text, to / "text")
-    if isinstance(encoder.text, Fitted):
-        vocabulary = "The text encoder's vocabulary lists words of the training reports."
-        log.warning("%s lists words of the training reports: read it before you share it", to / "text" / VOCABULARY)
-    config = encoder.model.config
-    card = Template(files("imitate").joinpath("model_card.md").read_text(encoding="utf-8")).substitute(
-        facts,
-        **config.model_dump(include={"backbone", "resize", "prepared_size", "image_size"}),
-        license=license,
-        name=to.resolve().name,
-        parameters=f"{sum(each.numel() for each in encoder.model.parameters()) / 1e6:.1f}",
-        text=encoder.text.name if encoder.text else "none: images only",
-        vocabulary=vocabulary,
+def _refuse(model: str, family: peers.Family) -> None:
+    if family.name == peers.PLAIN.name:  # without heads, or the released model
+        raise UserError(f"{model} is a file of weights ({family.title}): make a model of it with imitate import first")
+    raise UserError(
+        f"{model} is {family.title}, a model of another group: imitate export writes models that imitate trained; what "
+        "their licence allows can be shared as imitate import writes it"
     )
-    (to / CARD).write_text(card.rstrip() + "\n", encoding="utf-8")
 
 
-def write_timm(encoder: ImageEncoder, config: ImitateConfig, to: Path) -> None:
-    """The weights under timm's names, which for a plain ResNet are torchvision's; a README with the line that loads."""
-    to.mkdir(parents=True, exist_ok=True)
-    file = f"{encoder.name.replace('/', '-')}.safetensors"
-    save_file({name: tensor.contiguous() for name, tensor in encoder.network.state_dict().items()}, to / file)
-    options = "".join(f", {key}={value!r}" for key, value in encoder.options.items())
-    lines = [
-        f"# {encoder.name}, pre-trained with IMITATE",
-        "",
-        "```python",
-        f'timm.create_model("{encoder.name}", num_classes=0, checkpoint_path="{file}"{options})',
-        "```",
-        "",
-        f"Images: gray in three channels, {config.resize} to {config.prepared_size} px, centre crop "
-        f"{config.image_size} px, values in 0..1, mean {list(config.mean)}, std {list(config.std)}.",
-    ]
-    base = encoder.name.split(".")[0]
-    if base in TORCHVISION and not encoder.options:
-        lines += [
-            *("", "The names are also torchvision's; only its fc is missing:", "", "```python"),
-            f'torchvision.models.{base}().load_state_dict(safetensors.torch.load_file("{file}"), strict=False)',
-            "```",
-        ]
-    (to / CARD).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    shutil.copymode(to / CARD, to / file)  # else 0600
+def check_place(to: Path) -> None:
+    """UserError where something lies there already."""
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise UserError(f"{to} exists and is not an empty folder: choose another --to")
+    if to.resolve() == Path.cwd():
+        raise UserError(f"{to} is the current folder, which is replaced by the new one: choose another --to")
 
 
-def _facts(source: Path) -> dict[str, str]:
-    """Data and training, as far as the run folder and its prepared folder tell; no path, no patient."""
-    found = [folder / "config.yaml" for folder in (source, source.parent) if (folder / "config.yaml").is_file()]
-    if not found:
-        return {"data": UNKNOWN, "training": UNKNOWN}
-    values = read_yaml(found[0], holds="a run's settings")
-    training, data = values["training"], data_of(values["data"])
-    return {
-        "data": "; ".join(map(_data, map(Path, data["paths"]), data["fingerprints"])),
-        "training": f"{training['epochs']} epochs, global batch {training['batch_size']}, seed {training['seed']}, "
-        f"objective {values['objective']['name']}",
-    }
-
-
-def _data(folder: Path, fingerprint: str) -> str:
-    """The size is known where the prepared folder still is what it was."""
-    named = f"{folder.name}, fingerprint {fingerprint[:12]}"
+@contextmanager
+def whole(to: Path) -> Iterator[Path]:
+    """Yield a folder beside ``to`` that takes its place at the end; after an error nothing is left."""
+    place = to.resolve()  # of a link, what it leads to
+    part = place.with_name(f".{place.name}{PART}")
+    shutil.rmtree(part, ignore_errors=True)  # of one that was killed
     try:
-        meta = open_folder(folder).meta
-    except UserError:
-        return named
-    if meta["fingerprint"] != fingerprint:
-        return named
-    splits = ", ".join(f"{count:,} {name}" for name, count in meta.get("splits", {}).items())
-    size = f"{meta['images']:,} images of {meta['patients']:,} patients"
-    return f"{named}: {meta['source']}, {size}{f' ({splits})' if splits else ''}"
+        part.mkdir(parents=True)
+        yield part
+        if place.is_dir():  # an empty one, over which only POSIX renames
+            place.rmdir()
+        part.rename(place)
+    except (OSError, SafetensorError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"cannot write {to} ({why}): choose another --to") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -55,12 +55,13 @@ def export_onnx(
     prompts: Mapping[str, Wording] | None = None,
     branch: Branch = "both",
     license: str = "other",
+    images_only: bool = False,
     int8: Path | None = None,
 ) -> None:
     """``imitate export --format onnx``. The classifier is of ``prompts``, else of the classes of the calibration.
 
-    ``int8`` is a prepared folder: the image side is quantised on its training images, and its validation images say
-    what that changes.
+    With ``images_only`` the classes keep their prompts and vectors, and no text can be read. ``int8`` is a prepared
+    folder: the image side is quantised on its training images, and its validation images say what that changes.
     """
     check_installed()
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
@@ -79,8 +80,9 @@ def export_onnx(
         graph = _write_images(encoder, part, record, data)
         if fixed is not None:
             record["classifier"] = _write_classifier(graph, part, record, fixed, branch)
-        record |= {"text": _write_text(encoder, part, record)}
-        record |= {"classes": _classes(encoder, scorer), "calibration": _calibration(predictor)}
+        record |= {"text": None if images_only else _write_text(encoder, part, record)}
+        known = predictor.calibration
+        record |= {"classes": _classes(encoder, scorer), "calibration": known and known.model_dump(mode="json")}
         record["files"] = {each.name: sha256(each) for each in sorted(part.iterdir())}
         for each in part.iterdir():
             sync(each)
@@ -294,8 +296,3 @@ def _classes(encoder: Encoder, scorer: Scorer | None) -> dict[str, Any]:
         name: {**each.model_dump(), "vectors": {"positive": vector(each.positive), "negative": vector(each.negative)}}
         for name, each in scorer.prompts.items()
     }
-
-
-def _calibration(predictor: Predictor) -> dict[str, Any] | None:
-    known = predictor.calibration
-    return None if known is None else known.model_dump(mode="json")

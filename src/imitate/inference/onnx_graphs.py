@@ -98,7 +98,9 @@ def exported(
         raise
     except Exception as error:  # whatever the exporter makes of a network that it does not know
         first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UserError(f"{what} cannot be exported to ONNX ({first}): keep it in PyTorch, --format hub") from error
+        raise UserError(
+            f"{what} cannot be exported to ONNX ({first}): keep it in PyTorch, --format safetensors"
+        ) from error
     assert program is not None
     graph = program.model_proto
     _strip(graph)

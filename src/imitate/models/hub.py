@@ -3,8 +3,10 @@
 import json
 import logging
 import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from imitate.errors import UserError
 
@@ -13,6 +15,7 @@ HUB = "hf-hub:"
 # Nothing that would need unpickling
 FILES = ["*.json", "*.safetensors", "*.onnx", "*.onnx.data", "*.npz", "*.txt", "*.md", "spiece.model"]
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+CLIENTS = ("httpx", "httpx2", "huggingface_hub")  # loggers: one line for each request
 _SECONDS = 10.0  # until the hub counts as absent
 
 
@@ -78,7 +81,8 @@ def _fetched(repository: str, revision: str) -> Path:
     except ImportError as error:
         raise UserError(f"{HUB}{repository} needs the package huggingface_hub: pip install huggingface_hub") from error
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=FILES))
+        with hushed(*CLIENTS):
+            return Path(snapshot_download(repository, revision=revision, allow_patterns=FILES))
     except (OSError, ValueError) as error:
         raise UserError(
             f"the hub does not give {repository}@{revision} ({type(error).__name__}): "
@@ -106,22 +110,75 @@ def is_available(repository: str, revision: str | None = None) -> bool:
     return True
 
 
-def push(folder: Path, repository: str, *, public: bool = False) -> str:
-    """Upload a folder; a new repository is private. Returns its address.
+class Remote(NamedTuple):
+    """A repository of the hub, and its files; ``commit`` is empty where there is none, or it is hidden from you."""
 
-    UserError where the repository is ``public`` and that was not expected.
-    """
+    address: str
+    private: bool
+    commit: str
+    files: frozenset[str]
+
+
+def look_up(repository: str, *, private: bool = True) -> Remote:
+    """What is on the hub now; a repository that is not there yet will be ``private``."""
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     api = HfApi()
+    address = f"{api.endpoint}/{repository}"
+    with _told(repository):
+        try:
+            info = api.repo_info(repository)
+        except RepositoryNotFoundError:
+            return Remote(address, private, "", frozenset())
+        names = frozenset(each.rfilename for each in info.siblings or ())
+        return Remote(address, bool(info.private), info.sha or "", names)
+
+
+def upload(folder: Path, repository: str, names: Sequence[str], *, stale: Collection[str], public: bool) -> bool:
+    """One commit that adds files and removes ``stale`` ones; whether anything has changed. A new repository is private,
+    unless ``public``. UserError where it is public all the same.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+    api = HfApi()
+    adding = [CommitOperationAdd(name, folder / name) for name in names]
+    removing = [CommitOperationDelete(name) for name in stale]
+    with _told(repository):
+        api.create_repo(repository, private=not public, exist_ok=True)
+        before = api.repo_info(repository)
+        if not before.private and not public:
+            raise UserError(f"{repository} is public, and nothing was uploaded: make it private, or push --public")
+        commit = api.create_commit(
+            repository, [*adding, *removing], commit_message="Upload of imitate push", parent_commit=before.sha
+        )
+    return bool(commit.oid != before.sha)
+
+
+@contextmanager
+def _told(repository: str) -> Iterator[None]:
     try:
-        url = api.create_repo(repository, private=not public, exist_ok=True)
-        visible = not api.repo_info(repository).private
-        if not visible or public:
-            api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=FILES)
+        with hushed(*CLIENTS):
+            yield
+    except (UserError, MemoryError):
+        raise
     except Exception as error:  # of the hub and of the network: they have no common base
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"cannot push to {repository}: {reason[0][:200]}; log in with `hf auth login`") from error
-    if visible and not public:
-        raise UserError(f"{repository} is public, and nothing was uploaded: make it private, or push with --public")
-    return str(url)
+        raise UserError(
+            f"cannot push to {repository}: {reason[0][:200]}; check its name and the network, and log in with "
+            "`hf auth login`"
+        ) from error
+
+
+@contextmanager
+def hushed(*loggers: str) -> Iterator[None]:
+    """Without what other libraries say of their steps, where ours says what came of them."""
+    found = [logging.getLogger(name) for name in loggers]
+    before = [each.level for each in found]
+    for each in found:
+        each.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for each, level in zip(found, before, strict=True):
+            each.setLevel(level)

@@ -36,18 +36,22 @@ class ImageEncoder(nn.Module):
         pretrained: bool = False,
         options: Mapping[str, Any] | None = None,
         size: int | None = None,
+        channels: int = 3,
     ) -> None:
         """``size`` is that of the images, for networks that are built for one; default: their own.
 
-        Those whose position embeddings timm can interpolate take images of other sizes, too.
+        Those whose position embeddings timm can interpolate take images of other sizes, too. Pretrained weights of
+        three channels are summed over them where the images have one.
         """
         super().__init__()
         self.name, self.frozen = name, False
         published = _published(name)
         if pretrained:
             _check_weights(name, published)
-        sized, flexible = _sized(name, published, dict(options or {}), size)
-        self.options = {**(options or {}), **sized}
+        options = {**(options or {}), **({} if channels == published.input_size[0] else {"in_chans": channels})}
+        self.image_channels = int(options.get("in_chans", channels))
+        sized, flexible = _sized(name, published, options, size, self.image_channels)
+        self.options = {**options, **sized}
         self.network: Any = _create(name, pretrained, {**self.options, **flexible})
         info = self.network.feature_info
         self._indices, self._stem = _choose([stage["reduction"] for stage in info])
@@ -69,9 +73,8 @@ class ImageEncoder(nn.Module):
     def check_side(self, side: int) -> None:
         """UserError where the network does not take images of this side."""
         was, weight = self.training, next(self.network.parameters())
-        channels = self.network.pretrained_cfg["input_size"][0] if self.network.pretrained_cfg else 3
         try:
-            self.eval()(weight.new_zeros(1, channels, side, side))
+            self.eval()(weight.new_zeros(1, self.image_channels, side, side))
         except (AssertionError, RuntimeError, ValueError) as error:
             raise UserError(f"{self.name} does not take images of {side} pixels: {error}") from error
         finally:
@@ -202,7 +205,7 @@ def _check_weights(name: str, published: PretrainedCfg) -> None:
 
 
 def _sized(
-    name: str, published: PretrainedCfg, options: dict[str, Any], size: int | None
+    name: str, published: PretrainedCfg, options: dict[str, Any], size: int | None, channels: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Options to add for a network that is built for one size: that of the images where it is not its own, and where
     timm has it, the one with which it takes others, too."""
@@ -211,7 +214,7 @@ def _sized(
         return {}, {}
     sized = {} if size in (None, own) else {"img_size": size}
     for flexible in (FLEXIBLE, {}):
-        if _takes(name, {**options, **sized, **flexible}, (published.input_size[0], *2 * (size or own,))):
+        if _takes(name, {**options, **sized, **flexible}, (channels, *2 * (size or own,))):
             return sized, flexible
     if sized:
         raise UserError(f"timm's {name} takes images of {own} px, not of {size}: set model.image_size={own}")

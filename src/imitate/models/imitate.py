@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,23 @@ from jaxtyping import Bool, Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from imitate.config import ImitateConfig, validate
 from imitate.config.files import read_json
 from imitate.errors import UserError
 from imitate.models.aggregation import ChannelDraw, HierarchicalAggregation
 from imitate.models.heads import PresentBatchNorm, Projection
-from imitate.models.hub import local_folder
+from imitate.models.hub import local_folder, model_within
 from imitate.models.image import ImageEncoder
 from imitate.models.places import PooledAggregation, SpatialAggregation
-from imitate.models.types import ImageEmbedding, ImageFeatures, Images
+from imitate.models.types import ImageEmbedding, ImageFeatures, Images, JointEmbedding
 
 WEIGHTS = "model.safetensors"
+HEADS = "heads.safetensors"
+"""Of an exported model what is not its image encoder, whose WEIGHTS then have the names of timm (``exported``)."""
+NETWORK = "image.network."
+OWN = "imitate"  # the key of our settings in the config.json of an exported model
 AGGREGATIONS: dict[str, Any] = {
     "channels": HierarchicalAggregation,
     "spatial": SpatialAggregation,
@@ -46,7 +51,11 @@ class Imitate(nn.Module):
         super().__init__()
         self.config = config
         self.image = ImageEncoder(
-            config.backbone, pretrained=pretrained, options=config.backbone_options, size=config.image_size
+            config.backbone,
+            pretrained=pretrained,
+            options=config.backbone_options,
+            size=config.image_size,
+            channels=config.channels,
         )
         concluding = self.image.width
         if config.levels:
@@ -60,6 +69,28 @@ class Imitate(nn.Module):
             for norm in self.text_head:
                 if isinstance(norm, PresentBatchNorm):
                     norm.keep_sections()
+
+    def forward(
+        self,
+        images: Images,
+        texts: Float[Tensor, "texts encoded"] | Mapping[str, Float[Tensor, "_ encoded"]] | None = None,
+    ) -> JointEmbedding:
+        """``images`` (B, channels, H, W), as ``Predictor.preprocess`` makes them, and ``texts`` (T, text_width), as a
+        ``TextEncoder`` encodes them, to unit vectors: ``findings`` and ``impression`` (B, joint_width), ``texts``
+        (T, joint_width).
+
+        ``texts`` may be several tensors by name, of as many rows as each has; those named ``findings`` and
+        ``impression`` are embedded as texts of that section. Every weight takes part where texts are given, as
+        DistributedDataParallel expects. To score a pair, take the cosine, and divide it by ``config.temperature``.
+        """
+        seen = self.encode_image(images)
+        named = texts if isinstance(texts, Mapping) else {"": texts}
+        read = {
+            name: None if each is None else F.normalize(self.encode_text(each, section=name), dim=1)
+            for name, each in named.items()
+        }
+        findings, impression = F.normalize(seen.findings, dim=1), F.normalize(seen.impression, dim=1)
+        return JointEmbedding(findings, impression, read if isinstance(texts, Mapping) else read[""])
 
     def encode_image(self, images: Images, draw: ChannelDraw | None = None) -> ImageEmbedding:
         features = self.image(images)
@@ -125,22 +156,28 @@ class Imitate(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: Path | str) -> "Imitate":
-        """What ``save`` wrote, in eval mode, from a folder or from ``hf-hub:OWNER/NAME@REVISION``.
+        """What ``save`` or ``exported.save`` wrote, in eval mode, from a folder or ``hf-hub:OWNER/NAME@REVISION``.
 
         UserError: no model, a damaged one, or one of another version.
         """
-        folder = local_folder(source)
+        folder = model_within(local_folder(source))
         if not (folder / "config.json").is_file() or not (folder / WEIGHTS).is_file():
             raise UserError(f"no model at {folder}: it must hold config.json and {WEIGHTS}")
-        config = _read_config(folder / "config.json")
-        _check_size(config, folder)
+        values = read_json(folder / "config.json", holds="the architecture of a model")
+        files = {folder / WEIGHTS: ""}
+        if isinstance(inner := values.get(OWN), dict):
+            values, files = inner, {folder / WEIGHTS: NETWORK, folder / HEADS: ""}
+            if not (folder / HEADS).is_file():
+                raise UserError(f"{folder} has no {HEADS}, which an exported model needs: copy all of its files again")
+        config = _config(values, folder / "config.json")
+        _check_size(config, files)
         model = cls(config)
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        parts = ((start, load_file(file)) for file, start in files.items())
+        model.load_state_dict({start + name: tensor for start, part in parts for name, tensor in part.items()})
         return model.eval()
 
 
-def _read_config(path: Path) -> ImitateConfig:
-    values = read_json(path, holds="the architecture of a model")
+def _config(values: dict[str, Any], path: Path) -> ImitateConfig:
     if (version := values.pop("format_version", FORMAT_VERSION)) != FORMAT_VERSION:
         raise UserError(
             f"{path.parent} holds a model of format version {version}, not {FORMAT_VERSION}: "
@@ -149,13 +186,19 @@ def _read_config(path: Path) -> ImitateConfig:
     return validate(ImitateConfig, values, where=str(path))
 
 
-def _check_size(config: ImitateConfig, folder: Path) -> None:
-    """UserError where the weights are not those of the config, before either takes memory."""
-    try:
-        with safe_open(folder / WEIGHTS, framework="pt") as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{folder / WEIGHTS} is damaged or cut short ({error}): copy it again") from error
+def _check_size(config: ImitateConfig, files: Mapping[Path, str]) -> None:
+    """UserError where the weights are not those of the config, before either takes memory.
+
+    Of each file what its names lack at the beginning.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for path, start in files.items():
+        try:
+            with safe_open(path, framework="pt") as file:
+                found |= {start + name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} is damaged or cut short ({error}): copy it again") from error
+    folder, names = next(iter(files)).parent, " and ".join(path.name for path in files)
     try:
         with torch.device("meta"):
             wanted = {name: tuple(tensor.shape) for name, tensor in Imitate(config).state_dict().items()}
@@ -164,7 +207,7 @@ def _check_size(config: ImitateConfig, folder: Path) -> None:
     unlike = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
     if unlike:
         raise UserError(
-            f"{folder / WEIGHTS} does not fit its config.json: {len(unlike)} of {len(wanted)} tensors are missing, "
+            f"{folder / names} does not fit its config.json: {len(unlike)} of {len(wanted)} tensors are missing, "
             f"unknown or of another shape, e.g. {unlike[0]}"
         )
 

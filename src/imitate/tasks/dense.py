@@ -94,7 +94,7 @@ def pyramid(encoder: Encoder, budget: Budget, settings: Dense) -> Pyramid:
     levels = Pyramid(copy.deepcopy(encoder.image), adaptation)
     if size := settings.image_size:
         try:
-            levels(torch.zeros((1, 3, size, size), device=next(levels.parameters()).device))
+            levels(torch.zeros((1, encoder.image.image_channels, size, size), device=next(levels.parameters()).device))
         except (AssertionError, RuntimeError, ValueError) as error:  # of a network that is built for one size
             raise UserError(f"{encoder.image.name} takes no images of {size} px ({error}): unset image_size") from error
     return levels

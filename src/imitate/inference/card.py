@@ -1,0 +1,114 @@
+"""The model card of an exported folder: what it is, where it comes from, and what can load it."""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from imitate.config import ImitateConfig, data_of, read_yaml
+from imitate.data.folder import open_folder
+from imitate.errors import UserError
+from imitate.inference.encoder import ImitateEncoder
+from imitate.models.exported import READERS, timm_preprocessing
+from imitate.models.text import Fitted
+
+CARD = "README.md"
+TORCHVISION = {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152"}
+UNKNOWN = "not recorded"
+UNAUDITED = (
+    "Not audited: how its errors differ by sex, age or other groups is unknown (`imitate audit`, then\n"
+    "`imitate export --audit`)."
+)
+WORDS = " The text encoder's vocabulary lists words of the training reports."
+
+
+def card(
+    encoder: ImitateEncoder, *, name: str, license: str, facts: Mapping[str, str], unread: Mapping[str, str]
+) -> str:
+    """``unread`` says which readers cannot load the folder, and why; ``facts`` are data, training and groups."""
+    config = encoder.model.config
+    base = config.backbone.partition(".")[0]
+    plain = base in TORCHVISION and not config.backbone_options and "timm" not in unread
+    template = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
+        files("imitate").joinpath("model_card.md").read_text(encoding="utf-8")
+    )
+    text = template.render(
+        facts,
+        **config.model_dump(include={"backbone", "resize", "prepared_size", "image_size"}),
+        **_preprocessing(config),
+        license=license,
+        name=name,
+        parameters=f"{sum(each.numel() for each in encoder.model.parameters()) / 1e6:.1f}",
+        text=encoder.text.name if encoder.text else "none: images only",
+        reads_text=encoder.has_text,
+        vocabulary=WORDS if isinstance(encoder.text, Fitted) else "",
+        readers=[reader for reader in READERS if reader not in unread],
+        unread=unread,
+        torchvision=base if plain else "",
+    )
+    return text.rstrip() + "\n"
+
+
+def _preprocessing(config: ImitateConfig) -> dict[str, Any]:
+    """What imitate does to an image beside what timm does."""
+    timm = timm_preprocessing(config)
+    own = "-" not in config.resize  # else the rule of a published encoder
+    low, high = config.percentiles or (0, 100)
+    gray = "black borders are cut off; " if own else ""
+    if config.percentiles:
+        gray += f"the {low:g}th percentile becomes black, the {high:g}th white"
+    else:
+        gray += "the darkest pixel becomes black, the lightest white" if own else "8 bits as they are, others rescaled"
+    dicom = "its window and MONOCHROME1 are applied"
+    if config.tone == "equalized":
+        dicom = "MONOCHROME1 is applied, its window is not"
+        gray = f"the histogram is equalised; {gray}"
+    black, white = config.range
+    values = "" if config.range == (0, 1) else f", of values from {black:g} to {white:g}"
+    return {
+        "dicom": dicom,
+        "gray": gray,
+        "filter": config.resize.partition("-")[2] or "bilinear",
+        "timm": timm,
+        "border": ", padded with the mean gray" if timm["crop_mode"] == "border" else "",
+        "mode": "L" if config.channels == 1 else "RGB",
+        "channels": "one" if config.channels == 1 else f"gray in {config.channels} channels",
+        "statistics": f"{_listed(config.mean)} and {_listed(config.std)}{values}",
+        "timm_statistics": f"{_listed(timm['mean'])} and {_listed(timm['std'])}, of values from 0 to 1"
+        if values
+        else "the same",
+    }
+
+
+def _listed(values: tuple[float, ...] | list[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
+
+
+def facts_of(source: Path) -> dict[str, str]:
+    """Data and training, as far as the run folder and its prepared folder tell; no path, no patient."""
+    found = [folder / "config.yaml" for folder in (source, source.parent) if (folder / "config.yaml").is_file()]
+    if not found:
+        return {"data": UNKNOWN, "training": UNKNOWN}
+    values = read_yaml(found[0], holds="a run's settings")
+    training, data = values["training"], data_of(values["data"])
+    return {
+        "data": "; ".join(map(_data, map(Path, data["paths"]), data["fingerprints"])),
+        "training": f"{training['epochs']} epochs, global batch {training['batch_size']}, seed {training['seed']}, "
+        f"objective {values['objective']['name']}",
+    }
+
+
+def _data(folder: Path, fingerprint: str) -> str:
+    """The size is known where the prepared folder still is what it was."""
+    named = f"{folder.name}, fingerprint {fingerprint[:12]}"
+    try:
+        meta = open_folder(folder).meta
+    except UserError:
+        return named
+    if meta["fingerprint"] != fingerprint:
+        return named
+    splits = ", ".join(f"{count:,} {name}" for name, count in meta.get("splits", {}).items())
+    size = f"{meta['images']:,} images of {meta['patients']:,} patients"
+    return f"{named}: {meta['source']}, {size}{f' ({splits})' if splits else ''}"

@@ -1,0 +1,100 @@
+"""An exported folder on the Hugging Face hub: what would be public is printed before anything is sent."""
+
+import logging
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from imitate.config.files import read_json
+from imitate.data.files import files_below
+from imitate.errors import UserError
+from imitate.inference.calibration import FILE as CALIBRATION
+from imitate.inference.card import CARD
+from imitate.models import hub
+from imitate.models.imitate import HEADS, WEIGHTS
+from imitate.models.lsa import VOCABULARY
+
+log = logging.getLogger(__name__)
+ONNX = "imitate.json"
+SENT = (CARD, "config.json", WEIGHTS, HEADS, CALIBRATION, *(f"text/{each}" for each in hub.FILES), ONNX, "*.onnx",
+        "*.onnx.data", "text.npz", "tokenizer.json", VOCABULARY)  # fmt: skip
+"""What imitate export writes; nothing else leaves the machine."""
+FITTED = ("lsa", "bert-small")  # text encoders that are made of the training reports
+
+
+def push_folder(folder: Path, repository: str, *, with_vocabulary: bool, public: bool) -> None:
+    """``imitate push``.
+
+    UserError: the folder is no exported one, it holds words of the training reports, or the repository is public, and
+    nobody has agreed to that.
+    """
+    if not (folder / ONNX).is_file() and not all((folder / name).is_file() for name in (CARD, "config.json")):
+        raise UserError(f"{folder} is no exported folder: write one with imitate export")
+    every = files_below(folder)
+    names = [name for name in every if _is_sent(name)]
+    remote = hub.look_up(repository, private=not public)
+    stale = sorted(name for name in remote.files if _is_sent(name) and name not in names)
+    words = [name for name in names if name.rpartition("/")[2] == VOCABULARY]
+    _show(folder, names, [name for name in every if name not in names], stale, remote)
+    if words and not with_vocabulary:
+        raise UserError(
+            f"{folder / words[0]} lists words of the training reports: read it, then push --with-vocabulary, or export "
+            "with --images-only; nothing was uploaded"
+        )
+    if not remote.private and not public:
+        raise UserError(f"{repository} is public, and nothing was uploaded: make it private, or push --public")
+    changed = hub.upload(folder, repository, names, stale=stale, public=public)
+    log.info("%s %s", "pushed to" if changed else "nothing has changed since the last push to", remote.address)
+
+
+def _is_sent(name: str) -> bool:
+    return any(fnmatch(name, pattern) and name.count("/") == pattern.count("/") for pattern in SENT)
+
+
+def _show(folder: Path, names: list[str], left: list[str], stale: list[str], remote: hub.Remote) -> None:
+    """On the standard output: each file with its size, and what in it comes from reports."""
+    state = "private" if remote.private else "public"
+    lines = [f"{remote.address} is {state if remote.commit else f'new, and will be {state}'}. It will hold:"]
+    wide = max(map(len, names))
+    for name in names:
+        lines.append(f"  {name:{wide}}  {_size((folder / name).stat().st_size):>8}  {_origin(folder, name)}".rstrip())
+    if stale:
+        lines.append(f"Removed there, though its history keeps them: {', '.join(stale)}")
+    if left:
+        lines.append(f"Not uploaded, since imitate export does not write it: {', '.join(left)}")
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.flush()
+
+
+def _size(size: int) -> str:
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size = size / 1000  # type: ignore[assignment]
+    return f"{size:.3g} GB"
+
+
+def _origin(folder: Path, name: str) -> str:
+    """What in a file derives from reports, or names the data that the model was trained on."""
+    kind = _kind(folder)
+    base, inner = name.rpartition("/")[2], name.startswith("text/")
+    if base == VOCABULARY:
+        return "words of the training reports"
+    if base == "text.npz" or (inner and kind in FITTED and base != "text.json"):
+        return "computed from the training reports"
+    if inner and base.endswith(".safetensors"):
+        return "weights of a text encoder"
+    if base.endswith((".safetensors", ".onnx", ".onnx.data")):
+        return "weights, trained on images and reports"
+    if base == CALIBRATION:
+        return "prompts, and counts of the images that it was calibrated on"
+    if base == ONNX:
+        return "classes and their prompts"
+    return "names and sizes of the training data" if base == CARD else ""
+
+
+def _kind(folder: Path) -> str:
+    path = folder / "text" / "text.json"
+    record: dict[str, Any] = read_json(path, holds="what a text encoder is") if path.is_file() else {}
+    return str(record.get("kind", ""))
