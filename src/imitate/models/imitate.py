@@ -156,7 +156,9 @@ class Imitate(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: Path | str) -> "Imitate":
-        """What ``save`` or ``exported.save`` wrote, in eval mode, from a folder or ``hf-hub:OWNER/NAME@REVISION``.
+        """What ``save`` or ``exported.save`` wrote, in eval mode, to be trained on.
+
+        From a folder or ``hf-hub:OWNER/NAME@REVISION``.
 
         UserError: no model, a damaged one, or one of another version.
         """
