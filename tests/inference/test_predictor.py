@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from example import Listed
 from folders import WORDS, write_folder
 from PIL import Image
 from runs import write_run
@@ -321,14 +322,3 @@ def test_preprocess_gives_what_the_network_reads_and_works_in_the_workers_of_a_l
     np.testing.assert_allclose(predictor.embed_images(paths), both, atol=1e-5)
     with pytest.raises(UserError, match="absent.png: missing file"):
         preprocess(tmp_path / "absent.png")
-
-
-class Listed(torch.utils.data.Dataset):
-    def __init__(self, paths, transform):
-        self.paths, self.transform = paths, transform
-
-    def __len__(self):
-        return len(self.paths)
-
-    def __getitem__(self, index):
-        return self.transform(self.paths[index])

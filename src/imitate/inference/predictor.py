@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from imitate.inference.transform import Transform
     from imitate.models.types import TextEncoder
 
-Index = Path | str | Corpus | Sequence[Source]
+Index = Corpus | Images
 POSITIVE = "positive"  # ends the name of a column of decisions
 
 
@@ -270,7 +270,7 @@ class Predictor:
         table = found.table[["image_id", "projection"]].assign(**found.reports())
         return Gallery(table, image_vectors(self._images[key], branch))
 
-    def _opened(self, index: Index) -> Corpus | Sequence[Source]:
+    def _opened(self, index: Index) -> Corpus | Images:
         wanted = self.encoder.preprocessing
         opened = Corpus.open(Path(index), size=wanted.prepared_size) if isinstance(index, str | Path) else index
         if isinstance(opened, Corpus):
