@@ -104,7 +104,7 @@ class Predictor:
     def classify(
         self,
         images: Images,
-        prompts: Mapping[str, Wording] | None = None,
+        prompts: Mapping[str, Wording] | Sequence[str] | None = None,
         *,
         branch: Branch = "both",
         temperature: float | None = None,
@@ -118,7 +118,8 @@ class Predictor:
         Of other classes, and with a ``temperature``, it is the share of the positive prompts in a softmax over the two
         sides: p = exp(c+ / T) / (exp(c+ / T) + exp(c- / T)), c the cosine of the image and the mean of a side's unit
         vectors, T by default that of pre-training. These are uncalibrated: they rank images, and ``imitate calibrate``
-        makes probabilities of them. Without ``prompts``, the classes of the calibration, or the built-in ones.
+        makes probabilities of them. ``prompts`` may be phrases, which name their class. Without them, the classes of
+        the calibration, or the built-in ones.
 
         With ``decide`` a further column, ``CLASS positive``, says which images reach the threshold of each class.
         ``language`` is that of built-in prompts and of the sentences around a phrase, by default that of the words
@@ -139,13 +140,15 @@ class Predictor:
 
     def scorer(
         self,
-        prompts: Mapping[str, Wording] | None = None,
+        prompts: Mapping[str, Wording] | Sequence[str] | None = None,
         *,
         branch: Branch = "both",
         temperature: float | None = None,
         language: str | None = None,
     ) -> "Scorer":
         """What ``classify`` does after an image is embedded; its prompts are embedded here, once."""
+        if prompts is not None and not isinstance(prompts, Mapping):
+            prompts = {each: each for each in ([prompts] if isinstance(prompts, str) else prompts)}
         own = None if temperature is not None else self.calibration
         if prompts is None and own is not None and language is None:
             prompts = own.prompts
