@@ -38,6 +38,7 @@ class BaseEncoder(ABC):
     temperature = TEMPERATURE  # of the softmax over positive and negative prompts
     whole_reports = True  # both sections of a report are read as one text
     has_maps = True  # can draw heat maps
+    own_prompts: Mapping[str, Any] = {}  # the classes to ask unless others are named, with the sentences of both sides
 
     @property
     def has_text(self) -> bool:
@@ -64,6 +65,10 @@ class BaseEncoder(ABC):
     @property
     def own_calibration(self) -> dict[str, Any] | None:
         """That which is part of the model, where no file lies beside it."""
+        return None
+
+    def known_side(self, sentences: tuple[str, ...]) -> Float[np.ndarray, " joint"] | None:
+        """The unit vector of these sentences, where it needs not be computed."""
         return None
 
     @abstractmethod

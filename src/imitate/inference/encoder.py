@@ -19,6 +19,7 @@ from imitate.data.corpus import Corpus
 from imitate.data.text_cache import TextCache, corpus
 from imitate.errors import UserError
 from imitate.inference.base import BaseEncoder
+from imitate.inference.opening import of_torch
 from imitate.models import hub, reference
 from imitate.models.image import ImageEncoder, Pixels, is_network, pinned, statistics_of
 from imitate.models.imitate import Imitate, freeze_all, seeded_model
@@ -30,8 +31,7 @@ from imitate.names import SECTIONS
 WORDS = ("random", "imagenet", "pixels")  # that name a model; any other bare string is a path
 TIMM = "timm:"
 Vectors = Float[Tensor, "rows joint"]
-Named = Mapping[str, Tensor]
-"""``findings`` and ``impression``, what an image has to be compared with each section; or ``image``, which is both."""
+Named = Mapping[str, Tensor]  # as ``base.Seen``
 
 
 class Encoder(BaseEncoder):
@@ -235,7 +235,7 @@ def _existing(model: str) -> Path:
     """UserError: no such path; with today's name of what was meant."""
     if not model.startswith(hub.HUB) and not Path(model).exists() and is_network(model):
         raise UserError(f"no model at {model}: the network of timm is called {TIMM}{model}")
-    return hub.local_folder(model)
+    return of_torch(hub.local_folder(model))
 
 
 def _timm(name: str) -> str:

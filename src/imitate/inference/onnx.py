@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -16,6 +16,9 @@ from imitate.errors import UserError
 from imitate.inference.base import BaseEncoder, Vectors
 from imitate.models.lsa import VOCABULARY, LsaTextEncoder, words_of
 from imitate.names import SECTIONS
+
+if TYPE_CHECKING:
+    from imitate.models.types import TextEncoder
 
 RECORD, TEXT_ARRAYS, TOKENIZER = "imitate.json", "text.npz", "tokenizer.json"
 FORMAT_VERSION = 1
@@ -41,8 +44,17 @@ class OnnxEncoder(BaseEncoder):
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{folder / RECORD} is damaged ({error}): export the model again") from error
+        classes = self.record.get("classes", {})
+        self.own_prompts = {name: {side: each[side] for side in each["vectors"]} for name, each in classes.items()}
+        self._known = {
+            tuple(each[side]): np.array(vector, np.float32)
+            for each in classes.values()
+            for side, vector in each["vectors"].items()
+        }
         self._image = session(folder / "image.onnx", self.device)
-        self.text = self._reads = open_text(folder, self.record["text"], self.device) if self.record["text"] else None
+        facts = self.record["text"]
+        self._reads = open_text(folder, facts, self.device) if facts else None
+        self.text = cast("TextEncoder | None", self._reads)  # whose vectors are arrays
 
     @property
     def backbone(self) -> str:
@@ -61,6 +73,9 @@ class OnnxEncoder(BaseEncoder):
     def own_calibration(self) -> dict[str, Any] | None:
         found: dict[str, Any] | None = self.record.get("calibration")
         return found
+
+    def known_side(self, sentences: tuple[str, ...]) -> Float[np.ndarray, " joint"] | None:
+        return self._known.get(sentences)
 
     def to(self, device: str) -> "OnnxEncoder":
         """Where it computes was decided when it was opened."""

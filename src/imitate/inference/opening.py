@@ -30,6 +30,13 @@ def open_encoder(path: Path, *, name: str, device: str) -> tuple[BaseEncoder, st
     return found, choose_device(device)
 
 
+def of_torch(path: Path) -> Path:
+    """The same path. UserError: what lies there is in ONNX."""
+    if is_onnx(path):
+        raise UserError(f"{path} is in ONNX, which can only predict and be served: give the run that was exported")
+    return path
+
+
 def check_backend(model: str, backend: Backend | None) -> None:
     """UserError: what lies at ``model`` is not computed by ``backend``."""
     if backend is None:

@@ -40,6 +40,8 @@ def load(source: Path | str, *, device: str = "auto", calibration: Path | str | 
     path = local_folder(source)
     encoder, chosen = open_encoder(path, name=str(source), device=device)
     found = calibration_of(encoder, path, None if calibration is None else Path(calibration))
+    if calibration is not None:
+        encoder.own_prompts = {}  # its classes are asked
     return Predictor(encoder, device=chosen, calibration=found)
 
 
@@ -150,12 +152,12 @@ class Predictor:
         if prompts is not None and not isinstance(prompts, Mapping):
             prompts = {each: each for each in ([prompts] if isinstance(prompts, str) else prompts)}
         own = None if temperature is not None else self.calibration
-        if prompts is None and own is not None and language is None:
-            prompts = own.prompts
+        if prompts is None and language is None:
+            prompts = self.encoder.own_prompts or (None if own is None else own.prompts)
         temperature = self.encoder.temperature if temperature is None else temperature
         if not temperature > 0:
             raise UserError(f"temperature {temperature} must be above 0, e.g. {TEMPERATURE}")
-        chosen = choose_prompts(prompts, self.text, language=language)
+        chosen = self._chosen(prompts, language)
         sides = [(self._middle(each.positive), self._middle(each.negative)) for each in chosen.values()]
         difference = np.stack([positive - negative for positive, negative in sides])
         asked = None if own is None else own.asked(chosen, branch)
@@ -284,12 +286,20 @@ class Predictor:
         check_texts(texts, self.text)
         return embed_texts(self.encoder, list(texts), self.device)
 
-    def _middle(self, texts: Sequence[str]) -> Float[np.ndarray, " joint"]:
-        return middle(embed_texts(self.encoder, list(texts), self.device))
+    def _chosen(self, prompts: Mapping[str, Wording] | None, language: str | None) -> dict[str, Prompts]:
+        """As the text encoder can read them; without one, the classes whose vectors are known."""
+        own = self.encoder.own_prompts
+        if self.encoder.text is None and prompts == own:
+            return {name: Prompts(**each) for name, each in own.items()}
+        return choose_prompts(prompts, self.text, language=language)
+
+    def _middle(self, texts: tuple[str, ...]) -> Float[np.ndarray, " joint"]:
+        known = self.encoder.known_side(texts)
+        return middle(embed_texts(self.encoder, list(texts), self.device)) if known is None else known
 
 
 def middle(vectors: Float[np.ndarray, "texts joint"]) -> Float[np.ndarray, " joint"]:
     """The unit vector of a set of sentences."""
     mean = vectors.mean(0)
-    unit: np.ndarray = mean / np.float32(max(np.linalg.norm(mean), 1e-12))
+    unit: np.ndarray = mean / np.float32(max(float(np.linalg.norm(mean)), 1e-12))
     return unit

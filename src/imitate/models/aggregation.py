@@ -137,7 +137,8 @@ def pool(maps: Float[Tensor, "batch high wide channels"], grid: int) -> Float[Te
     high, wide = maps.shape[1:3]
     if (high, wide) == (grid, grid):
         return maps
-    windows = _windows.__wrapped__ if torch.compiler.is_compiling() else _windows  # keep nothing that is only traced
+    # tensors without values, those of torch.export, must not be kept
+    windows = _windows.__wrapped__ if torch.compiler.is_exporting() else _windows
     rows, columns, area = windows((high, wide), grid, maps.dtype, maps.device)
     sums = columns @ (rows @ maps.flatten(2)).unflatten(2, maps.shape[2:])
     return sums / area

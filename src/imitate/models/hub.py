@@ -10,15 +10,8 @@ from imitate.errors import UserError
 
 log = logging.getLogger(__name__)
 HUB = "hf-hub:"
-FILES = [
-    "*.json",
-    "*.safetensors",
-    "*.onnx",
-    "*.npz",
-    "*.txt",
-    "*.md",
-    "spiece.model",
-]  # nothing that would need unpickling
+# Nothing that would need unpickling
+FILES = ["*.json", "*.safetensors", "*.onnx", "*.onnx.data", "*.npz", "*.txt", "*.md", "spiece.model"]
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _SECONDS = 10.0  # until the hub counts as absent
 

@@ -88,6 +88,15 @@ class LsaTextEncoder:
         return {term: term in self._vectorizer.vocabulary for term in terms if " " not in term}
 
     @property
+    def vocabulary(self) -> list[str]:
+        """Words and pairs of words, in the order of the arrays."""
+        return self._vocabulary
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        return self._arrays
+
+    @property
     def record(self) -> dict[str, str]:
         return {"kind": "lsa", "name": self.name}
 

@@ -17,7 +17,7 @@ from imitate.inference.calibration import Calibration
 from imitate.inference.embeddings import embed_pixels
 from imitate.inference.gallery import Gallery, image_vectors, reports
 from imitate.inference.predictor import Predictor
-from imitate.inference.prompts import choose_prompts, plain
+from imitate.inference.prompts import Prompts, choose_prompts, plain
 from imitate.names import Branch
 from imitate.serve.examples import Drawing, drawings
 from imitate.serve.images import Held, coarse, colours, hold, png, read_upload
@@ -145,10 +145,11 @@ class Service:
         )
 
     def _prompts(self) -> dict[str, Pair]:
-        """Those of the calibration, then the built-in ones of other classes that the model has words for."""
+        """Those of the calibration, the model's own, and the built-in ones of other classes that it has words for."""
         assert self.predictor.encoder.text is not None
         calibration = self.predictor.calibration
-        prompts = dict(calibration.prompts) if calibration else {}
+        prompts = {name: Prompts(**each) for name, each in self.predictor.encoder.own_prompts.items()}
+        prompts = {**(calibration.prompts if calibration else {}), **prompts}
         named = {plain(name) for name in prompts}
         with suppress(UserError):  # reports of another language: the user brings all words
             built_in = choose_prompts(None, self.predictor.encoder.text)
