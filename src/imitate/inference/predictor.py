@@ -16,9 +16,9 @@ from imitate.inference.embeddings import BATCH, embed_images, embed_pixels, embe
 from imitate.inference.gallery import Gallery, image_vectors, reports, text_vectors
 from imitate.inference.inputs import Errors, Images, Reading, radiographs
 from imitate.inference.opening import open_encoder
-from imitate.inference.prompts import Wording, check_texts, choose_prompts
+from imitate.inference.prompts import Prompts, Wording, check_texts, choose_prompts
 from imitate.inference.radiograph import Radiograph, Source, radiograph, to_original
-from imitate.inference.scorer import Scorer
+from imitate.inference.scorer import Scorer, middle
 from imitate.inference.tones import preparing, warn_of_files, warn_of_tone
 from imitate.models.hub import local_folder
 from imitate.names import Branch
@@ -296,10 +296,3 @@ class Predictor:
     def _middle(self, texts: tuple[str, ...]) -> Float[np.ndarray, " joint"]:
         known = self.encoder.known_side(texts)
         return middle(embed_texts(self.encoder, list(texts), self.device)) if known is None else known
-
-
-def middle(vectors: Float[np.ndarray, "texts joint"]) -> Float[np.ndarray, " joint"]:
-    """The unit vector of a set of sentences."""
-    mean = vectors.mean(0)
-    unit: np.ndarray = mean / np.float32(max(float(np.linalg.norm(mean)), 1e-12))
-    return unit
