@@ -1,11 +1,13 @@
 """The programs of examples/, as modules, and what they are run on."""
 
+from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -38,3 +40,16 @@ def write_labelled(folder: Path, count: int, *, path_column: str, side: int = 40
     table.loc[3, "Effusion"] = ""
     table.to_csv(folder / "table.csv", index=False)
     return table
+
+
+class Listed(torch.utils.data.Dataset[torch.Tensor]):
+    """Here, so that workers that are new interpreters can import it."""
+
+    def __init__(self, paths: list[Path], transform: Callable[[Path], torch.Tensor]) -> None:
+        self.paths, self.transform = paths, transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.transform(self.paths[index])
