@@ -96,7 +96,9 @@ def loss(work: Path, run: Path, data: Path) -> list[Row]:
     whole, corpus = load_folder(run), Corpus.open(data)
     folders = exported(str(run), work / run.parent.name, data)
     rows = []
-    for name, encoder in {"torch": whole} | {name: Exported(whole, folder) for name, folder in folders.items()}.items():
+    encoders: dict[str, ImitateEncoder] = {"torch": whole}
+    encoders |= {name: Exported(whole, folder) for name, folder in folders.items()}
+    for name, encoder in encoders.items():
         record = json.loads((folders[name] / "imitate.json").read_text()) if name in folders else {}
         scores = [task.measure(task.predict(encoder, corpus, Budget())) for task in (Retrieval(), ZeroShot())]
         size = (folders[name] / "image.onnx" if name in folders else run / "model" / "model.safetensors").stat().st_size

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from PIL import Image
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def program(name: str) -> ModuleType:
+def program(name: str) -> Any:
     spec = spec_from_file_location(Path(name).stem, EXAMPLES / name)
     assert spec and spec.loader
     module = module_from_spec(spec)

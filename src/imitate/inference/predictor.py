@@ -1,8 +1,8 @@
 """Use a trained model: classify, retrieve, explain, embed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -257,7 +257,7 @@ class Predictor:
     def _texts_of(self, index: Index, branch: Branch) -> Gallery:
         found = self._opened(index)
         if not isinstance(found, Corpus):
-            sentences = [str(text) for text in found]
+            sentences = [str(text) for text in cast(Iterable[Any], found)]
             return Gallery(pd.DataFrame({"text": sentences}), text_vectors(self._read(sentences), branch))
         key = (self.text.identity, found.meta["fingerprint"], branch)
         if key not in self._reports:

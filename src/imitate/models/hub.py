@@ -139,7 +139,7 @@ def look_up(repository: str, *, private: bool = True) -> Remote:
     address = f"{api.endpoint}/{repository}"
     with _told(repository):
         try:
-            info = api.repo_info(repository)
+            info = api.model_info(repository)
         except RepositoryNotFoundError:
             return Remote(address, private, "", frozenset())
         names = frozenset(each.rfilename for each in info.siblings or ())
