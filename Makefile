@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE  # where it is set, every process compiles torch anew
 
-.PHONY: demo test stress lint format docs bench results clean
+.PHONY: demo test stress lint format docs bench results bundle clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev,docs,serve,lora]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[train,dev,docs,lora]'
 	touch $@
 
 demo: .venv/ready
@@ -40,10 +40,14 @@ docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 bench: .venv/ready
-	for name in start opening step data bulk retrieval scaling growth quickstart languages pages; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in start install opening step data bulk retrieval scaling growth quickstart languages pages; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 results: .venv/ready
 	$(BIN)/python experiments/results.py
+
+# EXTRAS: of the package, such as train,lora; by default none, and no PyTorch
+bundle: .venv/ready
+	$(BIN)/python packages/bundle.py --extras "$(EXTRAS)" --out dist/bundle
 
 clean:
 	rm -rf .venv demo build dist site

@@ -31,7 +31,7 @@ def differences(paths: Mapping[Cell, Path], about: Json, *, resamples: int) -> l
     for task, fraction in dict.fromkeys(cell[1:] for cell in paths):
         files = {cell.method: path for cell, path in paths.items() if cell[1:] == (task, fraction)}
         reference = files.pop(about["reference"], None)
-        if reference is None or not files:
+        if reference is None or not files or task in about.get("untested", ()):
             continue
         log.info("%s at %g%%: %d methods", task, 100 * fraction, len(files))
         others = [read_measured(path) for path in files.values()]

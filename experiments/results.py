@@ -87,6 +87,7 @@ USUAL = {  # objective of the temperature study: its method in the factorial, an
     "SLIP": ("SLIP", "0.1"),
     "IMITATE": ("IMITATE", "0.07"),
     "spatial": ("spatial all levels report", "0.1"),
+    "pooled": ("pooled all levels report", "0.1"),
 }
 HOSPITALS = ("both, equal steps", "both, equal epochs", "north alone", "south alone")
 MIXTURE = [
@@ -189,6 +190,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder o
         "factorial",
         lambda study: selection.temperatures(selection.of_seeds(study), USUAL, SELECT),
     ),
+    "longer": ("longer", lambda study: selection.table(selection.of_seeds(study), SELECT)),
     "hospitals/tasks": ("hospitals", lambda study: tables.metrics(study, HOSPITALS, MIXTURE)),
     "hospitals/tests": ("hospitals", lambda study: tables.tests(study, "mixture")),
     "folds": ("folds/fold-0", lambda _: selection.table(selection.of_folds(RESULTS / "folds"), FOLDS)),

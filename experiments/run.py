@@ -15,10 +15,8 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
 from hashlib import sha256
@@ -27,12 +25,13 @@ from typing import Any
 
 import yaml
 
+from children import Child
 from imitate.errors import UserError
 from imitate.tasks import find_task
 from imitate.tasks.results import file_digest, write_text
 from layout import Folder, read_folder
 from measure import Wanted, measured
-from publish import made_by, publish
+from publish import Publication, made_by, publish
 from study import ROOT, Cell, Study, flags, load_study, slug
 
 log = logging.getLogger("study")
@@ -59,7 +58,7 @@ class Runner:
         self.work = self.data if fold is None else self.data / f"fold-{fold}"
         self.seeds = range(seeds)
         self.before = before
-        self.children: set[subprocess.Popen[bytes]] = set()
+        self.children: set[Child] = set()
         self.stopping = False
         for folder in (self.work / "logs", self.work / "results"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +133,7 @@ class Runner:
             "recipe": file_digest(ROOT / study.recipe),
             "train": study.data[study.train] if not of.train else [study.data[name] for name in of.train],
             "method": of.model_dump(mode="json", include={"settings", "model"}),
-            "measure": measure.model_dump(mode="json"),
+            "measure": measure.model_dump(mode="json", exclude={"tested"}),
             "data": study.data[measure.data],
             "code": find_task(measure.task).method(),
             "seeds": len(self.seeds),
@@ -167,29 +166,19 @@ class Runner:
         """Seconds of wall clock and of processors that the command took; None if it failed or was stopped."""
         if self.stopping:
             return None
-        path, started = self.work / "logs" / f"{name}.log", time.monotonic()
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads), "COLUMNS": "120"}
-        with path.open("ab") as file:
-            child = subprocess.Popen(
-                [sys.executable, *arguments],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                start_new_session=True,
-            )
-            self.children.add(child)
-            _, status, usage = os.wait4(child.pid, 0)
-            self.children.discard(child)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.monotonic() - started
-        if self.stopping and child.returncode:
+        path = self.work / "logs" / f"{name}.log"
+        child = Child(arguments, path)
+        self.children.add(child)
+        code, spent = child.wait()
+        self.children.discard(child)
+        if self.stopping and code:
             return None
-        if child.returncode:
+        if code:
             last = (path.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"])[-1]
-            log.info("%s stopped with %d: %s (%s)", name, child.returncode, last, path)
+            log.info("%s stopped with %d: %s (%s)", name, code, last, path)
             return None
-        log.info("%s: %.0f s", name, seconds)
-        return {"seconds": round(seconds, 1), "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1)}
+        log.info("%s: %.0f s", name, spent.seconds)
+        return {"seconds": round(spent.seconds, 1), "cpu_seconds": round(spent.cpu_seconds, 1)}
 
     def stop(self, *_: object) -> None:
         """Each pre-training saves its state after its step and ends."""
@@ -197,7 +186,7 @@ class Runner:
             log.info("stopping; the same command continues")
         self.stopping = True
         for child in list(self.children):
-            child.send_signal(signal.SIGTERM)
+            child.stop()
 
 
 def pairs(folder: Path) -> dict[str, int]:
@@ -207,17 +196,22 @@ def pairs(folder: Path) -> dict[str, int]:
     return {"steps": step, "pairs": step * config["training"]["batch_size"]}
 
 
-def carry_out(runner: Runner, *, workers: int, publish: Callable[[], None] = lambda: None) -> bool:
-    """Everything that is missing; whether all of it succeeded. ``publish`` is called after each measurement.
+def carry_out(
+    runner: Runner, *, workers: int, families: Collection[str] = (), publish: Callable[[], None] = lambda: None
+) -> bool:
+    """Everything that is missing; whether all of it succeeded. ``publish`` is called after measurements.
+
+    ``families``: only the methods of these; none: all.
 
     Method after method, so that a study that is stopped has whole rows; whatever can start, does: no process waits
     for the end of a method.
     """
-    waiting = jobs(runner)
+    waiting = jobs(runner, families)
     every = len(waiting)
     measurements = {(name, task) for name in runner.study.methods for task in runner.study.tasks_of(name)}
     running: dict[Future[bool], Hashable] = {}
     done: set[Hashable] = set()
+    publication = Publication(publish)
     with ThreadPoolExecutor(workers) as pool:
         while True:
             ready = [key for key, (needs, _) in waiting.items() if done.issuperset(needs)]
@@ -225,18 +219,20 @@ def carry_out(runner: Runner, *, workers: int, publish: Callable[[], None] = lam
                 running[pool.submit(waiting.pop(key)[1])] = key
             if not running:
                 break
+            publication.where_due()
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 key = running.pop(future)
                 done.update([key] if future.result() else [])
-                if future.result() and key in measurements:
-                    publish()
+                publication.wanted |= future.result() and key in measurements
     return len(done) == every
 
 
-def jobs(runner: Runner) -> dict[Hashable, tuple[list[tuple[str, int]], Job]]:
+def jobs(runner: Runner, families: Collection[str] = ()) -> dict[Hashable, tuple[list[tuple[str, int]], Job]]:
     """Each with the runs that it needs, the most urgent first: run (method, seed), measurement (method, task)."""
     found: dict[Hashable, tuple[list[tuple[str, int]], Job]] = {}
-    for name in runner.study.methods:
+    for name, family in runner.study.families.items():
+        if families and family not in families:
+            continue
         tasks = runner.study.tasks_of(name)
         missing = [task for task in tasks if not runner.published(name, task)]
         own = [(name, seed) for seed in runner.seeds] if runner.trained(name) and (missing or not tasks) else []
@@ -255,9 +251,11 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1, help="processes at a time")
     parser.add_argument("--threads", type=int, default=1, help="compute threads of each")
     parser.add_argument("--fold", type=int, help="which of the folds, for a study on folds; each has its own --out")
+    parser.add_argument("--families", nargs="*", default=[], help="only the methods of these")
     parser.add_argument("--seeds", type=int, help="fewer than the study's: a whole study of one seed can grow later")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    os.environ |= {"OMP_NUM_THREADS": str(arguments.threads), "COLUMNS": "120"}  # of all that it starts
     try:
         study = load_study(arguments.study)
         if study.in_folds != (arguments.fold is not None):
@@ -273,7 +271,7 @@ def main() -> int:
             signal.signal(number, runner.stop)
         raw = dict(each.split("=", 1) for each in arguments.raw if "=" in each)
         good = all(runner.prepare(name, raw.get(name)) for name in study.data)
-        good = good and carry_out(runner, workers=arguments.workers, publish=write)
+        good = good and carry_out(runner, workers=arguments.workers, families=arguments.families, publish=write)
         write()
     except UserError as error:
         log.info("%s", error)

@@ -13,7 +13,9 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
-POSIX = re.compile(r"^import (resource|fcntl)$|\bos\.(fork|mkfifo)\b|SIGKILL|SIGALRM|^from corruption ", re.MULTILINE)
+POSIX = re.compile(
+    r"^import (resource|fcntl)$|\bos\.(fork|mkfifo)\b|SIGKILL|SIGALRM|SIGUSR1|^from corruption ", re.MULTILINE
+)
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

@@ -16,7 +16,7 @@ import imitate
 from imitate import cli
 from imitate.commands import flag
 from imitate.config import Config, Recipe, load_config
-from imitate.errors import UserError
+from imitate.errors import Stopped, UserError
 from imitate.sources import BUILT_IN
 from imitate.tasks import TASKS
 
@@ -136,6 +136,21 @@ def test_unknown_command_and_user_error(capsys):
     assert cli.main(["pretrain", "absent.yaml", "--data", "x", "--out", "y"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "no recipe at absent.yaml" in error
+
+
+@pytest.mark.parametrize(
+    "error, code, said",
+    [
+        (Stopped("SIGUSR1"), 75, "imitate recipes: stopped by SIGUSR1; the same command continues\n"),
+        (KeyboardInterrupt(), 130, "imitate recipes: interrupted\n"),
+    ],
+)
+def test_a_scheduler_and_ctrl_c_have_exit_codes_of_their_own(monkeypatch, capsys, error, code, said):
+    def stopped(action: str = "list") -> None:
+        raise error
+
+    monkeypatch.setattr("imitate.commands.recipes.recipes", stopped)
+    assert cli.main(["recipes"]) == code and capsys.readouterr().err == said
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from needs import need_module
+from packaging.metadata import Metadata
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -69,9 +70,28 @@ def test_the_sdist_holds_what_builds_and_tests_it(built):
         "mkdocs.yml",
         "docs/quickstart.md",
         "experiments/run.py",
+        "Dockerfile",
+        "compose.yaml",
+        ".dockerignore",
+        ".github/workflows/release.yml",
+        "packages/bundle.py",
+        "examples/slurm/pretrain.sbatch",
     ):
         assert name in names
     assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").glob("*.py")} <= names
+
+
+def test_the_wheel_from_the_sdist_is_that_of_the_checkout(built, tmp_path):
+    """The sdist is what an index builds from, and others' packages."""
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        archive.extractall(tmp_path, filter="data")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / "again"]
+    subprocess.run(command, cwd=next(tmp_path.iterdir()), check=True, capture_output=True)
+    contents = []
+    for wheel in (next(built.glob("*.whl")), next((tmp_path / "again").glob("*.whl"))):
+        with zipfile.ZipFile(wheel) as opened:
+            contents.append({name: opened.read(name) for name in opened.namelist()})
+    assert contents[0] == contents[1]
 
 
 def test_what_is_imported_is_required_and_what_is_required_is_imported():
@@ -109,6 +129,10 @@ def test_the_metadata_says_where_the_project_is_and_on_what_it_runs(built):
         assert re.search(rf"^Project-URL: {url}, https://\S+$", metadata, re.M), url
     for version in ("3.11", "3.12"):
         assert f"Classifier: Programming Language :: Python :: {version}\n" in metadata
+    found = Metadata.from_email(metadata, validate=True)
+    assert str(found.version) == PROJECT["version"] and found.description_content_type == "text/markdown"
+    assert found.description == (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {"train"} <= set(found.provides_extra or []) and str(found.requires_python) == PROJECT["requires-python"]
     assert "\nKeywords: " in metadata and "License-Expression: Apache-2.0" in metadata
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from processes import SERVING
 from recipes import tiny_recipe
 
 LACKING = {
@@ -33,14 +34,6 @@ import json
 from imitate.cli import main
 for words in json.loads(sys.argv[1]):
     assert main(words) == 0, words
-"""
-SERVING = """
-import imitate.serve.server as server
-def web_server(app):
-    class Server:
-        def run(self, sockets): print("listening", sockets[0].getsockname()[1])
-    return Server()
-server.web_server = web_server
 """
 
 

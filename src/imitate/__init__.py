@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from imitate.commands.evaluate import evaluate as evaluate
     from imitate.commands.prepare import prepare as prepare
     from imitate.commands.pretrain import pretrain as pretrain
+    from imitate.inference.inputs import find_images as find_images
     from imitate.inference.predictor import Predictor as Predictor
     from imitate.inference.predictor import load as load
     from imitate.models.imitate import Imitate as Imitate
@@ -24,11 +25,23 @@ _HOMES = {
     "audit": "commands.audit",
     "evaluate": "commands.evaluate",
     "calibrate": "commands.calibrate",
+    "find_images": "inference.inputs",
     "load": "inference.predictor",
     "Predictor": "inference.predictor",
     "Imitate": "models.imitate",
 }
-__all__ = ["Imitate", "Predictor", "__version__", "audit", "calibrate", "evaluate", "load", "prepare", "pretrain"]
+__all__ = [
+    "Imitate",
+    "Predictor",
+    "__version__",
+    "audit",
+    "calibrate",
+    "evaluate",
+    "find_images",
+    "load",
+    "prepare",
+    "pretrain",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -50,7 +50,11 @@ def usage() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, or 2 for a mistake of the user, reported in one line."""
+    """Run one command; returns the exit code.
+
+    0; 2 for a mistake of the user, reported in one line; 75 where a scheduler's signal stopped a run that the same
+    command continues; 130 after Ctrl-C.
+    """
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in {"-h", "--help"}:
         sys.stdout.write(usage() + "\n")
@@ -80,7 +84,7 @@ def _run(name: str, words: list[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import tyro
 
-    from imitate.errors import UserError
+    from imitate.errors import Stopped, UserError, missing_extra
 
     quiet, verbose = "--quiet" in words, "--verbose" in words
     words = [word for word in words if word not in ("--quiet", "--verbose")]
@@ -108,6 +112,14 @@ def _run(name: str, words: list[str]) -> int:
             logging.getLogger("imitate").debug("where it was raised:", exc_info=True)
         sys.stderr.write(f"imitate {name}: {error}\n")
         return 2
+    except ModuleNotFoundError as error:
+        if (what := missing_extra(error)) is None:
+            raise
+        sys.stderr.write(f"imitate {name}: {what}\n")
+        return 2
+    except Stopped as stopped:
+        sys.stderr.write(f"imitate {name}: stopped by {stopped}; the same command continues\n")
+        return Stopped.CODE
     except KeyboardInterrupt:
         sys.stderr.write(f"imitate {name}: interrupted\n")
         return 130

@@ -29,6 +29,7 @@ Resize = Literal[
 ]  # fmt: skip
 TaskName = str  # of a built-in task, or of one of the entry-point group imitate.tasks
 Branch = Literal["both", "findings", "impression"]
+Backend = Literal["torch", "onnx"]  # what computes a model
 Tracker = Literal["tensorboard", "csv", "wandb", "mlflow"]
 CalibrationMethod = Literal["temperature", "platt", "isotonic"]
 Aim = Literal["sensitivity", "specificity", "youden", "cost"]  # of a threshold

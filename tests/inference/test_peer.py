@@ -91,7 +91,7 @@ def test_the_authors_prompts_and_scoring_are_a_setting(file, data, tmp_path, mon
     asked = []
     monkeypatch.setattr(
         "imitate.tasks.zero_shot.embed_texts",
-        lambda encoder, texts, device: asked.extend(texts) or encoder.embed_texts(texts),
+        lambda encoder, texts, device: asked.extend(texts) or encoder.vectors_of_texts(texts),
     )
     evaluate("zero-shot", model=str(file), data=data, out=tmp_path / "r.json", resamples=5, device="cpu", authors=True)
     name = Corpus.open(data).classes[0]

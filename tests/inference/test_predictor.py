@@ -1,4 +1,5 @@
 import logging
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -252,3 +253,82 @@ def test_words_that_are_not_known_are_warned_of(predictor, images, caplog):
     with caplog.at_level(logging.WARNING):
         predictor.heatmap(images[0], "left hydrothorax")
     assert "ignores words that it does not know: hydrothorax" in caplog.text
+
+
+def test_with_skip_each_image_has_its_row_and_the_unusable_ones_their_reason(root, predictor, images, tmp_path):
+    (tmp_path / "b.png").write_bytes(b"broken")
+    for name, image in (("a.png", images[0]), ("c.png", images[1])):
+        Image.fromarray(image).save(tmp_path / name)
+    asked = {"Effusion": "effusion", "Edema": "edema"}
+    table = predictor.classify(tmp_path, asked, errors="skip")
+    names = [str(tmp_path / name) for name in ("a.png", "b.png", "c.png")]
+    assert table.index.tolist() == names and table.index.name == "image"
+    assert table["reason"].tolist() == [None, "not a DICOM, PNG or JPEG file", None]
+    assert table.iloc[1, :2].isna().all() and table.attrs["calibration"] == dict.fromkeys(asked, "uncalibrated")
+    good = predictor.classify([names[0], names[2]], asked)
+    np.testing.assert_allclose(table.iloc[[0, 2], :2].astype(float), good, atol=1e-6)
+    assert "reason" not in good
+    for call in (predictor.classify, predictor.similarity):
+        with pytest.raises(UserError, match="b.png: not a DICOM, PNG or JPEG file"):
+            call(tmp_path, asked if call == predictor.classify else "effusion")
+    none = predictor.classify([tmp_path / "b.png"], asked, errors="skip")
+    assert none[["Effusion", "Edema"]].isna().all(axis=None) and len(none) == 1
+    vectors = predictor.embed_images(tmp_path, errors="skip")
+    assert np.isnan(vectors[1]).all() and np.allclose(vectors[[0, 2]], predictor.embed_images(images[:2]), atol=1e-5)
+    assert predictor.embed_images([tmp_path / "b.png"], errors="skip").shape == (1, vectors.shape[1])
+    with pytest.raises(UserError, match="b.png: a folder, not a file|not a DICOM"):
+        predictor.heatmap(tmp_path / "b.png", "edema")
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_similarity_is_a_table_of_cosines(predictor, images, branch):
+    texts = ["left effusion", "clear lungs"]
+    table = predictor.similarity(np.stack(images[:5]), texts, branch=branch)
+    assert table.columns.tolist() == texts and table.index.tolist() == list("01234")
+    expected = predictor.embed_images(images[:5], branch=branch) @ predictor.embed_texts(texts, branch=branch).T
+    np.testing.assert_allclose(table, expected, atol=1e-6)
+    assert predictor.similarity(images[0], texts[0], branch=branch).shape == (1, 1)
+
+
+def test_a_predictor_says_what_it_is(root, predictor, tmp_path):
+    text = repr(predictor)
+    assert text == (
+        f"Predictor(model='{root / 'run'}', backbone='resnet18', image='32 px', text='lsa-8', calibration='none', "
+        "device='cpu')"
+    ).replace("resnet18", predictor.encoder.backbone).replace("lsa-8", predictor.text.name)
+    assert "<td>32 px</td>" in predictor._repr_html_()
+    mute = write_run(tmp_path)
+    (mute / "text" / "text.json").unlink()
+    assert "text='none'" in repr(load(mute))
+
+
+def test_preprocess_gives_what_the_network_reads_and_works_in_the_workers_of_a_loader(
+    root, predictor, images, tmp_path
+):
+    paths = []
+    for number, image in enumerate(images[:4]):
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(image).save(paths[-1])
+    preprocess = predictor.preprocess
+    assert preprocess(images[0]).shape == (3, 32, 32) and preprocess(images[0]).dtype == torch.float32
+    dataset = Listed(paths, pickle.loads(pickle.dumps(preprocess)))
+    (batch,) = torch.utils.data.DataLoader(dataset, batch_size=4, num_workers=1)
+    assert len(pickle.dumps(preprocess)) < 2000 and torch.equal(batch[0], preprocess(Image.fromarray(images[0])))
+    module = Imitate.from_pretrained(root / "run")
+    with torch.inference_mode():
+        seen = module(batch)
+    both = np.hstack([seen.findings, seen.impression]) / np.sqrt(2)
+    np.testing.assert_allclose(predictor.embed_images(paths), both, atol=1e-5)
+    with pytest.raises(UserError, match="absent.png: missing file"):
+        preprocess(tmp_path / "absent.png")
+
+
+class Listed(torch.utils.data.Dataset):
+    def __init__(self, paths, transform):
+        self.paths, self.transform = paths, transform
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        return self.transform(self.paths[index])

@@ -10,7 +10,8 @@ from PIL import Image
 
 from imitate.data.pixels import Geometry
 from imitate.errors import UserError
-from imitate.inference.radiograph import Radiograph, radiograph, radiographs, to_original
+from imitate.inference.inputs import radiographs
+from imitate.inference.radiograph import Radiograph, radiograph, to_original
 
 
 def picture(height: int = 60, width: int = 80) -> np.ndarray:
@@ -63,8 +64,8 @@ def test_what_is_read_already_passes_through():
 @pytest.mark.parametrize(
     "source, reason",
     [
-        (np.zeros((3, 50, 50)), r"shape \(3, 50, 50\) is not"),
-        (np.zeros((5, 50, 50, 3)), r"shape \(5, 50, 50, 3\) is not"),
+        (np.zeros((3, 50, 50)), r"shape \(3, 50, 50\) may be 3 images or one of 3 channels: give list\(array\)"),
+        (np.zeros((5, 50, 50, 3)), "an array of 5 images where one is asked for"),
         (np.full((50, 50), np.nan), "values that are not finite"),
         (np.zeros((50, 50)), "black image"),
         (np.full((50, 50), 7), "constant image"),

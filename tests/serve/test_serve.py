@@ -70,6 +70,23 @@ def test_others_are_let_in_with_a_password_only(run, monkeypatch):
         serve(model=str(run / "run"), host="0.0.0.0")
 
 
+def test_a_token_of_the_environment_lets_those_in_who_know_it_and_is_not_printed(run, monkeypatch, caplog):
+    ran = Ran()
+    monkeypatch.setattr("imitate.serve.server.web_server", ran)
+    monkeypatch.delenv(app.PASSWORD, raising=False)
+    monkeypatch.setenv(app.TOKEN, "0123456789abcdef")
+    with caplog.at_level(logging.INFO):
+        serve(model=str(run / "run"), host="0.0.0.0", port=0)
+    guard, (host, port) = ran
+    assert guard.token == "0123456789abcdef" and not guard.local and guard.password is None
+    assert f"http://{host}:{port}/#token=$IMITATE_TOKEN (Ctrl-C" in caplog.text and guard.token not in caplog.text
+    for bad in ("0123456789abcde", "0123456789 abcdef", "0123456789abcdef#"):
+        monkeypatch.setenv(app.TOKEN, bad)
+        with pytest.raises(UserError, match="IMITATE_TOKEN is too short") as refused:
+            serve(model=str(run / "run"), port=0)
+        assert bad not in str(refused.value)
+
+
 def test_loopback():
     assert all(is_loopback(host) for host in ("localhost", "127.0.0.1", "127.8.9.1", "::1", "[::1]"))
     assert not any(is_loopback(host) for host in ("", "0.0.0.0", "::", "10.0.0.1", "localhost.example.org"))
@@ -82,12 +99,6 @@ def test_a_port_that_is_taken(run):
             serve(model=str(run / "run"), port=port)
     with pytest.raises(UserError, match="no port"):
         serve(model=str(run / "run"), port=70_000)
-
-
-def test_without_the_extra(monkeypatch, capsys):
-    monkeypatch.setattr(app, "find_spec", lambda name: None)
-    assert main(["serve", "--model", "x"]) == 2
-    assert 'pip install "imitate-cxr[serve]"' in capsys.readouterr().err
 
 
 def test_the_command_line_names_what_is_missing(tmp_path, capsys):

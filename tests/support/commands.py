@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+import yaml
 from processes import HANG, until
 
 from imitate.cli import function_of, main
@@ -176,7 +177,19 @@ def parse(words: list[str]) -> None:
             with reading_arguments([script, *rest]):
                 runpy.run_path(str(ROOT / script), run_name="__main__")
                 raise AssertionError(f"{script} read no arguments")
-        case ["make", target]:
+        case ["sbatch", *rest]:
+            assert (ROOT / next(word for word in rest if not word.startswith("-"))).is_file()
+        case ["docker" | "apptainer", "run", *rest]:
+            at = next(i for i, word in enumerate(rest) if re.fullmatch(r"imitate(:cuda|\.sif)?", word))
+            parse(["imitate", *rest[at + 1 :]])
+        case ["docker", "compose", "up", service]:
+            assert service in yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]
+        case ["docker", "build", "--tag", _, *target, "."]:
+            assert not target or f" AS {target[1]}\n" in (ROOT / "Dockerfile").read_text(encoding="utf-8")
+        case ["apptainer", _, *files]:
+            assert all((ROOT / name).is_file() for name in files if not name.endswith(".sif"))
+        case ["make", target, *variables]:
+            assert all(f"$({each.partition('=')[0]})" in (ROOT / "Makefile").read_text() for each in variables)
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), f"no target {target}"
         case ["pip", "install", what]:
             project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -13,6 +13,14 @@ from tempfile import NamedTemporaryFile
 
 HANG = 900  # seconds after which a wait is a hang, however busy the machine
 SOURCE = Path(__file__).parents[2] / "src"
+SERVING = """
+import imitate.serve.server as server
+def web_server(app):
+    class Server:
+        def run(self, sockets): print("listening", sockets[0].getsockname()[1])
+    return Server()
+server.web_server = web_server
+"""  # after which `imitate serve` ends where it would begin to answer
 
 
 def until(done: Callable[[], object], *, alive: Callable[[], object] = lambda: True, what: str) -> None:

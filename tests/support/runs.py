@@ -12,14 +12,15 @@ from imitate.data.corpus import Corpus
 from imitate.data.text_cache import corpus
 from imitate.models.imitate import seeded_model
 from imitate.models.text import LsaTextEncoder, save_text_encoder
+from imitate.models.types import TextEncoder
 
 SAID = ("There is pulmonary edema.", "No pulmonary edema.", "No effusion.", "There is no evidence of opacity.")
 
 
-def write_run(root: Path, *, data: Path | None = None, **model: object) -> Path:
+def write_run(root: Path, *, data: Path | None = None, text: TextEncoder | None = None, **model: object) -> Path:
     """``root/run`` over the prepared folder ``root/data``; running statistics are those of a few random inputs."""
     folder = data or write_folder(root / "data")
-    encoder = LsaTextEncoder.fit([*corpus(Corpus.open(folder)), *SAID], width=8)
+    encoder = text or LsaTextEncoder.fit([*corpus(Corpus.open(folder)), *SAID], width=8)
     recipe = tiny_recipe()
     config = recipe.model.model_copy(update={"text_width": encoder.width, **model})
     fresh = seeded_model(config, pretrained=False, seed=0)

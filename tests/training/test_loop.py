@@ -112,7 +112,7 @@ def test_a_signal_saves_and_the_same_command_continues(tmp_path, data, monkeypat
     fit(start(tmp_path / "whole", data, recipe))
     monkeypatch.setattr(loop, "_step", interrupted)
     job = start(tmp_path / "stopped", data, recipe)
-    assert not fit(job) and job.step == 3
+    assert not fit(job) and job.step == 3 and job.signal == signal.SIGTERM
     monkeypatch.undo()
     assert hub.unfinished(tmp_path / "stopped") == f"step 3 of {job.total}"
     assert fit(start(tmp_path / "stopped", data, recipe))
@@ -556,11 +556,18 @@ def test_several_processes_agree_to_stop_at_logging_steps(tmp_path, idle, monkey
     job = copy_of(idle, tmp_path, log_every=3)
     assert loop._agreed(job, [15]) is True and loop._agreed(job, []) is False
     job.fabric = Elsewhere(torch.device("cpu"), world_size=2)
-    asked = []
-    monkeypatch.setattr(loop.dist, "all_reduce", lambda votes: asked.append(int(votes)) or votes.add_(1))
+    asked, other = [], torch.tensor(10)
+
+    def all_reduce(votes, operation):
+        asked.append(int(votes))
+        assert operation == loop.dist.ReduceOp.MAX
+        votes.copy_(torch.maximum(votes, other))
+
+    monkeypatch.setattr(loop.dist, "all_reduce", all_reduce)
     for job.step in (1, 2):
         assert loop._agreed(job, [15]) is False
     job.step = 3
-    assert loop._agreed(job, []) is True and asked == [0]
-    monkeypatch.setattr(loop.dist, "all_reduce", lambda votes: None)
+    assert loop._agreed(job, []) is True and asked == [0] and job.signal == 10
+    assert loop._agreed(job, [2]) is True and job.signal == 10, "the scheduler's notice counts before Ctrl-C"
+    other.zero_()
     assert loop._agreed(job, []) is False and loop._agreed(job, [2]) is True

@@ -1,3 +1,4 @@
+import json
 import logging
 import signal
 from functools import partial
@@ -9,8 +10,9 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
+from imitate.errors import Stopped, UserError
 from imitate.training import watching
-from imitate.training.watching import Clock, Means, progress, signals
+from imitate.training.watching import NOTICE, Clock, Means, progress, signals, stoppable
 
 
 @pytest.fixture
@@ -63,6 +65,24 @@ def test_signals_are_collected_and_a_second_ctrl_c_ends_at_once(caplog):
         signal.raise_signal(signal.SIGTERM)
     assert received == [signal.SIGTERM] * 2
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.mark.skipif(not NOTICE, reason="Windows has no SIGUSR1")
+def test_a_schedulers_notice_is_collected_by_the_loop_and_ends_at_once_what_comes_before_it(tmp_path):
+    before = signal.getsignal(NOTICE[0])
+    with pytest.raises(Stopped, match="SIGUSR1"), stoppable(tmp_path / "run"):
+        with signals() as received:
+            signal.raise_signal(NOTICE[0])
+            signal.raise_signal(NOTICE[0])
+        assert received == [*NOTICE, *NOTICE]
+        signal.raise_signal(NOTICE[0])
+    assert signal.getsignal(NOTICE[0]) == before
+    assert json.loads((tmp_path / "run/stopped.json").read_text())["signal"] == "SIGUSR1"
+    with stoppable(tmp_path / "run"):
+        assert not (tmp_path / "run/stopped.json").exists()
+    with pytest.raises(UserError), stoppable(tmp_path / "failed"):
+        raise UserError("a failure is no stop")
+    assert not (tmp_path / "failed").exists()
 
 
 def _console(monkeypatch, *, terminal: bool) -> StringIO:

@@ -1,26 +1,47 @@
 """``imitate export``: a trained model for others."""
 
-from imitate.names import AnyPath
+from typing import Literal
+
+from imitate.errors import UserError
+from imitate.names import AnyPath, Branch, Names, several
 
 
 def export(
     *,
     model: str,
     to: AnyPath,
+    format: Literal["safetensors", "onnx"] = "safetensors",
     license: str = "other",
     audit: AnyPath | None = None,
     images_only: bool = False,
+    prompts: Names = (),
+    branch: Branch = "both",
 ) -> None:
-    """Write a model as a folder that imitate, timm and transformers load, with a model card; nothing is uploaded.
+    """Write a model as a folder for others; nothing is uploaded.
 
     Args:
         model: A run folder, a model folder within it, an exported folder or hf-hub:OWNER/NAME@REVISION.
         to: The folder to write, new or empty.
+        format: safetensors: weights that imitate, timm and transformers load, and a model card. onnx: graphs and arrays
+            that need no PyTorch.
         license: License of the weights, for the card, such as cc-by-nc-4.0; the training data may restrict it.
         audit: What `imitate audit` wrote of this model, for the section on groups of patients of the card.
         images_only: Leave out the text encoder, and with it all words of the training reports.
+        prompts: onnx: The classes of a classifier, as in imitate predict; default: those of calibration.json, if any.
+        branch: onnx: What the classifier compares with: findings, impression or both.
     """
     from pathlib import Path
+
+    if format == "onnx":
+        from imitate.inference.onnx_export import export_onnx
+        from imitate.inference.prompts import parse_prompts
+
+        if audit is not None or images_only:
+            raise UserError("--audit and --images-only: only --format safetensors takes them")
+        export_onnx(model, Path(to), prompts=parse_prompts(several(prompts)), branch=branch, license=license)
+        return
+    if several(prompts) or branch != "both":
+        raise UserError("--prompts and --branch: only --format onnx takes them")
 
     from imitate.inference.export import Groups, export_model
 

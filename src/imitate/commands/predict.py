@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from imitate.commands import engine
 from imitate.errors import UserError
-from imitate.names import AnyPath, Branch, Language, Names, Paths, several
+from imitate.names import AnyPath, Backend, Branch, Language, Names, Paths, several
 
 if TYPE_CHECKING:
     from imitate.data.writer import Engine
@@ -29,6 +29,7 @@ def predict(
     decide: bool = False,
     out: str = "-",
     device: str = "auto",
+    backend: Backend | None = None,
     workers: int | None = None,
     part: str = "1/1",
     cluster: str | None = None,
@@ -40,7 +41,7 @@ def predict(
 
     Args:
         action: classify by prompts, retrieve the nearest reports or images, heatmap of a text, or embed as vectors.
-        model: A run folder, an exported folder, hf-hub:OWNER/NAME@REVISION, or a published encoder (imitate models).
+        model: A run, an exported folder (or ONNX), hf-hub:OWNER/NAME@REVISION or a published encoder (imitate models).
         images: DICOM, PNG or JPEG files, or folders of them.
         data: classify, embed: A prepared folder, instead of --images.
         text: retrieve, heatmap, embed: Sentences in the style of a report.
@@ -54,12 +55,17 @@ def predict(
         decide: classify: Also say which images reach the threshold of each class, which calibrate has chosen.
         out: .csv, .json (heatmap: .png, .npy; embed: .npy, .npz, .csv), a folder (not retrieve), - (standard output).
         device: cpu, cuda, ...; auto uses a GPU if there is one.
+        backend: What computes the model; default: onnx for a folder of `imitate export --format onnx`, else torch.
         workers: With a folder as --out: number of decoding processes; default: one for each core, fewer for few images.
         part: With a folder as --out: i/n writes the i-th of every n files, as one of n jobs that share the folder.
         cluster: With a folder as --out: address of a Dask scheduler whose workers decode and compute.
     """
     if action != "classify" and (decide or calibration is not None):
         raise UserError("--calibration and --decide: only classify takes them")
+    if backend is not None:
+        from imitate.inference.opening import check_backend
+
+        check_backend(model, backend)
     files, ways = tuple(map(Path, several(images))), (workers, part, cluster)
     if _in_parts(action, files, data, str(out), plain=ways == (None, "1/1", None)):
         more: dict[str, Any] = {"temperature": temperature, "device": device, "decide": decide, "language": language}

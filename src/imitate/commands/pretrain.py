@@ -72,17 +72,19 @@ def pretrain(
         The folder of the trained model, which ``imitate.load`` reads.
     """
     from imitate.tasks.pretraining import run
+    from imitate.training.watching import stoppable
 
     chosen, continued = _chosen(recipe, settings, continue_with, changes)
     folders = tuple(map(Path, several(data)))
     keep = None if cache is None else Path(cache)
-    return run(
-        chosen,
-        data=folders,
-        out=Path(out),
-        weights=tuple(weights),
-        cache=keep,
-        threads=threads,
-        changes=continued.keys(),
-        log_to=log,
-    )
+    with stoppable(Path(out)):
+        return run(
+            chosen,
+            data=folders,
+            out=Path(out),
+            weights=tuple(weights),
+            cache=keep,
+            threads=threads,
+            changes=continued.keys(),
+            log_to=log,
+        )

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from imitate.config import AugmentConfig, ImitateConfig, Preprocessing
+from imitate.data.evaluation import centre, normalised
 from imitate.models.types import Images
 
 LEAST_CONTRAST = 1 / 512  # half a gray value: an image of less is constant, and is not stretched
@@ -25,9 +26,8 @@ class ViewDraw(NamedTuple):
 def normalise(gray: Float[Tensor, "batch height width"], config: Preprocessing) -> Images:
     """Gray values in [0, 1] to the encoder's range and its normalised channels."""
     mean, std = (_channels(values, gray.dtype, gray.device) for values in (config.mean, config.std))
-    black, white = config.range
-    scaled = gray if (black, white) == (0, 1) else gray * (white - black) + black
-    return (scaled.unsqueeze(1) - mean) / std
+    found: Tensor = normalised(gray, config, mean, std)
+    return found
 
 
 @lru_cache(maxsize=64)
@@ -40,9 +40,7 @@ def _channels(values: tuple[float, ...], dtype: torch.dtype, device: torch.devic
 
 def evaluation_view(images: UInt8[Tensor, "batch size size"], config: Preprocessing) -> Images:
     """The centre crop of ``config.image_size``, normalised: deterministic."""
-    margin = (images.shape[-1] - config.image_size) // 2
-    crop = images[:, margin : margin + config.image_size, margin : margin + config.image_size]
-    return normalise(crop.to(torch.float32) / 255, config)
+    return normalise(centre(images, config).to(torch.float32) / 255, config)
 
 
 def draw_views(

@@ -1,4 +1,4 @@
-"""DICOM files to gray values: the only module that imports pydicom.
+"""DICOM files and data sets to gray values, by pydicom.
 
 A file that cannot be used raises ImageError; its reason names no file and quotes no header. Notes are short, countable
 remarks about a file that was read, likewise.
@@ -8,7 +8,8 @@ import logging
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from copy import copy
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -16,6 +17,8 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import pydicom
 from jaxtyping import Shaped
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import get_frame
 from pydicom.filereader import _read_file_meta_info, read_preamble
 from pydicom.pixels import get_decoder, pixel_array
@@ -29,6 +32,7 @@ from pydicom.uid import (
 )
 
 from imitate.data.display import Bits, Gray, apply_modality, find_padding, fits, read_bits, show, smoothest, voi_views
+from imitate.data.header import GRAY, is_negative, meant, remarks, text
 from imitate.data.streams import is_cut, read_header
 from imitate.errors import UserError
 
@@ -36,11 +40,10 @@ MAX_PIXELS = 2**26  # 67 million, three times the largest detector of chest radi
 MAX_INFLATED = 4 * MAX_PIXELS  # bytes
 DAMAGED = "damaged or truncated image"
 _BARE_DICOM = (b"\x02\x00", b"\x08\x00")  # little-endian group 2 or 8: a data set without its preamble
-_GRAY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-MAX_STRETCH = 0.01  # by which the sides of a pixel may differ
 _MAX_TINT = 2  # difference between the channels of a gray image, from rounding
 _SYNTAXES = {f"1.2.840.10008.1.2.4.11{digit}": "JPEG XL" for digit in "012"}  # unknown to pydicom
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _ITEM = b"\xfe\xff\x00\xe0"  # the first bytes of compressed pixels
 
 
@@ -86,11 +89,41 @@ def read_dicom(
     _check_syntax(file)
     _check_header(pydicom.dcmread(file, stop_before_pixels=True, force=True))
     file.seek(0)
-    data = pydicom.dcmread(file, force=True)
+    return _gray(pydicom.dcmread(file, force=True), invert, window, voi)
+
+
+def read_dataset(data: Dataset, *, voi: bool = True) -> Gray:
+    """The gray values of a data set that is open already, which stays as it is."""
+    try:
+        with quiet():
+            data.get("PixelData")  # now, where pydicom put its reading off
+            own = _copied(data, Dataset())
+            own.file_meta = _copied(getattr(data, "file_meta", {}), FileMetaDataset())
+            _check_decoder(UID(own.file_meta.get("TransferSyntaxUID") or ExplicitVRLittleEndian))
+            _check_header(own)
+            if not any(keyword in own for keyword in _PIXELS):
+                raise ImageError("DICOM without its pixels: read it without stop_before_pixels")
+            return _gray(own, None, None, voi)[0]
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # pydicom and its decoders raise whatever they like over damaged values
+        raise ImageError(DAMAGED) from error
+
+
+def _copied(elements: Any, own: Any) -> Any:
+    """Without the pixels' bytes being copied."""
+    for tag, element in elements.items():
+        own[tag] = copy(element)
+    return own
+
+
+def _gray(
+    data: Dataset, invert: bool | None, window: tuple[float, float] | None, voi: bool
+) -> tuple[Gray, tuple[str, ...]]:
     if "PixelData" not in data:  # compressed pixels that are cut short, or none at all
-        floating = "FloatPixelData" in data or "DoubleFloatPixelData" in data
+        floating = any(keyword in data for keyword in _PIXELS)
         raise ImageError("DICOM of floating-point pixels" if floating else DAMAGED)
-    notes = [*_remark(data), *_complete(data, invert)]
+    notes = [*remarks(data), *_complete(data, invert)]
     cells = pixel_array(data, correct_unused_bits=False)
     if data.SamplesPerPixel != 1:
         return show(_gray_channel(cells).astype(np.float32), [], inverted=bool(invert))[0], tuple(notes)
@@ -99,7 +132,7 @@ def read_dicom(
     values = _read_values(cells, data, notes)
     pixels = apply_modality(values, data)
     padding = find_padding(values, cells, data)
-    negative = _is_negative(data, notes) if invert is None else invert
+    negative = is_negative(data, notes) if invert is None else invert
     views = voi_views(pixels, data, window) if voi else []
     gray, ignored = show(pixels, views, padding, inverted=negative)
     return gray, (*notes, *ignored)
@@ -112,7 +145,7 @@ def read_elements(source: Path | bytes, keywords: Sequence[str]) -> dict[str, st
             return None
         file.seek(0)
         data = pydicom.dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(keywords))
-        return {keyword: " ".join(_text(data, keyword)) for keyword in keywords}
+        return {keyword: " ".join(text(data, keyword)) for keyword in keywords}
 
 
 def _check_syntax(file: BufferedIOBase) -> None:
@@ -123,6 +156,11 @@ def _check_syntax(file: BufferedIOBase) -> None:
         inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), MAX_INFLATED)
         if len(inflated) == MAX_INFLATED:
             raise ImageError("too many pixels")
+    _check_decoder(syntax)
+    file.seek(0)
+
+
+def _check_decoder(syntax: UID) -> None:
     try:
         readable = get_decoder(syntax).is_available
     except NotImplementedError:
@@ -130,10 +168,9 @@ def _check_syntax(file: BufferedIOBase) -> None:
     if not readable:
         known = _SYNTAXES.get(syntax) or (syntax.name if syntax.is_transfer_syntax else "")
         raise ImageError(f"no decoder for {known or 'an unknown transfer syntax'}")
-    file.seek(0)
 
 
-def _check_header(header: pydicom.Dataset) -> None:
+def _check_header(header: Dataset) -> None:
     if "Rows" not in header and "Columns" not in header:
         raise ImageError("DICOM without an image")
     for keyword in ("Rows", "Columns"):
@@ -143,17 +180,17 @@ def _check_header(header: pydicom.Dataset) -> None:
     if int(header.get("NumberOfFrames") or 1) > 1:
         raise ImageError("DICOM of several frames")
     photometric = _photometric(header)
-    if (photometric in _COLOUR and header.get("SamplesPerPixel", 3) != 3) or photometric not in ("", *_GRAY, *_COLOUR):
+    if (photometric in _COLOUR and header.get("SamplesPerPixel", 3) != 3) or photometric not in ("", *GRAY, *_COLOUR):
         raise ImageError("DICOM in colour")
 
 
-def _photometric(header: pydicom.Dataset) -> str:
+def _photometric(header: Dataset) -> str:
     """Upper case; empty where the header does not tell black from white."""
     found = str(header.get("PhotometricInterpretation") or "").strip().upper()
-    return "" if found.startswith("MONOCHROME") and found not in _GRAY else found
+    return "" if found.startswith("MONOCHROME") and found not in GRAY else found
 
 
-def _complete(data: pydicom.Dataset, invert: bool | None) -> list[str]:
+def _complete(data: Dataset, invert: bool | None) -> list[str]:
     """Set what the header lacks, and what the pixels contradict, where one value is possible; notes for the former."""
     notes = []
 
@@ -167,8 +204,8 @@ def _complete(data: pydicom.Dataset, invert: bool | None) -> list[str]:
 
     data.PhotometricInterpretation = _photometric(data)
     default("SamplesPerPixel", 3 if data.PhotometricInterpretation in _COLOUR else 1)
-    meant = _meant(data) or (None if invert is None else _GRAY[1])
-    default("PhotometricInterpretation", meant if data.SamplesPerPixel == 1 else None)
+    implied = meant(data) or (None if invert is None else GRAY[1])
+    default("PhotometricInterpretation", implied if data.SamplesPerPixel == 1 else None)
     if data.SamplesPerPixel != 1:
         default("PlanarConfiguration", 0)
     stream = _set_syntax(data)
@@ -187,7 +224,7 @@ def _complete(data: pydicom.Dataset, invert: bool | None) -> list[str]:
     return notes
 
 
-def _set_syntax(data: pydicom.Dataset) -> bytes:
+def _set_syntax(data: Dataset) -> bytes:
     """Set the transfer syntax that the pixels are in, whatever the file says; their stream, if it is compressed."""
     if "TransferSyntaxUID" not in data.file_meta:
         data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian  # implicit VR holds the same pixels
@@ -211,7 +248,7 @@ def _set_syntax(data: pydicom.Dataset) -> bytes:
     return stream
 
 
-def _cell(data: pydicom.Dataset, stream: bytes) -> int | None:
+def _cell(data: Dataset, stream: bytes) -> int | None:
     """The bits that a decoded sample takes; None where the pixels do not tell."""
     if not stream:
         size, rest = divmod(len(data.PixelData), data.Rows * data.Columns * data.SamplesPerPixel)
@@ -223,11 +260,11 @@ def _cell(data: pydicom.Dataset, stream: bytes) -> int | None:
     return None if header is None or header.precision > 16 else 8 if header.precision <= 8 else 16
 
 
-def _read_values(cells: Gray, data: pydicom.Dataset, notes: list[str]) -> Gray:
+def _read_values(cells: Gray, data: Dataset, notes: list[str]) -> Gray:
     stored, high = data.BitsStored, data.get("HighBit")
     if high is None or not stored <= high < data.BitsAllocated:
         high = stored - 1
-    overlays = [place for group in range(0x6000, 0x6020, 2) for place in _text(data, (group, 0x0102))]
+    overlays = [place for group in range(0x6000, 0x6020, 2) for place in text(data, (group, 0x0102))]
     own = ("0", *map(str, range(high + 1 - stored, high + 1)))
     bits = Bits(stored, high, overlay=any(place not in own for place in overlays))
     values = read_bits(cells, bits)
@@ -247,51 +284,3 @@ def _gray_channel(cells: Shaped[np.ndarray, "..."]) -> Gray:
     if (high - low).max() > _MAX_TINT:
         raise ImageError("DICOM in colour")
     return green
-
-
-def _is_negative(header: pydicom.Dataset, notes: list[str]) -> bool:
-    """Whether the smallest value is the brightest: if PhotometricInterpretation or PresentationLUTShape says so.
-
-    Headers in which the two disagree are not valid. Viewers differ over MONOCHROME1 with IDENTITY; they agree that
-    INVERSE inverts.
-    """
-    meant = _meant(header)
-    if meant and meant != header.PhotometricInterpretation:
-        notes.append("PresentationLUTShape contradicts PhotometricInterpretation")
-    return _GRAY[0] in (meant, header.PhotometricInterpretation)
-
-
-def _meant(header: pydicom.Dataset) -> str | None:
-    """The PhotometricInterpretation that goes with the PresentationLUTShape."""
-    shapes: dict[tuple[str, ...], str] = {("INVERSE",): _GRAY[0], ("IDENTITY",): _GRAY[1]}
-    return shapes.get(tuple(_text(header, "PresentationLUTShape")))
-
-
-def _remark(header: pydicom.Dataset) -> Iterator[str]:
-    """What the header says that the pixels do not show."""
-    if _text(header, "PresentationIntentType") == ["FOR PROCESSING"]:
-        yield "for processing"
-    across, down = [*(value[:1] for value in _text(header, "PatientOrientation")), "", ""][:2]
-    if across in ("H", "F") or (across, down) == ("R", "H"):
-        yield "rotated (patient orientation)"
-    elif across == "R":
-        yield "mirrored (patient orientation)"
-    elif down == "H":
-        yield "upside down (patient orientation)"
-    for keyword in ("PixelSpacing", "ImagerPixelSpacing", "PixelAspectRatio"):
-        with suppress(ValueError):
-            high, wide = map(float, _text(header, keyword))
-            if abs(high - wide) > MAX_STRETCH * high:
-                yield "unequal pixel spacing"
-                return
-
-
-def _text(header: pydicom.Dataset, key: str | tuple[int, int]) -> list[str]:
-    """The values of an element in upper case; none where it is absent, empty, or not of its type."""
-    try:
-        value: Any = header.get(key)
-        value = getattr(value, "value", value)
-    except Exception:  # pydicom raises whatever it likes over malformed values
-        return []
-    values = [] if value is None else [value] if isinstance(value, str | int | float) else value
-    return [text for each in values if (text := str(each).strip().upper())]

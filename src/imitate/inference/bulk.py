@@ -240,7 +240,7 @@ def _answer(question: Question, predictor: Predictor, scorer: Scorer | None) -> 
     def answer(pixels: UInt8[np.ndarray, "_ size size"]) -> Float32[np.ndarray, "_ width"]:
         vectors = image_vectors(embed_batch(encoder, pixels, predictor.device), question.branch)
         if scorer is None:
-            return np.asarray(vectors.float().cpu().numpy())
+            return vectors
         scores = scorer.scores(vectors)
         decided = scorer.decisions(scores) if question.decide else {}
         return np.column_stack([scorer.probabilities(scores), *decided.values()]).astype(np.float32)

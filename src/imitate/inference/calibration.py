@@ -17,7 +17,7 @@ from pydantic import Field
 
 from imitate.config import Config, validate
 from imitate.errors import UserError
-from imitate.inference.encoder import Encoder
+from imitate.inference.base import BaseEncoder
 from imitate.inference.prompts import Prompts
 from imitate.names import Aim, Branch, CalibrationMethod
 from imitate.statistics.recalibration import Map, Scores
@@ -138,7 +138,7 @@ class Calibration(Config):
             return f"{UNCALIBRATED}: {found.note}" if found.note else UNCALIBRATED
         return f"{self.provenance}, {found.positives:,} of {found.positives + found.negatives:,} positive"
 
-    def unlike(self, encoder: Encoder) -> str:
+    def unlike(self, encoder: BaseEncoder) -> str:
         """Why it is not of this model; "" where it is."""
         if self.branch is None:
             return f"it is of {self.task}, not of the model's zero-shot scores"
@@ -179,7 +179,7 @@ class Calibration(Config):
         log.info("wrote %s", path)
 
 
-def preprocessing_digest(encoder: Encoder) -> str:
+def preprocessing_digest(encoder: BaseEncoder) -> str:
     return hashlib.sha256(encoder.preprocessing.model_dump_json().encode()).hexdigest()
 
 
@@ -188,13 +188,14 @@ def beside(folder: Path) -> Path:
     return (folder / "model" if (folder / "model").is_dir() else folder) / FILE
 
 
-def calibration_of(encoder: Encoder, folder: Path, given: Path | None = None) -> Calibration | None:
+def calibration_of(encoder: BaseEncoder, folder: Path, given: Path | None = None) -> Calibration | None:
     """``given``, or what lies beside the weights. UserError where the one that is given is of another model; one that
     lies there is left out with a warning.
     """
     path = given or beside(folder)
     if given is None and not path.is_file():
-        return None
+        own = encoder.own_calibration
+        return None if own is None else validate(Calibration, own, where=str(folder))
     found = read(path)
     why = found.unlike(encoder)
     if why and given is not None:

@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -17,41 +18,30 @@ from imitate.data.augment import evaluation_view
 from imitate.data.corpus import Corpus
 from imitate.data.text_cache import TextCache, corpus
 from imitate.errors import UserError
+from imitate.inference.base import BaseEncoder
+from imitate.inference.opening import of_torch
 from imitate.models import hub, reference
 from imitate.models.image import ImageEncoder, Pixels, is_network, pinned, statistics_of
 from imitate.models.imitate import Imitate, freeze_all, seeded_model
 from imitate.models.peers.base import Scoring
 from imitate.models.text import fit_or_load, place, text_beside
 from imitate.models.types import ImageFeatures, Images, TextEncoder
-from imitate.names import SECTIONS, Branch, Section
+from imitate.names import SECTIONS
 
-TEMPERATURE = 0.07  # of the published models
 WORDS = ("random", "imagenet", "pixels")  # that name a model; any other bare string is a path
 TIMM = "timm:"
-BRANCHES: dict[Branch, tuple[Section, ...]] = {
-    "both": ("findings", "impression"),
-    "findings": ("findings",),
-    "impression": ("impression",),
-}
 Vectors = Float[Tensor, "rows joint"]
-Named = Mapping[str, Tensor]
-"""``findings`` and ``impression``, what an image has to be compared with each section; or ``image``, which is both."""
+Named = Mapping[str, Tensor]  # as ``base.Seen``
 
 
-def of_branch(vectors: Named, branch: Branch) -> list[Tensor]:
-    """The vectors to compare, one a section of the branch."""
-    return [vectors[section] if section in vectors else vectors["image"] for section in BRANCHES[branch]]
-
-
-class Encoder:
+class Encoder(BaseEncoder):
     """An encoder of images; subclasses also embed texts. ``image`` is the network, from normalised images to features.
 
     Pixels are prepared ones, on the device that ``to`` moved the encoder to.
     """
 
     text: TextEncoder | None = None
-    temperature = TEMPERATURE  # of the softmax over positive and negative prompts
-    whole_reports = True  # both sections of a report are read as one text
+    device = "cpu"
     scoring: Scoring | None = None  # how the authors of a published encoder tell classes
     asks: TextEncoder | None = None  # what reads prompts for them, where they score by more than vectors
 
@@ -59,15 +49,6 @@ class Encoder:
         self.name = name  # as shown in tables
         self.image: Any = image
         self.preprocessing = Preprocessing(**preprocessing.model_dump(include=set(Preprocessing.model_fields)))
-
-    @property
-    def has_text(self) -> bool:
-        return self.text is not None
-
-    @property
-    def lacks(self) -> str:
-        """Why there is no text, in words."""
-        return f"{self.name} has no text encoder"
 
     @property
     def backbone(self) -> str:
@@ -96,7 +77,21 @@ class Encoder:
     def to(self, device: str) -> "Encoder":
         """On the device, in eval mode."""
         self._module.eval().to(device)
+        self.device = device
         return self
+
+    @torch.inference_mode()
+    def vectors_of_images(self, pixels: UInt8[np.ndarray, "_ size size"]) -> dict[str, np.ndarray]:
+        found = self.embed_images(torch.from_numpy(pixels).to(self.device))
+        return {name: vectors.cpu().numpy() for name, vectors in found.items()}
+
+    @torch.inference_mode()
+    def vectors_of_texts(self, texts: list[str]) -> np.ndarray:
+        return _array(self.embed_texts(texts))
+
+    @torch.inference_mode()
+    def vectors_of_reports(self, texts: list[str], section: str | None = None) -> np.ndarray:
+        return _array(self.embed_reports(texts, section))
 
     def prepare(self, pixels: UInt8[Tensor, "batch size size"]) -> Images:
         return evaluation_view(pixels, self.preprocessing)
@@ -122,6 +117,11 @@ class Encoder:
     def embed_reports(self, texts: list[str], section: str | None = None) -> Vectors | None:
         """The same of many texts, of one ``section``, which may be kept for the next time."""
         return self.embed_texts(texts)
+
+
+def _array(vectors: Vectors | None) -> np.ndarray:
+    assert vectors is not None, "the caller asks for texts where there is a text encoder"
+    return vectors.cpu().numpy()
 
 
 class ImitateEncoder(Encoder):
@@ -239,7 +239,7 @@ def _existing(model: str) -> Path:
     """UserError: no such path; with today's name of what was meant."""
     if not model.startswith(hub.HUB) and not Path(model).exists() and is_network(model):
         raise UserError(f"no model at {model}: the network of timm is called {TIMM}{model}")
-    return hub.local_folder(model)
+    return of_torch(hub.local_folder(model))
 
 
 def _timm(name: str) -> str:

@@ -4,14 +4,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.functional import gaussian_blur
 
 from imitate.errors import UserError
-from imitate.inference.encoder import Encoder, Named, of_branch
+from imitate.inference.base import of_branch
+from imitate.inference.encoder import Encoder, Named
 from imitate.models.image import ImageEncoder
 from imitate.models.places import SpatialAggregation
 from imitate.models.types import Images
@@ -24,6 +26,15 @@ SMOOTHING = 1 / 28  # standard deviation of the last blur, as a share of the sid
 def similarity(seen: Named, text: Float[Tensor, "batch joint"], branch: Branch) -> Float[Tensor, " batch"]:
     """The cosine of each image's branch with its text; ``both`` is the mean of the two."""
     return torch.stack([F.cosine_similarity(image, text) for image in of_branch(seen, branch)]).mean(0)
+
+
+def map_of(
+    encoder: Any, pixels: UInt8[np.ndarray, "size size"], text: Float[np.ndarray, "1 joint"], branch: Branch
+) -> Float[np.ndarray, "side side"]:
+    """``heatmap`` of one prepared image, on the encoder's device."""
+    view = encoder.prepare(torch.from_numpy(pixels[None]).to(encoder.device))
+    found: np.ndarray = heatmap(encoder, view, torch.from_numpy(text).to(encoder.device), branch)[0].cpu().numpy()
+    return found
 
 
 def heatmap(

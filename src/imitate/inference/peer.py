@@ -16,7 +16,8 @@ from imitate.config import Preprocessing
 from imitate.data.corpus import Corpus
 from imitate.data.text_cache import TextCache
 from imitate.errors import UserError
-from imitate.inference.encoder import TEMPERATURE, Encoder, Vectors
+from imitate.inference.base import TEMPERATURE
+from imitate.inference.encoder import Encoder, Vectors
 from imitate.models import peers
 from imitate.models.peers.base import Family, Peer
 from imitate.models.types import ImageFeatures, Images, TextEncoder

@@ -1,35 +1,32 @@
 """Use a trained model: classify, retrieve, explain, embed."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Bool, Float
-from scipy.special import expit
-from torch import Tensor
-from torch.nn.functional import normalize
+from jaxtyping import Float
 
 from imitate.data.corpus import Corpus
-from imitate.data.tone import is_flat
 from imitate.errors import UserError
-from imitate.inference.calibration import UNCALIBRATED, Calibration, calibration_of
+from imitate.inference.base import TEMPERATURE, BaseEncoder
+from imitate.inference.calibration import Calibration, calibration_of
 from imitate.inference.embeddings import BATCH, embed_images, embed_pixels, embed_texts
-from imitate.inference.encoder import TEMPERATURE, Encoder, Vectors, choose_device, load_folder
 from imitate.inference.gallery import Gallery, image_vectors, reports, text_vectors
-from imitate.inference.heatmap import heatmap
-from imitate.inference.peer import load_peer
+from imitate.inference.inputs import Errors, Images, Reading, radiographs
+from imitate.inference.opening import open_encoder
 from imitate.inference.prompts import Prompts, Wording, check_texts, choose_prompts
-from imitate.inference.radiograph import Radiograph, Source, radiograph, radiographs, to_original
+from imitate.inference.radiograph import Radiograph, Source, radiograph, to_original
+from imitate.inference.scorer import Scorer
 from imitate.inference.tones import preparing, warn_of_files, warn_of_tone
-from imitate.models.hub import is_ours, local_folder
-from imitate.models.types import TextEncoder
+from imitate.models.hub import local_folder
 from imitate.names import Branch
 
-Images = Source | Iterable[Source]
+if TYPE_CHECKING:
+    from imitate.inference.transform import Transform
+    from imitate.models.types import TextEncoder
+
 Index = Path | str | Corpus | Sequence[Source]
 POSITIVE = "positive"  # ends the name of a column of decisions
 
@@ -41,47 +38,11 @@ def load(source: Path | str, *, device: str = "auto", calibration: Path | str | 
     ``calibration`` is a file that ``imitate calibrate`` wrote, by default the ``calibration.json`` beside the weights.
     """
     path = local_folder(source)
-    encoder = (None if is_ours(path) else load_peer(path, name=str(source))) or load_folder(path, name=str(source))
+    encoder, chosen = open_encoder(path, name=str(source), device=device)
     found = calibration_of(encoder, path, None if calibration is None else Path(calibration))
-    return Predictor(encoder, device=choose_device(device), calibration=found)
-
-
-class Scorer(NamedTuple):
-    """Scores of classes from the vectors of images, of the branch that it was made for, and what follows from them."""
-
-    prompts: dict[str, Prompts]
-    temperature: float
-    differences: Float[Tensor, "classes width"]  # positive minus negative
-    calibration: Calibration | None = None  # of these prompts
-
-    def scores(self, vectors: Float[Tensor, "rows width"]) -> Float[np.ndarray, "rows classes"]:
-        """Cosine with the positive side minus that with the negative one: what a calibration is of."""
-        found: np.ndarray = (vectors @ self.differences.T).float().cpu().numpy()
-        return found
-
-    def probabilities(self, scores: Float[np.ndarray, "rows classes"]) -> Float[np.ndarray, "rows classes"]:
-        """Calibrated where the class is; else a softmax over the two sides, which is not."""
-        found = expit(scores / self.temperature)
-        for column, name in enumerate(self.prompts):
-            if self.calibration and self.calibration.calibrated(name):
-                found[:, column] = self.calibration.probabilities(name, scores[:, column])
-        return found
-
-    def decisions(self, scores: Float[np.ndarray, "rows classes"]) -> dict[str, Bool[np.ndarray, " rows"]]:
-        """Of the classes that have a threshold. UserError where none has."""
-        known = self.calibration
-        named = [name for name in self.prompts if known and known.threshold(name) is not None]
-        if known is None or not named:
-            why = "there is no calibration" if known is None else f"none of {', '.join(self.prompts)} has a threshold"
-            raise UserError(f"nothing can be decided, {why}: choose thresholds with imitate calibrate")
-        return {
-            name: known.decisions(name, scores[:, column]) for column, name in enumerate(self.prompts) if name in named
-        }
-
-    @property
-    def about(self) -> dict[str, str]:
-        """How the probability of each class was found, or that it is uncalibrated."""
-        return {name: self.calibration.about(name) if self.calibration else UNCALIBRATED for name in self.prompts}
+    if calibration is not None:
+        encoder.own_prompts = {}  # its classes are asked
+    return Predictor(encoder, device=chosen, calibration=found)
 
 
 class Predictor:
@@ -98,18 +59,44 @@ class Predictor:
         model.retrieve(text="small left effusion", index="data/open-i")        # the nearest images
         model.embed_images(paths), model.embed_texts(["No effusion."])         # unit vectors
 
-    Images are paths (DICOM, PNG, JPEG), open files, PIL images or arrays, one or many; many are read as they are
-    needed. ``branch`` says which question is asked: ``findings`` compares with what a report describes,
-    ``impression`` with what it concludes, ``both`` takes the mean of the two cosines. Research software, not a
-    medical device.
+    Images are paths (DICOM, PNG, JPEG), folders, arrays, tensors, pictures of Pillow, data sets of pydicom or open
+    files, one or many; many are read as they are needed (docs/python.md). ``branch`` says which question is asked:
+    ``findings`` compares with what a report describes, ``impression`` with what it concludes, ``both`` takes the mean
+    of the two cosines. Research software, not a medical device.
     """
 
-    def __init__(self, encoder: Encoder, *, device: str = "cpu", calibration: Calibration | None = None) -> None:
+    def __init__(self, encoder: BaseEncoder, *, device: str = "cpu", calibration: Calibration | None = None) -> None:
         self.encoder = encoder
         self.calibration = calibration
         self.device = device
-        self._images: dict[str, dict[str, Vectors]] = {}
+        self._images: dict[str, dict[str, np.ndarray]] = {}
         self._reports: dict[tuple[str, ...], Gallery] = {}
+
+    def __repr__(self) -> str:
+        return f"Predictor({', '.join(f'{name}={value!r}' for name, value in self._facts.items())})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return str(pd.Series(self._facts, name="Predictor").to_frame().to_html())
+
+    @property
+    def _facts(self) -> dict[str, str]:
+        encoder, known = self.encoder, self.calibration
+        return {
+            "model": encoder.name,
+            "backbone": encoder.backbone,
+            "image": f"{encoder.preprocessing.image_size} px",
+            "text": encoder.text.name if encoder.text is not None and encoder.has_text else "none",
+            "calibration": f"{len(known.classes)} classes on {known.provenance}" if known else "none",
+            "device": self.device,
+        }
+
+    @property
+    def preprocess(self) -> "Transform":
+        """A transform for a Dataset of torch: an image as the tensor that the network reads. It holds no weights."""
+        from imitate.inference.transform import Transform
+
+        return Transform(self.encoder.preprocessing)
 
     def read(self, image: Source) -> Radiograph:
         """The image as every method takes it: read once, asked often."""
@@ -125,6 +112,7 @@ class Predictor:
         temperature: float | None = None,
         decide: bool = False,
         language: str | None = None,
+        errors: Errors = "raise",
     ) -> pd.DataFrame:
         """One row an image, one column a class: its calibrated probability, where the model has a calibration of these
         prompts; ``table.attrs["calibration"]`` says of each class on which images it was found.
@@ -137,14 +125,17 @@ class Predictor:
         With ``decide`` a further column, ``CLASS positive``, says which images reach the threshold of each class.
         ``language`` is that of built-in prompts and of the sentences around a phrase, by default that of the words
         that the text encoder knows.
+
+        With ``errors="skip"`` an image that cannot be used has a row of NaN, and the column ``reason`` says why; it is
+        None of all others. With ``raise`` it ends the call.
         """
         scorer = self.scorer(prompts, branch=branch, temperature=temperature, language=language)
-        names, seen = self._see(images)
+        reading, seen = self._see(images, errors)
         scores = scorer.scores(image_vectors(seen, branch))
         table = pd.DataFrame(scorer.probabilities(scores).astype(np.float32), columns=list(scorer.prompts))
         if decide:
             table = table.assign(**{f"{name} {POSITIVE}": yes for name, yes in scorer.decisions(scores).items()})
-        table.index = pd.Index(names, name="image")
+        table = reading.table(table, errors)
         table.attrs["calibration"] = scorer.about
         return table
 
@@ -158,14 +149,14 @@ class Predictor:
     ) -> "Scorer":
         """What ``classify`` does after an image is embedded; its prompts are embedded here, once."""
         own = None if temperature is not None else self.calibration
-        if prompts is None and own is not None and language is None:
-            prompts = own.prompts
+        if prompts is None and language is None:
+            prompts = self.encoder.own_prompts or (None if own is None else own.prompts)
         temperature = self.encoder.temperature if temperature is None else temperature
         if not temperature > 0:
             raise UserError(f"temperature {temperature} must be above 0, e.g. {TEMPERATURE}")
-        chosen = choose_prompts(prompts, self.text, language=language)
+        chosen = self._chosen(prompts, language)
         sides = [(self._middle(each.positive), self._middle(each.negative)) for each in chosen.values()]
-        difference = torch.stack([positive - negative for positive, negative in sides])
+        difference = np.stack([positive - negative for positive, negative in sides])
         asked = None if own is None else own.asked(chosen, branch)
         return Scorer(chosen, temperature, text_vectors(difference, branch), asked)
 
@@ -188,7 +179,7 @@ class Predictor:
         if k < 1:
             raise UserError(f"k {k}: ask for at least 1")
         if image is not None:
-            query, gallery = image_vectors(self._see(image)[1], branch), self._texts_of(index, branch)
+            query, gallery = image_vectors(self._see(self.read(image))[1], branch), self._texts_of(index, branch)
         else:
             query, gallery = text_vectors(self._read([str(text)]), branch), self._images_of(index, branch)
         return gallery.nearest(query[0], k)
@@ -199,28 +190,43 @@ class Predictor:
         1 is the place that adds most, 0 one that adds nothing or speaks against the text; all 0 where every place does.
         The scale is that of this image and text alone: a map's height says nothing of how probable the finding is.
         """
+        if not self.encoder.has_maps:
+            raise UserError(f"{self.encoder.name} has no heat maps, which need gradients: ask the run, with torch")
+        from imitate.inference.heatmap import map_of
+
         seen = self.read(image)
-        view = self.encoder.to(self.device).prepare(torch.from_numpy(seen.pixels[None]).to(self.device))
-        density = heatmap(self.encoder, view, self._read([text]), branch)[0].clamp(min=0).cpu().numpy()
+        density = map_of(self.encoder.to(self.device), seen.pixels, self._read([text]), branch).clip(min=0)
         margin = (len(seen.pixels) - len(density)) // 2
         square = np.zeros(seen.pixels.shape, np.float32)
         square[margin : margin + len(density), margin : margin + len(density)] = density
         whole = to_original(square, seen.geometry)
         return whole / whole.max() if whole.max() > 0 else whole
 
-    def embed_images(self, images: Images, *, branch: Branch = "both") -> Float[np.ndarray, "images width"]:
-        """Unit vectors. Those of ``both`` are twice as wide; a product with a text's is the mean of the cosines."""
-        vectors: np.ndarray = image_vectors(self._see(images)[1], branch).cpu().numpy()
-        return vectors
+    def similarity(
+        self, images: Images, texts: str | Sequence[str], *, branch: Branch = "both", errors: Errors = "raise"
+    ) -> pd.DataFrame:
+        """One row an image, one column a text: their cosine, of ``both`` the mean of two. ``errors`` as in classify."""
+        read = self.embed_texts(texts, branch=branch)
+        reading, seen = self._embed(images, branch, errors)
+        columns = [texts] if isinstance(texts, str) else list(texts)
+        return reading.table(pd.DataFrame(seen @ read.T, columns=columns), errors)
+
+    def embed_images(
+        self, images: Images, *, branch: Branch = "both", errors: Errors = "raise"
+    ) -> Float[np.ndarray, "images width"]:
+        """Unit vectors. Those of ``both`` are twice as wide; a product with a text's is the mean of the cosines.
+
+        With ``errors="skip"`` an image that cannot be used has a row of NaN, and a warning says why.
+        """
+        reading, seen = self._embed(images, branch, errors)
+        return reading.rows(seen)
 
     def embed_texts(self, texts: str | Sequence[str], *, branch: Branch = "both") -> Float[np.ndarray, "texts width"]:
         """Unit vectors, to be multiplied with those of images of the same branch."""
-        vectors = text_vectors(self._read([texts] if isinstance(texts, str) else list(texts)), branch)
-        array: np.ndarray = vectors.cpu().numpy()
-        return array
+        return text_vectors(self._read([texts] if isinstance(texts, str) else list(texts)), branch)
 
     @property
-    def text(self) -> TextEncoder:
+    def text(self) -> "TextEncoder":
         """UserError where there is none."""
         if self.encoder.text is None or not self.encoder.has_text:
             raise UserError(
@@ -229,22 +235,21 @@ class Predictor:
             )
         return self.encoder.text
 
-    def _see(self, images: Images) -> tuple[list[str], dict[str, Vectors]]:
-        """Names and vectors."""
-        wanted, names, flat = self.encoder.preprocessing, list[str](), 0
-        read = radiographs(images, **preparing(wanted))
+    def _embed(
+        self, images: Images, branch: Branch, errors: Errors
+    ) -> tuple[Reading, Float[np.ndarray, "usable width"]]:
+        reading, seen = self._see(images, errors)
+        return reading, image_vectors(seen, branch)
 
-        def batches() -> Iterator[np.ndarray]:
-            nonlocal flat
-            while batch := list(islice(read, BATCH)):
-                names.extend(each.name for each in batch)
-                flat += sum(is_flat(each.pixels) for each in batch)
-                yield np.stack([each.pixels for each in batch])
-
+    def _see(self, images: Images, errors: Errors = "raise") -> tuple[Reading, dict[str, np.ndarray]]:
+        """What is known of the images, and the vectors of those that can be used."""
+        wanted = self.encoder.preprocessing
+        reading = Reading(radiographs(images, errors=errors, **preparing(wanted)), wanted.prepared_size)
         total = len(images) if isinstance(images, list | tuple) else None
-        vectors = embed_pixels(self.encoder, batches(), self.device, total=total)
-        warn_of_files(flat, len(names), self.encoder.name, wanted)
-        return names, vectors
+        vectors = embed_pixels(self.encoder, reading.batches(BATCH), self.device, total=total)
+        usable = len(reading.usable)
+        warn_of_files(reading.flat, usable, self.encoder.name, wanted)
+        return reading, {name: each[:usable] for name, each in vectors.items()}
 
     def _texts_of(self, index: Index, branch: Branch) -> Gallery:
         found = self._opened(index)
@@ -259,8 +264,8 @@ class Predictor:
     def _images_of(self, index: Index, branch: Branch) -> Gallery:
         found = self._opened(index)
         if not isinstance(found, Corpus):
-            names, seen = self._see(found)
-            return Gallery(pd.DataFrame({"image": names}), image_vectors(seen, branch))
+            reading, seen = self._see(found)
+            return Gallery(pd.DataFrame({"image": reading.names}), image_vectors(seen, branch))
         key = found.meta["fingerprint"]
         if key not in self._images:
             self._images[key] = embed_images(self.encoder, found, np.arange(len(found)), self.device)
@@ -274,14 +279,24 @@ class Predictor:
             warn_of_tone(str(opened.root), opened.meta.get("tone", "unknown"), self.encoder.name, wanted)
         return opened
 
-    def _read(self, texts: Sequence[str]) -> Float[Tensor, "texts joint"]:
+    def _read(self, texts: Sequence[str]) -> Float[np.ndarray, "texts joint"]:
         check_texts(texts, self.text)
         return embed_texts(self.encoder, list(texts), self.device)
 
-    def _middle(self, texts: Sequence[str]) -> Float[Tensor, " joint"]:
-        return middle(embed_texts(self.encoder, list(texts), self.device))
+    def _chosen(self, prompts: Mapping[str, Wording] | None, language: str | None) -> dict[str, Prompts]:
+        """As the text encoder can read them; without one, the classes whose vectors are known."""
+        own = self.encoder.own_prompts
+        if self.encoder.text is None and prompts == own:
+            return {name: Prompts(**each) for name, each in own.items()}
+        return choose_prompts(prompts, self.text, language=language)
+
+    def _middle(self, texts: tuple[str, ...]) -> Float[np.ndarray, " joint"]:
+        known = self.encoder.known_side(texts)
+        return middle(embed_texts(self.encoder, list(texts), self.device)) if known is None else known
 
 
-def middle(vectors: Float[Tensor, "texts joint"]) -> Float[Tensor, " joint"]:
+def middle(vectors: Float[np.ndarray, "texts joint"]) -> Float[np.ndarray, " joint"]:
     """The unit vector of a set of sentences."""
-    return normalize(vectors.mean(0), dim=0)
+    mean = vectors.mean(0)
+    unit: np.ndarray = mean / np.float32(max(np.linalg.norm(mean), 1e-12))
+    return unit

@@ -4,14 +4,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from torch.nn.functional import cosine_similarity
+import numpy as np
 
 from imitate.data.corpus import Corpus
 from imitate.data.languages import report_language
 from imitate.errors import UserError
+from imitate.inference.base import BaseEncoder
 from imitate.inference.embeddings import embed_texts
-from imitate.inference.encoder import Encoder
 from imitate.inference.label_texts import own_prompts
 from imitate.inference.predictor import load
 from imitate.inference.prompts import (
@@ -74,7 +73,7 @@ def shown_prompts(
         raise UserError(f"{', '.join(faulty)}: left out, as the lines above say: use words of the reports")
 
 
-def check(prompts: Prompts, encoder: Encoder, device: str, *, built_in: bool) -> Checked:
+def check(prompts: Prompts, encoder: BaseEncoder, device: str, *, built_in: bool) -> Checked:
     """The prompts of one class. The encoder must have text, and be on the device."""
     assert encoder.text is not None
     sides = [known_side(side, encoder.text, built_in=built_in) for side in (prompts.positive, prompts.negative)]
@@ -82,12 +81,12 @@ def check(prompts: Prompts, encoder: Encoder, device: str, *, built_in: bool) ->
     positive, negative = [
         embed_texts(encoder, list(known or side), device).mean(0) for known, side in zip(sides, given, strict=True)
     ]
-    cosine = float(cosine_similarity(positive, negative, dim=0))
+    cosine = float(positive @ negative / max(np.linalg.norm(positive) * np.linalg.norm(negative), 1e-8))
     unknown = unknown_words((*prompts.positive, *prompts.negative), encoder.text)
     fault = ""
     if not all(sides):
         lacking = [sign for sign, known in zip(("with", "without"), sides, strict=True) if not known]
         fault = f"no sentence {' and none '.join(lacking)} the finding is known"
-    elif cosine > ALIKE or not torch.isfinite(torch.tensor(cosine)):
+    elif cosine > ALIKE or not np.isfinite(cosine):
         fault = "both sides are the same to the text encoder, so that every image would get 0.5"
     return Checked(tuple(unknown), cosine, fault)

@@ -5,9 +5,9 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from pydantic import Field
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
@@ -16,9 +16,9 @@ from imitate.data.languages import FUNCTION_WORDS, LANGUAGES
 from imitate.data.words import folded
 from imitate.errors import Lacking, UserError
 from imitate.inference.templates import TEMPLATES, sentences
-from imitate.models.peers.texts import PeerText
-from imitate.models.text import Fitted
-from imitate.models.types import TextEncoder
+
+if TYPE_CHECKING:
+    from imitate.models.types import TextEncoder
 
 log = logging.getLogger(__name__)
 BUILT_IN = Path(__file__).parent / "prompt_files"
@@ -41,7 +41,7 @@ Wording = str | Prompts | Mapping[str, str | Sequence[str]]
 
 
 def choose_prompts(
-    wordings: Mapping[str, Wording] | None, encoder: TextEncoder, *, language: str | None = None
+    wordings: Mapping[str, Wording] | None, encoder: "TextEncoder", *, language: str | None = None
 ) -> dict[str, Prompts]:
     """Each class's prompts, less those of which the encoder knows no word; None: the built-in ones, less those of which
     it does not know every word that carries meaning.
@@ -90,7 +90,7 @@ def matching(labels: Iterable[str], prompts: Mapping[str, Prompts]) -> dict[str,
     return {label: keys[_key(label)] for label in labels if _key(label) in keys}
 
 
-def known_prompts(every: Mapping[str, Prompts], encoder: TextEncoder, *, built_in: bool = True) -> dict[str, Prompts]:
+def known_prompts(every: Mapping[str, Prompts], encoder: "TextEncoder", *, built_in: bool = True) -> dict[str, Prompts]:
     """What the encoder can express, and a warning that names the other classes.
 
     Of a built-in prompt it must know every word that carries meaning, of others one such word. A class is left out
@@ -104,7 +104,7 @@ def known_prompts(every: Mapping[str, Prompts], encoder: TextEncoder, *, built_i
     return chosen
 
 
-def check_texts(texts: Iterable[str], encoder: TextEncoder) -> None:
+def check_texts(texts: Iterable[str], encoder: "TextEncoder") -> None:
     """UserError: a blank text, or one without a known word. Words that are not known are warned of, once each."""
     unknown: dict[str, None] = {}
     for number, text in enumerate(texts, 1):
@@ -127,12 +127,12 @@ def check_texts(texts: Iterable[str], encoder: TextEncoder) -> None:
         )
 
 
-def unread_texts(texts: Iterable[str], encoder: TextEncoder) -> list[str]:
+def unread_texts(texts: Iterable[str], encoder: "TextEncoder") -> list[str]:
     """Those of which the encoder knows no word."""
     return [text for text in texts if not any(_words(text, encoder).values())]
 
 
-def unknown_words(texts: Iterable[str], encoder: TextEncoder) -> list[str]:
+def unknown_words(texts: Iterable[str], encoder: "TextEncoder") -> list[str]:
     """Those that say nothing to the encoder, once each."""
     words = {word: known for text in texts for word, known in _words(text, encoder).items()}
     return [word for word, known in words.items() if not known]
@@ -170,7 +170,7 @@ def _listed(name: str, wording: Mapping[Any, Any]) -> Prompts:
     return validate(Prompts, sides, where=f"prompts of {name}")
 
 
-def _prompts(name: str, wording: Wording, encoder: TextEncoder, language: str | None) -> Prompts:
+def _prompts(name: str, wording: Wording, encoder: "TextEncoder", language: str | None) -> Prompts:
     if isinstance(wording, str):
         check_texts([wording], encoder)  # before the template's own words hide that it says nothing
         language = language or encoder_language(encoder, TEMPLATES)
@@ -193,7 +193,7 @@ def expanded(name: str, wording: Wording, language: str) -> Prompts:
     return found
 
 
-def _told_apart(name: str, prompts: Prompts, encoder: TextEncoder) -> Prompts:
+def _told_apart(name: str, prompts: Prompts, encoder: "TextEncoder") -> Prompts:
     if _alike(prompts, encoder):
         raise UserError(
             f"prompts of {name}: both sides are the same to the text encoder {encoder.name}, so that every image would "
@@ -202,24 +202,25 @@ def _told_apart(name: str, prompts: Prompts, encoder: TextEncoder) -> Prompts:
     return prompts
 
 
-def _alike(prompts: Prompts, encoder: TextEncoder) -> bool:
+def _alike(prompts: Prompts, encoder: "TextEncoder") -> bool:
     """Whether the sides differ in no word that the encoder knows."""
     if set(prompts.positive) == set(prompts.negative):
         return True
-    if not isinstance(encoder, Fitted):  # can spell any word
+    if not _is_fitted(encoder):  # can spell any word
         return False
-    positive, negative = (encoder.encode(list(side)).mean(0) for side in (prompts.positive, prompts.negative))
-    return torch.allclose(positive, negative, rtol=1e-4, atol=1e-6)
+    sides = (prompts.positive, prompts.negative)
+    positive, negative = (np.asarray(encoder.encode(list(side))).mean(0) for side in sides)
+    return np.allclose(positive, negative, rtol=1e-4, atol=1e-6)
 
 
-def encoder_language(encoder: TextEncoder | None, among: Iterable[str], *, reports: str | None = None) -> str:
+def encoder_language(encoder: "TextEncoder | None", among: Iterable[str], *, reports: str | None = None) -> str:
     """The language in which to ask a model, whose images may come with ``reports`` in another one.
 
     Published encoders are asked in English. A fitted encoder is asked in the language of the templates whose words it
     knows best, if it knows half of them or more. Any other encoder can spell every word, so the reports decide.
     """
-    if encoder is None or not isinstance(encoder, Fitted):
-        return "en" if isinstance(encoder, PeerText) else reports or "en"
+    if encoder is None or not _is_fitted(encoder):
+        return getattr(encoder, "language", None) or reports or "en"
     known = {}
     for language in among:
         words = _words(" ".join(sentence.format("") for side in TEMPLATES[language] for sentence in side), encoder)
@@ -233,18 +234,18 @@ def distinct(prompts: dict[str, Prompts]) -> dict[str, Prompts]:
     return {name: each for name, each in prompts.items() if each not in [*prompts.values()][: [*prompts].index(name)]}
 
 
-def _known(prompts: Prompts, encoder: TextEncoder, enough: "Enough") -> Prompts | None:
+def _known(prompts: Prompts, encoder: "TextEncoder", enough: "Enough") -> Prompts | None:
     """Without the prompts of which the encoder knows too little; None where a side is left without any."""
     positive, negative = (_known_side(side, encoder, enough) for side in (prompts.positive, prompts.negative))
     return Prompts(positive=positive, negative=negative) if positive and negative else None
 
 
-def known_side(side: Iterable[str], encoder: TextEncoder, *, built_in: bool) -> tuple[str, ...]:
+def known_side(side: Iterable[str], encoder: "TextEncoder", *, built_in: bool) -> tuple[str, ...]:
     """The prompts of a side of which the encoder knows enough, as ``known_prompts`` counts it."""
     return _known_side(side, encoder, _all_content if built_in else _any_content)
 
 
-def _known_side(side: Iterable[str], encoder: TextEncoder, enough: "Enough") -> tuple[str, ...]:
+def _known_side(side: Iterable[str], encoder: "TextEncoder", enough: "Enough") -> tuple[str, ...]:
     return tuple(text for text in side if enough(_words(text, encoder)))
 
 
@@ -263,9 +264,15 @@ def _all_content(words: Mapping[str, bool]) -> bool:
     return bool(content) and all(content)
 
 
-def _words(text: str, encoder: TextEncoder) -> dict[str, bool]:
+def _words(text: str, encoder: "TextEncoder") -> dict[str, bool]:
     """A word-piece encoder can spell any word."""
-    return encoder.words(text) if isinstance(encoder, Fitted) else {text: True}
+    found: dict[str, bool] = encoder.words(text) if _is_fitted(encoder) else {text: True}  # type: ignore[attr-defined]
+    return found
+
+
+def _is_fitted(encoder: "TextEncoder") -> bool:
+    """Whether it knows the words of the reports that it was fitted on."""
+    return hasattr(encoder, "words")
 
 
 def read_prompts(path: Path, *, name: Callable[[str], str] = lambda label: plain(label)) -> dict[str, Prompts]:

@@ -1,24 +1,24 @@
-"""One radiograph as people hand it over: a path, an open file, a picture, an array."""
+"""One radiograph as people hand it over: a path, a file, a picture, an array, a DICOM data set. No torch is needed."""
 
+import errno
 import logging
-from collections.abc import Iterable, Iterator
-from io import BufferedIOBase
+import os
+from contextlib import AbstractContextManager, ExitStack
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
-from imitate.data.dicom import MAX_PIXELS, Gray, ImageError
+from imitate.data.dicom import DAMAGED, MAX_PIXELS, Dataset, Gray, ImageError, check_size, read_dataset
 from imitate.data.pixels import Geometry, read_gray, to_prepared
 from imitate.errors import UserError
+from imitate.inference.arrays import Tensor, as_array, is_coloured, split, to_gray
 from imitate.names import Resize
 
 log = logging.getLogger(__name__)
-LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
-COLOURED = 24  # a pixel whose channels differ by more is coloured
-COLOURED_SHARE = 0.05  # more than a marker or a logo over a radiograph
 
 
 class Radiograph(NamedTuple):
@@ -29,28 +29,43 @@ class Radiograph(NamedTuple):
     geometry: Geometry
 
 
-Source = str | Path | BufferedIOBase | Image.Image | np.ndarray | Radiograph
-"""A DICOM, PNG or JPEG file; an open one; a picture; an array (height, width) or (height, width, 3)."""
+@runtime_checkable
+class File(Protocol):
+    """An open file of bytes."""
+
+    def read(self, size: int = ..., /) -> Any: ...
 
 
-def radiographs(
-    sources: Source | Iterable[Source],
-    *,
-    size: int,
-    resize: Resize,
-    percentiles: tuple[float, float] | None = None,
-    equalized: bool = False,
-) -> Iterator[Radiograph]:
-    """One or many, each read when it is its turn; those without a path are named by their number."""
-    if isinstance(sources, Source):
-        sources = [sources]
-    for number, source in enumerate(sources):
-        name = str(number)
-        yield radiograph(source, size=size, resize=resize, percentiles=percentiles, equalized=equalized, name=name)
+Source = (
+    str
+    | os.PathLike[str]
+    | bytes
+    | File
+    | AbstractContextManager[Any]
+    | Image.Image
+    | np.ndarray
+    | Tensor
+    | Dataset
+    | Radiograph
+)
+"""A DICOM, PNG or JPEG file by its path or its content, open, or to be opened by fsspec; a picture of Pillow; an array
+or a tensor of torch, by the shapes of ``arrays.split``; a data set of pydicom; what ``Predictor.read`` has read."""
+
+
+class UnusableImage(UserError):
+    """An image that cannot be used: which, and why in a few words."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name, self.reason = name, reason
+        where = f"images[{name}]" if name.isdigit() else name
+        super().__init__(
+            f"cannot use {where}: {reason}; give one frontal radiograph as "
+            f"DICOM, PNG or JPEG, of at most {MAX_PIXELS // 10**6} megapixels"
+        )
 
 
 def radiograph(
-    source: Source,
+    source: object,
     *,
     size: int,
     resize: Resize,
@@ -58,19 +73,30 @@ def radiograph(
     equalized: bool = False,
     name: str = "image",
 ) -> Radiograph:
-    """Read and prepare. UserError names the image, the reason and what would do."""
+    """Read a ``Source`` and prepare it. UnusableImage names it, the reason and what would do."""
     if isinstance(source, Radiograph):
+        if len(source.pixels) != size:
+            reason = f"it was read for a model of {len(source.pixels)} pixels a side, this one has {size}"
+            raise UnusableImage(source.name, reason)
         return source
-    if isinstance(source, str | Path):
-        name = str(source)
+    name = name_of(source) or name
     try:
         gray = _gray(source, name, windowed=not equalized)
         return Radiograph(name, *to_prepared(gray, size, resize, percentiles=percentiles, equalized=equalized))
     except ImageError as error:
-        raise UserError(
-            f"cannot use {name}: {error.reason}; give one frontal radiograph as DICOM, PNG or JPEG, "
-            f"of at most {MAX_PIXELS // 10**6} megapixels"
-        ) from error
+        raise UnusableImage(name, error.reason) from error
+
+
+def name_of(source: object) -> str:
+    """The path of a file, also of an open one, of a picture and of a data set that were read from one; else empty."""
+    if isinstance(source, str | os.PathLike):
+        return str(os.fsdecode(source))
+    if isinstance(source, Image.Image | Dataset):
+        wanted = ("filename",)
+    else:
+        wanted = ("name", "path") if isinstance(source, File | AbstractContextManager) else ()
+    found = (getattr(source, each, None) for each in wanted)
+    return next((os.fsdecode(each) for each in found if each and isinstance(each, str | os.PathLike)), "")
 
 
 def to_original(square: Float[np.ndarray, "size size"], geometry: Geometry) -> Float[np.ndarray, "height width"]:
@@ -83,48 +109,90 @@ def to_original(square: Float[np.ndarray, "size size"], geometry: Geometry) -> F
     return whole
 
 
-def _gray(source: str | Path | BufferedIOBase | Image.Image | np.ndarray, name: str, *, windowed: bool) -> Gray:
-    if isinstance(source, np.ndarray):
-        return _gray_array(source, name)
+def _gray(source: object, name: str, *, windowed: bool) -> Gray:
+    if isinstance(source, Dataset):
+        return read_dataset(source, voi=windowed)
     if isinstance(source, Image.Image):
         return _gray_picture(source, name)
-    source = Path(source) if isinstance(source, str) else source
-    gray = read_gray(source, windowed=windowed)
-    if file_is_coloured(source):
-        _warn(name)
-    return gray
+    if (array := as_array(source)) is not None:
+        return _gray_array(array, name)
+    with ExitStack() as stack:
+        file = _file(source, stack)
+        gray = _read(file, windowed)
+        if file_is_coloured(file):
+            _warn(name)
+        return gray
+
+
+def _read(file: Path | BufferedIOBase, windowed: bool) -> Gray:
+    try:
+        return read_gray(file, windowed=windowed)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise ImageError("a path that is too long to be one") from error
+
+
+def _file(source: object, stack: ExitStack) -> Path | BufferedIOBase:
+    """A path, or an open file that can be read from its beginning."""
+    if isinstance(source, str) and "://" in source:
+        raise ImageError("an address, not a file: give fsspec.open(address)")
+    if isinstance(source, str | os.PathLike):
+        if "\0" in str(source):
+            raise ImageError("a path with a null byte")
+        return Path(source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return BytesIO(source)
+    file: Any = source
+    try:
+        if not hasattr(file, "read") and hasattr(file, "__enter__"):  # what fsspec.open gives
+            file = stack.enter_context(file)
+        if not hasattr(file, "read"):
+            raise ImageError(f"{type(source).__name__} is no image")
+        if getattr(file, "closed", False):
+            raise ImageError("a closed file")
+        seekable = hasattr(file, "seekable") and file.seekable()
+        if seekable:
+            file.seek(0)
+        if isinstance(file, BufferedIOBase) and seekable and file.readable():
+            return file
+        content = file.read()
+    except ImageError:
+        raise
+    except FileNotFoundError as error:
+        raise ImageError("missing file") from error
+    except PermissionError as error:
+        raise ImageError("file without read permission") from error
+    except (AttributeError, TypeError, ValueError) as error:  # io.UnsupportedOperation, too
+        raise ImageError('a file that cannot be read: open it with "rb"') from error
+    if not isinstance(content, bytes):
+        raise ImageError('a file of text: open it with "rb"')
+    return BytesIO(content)
 
 
 def _gray_picture(picture: Image.Image, name: str) -> Gray:
-    _check_size(picture.width, picture.height)
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode in {"1", "L", "LA"}:
-        return np.asarray(picture.convert("L"))
-    if picture.mode.startswith(("I", "F")):
-        return _gray_array(np.asarray(picture), name)
-    return _gray_array(np.asarray(picture.convert("RGB")), name)
+    check_size(picture.width, picture.height)
+    try:
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode in {"1", "L", "LA"}:
+            return np.asarray(picture.convert("L"))
+        deep = picture.mode.startswith(("I", "F"))
+        array = np.asarray(picture if deep else picture.convert("RGB"))
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow reads the file only now, and raises whatever it likes
+        raise ImageError(f"{DAMAGED}, or a closed one") from error
+    return _gray_array(array, name)
 
 
 def _gray_array(array: np.ndarray, name: str) -> Gray:
-    """Any range of values; the lowest becomes 0 where some are negative. Colour becomes luminance (ITU-R 601)."""
-    if array.ndim not in {2, 3} or array.shape[2:] not in {(), (1,), (3,)}:
-        raise ImageError(f"an array of shape {array.shape} is not (height, width) or (height, width, 3)")
-    _check_size(array.shape[1], array.shape[0])
-    if array.dtype.kind not in "buif" or not np.isfinite(array).all():
-        raise ImageError("values that are not finite numbers")
-    if array.shape[2:] == (3,) and array.dtype == np.uint8:
-        if _is_coloured(array):
-            _warn(name)
-        return np.asarray(Image.fromarray(array).convert("L"))
-    gray = array @ LUMINANCE if array.shape[2:] == (3,) else array.reshape(array.shape[:2])
-    if gray.dtype not in (np.uint8, np.uint16):
-        gray = gray.astype(np.float32)
-    return gray - gray.min() if gray.size and gray.min() < 0 else gray
-
-
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise ImageError("too many pixels")
+    images = split(array)
+    if len(images) != 1:
+        raise ImageError(f"an array of {len(images)} images where one is asked for")
+    gray, coloured = to_gray(images[0])
+    if coloured:
+        _warn(name)
+    return gray
 
 
 def file_is_coloured(source: Path | BufferedIOBase) -> bool:
@@ -136,13 +204,9 @@ def file_is_coloured(source: Path | BufferedIOBase) -> bool:
             if picture.mode in {"1", "L", "LA", "I", "I;16", "I;16B"}:
                 return False
             picture.draft("RGB", (256, 256))
-            return _is_coloured(np.asarray(picture.convert("RGB").resize((64, 64))))
+            return is_coloured(np.asarray(picture.convert("RGB").resize((64, 64))))
     except Image.UnidentifiedImageError:
         return False  # DICOM
-
-
-def _is_coloured(picture: UInt8[np.ndarray, "height width 3"]) -> bool:
-    return bool((np.ptp(picture, axis=2) > COLOURED).mean() > COLOURED_SHARE)
 
 
 def _warn(name: str) -> None:

@@ -7,7 +7,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -54,6 +53,8 @@ def respond(action: Action, request: Request, *, model: str, device: str) -> Non
 
 def overlay(gray: np.ndarray, heat: np.ndarray, opacity: float = OPACITY) -> Image.Image:
     """The image with the map over it: the hotter, the more opaque; where the map is 0, the image alone."""
+    import matplotlib
+
     low, high = float(gray.min()), float(gray.max())
     under = (gray.astype(np.float32) - low) / max(high - low, 1e-6)
     colours = matplotlib.colormaps["inferno"](heat)[..., :3]

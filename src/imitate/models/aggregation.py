@@ -137,7 +137,9 @@ def pool(maps: Float[Tensor, "batch high wide channels"], grid: int) -> Float[Te
     high, wide = maps.shape[1:3]
     if (high, wide) == (grid, grid):
         return maps
-    rows, columns, area = _windows((high, wide), grid, maps.dtype, maps.device)
+    # tensors without values, those of torch.export, must not be kept
+    windows = _windows.__wrapped__ if torch.compiler.is_exporting() else _windows
+    rows, columns, area = windows((high, wide), grid, maps.dtype, maps.device)
     sums = columns @ (rows @ maps.flatten(2)).unflatten(2, maps.shape[2:])
     return sums / area
 

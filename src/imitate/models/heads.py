@@ -137,3 +137,19 @@ class Projection(nn.Sequential):
         hidden = self[2](self[1](self[0](x), present, section))
         projected: Tensor = self[4](self[3](hidden), present, section)
         return projected
+
+    @torch.no_grad()
+    def affine(self) -> list[tuple[Tensor, Tensor]]:
+        """Weight and bias of the two affine maps of eval mode, with a ReLU between them, and in which the statistics of
+        all texts are contained."""
+        found = []
+        for layer, norm in ((self[0], self[1]), (self[3], self[4])):
+            assert isinstance(layer, nn.Linear) and isinstance(norm, PresentBatchNorm)
+            assert norm.running_mean is not None and norm.running_var is not None
+            scale = (norm.running_var.double() + norm.eps).rsqrt()
+            shift = -norm.running_mean.double() * scale
+            if norm.affine:
+                scale, shift = scale * norm.weight.double(), shift * norm.weight.double() + norm.bias.double()
+            weight, bias = layer.weight.double() * scale[:, None], layer.bias.double() * scale + shift
+            found.append((weight.float(), bias.float()))
+        return found

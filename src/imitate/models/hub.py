@@ -15,7 +15,8 @@ HUB = "hf-hub:"
 CARD, WEIGHTS = "README.md", "model.safetensors"
 HEADS = "heads.safetensors"
 """Of an exported model what is not its image encoder, whose file of weights has the names of timm (``exported``)."""
-FILES = ["*.json", "*.safetensors", "*.txt", "*.md", "spiece.model"]  # nothing that would need unpickling
+# Nothing that would need unpickling
+FILES = ["*.json", "*.safetensors", "*.onnx", "*.npz", "*.txt", "*.md", "spiece.model"]
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 CLIENTS = ("httpx", "httpx2", "huggingface_hub")  # loggers: one line for each request
 _SECONDS = 10.0  # until the hub counts as absent

@@ -107,6 +107,16 @@ class HuggingFaceTextEncoder:
         """What makes word pieces of a text, in JSON."""
         return _rules(self._tokenizer)
 
+    def save_rules(self, path: Path) -> None:
+        """A file of the package tokenizers that cuts and pads as ``pieces`` does. UserError: there is none such."""
+        backend: Any = getattr(self._tokenizer, "backend_tokenizer", None)
+        if not hasattr(backend, "to_str"):
+            raise UserError(f"the tokenizer of {self.name} is none of the package tokenizers, and cannot be exported")
+        rules = type(backend).from_str(backend.to_str())
+        rules.enable_truncation(self.longest)
+        rules.enable_padding(pad_id=self.padding, pad_token=self._tokenizer.pad_token)
+        rules.save(str(path))
+
     def learned(self, network: Any, trained: str) -> "HuggingFaceTextEncoder":
         """The same encoder with a network of its shape that has learned; ``trained`` says what of it."""
         changed = copy.copy(self)
@@ -210,7 +220,8 @@ def pooled(hidden: Float[Tensor, "texts pieces width"], mask: Tensor, pooling: s
     if pooling == "cls":
         return hidden[:, 0]
     if pooling == "last":
-        return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1).long() - 1]
+        rows = torch.arange(hidden.shape[0], device=hidden.device)  # len() would be a constant to torch.export
+        return hidden[rows, mask.sum(1).long() - 1]
     weights = mask.unsqueeze(-1)
     return (hidden * weights).sum(1) / weights.sum(1)
 

@@ -12,16 +12,17 @@ from jaxtyping import Bool, Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from imitate.config import ImitateConfig, validate
 from imitate.config.files import read_json
 from imitate.errors import UserError
 from imitate.models.aggregation import ChannelDraw, HierarchicalAggregation
 from imitate.models.heads import PresentBatchNorm, Projection
-from imitate.models.hub import HEADS, WEIGHTS, local_folder
+from imitate.models.hub import HEADS, WEIGHTS, local_folder, model_within
 from imitate.models.image import ImageEncoder
 from imitate.models.places import PooledAggregation, SpatialAggregation
-from imitate.models.types import ImageEmbedding, ImageFeatures, Images
+from imitate.models.types import ImageEmbedding, ImageFeatures, Images, JointEmbedding
 
 NETWORK = "image.network."
 OWN = "imitate"  # the key of our settings in the config.json of an exported model
@@ -65,6 +66,28 @@ class Imitate(nn.Module):
             for norm in self.text_head:
                 if isinstance(norm, PresentBatchNorm):
                     norm.keep_sections()
+
+    def forward(
+        self,
+        images: Images,
+        texts: Float[Tensor, "texts encoded"] | Mapping[str, Float[Tensor, "_ encoded"]] | None = None,
+    ) -> JointEmbedding:
+        """``images`` (B, channels, H, W), as ``Predictor.preprocess`` makes them, and ``texts`` (T, text_width), as a
+        ``TextEncoder`` encodes them, to unit vectors: ``findings`` and ``impression`` (B, joint_width), ``texts``
+        (T, joint_width).
+
+        ``texts`` may be several tensors by name, of as many rows as each has; those named ``findings`` and
+        ``impression`` are embedded as texts of that section. Every weight takes part where texts are given, as
+        DistributedDataParallel expects. To score a pair, take the cosine, and divide it by ``config.temperature``.
+        """
+        seen = self.encode_image(images)
+        named = texts if isinstance(texts, Mapping) else {"": texts}
+        read = {
+            name: None if each is None else F.normalize(self.encode_text(each, section=name), dim=1)
+            for name, each in named.items()
+        }
+        findings, impression = F.normalize(seen.findings, dim=1), F.normalize(seen.impression, dim=1)
+        return JointEmbedding(findings, impression, read if isinstance(texts, Mapping) else read[""])
 
     def encode_image(self, images: Images, draw: ChannelDraw | None = None) -> ImageEmbedding:
         features = self.image(images)
@@ -130,11 +153,11 @@ class Imitate(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: Path | str) -> "Imitate":
-        """What ``save`` or ``exported.save`` wrote, in eval mode, from a folder or ``hf-hub:OWNER/NAME@REVISION``.
+        """The model of a run, an exported folder, or ``hf-hub:OWNER/NAME@REVISION``, in eval mode, to be trained on.
 
         UserError: no model, a damaged one, or one of another version.
         """
-        folder = local_folder(source)
+        folder = model_within(local_folder(source))
         if not (folder / "config.json").is_file() or not (folder / WEIGHTS).is_file():
             raise UserError(f"no model at {folder}: it must hold config.json and {WEIGHTS}")
         values = read_json(folder / "config.json", holds="the architecture of a model")

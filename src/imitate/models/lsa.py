@@ -6,17 +6,19 @@ import re
 import unicodedata
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
-from torch import Tensor
 
 from imitate.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WIDTH = 256
 VOCABULARY, ARRAYS = "vocabulary.json", "lsa.safetensors"
@@ -68,16 +70,31 @@ class LsaTextEncoder:
         }
         return cls(list(vectorizer.get_feature_names_out()), arrays)
 
-    def encode(self, texts: list[str]) -> Float[Tensor, "texts width"]:
+    def encode(self, texts: list[str]) -> "Float[Tensor, 'texts width']":
+        import torch
+
+        return torch.from_numpy(self.vectors(texts))
+
+    def vectors(self, texts: list[str]) -> Float[np.ndarray, "texts width"]:
+        """The same without torch."""
         if not texts:
-            return torch.zeros(0, self.width)
+            return np.zeros((0, self.width), np.float32)
         projected = self._vectorizer.transform(texts) @ self._arrays["components"].T.astype(np.float64)
-        return torch.from_numpy((projected - self._arrays["mean"]).astype(np.float32))
+        return np.asarray((projected - self._arrays["mean"]).astype(np.float32))
 
     def words(self, text: str) -> dict[str, bool]:
         """Each word, and whether the corpus had it: one that it had not does not move the embedding."""
         terms = self._vectorizer.build_analyzer()(text)
         return {term: term in self._vectorizer.vocabulary for term in terms if " " not in term}
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """Words and pairs of words, in the order of the arrays."""
+        return self._vocabulary
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        return self._arrays
 
     @property
     def record(self) -> dict[str, str]:

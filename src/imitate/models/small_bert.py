@@ -91,6 +91,11 @@ class SmallBertTextEncoder(HuggingFaceTextEncoder):
         """Each word, and whether the corpus had it: another one is spelled of pieces, and may say nothing."""
         return {word: word in self._words for word in words_of(text.lower())}
 
+    @property
+    def vocabulary(self) -> list[str]:
+        """Words of the reports."""
+        return sorted(self._words)
+
     def vectors(self, ids: Int[Tensor, "texts pieces"], mask: Int[Tensor, "texts pieces"]) -> Float[Tensor, "texts _"]:
         states = self._model(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
         found = pooled((states[0] + states[-1]) / 2, mask, "mean")
@@ -101,10 +106,10 @@ class SmallBertTextEncoder(HuggingFaceTextEncoder):
 
     def save(self, folder: Path) -> None:
         super().save(folder)
-        _save_beside(folder, sorted(self._words), {"centre": self._centre, "map": self._map})
+        _save_beside(folder, self.vocabulary, {"centre": self._centre, "map": self._map})
 
     def _digest(self) -> str:
-        beside = json.dumps([sorted(self._words), self._centre.tolist(), self._map.tolist()])
+        beside = json.dumps([self.vocabulary, self._centre.tolist(), self._map.tolist()])
         return hashlib.sha256(f"{super()._digest()} {beside}".encode()).hexdigest()
 
 

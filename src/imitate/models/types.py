@@ -1,6 +1,6 @@
 """Types of tensors. Shapes are checked at run time under pytest."""
 
-from typing import NamedTuple, Protocol, Required, TypedDict, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Required, TypedDict, runtime_checkable
 
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
@@ -22,6 +22,17 @@ class ImageEmbedding(NamedTuple):
     findings: Float[Tensor, "batch joint"]
     impression: Float[Tensor, "batch joint"]
     features: ImageFeatures
+
+
+class JointEmbedding(NamedTuple):
+    """Images and texts as unit vectors of the joint space: products are cosines.
+
+    ``texts`` has the form in which they were given, one tensor or one by name, and is None where none were.
+    """
+
+    findings: Float[Tensor, "batch joint"]
+    impression: Float[Tensor, "batch joint"]
+    texts: Any
 
 
 class PretrainBatch(TypedDict, total=False):

@@ -3,8 +3,8 @@
 import logging
 from pathlib import Path
 
+from imitate.inference.base import BaseEncoder
 from imitate.inference.calibration import beside
-from imitate.inference.encoder import Encoder
 from imitate.serve.schema import Flagged, Groups
 from imitate.tasks.audit_model import read_audit, said, title
 from imitate.tasks.base import extent
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 FILE = "audit.json"
 
 
-def groups_of(encoder: Encoder, folder: Path) -> Groups | None:
+def groups_of(encoder: BaseEncoder, folder: Path) -> Groups | None:
     """None where there is no audit, and with a warning where it is of another model."""
     path = beside(folder).with_name(FILE)
     if not path.is_file():

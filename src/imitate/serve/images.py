@@ -5,7 +5,6 @@ import math
 from dataclasses import dataclass
 from io import BytesIO
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float, Shaped
 from PIL import Image
@@ -13,7 +12,7 @@ from PIL import Image
 from imitate.data.dicom import MAX_PIXELS, Gray, ImageError, is_dicom
 from imitate.data.pixels import Geometry, read_gray
 from imitate.errors import UserError
-from imitate.inference.encoder import Named
+from imitate.inference.base import Seen
 from imitate.inference.predictor import Predictor
 from imitate.inference.radiograph import Radiograph, file_is_coloured
 from imitate.serve.schema import Pixels
@@ -35,7 +34,7 @@ class Held:
     raw: bytes
     width: int  # of the original
     height: int
-    seen: Named | None = None  # its vectors, once they were asked for
+    seen: Seen | None = None  # its vectors, once they were asked for
 
     @property
     def size(self) -> int:
@@ -119,6 +118,8 @@ def coarse(radiograph: Radiograph) -> Radiograph:
 
 def colours(heat: Float[np.ndarray, "height width"]) -> np.ndarray:
     """RGBA: laid over the image with an opacity o, it covers a place by o times the map there."""
+    import matplotlib
+
     height = np.arange(256)
     table = (matplotlib.colormaps["inferno"](height) * 255).round().astype(np.uint8)
     table[:, 3] = height

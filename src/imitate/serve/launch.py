@@ -6,22 +6,22 @@ import os
 import re
 import secrets
 import socket
-from importlib.util import find_spec
 from pathlib import Path
 
 from imitate.errors import UserError
 
 log = logging.getLogger(__name__)
-PASSWORD = "IMITATE_PASSWORD"
+PASSWORD, TOKEN = "IMITATE_PASSWORD", "IMITATE_TOKEN"
 
 
 def launch(model: str, index: Path | None, *, host: str, port: int, device: str = "auto") -> None:
     """Listen, then read the model, then serve until Ctrl-C; ``imitate serve`` has the details."""
-    if not (find_spec("fastapi") and find_spec("uvicorn")):
-        raise UserError('imitate serve needs packages that are not here: pip install "imitate-cxr[serve]"')
     password, local = os.environ.get(PASSWORD) or None, is_loopback(host)
-    if password is None and not local:
-        raise UserError(f"--host {host} lets others in: set the environment variable {PASSWORD}, or leave --host out")
+    chosen = None if password else _chosen_token()
+    if not (password or chosen or local):
+        raise UserError(
+            f"--host {host} lets others in: set the environment variable {PASSWORD} or {TOKEN}, or leave --host out"
+        )
     with _listen(host, port) as listener:
         from imitate.data.corpus import Corpus
         from imitate.inference.predictor import load
@@ -33,11 +33,22 @@ def launch(model: str, index: Path | None, *, host: str, port: int, device: str 
         predictor = load(model, device=device)
         prepared = None if index is None else Corpus.open(index, size=predictor.encoder.preprocessing.prepared_size)
         service = Service(predictor, prepared, groups_of(predictor.encoder, local_folder(model)))
-        token = None if password else secrets.token_urlsafe(16)
+        token = None if password else chosen or secrets.token_urlsafe(16)
         app = create(service, password=password, token=token, local=local)
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
-        log.info("the viewer is at %s (Ctrl-C ends it)", f"{address}#token={token}" if token else address)
+        shown = f"${TOKEN}" if chosen else token  # a log may be read by others, who do not know it yet
+        log.info("the viewer is at %s (Ctrl-C ends it)", f"{address}#token={shown}" if token else address)
         web_server(app).run(sockets=[listener])
+
+
+def _chosen_token() -> str | None:
+    """Of the environment, where a container or a service starts the viewer and nobody reads what it prints."""
+    token = os.environ.get(TOKEN) or None
+    if token and not re.fullmatch(r"[A-Za-z0-9_-]{16,}", token):
+        raise UserError(
+            f"the environment variable {TOKEN} is too short or has other signs: 16 or more letters and digits"
+        )
+    return token
 
 
 def is_loopback(host: str) -> bool:

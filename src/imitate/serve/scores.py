@@ -6,15 +6,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
+from imitate.inference.base import Seen
 from imitate.inference.calibration import UNCALIBRATED, Calibration
 from imitate.inference.embeddings import embed_images, embed_texts
-from imitate.inference.encoder import Named
 from imitate.inference.gallery import image_vectors, text_vectors
 from imitate.inference.predictor import Predictor, Scorer, middle
 from imitate.inference.prompts import Prompts, choose_prompts
@@ -31,18 +29,18 @@ class Words(NamedTuple):
     """A class as the text encoder knows it, with one vector for each sentence."""
 
     prompts: Prompts
-    positive: Float[Tensor, "sentences joint"]
-    negative: Float[Tensor, "sentences joint"]
+    positive: Float[np.ndarray, "sentences joint"]
+    negative: Float[np.ndarray, "sentences joint"]
 
     @property
-    def difference(self) -> Float[Tensor, " joint"]:
+    def difference(self) -> Float[np.ndarray, " joint"]:
         return middle(self.positive) - middle(self.negative)
 
 
 class Scores:
     def __init__(self, predictor: Predictor, index: Corpus | None = None) -> None:
         self.predictor = predictor
-        self.compared: Named | None = None if index is None else self._compare(index)
+        self.compared: Seen | None = None if index is None else self._compare(index)
         self._words = lru_cache(REMEMBERED)(self._read)
 
     @property
@@ -51,7 +49,7 @@ class Scores:
         return None if self.compared is None else len(next(iter(self.compared.values())))
 
     def __call__(
-        self, seen: Named, wordings: Mapping[str, str | Pair], *, branch: Branch, temperature: float | None = None
+        self, seen: Seen, wordings: Mapping[str, str | Pair], *, branch: Branch, temperature: float | None = None
     ) -> list[Score]:
         """A class whose sentences cannot be used has a problem in place of scores; UserError where all have."""
         words, problems = dict[str, Words](), dict[str, str]()
@@ -69,11 +67,11 @@ class Scores:
         return [scored.get(name) or Score(name=name, problem=problems[name]) for name in wordings]
 
     def _score(
-        self, image: Float[Tensor, "1 width"], words: Mapping[str, Words], branch: Branch, temperature: float | None
+        self, image: Float[np.ndarray, "1 width"], words: Mapping[str, Words], branch: Branch, temperature: float | None
     ) -> dict[str, Score]:
         """With a temperature of the asker's own, nothing is calibrated."""
         prompts = {name: each.prompts for name, each in words.items()}
-        differences = text_vectors(torch.stack([each.difference for each in words.values()]), branch)
+        differences = text_vectors(np.stack([each.difference for each in words.values()]), branch)
         scorer = Scorer(prompts, temperature or self.predictor.encoder.temperature, differences)
         raw = scorer.scores(image)
         percentiles = self._percentiles(image, differences, branch)
@@ -94,13 +92,13 @@ class Scores:
         }
 
     def _percentiles(
-        self, image: Float[Tensor, "1 width"], differences: Float[Tensor, "classes width"], branch: Branch
+        self, image: Float[np.ndarray, "1 width"], differences: Float[np.ndarray, "classes width"], branch: Branch
     ) -> list[float] | list[None]:
         """The percentage of images with a lower score; those with the same count half."""
         if self.compared is None:
             return [None] * len(differences)
         own, others = image @ differences.T, image_vectors(self.compared, branch) @ differences.T
-        below: list[float] = ((others < own).double().mean(0) + (others == own).double().mean(0) / 2).mul(100).tolist()
+        below: list[float] = (((others < own).mean(0) + (others == own).mean(0) / 2) * 100).tolist()
         return below
 
     def _read(self, name: str, wording: str | Pair) -> tuple[Words | str, list[str]]:
@@ -115,10 +113,10 @@ class Scores:
         except UserError as error:
             return str(error)
         vectors = embed_texts(encoder, [*prompts.positive, *prompts.negative], self.predictor.device)
-        positive, negative = vectors.split([len(prompts.positive), len(prompts.negative)])
+        positive, negative = np.split(vectors, [len(prompts.positive)])
         return Words(prompts, positive, negative)
 
-    def _compare(self, index: Corpus) -> Named:
+    def _compare(self, index: Corpus) -> Seen:
         """Evenly chosen images of the index."""
         rows = np.linspace(0, len(index) - 1, min(COMPARED, len(index))).round().astype(int)
         log.info("embedding %d images of the index, among which scores get a percentile", len(rows))
@@ -139,8 +137,8 @@ def _calibrated(calibration: Calibration | None, name: str, score: float) -> dic
 
 def _cosines(
     sentences: tuple[str, ...],
-    vectors: Float[Tensor, "sentences joint"],
-    image: Float[Tensor, "1 width"],
+    vectors: Float[np.ndarray, "sentences joint"],
+    image: Float[np.ndarray, "1 width"],
     branch: Branch,
 ) -> list[Sentence]:
     cosines = (text_vectors(vectors, branch) @ image[0]).tolist()

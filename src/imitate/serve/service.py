@@ -12,12 +12,12 @@ import numpy as np
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
+from imitate.inference.base import Seen
 from imitate.inference.calibration import Calibration
 from imitate.inference.embeddings import embed_pixels
-from imitate.inference.encoder import Named
 from imitate.inference.gallery import Gallery, image_vectors, reports
 from imitate.inference.predictor import Predictor
-from imitate.inference.prompts import choose_prompts, plain
+from imitate.inference.prompts import Prompts, choose_prompts, plain
 from imitate.names import Branch
 from imitate.serve.examples import Drawing, drawings
 from imitate.serve.images import Held, coarse, colours, hold, png, read_upload
@@ -84,7 +84,7 @@ class Service:
     def read(self, content: bytes) -> Held:
         return read_upload(content, self.predictor)
 
-    def seen(self, held: Held) -> Named:
+    def seen(self, held: Held) -> Seen:
         """Its vectors, computed once."""
         if held.seen is None:
             predictor = self.predictor
@@ -136,6 +136,7 @@ class Service:
             index=None if self.index is None else self.index.root.name,
             compared=self.scores.images,
             max_bytes=MAX_BYTES,
+            maps=self.predictor.encoder.has_maps,
             branch=calibration.branch if calibration and calibration.branch else "both",
             calibration=None if calibration is None else _describe_calibration(calibration),
             groups=self.groups,
@@ -144,10 +145,11 @@ class Service:
         )
 
     def _prompts(self) -> dict[str, Pair]:
-        """Those of the calibration, then the built-in ones of other classes that the model has words for."""
+        """Those of the calibration, the model's own, and the built-in ones of other classes that it has words for."""
         assert self.predictor.encoder.text is not None
         calibration = self.predictor.calibration
-        prompts = dict(calibration.prompts) if calibration else {}
+        prompts = {name: Prompts(**each) for name, each in self.predictor.encoder.own_prompts.items()}
+        prompts = {**(calibration.prompts if calibration else {}), **prompts}
         named = {plain(name) for name in prompts}
         with suppress(UserError):  # reports of another language: the user brings all words
             built_in = choose_prompts(None, self.predictor.encoder.text)

@@ -3,18 +3,20 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
 
 from imitate.config import Config
 from imitate.data.corpus import Corpus
-from imitate.inference.encoder import Encoder
 from imitate.names import Mode
 from imitate.statistics.intervals import Support
 from imitate.statistics.metrics import class_support
 from imitate.tasks.options import TaskOptions
+
+if TYPE_CHECKING:
+    from imitate.inference.encoder import Encoder
 
 METHOD_VERSION = 2
 """Of what all tasks share: fitting, features, statistics. Raise it where the same model and data would have other
@@ -87,7 +89,7 @@ class Task(TaskOptions, ABC):
         return data if self.projections is None else data.select(self.projections)
 
     @abstractmethod
-    def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
+    def predict(self, encoder: "Encoder", data: Corpus, budget: Budget) -> Predictions:
         """Train what the task trains, with this seed and share of patients; predictions of the test images."""
 
     @abstractmethod

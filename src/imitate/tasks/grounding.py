@@ -162,8 +162,10 @@ class Grounding(GroundingOptions, Task):
         return Key(mark.label, is_phrase=False) if mark.label else None
 
     def _embed(self, encoder: Encoder, texts: list[str], budget: Budget) -> Float[Tensor, "texts joint"]:
-        """Unit vectors, as autograd takes them."""
-        return embed_texts(encoder, texts, budget.device).clone() if texts else torch.zeros(0, 1)
+        """Unit vectors."""
+        if not texts:
+            return torch.zeros(0, 1)
+        return torch.from_numpy(embed_texts(encoder, texts, budget.device)).to(budget.device)
 
     def _maps(
         self, encoder: Encoder, data: Corpus, maps: list[Request], vectors: Mapping[Key, Tensor], budget: Budget

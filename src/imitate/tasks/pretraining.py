@@ -3,6 +3,7 @@
 import logging
 import math
 import platform
+import signal
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from imitate.data.index import versions
 from imitate.data.overlap import note_training, without_held_out
 from imitate.data.sampler import BatchReader, BatchSampler, LabelReader, training_rows, warm_up
 from imitate.data.text_cache import SentenceRows, TextCache, TextRows, corpus, fill, sentence_rows, text_rows
-from imitate.errors import UserError
+from imitate.errors import Stopped, UserError
 from imitate.inference.encoder import ImitateEncoder
 from imitate.inference.label_texts import with_label_texts
 from imitate.inference.tones import preparation
@@ -87,10 +88,10 @@ def run(
     plan = _plan(chosen, prepared, weights, changes)
     fabric = launch(chosen.training, threads=threads, contrasts_within=_contrasts_within(chosen))
     with together(fabric), room(out):
-        finished = _train(fabric, plan, out, cache or out / "text_cache", tuple(log_to))
-    if not finished:
+        stopped = _train(fabric, plan, out, cache or out / "text_cache", tuple(log_to))
+    if stopped:
         log.info("stopped and saved; the same command continues")
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt if stopped == signal.SIGINT else Stopped(signal.Signals(stopped).name)
     log.info("finished: %s", out / "model")
     return out / "model"
 
@@ -133,8 +134,8 @@ def _compares_views(recipe: Recipe) -> bool:
     return getattr(objective, "visual_visual", 0) > 0 and objective.views == 2
 
 
-def _train(fabric: Any, plan: Plan, out: Path, cache: Path, log_to: tuple[Tracker, ...]) -> bool:
-    """The first process makes the run folder, the others take it from there; False if a signal stopped the run."""
+def _train(fabric: Any, plan: Plan, out: Path, cache: Path, log_to: tuple[Tracker, ...]) -> int:
+    """The first process makes the run folder, the others take it from there; the signal that stopped the run, or 0."""
     recipe, data = plan.recipe, plan.data
     start: Start | None = None
     encoders: dict[str, TextEncoder] = {}  # of the texts and, where another makes it, of the prior
@@ -159,7 +160,7 @@ def _train(fabric: Any, plan: Plan, out: Path, cache: Path, log_to: tuple[Tracke
         with agreed(fabric):
             job = _job(fabric, plan._replace(recipe=recipe), model, texts, tower, out)
         job.facts, job.start, job.log = facts, start, log_to
-        return fit(job)
+        return 0 if fit(job) else job.signal
 
 
 def _begin(
@@ -245,8 +246,7 @@ def _job(
              order.steps_per_epoch)  # fmt: skip
     if fabric.local_rank == 0:
         warm_up(data.image_files())
-    reader = LabelReader if "labels" in objective.needs else BatchReader
-    read = objective.texts(recipe.model)
+    reader, read = LabelReader if "labels" in objective.needs else BatchReader, objective.texts(recipe.model)
     embedded = [_embedded(data, texts[name], read) if name in texts else {} for name in ENCODERS]
     pin = fabric.device.type == "cuda"
     batches = reader(data, embedded[0], priors=embedded[1], seed=recipe.training.seed, pin=pin)

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
+from imitate.inference.base import BRANCHES, of_branch
 from imitate.inference.embeddings import embed_images, embed_reports, texts_of
-from imitate.inference.encoder import BRANCHES, Encoder, of_branch
+from imitate.inference.encoder import Encoder
 from imitate.inference.nearest import nearest
 from imitate.statistics import metrics
 from imitate.statistics.intervals import Support
@@ -167,9 +168,12 @@ def _pairs(encoder: Encoder, data: Corpus, rows: np.ndarray, budget: Budget, *, 
         if len(first) < 2:
             log.warning("%s: fewer than two distinct texts, left out", branch)
             continue
-        sections = [embed_reports(encoder, data, text, first, budget.device) for text in texts_of(encoder, used)]
+        sections = [
+            torch.from_numpy(embed_reports(encoder, data, text, first, budget.device)).to(budget.device)
+            for text in texts_of(encoder, used)
+        ]
         available = torch.stack([section.any(1) for section in sections]).sum(0)
-        images = torch.cat(of_branch(embedded, branch), 1)[torch.from_numpy(present)]
+        images = torch.from_numpy(np.concatenate(of_branch(embedded, branch), 1)[present]).to(budget.device)
         image_classes, text_classes = _classes(data, here, text)
         texts = torch.cat(sections, 1) / available[:, None].clamp(min=1)
         sides = _side(images, text, image_classes), _side(texts, np.arange(len(first)), text_classes)

@@ -14,8 +14,9 @@ from torch.nn.functional import normalize
 from imitate.data.corpus import Corpus
 from imitate.data.languages import report_language
 from imitate.errors import Lacking, UserError
+from imitate.inference.base import of_branch
 from imitate.inference.embeddings import BATCH, embed_images, embed_texts
-from imitate.inference.encoder import Encoder, of_branch
+from imitate.inference.encoder import Encoder
 from imitate.inference.label_texts import own_prompts
 from imitate.inference.peer import PeerEncoder, PeerEnsemble
 from imitate.inference.prompts import (
@@ -149,10 +150,14 @@ class ZeroShot(ZeroShotOptions, OfClasses):
         if self.authors and isinstance(encoder, PeerEncoder) and encoder.asks:
             return self._standardised(self._decoded(encoder, data, rows, prompts, budget)).cpu().numpy()
         sides = [
-            [embed_texts(encoder, list(side), budget.device) for side in (each.positive, each.negative)]
+            [
+                torch.from_numpy(embed_texts(encoder, list(side), budget.device)).to(budget.device)
+                for side in (each.positive, each.negative)
+            ]
             for each in prompts
         ]
-        images = of_branch(embed_images(encoder, data, rows, budget.device), self.branch)
+        embedded = of_branch(embed_images(encoder, data, rows, budget.device), self.branch)
+        images = [torch.from_numpy(each).to(budget.device) for each in embedded]
         margin = self.scoring == "margin"
         if self.ensemble == "embedding":
             middles = [[normalize(side.mean(0), dim=0) for side in each] for each in sides]

@@ -47,6 +47,7 @@ class Job:
     saved: int | None = None  # step of the last checkpoint
     means: Means = field(default_factory=Means)  # of the steps since the last row of metrics
     pretraining: nn.Module = field(default_factory=nn.Module)  # the objective's step, which holds the model
+    signal: int = 0  # the one that asked to stop
     broken: Tensor = field(default_factory=lambda: torch.tensor(-1))  # first step with a non-finite loss or gradient
 
     @property

@@ -274,11 +274,15 @@ def _resume(job: Job, optimizer: Any) -> None:
 
 
 def _agreed(job: Job, signalled: list[int]) -> bool:
-    """Whether to stop; with several processes they agree on it at logging steps, so that none waits for another."""
-    if job.fabric.world_size == 1:
-        return bool(signalled)
-    if job.step % job.recipe.training.log_every:
-        return False
-    votes = torch.tensor(len(signalled), device=job.fabric.device)
-    dist.all_reduce(votes)
-    return bool(votes)
+    """Whether to stop; with several processes they agree on it at logging steps, so that none waits for another.
+
+    A scheduler's signal, whose number is higher, counts before a Ctrl-C.
+    """
+    job.signal = max(signalled, default=0)
+    if job.fabric.world_size > 1:
+        if job.step % job.recipe.training.log_every:
+            return False
+        votes = torch.tensor(job.signal, device=job.fabric.device)
+        dist.all_reduce(votes, dist.ReduceOp.MAX)
+        job.signal = int(votes)
+    return bool(job.signal)

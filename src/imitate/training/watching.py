@@ -1,10 +1,13 @@
 """What surrounds the steps: signals, the progress bar, and means of what the steps report."""
 
+import json
 import logging
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 
 import torch
@@ -13,8 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from imitate.distributed import world_size
+from imitate.errors import Stopped
 
 log = logging.getLogger(__name__)
+NOTICE = [signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []  # not on Windows
+STOPPED = "stopped.json"
 
 
 class Means:
@@ -43,7 +49,7 @@ class Means:
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM (Ctrl-C, a scheduler's notice); a second Ctrl-C ends at once."""
+    """Collect SIGINT (Ctrl-C), SIGTERM and SIGUSR1 (a scheduler's notice); a second Ctrl-C ends at once."""
     received: list[int] = []
 
     def receive(number: int, frame: FrameType | None) -> None:
@@ -52,9 +58,35 @@ def signals() -> Iterator[list[int]]:
         received.append(number)
         log.info("stopping after this step")
 
-    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM, *NOTICE)}
     try:
         yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def stoppable(folder: Path) -> Iterator[None]:
+    """SIGUSR1 ends what comes before the first step at once, as nothing is lost: the same command does it again.
+
+    ``stopped.json`` in the run's folder says that a signal ended the last start and that the same command continues,
+    for launchers that hide the exit code of the processes that they start, as torchrun does.
+    """
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        raise Stopped(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, receive) for number in NOTICE}
+    with suppress(OSError):  # said later, of the folder
+        (folder / STOPPED).unlink()
+    try:
+        yield
+    except Stopped as stopped:
+        folder.mkdir(parents=True, exist_ok=True)
+        facts = {"signal": str(stopped), "time": datetime.now(UTC).isoformat(timespec="seconds")}
+        (folder / STOPPED).write_text(json.dumps(facts) + "\n", encoding="utf-8")
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -23,6 +23,8 @@ class PeerText(nn.Module):
     It is a ``TextEncoder``: ``width`` is that of the joint space, ``encode`` returns what the authors normalise.
     """
 
+    language = "en"  # of the reports that published encoders learned from
+
     def __init__(self, name: str, model: nn.Module, read: Read, rules: Rules, head: nn.Module | None = None) -> None:
         super().__init__()
         self.name, self.rules, self._read = name, rules, read

@@ -122,7 +122,7 @@ const sentences = row =>
   )
 
 function row(name, pair) {
-  const where = make('button', { type: 'button' }, ['Show where'])
+  const where = make('button', { type: 'button', className: 'where' }, ['Show where'])
   const remove = make('button', { type: 'button' }, ['Remove'])
   const element = make('li', {}, [
     make('details', {}, [

@@ -122,6 +122,7 @@ function report(found) {
 }
 
 async function heat() {
+  if (!known.maps) return
   const image = study.current()
   if (!image) return say('ask-problem', 'Open a radiograph first.')
   const phrase = $('phrase').value
@@ -224,6 +225,7 @@ async function start() {
     return say('stage-problem', error.message)
   }
   $('model').textContent = `${known.model} · ${known.backbone}`
+  document.body.classList.toggle('no-maps', !known.maps)
   $('index').textContent = known.index === null ? '' : `of ${known.index}`
   document.querySelector(`[name=branch][value=${known.branch}]`).checked = true
   describe(known)

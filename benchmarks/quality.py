@@ -1,0 +1,133 @@
+"""Quality against processor seconds on Open-i: the recipe ``open_i_small``, and faster ways to the same quality.
+
+    python benchmarks/quality.py --data PREPARED_OPEN_I --work WORK
+
+PREPARED_OPEN_I is Open-i at 72 px. Each method is trained with several seeds; weights are kept after every epoch and
+measured on the validation split. Processor seconds of an epoch are those of the whole run, less those of a run of one
+step, which reads the data and validates once, too. Seeds are the outer loop, so that a slow spell of the machine is in
+all methods. Finished runs are kept in WORK and in the results file: the same command continues.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from measuring import Row, Tables, finish, options
+
+ROOT = Path(__file__).parents[1]
+ONE_VIEW = ("objective.views=1", "objective.visual_visual=0", "objective.kernel=none", "objective.temperature_text=0.1")
+METHODS: dict[str, tuple[str, ...]] = {
+    "published objective": ("objective.name=imitate",),
+    "CLIP": ("objective.name=clip", "objective.views=1", "objective.temperature_text=0.1"),
+    "pooled": (*ONE_VIEW, "model.aggregation=pooled", "model.texts=report"),
+    "pooled, growing images": (
+        *ONE_VIEW,
+        "model.aggregation=pooled",
+        "model.texts=report",
+        "training.image_sizes=[32,48,64]",
+    ),
+}
+REFERENCE = "published objective"
+MEASURES = {"recall": ("retrieval", "mean-recall"), "zero-shot AUROC": ("zero-shot", "auroc")}
+EPOCHS = 8
+EVERY = 49  # steps: an epoch of Open-i's 3,135 training images at 64 a batch
+
+
+def seconds_of(folder: Path, data: Path, settings: Sequence[str], *, steps: int, every: int) -> float:
+    """Processor seconds of a run; of an earlier one where its folder is there."""
+    done = folder / "cpu_seconds.json"
+    if not done.is_file():
+        command = [sys.executable, "-m", "imitate", "pretrain", str(ROOT / "recipes/open_i_small.yaml")]
+        command += ["--data", str(data), "--out", str(folder), "--threads", "1", "--log", "csv", "--settings"]
+        command += [*settings, f"training.steps={steps}", f"training.validate_every={steps}"]
+        command += [f"training.snapshot_every={every}"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with folder.with_suffix(".log").open("wb") as log:
+            child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+            _, status, usage = os.wait4(child.pid, 0)
+        if os.waitstatus_to_exitcode(status):
+            raise SystemExit(f"pre-training failed: see {folder.with_suffix('.log')}")
+        done.write_text(json.dumps(usage.ru_utime + usage.ru_stime))
+    spent: float = json.loads(done.read_text())
+    return spent
+
+
+def quality(snapshot: Path, data: Path, work: Path) -> dict[str, float]:
+    import imitate
+
+    found = {}
+    shutil.copytree(snapshot.parents[1] / "text", snapshot / "text", dirs_exist_ok=True)
+    for name, (task, metric) in MEASURES.items():
+        more: dict[str, Any] = {"macro_least": 5} if task == "zero-shot" else {}
+        out = work / f"{snapshot.parts[-4]}-{snapshot.parts[-3]}-{snapshot.name}-{task}.json"
+        results = imitate.evaluate(task, model=str(snapshot), data=data, out=out, split="val", resamples=10, **more)
+        found[name] = float(results.metrics[metric].value)
+    return found
+
+
+def curve(name: str, seed: int, data: Path, work: Path, *, steps: int, every: int) -> list[Row]:
+    """A row for each epoch."""
+    settings = (*METHODS[name], f"training.seed={seed}")
+    slug = name.replace(" ", "-").replace(",", "")
+    start = seconds_of(work / f"{slug}/start", data, METHODS[name], steps=1, every=1)
+    run = work / f"{slug}/{seed}"
+    whole = seconds_of(run, data, settings, steps=steps, every=every)
+    rows = []
+    for number, snapshot in enumerate(sorted((run / "snapshots").iterdir()), 1):
+        spent = start + (whole - start) * number * every / steps
+        found = quality(snapshot, data, work)
+        rows.append({"method": name, "seed": seed, "steps": number * every, "processor s": round(spent, 1), **found})
+    return rows
+
+
+def summary(curves: Sequence[Row]) -> list[Row]:
+    """Means over seeds, and the first epoch whose means reach those at the end of the reference."""
+    last = max(row["steps"] for row in curves)
+
+    def means(name: str, steps: int) -> dict[str, float]:
+        rows = [row for row in curves if (row["method"], row["steps"]) == (name, steps)]
+        return {key: mean(row[key] for row in rows) for key in ("processor s", *MEASURES)}
+
+    goal = means(REFERENCE, last)
+    lines = []
+    for name in dict.fromkeys(row["method"] for row in curves):
+        end = means(name, last)
+        line: Row = {"method": name, **{f"{key}, at the end": value for key, value in end.items()}}
+        for key in MEASURES:
+            passed = [
+                each
+                for steps in sorted({row["steps"] for row in curves})
+                if (each := means(name, steps))[key] >= goal[key]
+            ]
+            line[f"s until the {key} of the reference"] = passed[0]["processor s"] if passed else "–"
+            line[f"of its seconds ({key})"] = passed[0]["processor s"] / goal["processor s"] if passed else "–"
+        lines.append(line)
+    return lines
+
+
+def main() -> None:
+    parser = options(__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    epochs, every, seeds = (2, 4, 1) if arguments.quick else (EPOCHS, EVERY, arguments.seeds)
+    curves: list[Row] = []
+    for seed in range(seeds):
+        for name in METHODS:
+            curves += curve(name, seed, arguments.data, arguments.work, steps=epochs * every, every=every)
+            print(json.dumps(curves[-1]), flush=True)
+    tables: Tables = {"summary": summary(curves), "curves": curves}
+    finish(arguments, "quality", tables)
+
+
+if __name__ == "__main__":
+    main()

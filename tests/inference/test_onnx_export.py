@@ -1,0 +1,260 @@
+"""What the exported graphs say is what torch says."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from folders import write_folder
+from runs import write_run
+from text_models import SMALL, texts, write_gpt
+
+from imitate.cli import main
+from imitate.data.corpus import Corpus
+from imitate.inference import onnx_export
+from imitate.inference.calibration import Calibration, ClassCalibration, OperatingPoint, beside, preprocessing_digest
+from imitate.inference.onnx_export import export_onnx
+from imitate.inference.onnx_graphs import reached
+from imitate.inference.predictor import Predictor, load
+from imitate.models import small_bert
+from imitate.models.hugging_face import HuggingFaceTextEncoder
+from imitate.models.lsa import words_of
+from imitate.models.small_bert import SmallBertTextEncoder
+
+onnx = pytest.importorskip("onnx")
+runtime = pytest.importorskip("onnxruntime")
+CLASSES = {"Edema": "edema", "Effusion": "left effusion", "Opacity": "opacity"}
+FEWER = {"Effusion": "left effusion", "Opacity": "upper opacity"}
+VIT = {"depth": 4, "embed_dim": 32, "num_heads": 2, "patch_size": 8}
+
+
+def session(path):
+    return runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def pixels_of(predictor: Predictor, images: np.ndarray) -> np.ndarray:
+    """What the model sees of them as files, whose gray values are stretched."""
+    prepared = np.stack([predictor.read(image).pixels for image in images])
+    return predictor.encoder.prepare(torch.from_numpy(prepared)).numpy()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("data") / "data", n=100)
+
+
+@pytest.fixture(scope="module")
+def images(data) -> np.ndarray:
+    return np.array(Corpus.open(data).images)
+
+
+@pytest.fixture(scope="module")
+def channels(tmp_path_factory, data):
+    """A ResNet, fitted words, and a calibration of each kind."""
+    root = tmp_path_factory.mktemp("channels")
+    predictor = load(write_run(root, data=data))
+    prompts = predictor.scorer(CLASSES).prompts
+    point = OperatingPoint(aim="sensitivity", at=0.9, threshold=-0.023456789)
+    x, y = (-0.05, 0.001, 0.04, 0.041), (0.01, 0.2, 0.6, 0.99)
+    found = {
+        "Edema": ClassCalibration(method="isotonic", scores=x, values=y, prompts=prompts["Edema"], operating=point),
+        "Effusion": ClassCalibration(method="platt", slope=30.0, intercept=-1, prompts=prompts["Effusion"]),
+        "Opacity": ClassCalibration(method=None, note="no positive image", prompts=prompts["Opacity"],
+                                    operating=point.model_copy(update={"threshold": -0.035})),
+    }  # fmt: skip
+    Calibration(
+        task="zero-shot", method="platt", date="2026-01-02", branch="both", classes=found,
+        data={"name": "first", "split": "val", "images": 100, "patients": 90},
+        weights=predictor.encoder.digest(), preprocessing=preprocessing_digest(predictor.encoder),
+    ).save(beside(root / "run"))  # fmt: skip
+    assert main(["export", "--model", str(root / "run"), "--to", str(root / "onnx"), "--format", "onnx"]) == 0
+    return root
+
+
+@pytest.fixture(scope="module")
+def spatial(tmp_path_factory, data):
+    """A vision transformer, and a BERT that was trained on the reports."""
+    root = tmp_path_factory.mktemp("spatial")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(small_bert, "SHAPE", SMALL)
+        text = SmallBertTextEncoder.fit(texts(), steps=2)
+    grid = {"aggregation": "spatial", "token_width": 16, "heads": 2, "text_width": text.width}
+    run = write_run(root, data=data, text=text, backbone="vit_tiny_patch16_224", backbone_options=VIT, **grid)
+    export_onnx(str(run), root / "onnx", prompts=FEWER, branch="findings", license="cc-by-nc-4.0")
+    return root
+
+
+@pytest.fixture(scope="module")
+def pooled(tmp_path_factory, data):
+    """A ResNet, and a causal transformer, whose last word piece is taken."""
+    root = tmp_path_factory.mktemp("pooled")
+    text = HuggingFaceTextEncoder(str(write_gpt(root / "gpt", padding="left")), revision=None, pooling=None)
+    run = write_run(root, data=data, text=text, aggregation="pooled", token_width=16, text_width=text.width)
+    export_onnx(str(run), root / "onnx")
+    return root
+
+
+@pytest.mark.parametrize("name", ["channels", "spatial", "pooled"])
+def test_images_have_the_vectors_of_torch_in_any_batch(request, name, images):
+    root = request.getfixturevalue(name)
+    predictor = load(root / "run")
+    record = json.loads((root / "onnx" / "imitate.json").read_text())
+    assert record["sections"] == {"findings": "multi", "impression": "high"}
+    assert record["preprocessing"] == predictor.encoder.preprocessing.model_dump(mode="json")
+    onnx.checker.check_model(str(root / "onnx" / "image.onnx"), full_check=True)
+    run = session(root / "onnx" / "image.onnx")
+    pixels = predictor.encoder.prepare(torch.from_numpy(images)).numpy()
+    with torch.inference_mode():
+        wanted = predictor.encoder.embed_images(torch.from_numpy(images))
+    for batch in (1, 7, 100):
+        parts = [run.run(["high", "multi"], {"pixels": pixels[at : at + batch]}) for at in range(0, 100, batch)]
+        high, multi = (np.concatenate(each) for each in zip(*parts, strict=True))
+        assert np.abs(high - wanted["impression"].numpy()).max() < 1e-4
+        assert np.abs(multi - wanted["findings"].numpy()).max() < 1e-4
+        assert np.abs(high - multi).max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["spatial", "pooled"])
+def test_texts_have_the_vectors_of_torch_in_any_batch_and_length(request, name):
+    from tokenizers import Tokenizer
+
+    root = request.getfixturevalue(name)
+    text, said = load(root / "run"), [*texts(9), "heart", "effusion opacity " * 300]
+    reads, run = Tokenizer.from_file(str(root / "onnx" / "tokenizer.json")), session(root / "onnx" / "text.onnx")
+    for batch in (said, said[:1], said[3:5], said[-1:]):
+        pieces = reads.encode_batch(batch)
+        inputs = {"input_ids": np.array([each.ids for each in pieces])}
+        inputs["attention_mask"] = np.array([each.attention_mask for each in pieces])
+        found = run.run(None, inputs)
+        wanted = text.embed_texts(batch, branch="findings")
+        assert all(np.abs(each - wanted).max() < 1e-4 for each in found) and len(found) == 2
+
+
+def test_arrays_and_a_vocabulary_are_enough_to_read_texts(channels):
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    folder, said = channels / "onnx", ["left effusion and edema", "no effusion", "opacity"]
+    arrays = np.load(folder / "text.npz")
+    vocabulary = json.loads((folder / "vocabulary.json").read_text())
+    reads = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, tokenizer=words_of, token_pattern=None,
+                            vocabulary={term: i for i, term in enumerate(vocabulary)})  # fmt: skip
+    reads.idf_ = arrays["idf"].astype(float)
+    vectors = reads.transform(said) @ arrays["components"].T - arrays["mean"]
+    hidden = np.maximum(vectors @ arrays["weight_1"].T + arrays["bias_1"], 0)
+    found = hidden @ arrays["weight_2"].T + arrays["bias_2"]
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    assert np.abs(found - load(channels / "run").embed_texts(said, branch="findings")).max() < 1e-5
+
+
+def test_a_classifier_decides_as_predict_does(channels, images):
+    """The probabilities of an isotonic class, of a Platt one and of one without, and the thresholds of two."""
+    predictor, folder = load(channels / "run"), channels / "onnx"
+    table = predictor.classify(list(images), decide=True)
+    record = json.loads((folder / "imitate.json").read_text())["classifier"]
+    assert record["classes"] == list(CLASSES) and record["decided"] == ["Edema", "Opacity"]
+    assert record["calibration"]["Opacity"] == "uncalibrated: no positive image"
+    run, pixels = session(folder / "classifier.onnx"), pixels_of(predictor, images)
+    scorer = predictor.scorer()
+    for batch in (1, 33, 100):
+        parts = [
+            run.run(["scores", "probabilities", "decisions"], {"pixels": pixels[at : at + batch]})
+            for at in range(0, 100, batch)
+        ]
+        scores, probabilities, decisions = (np.concatenate(each) for each in zip(*parts, strict=True))
+        assert np.abs(probabilities - table[list(CLASSES)].to_numpy()).max() < 1e-4
+        assert decisions.dtype == bool
+        for column, name in enumerate(record["decided"]):
+            at = scorer.calibration.threshold(name)
+            clear = np.abs(scores[:, list(CLASSES).index(name)] - at) > 1e-6
+            assert (decisions[:, column] == table[f"{name} positive"])[clear].all() and clear.mean() > 0.9
+            assert 0 < decisions[:, column].mean() < 1
+    assert np.ptp(probabilities, axis=0).min() > 1e-3
+
+
+def test_a_classifier_of_one_branch_and_without_calibration(spatial, images):
+    predictor, path = load(spatial / "run"), spatial / "onnx" / "classifier.onnx"
+    run = session(path)
+    assert [each.name for each in run.get_outputs()] == ["scores", "probabilities"]
+    table = predictor.classify(list(images), FEWER, branch="findings")
+    found = run.run(["probabilities"], {"pixels": pixels_of(predictor, images)})[0]
+    assert np.abs(found - table.to_numpy()).max() < 1e-4
+    heads = [each.name for each in onnx.load(path).graph.initializer if "impression_head" in each.name]
+    assert not heads, "the branch that is not asked is left out"
+
+
+def test_a_file_says_how_to_feed_it_what_it_may_be_used_for_and_nothing_of_this_machine(spatial, tmp_path):
+    for name in ("image", "text", "classifier"):
+        graph = onnx.load(spatial / "onnx" / f"{name}.onnx")
+        said = {each.key: each.value for each in graph.metadata_props}
+        assert said["notice"] == "For research use only, not a medical device."
+        assert said["license"] == "cc-by-nc-4.0" and said["kind"] == name
+        assert (graph.opset_import[0].version, graph.ir_version) == (18, 8) and len(graph.opset_import) == 1
+        axes = [each.type.tensor_type.shape.dim[0].dim_param for each in (*graph.graph.input, *graph.graph.output)]
+        assert set(axes) == {"batch"}
+        assert not any(node.metadata_props or node.doc_string for node in graph.graph.node)
+        text = (spatial / "onnx" / f"{name}.onnx").read_bytes()
+        assert not re.search(rb"\.py\b|site-packages", text) and str(spatial).encode() not in text
+    said = {each.key: each.value for each in onnx.load(spatial / "onnx" / "classifier.onnx").metadata_props}
+    assert json.loads(said["preprocessing"])["mean"] == [0.485, 0.456, 0.406]
+    assert "the central 32 px" in said["images"] and json.loads(said["classes"]) == list(FEWER)
+    assert json.loads(said["prompts"])["Opacity"]["negative"]
+
+
+def test_classes_keep_their_prompts_and_vectors_so_that_no_text_is_read_again(spatial):
+    predictor = load(spatial / "run")
+    record = json.loads((spatial / "onnx" / "imitate.json").read_text())
+    sides = [[record["classes"][name]["vectors"][side] for name in FEWER] for side in ("positive", "negative")]
+    scorer = predictor.scorer(FEWER, branch="findings")
+    assert np.abs(np.subtract(*sides) - scorer.differences).max() < 1e-6
+    assert record["calibration"] is None and record["notice"].startswith("For research use only")
+    assert sorted([*record["files"], "imitate.json"]) == sorted(path.name for path in (spatial / "onnx").iterdir())
+    assert record["identity"] == predictor.encoder.identity and record["weights"] == predictor.encoder.digest()
+
+
+def test_words_of_reports_are_warned_of(channels, pooled, tmp_path, caplog):
+    assert (channels / "onnx" / "vocabulary.json").is_file() and not (pooled / "onnx" / "vocabulary.json").exists()
+    assert not (pooled / "onnx" / "classifier.onnx").exists(), "no prompts, no calibration"
+
+
+@pytest.mark.parametrize("threshold", [0.1, -0.1, 0.25, 1e-9])
+def test_a_threshold_decides_of_every_float32_as_in_float64(threshold):
+    near = np.float32(threshold)
+    for score in (np.nextafter(near, np.float32(-1)), near, np.nextafter(near, np.float32(1))):
+        assert (score >= reached(threshold)) == (float(score) >= threshold)
+
+
+def test_weights_too_large_for_one_file_lie_beside_it(spatial, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_export, "LARGEST", 1000)
+    onnx_export.save(onnx.load(spatial / "onnx" / "image.onnx"), tmp_path / "image.onnx")
+    assert (tmp_path / "image.onnx.data").stat().st_size > (tmp_path / "image.onnx").stat().st_size
+    pixels = np.zeros((2, 3, 32, 32), np.float32)
+    expected, found = (
+        session(each / "image.onnx").run(None, {"pixels": pixels}) for each in (spatial / "onnx", tmp_path)
+    )
+    assert all(map(np.array_equal, expected, found))
+
+
+def test_mistakes_are_one_line_and_leave_nothing(channels, tmp_path, capsys, monkeypatch):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious").write_text("")
+    run, new = str(channels / "run"), tmp_path / "new"
+
+    def refused(*flags: str, format: str = "onnx") -> str:
+        assert main(["export", "--model", run, "--format", format, *flags]) == 2
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1 and not new.exists()
+        return told
+
+    assert "is not an empty folder" in refused("--to", str(tmp_path / "full"))
+    assert "only --format onnx takes them" in refused("--to", str(new), "--prompts", "A=b", format="safetensors")
+    assert "knows no word of 'zzz'" in refused("--to", str(new), "--prompts", "A=zzz")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.onnx, "export", lambda *_, **__: 1 / 0)
+        assert "resnet18 cannot be exported to ONNX (division by zero)" in refused("--to", str(new))
+    with monkeypatch.context() as patch:
+        patch.setattr(onnx_export, "TOLERANCE", 0)
+        assert "onnxruntime differs from torch by" in refused("--to", str(new))
+    with monkeypatch.context() as patch:
+        patch.setitem(__import__("sys").modules, "onnxscript", None)
+        assert "pip install 'imitate-cxr[onnx]'" in refused("--to", str(new))
