@@ -1,7 +1,9 @@
 """What the exported graphs say is what torch says."""
 
 import json
+import logging
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from text_models import SMALL, texts, write_gpt
 
 from imitate.cli import main
 from imitate.data.corpus import Corpus
-from imitate.inference import onnx_export
+from imitate.inference import onnx_export, onnx_int8
+from imitate.inference import onnx_graphs as graphs
 from imitate.inference.calibration import Calibration, ClassCalibration, OperatingPoint, beside, preprocessing_digest
 from imitate.inference.onnx_export import export_onnx
 from imitate.inference.onnx_graphs import reached
@@ -36,7 +39,8 @@ def session(path):
 def pixels_of(predictor: Predictor, images: np.ndarray) -> np.ndarray:
     """What the model sees of them as files, whose gray values are stretched."""
     prepared = np.stack([predictor.read(image).pixels for image in images])
-    return predictor.encoder.prepare(torch.from_numpy(prepared)).numpy()
+    encoder: Any = predictor.encoder
+    return encoder.prepare(torch.from_numpy(prepared)).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +94,8 @@ def pooled(tmp_path_factory, data):
     """A ResNet, and a causal transformer, whose last word piece is taken."""
     root = tmp_path_factory.mktemp("pooled")
     text = HuggingFaceTextEncoder(str(write_gpt(root / "gpt", padding="left")), revision=None, pooling=None)
-    run = write_run(root, data=data, text=text, aggregation="pooled", token_width=16, text_width=text.width)
+    network = {"backbone_options": {"channels": [4, 8, 16, 32], "layers": [1, 1, 1, 1]}, "aggregation": "pooled"}
+    run = write_run(root, data=data, text=text, token_width=16, text_width=text.width, **network)
     export_onnx(str(run), root / "onnx")
     return root
 
@@ -104,9 +109,10 @@ def test_images_have_the_vectors_of_torch_in_any_batch(request, name, images):
     assert record["preprocessing"] == predictor.encoder.preprocessing.model_dump(mode="json")
     onnx.checker.check_model(str(root / "onnx" / "image.onnx"), full_check=True)
     run = session(root / "onnx" / "image.onnx")
-    pixels = predictor.encoder.prepare(torch.from_numpy(images)).numpy()
+    encoder: Any = predictor.encoder
+    pixels = encoder.prepare(torch.from_numpy(images)).numpy()
     with torch.inference_mode():
-        wanted = predictor.encoder.embed_images(torch.from_numpy(images))
+        wanted = encoder.embed_images(torch.from_numpy(images))
     for batch in (1, 7, 100):
         parts = [run.run(["high", "multi"], {"pixels": pixels[at : at + batch]}) for at in range(0, 100, batch)]
         high, multi = (np.concatenate(each) for each in zip(*parts, strict=True))
@@ -212,8 +218,43 @@ def test_classes_keep_their_prompts_and_vectors_so_that_no_text_is_read_again(sp
     assert record["identity"] == predictor.encoder.identity and record["weights"] == predictor.encoder.digest()
 
 
-def test_words_of_reports_are_warned_of(channels, pooled, tmp_path, caplog):
-    assert (channels / "onnx" / "vocabulary.json").is_file() and not (pooled / "onnx" / "vocabulary.json").exists()
+@pytest.mark.parametrize("name", ["channels", "spatial"])
+def test_a_graph_of_8_bits_is_near_and_fine_where_it_matters(request, name, data):
+    root = request.getfixturevalue(name)
+    encoder, corpus, path = load(root / "run").encoder, Corpus.open(data), root / "onnx" / "image.onnx"
+    whole = onnx.load(path)
+    small = onnx_int8.quantised(whole, encoder, corpus)
+    onnx.checker.check_model(small, full_check=True)
+    assert [(each.domain, each.version) for each in small.opset_import] == [("", 18)] and small.ir_version == 8
+    kinds = {each.name: each.data_type for each in small.graph.initializer}
+    heads = {name: kind for name, kind in kinds.items() if "_head." in name and name.endswith(".weight")}
+    assert len(heads) == 4 and set(heads.values()) == {onnx.TensorProto.FLOAT}
+    eight = [name for name, kind in kinds.items() if kind == onnx.TensorProto.INT8 and name.endswith("quantized")]
+    assert len(eight) > 10
+    found = onnx_int8.loss(session(path), runtime.InferenceSession(small.SerializeToString()), encoder, corpus)
+    assert found["images"] == len(corpus.rows("val")) and 0.9 < found["least_cosine"] < found["cosine"] < 1 - 1e-6
+
+
+def test_int8_says_what_it_changes_and_words_of_reports_are_warned_of(channels, pooled, data, tmp_path, caplog):
+    whole = onnx.load(channels / "onnx" / "image.onnx")
+    command = ["export", "--model", str(channels / "run"), "--format", "onnx", "--int8", str(data)]
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.INFO):
+        patch.setattr(graphs, "image_graph", lambda _: whole)
+        assert main([*command, "--to", str(tmp_path / "small")]) == 0
+        command[-2:] = ["--images-only"]
+        assert main([*command, "--to", str(tmp_path / "images")]) == 0
+    record = json.loads((tmp_path / "small" / "imitate.json").read_text())
+    assert record["precision"] == "int8" and 0.9 < record["int8"]["least_cosine"] < record["int8"]["cosine"] < 1
+    assert "int8 beside float32, on " in caplog.text
+    assert "vocabulary.json lists words of the training reports: read it before you share it" in caplog.text
+    for name in ("image", "classifier"):
+        assert {node.op_type for node in onnx.load(tmp_path / "small" / f"{name}.onnx").graph.node} >= {
+            "QuantizeLinear"
+        }
+    names = sorted(path.name for path in (tmp_path / "images").iterdir())
+    assert names == ["classifier.onnx", "image.onnx", "imitate.json"], "no words of reports"
+    assert json.loads((tmp_path / "images" / "imitate.json").read_text())["classes"].keys() == set(CLASSES)
+    assert not (pooled / "onnx" / "vocabulary.json").exists()
     assert not (pooled / "onnx" / "classifier.onnx").exists(), "no prompts, no calibration"
 
 
@@ -248,10 +289,14 @@ def test_mistakes_are_one_line_and_leave_nothing(channels, tmp_path, capsys, mon
 
     assert "is not an empty folder" in refused("--to", str(tmp_path / "full"))
     assert "only --format onnx takes them" in refused("--to", str(new), "--prompts", "A=b", format="safetensors")
+    other = write_folder(tmp_path / "other", n=8, size=40)
+    assert "this model needs 36" in refused("--to", str(new), "--int8", str(other))
     assert "knows no word of 'zzz'" in refused("--to", str(new), "--prompts", "A=zzz")
     with monkeypatch.context() as patch:
         patch.setattr(torch.onnx, "export", lambda *_, **__: 1 / 0)
         assert "resnet18 cannot be exported to ONNX (division by zero)" in refused("--to", str(new))
+    whole = onnx.load(channels / "onnx" / "image.onnx")
+    monkeypatch.setattr(graphs, "image_graph", lambda _: whole)
     with monkeypatch.context() as patch:
         patch.setattr(onnx_export, "TOLERANCE", 0)
         assert "onnxruntime differs from torch by" in refused("--to", str(new))

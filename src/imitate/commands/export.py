@@ -16,6 +16,7 @@ def export(
     images_only: bool = False,
     prompts: Names = (),
     branch: Branch = "both",
+    int8: AnyPath | None = None,
 ) -> None:
     """Write a model as a folder for others; nothing is uploaded.
 
@@ -29,6 +30,7 @@ def export(
         images_only: Leave out the text encoder, and with it all words of the training reports.
         prompts: onnx: The classes of a classifier, as in imitate predict; default: those of calibration.json, if any.
         branch: onnx: What the classifier compares with: findings, impression or both.
+        int8: onnx: A prepared folder, on whose training images the image side is quantised to 8 bits.
     """
     from pathlib import Path
 
@@ -36,12 +38,13 @@ def export(
         from imitate.inference.onnx_export import export_onnx
         from imitate.inference.prompts import parse_prompts
 
-        if audit is not None or images_only:
-            raise UserError("--audit and --images-only: only --format safetensors takes them")
-        export_onnx(model, Path(to), prompts=parse_prompts(several(prompts)), branch=branch, license=license)
+        if audit is not None:
+            raise UserError("--audit: only --format safetensors writes a model card")
+        words, data = parse_prompts(several(prompts)), None if int8 is None else Path(int8)
+        export_onnx(model, Path(to), prompts=words, branch=branch, license=license, images_only=images_only, int8=data)
         return
-    if several(prompts) or branch != "both":
-        raise UserError("--prompts and --branch: only --format onnx takes them")
+    if several(prompts) or branch != "both" or int8 is not None:
+        raise UserError("--prompts, --branch and --int8: only --format onnx takes them")
 
     from imitate.inference.export import Groups, export_model
 

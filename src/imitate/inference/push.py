@@ -17,7 +17,7 @@ from imitate.models.lsa import VOCABULARY
 log = logging.getLogger(__name__)
 ONNX = "imitate.json"
 SENT = (CARD, "config.json", WEIGHTS, HEADS, CALIBRATION, "text/*.json", "text/*.safetensors", "text/*.txt",
-        "text/spiece.model", ONNX, "*.onnx", "text.npz", "tokenizer.json", VOCABULARY)  # fmt: skip
+        "text/spiece.model", ONNX, "*.onnx", "*.onnx.data", "text.npz", "tokenizer.json", VOCABULARY)  # fmt: skip
 """What imitate export writes; nothing else leaves the machine."""
 FITTED = ("lsa", "bert-small")  # text encoders that are made of the training reports
 
@@ -84,7 +84,7 @@ def _origin(folder: Path, name: str) -> str:
         return "computed from the training reports"
     if inner and base.endswith(".safetensors"):
         return "weights of a text encoder"
-    if base.endswith((".safetensors", ".onnx")):
+    if base.endswith((".safetensors", ".onnx", ".onnx.data")):
         return "weights, trained on images and reports"
     if base == CALIBRATION:
         return "prompts, and counts of the images that it was calibrated on"

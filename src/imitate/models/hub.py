@@ -16,7 +16,7 @@ CARD, WEIGHTS = "README.md", "model.safetensors"
 HEADS = "heads.safetensors"
 """Of an exported model what is not its image encoder, whose file of weights has the names of timm (``exported``)."""
 # Nothing that would need unpickling
-FILES = ["*.json", "*.safetensors", "*.onnx", "*.npz", "*.txt", "*.md", "spiece.model"]
+FILES = ["*.json", "*.safetensors", "*.onnx", "*.onnx.data", "*.npz", "*.txt", "*.md", "spiece.model"]
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 CLIENTS = ("httpx", "httpx2", "huggingface_hub")  # loggers: one line for each request
 _SECONDS = 10.0  # until the hub counts as absent
@@ -139,7 +139,7 @@ def look_up(repository: str, *, private: bool = True) -> Remote:
     address = f"{api.endpoint}/{repository}"
     with _told(repository):
         try:
-            info = api.repo_info(repository)
+            info = api.model_info(repository)
         except RepositoryNotFoundError:
             return Remote(address, private, "", frozenset())
         names = frozenset(each.rfilename for each in info.siblings or ())

@@ -153,7 +153,9 @@ class Imitate(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: Path | str) -> "Imitate":
-        """The model of a run, an exported folder, or ``hf-hub:OWNER/NAME@REVISION``, in eval mode, to be trained on.
+        """What ``save`` or ``exported.save`` wrote, in eval mode, to be trained on.
+
+        From a folder or ``hf-hub:OWNER/NAME@REVISION``.
 
         UserError: no model, a damaged one, or one of another version.
         """
