@@ -130,8 +130,8 @@ def test_the_lines_of_the_card_run(root, tmp_path, monkeypatch, plain):
         root, flags, name = tmp_path, ["--images-only"], "{{it's}} $name"
         write_run(root, backbone_options={}, slots=512)
     assert export(root, tmp_path / name, *flags) == 0
-    for name in ("radiograph.dcm", "radiograph.png"):  # the content decides, not the name
-        Image.fromarray(np.array(Corpus.open(root / "data").images[0])).save(tmp_path / name, format="png")
+    for file in ("radiograph.dcm", "radiograph.png"):  # the content decides, not the name
+        Image.fromarray(np.array(Corpus.open(root / "data").images[0])).save(tmp_path / file, format="png")
     card = (tmp_path / name / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert len(blocks) == 3 + plain  # torchvision has no narrow ResNet

@@ -123,6 +123,25 @@ def test_nothing_leaves_that_export_does_not_write(root, hub, tmp_path, capsys):
     assert sorted(hub.repositories["someone/model"].files) == [".gitattributes", *FILES[:4]]
 
 
+def test_a_folder_of_onnx_is_pushed_likewise(hub, tmp_path, capsys):
+    folder = tmp_path / "onnx"
+    folder.mkdir()
+    for name in ("image.onnx", "imitate.json", "text.npz", "vocabulary.json", "trained_on.npz"):
+        (folder / name).write_text("{}")
+    assert push(tmp_path, name="onnx") == 2
+    told = capsys.readouterr()
+    assert "vocabulary.json lists words of the training reports" in told.err and not hub.repositories
+    assert [" ".join(line.split()) for line in told.out.splitlines()[1:]] == [
+        "image.onnx 2 B weights, trained on images and reports",
+        "imitate.json 2 B classes and their prompts",
+        "text.npz 2 B computed from the training reports",
+        "vocabulary.json 2 B words of the training reports",
+        "Not uploaded, since imitate export does not write it: trained_on.npz",
+    ]
+    assert push(tmp_path, "--with-vocabulary", name="onnx") == 0
+    assert len(hub.repositories["someone/model"].files) == 5
+
+
 @torch.inference_mode()
 def test_three_readers_fetch_it_from_the_hub(root, hub):
     assert push(root, "--with-vocabulary") == 0

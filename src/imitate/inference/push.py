@@ -16,8 +16,8 @@ from imitate.models.lsa import VOCABULARY
 
 log = logging.getLogger(__name__)
 ONNX = "imitate.json"
-SENT = (CARD, "config.json", WEIGHTS, HEADS, CALIBRATION, *(f"text/{each}" for each in hub.FILES), ONNX, "*.onnx",
-        "*.onnx.data", "text.npz", "tokenizer.json", VOCABULARY)  # fmt: skip
+SENT = (CARD, "config.json", WEIGHTS, HEADS, CALIBRATION, "text/*.json", "text/*.safetensors", "text/*.txt",
+        "text/spiece.model", ONNX, "*.onnx", "*.onnx.data", "text.npz", "tokenizer.json", VOCABULARY)  # fmt: skip
 """What imitate export writes; nothing else leaves the machine."""
 FITTED = ("lsa", "bert-small")  # text encoders that are made of the training reports
 
