@@ -145,7 +145,7 @@ def test_encoders_of_images_alone_are_loaded_by_name(data, monkeypatch, model):
     assert not found.has_text and found.lacks == f"{model} has no text encoder"
     assert found.preprocessing.mean[0] == (0.5 if model == "timm:test_resnet" else 0.485)
     name = {"timm:test_resnet": "test_resnet", "imagenet": "resnet50"}.get(model)
-    assert built == ([(name, {"pretrained": True, "options": {}, "size": 31})] if name else [])
+    assert built == ([(name, {"pretrained": True, "options": {}, "size": 31, "channels": 3})] if name else [])
 
 
 @pytest.mark.parametrize(
