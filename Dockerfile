@@ -9,6 +9,8 @@ ENV PATH=/opt/imitate/bin:$PATH PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABL
 RUN useradd --uid 1000 --create-home imitate && install --directory --owner imitate /work
 
 FROM base AS build
+# The file system of the viewer is read-only: Python could not keep what it compiles
+ENV UV_COMPILE_BYTECODE=1
 COPY pyproject.toml README.md LICENSE constraints.txt /src/
 COPY src /src/src
 COPY recipes /src/recipes

@@ -97,8 +97,9 @@ def loss(work: Path, run: Path, data: Path) -> list[Row]:
     """Retrieval and zero-shot classification of the test images."""
     whole, corpus = load_folder(run), Corpus.open(data)
     folders = exported(str(run), work / run.parent.name, data)
-    encoders = {"torch": whole, **{name: Exported(whole, folder) for name, folder in folders.items()}}
     rows = []
+    encoders: dict[str, ImitateEncoder] = {"torch": whole}
+    encoders |= {name: Exported(whole, folder) for name, folder in folders.items()}
     for name, encoder in encoders.items():
         record = json.loads((folders[name] / "imitate.json").read_text()) if name in folders else {}
         scores = [task.measure(task.predict(encoder, corpus, Budget())) for task in (Retrieval(), ZeroShot())]

@@ -68,7 +68,9 @@ def quality(snapshot: Path, data: Path, work: Path) -> dict[str, float]:
         more: dict[str, Any] = {"macro_least": 5} if task == "zero-shot" else {}
         out = work / f"{snapshot.parts[-4]}-{snapshot.parts[-3]}-{snapshot.name}-{task}.json"
         results = imitate.evaluate(task, model=str(snapshot), data=data, out=out, split="val", resamples=10, **more)
-        found[name] = float(results.metrics[metric].value)
+        value = results.metrics[metric].value
+        assert value is not None
+        found[name] = value
     return found
 
 

@@ -254,3 +254,14 @@ def test_the_public_names_load_when_they_are_used():
     assert "    imitate.pretrain(" in imitate.pretrain.__doc__ and "Args:" in imitate.prepare.__doc__
     with pytest.raises(AttributeError, match="no attribute 'fly'"):
         imitate.fly  # noqa: B018
+
+
+@pytest.mark.parametrize("words", [["--help"], ["recipes", "list"], ["prompts", "--help"]], ids="-".join)
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes differ")
+def test_a_reader_that_has_seen_enough_is_no_error(words: list[str]) -> None:
+    """As with ``imitate prepare --help | head -3``."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    run = subprocess.run([sys.executable, "-m", "imitate", *words], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (run.returncode, run.stderr) == (0, "")

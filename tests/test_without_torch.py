@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from folders import write_folder
+from needs import absent
 from PIL import Image
 from processes import SERVING
 from runs import write_run
@@ -151,9 +152,3 @@ def installed(folder: Path) -> Path:
     if ran.returncode:
         absent(f"the packages cannot be installed ({(ran.stderr.strip().splitlines() or ['?'])[-1]})")
     return python
-
-
-def absent(reason: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(f"{reason}, and CI skips no test")
-    pytest.skip(reason)

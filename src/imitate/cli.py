@@ -2,6 +2,7 @@
 
 import inspect
 import linecache
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -55,7 +56,17 @@ def main(arguments: list[str] | None = None) -> int:
     0; 2 for a mistake of the user, reported in one line; 75 where a scheduler's signal stopped a run that the same
     command continues; 130 after Ctrl-C.
     """
-    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        code = _answered((sys.argv[1:] if arguments is None else arguments) or ["--help"])
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has seen enough, as head; nothing is to be flushed at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _answered(words: list[str]) -> int:
+    name, *rest = words
     if name in {"-h", "--help"}:
         sys.stdout.write(usage() + "\n")
         return 0
@@ -78,7 +89,6 @@ def function_of(name: str) -> str:
 
 def _run(name: str, words: list[str]) -> int:
     import logging
-    import os
 
     # Compute threads that wait must sleep, not spin: beside another job on the machine, spinning costs up to tenfold.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

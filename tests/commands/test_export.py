@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,9 @@ def test_the_card_says_what_an_audit_of_this_model_found(root, tmp_path, capsys)
 
 
 def test_the_card_tells_data_training_licence_use_and_limits_and_no_path(root, tmp_path, caplog):
+    assert export(root, tmp_path / "odd", "--license", 'cc: "by"\n---\n') == 0
+    front = (tmp_path / "odd" / "README.md").read_text().split("---\n")[1]
+    assert yaml.safe_load(front)["license"] == 'cc: "by" ---'
     with caplog.at_level(logging.WARNING):
         assert export(root, tmp_path / "shared", "--license", "cc-by-nc-4.0") == 0
     card = (tmp_path / "shared" / "README.md").read_text()
@@ -121,14 +125,14 @@ def test_the_card_of_a_model_without_a_run_or_whose_data_has_changed_says_so(roo
 
 @pytest.mark.parametrize("plain", [False, True])
 def test_the_lines_of_the_card_run(root, tmp_path, monkeypatch, plain):
-    flags = []
+    flags, name = [], "shared"
     if plain:
-        root, flags = tmp_path, ["--images-only"]
+        root, flags, name = tmp_path, ["--images-only"], "{{it's}} $name"
         write_run(root, backbone_options={}, slots=512)
-    assert export(root, tmp_path / "shared", *flags) == 0
+    assert export(root, tmp_path / name, *flags) == 0
     for name in ("radiograph.dcm", "radiograph.png"):  # the content decides, not the name
         Image.fromarray(np.array(Corpus.open(root / "data").images[0])).save(tmp_path / name, format="png")
-    card = (tmp_path / "shared" / "README.md").read_text()
+    card = (tmp_path / name / "README.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert len(blocks) == 3 + plain  # torchvision has no narrow ResNet
     monkeypatch.chdir(tmp_path)
@@ -145,6 +149,37 @@ def test_the_lines_of_the_card_run(root, tmp_path, monkeypatch, plain):
         with torch.inference_mode():
             expected = Imitate.from_pretrained(root / "run" / "model").image(images).pooled
             torch.testing.assert_close(network(images), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_snapshot_has_the_text_encoder_and_the_facts_of_its_run(root, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(root / "run", run)
+    for place in ("best", "snapshots/step-0000003", "top/step-0000002"):
+        shutil.copytree(run / "model", run / place)
+        assert main(["export", "--model", str(run / place), "--to", str(tmp_path / "shared" / place)]) == 0
+        card = (tmp_path / "shared" / place / "README.md").read_text()
+        assert "| text encoder | lsa-8-" in card and "40 images of 20 patients" in card
+        assert load(tmp_path / "shared" / place).encoder.has_text
+
+
+def test_an_export_takes_nothing_from_the_folders_above_it(root, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(root / "run", run)
+    assert main(["export", "--model", str(run), "--to", str(run / "images"), "--images-only"]) == 0
+    assert load(run / "images").encoder.text is None
+    assert main(["export", "--model", str(run / "images"), "--to", str(tmp_path / "again")]) == 0
+    assert "not recorded" in (tmp_path / "again" / "README.md").read_text()
+
+
+def test_settings_that_are_no_runs_say_nothing_of_the_data(root, tmp_path, caplog):
+    run = tmp_path / "run"
+    shutil.copytree(root / "run", run)
+    for number, text in enumerate(("training: {}\n", "- a\n", "training: {epochs: 1}\ndata: {path: null}\n")):
+        (run / "config.yaml").write_text(text)
+        assert main(["export", "--model", str(run), "--to", str(tmp_path / str(number))]) == 0
+        assert "| data | not recorded |" in (tmp_path / str(number) / "README.md").read_text()
+        assert "the card does not say what the model was trained on: " in caplog.text
+        caplog.clear()
 
 
 def test_images_alone_are_exported_without_a_word_of_the_reports(root, tmp_path, caplog):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -69,7 +70,8 @@ def test_an_imported_folder_is_the_same_model_of_plain_tensors(tmp_path, beside)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model.safetensors", "peer.json", "vocab.txt"]
     assert json.loads((tmp_path / "out/peer.json").read_text())["family"] == "gloria"
     (file.parent / "vocab.txt").write_bytes((tmp_path / "out/vocab.txt").read_bytes())
-    before, after = imitate.load(file).encoder, imitate.load(tmp_path / "out").encoder
+    before: Any = imitate.load(file).encoder
+    after: Any = imitate.load(tmp_path / "out").encoder
     assert before.identity == after.identity
     assert torch.equal(before.embed_texts(TEXTS), after.embed_texts(TEXTS))
 

@@ -168,8 +168,8 @@ def test_files_open_or_to_be_opened_are_read_from_their_beginning_and_named(tmp_
         sources = [half_read, half_read, raw, remote, fsspec.open(str(path)), fsspec.open("memory://inputs/film.png"),
                    io.BytesIO(path.read_bytes()), path.read_bytes(), Image.open(path)]  # fmt: skip
         found = read(sources)
-    local, away = str(path), "/inputs/film.png"
-    assert [each.name for each in found] == [local, local, local, away, local, away, "6", "7", local]
+    local, away = path, Path("/inputs/film.png")
+    assert [Path(each.name) for each in found] == [local] * 3 + [away, local, away, Path("6"), Path("7"), local]
     assert all(np.array_equal(each.pixels, EXPECTED) for each in found)
     assert all(np.array_equal(each.pixels, EXPECTED) for each in read(fsspec.open_files(str(tmp_path / "*.png"))))
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -120,10 +121,11 @@ def test_the_calibration_and_its_classes_are_part_of_the_folder(fitted, films):
 def test_the_classes_that_were_exported_are_asked_and_their_sentences_not_read_again(fitted, films, tmp_path):
     folder = load(export(fitted / "run", tmp_path / "onnx", "--prompts", "Left=left effusion|clear lungs"))
     expected = load(fitted / "run").classify(films, {"Left": {"positive": "left effusion", "negative": "clear lungs"}})
-    folder.encoder._reads = None
+    encoder: Any = folder.encoder
+    encoder._reads = None
     found = folder.classify(films)
     assert list(found) == ["Left"] and np.abs(found.to_numpy() - expected.to_numpy()).max() < NEAR
-    folder.encoder.text = None  # as of an encoder of another group
+    encoder.text = None  # as of an encoder of another group
     assert folder.classify(films).equals(found)
     with pytest.raises(UserError, match="has no text encoder"):
         folder.classify(films, CLASSES)
@@ -211,7 +213,7 @@ def test_what_the_backend_cannot_do_is_one_line(fitted, films, tmp_path, capsys)
     assert "is in ONNX, which can only predict and be served" in told
 
 
-def test_a_damaged_folder_says_what_is_wrong(fitted, tmp_path):
+def test_a_damaged_folder_says_what_is_wrong(fitted, tmp_path, capsys):
     def broken(name: str, change: object) -> pytest.ExceptionInfo[UserError]:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         shutil.copytree(fitted / "onnx", folder)
@@ -231,6 +233,8 @@ def test_a_damaged_folder_says_what_is_wrong(fitted, tmp_path):
     assert broken("imitate.json", changed(format_version=2)).match("is of format 2, this version reads 1")
     assert broken("imitate.json", changed(preprocessing={"mean": []})).match("imitate.json is damaged")
     assert broken("text.npz", Path.unlink).match(r"text.npz is absent or not what was exported")
+    assert main(["doctor", str(fitted / "onnx")]) == 0 and "resnet18 in ONNX, 4 whole files" in capsys.readouterr().out
+    assert main(["doctor", str(tmp_path / "4")]) == 2 and "text.npz is absent" in capsys.readouterr().err
     assert broken("image.onnx", lambda path: path.write_bytes(b"x")).match(r"image.onnx is absent or not what")
     with pytest.raises(UserError, match="cannot be opened by onnxruntime"):
         onnx.session(fitted / "onnx" / "imitate.json", "cpu")
@@ -238,17 +242,15 @@ def test_a_damaged_folder_says_what_is_wrong(fitted, tmp_path):
 
 def test_statistics_of_each_section_are_not_in_the_folder(fitted):
     folder = load(fitted / "onnx")
-    folder.encoder.record = {
-        **folder.encoder.record,
-        "text": {**folder.encoder.record["text"], "statistics": "section"},
-    }
+    encoder: Any = folder.encoder
+    encoder.record = {**encoder.record, "text": {**encoder.record["text"], "statistics": "section"}}
     with pytest.raises(UserError, match="statistics of each section's texts"):
         folder.retrieve(image=picture(), index=fitted / "data", branch="findings")
     assert len(folder.classify(picture())) == 1
 
 
 def test_eight_bits_are_another_model_to_a_folder_of_predictions(fitted):
-    encoder = load(fitted / "onnx").encoder
+    encoder: Any = load(fitted / "onnx").encoder
     assert encoder.identity == load(fitted / "run").encoder.identity
     encoder.record = {**encoder.record, "precision": "int8"}
     assert encoder.identity != load(fitted / "run").encoder.identity

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,8 @@ def session(path):
 def pixels_of(predictor: Predictor, images: np.ndarray) -> np.ndarray:
     """What the model sees of them as files, whose gray values are stretched."""
     prepared = np.stack([predictor.read(image).pixels for image in images])
-    return predictor.encoder.prepare(torch.from_numpy(prepared)).numpy()
+    encoder: Any = predictor.encoder
+    return encoder.prepare(torch.from_numpy(prepared)).numpy()
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +109,10 @@ def test_images_have_the_vectors_of_torch_in_any_batch(request, name, images):
     assert record["preprocessing"] == predictor.encoder.preprocessing.model_dump(mode="json")
     onnx.checker.check_model(str(root / "onnx" / "image.onnx"), full_check=True)
     run = session(root / "onnx" / "image.onnx")
-    pixels = predictor.encoder.prepare(torch.from_numpy(images)).numpy()
+    encoder: Any = predictor.encoder
+    pixels = encoder.prepare(torch.from_numpy(images)).numpy()
     with torch.inference_mode():
-        wanted = predictor.encoder.embed_images(torch.from_numpy(images))
+        wanted = encoder.embed_images(torch.from_numpy(images))
     for batch in (1, 7, 100):
         parts = [run.run(["high", "multi"], {"pixels": pixels[at : at + batch]}) for at in range(0, 100, batch)]
         high, multi = (np.concatenate(each) for each in zip(*parts, strict=True))

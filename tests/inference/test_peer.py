@@ -46,7 +46,8 @@ def test_a_file_is_prepared_as_its_authors_do(file):
     values = (torch.from_numpy(np.asarray(whole).copy()).float() - 101.48761) / 83.43944
     expected = F.interpolate(values.expand(1, 3, -1, -1), (32, 32), mode="bicubic", align_corners=False)
     seen = torch.from_numpy(model.read(gray).pixels[None])
-    found = model.encoder.image.enter(model.encoder.prepare(seen))
+    encoder: Any = model.encoder
+    found = encoder.image.enter(encoder.prepare(seen))
     assert torch.allclose(found, expected, atol=1e-4)
     assert model.encoder.temperature == pytest.approx(np.exp(-4.0)) and model.encoder.backbone == "CheXzero"
 

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from example import Listed
 from folders import WORDS, write_folder
 from PIL import Image
 from runs import write_run
@@ -276,8 +277,15 @@ def test_with_skip_each_image_has_its_row_and_the_unusable_ones_their_reason(roo
     vectors = predictor.embed_images(tmp_path, errors="skip")
     assert np.isnan(vectors[1]).all() and np.allclose(vectors[[0, 2]], predictor.embed_images(images[:2]), atol=1e-5)
     assert predictor.embed_images([tmp_path / "b.png"], errors="skip").shape == (1, vectors.shape[1])
-    with pytest.raises(UserError, match="b.png: a folder, not a file|not a DICOM"):
-        predictor.heatmap(tmp_path / "b.png", "edema")
+    for single in (predictor.read, lambda image: predictor.heatmap(image, "edema"), predictor.preprocess):
+        with pytest.raises(UserError, match="a folder, not a file"):
+            single(tmp_path)
+
+
+def test_phrases_without_names_are_their_own(predictor, images):
+    named = predictor.classify(images[:2], {"edema": "edema", "left effusion": "left effusion"})
+    pd.testing.assert_frame_equal(predictor.classify(images[:2], ["edema", "left effusion"]), named)
+    pd.testing.assert_frame_equal(predictor.classify(images[:2], "edema"), named[["edema"]], check_like=True)
 
 
 @pytest.mark.parametrize("branch", BRANCHES)
@@ -321,14 +329,3 @@ def test_preprocess_gives_what_the_network_reads_and_works_in_the_workers_of_a_l
     np.testing.assert_allclose(predictor.embed_images(paths), both, atol=1e-5)
     with pytest.raises(UserError, match="absent.png: missing file"):
         preprocess(tmp_path / "absent.png")
-
-
-class Listed(torch.utils.data.Dataset):
-    def __init__(self, paths, transform):
-        self.paths, self.transform = paths, transform
-
-    def __len__(self):
-        return len(self.paths)
-
-    def __getitem__(self, index):
-        return self.transform(self.paths[index])

@@ -129,7 +129,7 @@ def test_three_readers_fetch_it_from_the_hub(root, hub):
     images = torch.randn(2, 3, 32, 32)
     model = imitate.load("hf-hub:someone/model")
     assert np.array_equal(model.embed_texts("edema"), imitate.load(root / "run").embed_texts("edema"))
-    wanted = model.encoder.image(images).pooled
+    wanted = model.encoder.image(images).pooled  # type: ignore[attr-defined]
     by_timm = timm.create_model("hf-hub:someone/model", pretrained=True).eval()(images)
     by_transformers = AutoModel.from_pretrained("someone/model").eval()(images).pooler_output
     for found in (by_timm, by_transformers):

@@ -135,6 +135,20 @@ def test_where_shows_the_map_of_a_finding(page):
     assert element(page, "#phrase").get_attribute("value")
 
 
+def test_a_model_without_maps_does_not_offer_them(driver, service, monkeypatch):
+    """As one in ONNX has none."""
+    monkeypatch.setattr(service.predictor.encoder, "has_maps", False)
+    with serving(create(Service(service.predictor, service.index))) as address:
+        page = fresh(driver, address)
+        open_example(page, 1)
+        answered(page)
+        assert values(page)
+        click(page, "#rows summary")
+        assert element(page, "#rows .pair").is_displayed() and not element(page, "#rows .where").is_displayed()
+        assert not element(page, "#ask").is_displayed() and not mapped(page)
+        assert not any("/heatmap" in url for url in requested(page)) and not page.get_log("browser")
+
+
 def test_what_goes_wrong_is_said_where_it_was_asked(page, tmp_path):
     element(page, "#phrase").send_keys("left effusion\n")
     assert element(page, "#ask-problem").text == "Open a radiograph first."

@@ -106,11 +106,10 @@ def test_findings_of_women_can_be_fainter(found: list[Record], tmp_path: Path) -
 
 def test_several_processes_draw_the_same_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than one process draws where there are cores and enough images."""
-    module = "imitate.sources.synthetic"
-    monkeypatch.setattr(f"{module}.FEW", 5)
+    monkeypatch.setattr("imitate.sources.synthetic.FEW", 5)
     found = []
     for number in (1, 2):
-        monkeypatch.setattr(f"{module}.cores", lambda number=number: number)
+        monkeypatch.setattr("imitate.data.writer.cores", lambda number=number: number)
         drawn = list(SOURCE.records(SOURCE.Options(n=12, original_size=SIZE, raw=tmp_path / str(number))))
         files = [path.read_bytes() for path in sorted((tmp_path / str(number)).iterdir())]
         found.append(([(each.image_id, each.findings) for each in drawn if isinstance(each, Record)], files))

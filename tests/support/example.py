@@ -1,17 +1,19 @@
 """The programs of examples/, as modules, and what they are run on."""
 
+from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def program(name: str) -> ModuleType:
+def program(name: str) -> Any:
     spec = spec_from_file_location(Path(name).stem, EXAMPLES / name)
     assert spec and spec.loader
     module = module_from_spec(spec)
@@ -38,3 +40,16 @@ def write_labelled(folder: Path, count: int, *, path_column: str, side: int = 40
     table.loc[3, "Effusion"] = ""
     table.to_csv(folder / "table.csv", index=False)
     return table
+
+
+class Listed(torch.utils.data.Dataset[torch.Tensor]):
+    """Here, so that workers that are new interpreters can import it."""
+
+    def __init__(self, paths: list[Path], transform: Callable[[Path], torch.Tensor]) -> None:
+        self.paths, self.transform = paths, transform
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.transform(self.paths[index])

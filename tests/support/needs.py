@@ -23,7 +23,7 @@ def need(*programs: str) -> None:
     """Skip the test where a program is not installed."""
     lacking = [f"{name} (apt-get install {PACKAGES[name]})" for name in programs if not shutil.which(name)]
     if lacking:
-        _absent(f"not installed: {', '.join(lacking)}")
+        absent(f"not installed: {', '.join(lacking)}")
 
 
 def need_module(name: str, extra: str) -> ModuleType:
@@ -31,11 +31,11 @@ def need_module(name: str, extra: str) -> ModuleType:
     try:
         return import_module(name)
     except ImportError:
-        _absent(f"{name} is not installed: pip install 'imitate-cxr[{extra}]'")
+        absent(f"{name} is not installed: pip install 'imitate-cxr[{extra}]'")
         raise
 
 
-def _absent(reason: str) -> None:
+def absent(reason: str) -> None:
     """In CI on Linux, where everything is installed, nothing may be skipped unnoticed."""
     if os.environ.get("CI", "").lower() in ("1", "true") and sys.platform == "linux":
         pytest.fail(f"{reason}, and CI skips no test", pytrace=False)

@@ -24,16 +24,11 @@ def prompts(
         language: Of the built-in prompts and of the sentences around a phrase.
         device: cpu, cuda, ...; auto uses a GPU if there is one.
     """
-    import os
     import sys
     from pathlib import Path
 
     from imitate.inference.prompt_check import shown_prompts
 
     folder = None if data is None else Path(data)
-    try:
-        for line in shown_prompts(model, folder, several(prompts), language=language, device=device):
-            sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads has seen enough; nothing is to be flushed at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for line in shown_prompts(model, folder, several(prompts), language=language, device=device):
+        sys.stdout.write(f"{line}\n")

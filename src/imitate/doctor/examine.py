@@ -16,8 +16,9 @@ from imitate.doctor.installation import examine_installation
 from imitate.doctor.overlap import examine_overlap
 from imitate.doctor.prepared import examine_prepared, excluded
 from imitate.doctor.raw import examine_raw, recognise
-from imitate.doctor.run import examine_model, examine_run
+from imitate.doctor.run import examine_model, examine_onnx, examine_run
 from imitate.errors import UserError
+from imitate.inference.opening import is_onnx
 
 COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "broken": "bold red"}
 PREPARED = ("index.json", "manifest.parquet", "meta.json", "images.npy", "progress.jsonl")
@@ -68,7 +69,7 @@ def _recognised(path: Path, source: str | None, options: Mapping[str, Any]) -> t
             return f"prepared folder {path}", examine_prepared(path)
         if any((path / name).exists() for name in RUN):
             return f"run {path}", examine_run(path)
-        if model := examine_model(path):
+        if model := examine_onnx(path) if is_onnx(path) else examine_model(path):
             return f"model {path}", iter([model])
         source = recognise(path)
     if source is None:

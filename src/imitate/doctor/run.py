@@ -11,6 +11,7 @@ from imitate.config import Recipe, data_of, read_yaml, validate
 from imitate.data.corpus import Corpus
 from imitate.doctor.checks import Check
 from imitate.errors import UserError
+from imitate.inference.onnx import read_record
 
 
 def examine_run(path: Path) -> Iterator[Check]:
@@ -53,6 +54,16 @@ def examine_model(path: Path) -> Check | None:
         except (SafetensorError, OSError) as error:
             return Check("broken", path.name, f"{each} is damaged ({error}): copy it again")
     return Check("ok", path.name, f"{len(weights)} whole file{'s' * (len(weights) > 1)} of weights")
+
+
+def examine_onnx(path: Path) -> Check:
+    """A folder in ONNX: each of its files has the digest that was written down."""
+    try:
+        record = read_record(path)
+    except UserError as error:
+        return Check("broken", path.name, str(error))
+    files = len(record.get("files", {}))
+    return Check("ok", path.name, f"{record.get('backbone')} in ONNX, {files} whole files")
 
 
 def _settings(path: Path) -> Iterator[Check]:

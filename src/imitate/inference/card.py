@@ -1,5 +1,6 @@
 """The model card of an exported folder: what it is, where it comes from, and what can load it."""
 
+import logging
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -11,10 +12,11 @@ from imitate.config import ImitateConfig, data_of, read_yaml
 from imitate.data.folder import open_folder
 from imitate.errors import UserError
 from imitate.inference.encoder import ImitateEncoder
+from imitate.models import hub
 from imitate.models.exported import READERS, timm_preprocessing
 from imitate.models.text import Fitted
 
-CARD = "README.md"
+log = logging.getLogger(__name__)
 TORCHVISION = {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152"}
 UNKNOWN = "not recorded"
 UNAUDITED = (
@@ -88,16 +90,22 @@ def _listed(values: tuple[float, ...] | list[float]) -> str:
 
 def facts_of(source: Path) -> dict[str, str]:
     """Data and training, as far as the run folder and its prepared folder tell; no path, no patient."""
-    found = [folder / "config.yaml" for folder in (source, source.parent) if (folder / "config.yaml").is_file()]
+    places = [source, hub.run_of(source) or source]
+    found = [folder / "config.yaml" for folder in places if (folder / "config.yaml").is_file()]
     if not found:
         return {"data": UNKNOWN, "training": UNKNOWN}
-    values = read_yaml(found[0], holds="a run's settings")
-    training, data = values["training"], data_of(values["data"])
-    return {
-        "data": "; ".join(map(_data, map(Path, data["paths"]), data["fingerprints"])),
-        "training": f"{training['epochs']} epochs, global batch {training['batch_size']}, seed {training['seed']}, "
-        f"objective {values['objective']['name']}",
-    }
+    try:
+        values = read_yaml(found[0], holds="a run's settings")
+        training, data = values["training"], data_of(values["data"])
+        return {
+            "data": "; ".join(map(_data, map(Path, data["paths"]), data["fingerprints"])),
+            "training": f"{training['epochs']} epochs, global batch {training['batch_size']}, seed {training['seed']}, "
+            f"objective {values['objective']['name']}",
+        }
+    except (UserError, KeyError, TypeError, AttributeError) as error:  # cut short, or of another program
+        log.warning("the card does not say what the model was trained on: %s holds no settings of a run (%s)",
+                    found[0], error if isinstance(error, UserError) else type(error).__name__)  # fmt: skip
+        return {"data": UNKNOWN, "training": UNKNOWN}
 
 
 def _data(folder: Path, fingerprint: str) -> str:

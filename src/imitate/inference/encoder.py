@@ -222,13 +222,8 @@ def load_encoder(
         name = _timm(model)
         config = config.model_copy(update={"backbone": name, "backbone_options": {}, **statistics_of(name)})
     pretrained = model == "imagenet" or model.startswith(TIMM)
-    image = ImageEncoder(
-        config.backbone,
-        pretrained=pretrained,
-        options=config.backbone_options,
-        size=config.image_size,
-        channels=config.channels,
-    )
+    shape = {"size": config.image_size, "channels": config.channels}
+    image = ImageEncoder(config.backbone, pretrained=pretrained, options=config.backbone_options, **shape)
     if not pretrained:
         reference.load_encoder(image, reference.read_state(path), where=model)
     freeze_all(image)

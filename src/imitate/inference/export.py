@@ -12,9 +12,10 @@ from safetensors import SafetensorError
 from imitate.data.files import PART
 from imitate.errors import UserError
 from imitate.inference.calibration import FILE, calibration_of
-from imitate.inference.card import CARD, UNAUDITED, card, facts_of
+from imitate.inference.card import UNAUDITED, card, facts_of
 from imitate.inference.encoder import ImitateEncoder, load_folder
 from imitate.models import exported, hub, peers
+from imitate.models.hub import CARD
 from imitate.models.lsa import VOCABULARY
 from imitate.models.text import Fitted, save_text_encoder
 
@@ -36,7 +37,7 @@ def export_model(
     source = hub.local_folder(model)
     if not hub.is_ours(source) and (found := peers.find_peer(source)):
         _refuse(model, found.family)
-    encoder = load_folder(source)
+    encoder, license = load_folder(source), " ".join(license.split())
     if groups and encoder.identity not in groups.weights:
         raise UserError(f"the audit is of another model than {model}: audit this one")
     calibration = None if images_only else calibration_of(encoder, source)

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -16,6 +16,9 @@ from imitate.errors import UserError
 from imitate.inference.base import BaseEncoder, Vectors
 from imitate.models.lsa import VOCABULARY, LsaTextEncoder, words_of
 from imitate.names import SECTIONS
+
+if TYPE_CHECKING:
+    from imitate.models.types import TextEncoder
 
 RECORD, TEXT_ARRAYS, TOKENIZER = "imitate.json", "text.npz", "tokenizer.json"
 FORMAT_VERSION = 1
@@ -49,7 +52,9 @@ class OnnxEncoder(BaseEncoder):
             for side, vector in each["vectors"].items()
         }
         self._image = session(folder / "image.onnx", self.device)
-        self.text = self._reads = open_text(folder, self.record["text"], self.device) if self.record["text"] else None
+        facts = self.record["text"]
+        self._reads = open_text(folder, facts, self.device) if facts else None
+        self.text = cast("TextEncoder | None", self._reads)  # whose vectors are arrays
 
     @property
     def backbone(self) -> str:

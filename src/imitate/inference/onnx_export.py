@@ -270,7 +270,8 @@ def _write_text(encoder: Encoder, part: Path, record: Mapping[str, Any]) -> dict
     if isinstance(text, LsaTextEncoder):
         (first, first_bias), (last, last_bias) = encoder.model.text_head.affine()
         head = {"weight_1": first, "bias_1": first_bias, "weight_2": last, "bias_2": last_bias}
-        np.savez(part / ARRAYS, **text.arrays, **{name: each.numpy() for name, each in head.items()})
+        arrays: Any = {**text.arrays, **{name: each.numpy() for name, each in head.items()}}
+        np.savez(part / ARRAYS, **arrays)
         return found | {"file": ARRAYS, "vocabulary": VOCABULARY}
     graph = graphs.text_graph(encoder, text)
     about = {key: record[key] for key in ("name", "notice", "license", "identity")}

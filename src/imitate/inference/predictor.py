@@ -1,8 +1,8 @@
 """Use a trained model: classify, retrieve, explain, embed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from imitate.inference.inputs import Errors, Images, Reading, radiographs
 from imitate.inference.opening import open_encoder
 from imitate.inference.prompts import Prompts, Wording, check_texts, choose_prompts
 from imitate.inference.radiograph import Radiograph, Source, radiograph, to_original
-from imitate.inference.scorer import Scorer
+from imitate.inference.scorer import Scorer, middle
 from imitate.inference.tones import preparing, warn_of_files, warn_of_tone
 from imitate.models.hub import local_folder
 from imitate.names import Branch
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from imitate.inference.transform import Transform
     from imitate.models.types import TextEncoder
 
-Index = Path | str | Corpus | Sequence[Source]
+Index = Corpus | Images
 POSITIVE = "positive"  # ends the name of a column of decisions
 
 
@@ -106,7 +106,7 @@ class Predictor:
     def classify(
         self,
         images: Images,
-        prompts: Mapping[str, Wording] | None = None,
+        prompts: Mapping[str, Wording] | Sequence[str] | None = None,
         *,
         branch: Branch = "both",
         temperature: float | None = None,
@@ -120,7 +120,8 @@ class Predictor:
         Of other classes, and with a ``temperature``, it is the share of the positive prompts in a softmax over the two
         sides: p = exp(c+ / T) / (exp(c+ / T) + exp(c- / T)), c the cosine of the image and the mean of a side's unit
         vectors, T by default that of pre-training. These are uncalibrated: they rank images, and ``imitate calibrate``
-        makes probabilities of them. Without ``prompts``, the classes of the calibration, or the built-in ones.
+        makes probabilities of them. ``prompts`` may be phrases, which name their class. Without them, the classes of
+        the calibration, or the built-in ones.
 
         With ``decide`` a further column, ``CLASS positive``, says which images reach the threshold of each class.
         ``language`` is that of built-in prompts and of the sentences around a phrase, by default that of the words
@@ -141,13 +142,15 @@ class Predictor:
 
     def scorer(
         self,
-        prompts: Mapping[str, Wording] | None = None,
+        prompts: Mapping[str, Wording] | Sequence[str] | None = None,
         *,
         branch: Branch = "both",
         temperature: float | None = None,
         language: str | None = None,
     ) -> "Scorer":
         """What ``classify`` does after an image is embedded; its prompts are embedded here, once."""
+        if prompts is not None and not isinstance(prompts, Mapping):
+            prompts = {each: each for each in ([prompts] if isinstance(prompts, str) else prompts)}
         own = None if temperature is not None else self.calibration
         if prompts is None and language is None:
             prompts = self.encoder.own_prompts or (None if own is None else own.prompts)
@@ -254,7 +257,7 @@ class Predictor:
     def _texts_of(self, index: Index, branch: Branch) -> Gallery:
         found = self._opened(index)
         if not isinstance(found, Corpus):
-            sentences = [str(text) for text in found]
+            sentences = [str(text) for text in cast(Iterable[Any], found)]
             return Gallery(pd.DataFrame({"text": sentences}), text_vectors(self._read(sentences), branch))
         key = (self.text.identity, found.meta["fingerprint"], branch)
         if key not in self._reports:
@@ -272,7 +275,7 @@ class Predictor:
         table = found.table[["image_id", "projection"]].assign(**found.reports())
         return Gallery(table, image_vectors(self._images[key], branch))
 
-    def _opened(self, index: Index) -> Corpus | Sequence[Source]:
+    def _opened(self, index: Index) -> Corpus | Images:
         wanted = self.encoder.preprocessing
         opened = Corpus.open(Path(index), size=wanted.prepared_size) if isinstance(index, str | Path) else index
         if isinstance(opened, Corpus):
@@ -293,10 +296,3 @@ class Predictor:
     def _middle(self, texts: tuple[str, ...]) -> Float[np.ndarray, " joint"]:
         known = self.encoder.known_side(texts)
         return middle(embed_texts(self.encoder, list(texts), self.device)) if known is None else known
-
-
-def middle(vectors: Float[np.ndarray, "texts joint"]) -> Float[np.ndarray, " joint"]:
-    """The unit vector of a set of sentences."""
-    mean = vectors.mean(0)
-    unit: np.ndarray = mean / np.float32(max(np.linalg.norm(mean), 1e-12))
-    return unit

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from imitate.models.types import TextEncoder
 
 log = logging.getLogger(__name__)
-BUILT_IN = Path(__file__).parent / "prompt_files"
-"""English files; those of another language are in a folder of its code."""
+BUILT_IN = Path(__file__).parent / "prompt_files"  # English; those of another language in a folder of its code
 SHOWN = 8  # words of a warning
 STOP_WORDS = ENGLISH_STOP_WORDS.union(*FUNCTION_WORDS.values())
 """What carries no meaning, in any of the languages."""
@@ -208,8 +207,7 @@ def _alike(prompts: Prompts, encoder: "TextEncoder") -> bool:
         return True
     if not _is_fitted(encoder):  # can spell any word
         return False
-    sides = (prompts.positive, prompts.negative)
-    positive, negative = (np.asarray(encoder.encode(list(side))).mean(0) for side in sides)
+    positive, negative = (np.asarray(encoder.encode([*side])).mean(0) for side in (prompts.positive, prompts.negative))
     return np.allclose(positive, negative, rtol=1e-4, atol=1e-6)
 
 
@@ -266,8 +264,7 @@ def _all_content(words: Mapping[str, bool]) -> bool:
 
 def _words(text: str, encoder: "TextEncoder") -> dict[str, bool]:
     """A word-piece encoder can spell any word."""
-    found: dict[str, bool] = encoder.words(text) if _is_fitted(encoder) else {text: True}  # type: ignore[attr-defined]
-    return found
+    return dict(encoder.words(text)) if _is_fitted(encoder) else {text: True}  # type: ignore[attr-defined]
 
 
 def _is_fitted(encoder: "TextEncoder") -> bool:

@@ -10,9 +10,8 @@ from imitate.config.files import read_json
 from imitate.data.files import files_below
 from imitate.errors import UserError
 from imitate.inference.calibration import FILE as CALIBRATION
-from imitate.inference.card import CARD
 from imitate.models import hub
-from imitate.models.imitate import HEADS, WEIGHTS
+from imitate.models.hub import CARD, HEADS, WEIGHTS
 from imitate.models.lsa import VOCABULARY
 
 log = logging.getLogger(__name__)

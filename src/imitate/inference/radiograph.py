@@ -91,10 +91,11 @@ def name_of(source: object) -> str:
     """The path of a file, also of an open one, of a picture and of a data set that were read from one; else empty."""
     if isinstance(source, str | os.PathLike):
         return str(os.fsdecode(source))
+    wanted: tuple[str, ...] = ()
     if isinstance(source, Image.Image | Dataset):
         wanted = ("filename",)
-    else:
-        wanted = ("name", "path") if isinstance(source, File | AbstractContextManager) else ()
+    elif isinstance(source, File | AbstractContextManager):
+        wanted = ("name", "path")
     found = (getattr(source, each, None) for each in wanted)
     return next((os.fsdecode(each) for each in found if each and isinstance(each, str | os.PathLike)), "")
 

@@ -47,3 +47,10 @@ class Scorer(NamedTuple):
     def about(self) -> dict[str, str]:
         """How the probability of each class was found, or that it is uncalibrated."""
         return {name: self.calibration.about(name) if self.calibration else UNCALIBRATED for name in self.prompts}
+
+
+def middle(vectors: Float[np.ndarray, "texts joint"]) -> Float[np.ndarray, " joint"]:
+    """The unit vector of a set of sentences."""
+    mean = vectors.mean(0)
+    unit: np.ndarray = mean / np.float32(max(float(np.linalg.norm(mean)), 1e-12))
+    return unit

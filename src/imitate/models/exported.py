@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from imitate.config import Preprocessing
-from imitate.models.hub import hushed
+from imitate.models.hub import HEADS, WEIGHTS, hushed
 from imitate.models.hugging_face import quiet
-from imitate.models.imitate import FORMAT_VERSION, HEADS, NETWORK, OWN, WEIGHTS, Imitate
+from imitate.models.imitate import FORMAT_VERSION, NETWORK, OWN, Imitate
 from imitate.models.types import Images
 
 TOLERANCE = 1e-5

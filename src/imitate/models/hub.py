@@ -12,15 +12,11 @@ from imitate.errors import UserError
 
 log = logging.getLogger(__name__)
 HUB = "hf-hub:"
-FILES = [
-    "*.json",
-    "*.safetensors",
-    "*.onnx",
-    "*.npz",
-    "*.txt",
-    "*.md",
-    "spiece.model",
-]  # nothing that would need unpickling
+CARD, WEIGHTS = "README.md", "model.safetensors"
+HEADS = "heads.safetensors"
+"""Of an exported model what is not its image encoder, whose file of weights has the names of timm (``exported``)."""
+# Nothing that would need unpickling
+FILES = ["*.json", "*.safetensors", "*.onnx", "*.onnx.data", "*.npz", "*.txt", "*.md", "spiece.model"]
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 CLIENTS = ("httpx", "httpx2", "huggingface_hub")  # loggers: one line for each request
 _SECONDS = 10.0  # until the hub counts as absent
@@ -54,6 +50,14 @@ def model_within(folder: Path) -> Path:
     if where := unfinished(folder):
         log.warning("%s has not finished, it is at %s: its model is that of its last validation", folder, where)
     return folder / "model"
+
+
+def run_of(model: Path) -> Path | None:
+    """The run that a folder of weights belongs to by its place; None of an exported folder, which has all it needs."""
+    if (model / HEADS).is_file():
+        return None
+    above = (model.resolve() if model.name in ("", "..") else model).parent
+    return above.parent if above.name in ("snapshots", "top") else above
 
 
 def unfinished(run: Path) -> str:
@@ -135,7 +139,7 @@ def look_up(repository: str, *, private: bool = True) -> Remote:
     address = f"{api.endpoint}/{repository}"
     with _told(repository):
         try:
-            info = api.repo_info(repository)
+            info = api.model_info(repository)
         except RepositoryNotFoundError:
             return Remote(address, private, "", frozenset())
         names = frozenset(each.rfilename for each in info.siblings or ())

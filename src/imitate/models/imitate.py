@@ -19,14 +19,11 @@ from imitate.config.files import read_json
 from imitate.errors import UserError
 from imitate.models.aggregation import ChannelDraw, HierarchicalAggregation
 from imitate.models.heads import PresentBatchNorm, Projection
-from imitate.models.hub import local_folder, model_within
+from imitate.models.hub import HEADS, WEIGHTS, local_folder, model_within
 from imitate.models.image import ImageEncoder
 from imitate.models.places import PooledAggregation, SpatialAggregation
 from imitate.models.types import ImageEmbedding, ImageFeatures, Images, JointEmbedding
 
-WEIGHTS = "model.safetensors"
-HEADS = "heads.safetensors"
-"""Of an exported model what is not its image encoder, whose WEIGHTS then have the names of timm (``exported``)."""
 NETWORK = "image.network."
 OWN = "imitate"  # the key of our settings in the config.json of an exported model
 AGGREGATIONS: dict[str, Any] = {
@@ -156,7 +153,9 @@ class Imitate(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: Path | str) -> "Imitate":
-        """What ``save`` or ``exported.save`` wrote, in eval mode, from a folder or ``hf-hub:OWNER/NAME@REVISION``.
+        """What ``save`` or ``exported.save`` wrote, in eval mode, to be trained on.
+
+        From a folder or ``hf-hub:OWNER/NAME@REVISION``.
 
         UserError: no model, a damaged one, or one of another version.
         """

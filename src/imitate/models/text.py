@@ -10,6 +10,7 @@ from pathlib import Path
 from imitate.config.files import read_json
 from imitate.errors import UserError
 from imitate.models import lsa, small_bert
+from imitate.models.hub import run_of
 from imitate.models.hugging_face import POOLING, HuggingFaceTextEncoder, clean
 from imitate.models.lsa import LsaTextEncoder
 from imitate.models.small_bert import SmallBertTextEncoder
@@ -84,8 +85,8 @@ def load_text_encoder(folder: Path) -> TextEncoder:
 
 def text_beside(folder: Path) -> TextEncoder | None:
     """That of a run, of a model within a run, or of an exported model: one that was trained lies within the model."""
-    inner = folder / "model" if (folder / "model").is_dir() else folder
-    found = [each / "text" for each in (inner, folder, folder.parent) if (each / "text" / "text.json").is_file()]
+    places = [folder / "model", folder] if (folder / "model").is_dir() else [folder, run_of(folder) or folder]
+    found = [each / "text" for each in places if (each / "text" / "text.json").is_file()]
     return load_text_encoder(found[0]) if found else None
 
 

@@ -18,9 +18,7 @@ from pydantic import Field
 from imitate.config import Config
 from imitate.data.annotations import RunLengths, encode_runs
 from imitate.data.lazy import np
-from imitate.data.pool import Pool
 from imitate.data.records import Excluded, Record
-from imitate.data.writer import cores
 from imitate.errors import UserError
 from imitate.names import Language
 from imitate.sources import Source, Traits
@@ -52,6 +50,9 @@ class SyntheticOptions(Config):
 def records(options: SyntheticOptions) -> Iterator[Record | Excluded]:
     if options.n < 1:
         raise UserError(f"{options.n} synthetic images: give --n 1 or more")
+    from imitate.data.pool import Pool
+    from imitate.data.writer import cores
+
     folder = options.raw or _temporary()
     workers = min(cores(), options.n // FEW)
     if workers < 2:
