@@ -40,7 +40,7 @@ docs: .venv/ready
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 bench: .venv/ready
-	for name in start install opening step data bulk retrieval scaling growth quickstart languages pages; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in start install opening step data bulk onnx_classify retrieval scaling growth quickstart languages pages; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 results: .venv/ready
 	$(BIN)/python experiments/results.py

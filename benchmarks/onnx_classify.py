@@ -64,20 +64,22 @@ def steps(run: str, folders: dict[str, Path], pixels: np.ndarray, threads: int) 
     return {name: partial(probabilities, encoder) for name, encoder in encoders.items()}
 
 
-def speed(work: Path, backbone: str, *, size: int, batches: tuple[int, ...], rounds: int) -> list[Row]:
-    """Random weights, which take as long as others."""
+def speed(tables: Tables, work: Path, backbone: str, *, size: int, most: int, rounds: int) -> None:
+    """Rows of one image, and of a batch; random weights, which take as long as others."""
     run, data = write_model(work / backbone, backbone, size), work / "data"
     folders = exported(run, work / f"{backbone}-onnx", data)
-    images, rows = np.array(Corpus.open(data).images), []
+    images = np.array(Corpus.open(data).images)
     for threads in (1, 2):
-        for batch in batches:
+        for batch in (1, most):
             seconds = alternate(steps(run, folders, images[:batch], threads), rounds=rounds // batch + 4)
             middle = {name: float(np.median(each)) for name, each in seconds.items()}
-            row: Row = {"network": f"{backbone}, {size} px", "threads": threads, "images at once": batch}
-            row |= {f"{name}, ms": 1000 * each for name, each in middle.items()}
-            row |= {f"{name}, images/s": batch / each for name, each in middle.items()}
-            rows.append(row | {f"{name} over torch": ratio(seconds["torch"], seconds[name]) for name in KINDS})
-    return rows
+            row: Row = {"network": f"{backbone}, {size} px", "threads": threads}
+            if batch == 1:
+                row |= {f"{name}, ms": 1000 * each for name, each in middle.items()}
+            else:
+                row |= {"images at once": batch} | {f"{name}, images/s": batch / each for name, each in middle.items()}
+            row |= {f"{name} over torch": ratio(seconds["torch"], seconds[name]) for name in KINDS}
+            tables["latency" if batch == 1 else "throughput"].append(row)
 
 
 class Exported(ImitateEncoder):
@@ -129,14 +131,14 @@ def main() -> None:
             finish(arguments, NAME, kept() | {"loss": rows})
             return
         networks = (("resnet18", 64),) if arguments.quick else (("resnet50", 224), ("vit_small_patch16_224", 224))
-        batches, rounds = ((1, 4), 2) if arguments.quick else ((1, 8), 24)
-        rows = []
+        most, rounds = (4, 2) if arguments.quick else (8, 24)
+        tables: Tables = {"latency": [], "throughput": []}
         for backbone, size in networks:
             making = ["prepare", "synthetic", "--out", str(work / "data"), "--n", "48", "--size", str(8 * size // 7)]
             if not (work / "data").exists():
                 subprocess.run([sys.executable, "-m", "imitate", *making], check=True, stderr=subprocess.DEVNULL)
-            rows += speed(work, backbone, size=size, batches=batches, rounds=rounds)
-        finish(arguments, NAME, {"speed": rows} | {name: table for name, table in kept().items() if name != "speed"})
+            speed(tables, work, backbone, size=size, most=most, rounds=rounds)
+        finish(arguments, NAME, kept() | tables)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import torch
 from folders import write_folder
 from runs import write_run
 from text_models import SMALL, texts, write_gpt
+from tiny_peers import write_chexzero
 
 from imitate.cli import main
 from imitate.data.corpus import Corpus
@@ -256,6 +257,19 @@ def test_int8_says_what_it_changes_and_words_of_reports_are_warned_of(channels, 
     assert json.loads((tmp_path / "images" / "imitate.json").read_text())["classes"].keys() == set(CLASSES)
     assert not (pooled / "onnx" / "vocabulary.json").exists()
     assert not (pooled / "onnx" / "classifier.onnx").exists(), "no prompts, no calibration"
+
+
+def test_a_published_encoder_is_asked_the_classes_that_were_fixed_and_is_named_without_a_path(tmp_path, images, caplog):
+    file, asked = (
+        write_chexzero(tmp_path / "peer"),
+        {"Effusion": {"positive": ["effusion"], "negative": ["no effusion"]}},
+    )
+    export_onnx(str(file), tmp_path / "onnx", prompts=asked)
+    assert "is not exported: other classes cannot be asked of the folder" in caplog.text
+    for path in (tmp_path / "onnx").iterdir():
+        assert str(tmp_path).encode() not in path.read_bytes(), path.name
+    table, found = load(file).classify(list(images[:9]), asked), load(tmp_path / "onnx").classify(list(images[:9]))
+    assert np.abs(table - found).to_numpy().max() < 1e-4 and table["Effusion"].std() > 1e-3
 
 
 @pytest.mark.parametrize("threshold", [0.1, -0.1, 0.25, 1e-9])

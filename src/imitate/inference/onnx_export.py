@@ -30,7 +30,7 @@ from imitate.inference.onnx_int8 import loss, open_images, quantised
 from imitate.inference.peer import load_peer
 from imitate.inference.predictor import Predictor, Scorer, middle
 from imitate.inference.prompts import Wording
-from imitate.models.hub import is_ours, local_folder
+from imitate.models.hub import HUB, is_ours, local_folder
 from imitate.models.hugging_face import HuggingFaceTextEncoder
 from imitate.models.lsa import VOCABULARY, LsaTextEncoder
 from imitate.models.text import Fitted
@@ -67,7 +67,8 @@ def export_onnx(
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to} exists and is not an empty folder: choose another --to")
     path = local_folder(model)
-    encoder = (None if is_ours(path) else load_peer(path, name=model)) or load_folder(path)
+    named = model if model.startswith(HUB) else None  # else by its last part, not by a path of this machine
+    encoder = (None if is_ours(path) else load_peer(path, name=named)) or load_folder(path, name=named)
     assert isinstance(encoder, Encoder)
     predictor = Predictor(encoder.to("cpu"), calibration=calibration_of(encoder, path))
     scorer = _scorer(predictor, prompts, branch)
