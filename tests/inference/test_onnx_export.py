@@ -269,7 +269,7 @@ def test_a_published_encoder_is_asked_the_classes_that_were_fixed_and_is_named_w
     for path in (tmp_path / "onnx").iterdir():
         assert str(tmp_path).encode() not in path.read_bytes(), path.name
     table, found = load(file).classify(list(images[:9]), asked), load(tmp_path / "onnx").classify(list(images[:9]))
-    assert np.abs(table - found).to_numpy().max() < 1e-4 and table["Effusion"].std() > 1e-3
+    assert (table - found).abs().to_numpy().max() < 1e-4 and table["Effusion"].std() > 1e-3
 
 
 @pytest.mark.parametrize("threshold", [0.1, -0.1, 0.25, 1e-9])
