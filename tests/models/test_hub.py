@@ -92,7 +92,7 @@ def test_a_reason_is_short_and_never_empty(monkeypatch, error, told):
     class Refusing:
         endpoint = "https://hub.example"
 
-        def repo_info(self, repository: str) -> None:
+        def model_info(self, repository: str) -> None:
             raise error
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Refusing)

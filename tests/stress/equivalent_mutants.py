@@ -38,7 +38,7 @@ EQUIVALENT = [
         "images are square",
     ),
     (
-        "data/augment",
+        "data/evaluation",
         "scaled = gray if (black, white) == (0, 1) else gray * (white - black) + black",
         "1 -> 2",
         "a short cut: times 1 plus 0 changes nothing",

@@ -47,7 +47,7 @@ GROUPS = {
     "annotations": ["data/annotations"],
     "reports": ["data/reports", "data/sections"],
     "statistics": _every("statistics"),
-    "augmentation": ["data/augment", "data/sampler"],
+    "augmentation": ["data/augment", "data/evaluation", "data/sampler"],
     "losses": _every("losses"),
     "models": _every("models"),
     "training": _every("training"),

@@ -3,7 +3,7 @@
 import configparser
 import zipfile
 from collections.abc import Iterable
-from importlib.metadata import Distribution, PathDistribution, distribution
+from importlib.metadata import Distribution, distribution
 from pathlib import Path, PurePosixPath
 
 from packaging.requirements import Requirement
@@ -35,7 +35,6 @@ def wheelhouse(folder: Path, requirements: Iterable[str]) -> Path:
 
 def pack(found: Distribution, folder: Path) -> Path:
     """The wheel from which a distribution was installed, without what installing has added."""
-    assert isinstance(found, PathDistribution)
     meta = next(path for path in found.files or [] if path.name == "WHEEL").parent
     tags = [line.partition(": ")[2] for line in (found.read_text("WHEEL") or "").splitlines() if line.startswith("Tag")]
     stem = meta.name.removesuffix(".dist-info")
