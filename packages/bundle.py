@@ -33,8 +33,10 @@ if ! "$python" -c 'import sys; raise SystemExit(sys.version_info[:2] != ({major}
     exit 2
 fi
 "$python" -m venv "$target"
+target=$(cd "$target" && pwd)
+cd "$here" # requirements.txt names files from here
 PIP_CONFIG_FILE=/dev/null "$target/bin/python" -m pip --isolated --disable-pip-version-check install --quiet \\
-    --no-index --find-links "$here/wheels" --no-deps --require-hashes --requirement "$here/requirements.txt"
+    --no-deps --require-hashes --requirement requirements.txt
 "$target/bin/python" -m pip --isolated --disable-pip-version-check check --quiet
 "$target/bin/imitate" --version
 """
@@ -49,7 +51,7 @@ It makes a virtual environment in ./imitate-env (another folder: `sh install.sh 
 `PYTHON=/path/to/python sh install.sh`), checks the digest of every wheel and asks no package index. On Windows:
 
     py -{python} -m venv imitate-env
-    imitate-env\\Scripts\\pip install --no-index --find-links wheels --no-deps --require-hashes -r requirements.txt
+    imitate-env\\Scripts\\pip install --no-deps --require-hashes -r requirements.txt
 
 - `wheels/` and `requirements.txt`: imitate and all that it needs, with the SHA-256 of each file.
 - `recipes/`: the recipes of pre-training, to copy and to change; the installed package has them, too.
@@ -84,10 +86,9 @@ def bundle(extras: str, out: Path) -> Path:
 
 
 def requirement(wheel: Path) -> str:
-    """A line of requirements.txt: pip installs this file, or nothing."""
-    name, version, *_ = parse_wheel_filename(wheel.name)
+    """A line of requirements.txt: pip installs this file, or nothing, and looks nowhere else."""
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    return f"{name}=={version} --hash=sha256:{digest}\n"
+    return f"./{wheel.parent.name}/{wheel.name} --hash=sha256:{digest}\n"
 
 
 def archived(folder: Path, name: str) -> Path:

@@ -257,7 +257,7 @@ def test_the_public_names_load_when_they_are_used():
 
 
 @pytest.mark.parametrize("words", [["--help"], ["recipes", "list"], ["prompts", "--help"]], ids="-".join)
-@pytest.mark.skipif(sys.platform == "win32", reason="pipes differ")
+@pytest.mark.skipif(sys.platform == "win32", reason="a closed pipe is another error on Windows")
 def test_a_reader_that_has_seen_enough_is_no_error(words: list[str]) -> None:
     """As with ``imitate prepare --help | head -3``."""
     reading, writing = os.pipe()

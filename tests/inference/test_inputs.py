@@ -132,7 +132,7 @@ def test_stacks_are_images_in_order_and_what_may_be_channels_is_refused():
         for errors in ("raise", "skip"):
             with pytest.raises(UserError, match=f"may be {count} images or one of {count} channels: give list"):
                 read(torch.zeros(count, 50, 50), errors=errors)
-    with pytest.raises(UserError, match="an array of 2 images where one is asked for"):
+    with pytest.raises(UserError, match="an array of 2 images where one is expected"):
         radiograph(stack[:2], **OPTIONS)
 
 

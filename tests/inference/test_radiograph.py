@@ -65,7 +65,7 @@ def test_what_is_read_already_passes_through():
     "source, reason",
     [
         (np.zeros((3, 50, 50)), r"shape \(3, 50, 50\) may be 3 images or one of 3 channels: give list\(array\)"),
-        (np.zeros((5, 50, 50, 3)), "an array of 5 images where one is asked for"),
+        (np.zeros((5, 50, 50, 3)), "an array of 5 images where one is expected"),
         (np.full((50, 50), np.nan), "values that are not finite"),
         (np.zeros((50, 50)), "black image"),
         (np.full((50, 50), 7), "constant image"),

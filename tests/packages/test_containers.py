@@ -87,7 +87,7 @@ def test_the_default_image_is_the_small_one_and_only_what_is_copied_is_sent():
     assert "*" in sent and {line[1:] for line in sent if line.startswith("!")} == copied
 
 
-@pytest.mark.skipif(not shutil.which("apt-get"), reason="no Debian")
+@pytest.mark.skipif(not shutil.which("apt-get"), reason="apt-get is not installed")
 def test_packages_of_the_system_exist_and_install():
     text = (ROOT / "Dockerfile").read_text() + (ROOT / "packages/apptainer.def").read_text()
     wanted = {
@@ -103,7 +103,7 @@ def test_packages_of_the_system_exist_and_install():
         check=False,
     )
     if "Unable to locate" in done.stderr and not list(Path("/var/lib/apt/lists").glob("*Packages*")):
-        pytest.skip("apt-get has no lists")
+        pytest.skip("apt-get update has not been run")
     assert done.returncode == 0, done.stderr
 
 

@@ -60,12 +60,7 @@ def predict(
         part: With a folder as --out: i/n writes the i-th of every n files, as one of n jobs that share the folder.
         cluster: With a folder as --out: address of a Dask scheduler whose workers decode and compute.
     """
-    if action != "classify" and (decide or calibration is not None):
-        raise UserError("--calibration and --decide: only classify takes them")
-    if backend is not None:
-        from imitate.inference.opening import check_backend
-
-        check_backend(model, backend)
+    _check(action, model, backend, calibrated=decide or calibration is not None)
     files, ways = tuple(map(Path, several(images))), (workers, part, cluster)
     if _in_parts(action, files, data, str(out), plain=ways == (None, "1/1", None)):
         more: dict[str, Any] = {"temperature": temperature, "device": device, "decide": decide, "language": language}
@@ -74,9 +69,18 @@ def predict(
     from imitate.inference.tables import Request, respond
 
     at, kept = (Path(each) if each else None for each in (index, calibration))
-    words = files, several(text), several(prompts)
-    request = Request(*words, at, k, branch, temperature, str(out), kept, decide, language)
-    respond(action, request, model=model, device=device)
+    words = files, several(text), several(prompts), at, k, branch, temperature, str(out), kept, decide, language
+    respond(action, Request(*words), model=model, device=device)
+
+
+def _check(action: str, model: str, backend: Backend | None, *, calibrated: bool) -> None:
+    """UserError where an option does not fit the action or the model."""
+    if action != "classify" and calibrated:
+        raise UserError("--calibration and --decide: only classify takes them")
+    if backend is not None:
+        from imitate.inference.opening import check_backend
+
+        check_backend(model, backend)
 
 
 def _write_parts(

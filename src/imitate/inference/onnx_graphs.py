@@ -16,6 +16,7 @@ from imitate.errors import UserError
 from imitate.inference.base import BRANCHES
 from imitate.inference.encoder import Encoder, ImitateEncoder
 from imitate.inference.predictor import Scorer
+from imitate.models.hub import hushed
 from imitate.models.hugging_face import HuggingFaceTextEncoder
 from imitate.names import Branch
 
@@ -118,19 +119,10 @@ def exported(
 @contextmanager
 def silent() -> Any:
     """Without what torch.export and the exporter print and warn of while they try."""
-    import logging
-
-    noisy = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [each.level for each in noisy]
-    with warnings.catch_warnings(), redirect_stdout(StringIO()):
+    noisy = hushed("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
+    with noisy, warnings.catch_warnings(), redirect_stdout(StringIO()):
         warnings.simplefilter("ignore")
-        for each in noisy:
-            each.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for each, level in zip(noisy, levels, strict=True):
-                each.setLevel(level)
+        yield
 
 
 def _strip(graph: Graph) -> None:

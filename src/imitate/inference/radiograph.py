@@ -189,7 +189,7 @@ def _gray_picture(picture: Image.Image, name: str) -> Gray:
 def _gray_array(array: np.ndarray, name: str) -> Gray:
     images = split(array)
     if len(images) != 1:
-        raise ImageError(f"an array of {len(images)} images where one is asked for")
+        raise ImageError(f"an array of {len(images)} images where one is expected")
     gray, coloured = to_gray(images[0])
     if coloured:
         _warn(name)

@@ -34,7 +34,7 @@ class Held:
     raw: bytes
     width: int  # of the original
     height: int
-    seen: Seen | None = None  # its vectors, once they were asked for
+    seen: Seen | None = None  # its vectors, once they are computed
 
     @property
     def size(self) -> int:
