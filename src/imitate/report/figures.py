@@ -17,7 +17,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#4
 DASHES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 TRUTH, FOUND = "#2fe07f", "#ff9d2e"
-LONGEST_NAME = 36
+LONGEST_NAME = 40
 PANEL = (3.2, 2.9)
 BINS = 10  # of a calibration curve
 
