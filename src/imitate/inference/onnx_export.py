@@ -4,13 +4,11 @@ image.onnx        ``pixels``, float32 (batch, channels, side, side), normalised,
 text.onnx         ``input_ids`` and ``attention_mask``, (batch, pieces), to ``high`` and ``multi``; with tokenizer.json
 text.npz          in its place the arrays of a text encoder of TF-IDF and SVD; with vocabulary.json
 classifier.onnx   ``pixels`` to ``scores``, ``probabilities`` and ``decisions`` of fixed prompts
-imitate.json      all the rest; written last, so that a folder with it is whole
+imitate.json      all the rest
 """
 
 import json
 import logging
-import shutil
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -20,12 +18,13 @@ import numpy as np
 import torch
 
 from imitate.data.corpus import Corpus
-from imitate.data.files import replacing, sha256, sync
+from imitate.data.files import sha256
 from imitate.errors import UserError
 from imitate.inference import onnx_graphs as graphs
 from imitate.inference.calibration import calibration_of, preprocessing_digest
 from imitate.inference.embeddings import embed_texts
 from imitate.inference.encoder import Encoder, ImitateEncoder, load_folder
+from imitate.inference.export import check_place, whole
 from imitate.inference.onnx_int8 import loss, open_images, quantised
 from imitate.inference.peer import load_peer
 from imitate.inference.predictor import Predictor, Scorer, middle
@@ -64,8 +63,7 @@ def export_onnx(
     folder: the image side is quantised on its training images, and its validation images say what that changes.
     """
     check_installed()
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(f"{to} exists and is not an empty folder: choose another --to")
+    check_place(to)
     path = local_folder(model)
     named = model if model.startswith(HUB) else None  # else by its last part, not by a path of this machine
     encoder = (None if is_ours(path) else load_peer(path, name=named)) or load_folder(path, name=named)
@@ -74,9 +72,7 @@ def export_onnx(
     scorer = _scorer(predictor, prompts, branch)
     data = None if int8 is None else open_images(encoder, int8)
     fixed = scorer if prompts is not None or predictor.calibration else None
-    to.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=".part-", dir=to))
-    try:
+    with whole(to) as part:
         record = _facts(encoder, license) | {"branch": branch}
         graph = _write_images(encoder, part, record, data)
         if fixed is not None:
@@ -85,15 +81,7 @@ def export_onnx(
         known = predictor.calibration
         record |= {"classes": _classes(encoder, scorer), "calibration": known and known.model_dump(mode="json")}
         record["files"] = {each.name: sha256(each) for each in sorted(part.iterdir())}
-        for each in part.iterdir():
-            sync(each)
-            each.replace(to / each.name)
-        with replacing(to / RECORD) as file:
-            file.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        if not any(to.iterdir()):
-            to.rmdir()
+        (part / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if fixed is None:
         log.info("without classifier.onnx: --prompts fixes the classes of one")
     log.info("wrote %s: %s", to, ", ".join([*record["files"], RECORD]))
@@ -202,10 +190,7 @@ def save(graph: Any, path: Path) -> None:
     beside: dict[str, Any] = {}
     if size > LARGEST:
         beside = {"save_as_external_data": True, "location": f"{path.name}.data"}
-    try:
-        onnx.save_model(graph, str(path), **beside)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    onnx.save_model(graph, str(path), **beside)
     onnx.checker.check_model(str(path), full_check=True)
 
 
