@@ -29,7 +29,7 @@ from tables import Line
 log = logging.getLogger("study")
 RESULTS = ROOT / "docs/results"
 BEFORE = RESULTS / "version_0.1.0.json"  # main metrics of its studies, from the trees of its commit
-PAGES = ("README.md", "docs/results.md", "docs/hierarchy.md", "docs/mixtures.md")
+PAGES = ("README.md", "docs/results.md", "docs/hierarchy.md", "docs/heatmaps.md", "docs/mixtures.md")
 PATTERN = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PAIRED = ("untrained", "IMITATE", "CLIP", "ConVIRT", "M-FLAG")
 ABLATED = ("IMITATE", "without multi-level branch")
@@ -89,6 +89,17 @@ USUAL = {  # objective of the temperature study: its method in the factorial, an
     "spatial": ("spatial all levels report", "0.1"),
     "pooled": ("pooled all levels report", "0.1"),
 }
+MAPPED = ("CLIP", "IMITATE", "pooled all levels report", "spatial all levels report",
+          "spatial all levels report, texts with places", "untrained")  # fmt: skip
+CONTROLS = ("centre", "usual place", "another text", "another image")
+MAPS = [
+    Line("pointing game", "grounding", "pointing"),
+    *(Line(f"pointing game, gain over · {each}", "grounding", f"pointing-gain/{each}") for each in CONTROLS),
+    Line("AUROC of pixels", "grounding", "pixel-auroc"),
+    *(Line(f"AUROC of pixels, gain over · {each}", "grounding", f"pixel-auroc-gain/{each}") for each in CONTROLS),
+    Line("pointing game · centre", "grounding", "pointing/centre"),
+    Line("pointing game · usual place", "grounding", "pointing/usual place"),
+]
 HOSPITALS = ("both, equal steps", "both, equal epochs", "north alone", "south alone")
 MIXTURE = [
     Line(f"{title}, tested on {place}", f"{task}-{place}")
@@ -191,6 +202,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder o
         lambda study: selection.temperatures(selection.of_seeds(study), USUAL, SELECT),
     ),
     "longer": ("longer", lambda study: selection.table(selection.of_seeds(study), SELECT)),
+    "heatmaps": ("heatmaps", lambda study: tables.metrics(study, MAPPED, MAPS, chance=True)),
     "hospitals/tasks": ("hospitals", lambda study: tables.metrics(study, HOSPITALS, MIXTURE)),
     "hospitals/tests": ("hospitals", lambda study: tables.tests(study, "mixture")),
     "folds": ("folds/fold-0", lambda _: selection.table(selection.of_folds(RESULTS / "folds"), FOLDS)),
