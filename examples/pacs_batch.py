@@ -76,6 +76,8 @@ def main(arguments: list[str] | None = None) -> pd.DataFrame:
     parser.add_argument("--device", default="auto")
     given = parser.parse_args(arguments)
 
+    if not given.studies.is_dir():
+        raise UserError(f"{given.studies} is not a folder: give the one that holds the studies")
     studies = sorted(path for path in given.studies.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not studies:
         raise UserError(f"{given.studies} has no folders of studies")

@@ -94,7 +94,8 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(job, tmp_path):
 
 def test_a_folder_without_studies_is_refused(run, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="has no folders of studies"):
-        program("pacs_batch.py").main(
-            ["--model", str(run), "--studies", str(tmp_path / "empty"), "--out", str(tmp_path / "out")]
-        )
+    for name, said in {"empty": "has no folders of studies", "absent": "is not a folder"}.items():
+        with pytest.raises(UserError, match=said):
+            program("pacs_batch.py").main(
+                ["--model", str(run), "--studies", str(tmp_path / name), "--out", str(tmp_path / "out")]
+            )

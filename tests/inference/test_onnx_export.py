@@ -246,7 +246,7 @@ def test_int8_says_what_it_changes_and_words_of_reports_are_warned_of(channels, 
         assert main([*command, "--to", str(tmp_path / "images")]) == 0
     record = json.loads((tmp_path / "small" / "imitate.json").read_text())
     assert record["precision"] == "int8" and 0.9 < record["int8"]["least_cosine"] < record["int8"]["cosine"] < 1
-    assert "int8 beside float32, on " in caplog.text
+    assert "int8 compared with float32 on " in caplog.text
     assert "vocabulary.json lists words of the training reports: read it before you share it" in caplog.text
     for name in ("image", "classifier"):
         assert {node.op_type for node in onnx.load(tmp_path / "small" / f"{name}.onnx").graph.node} >= {

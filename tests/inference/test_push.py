@@ -171,4 +171,4 @@ def test_a_hub_that_refuses_or_is_not_reached_is_told_in_one_line(root, hub, cap
 
 def test_a_run_is_no_exported_folder(root, hub, capsys):
     assert push(root, "--with-vocabulary", name="run") == 2
-    assert "is no exported folder: write one with imitate export" in capsys.readouterr().err and not hub.asked
+    assert "is not an exported folder: write one with imitate export" in capsys.readouterr().err and not hub.asked

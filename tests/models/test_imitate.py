@@ -42,6 +42,12 @@ def test_a_folder_holds_the_weights_and_the_config_and_needs_both(tmp_path):
         (tmp_path / name).rename(tmp_path / "a" / "b" / name)
 
 
+def test_a_folder_in_onnx_is_named_as_such(tmp_path):
+    (tmp_path / "imitate.json").write_text("{}")
+    with pytest.raises(UserError, match="is in ONNX, which can only predict and be served: give the run"):
+        Imitate.from_pretrained(tmp_path)
+
+
 def test_the_heads_alone_are_synchronised_where_the_backbone_is_not():
     model = Imitate(TINY)
     norms = [module for module in model.modules() if isinstance(module, PresentBatchNorm)]

@@ -18,7 +18,7 @@ from imitate.doctor.prepared import examine_prepared, excluded
 from imitate.doctor.raw import examine_raw, recognise
 from imitate.doctor.run import examine_model, examine_onnx, examine_run
 from imitate.errors import UserError
-from imitate.inference.opening import is_onnx
+from imitate.models.hub import is_onnx
 
 COLOURS: dict[State, str] = {"ok": "green", "warn": "yellow", "broken": "bold red"}
 PREPARED = ("index.json", "manifest.parquet", "meta.json", "images.npy", "progress.jsonl")

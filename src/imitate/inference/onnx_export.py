@@ -83,7 +83,7 @@ def export_onnx(
         record["files"] = {each.name: sha256(each) for each in sorted(part.iterdir())}
         (part / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if fixed is None:
-        log.info("without classifier.onnx: --prompts fixes the classes of one")
+        log.info("no classifier.onnx: it needs --prompts or a calibrated model")
     log.info("wrote %s: %s", to, ", ".join([*record["files"], RECORD]))
 
 
@@ -160,7 +160,7 @@ def _write_images(encoder: Encoder, part: Path, record: dict[str, Any], data: Co
     graphs.note(small, {**about, "precision": "int8"})
     save(small, path)
     record |= {"precision": "int8", "int8": found | loss(whole, session(path), encoder, data)}
-    said = "int8 beside float32, on %d validation images: cosines of %.4f in the mean, %.4f at least"
+    said = "int8 compared with float32 on %d validation images: mean cosine %.4f, lowest %.4f"
     log.info(said, *(record["int8"][key] for key in ("images", "cosine", "least_cosine")))
     return small
 

@@ -4,13 +4,8 @@ from pathlib import Path
 
 from imitate.errors import UserError, missing_extra
 from imitate.inference.base import BaseEncoder
-from imitate.models.hub import is_ours, local_folder
+from imitate.models.hub import ONNX_ONLY, is_onnx, is_ours, local_folder
 from imitate.names import Backend
-
-
-def is_onnx(path: Path) -> bool:
-    """Whether it is a folder that ``imitate export --format onnx`` wrote."""
-    return any((path / name).is_file() for name in ("image.onnx", "imitate.json"))
 
 
 def open_encoder(path: Path, *, name: str, device: str) -> tuple[BaseEncoder, str]:
@@ -33,7 +28,7 @@ def open_encoder(path: Path, *, name: str, device: str) -> tuple[BaseEncoder, st
 def of_torch(path: Path) -> Path:
     """The same path. UserError: what lies there is in ONNX."""
     if is_onnx(path):
-        raise UserError(f"{path} is in ONNX, which can only predict and be served: give the run that was exported")
+        raise UserError(f"{path} {ONNX_ONLY}")
     return path
 
 

@@ -194,7 +194,7 @@ class Predictor:
         The scale is that of this image and text alone: a map's height says nothing of how probable the finding is.
         """
         if not self.encoder.has_maps:
-            raise UserError(f"{self.encoder.name} has no heat maps, which need gradients: ask the run, with torch")
+            raise UserError(f"{self.encoder.name} has no heat maps, which need gradients: use the exported run")
         from imitate.inference.heatmap import map_of
 
         seen = self.read(image)

@@ -25,11 +25,11 @@ FITTED = ("lsa", "bert-small")  # text encoders that are made of the training re
 def push_folder(folder: Path, repository: str, *, with_vocabulary: bool, public: bool) -> None:
     """``imitate push``.
 
-    UserError: the folder is no exported one, it holds words of the training reports, or the repository is public, and
-    nobody has agreed to that.
+    UserError: the folder was not exported; it holds words of the training reports or the repository is public, and the
+    flag that permits this is not given.
     """
     if not (folder / ONNX).is_file() and not all((folder / name).is_file() for name in (CARD, "config.json")):
-        raise UserError(f"{folder} is no exported folder: write one with imitate export")
+        raise UserError(f"{folder} is not an exported folder: write one with imitate export")
     every = files_below(folder)
     names = [name for name in every if _is_sent(name)]
     remote = hub.look_up(repository, private=not public)

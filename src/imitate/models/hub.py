@@ -12,6 +12,7 @@ from imitate.errors import UserError
 
 log = logging.getLogger(__name__)
 HUB = "hf-hub:"
+ONNX_ONLY = "is in ONNX, which can only predict and be served: give the run that was exported"
 CARD, WEIGHTS = "README.md", "model.safetensors"
 HEADS = "heads.safetensors"
 """Of an exported model what is not its image encoder, whose file of weights has the names of timm (``exported``)."""
@@ -41,6 +42,11 @@ def is_ours(path: Path) -> bool:
     config = path / "config.json"
     own = config.is_file() and '"backbone"' in config.read_text(encoding="utf-8", errors="replace")
     return path.is_dir() and ((path / "model").is_dir() or own)
+
+
+def is_onnx(path: Path) -> bool:
+    """Whether it is a folder that ``imitate export --format onnx`` wrote."""
+    return any((path / name).is_file() for name in ("image.onnx", "imitate.json"))
 
 
 def model_within(folder: Path) -> Path:

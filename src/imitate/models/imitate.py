@@ -19,7 +19,7 @@ from imitate.config.files import read_json
 from imitate.errors import UserError
 from imitate.models.aggregation import ChannelDraw, HierarchicalAggregation
 from imitate.models.heads import PresentBatchNorm, Projection
-from imitate.models.hub import HEADS, WEIGHTS, local_folder, model_within
+from imitate.models.hub import HEADS, ONNX_ONLY, WEIGHTS, is_onnx, local_folder, model_within
 from imitate.models.image import ImageEncoder
 from imitate.models.places import PooledAggregation, SpatialAggregation
 from imitate.models.types import ImageEmbedding, ImageFeatures, Images, JointEmbedding
@@ -157,9 +157,11 @@ class Imitate(nn.Module):
 
         From a folder or ``hf-hub:OWNER/NAME@REVISION``.
 
-        UserError: no model, a damaged one, or one of another version.
+        UserError: no model, a damaged one, one of another version, or a folder in ONNX.
         """
         folder = model_within(local_folder(source))
+        if is_onnx(folder):
+            raise UserError(f"{source} {ONNX_ONLY}")
         if not (folder / "config.json").is_file() or not (folder / WEIGHTS).is_file():
             raise UserError(f"no model at {folder}: it must hold config.json and {WEIGHTS}")
         values = read_json(folder / "config.json", holds="the architecture of a model")
