@@ -82,7 +82,7 @@ def test_a_token_of_the_environment_lets_those_in_who_know_it_and_is_not_printed
     assert f"http://{host}:{port}/#token=$IMITATE_TOKEN (Ctrl-C" in caplog.text and guard.token not in caplog.text
     for bad in ("0123456789abcde", "0123456789 abcdef", "0123456789abcdef#"):
         monkeypatch.setenv(app.TOKEN, bad)
-        with pytest.raises(UserError, match="IMITATE_TOKEN is too short") as refused:
+        with pytest.raises(UserError, match="IMITATE_TOKEN must have 16 or more") as refused:
             serve(model=str(run / "run"), port=0)
         assert bad not in str(refused.value)
 

@@ -1,4 +1,4 @@
-"""The one door to the Hugging Face hub: fetch a model, push one."""
+"""Fetches models from the Hugging Face hub and pushes them; no other module uses its client."""
 
 import json
 import logging

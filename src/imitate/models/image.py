@@ -1,4 +1,4 @@
-"""The one door to timm: any of its networks as a pyramid encoder."""
+"""Wraps timm: any of its networks as an encoder with features of several levels."""
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches

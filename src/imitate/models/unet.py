@@ -1,4 +1,4 @@
-"""The one door to segmentation-models-pytorch: its U-Net decoder over an encoder's pyramid."""
+"""Wraps segmentation-models-pytorch: its U-Net decoder on the features of an encoder."""
 
 from jaxtyping import Float
 from segmentation_models_pytorch.base import initialization

@@ -45,9 +45,7 @@ def _chosen_token() -> str | None:
     """Of the environment, where a container or a service starts the viewer and nobody reads what it prints."""
     token = os.environ.get(TOKEN) or None
     if token and not re.fullmatch(r"[A-Za-z0-9_-]{16,}", token):
-        raise UserError(
-            f"the environment variable {TOKEN} is too short or has other signs: 16 or more letters and digits"
-        )
+        raise UserError(f"the environment variable {TOKEN} must have 16 or more letters, digits, - or _")
     return token
 
 
