@@ -26,12 +26,20 @@ import imitate
 KEYS = ["image", "patient"]
 
 
+def labels_of(table: pd.DataFrame) -> np.ndarray:
+    """NaN where unknown. SystemExit: a column such as an age is no class, and -1 (uncertain) no label."""
+    classes = table.drop(columns=KEYS)
+    if odd := [name for name, values in classes.items() if not values.isin([0, 1, np.nan]).all()]:
+        raise SystemExit(f"error: {', '.join(map(str, odd))} must be 1, 0 or blank: change or remove these columns")
+    return classes.to_numpy(np.float32, copy=True)
+
+
 class Radiographs(Dataset[tuple[Tensor, Tensor]]):
     """Images as the network reads them and their labels, NaN where unknown."""
 
     def __init__(self, table: pd.DataFrame, folder: Path, preprocess: Callable[[Path], Tensor]) -> None:
         self.paths = [folder / name for name in table["image"]]
-        self.labels = table.drop(columns=KEYS).to_numpy(np.float32)
+        self.labels = labels_of(table)
         self.preprocess = preprocess
 
     def __len__(self) -> int:
@@ -63,8 +71,10 @@ def epoch(model: Classifier, loader: DataLoader, device: str, optimizer: torch.o
     for images, labels in loader:
         logits, labels = model(images.to(device)), labels.to(device)
         known = ~labels.isnan()
+        if not known.any():
+            continue
         loss = F.binary_cross_entropy_with_logits(logits[known], labels[known])
-        if optimizer is not None and known.any():
+        if optimizer is not None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -90,6 +100,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
     table = pd.read_csv(given.table, dtype={"image": str, "patient": str})
     classes = [name for name in table.columns if name not in KEYS]
+    if table["patient"].isna().any():
+        raise SystemExit("error: images without a patient could be on both sides: fill in the column patient")
     test = held_out(table["patient"])
     preprocess = imitate.load(given.model, device="cpu").preprocess
     sets = [Radiographs(table[rows], Path(given.images), preprocess) for rows in (~test, test)]

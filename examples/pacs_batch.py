@@ -38,7 +38,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def part_of(study: Path, out: Path) -> Path:
     """Named by the study and its files with their sizes: a study to which images were added is classified again."""
-    files = sorted((os.fsencode(path.relative_to(study)), path.stat().st_size) for path in study.rglob("*"))
+    files = sorted((os.fsencode(path.relative_to(study)), path.lstat().st_size) for path in study.rglob("*"))
     return out / "studies" / f"{hashlib.sha256(repr((os.fsencode(study.name), files)).encode()).hexdigest()}.parquet"
 
 

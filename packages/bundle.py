@@ -25,6 +25,7 @@ INSTALL = """\
 #!/bin/sh
 # sh install.sh [FOLDER]: a virtual environment with imitate, by default in ./imitate-env. It asks no index.
 set -eu
+unset CDPATH PYTHONPATH PYTHONHOME # what they name would be taken for a part of the environment
 here=$(cd "$(dirname "$0")" && pwd)
 target=${{1:-imitate-env}}
 python=${{PYTHON:-python{python}}}

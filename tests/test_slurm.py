@@ -92,21 +92,45 @@ def submit(script: str, *arguments: object) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def asked(code: int, signals: int = 1) -> str:
+    """A step that ends with ``code`` when the signal of the time limit has come, for the last time."""
+    more = f"[ $((count += 1)) = {signals} ] && exit {code}; kill -USR1 $SLURM_JOB_ID"
+    first = "sleep 0.2; echo asked $SLURM_JOB_ID; kill -USR1 $SLURM_JOB_ID"
+    return f"#!/bin/bash\ntrap '{more}' USR1\n{first}\nwhile :; do sleep 0.01; done\n"
+
+
 def requeued(cluster: Path) -> list[str]:
     path = cluster / "requeued"
     return path.read_text().splitlines() if path.exists() else []
 
 
+@pytest.mark.parametrize("signals", [1, 2])
 @pytest.mark.parametrize("code", [0, 1, 2, Stopped.CODE, 130, 137, 143])
-def test_a_job_is_requeued_after_that_exit_code_alone(cluster, code):
-    place(cluster, srun=f"#!/bin/bash\necho asked $SLURM_JOB_ID\nexit {code}\n")
+def test_a_job_is_requeued_after_that_exit_code_alone(cluster, code, signals):
+    """With 0 it finishes in the time that is left; SLURM may repeat the signal."""
+    place(cluster, srun=asked(code, signals))
     found, said = submit("pretrain.sbatch", "recipe.yaml", "data", "run")
     job = said.split("asked ")[1].split()[0]
     assert found == code and requeued(cluster) == ([f"requeue {job}"] if code == Stopped.CODE else [])
 
 
+@pytest.mark.parametrize(("script", "code"), [("pretrain.sbatch", Stopped.CODE), ("torchrun.sbatch", 1)])
+def test_a_stop_that_the_time_limit_did_not_ask_for_ends_the_job(cluster, script, code):
+    """scancel of the step gives 75; below torchrun, the mark may be that of an earlier start."""
+    place(cluster, srun=f"#!/bin/bash\nexit {code}\n")
+    (cluster / "run").mkdir()
+    (cluster / "run/stopped.json").write_text("{}")
+    assert submit(script, "r", "d", cluster / "run")[0] == code and not requeued(cluster)
+
+
+def test_a_queue_that_takes_nothing_back_is_reported(cluster):
+    place(cluster, srun=asked(Stopped.CODE), scontrol="#!/bin/bash\nexit 1\n")
+    code, said = submit("pretrain.sbatch", "r", "d", "o")
+    assert code == Stopped.CODE and "not requeued: submit the same command again" in said
+
+
 def test_a_job_that_never_ends_its_run_is_not_requeued_for_ever(cluster, monkeypatch):
-    place(cluster, srun=f"#!/bin/bash\nexit {Stopped.CODE}\n")
+    place(cluster, srun=asked(Stopped.CODE))
     monkeypatch.setenv("SLURM_RESTART_COUNT", "100")
     assert submit("pretrain.sbatch", "r", "d", "o")[0] == Stopped.CODE and not requeued(cluster)
 
@@ -132,7 +156,7 @@ def test_a_task_of_an_array_has_a_seed_and_a_run_of_its_own(cluster, monkeypatch
 @pytest.mark.parametrize("marked", [True, False])
 def test_below_torchrun_the_run_folder_says_whether_it_was_stopped(cluster, marked):
     """torchrun ends with 1 in both cases."""
-    place(cluster, srun="#!/bin/bash\nexit 1\n")
+    place(cluster, srun=asked(1))
     (cluster / "run").mkdir()
     if marked:
         (cluster / "run/stopped.json").write_text("{}")

@@ -102,6 +102,14 @@ def test_other_weights_are_another_stamp(tmp_path: Path) -> None:
     assert stamps.weights(str(run)) == before
     file.write_bytes(b"other")
     assert stamps.weights(str(run)) != before
+    for place in ("model", "snapshots/step-1", "top/step-1"):  # whose texts the run's text encoder reads
+        (run / place).mkdir(parents=True, exist_ok=True)
+        (run / place / "config.json").write_text('{"backbone": ""}')
+        (run / "text").mkdir(exist_ok=True)
+        (run / "text" / "text.json").write_text("first")
+        before = stamps.weights(str(run / place))
+        (run / "text" / "text.json").write_text("second, longer")
+        assert stamps.weights(str(run / place)) != before, place
     (tmp_path / "a.pt").write_bytes(b"weights")
     before = stamps.weights(str(tmp_path / "a.pt"))
     (tmp_path / "vocab.txt").write_text("words")

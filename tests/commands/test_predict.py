@@ -33,6 +33,8 @@ def root(tmp_path_factory) -> Path:
     Image.fromarray(pixels[1]).save(films / "b.jpg")
     write_dicom(films / "c", pixels[2])
     (films / ".hidden").write_text("not looked at")
+    (films / "report.txt").write_text("passed over")
+    write_dicom(films / "ct.dcm", pixels[2], Modality="CT")
     return root
 
 
@@ -203,9 +205,9 @@ def test_an_image_that_cannot_be_used_alone_is_one_line_and_among_others_is_left
         assert ask("classify", "--images", tmp_path / "bad", *films(root), "--prompts", "Edema=edema") == 0
     table = pd.read_csv(io.StringIO(capsys.readouterr().out))
     assert table["image"].tolist() == [str(path) for path in films(root)]
-    assert sum("left out: cannot use" in record.message for record in caplog.records) == 4
+    assert sum("left out: cannot use" in record.message for record in caplog.records) == 3
     assert ask("embed", "--images", tmp_path / "bad") == 2
-    assert "none of the 4 images can be used" in capsys.readouterr().err
+    assert "none of the 3 images can be used" in capsys.readouterr().err
 
 
 def test_a_colour_photograph_is_classified_with_a_warning(root, ask, tmp_path, capsys, caplog):
@@ -238,7 +240,7 @@ def test_what_is_missing_or_cannot_be_is_told_before_the_model_is_read(root, tmp
         ],
         "holds one map, there are 2 images": ["heatmap", "--images", film, film, "--text", "edema", "--out", "map.png"],
         "the same name": ["heatmap", "--images", film, other, "--text", "edema", "--out", tmp_path / "maps"],
-        "has no files: give radiographs": ["classify", "--images", tmp_path / "empty"],
+        "a folder of 0 files without a radiograph": ["classify", "--images", tmp_path / "empty"],
     }
     for message, (action, *flags) in mistakes.items():
         assert main(["predict", action, "--model", "absent", *map(str, flags)]) == 2

@@ -100,6 +100,10 @@ def test_what_a_run_is_trained_on_is_kept_beside_it_once(folders: dict[str, Path
     assert keys is not None and [each.dtype for each in keys] == [np.uint64] * 2
     for mine, wanted in zip(keys, keys_of(data, of(data, "train")), strict=True):
         np.testing.assert_array_equal(mine, wanted)
+    for place in ("snapshots/step-0000004", "top/step-0000004"):
+        (first / place).mkdir(parents=True)
+        found = trained_on(first / place)
+        assert found is not None and np.array_equal(found.images, keys.images), place
     note_training(second, data, of(data, "val"), after=str(first))
     both = trained_on(second)
     rows = np.concatenate([of(data, "train"), of(data, "val")])

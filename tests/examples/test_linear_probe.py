@@ -1,5 +1,7 @@
 """The plain PyTorch loop learns, leaves the encoder alone unless told, and keeps patients apart."""
 
+import math
+
 import pandas as pd
 import pytest
 import torch
@@ -45,3 +47,23 @@ def test_a_patient_is_held_out_whole_and_the_same_everywhere():
     held = module.held_out(patients)
     assert 0.15 < held.mean() < 0.25 and patients[held].nunique() + patients[~held].nunique() == 500
     assert held[:40:2].nonzero()[0].tolist() == [2, 8, 11, 14]
+
+
+def test_what_is_no_label_is_refused_and_an_image_without_any_says_nothing():
+    module = program("linear_probe.py")
+    table = pd.DataFrame({"image": "a.png", "patient": "p", "Effusion": [1, 0, None], "age": [63, 1, 0]})
+    with pytest.raises(SystemExit, match="error: age must be 1, 0 or blank"):
+        module.labels_of(table)
+    with pytest.raises(SystemExit, match="error: Effusion must be 1, 0 or blank"):
+        module.labels_of(table.drop(columns="age").replace({"Effusion": {0: -1}}))
+    labels = torch.from_numpy(module.labels_of(table.drop(columns="age")))
+    batches = [(torch.zeros(1, 1), each[None]) for each in labels]
+    assert module.epoch(torch.nn.Identity(), batches, "cpu", None) == pytest.approx(math.log(2))
+
+
+def test_images_without_a_patient_are_refused(root, tmp_path):
+    table = pd.read_csv(root / "images" / "table.csv", dtype={"patient": str})
+    table.loc[3, "patient"] = None
+    table.to_csv(tmp_path / "table.csv", index=False)
+    with pytest.raises(SystemExit, match="fill in the column patient"):
+        run(root, "--table", str(tmp_path / "table.csv"))

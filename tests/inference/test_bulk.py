@@ -25,7 +25,7 @@ from imitate.inference.bulk import Question, predict_in_parts
 from imitate.inference.predictor import Predictor, load
 
 SCRIPT = Path(__file__).parents[1] / "support" / "predict_parts.py"
-BAD = {"b/notes.txt": "not a DICOM, PNG or JPEG file", "black.png": "black image"}
+BAD = {"b/broken.png": "not a DICOM, PNG or JPEG file", "black.png": "black image"}
 PROMPTS = {"Effusion": {"positive": "left effusion", "negative": "clear"}, "Edema": "edema"}
 
 
@@ -42,7 +42,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     write_dicom(root / "images" / "b" / "c", pixels[-1])
     Image.new("L", (40, 40)).save(root / "images" / "black.png")
-    (root / "images" / "b" / "notes.txt").write_text("not an image")
+    (root / "images" / "b" / "broken.png").write_text("not an image")
+    (root / "images" / "b" / "notes.txt").write_text("passed over")
+    write_dicom(root / "images" / "b" / "ct.dcm", pixels[-1], Modality="CT")
     (root / "images" / ".hidden").write_text("skipped")
     return root
 
@@ -80,7 +82,7 @@ def whole(root: Path) -> Path:
 
 def test_vectors_are_those_of_a_predictor_and_an_unreadable_file_has_a_row_with_its_reason(root, predictor, whole):
     table = table_of(whole)
-    names = sorted(path.relative_to(root / "images").as_posix() for path in (root / "images").rglob("[!.]*.*"))
+    names = sorted(path.relative_to(root / "images").as_posix() for path in (root / "images").rglob("[!.]*.[jp]*"))
     assert table["image"].tolist() == sorted([*names, "b/c"])
     assert len(part_files(whole)) == 4 and table[table["reason"].notna()].set_index("image")["reason"].to_dict() == BAD
     assert table["vector"].isna().tolist() == table["reason"].notna().tolist()
@@ -217,7 +219,7 @@ def test_what_cannot_be_is_reported_before_the_model_is_read(root, tmp_path, cap
         "is not empty and holds no predictions": ["embed", "--images", images, "--out", full],
         "lies in the folder of images": ["embed", "--images", images, "--out", images / "out"],
         "is not a folder: give one": ["embed", "--images", images / "a0.png", "--out", out],
-        "has no files": ["embed", "--images", tmp_path / "empty", "--out", out],
+        "a folder of 0 files without a radiograph": ["embed", "--images", tmp_path / "empty", "--out", out],
     }
     for message, (action, *flags) in mistakes.items():
         assert main(["predict", str(action), "--model", "absent", *map(str, flags)]) == 2

@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from PIL import Image
 from runs import write_run
 
 import imitate
+from imitate.config import Preprocessing
 from imitate.data.corpus import Corpus
 from imitate.data.pixels import to_prepared
 from imitate.data.tone import equalize
 from imitate.inference.encoder import load_folder
-from imitate.inference.tones import preparation
+from imitate.inference.tones import described, preparation
 from imitate.models.imitate import Imitate
 from imitate.synthetic.cases import draw_case
 from imitate.synthetic.phantom import render
@@ -85,3 +87,22 @@ def test_other_models_read_files_as_before(tmp_path: Path, tone: str) -> None:
     np.testing.assert_array_equal(
         imitate.load(run(tmp_path, tone), device="cpu").read(IMAGE).pixels, to_prepared(IMAGE, 36)[0]
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {},
+            "(of DICOM, its window and MONOCHROME1 are applied); black borders are cut off; the darkest pixel becomes",
+        ),
+        ({"percentiles": (1, 99)}, "applied); black borders are cut off; the 1th percentile becomes black, the 99th"),
+        ({"tone": "equalized"}, "its window is not); the histogram is equalised; black borders are cut off; the dark"),
+        ({"tone": "equalized", "percentiles": (1, 99)}, "the 99th white; the histogram is equalised; black borders"),
+        ({"resize": "crop-bicubic"}, "applied); 8 bits as they are, others rescaled; as values from 0 to 255 resized"),
+        ({"resize": "pad-area", "percentiles": (1, 99)}, "applied); the 1th percentile becomes black, the 99th"),
+    ],
+)
+def test_words_describe_the_gray_values_that_the_model_learnt_from(changes: dict[str, Any], said: str) -> None:
+    wanted = Preprocessing(prepared_size=36, image_size=32, **changes)
+    assert said in described(wanted)

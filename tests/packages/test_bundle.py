@@ -9,6 +9,7 @@ import tarfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from runpy import run_path
 
 import pytest
 from needs import need_module
@@ -113,3 +114,28 @@ def test_a_folder_of_something_else_is_not_overwritten(tmp_path):
     command = [sys.executable, ROOT / "packages/bundle.py", "--out", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "holds something else" in done.stderr and (tmp_path / "mine.txt").is_file()
+
+
+PROGRAM = """#!/bin/sh
+if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; cp "$0" "$3/bin/imitate"; fi
+echo "$0 in $PWD: ${PYTHONPATH-none}" >> "$SEEN"
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="install.sh is for a Unix shell")
+def test_settings_of_the_shell_do_not_get_into_the_environment(tmp_path):
+    """Of packages on PYTHONPATH pip says that they are installed already; by CDPATH, cd goes elsewhere."""
+    script = run_path(str(ROOT / "packages/bundle.py"))["INSTALL"].format(python="3.12", major=3, minor=12)
+    bundle, work = tmp_path / "a bundle", tmp_path / "my work"
+    for folder in (bundle, work, tmp_path / "other/imitate-env"):
+        folder.mkdir(parents=True)
+    (bundle / "install.sh").write_text(script, encoding="utf-8")
+    (tmp_path / "python").write_text(PROGRAM, encoding="utf-8")
+    (tmp_path / "python").chmod(0o755)
+    settings = {"PYTHON": str(tmp_path / "python"), "SEEN": str(tmp_path / "seen"), "PYTHONPATH": "/modules",
+                "CDPATH": str(tmp_path / "other")}  # fmt: skip
+    subprocess.run(["sh", bundle / "install.sh"], cwd=work, env={**os.environ, **settings}, check=True)
+    seen = (tmp_path / "seen").read_text(encoding="utf-8").splitlines()
+    here, env = bundle.resolve(), work.resolve() / "imitate-env/bin"
+    assert seen[2:] == [f"{env / name} in {here}: none" for name in ("python", "python", "imitate")]
+    assert all(line.endswith(": none") for line in seen)

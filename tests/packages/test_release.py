@@ -1,7 +1,9 @@
 """What a tag sets in motion, and what stops it."""
 
+import os
 import re
 import shutil
+import subprocess
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -94,3 +96,14 @@ def test_the_workflow_builds_what_it_has_checked_and_names_what_is_there():
     scripts = re.findall(r"python (packages/\w+\.py)", "\n".join(steps))
     assert scripts and all((ROOT / script).is_file() for script in scripts)
     assert all(job["timeout-minutes"] <= 60 for job in JOBS.values())
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="the workflow runs in bash")
+@pytest.mark.parametrize(("tag", "early"), [("v1.0.0", False), ("v1.0.0.post1", False), ("v1.0.0rc1", True),
+                                            ("v1.0.0a2", True), ("v1.0.0b1", True), ("v1.0.0.dev3", True)])  # fmt: skip
+def test_a_version_before_the_final_one_is_not_announced_as_the_latest(tag, early):
+    (script,) = [step["run"] for step in JOBS["announce"]["steps"] if "run" in step]
+    environment = {**os.environ, "GITHUB_REF_NAME": tag, "GITHUB_REPOSITORY": "o/r"}
+    command = ["bash", "-ec", f'gh() {{ echo "$@"; }}\n{script}']
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.startswith(f"release create {tag} ") and ("--prerelease" in said) is early

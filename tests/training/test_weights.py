@@ -60,6 +60,15 @@ def test_a_model_of_ours_brings_its_text_encoder_and_temperature(root, place):
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.image.items())
 
 
+@pytest.mark.parametrize("place", ["model", "snapshots/step-0000004", "top/step-0000004"])
+def test_a_model_within_a_run_brings_its_encoder_of_prior_reports(root, tmp_path, place):
+    run = shutil.copytree(root / "run", tmp_path / "run")
+    shutil.copytree(run / "text", run / "prior")
+    if not (run / place).exists():
+        shutil.copytree(run / "model", run / place)
+    assert opened(run / place).encoders.keys() == {"text", "prior"}
+
+
 @pytest.mark.parametrize(("learned", "expected"), [(0.04 * (1 + 1e-6), 0.04 * (1 + 1e-6)), (0.05, 0.04)])
 def test_the_checkpoint_of_a_run_has_the_rest_and_averaged_weights_the_temperature(root, tmp_path, learned, expected):
     run = shutil.copytree(root / "run", tmp_path / "run")

@@ -67,9 +67,9 @@ def weights(model: str) -> str:
     if path.is_file():  # what lies beside it may be its vocabulary; of other weights size and date tell enough
         beside = [(each.name, *_date(each)) for each in sorted(path.parent.iterdir()) if each.is_file()]
         return digest_of(_digest(path, *_date(path)), beside)
-    texts = [path / "text", path.parent / "text"] if hub.is_ours(path) else []
     within = path / "model" if (path / "model").is_dir() else path  # not what a run says of itself
-    files = [each for folder in (within, *texts) if folder.is_dir() for each in sorted(folder.iterdir())]
+    texts = [within / "text", (hub.run_of(within) or within) / "text"] if hub.is_ours(path) else []
+    files = [each for folder in dict.fromkeys((within, *texts)) if folder.is_dir() for each in sorted(folder.iterdir())]
     return digest_of([(each.name, _digest(each, *_date(each))) for each in files if _matters(each)]) if files else ""
 
 

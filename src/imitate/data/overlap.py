@@ -21,6 +21,7 @@ from imitate.data.files import replacing
 from imitate.data.stacked import by_piece
 from imitate.data.words import plain_number
 from imitate.errors import UserError
+from imitate.models import hub
 from imitate.names import POPULATIONS
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,8 @@ def shared(data: Corpus, rows: Int[np.ndarray, " rows"], known: Keys) -> dict[st
 
 def trained_on(model: str | Path) -> Keys | None:
     """What a run, or a model in a run's folder, was trained on; None of any other model, which does not know it."""
-    for folder in (Path(model), Path(model).parent) if Path(model).exists() else ():  # a word is no path
+    path = Path(model)
+    for folder in (path, hub.run_of(path) or path.parent) if path.exists() else ():  # a word is no path
         if (folder / FILE).is_file():
             return Keys.load(folder / FILE)
     return None

@@ -12,6 +12,7 @@ from imitate.config import ImitateConfig, data_of, read_yaml
 from imitate.data.folder import open_folder
 from imitate.errors import UserError
 from imitate.inference.encoder import ImitateEncoder
+from imitate.inference.tones import in_words
 from imitate.models import hub
 from imitate.models.exported import READERS, timm_preprocessing
 from imitate.models.text import Fitted
@@ -56,17 +57,7 @@ def card(
 def _preprocessing(config: ImitateConfig) -> dict[str, Any]:
     """What imitate does to an image beside what timm does."""
     timm = timm_preprocessing(config)
-    own = "-" not in config.resize  # else the rule of a published encoder
-    low, high = config.percentiles or (0, 100)
-    gray = "black borders are cut off; " if own else ""
-    if config.percentiles:
-        gray += f"the {low:g}th percentile becomes black, the {high:g}th white"
-    else:
-        gray += "the darkest pixel becomes black, the lightest white" if own else "8 bits as they are, others rescaled"
-    dicom = "its window and MONOCHROME1 are applied"
-    if config.tone == "equalized":
-        dicom = "MONOCHROME1 is applied, its window is not"
-        gray = f"the histogram is equalised; {gray}"
+    dicom, gray = in_words(config)
     black, white = config.range
     values = "" if config.range == (0, 1) else f", of values from {black:g} to {white:g}"
     return {

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from imitate.config import Preprocessing
 from imitate.data.corpus import Corpus
 from imitate.data.files import sha256
 from imitate.errors import UserError
@@ -29,6 +30,7 @@ from imitate.inference.onnx_int8 import loss, open_images, quantised
 from imitate.inference.peer import load_peer
 from imitate.inference.predictor import Predictor, Scorer, middle
 from imitate.inference.prompts import Wording
+from imitate.inference.tones import described
 from imitate.models.hub import HUB, is_ours, local_folder
 from imitate.models.hugging_face import HuggingFaceTextEncoder
 from imitate.models.lsa import VOCABULARY, LsaTextEncoder
@@ -131,17 +133,6 @@ def _facts(encoder: Encoder, license: str) -> dict[str, Any]:
     }
 
 
-def described(record: Mapping[str, Any]) -> str:
-    """The preprocessing in a sentence, for those who read the file with another program."""
-    wanted = record["preprocessing"]
-    return (
-        "pixels: one frontal chest radiograph, gray, MONOCHROME2 (air is dark); cropped to its non-zero pixels, "
-        f"min-max to 0..255 and resized by '{wanted['resize']}' to {wanted['prepared_size']} px as `imitate prepare` "
-        f"does; the central {wanted['image_size']} px, scaled to {wanted['range']}, less mean {wanted['mean']}, "
-        f"divided by std {wanted['std']}; the gray value in each of {len(wanted['mean'])} channels."
-    )
-
-
 def _write_images(encoder: Encoder, part: Path, record: dict[str, Any], data: Corpus | None) -> graphs.Graph:
     """With ``data`` of 8 bits, after the float32 graph has been compared with torch."""
     graph, path = graphs.image_graph(encoder), part / "image.onnx"
@@ -167,7 +158,7 @@ def _write_images(encoder: Encoder, part: Path, record: dict[str, Any], data: Co
 
 def _about(record: Mapping[str, Any]) -> dict[str, Any]:
     about = {key: record[key] for key in ("name", "notice", "license", "identity", "preprocessing")}
-    return about | {"images": described(record)}
+    return about | {"images": described(Preprocessing(**record["preprocessing"]))}
 
 
 def _write_classifier(

@@ -19,11 +19,12 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32
 
 from imitate.data.corpus import Corpus
-from imitate.data.files import FULL, files_below, locked, replacing
+from imitate.data.files import FULL, locked, replacing
 from imitate.data.files import PART as UNFINISHED
 from imitate.data.progress import log_counts
 from imitate.errors import UserError
 from imitate.inference.calibration import Calibration
+from imitate.inference.inputs import find_images
 
 if TYPE_CHECKING:
     from imitate.inference.bulk import Question
@@ -59,12 +60,10 @@ def check_place(out: Path, images: Path | None) -> None:
 
 
 def list_images(folder: Path) -> pa.Table:
-    """Names relative to ``folder`` and sizes in bytes; -1 where a link leads nowhere."""
+    """Names of its radiographs, relative to ``folder``, and sizes in bytes; -1 where a link leads nowhere."""
     if not folder.is_dir():
         raise UserError(f"--images {folder} is not a folder: give one, or an --out such as table.csv for single files")
-    names = files_below(folder)
-    if not names:
-        raise UserError(f"the folder {folder} has no files: give radiographs, or a folder of them")
+    names = [path.relative_to(folder).as_posix() for path in find_images(folder)]
     try:
         return pa.table({"image": pa.array(names, pa.string()), "bytes": [_size(folder / name) for name in names]})
     except UnicodeEncodeError as error:

@@ -12,11 +12,11 @@ import pandas as pd
 from PIL import Image
 
 from imitate.data.corpus import Corpus
-from imitate.data.files import files_below
 from imitate.data.pixels import read_gray
 from imitate.data.words import cell, shown
 from imitate.errors import UserError
 from imitate.inference.calibration import UNCALIBRATED
+from imitate.inference.inputs import find_images
 from imitate.inference.predictor import Predictor, load
 from imitate.inference.prompts import parse_prompts
 from imitate.inference.radiograph import Radiograph
@@ -182,14 +182,8 @@ def _check(action: Action, request: Request) -> None:
 
 
 def _files(paths: tuple[Path, ...]) -> tuple[Path, ...]:
-    """Folders give all files below them, in order, but hidden ones."""
-    files: list[Path] = []
-    for path in paths:
-        below = [path / name for name in files_below(path)] if path.is_dir() else [path]
-        if not below:
-            raise UserError(f"the folder {path} has no files: give radiographs, or a folder of them")
-        files += below
-    return tuple(files)
+    """Folders give the radiographs below them, as ``find_images`` lists them."""
+    return tuple(file for path in paths for file in (find_images(path) if path.is_dir() else [path]))
 
 
 def _readable(predictor: Predictor, paths: tuple[Path, ...]) -> Iterator[Radiograph]:

@@ -40,3 +40,31 @@ def preparing(wanted: "Preprocessing") -> dict[str, Any]:
     """How image files are brought to what the model learnt from: the options of ``radiograph``."""
     names = {"size": wanted.prepared_size, "resize": wanted.resize, "percentiles": wanted.percentiles}
     return {**names, "equalized": wanted.tone == "equalized"}
+
+
+def in_words(wanted: "Preprocessing") -> tuple[str, str]:
+    """What is done to a DICOM file, and to the gray values of any image, for those who prepare images elsewhere."""
+    own = "-" not in wanted.resize  # else the rule of a published encoder
+    low, high = wanted.percentiles or (0, 100)
+    cut = f"the {low:g}th percentile becomes black, the {high:g}th white"
+    stretched = cut if wanted.percentiles else "the darkest pixel becomes black, the lightest white"
+    flat = ""
+    if wanted.tone == "equalized":  # after the percentiles, and before all else
+        flat = f"{cut}; " if wanted.percentiles else ""
+        flat += "the histogram is equalised; "
+        stretched = "the darkest pixel becomes black, the lightest white"
+    if not own and (flat or not wanted.percentiles):
+        stretched = "8 bits as they are, others rescaled"
+    dicom = "MONOCHROME1 is applied, its window is not" if flat else "its window and MONOCHROME1 are applied"
+    return dicom, f"{flat}{'black borders are cut off; ' if own else ''}{stretched}"
+
+
+def described(wanted: "Preprocessing") -> str:
+    """The preprocessing in a sentence, for those who read the file with another program."""
+    dicom, gray = in_words(wanted)
+    return (
+        f"pixels: one frontal chest radiograph, gray, air is dark (of DICOM, {dicom}); {gray}; as values from 0 to 255 "
+        f"resized by '{wanted.resize}' to {wanted.prepared_size} px as `imitate prepare` does; the central "
+        f"{wanted.image_size} px, scaled to {list(wanted.range)}, less mean {list(wanted.mean)}, divided by std "
+        f"{list(wanted.std)}; the gray value in each of {wanted.channels} channels."
+    )

@@ -69,7 +69,8 @@ def _ours(path: Path, commit: str | None) -> Weights:
     """A run, a model within one, or an exported model."""
     model = Imitate.from_pretrained(hub.model_within(path))
     config, network = model.config, model.image.network
-    priors = [each / "prior" for each in (path, path.parent) if (each / "prior" / "text.json").is_file()]
+    places = (path, hub.run_of(path) or path)
+    priors = [each / "prior" for each in places if (each / "prior" / "text.json").is_file()]
     encoders = {"text": text_beside(path), "prior": load_text_encoder(priors[0]) if priors else None}
     return Weights(
         title=f"a model of {config.objective or 'ours'} on {config.backbone}",
