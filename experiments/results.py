@@ -199,7 +199,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder o
     "factorial/baselines": ("factorial", baselines),
     "factorial/temperatures": (
         "factorial",
-        lambda study: selection.temperatures(selection.of_seeds(study), USUAL, SELECT),
+        lambda study: selection.temperatures(selection.of_seeds(study), USUAL, SELECT[:2]),
     ),
     "longer": ("longer", lambda study: selection.table(selection.of_seeds(study), SELECT)),
     "heatmaps": ("heatmaps", lambda study: tables.metrics(study, MAPPED, MAPS, chance=True)),

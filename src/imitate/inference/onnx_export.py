@@ -84,6 +84,8 @@ def export_onnx(
         record |= {"classes": _classes(encoder, scorer), "calibration": known and known.model_dump(mode="json")}
         record["files"] = {each.name: sha256(each) for each in sorted(part.iterdir())}
         (part / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if data is not None and known is not None:
+        log.warning("the calibration was fitted to float32 scores: with --int8, its probabilities are approximate")
     if fixed is None:
         log.info("no classifier.onnx: it needs --prompts or a calibrated model")
     log.info("wrote %s: %s", to, ", ".join([*record["files"], RECORD]))
