@@ -123,7 +123,8 @@ def test_a_study_without_predictions_says_how_they_are_made() -> None:
 def test_sentences_quote_values_of_the_studies() -> None:
     """Every value with an interval that stands outside the tables of the pages is one of a study's tables."""
     known = re.sub(r"[*]", "", "".join(page(read_folder(folder)) for folder in FOLDERS))
-    for name in results.PAGES:
+    singles = {"docs/heatmaps.md"}  # its other tables are of single results, docs/results/grounding
+    for name in set(results.PAGES) - singles:
         text = results.PATTERN.sub("", (ROOT / name).read_text(encoding="utf-8")).replace("−", "-")
         for pattern in (r"\d+\.\d \(\d+\.\d–\d+\.\d\)", r"[-+]\d+\.\d \([-+]\d+\.\d to [-+]\d+\.\d\)"):
             quoted = set(re.findall(pattern, text))
