@@ -115,7 +115,7 @@ def test_a_job_is_requeued_after_that_exit_code_alone(cluster, code, signals):
 
 
 @pytest.mark.parametrize(("script", "code"), [("pretrain.sbatch", Stopped.CODE), ("torchrun.sbatch", 1)])
-def test_a_stop_that_the_time_limit_did_not_ask_for_ends_the_job(cluster, script, code):
+def test_a_stop_for_another_reason_than_the_time_limit_ends_the_job(cluster, script, code):
     """scancel of the step gives 75; below torchrun, the mark may be that of an earlier start."""
     place(cluster, srun=f"#!/bin/bash\nexit {code}\n")
     (cluster / "run").mkdir()
