@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from folders import edit_rows, write_folder
+from PIL import Image
 from runs import write_run
 from scipy.special import expit
 
@@ -92,8 +93,10 @@ def test_the_head_of_a_probe_is_calibrated_from_its_results(root, tmp_path, caps
     assert first.task == "knn-classification" and first.branch is None
     point = first.classes["Left"].operating
     assert point is not None and point.aim == "specificity" and point.at == 0.8
-    assert main(["predict", "classify", "--model", str(root / "run"), "--images", str(root), "--calibration",
-                 str(tmp_path / "calibrated-calibration-1.json")]) == 2  # fmt: skip
+    image, kept = tmp_path / "image.png", tmp_path / "calibrated-calibration-1.json"
+    Image.new("L", (64, 64), 99).save(image)
+    flags = ("--model", root / "run", "--images", image, "--calibration", kept)
+    assert main(["predict", "classify", *map(str, flags)]) == 2
     assert "it is of knn-classification, not of the model's zero-shot scores" in capsys.readouterr().err
 
 
