@@ -81,13 +81,14 @@ SELECT = [
     selection.Column("linear probe at 10%, AUROC", "probe", 0.1),
 ]
 FOLDS = [*SELECT[:2], selection.Column("linear probe, AUROC", "probe")]
-USUAL = {  # objective of the temperature study: its method in the factorial, and the temperature of that
+TEMPERATURES = {  # objective: its method in the factorial, and the temperature of that
     "CLIP": ("CLIP", "0.1"),
+    "pooled": ("pooled all levels report", "0.1"),
+}
+BASELINES = {
     "ConVIRT": ("ConVIRT", "0.1"),
     "SLIP": ("SLIP", "0.1"),
     "IMITATE": ("IMITATE", "0.07"),
-    "spatial": ("spatial all levels report", "0.1"),
-    "pooled": ("pooled all levels report", "0.1"),
 }
 MAPPED = ("CLIP", "IMITATE", "pooled all levels report", "spatial all levels report",
           "spatial all levels report, texts with places", "untrained")  # fmt: skip
@@ -183,6 +184,13 @@ def baselines(study: Folder) -> str:
     return selection.table(values, SELECT)
 
 
+def one_seed(study: Folder) -> str:
+    """Temperatures of the baselines; at its usual one, the first seed of the factorial."""
+    usual = selection.of_seeds(study_of("factorial"))
+    first = {cell: each[:1] for cell, each in usual.items() if cell[0] in BASELINES}
+    return selection.temperatures({**first, **selection.of_seeds(study)}, BASELINES, SELECT[:2])
+
+
 BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder of the study, and its table
     "readme": ("open_i", readme),
     "older": ("open_i", older),
@@ -199,13 +207,15 @@ BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder o
     "factorial/baselines": ("factorial", baselines),
     "factorial/temperatures": (
         "factorial",
-        lambda study: selection.temperatures(selection.of_seeds(study), USUAL, SELECT[:2]),
+        lambda study: selection.temperatures(selection.of_seeds(study), TEMPERATURES, SELECT[:2]),
     ),
+    "temperatures": ("temperatures", one_seed),
     "longer": ("longer", lambda study: selection.table(selection.of_seeds(study), SELECT)),
     "heatmaps": ("heatmaps", lambda study: tables.metrics(study, MAPPED, MAPS, chance=True)),
     "hospitals/tasks": ("hospitals", lambda study: tables.metrics(study, HOSPITALS, MIXTURE)),
     "hospitals/tests": ("hospitals", lambda study: tables.tests(study, "mixture")),
     "folds": ("folds/fold-0", lambda _: selection.table(selection.of_folds(RESULTS / "folds"), FOLDS)),
+    "folds/two": ("folds/fold-0", lambda _: selection.table(selection.of_folds(RESULTS / "folds", first=2), FOLDS)),
     "small/tasks": ("small", lambda study: tables.metrics(study, ["untrained", "IMITATE", "CLIP"], SMALL)),
     "small/tests": ("small", lambda study: tables.tests(study, "baselines")),
 }

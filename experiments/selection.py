@@ -36,9 +36,9 @@ def of_seeds(study: Folder) -> dict[tuple[str, str, float], Float[np.ndarray, " 
     }
 
 
-def of_folds(folder: Path) -> dict[tuple[str, str, float], Float[np.ndarray, " units"]]:
-    """Of the methods that every fold has."""
-    folds = [of_seeds(read_folder(path.parent)) for path in sorted(folder.glob("fold-*/study.json"))]
+def of_folds(folder: Path, first: int | None = None) -> dict[tuple[str, str, float], Float[np.ndarray, " units"]]:
+    """Of the methods that every fold has, or each of the ``first``."""
+    folds = [of_seeds(read_folder(path.parent)) for path in sorted(folder.glob("fold-*/study.json"))[:first]]
     every = [cell for cell in folds[0] if all(cell in fold for fold in folds)] if folds else []
     return {cell: np.concatenate([fold[cell] for fold in folds]) for cell in every}
 
