@@ -81,11 +81,9 @@ SELECT = [
     selection.Column("linear probe at 10%, AUROC", "probe", 0.1),
 ]
 FOLDS = [*SELECT[:2], selection.Column("linear probe, AUROC", "probe")]
-TEMPERATURES = {  # objective: its method in the factorial, and the temperature of that
-    "CLIP": ("CLIP", "0.1"),
-    "pooled": ("pooled all levels report", "0.1"),
-}
-BASELINES = {
+TEMPERATURES = {"CLIP": ("CLIP", "0.1")}  # objective: its method in the factorial, and the temperature of that
+OTHERS = {
+    "pooled": ("pooled all levels sections", "0.1"),
     "ConVIRT": ("ConVIRT", "0.1"),
     "SLIP": ("SLIP", "0.1"),
     "IMITATE": ("IMITATE", "0.07"),
@@ -185,10 +183,10 @@ def baselines(study: Folder) -> str:
 
 
 def one_seed(study: Folder) -> str:
-    """Temperatures of the baselines; at its usual one, the first seed of the factorial."""
+    """Temperatures of all but CLIP; at its usual one, the first seed of the factorial."""
     usual = selection.of_seeds(study_of("factorial"))
-    first = {cell: each[:1] for cell, each in usual.items() if cell[0] in BASELINES}
-    return selection.temperatures({**first, **selection.of_seeds(study)}, BASELINES, SELECT[:2])
+    first = {cell: each[:1] for cell, each in usual.items() if cell[0] in {name for name, _ in OTHERS.values()}}
+    return selection.temperatures({**first, **selection.of_seeds(study)}, OTHERS, SELECT[:2])
 
 
 BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder of the study, and its table
