@@ -1,4 +1,4 @@
-"""Fill the tables of docs/*.md (``PAGES``) from docs/results/*.json, and draw the growth curves.
+"""Fill the tables of docs/*.md (``PAGES``) from docs/results/*.json, and draw the curves of growth and of quality.
 
 ``<!-- table FILE NAME -->`` and ``<!-- end -->`` enclose what is generated. Without FILE.json that says how to get it.
 
@@ -9,16 +9,27 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from measuring import RESULTS, Row, shown
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 DOCS = RESULTS.parent
-PAGES = ("audit.md", "calibration.md", "languages.md", "performance.md", "quickstart.md", "scaling.md", "statistics.md")
+PAGES = (
+    "audit.md",
+    "calibration.md",
+    "hierarchy.md",
+    "languages.md",
+    "performance.md",
+    "quickstart.md",
+    "scaling.md",
+    "statistics.md",
+)
 PATTERN = re.compile(r"(<!-- (table|machine|figure) ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-FIGURE = DOCS / "figures" / "growth.svg"
 CURVES = {  # title: file, table, abscissa, ordinate
     "prepare: time": ("data", "growth", "images", "s"),
     "prepare: memory": ("data", "growth", "images", "peak GB"),
@@ -69,7 +80,7 @@ def _machine(file: str) -> str:
 
 
 def _figure(name: str) -> str:
-    return f"![{name}](figures/{name}.svg)" if any(_points(*curve) for curve in CURVES.values()) else "*No curve yet.*"
+    return f"![{name}](figures/{name}.svg)" if (DOCS / "figures" / f"{name}.svg").is_file() else "*No curve yet.*"
 
 
 def _points(file: str, table: str, x: str, y: str) -> list[tuple[float, float]]:
@@ -77,15 +88,14 @@ def _points(file: str, table: str, x: str, y: str) -> list[tuple[float, float]]:
     return [(row[x], row[y]) for row in rows if not str(row.get("search", "all ranks")).startswith("5")]
 
 
-def draw(path: Path) -> None:
+def growth() -> "Figure | None":
     """Logarithmic on both axes, so that what is linear has slope 1; the dotted line has it."""
-    from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
 
     shown_curves = {title: points for title, curve in CURVES.items() if (points := _points(*curve))}
     if not shown_curves:
-        return
+        return None
     figure = Figure((10, 2.6 * -(-len(shown_curves) // 4)), layout="constrained")
     panels = figure.subplots(-(-len(shown_curves) // 4), 4, squeeze=False).flat
     for axes, (title, points) in zip(panels, shown_curves.items(), strict=False):
@@ -100,17 +110,61 @@ def draw(path: Path) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_yticks([], minor=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with rc_context({"svg.hashsalt": "growth"}):  # else equal figures differ in their ids
-        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+    return figure
+
+
+def quality() -> "Figure | None":
+    """A panel for each metric: means over seeds with their range, against processor seconds; dotted, the reference's
+    last value."""
+    from matplotlib.figure import Figure
+
+    found = results("quality")
+    if found is None:
+        return None
+    frame = pd.DataFrame(found["tables"]["curves"])
+    metrics = [name for name in frame if name not in ("method", "seed", "steps", "processor s")]
+    figure = Figure((10, 3.6), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, len(metrics)), metrics, strict=True):
+        for number, (name, rows) in enumerate(frame.groupby("method", sort=False)):
+            epochs = rows.groupby("steps")
+            x, y = epochs["processor s"].mean(), 100 * epochs[metric].mean()
+            (line,) = axes.plot(x, y, marker="o", markersize=3, label=name)
+            axes.fill_between(
+                x,
+                100 * epochs[metric].min(),
+                100 * epochs[metric].max(),
+                color=line.get_color(),
+                alpha=0.15,
+                linewidth=0,
+            )
+            if number == 0:
+                axes.axhline(y.iloc[-1], linestyle=":", color=line.get_color())
+        axes.set_xlabel("processor seconds of training")
+        axes.set_ylabel(f"{metric}, %")
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize=8)
+    return figure
+
+
+FIGURES: "dict[str, Callable[[], Figure | None]]" = {"growth": growth, "quality": quality}
+
+
+def draw(folder: Path) -> None:
+    from matplotlib import rc_context
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, make in FIGURES.items():
+        with rc_context({"svg.hashsalt": name}):  # else equal figures differ in their ids
+            if (figure := make()) is not None:
+                figure.savefig(folder / f"{name}.svg", format="svg", metadata={"Date": None, "Creator": None})
 
 
 def main() -> None:
+    draw(DOCS / "figures")
     for name in PAGES:
         path = DOCS / name
         path.write_text(fill(path.read_text(encoding="utf-8")), encoding="utf-8")
         print(f"filled {path}")
-    draw(FIGURE)
 
 
 if __name__ == "__main__":
