@@ -25,13 +25,8 @@ ONE_VIEW = ("objective.views=1", "objective.visual_visual=0", "objective.kernel=
 METHODS: dict[str, tuple[str, ...]] = {
     "published objective": ("objective.name=imitate",),
     "CLIP": ("objective.name=clip", "objective.views=1", "objective.temperature_text=0.1"),
-    "pooled": (*ONE_VIEW, "model.aggregation=pooled", "model.texts=report"),
-    "pooled, growing images": (
-        *ONE_VIEW,
-        "model.aggregation=pooled",
-        "model.texts=report",
-        "training.image_sizes=[32,48,64]",
-    ),
+    "pooled levels": (*ONE_VIEW, "model.aggregation=pooled"),
+    "pooled levels, growing images": (*ONE_VIEW, "model.aggregation=pooled", "training.image_sizes=[32,48,64]"),
 }
 REFERENCE = "published objective"
 MEASURES = {"recall": ("retrieval", "mean-recall"), "zero-shot AUROC": ("zero-shot", "auroc")}
