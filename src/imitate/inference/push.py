@@ -4,7 +4,7 @@ import logging
 import sys
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from imitate.config.files import read_json
 from imitate.data.files import files_below
@@ -66,28 +66,15 @@ def _examined(folder: Path, names: list[str]) -> Holds:
         return Holds(str((found["text"] or {}).get("kind", "")), bool(found["calibration"]))
     if not {CARD, "config.json"} <= set(names):
         raise UserError(f"{folder} is not an exported folder: write one with imitate export")
-    path, text = folder / "text" / "text.json", [name for name in names if name.startswith("text/")]
-    record: dict[str, Any] = read_json(path, holds="what a text encoder is") if text and path.is_file() else {}
-    kind = str(record.get("kind", ""))
-    needed = {WEIGHTS, HEADS} | ({"text/text.json"} if text else set())
-    needed |= {f"text/{VOCABULARY}"} if kind in FITTED else set()
-    if absent := sorted(needed - set(names)):
-        raise UserError(f"{folder} has no {absent[0]}, which belongs to it: copy the folder again, or export it again")
-    for name in names:
-        if name.endswith(".safetensors"):
-            _check_whole(folder / name)
+    hub.check_whole(folder)
+    if "text/text.json" not in names:
+        return Holds()
+    kind = str(read_json(folder / "text" / "text.json", holds="what a text encoder is").get("kind", ""))
+    if kind in FITTED and f"text/{VOCABULARY}" not in names:
+        raise UserError(
+            f"{folder} has no text/{VOCABULARY}, which belongs to it: copy the folder again, or export it again"
+        )
     return Holds(kind)
-
-
-def _check_whole(path: Path) -> None:
-    """The header of a file of tensors says how long it is."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy"):
-            pass
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged or cut short ({error}): copy the folder again") from error
 
 
 def _show(folder: Path, origins: dict[str, str], left: list[str], stale: list[str], remote: hub.Remote) -> None:
