@@ -115,6 +115,8 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         raise SystemExit("error: images without a patient could be on both sides: fill in the column patient")
     preprocess = imitate.load(given.model, device="cpu").preprocess
     table = table[[is_usable(Path(given.images) / name, preprocess) for name in table["image"]]]
+    if table.empty:
+        raise SystemExit(f"error: no image of {given.table} can be read below {given.images}")
     test = held_out(table["patient"])
     sets = [Radiographs(table[rows], Path(given.images), preprocess) for rows in (~test, test)]
     train = DataLoader(sets[0], batch_size=32, shuffle=True, drop_last=len(sets[0]) > 32, num_workers=given.workers)

@@ -69,6 +69,9 @@ def test_an_image_that_cannot_be_read_is_excluded_with_its_reason(root, tmp_path
     printed = capsys.readouterr().out
     assert "absent.png: missing file" in printed and printed.count("excluded: ") == 1
     assert f"AUROC of {program('linear_probe.py').held_out(table['patient']).sum()} held-out images" in printed
+    unread.to_csv(tmp_path / "table.csv", index=False)
+    with pytest.raises(SystemExit, match="no image of .* can be read below"):
+        run(root, "--table", str(tmp_path / "table.csv"))
 
 
 def test_images_without_a_patient_are_refused(root, tmp_path):

@@ -61,7 +61,7 @@ def _is_sent(name: str) -> bool:
 
 def _examined(folder: Path, names: list[str]) -> Holds:
     """UserError: it is no exported folder, or not a whole one: what it lacks would be removed from the repository."""
-    if ONNX in names:
+    if hub.is_onnx(folder):
         found = read_record(folder)
         return Holds(str((found["text"] or {}).get("kind", "")), bool(found["calibration"]))
     if not {CARD, "config.json"} <= set(names):
