@@ -180,6 +180,18 @@ def test_a_folder_that_lacks_a_file_takes_none_from_the_repository(root, hub, tm
     assert hub.repositories["someone/model"].files == before
 
 
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_text_encoder_of_others_is_said_to_be_trained_where_it_was(root, hub, tmp_path, capsys, trained):
+    shutil.copytree(root / "images", tmp_path / "shared")
+    (tmp_path / "shared" / "text").mkdir()
+    shutil.copy(root / "shared" / "text" / "lsa.safetensors", tmp_path / "shared" / "text" / "model.safetensors")
+    record = {"kind": "hf", **({"trained": "the last 2 of 12 layers"} if trained else {})}
+    (tmp_path / "shared" / "text" / "text.json").write_text(json.dumps(record))
+    assert push(tmp_path) == 0
+    (line,) = re.findall(r"text/model.safetensors .*", capsys.readouterr().out)
+    assert "weights of a text encoder" in line and line.endswith("encoder, trained on the reports") == trained
+
+
 def test_files_that_are_cut_short_are_not_pushed(root, hub, tmp_path, capsys):
     shutil.copytree(root / "images", tmp_path / "shared")
     weights = tmp_path / "shared" / "model.safetensors"

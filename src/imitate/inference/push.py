@@ -27,6 +27,7 @@ class Holds(NamedTuple):
     """What an exported folder holds beside its images' side."""
 
     text: str = ""  # the kind of its text encoder
+    trained: bool = False  # whether that has learnt from the reports
     calibrated: bool = False  # within imitate.json
 
 
@@ -63,18 +64,19 @@ def _examined(folder: Path, names: list[str]) -> Holds:
     """UserError: it is no exported folder, or not a whole one: what it lacks would be removed from the repository."""
     if hub.is_onnx(folder):
         found = read_record(folder)
-        return Holds(str((found["text"] or {}).get("kind", "")), bool(found["calibration"]))
+        return Holds(str((found["text"] or {}).get("kind", "")), calibrated=bool(found["calibration"]))
     if not {CARD, "config.json"} <= set(names):
         raise UserError(f"{folder} is not an exported folder: write one with imitate export")
     hub.check_whole(folder)
     if "text/text.json" not in names:
         return Holds()
-    kind = str(read_json(folder / "text" / "text.json", holds="what a text encoder is").get("kind", ""))
+    text = read_json(folder / "text" / "text.json", holds="what a text encoder is")
+    kind = str(text.get("kind", ""))
     if kind in FITTED and f"text/{VOCABULARY}" not in names:
         raise UserError(
             f"{folder} has no text/{VOCABULARY}, which belongs to it: copy the folder again, or export it again"
         )
-    return Holds(kind)
+    return Holds(kind, trained=bool(text.get("trained")))
 
 
 def _show(folder: Path, origins: dict[str, str], left: list[str], stale: list[str], remote: hub.Remote) -> None:
@@ -108,7 +110,7 @@ def _origin(name: str, holds: Holds) -> str:
     if base == "text.npz" or (holds.text in FITTED and (base == TOKENIZER or (inner and base != "text.json"))):
         return "computed from the training reports"
     if inner and base.endswith(".safetensors"):
-        return "weights of a text encoder"
+        return f"weights of a text encoder{', trained on the reports' if holds.trained else ''}"
     if base.endswith((".safetensors", ".onnx", ".onnx.data")):
         return "weights, trained on images and reports"
     if base == CALIBRATION:
