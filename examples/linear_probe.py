@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 import imitate
+from imitate.errors import UserError
 
 KEYS = ["image", "patient"]
 
@@ -32,6 +33,16 @@ def labels_of(table: pd.DataFrame) -> np.ndarray:
     if odd := [name for name, values in classes.items() if not values.isin([0, 1, np.nan]).all()]:
         raise SystemExit(f"error: {', '.join(map(str, odd))} must be 1, 0 or blank: change or remove these columns")
     return classes.to_numpy(np.float32, copy=True)
+
+
+def is_usable(path: Path, preprocess: Callable[[Path], Tensor]) -> bool:
+    """Asked of every image before training, which one that cannot be read would end; the reason is printed."""
+    try:
+        preprocess(path)
+    except UserError as error:
+        print(f"excluded: {error}")
+        return False
+    return True
 
 
 class Radiographs(Dataset[tuple[Tensor, Tensor]]):
@@ -102,8 +113,11 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     classes = [name for name in table.columns if name not in KEYS]
     if table["patient"].isna().any():
         raise SystemExit("error: images without a patient could be on both sides: fill in the column patient")
-    test = held_out(table["patient"])
     preprocess = imitate.load(given.model, device="cpu").preprocess
+    table = table[[is_usable(Path(given.images) / name, preprocess) for name in table["image"]]]
+    if table.empty:
+        raise SystemExit(f"error: no image of {given.table} can be read below {given.images}")
+    test = held_out(table["patient"])
     sets = [Radiographs(table[rows], Path(given.images), preprocess) for rows in (~test, test)]
     train = DataLoader(sets[0], batch_size=32, shuffle=True, drop_last=len(sets[0]) > 32, num_workers=given.workers)
     check = DataLoader(sets[1], batch_size=32, num_workers=given.workers)
@@ -130,4 +144,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None

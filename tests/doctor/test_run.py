@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from imitate.config import Recipe
 from imitate.doctor.checks import Check
 from imitate.doctor.examine import examine
-from imitate.doctor.run import examine_run
+from imitate.doctor.run import examine_model, examine_run
 from imitate.errors import UserError
 
 
@@ -106,3 +106,17 @@ def test_a_model_by_itself_is_opened(tmp_path: Path, capsys: pytest.CaptureFixtu
     (model / "text" / "model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match=r"text.model\.safetensors is damaged"):
         examine([model])
+
+
+@pytest.mark.parametrize("name", ["heads.safetensors", "text/text.json"])
+def test_an_exported_folder_that_was_copied_in_part_is_broken(name: str, tmp_path: Path) -> None:
+    folder = run(tmp_path) / "model"
+    (folder / "config.json").write_text('{"imitate": {}}')
+    (folder / "text").mkdir()
+    for each in ("heads.safetensors", "text/lsa.safetensors"):
+        shutil.copy(folder / "model.safetensors", folder / each)
+    (folder / "text" / "text.json").write_text("{}")
+    assert examine_model(folder) == Check("ok", "model", "3 whole files of weights")
+    (folder / name).unlink()
+    found = examine_model(folder)
+    assert found and found.state == "broken" and f"has no {name}, which belongs to it" in found.found

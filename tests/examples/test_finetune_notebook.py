@@ -26,8 +26,9 @@ def test_the_notebook_runs_on_300_images(tmp_path, monkeypatch):
     nbformat = need_module("nbformat", "docs")
     nbclient = need_module("nbclient", "docs")
     need_module("ipykernel", "docs")
-    write_run(tmp_path)
+    write_run(tmp_path, tone="equalized")
     write_labelled(tmp_path / "my-images", 300, path_column="image_path")
+    (tmp_path / "my-images" / "001.png").write_bytes(b"no image")
     for name, value in {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCE), "IPYTHONDIR": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
@@ -41,6 +42,8 @@ def test_the_notebook_runs_on_300_images(tmp_path, monkeypatch):
     shown = "".join(
         str(each.get("data", each.get("text", ""))) for cell in notebook.cells for each in cell.get("outputs", [])
     )
+    assert "my-images/001.png: not a DICOM, PNG or JPEG file" in shown, "it is named, and the others are used"
+    assert json.loads((tmp_path / "finetuned" / "data" / "index.json").read_text())["settings"]["equalized"]
     assert "300 images of 150 patients" in shown and "image/png" in shown and "pre-trained" in shown
     results = sorted(path.name for path in (tmp_path / "finetuned").glob("*.json"))
     assert results == [

@@ -61,6 +61,19 @@ def test_what_is_no_label_is_refused_and_an_image_without_any_says_nothing():
     assert module.epoch(torch.nn.Identity(), batches, "cpu", None) == pytest.approx(math.log(2))
 
 
+def test_an_image_that_cannot_be_read_is_excluded_with_its_reason(root, tmp_path, capsys):
+    table = pd.read_csv(root / "images" / "table.csv", dtype={"patient": str})
+    unread = table.iloc[:1].assign(image="absent.png")
+    pd.concat([unread, table]).to_csv(tmp_path / "table.csv", index=False)
+    run(root, "--epochs", "0", "--table", str(tmp_path / "table.csv"))
+    printed = capsys.readouterr().out
+    assert "absent.png: missing file" in printed and printed.count("excluded: ") == 1
+    assert f"AUROC of {program('linear_probe.py').held_out(table['patient']).sum()} held-out images" in printed
+    unread.to_csv(tmp_path / "table.csv", index=False)
+    with pytest.raises(SystemExit, match="no image of .* can be read below"):
+        run(root, "--table", str(tmp_path / "table.csv"))
+
+
 def test_images_without_a_patient_are_refused(root, tmp_path):
     table = pd.read_csv(root / "images" / "table.csv", dtype={"patient": str})
     table.loc[3, "patient"] = None

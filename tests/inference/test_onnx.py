@@ -224,7 +224,8 @@ def test_a_damaged_folder_says_what_is_wrong(fitted, tmp_path, capsys):
 
     def changed(**values: object):
         def change(path: Path) -> None:
-            path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+            record = {**json.loads(path.read_text()), **values}
+            path.write_text(json.dumps({**record, "digest": onnx.record_digest(record)}))
 
         return change
 
@@ -232,9 +233,13 @@ def test_a_damaged_folder_says_what_is_wrong(fitted, tmp_path, capsys):
     assert broken("imitate.json", lambda path: path.write_text("{")).match("imitate.json is damaged")
     assert broken("imitate.json", changed(format_version=2)).match("is of format 2, this version reads 1")
     assert broken("imitate.json", changed(preprocessing={"mean": []})).match("imitate.json is damaged")
+    damage = broken(
+        "imitate.json", lambda path: path.write_text(path.read_text().replace('"temperature": 0', '"temperature": 1'))
+    )
+    assert damage.match("imitate.json is damaged or was changed after the export")
     assert broken("text.npz", Path.unlink).match(r"text.npz is absent or not what was exported")
     assert main(["doctor", str(fitted / "onnx")]) == 0 and "resnet18 in ONNX, 4 whole files" in capsys.readouterr().out
-    assert main(["doctor", str(tmp_path / "4")]) == 2 and "text.npz is absent" in capsys.readouterr().err
+    assert main(["doctor", str(tmp_path / "5")]) == 2 and "text.npz is absent" in capsys.readouterr().err
     assert broken("image.onnx", lambda path: path.write_bytes(b"x")).match(r"image.onnx is absent or not what")
     with pytest.raises(UserError, match="cannot be opened by onnxruntime"):
         onnx.session(fitted / "onnx" / "imitate.json", "cpu")
@@ -247,6 +252,17 @@ def test_statistics_of_each_section_are_not_in_the_folder(fitted):
     with pytest.raises(UserError, match="statistics of each section's texts"):
         folder.retrieve(image=picture(), index=fitted / "data", branch="findings")
     assert len(folder.classify(picture())) == 1
+
+
+def test_eight_bits_say_that_a_calibration_is_of_float32_scores(fitted, tmp_path, caplog):
+    shutil.copytree(fitted / "onnx", tmp_path / "onnx")
+    record = {**json.loads((tmp_path / "onnx" / "imitate.json").read_text()), "precision": "int8"}
+    record["digest"] = onnx.record_digest(record)
+    (tmp_path / "onnx" / "imitate.json").write_text(json.dumps(record))
+    for folder, said in ((fitted / "onnx", False), (tmp_path / "onnx", True)):
+        caplog.clear()
+        load(folder)
+        assert ("is in 8 bits and its calibration is of float32 scores" in caplog.text) == said
 
 
 def test_eight_bits_are_another_model_to_a_folder_of_predictions(fitted):

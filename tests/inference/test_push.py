@@ -1,6 +1,8 @@
 """What is pushed, and what is said before: against a hub on loopback, through the client as it comes from the index."""
 
+import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from transformers import AutoModel
 
 import imitate
 from imitate.cli import main
+from imitate.data.files import sha256
+from imitate.inference.onnx import record_digest
 
 FILES = [
     "README.md", "config.json", "heads.safetensors", "model.safetensors", "text/lsa.safetensors", "text/text.json",
@@ -123,23 +127,84 @@ def test_nothing_leaves_that_export_does_not_write(root, hub, tmp_path, capsys):
     assert sorted(hub.repositories["someone/model"].files) == [".gitattributes", *FILES[:4]]
 
 
-def test_a_folder_of_onnx_is_pushed_likewise(hub, tmp_path, capsys):
-    folder = tmp_path / "onnx"
+def write_onnx(folder: Path, *names: str, **values: object) -> None:
+    """As an export leaves it, with other files in the place of its graphs."""
     folder.mkdir()
-    for name in ("image.onnx", "imitate.json", "text.npz", "vocabulary.json", "trained_on.npz"):
+    for name in names:
         (folder / name).write_text("{}")
+    record = {"format_version": 1, "text": None, "calibration": None, **values}
+    record["files"] = {name: sha256(folder / name) for name in names}
+    (folder / "imitate.json").write_text(json.dumps({**record, "digest": record_digest(record)}))
+
+
+def test_a_folder_of_onnx_is_pushed_likewise(hub, tmp_path, capsys):
+    write_onnx(tmp_path / "onnx", "image.onnx", "text.npz", "vocabulary.json", text={"kind": "lsa"})
+    (tmp_path / "onnx" / "trained_on.npz").write_text("{}")
     assert push(tmp_path, name="onnx") == 2
     told = capsys.readouterr()
     assert "vocabulary.json lists words of the training reports" in told.err and not hub.repositories
-    assert [" ".join(line.split()) for line in told.out.splitlines()[1:]] == [
+    assert [re.sub(" +", " ", line.strip()) for line in told.out.splitlines()[1:]] == [
         "image.onnx 2 B weights, trained on images and reports",
-        "imitate.json 2 B classes and their prompts",
+        f"imitate.json {(tmp_path / 'onnx' / 'imitate.json').stat().st_size} B classes and their prompts",
         "text.npz 2 B computed from the training reports",
         "vocabulary.json 2 B words of the training reports",
         "Not uploaded, since imitate export does not write it: trained_on.npz",
     ]
     assert push(tmp_path, "--with-vocabulary", name="onnx") == 0
     assert len(hub.repositories["someone/model"].files) == 5
+
+
+@pytest.mark.parametrize(("kind", "origin"), [("bert-small", "computed from the training reports"), ("hf", "")])
+def test_word_pieces_that_were_fitted_to_reports_are_named_as_such(hub, tmp_path, capsys, kind, origin):
+    names = ("image.onnx", "text.onnx", "tokenizer.json")
+    write_onnx(tmp_path / "onnx", *names, text={"kind": kind}, calibration={"data": {"images": 100}})
+    assert push(tmp_path, name="onnx") == 0
+    shown = dict(re.findall(r"^ +(\S+) +\S+ \S+ *(.*)$", capsys.readouterr().out, re.MULTILINE))
+    assert shown["tokenizer.json"] == origin
+    assert shown["imitate.json"] == "classes and their prompts, counts of the images that they were calibrated on"
+
+
+@pytest.mark.parametrize(
+    "name", ["heads.safetensors", "text/text.json", "text/vocabulary.json", "text/lsa.safetensors"]
+)
+def test_a_folder_that_lacks_a_file_takes_none_from_the_repository(root, hub, tmp_path, capsys, name):
+    assert push(root, "--with-vocabulary") == 0
+    before = dict(hub.repositories["someone/model"].files)
+    shutil.copytree(root / "shared", tmp_path / "shared")
+    (tmp_path / "shared" / name).unlink()
+    capsys.readouterr()
+    assert push(tmp_path, "--with-vocabulary") == 2
+    told = capsys.readouterr()
+    shown = name.replace("lsa.", "*.")
+    assert f"has no {shown}, which belongs to it: copy the folder again" in told.err and not told.out
+    assert hub.repositories["someone/model"].files == before
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_text_encoder_of_others_is_said_to_be_trained_where_it_was(root, hub, tmp_path, capsys, trained):
+    shutil.copytree(root / "images", tmp_path / "shared")
+    (tmp_path / "shared" / "text").mkdir()
+    shutil.copy(root / "shared" / "text" / "lsa.safetensors", tmp_path / "shared" / "text" / "model.safetensors")
+    record = {"kind": "hf", **({"trained": "the last 2 of 12 layers"} if trained else {})}
+    (tmp_path / "shared" / "text" / "text.json").write_text(json.dumps(record))
+    assert push(tmp_path) == 0
+    (line,) = re.findall(r"text/model.safetensors .*", capsys.readouterr().out)
+    assert "weights of a text encoder" in line and line.endswith("encoder, trained on the reports") == trained
+
+
+def test_files_that_are_cut_short_are_not_pushed(root, hub, tmp_path, capsys):
+    shutil.copytree(root / "images", tmp_path / "shared")
+    weights = tmp_path / "shared" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert push(tmp_path) == 2
+    assert "model.safetensors is damaged (" in capsys.readouterr().err
+    write_onnx(tmp_path / "onnx", "image.onnx")
+    (tmp_path / "onnx" / "image.onnx").write_text("{")
+    assert push(tmp_path, name="onnx") == 2
+    assert "image.onnx is absent or not what was exported: copy the folder again" in capsys.readouterr().err
+    (tmp_path / "onnx" / "imitate.json").unlink()
+    assert push(tmp_path, name="onnx") == 2 and "has no imitate.json: it is not whole" in capsys.readouterr().err
+    assert not hub.asked
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import pickle
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 from imitate.data.pixels import Geometry
 from imitate.errors import UserError
 from imitate.inference.inputs import radiographs
-from imitate.inference.radiograph import Radiograph, radiograph, to_original
+from imitate.inference.radiograph import Radiograph, UnusableImage, radiograph, to_original
 
 
 def picture(height: int = 60, width: int = 80) -> np.ndarray:
@@ -81,6 +82,12 @@ def test_what_cannot_be_used_is_named_with_the_reason_and_the_way_out(source, re
     with pytest.raises(UserError, match=f"cannot use film: .*{reason}.*; give one frontal radiograph") as told:
         read(source, name="film")
     assert "\n" not in str(told.value)
+
+
+def test_an_error_comes_out_of_another_process_as_it_was():
+    error = UnusableImage("a.png", "missing file")
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), again.name, again.reason, str(again)) == (UnusableImage, "a.png", "missing file", str(error))
 
 
 def test_a_dicom_volume_and_a_file_of_400_megapixels_are_refused_by_their_headers(tmp_path):

@@ -30,6 +30,18 @@ def test_the_model_sees_what_the_library_reads(predictor, tmp_path):
         assert shown(held).shape == (90, 80) and (held.width, held.height) == (80, 90)
 
 
+def test_a_model_of_equalised_images_sees_no_window(predictor, tmp_path, monkeypatch):
+    equalized = predictor.encoder.preprocessing.model_copy(update={"tone": "equalized"})
+    content = dicom(tmp_path, WindowCenter=120, WindowWidth=60)
+    windowed = predictor.read(io.BytesIO(content)).pixels
+    monkeypatch.setattr(predictor.encoder, "preprocessing", equalized)
+    held, expected = read_upload(content, predictor), predictor.read(io.BytesIO(content))
+    assert np.array_equal(held.radiograph.pixels, expected.pixels)
+    monkeypatch.undo()
+    assert np.array_equal(shown(held), shown(read_upload(content, predictor)))
+    assert not np.array_equal(windowed, expected.pixels)
+
+
 def test_deep_gray_values_are_shown_from_black_to_white(predictor):
     pixels = shown(read_upload(encoded(picture().astype(np.uint16) * 7 + 100), predictor))
     assert (pixels.min(), pixels.max()) == (0, 255)

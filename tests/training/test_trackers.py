@@ -75,6 +75,17 @@ def test_mlflow_has_recipe_and_metrics_and_one_run_that_later_starts_continue(tm
     assert json.loads((tmp_path / "run" / IDS).read_text()) == {"mlflow": run.info.run_id}
 
 
+def test_of_paths_only_the_last_part_is_recorded():
+    recipe = {
+        "text": "hf:/home/someone/bert:mean",
+        "objective": {"prior": "hf:someone/local", "table": "/someone/t.csv"},
+    }
+    assert module._flat({**recipe, "init": "someone/run", "seed": 1}) == {
+        "text": "hf:bert:mean", "objective.prior": "hf:local", "objective.table": "t.csv", "init": "run", "seed": 1,
+    }  # fmt: skip
+    assert module._flat({"text": "hf:owner/name@main:mean"}) == {"text": "hf:owner/name@main:mean"}
+
+
 def test_wandb_offline_writes_into_the_run_folder_and_keeps_its_id(tmp_path, monkeypatch):
     need_module("wandb", "wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")

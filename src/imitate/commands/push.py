@@ -1,9 +1,15 @@
 """``imitate push``: upload an exported model."""
 
+from typing import Annotated
+
+from tyro.conf import arg
+
 from imitate.names import AnyPath
 
+Repository = Annotated[str, arg(metavar="OWNER/NAME")]
 
-def push(folder: AnyPath, repository: str, /, *, with_vocabulary: bool = False, public: bool = False) -> None:
+
+def push(folder: AnyPath, repository: Repository, /, *, with_vocabulary: bool = False, public: bool = False) -> None:
     """Upload a folder that `imitate export` wrote to the Hugging Face hub; run it again to upload changes.
 
     What will be uploaded is printed first: each file with its size, and what in it derives from reports. A new
@@ -11,7 +17,7 @@ def push(folder: AnyPath, repository: str, /, *, with_vocabulary: bool = False, 
 
     Args:
         folder: The exported folder.
-        repository: OWNER/NAME on the Hugging Face hub.
+        repository: The repository on the Hugging Face hub.
         with_vocabulary: Also upload an lsa or bert-small text encoder, which contains words of the training reports.
         public: Upload to a public repository; a new repository then becomes public.
     """

@@ -12,6 +12,7 @@ from imitate.data.corpus import Corpus
 from imitate.doctor.checks import Check
 from imitate.errors import UserError
 from imitate.inference.onnx import read_record
+from imitate.models.hub import check_whole
 
 
 def examine_run(path: Path) -> Iterator[Check]:
@@ -40,20 +41,14 @@ def _checkpoint(path: Path) -> Check:
 
 
 def examine_model(path: Path) -> Check | None:
-    """A model's folder; None where it is not complete. The header of its weights says how long their file is."""
-    from safetensors import SafetensorError, safe_open
-
-    own = sorted(path.glob("*.safetensors"))
-    if not (path / "config.json").is_file() or not own:
+    """A model's folder; None where there is none."""
+    if not (path / "config.json").is_file() or not any(path.glob("*.safetensors")):
         return None
-    weights = [*own, *sorted(path.glob("*/*.safetensors"))]  # of its text encoder
-    for each in weights:
-        try:
-            with safe_open(each, framework="numpy"):
-                pass
-        except (SafetensorError, OSError) as error:
-            return Check("broken", path.name, f"{each} is damaged ({error}): copy it again")
-    return Check("ok", path.name, f"{len(weights)} whole file{'s' * (len(weights) > 1)} of weights")
+    try:
+        count = check_whole(path)
+    except UserError as error:
+        return Check("broken", path.name, str(error))
+    return Check("ok", path.name, f"{count} whole file{'s' * (count > 1)} of weights")
 
 
 def examine_onnx(path: Path) -> Check:

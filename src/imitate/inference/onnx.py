@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +22,7 @@ from imitate.names import SECTIONS
 if TYPE_CHECKING:
     from imitate.models.types import TextEncoder
 
+log = logging.getLogger(__name__)
 RECORD, TEXT_ARRAYS, TOKENIZER = "imitate.json", "text.npz", "tokenizer.json"
 FORMAT_VERSION = 1
 BATCH = 64  # texts
@@ -44,6 +47,8 @@ class OnnxEncoder(BaseEncoder):
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{folder / RECORD} is damaged ({error}): export the model again") from error
+        if self.record.get("calibration") and self.record.get("precision", "float32") != "float32":
+            log.warning("%s is in 8 bits and its calibration is of float32 scores: probabilities are approximate", name)
         classes = self.record.get("classes", {})
         self.own_prompts = {name: {side: each[side] for side in each["vectors"]} for name, each in classes.items()}
         self._known = {
@@ -170,7 +175,7 @@ def unit(vectors: Float[np.ndarray, "rows width"]) -> Float[np.ndarray, "rows wi
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """``imitate.json``. UserError: it is absent or of another version, or a file is not the one that it names."""
+    """``imitate.json``. UserError: it is absent, changed or of another version, or a file that it names is."""
     path = folder / RECORD
     if not path.is_file():
         raise UserError(f"{folder} has no {RECORD}: it is not whole, export the model again")
@@ -183,10 +188,17 @@ def read_record(folder: Path) -> dict[str, Any]:
             f"{path} is of format {record.get('format_version')}, this version reads {FORMAT_VERSION}: "
             "export the model again"
         )
-    for name, digest in record.get("files", {}).items():
+    if record.get("digest") != record_digest(record):
+        raise UserError(f"{path} is damaged or was changed after the export: copy the folder again, or export it again")
+    for name, digest in record["files"].items():
         if not (folder / name).is_file() or sha256(folder / name) != digest:
             raise UserError(f"{folder / name} is absent or not what was exported: copy the folder again")
     return record
+
+
+def record_digest(record: Mapping[str, Any]) -> str:
+    """Of what ``imitate.json`` holds beside it: one wrong digit would change probabilities without a trace."""
+    return _digest(json.dumps({key: value for key, value in record.items() if key != "digest"}, sort_keys=True))
 
 
 def open_text(folder: Path, facts: dict[str, Any], device: str) -> LsaText | TransformerText:

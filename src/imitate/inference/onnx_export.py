@@ -26,6 +26,7 @@ from imitate.inference.calibration import calibration_of, preprocessing_digest
 from imitate.inference.embeddings import embed_texts
 from imitate.inference.encoder import Encoder, ImitateEncoder, load_folder
 from imitate.inference.export import check_place, whole
+from imitate.inference.onnx import record_digest
 from imitate.inference.onnx_int8 import loss, open_images, quantised
 from imitate.inference.peer import load_peer
 from imitate.inference.predictor import Predictor, Scorer, middle
@@ -83,6 +84,7 @@ def export_onnx(
         known = predictor.calibration
         record |= {"classes": _classes(encoder, scorer), "calibration": known and known.model_dump(mode="json")}
         record["files"] = {each.name: sha256(each) for each in sorted(part.iterdir())}
+        record["digest"] = record_digest(record)
         (part / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if data is not None and known is not None:
         log.warning("the calibration was fitted to float32 scores: with --int8, its probabilities are approximate")

@@ -63,6 +63,10 @@ class UnusableImage(UserError):
             f"DICOM, PNG or JPEG, of at most {MAX_PIXELS // 10**6} megapixels"
         )
 
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        """By its arguments, as it comes out of another process."""
+        return type(self), (self.name, self.reason)
+
 
 def radiograph(
     source: object,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from imitate.config.files import read_json
 from imitate.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,29 @@ def is_ours(path: Path) -> bool:
 def is_onnx(path: Path) -> bool:
     """Whether it is a folder that ``imitate export --format onnx`` wrote."""
     return any((path / name).is_file() for name in ("image.onnx", "imitate.json"))
+
+
+def check_whole(folder: Path) -> int:
+    """How many files of weights a model's folder has. UserError: one is cut short, or a part of an export is absent.
+
+    The header of a file of weights says how long it is.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    weights = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*/*.safetensors"))]
+    for path in weights:
+        try:
+            with safe_open(path, framework="numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{path} is damaged ({error}): copy it again") from error
+    values, text = read_json(folder / "config.json", holds="the architecture of a model"), folder / "text"
+    needed = [WEIGHTS, HEADS] if isinstance(values.get("imitate"), dict) else []
+    needed += ["text/text.json", "text/*.safetensors"] if {*text.glob("*.json"), *text.glob("*.safetensors")} else []
+    for name in needed:
+        if not any(folder.glob(name)):
+            raise UserError(f"{folder} has no {name}, which belongs to it: copy the folder again, or export it again")
+    return len(weights)
 
 
 def model_within(folder: Path) -> Path:

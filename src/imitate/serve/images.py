@@ -15,6 +15,7 @@ from imitate.errors import UserError
 from imitate.inference.base import Seen
 from imitate.inference.predictor import Predictor
 from imitate.inference.radiograph import Radiograph, file_is_coloured
+from imitate.inference.tones import preparing
 from imitate.serve.schema import Pixels
 
 SIDE = 1024  # px, the longest of the picture, which the model's maps are laid over
@@ -47,8 +48,11 @@ def read_upload(content: bytes, predictor: Predictor) -> Held:
         gray = read_gray(BytesIO(content))
         if file_is_coloured(BytesIO(content)):
             raise ImageError("a colour picture, not a radiograph")
-        whole = read_gray(BytesIO(content), window=(0, math.inf)) if is_dicom(content[:132]) else gray
-        return hold(gray, predictor, whole)
+        if not is_dicom(content[:132]):
+            return hold(gray, predictor)
+        whole = read_gray(BytesIO(content), window=(0, math.inf))
+        equalized = preparing(predictor.encoder.preprocessing)["equalized"]
+        return hold(gray, predictor, whole, read_gray(BytesIO(content), windowed=False) if equalized else None)
     except ImageError as error:
         raise UserError(
             f"cannot use this file: {error.reason}; give one frontal radiograph as DICOM, PNG or JPEG, "
@@ -56,9 +60,11 @@ def read_upload(content: bytes, predictor: Predictor) -> Held:
         ) from error
 
 
-def hold(gray: Gray, predictor: Predictor, whole: Gray | None = None) -> Held:
-    """``gray`` is what the model sees; ``whole`` the same without the window of its header."""
-    radiograph = predictor.read(gray)
+def hold(gray: Gray, predictor: Predictor, whole: Gray | None = None, unwindowed: Gray | None = None) -> Held:
+    """``gray`` is shown first; ``whole`` is the same without the window of its header. The model sees ``gray``, or
+    ``unwindowed``, if it learnt from equalised images.
+    """
+    radiograph = predictor.read(gray if unwindowed is None else unwindowed)
     height, width = gray.shape
     picture = _shrunk(gray, SIDE).astype(np.float32, copy=False)
     low, high = float(picture.min()), float(picture.max())

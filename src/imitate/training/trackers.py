@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, ClassVar
 
 from lightning_fabric.loggers import CSVLogger, TensorBoardLogger
@@ -66,13 +66,22 @@ def _csv(folder: Path, rows: Sequence[Row]) -> CSVLogger:
 
 
 def _flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"training": {"seed": 0}}`` as ``{"training.seed": 0}``; of ``init`` only the last part of its path."""
+    """``{"training": {"seed": 0}}`` as ``{"training.seed": 0}``; of a path only its last part."""
     found: dict[str, Any] = {}
     for key, value in recipe.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": _bare(value)}
     if found.get("init"):
-        found["init"] = Path(str(found["init"])).name
+        found["init"] = PureWindowsPath(str(found["init"])).name
     return found
+
+
+def _bare(value: Any) -> Any:
+    """``hf:FOLDER`` and an absolute path without the folders above; ``hf:OWNER/NAME@REVISION`` is of the hub."""
+    if not isinstance(value, str):
+        return value
+    kind, name = ("hf:", value[3:]) if value.startswith("hf:") else ("", value)
+    path = PureWindowsPath(name)  # which reads both kinds of paths
+    return f"{kind}{path.name}" if path.root or (kind and "@" not in name) else value
 
 
 def _known_id(folder: Path, service: str) -> str | None:
