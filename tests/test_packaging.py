@@ -52,6 +52,7 @@ def test_the_wheel_holds_every_file_of_the_package(built):
         "serve/page/index.html",
         "inference/prompt_files/findings.yaml",
         "model_card.md",
+        "onnx_card.md",
         "recipes/tiny.yaml",
     ):
         assert f"imitate/{kind}" in names

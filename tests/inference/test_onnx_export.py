@@ -206,6 +206,10 @@ def test_a_file_says_how_to_feed_it_what_it_may_be_used_for_and_nothing_of_this_
     assert json.loads(said["preprocessing"])["mean"] == [0.485, 0.456, 0.406]
     assert "the central 32 px" in said["images"] and json.loads(said["classes"]) == list(FEWER)
     assert json.loads(said["prompts"])["Opacity"]["negative"]
+    card = (spatial / "onnx" / "README.md").read_text(encoding="utf-8")
+    assert card.startswith('---\nlicense: "cc-by-nc-4.0"\n') and "**Research software, not a medical device.**" in card
+    assert "| classes | Effusion, Opacity |" in card and said["images"] in card and "\n\n\n" not in card
+    assert "words of the training reports" in card and str(spatial) not in card
 
 
 def test_classes_keep_their_prompts_and_vectors_so_that_no_text_is_read_again(spatial):
@@ -215,7 +219,9 @@ def test_classes_keep_their_prompts_and_vectors_so_that_no_text_is_read_again(sp
     scorer = predictor.scorer(FEWER, branch="findings")
     assert np.abs(np.subtract(*sides) - scorer.differences).max() < 1e-6
     assert record["calibration"] is None and record["notice"].startswith("For research use only")
-    assert sorted([*record["files"], "imitate.json"]) == sorted(path.name for path in (spatial / "onnx").iterdir())
+    assert sorted([*record["files"], "README.md", "imitate.json"]) == sorted(
+        path.name for path in (spatial / "onnx").iterdir()
+    )
     assert record["identity"] == predictor.encoder.identity and record["weights"] == predictor.encoder.digest()
 
 
@@ -253,7 +259,7 @@ def test_int8_says_what_it_changes_and_words_of_reports_are_warned_of(channels, 
             "QuantizeLinear"
         }
     names = sorted(path.name for path in (tmp_path / "images").iterdir())
-    assert names == ["classifier.onnx", "image.onnx", "imitate.json"], "no words of reports"
+    assert names == ["README.md", "classifier.onnx", "image.onnx", "imitate.json"], "no words of reports"
     assert json.loads((tmp_path / "images" / "imitate.json").read_text())["classes"].keys() == set(CLASSES)
     assert not (pooled / "onnx" / "vocabulary.json").exists()
     assert not (pooled / "onnx" / "classifier.onnx").exists(), "no prompts, no calibration"

@@ -34,10 +34,8 @@ def card(
     config = encoder.model.config
     base = config.backbone.partition(".")[0]
     plain = base in TORCHVISION and not config.backbone_options and "timm" not in unread
-    template = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(
-        files("imitate").joinpath("model_card.md").read_text(encoding="utf-8")
-    )
-    text = template.render(
+    return _filled(
+        "model_card.md",
         facts,
         **config.model_dump(include={"backbone", "resize", "prepared_size", "image_size"}),
         **_preprocessing(config),
@@ -51,7 +49,18 @@ def card(
         unread=unread,
         torchvision=base if plain else "",
     )
-    return text.rstrip() + "\n"
+
+
+def onnx_card(record: Mapping[str, Any], *, images: str, vocabulary: bool) -> str:
+    """``record`` is ``imitate.json``, ``images`` says how to prepare them."""
+    told = {"classifier": None, **record, "images": images, "vocabulary": WORDS if vocabulary else ""}
+    return _filled("onnx_card.md", **told)
+
+
+def _filled(template: str, *facts: Mapping[str, Any], **more: Any) -> str:
+    words = files("imitate").joinpath(template).read_text(encoding="utf-8")
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(words).render(*facts, **more).rstrip() + "\n"
 
 
 def _preprocessing(config: ImitateConfig) -> dict[str, Any]:

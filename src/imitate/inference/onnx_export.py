@@ -23,6 +23,7 @@ from imitate.data.files import sha256
 from imitate.errors import UserError
 from imitate.inference import onnx_graphs as graphs
 from imitate.inference.calibration import calibration_of, preprocessing_digest
+from imitate.inference.card import onnx_card
 from imitate.inference.embeddings import embed_texts
 from imitate.inference.encoder import Encoder, ImitateEncoder, load_folder
 from imitate.inference.export import check_place, whole
@@ -32,7 +33,7 @@ from imitate.inference.peer import load_peer
 from imitate.inference.predictor import Predictor, Scorer, middle
 from imitate.inference.prompts import Wording
 from imitate.inference.tones import described
-from imitate.models.hub import HUB, is_ours, local_folder
+from imitate.models.hub import CARD, HUB, is_ours, local_folder
 from imitate.models.hugging_face import HuggingFaceTextEncoder
 from imitate.models.lsa import VOCABULARY, LsaTextEncoder
 from imitate.models.text import Fitted
@@ -86,11 +87,14 @@ def export_onnx(
         record["files"] = {each.name: sha256(each) for each in sorted(part.iterdir())}
         record["digest"] = record_digest(record)
         (part / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        told = {**record, "name": to.resolve().name}
+        words = onnx_card(told, images=_about(record)["images"], vocabulary=VOCABULARY in record["files"])
+        (part / CARD).write_text(words, encoding="utf-8")
     if data is not None and known is not None:
         log.warning("the calibration was fitted to float32 scores: with --int8, its probabilities are approximate")
     if fixed is None:
         log.info("no classifier.onnx: it needs --prompts or a calibrated model")
-    log.info("wrote %s: %s", to, ", ".join([*record["files"], RECORD]))
+    log.info("wrote %s: %s", to, ", ".join([*record["files"], RECORD, CARD]))
 
 
 def check_installed() -> None:
