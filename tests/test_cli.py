@@ -128,7 +128,7 @@ def test_recipes_are_listed_with_what_they_are_for_and_shown_whole(capsys, tmp_p
     assert capsys.readouterr().out == (ROOT / "recipes/tiny.yaml").read_text()
     for words in (["show"], ["show", "recipes/absent.yaml"]):
         assert cli.main(["recipes", *words]) == 2
-        assert "imitate recipes list has" in capsys.readouterr().err
+        assert "imitate recipes list shows" in capsys.readouterr().err
 
 
 def test_unknown_command_and_user_error(capsys):

@@ -112,7 +112,7 @@ def _run(name: str, words: list[str]) -> int:
         command = getattr(module, function)
         if PRINT in words:
             if not hasattr(module, "configured"):
-                raise UserError(f"{PRINT}: only {' and '.join(CONFIGURED)} have it")
+                raise UserError(f"{PRINT}: only {' and '.join(CONFIGURED)} accept it")
             command = printing(command, module.configured)
             words = [word for word in words if word != PRINT]
         command = as_flags(command, options, choices=choices, omitted=getattr(module, "OMITTED", ()))

@@ -42,7 +42,7 @@ def test_what_a_folder_lacks_is_said(data: Path, tmp_path: Path) -> None:
         f"segmentation needs masks, {data} has none",
         f"detection needs boxes, {data} has none",
         "",
-        f"{data} is of test, the recipe measures rsna",
+        f"{data} holds test, but the recipe is for rsna",
     ]
     assert columns(["zero-shot"], [bare])[0].lacks.startswith(f"zero-shot needs labels, {bare} has none")
 

@@ -276,7 +276,7 @@ def test_a_link_to_an_empty_folder_is_followed(root, tmp_path):
 def test_a_model_of_another_group_is_refused_by_its_name(tmp_path, capsys):
     write_dinov2(tmp_path / "rad-dino")
     assert main(["export", "--model", str(tmp_path / "rad-dino"), "--to", str(tmp_path / "shared")]) == 2
-    assert "a model of another group: imitate export writes models that imitate trained" in capsys.readouterr().err
+    assert "a model of another group: imitate export writes only models of imitate" in capsys.readouterr().err
     save_file(timm.create_model("resnet18").state_dict(), tmp_path / "bare.safetensors")
     assert main(["export", "--model", str(tmp_path / "bare.safetensors"), "--to", str(tmp_path / "shared")]) == 2
     assert "is a file of weights (an image network under torchvision's" in capsys.readouterr().err

@@ -215,7 +215,7 @@ def test_a_colour_photograph_is_classified_with_a_warning(root, ask, tmp_path, c
     Image.fromarray(photograph).save(tmp_path / "holiday.png")
     with caplog.at_level(logging.WARNING):
         assert ask("classify", "--images", tmp_path / "holiday.png", "--prompts", "Edema=edema") == 0
-    assert "holiday.png is a colour picture, read as gray: is it a radiograph?" in caplog.text
+    assert "holiday.png is a colour image and is converted to gray: is it a radiograph?" in caplog.text
     assert len(pd.read_csv(io.StringIO(capsys.readouterr().out))) == 1
 
 

@@ -54,7 +54,7 @@ def test_options_of_the_source_are_flags(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["doctor", str(tmp_path), "--source", "table"]) == 2
     assert "lacks column 'image_path'" in capsys.readouterr().err
     assert main(["doctor", str(tmp_path), "--source", "table", *COLUMN]) == 0
-    with pytest.raises(UserError, match="name the --source of the raw tree"):
+    with pytest.raises(UserError, match="name the source with --source"):
         doctor((tmp_path,), mode="paper")
 
 

@@ -53,7 +53,7 @@ def test_what_is_not_there_yet_is_a_warning(tmp_path: Path) -> None:
 def test_data_that_moved_or_changed_is_a_warning(tmp_path: Path) -> None:
     edit_index(run(tmp_path) / "data", fingerprint="cd")
     assert examined(tmp_path)["data"].state == "warn"
-    assert "no longer what this run was trained on" in examined(tmp_path)["data"].found
+    assert "has changed since this run was trained on it" in examined(tmp_path)["data"].found
     (tmp_path / "data" / "index.json").unlink()
     assert examined(tmp_path)["data"].state == "warn"
 

@@ -113,7 +113,7 @@ def measured(folder: Path, out: Path, *options: str) -> int:
     [
         (["--settings", "split=5x200"], r"has no images in split '5x200'; it has \{'train': 24"),
         (["--fraction", "0.5", "--settings", "path=augmented"], "12 training images make no batch of 48: raise --fraction or"),
-        (["--fraction", "0.01"], "fraction 0.01 of 12 patients is nobody: use at least 0.083"),
+        (["--fraction", "0.01"], "fraction 0.01 of 12 patients is less than one patient: use at least 0.083"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_measured_is_told(

@@ -89,7 +89,7 @@ def test_of_a_run_that_was_killed_it_is_said_that_its_model_is_of_before(tmp_pat
     (tmp_path / "run" / "starts.jsonl").write_text('{"step": 0, "total": 9}\n')
     (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 5}\n{"step": 9, "lo')
     load_folder(run)
-    assert "has not finished, it is at step 5 of 9: its model is that of its last validation" in caplog.text
+    assert "has not finished, it is at step 5 of 9: the model of its last validation is used" in caplog.text
 
 
 def test_an_encoder_is_known_by_its_weights_text_encoder_and_preprocessing():

@@ -121,7 +121,7 @@ def test_the_probabilities_of_several_checkpoints_are_averaged(file, data, tmp_p
     np.testing.assert_allclose(both, (1 / (1 + np.exp(-one)) + 1 / (1 + np.exp(-two))) / 2 - 0.5, atol=1e-6)
     assert np.abs(one - two).max() > 1e-4
     with pytest.raises(
-        UserError, match=r"holds 2 checkpoints, whose mean only zero-shot --authors takes: give one .*a\.pt"
+        UserError, match=r"holds 2 checkpoints, which only zero-shot --authors averages: give one .*a\.pt"
     ):
         evaluate("retrieval", model=str(tmp_path), **options)
     with pytest.raises(UserError, match="holds 2 checkpoints: give one of them"):

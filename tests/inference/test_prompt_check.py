@@ -25,7 +25,7 @@ def test_sides_that_are_the_same_to_the_encoder_and_words_that_it_does_not_know(
     assert alike.unknown == ("xyz", "qwe") and alike.fault.startswith("both sides are the same to the text encoder")
     assert checked("pulmonary edema", "qwe").fault == "no sentence without the finding is known"
     capsys.readouterr()
-    with pytest.raises(UserError, match="^B: left out, as the lines above say"):
+    with pytest.raises(UserError, match="^B: skipped for the reasons above"):
         prompts(model=str(run), prompts=["A=pulmonary edema|no edema", "B=edema xyz|edema qwe"], device="cpu")
     assert capsys.readouterr().out.count("left out: both sides are the same") == 1
     prompts(prompts=["A=eine Stauung"], language="de")

@@ -43,7 +43,7 @@ def test_sentences_may_be_one_or_many():
 @pytest.mark.parametrize(
     "prompts, message",
     [
-        ({}, "no classes to tell apart"),
+        ({}, "no classes are given"),
         ({"Edema": " "}, "text 1 is empty"),
         ({"Edema": {"positive": ["edema", ""], "negative": "no edema"}}, "prompts of Edema: one is empty"),
         ({"Edema": {"positive": ["edema"]}}, "prompts of Edema: negative = .*required"),
@@ -143,5 +143,5 @@ def test_a_class_in_two_spellings_is_refused(tmp_path):
     path = tmp_path / "prompts.yaml"
     sides = "{positive: [a mass], negative: [no mass]}"
     path.write_text(f"Pleural_Thickening: {sides}\nMass: {sides}\npleural thickening: {sides}\n")
-    with pytest.raises(UserError, match="Pleural_Thickening and pleural thickening are one class: remove one"):
+    with pytest.raises(UserError, match="Pleural_Thickening and pleural thickening are the same class: remove one"):
         read_prompts(path)

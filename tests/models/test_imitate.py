@@ -148,7 +148,7 @@ def test_a_damaged_folder_is_told_in_one_line(tmp_path):
     config.write_text(good)
     for content in (whole[:-5], whole[:4], b"", b"\xff" * 100):
         weights.write_bytes(content)
-        with pytest.raises(UserError, match="model.safetensors is damaged or cut short"):
+        with pytest.raises(UserError, match="model.safetensors is damaged or truncated"):
             Imitate.from_pretrained(tmp_path)
 
 

@@ -198,7 +198,7 @@ def test_another_header_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture
     table.to_csv(tmp_path / TABLE, index=False)
     assert len(read(tmp_path)[0]) == 1
     assert caplog.messages == [
-        f"{TABLE}: its header is not the published one: it lacks report, recent_bmi; it also has site"
+        f"the header of {TABLE} differs from the published one: it lacks report, recent_bmi; it also has site"
     ]
     table.drop(columns=["sex", "split"]).to_csv(tmp_path / TABLE, index=False)
     with pytest.raises(UserError, match="lacks column 'sex', 'split'; its columns are"):

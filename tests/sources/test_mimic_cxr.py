@@ -238,7 +238,7 @@ def test_a_report_is_read_once_a_study_and_only_when_needed(tmp_path: Path, monk
 
 
 def test_wrong_trees_are_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no MIMIC-CXR tree at"):
+    with pytest.raises(UserError, match="no MIMIC-CXR archive at"):
         read(tmp_path)
     (tmp_path / "files").mkdir()
     (tmp_path / "cxr-record-list.csv.gz").touch()

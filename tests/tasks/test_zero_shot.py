@@ -368,7 +368,7 @@ def test_a_study_has_the_mean_score_of_its_images_also_where_a_threshold_is_chos
     ("settings", "message"),
     [
         ({"threshold": "even", "scoring": "positive"}, "a margin of 0, which scoring positive lacks"),
-        ({"threshold": "val", "split": "val"}, "chosen on the images that are measured"),
+        ({"threshold": "val", "split": "val"}, "chosen on the test images"),
     ],
 )
 def test_a_threshold_that_means_nothing_is_refused(settings: dict[str, str], message: str) -> None:
@@ -383,5 +383,5 @@ def test_classes_that_the_text_encoder_cannot_express_take_no_part(
     text = LsaTextEncoder.fit(["there is edema", "no edema", "the lungs are clear", "mild edema"], width=2)
     assert list(class_prompts(_data(_target()), prompts, text)) == ["Edema"]
     assert "does not know the words for: COVID-19, Pleural_Thickening" in caplog.text
-    with pytest.raises(UserError, match="knows the words of no class of prepared: give other prompts"):
+    with pytest.raises(UserError, match="does not know the words of any class of prepared: give other prompts"):
         class_prompts(_data(_target(), classes=["Hernia", "Mass", "Nodule"]), None, text)

@@ -97,7 +97,7 @@ def test_the_engine_gets_what_the_recipe_says_and_the_batch_must_divide(two):
     plugin = made.settings.pop("plugins")[0]
     assert isinstance(plugin, Mixed) and (plugin.precision, plugin.device) == ("bf16-mixed", "cpu")
     assert made.settings == {"accelerator": "cpu", "strategy": "ddp", "devices": 2, "num_nodes": 3}
-    with pytest.raises(UserError, match="batch_size 9 is global and must divide by 2 processes"):
+    with pytest.raises(UserError, match="batch_size 9 is global and must be divisible by 2 processes"):
         engine.launch(TrainingConfig(batch_size=9))
     with pytest.raises(UserError, match=r"training.accelerator is cuda, this machine has cpu"):
         engine.launch(TrainingConfig(accelerator="cuda"))

@@ -106,4 +106,4 @@ def _check_task(task: str | None, models: tuple[str, ...]) -> None:
     """``--model A B TASK`` takes the task for a model."""
     for each in models:
         if task is None and each in choices() and not Path(each).exists():
-            raise UserError(f"{each} is a task, not a model: name it first, as imitate evaluate {each} ...")
+            raise UserError(f"{each} is a task, not a model: put it first: imitate evaluate {each} ...")

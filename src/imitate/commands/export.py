@@ -44,7 +44,7 @@ def export(
         export_onnx(model, Path(to), prompts=words, branch=branch, license=license, images_only=images_only, int8=data)
         return
     if several(prompts) or branch != "both" or int8 is not None:
-        raise UserError("--prompts, --branch and --int8: only --format onnx takes them")
+        raise UserError("--prompts, --branch and --int8: only --format onnx accepts them")
 
     from imitate.inference.export import Groups, export_model
 

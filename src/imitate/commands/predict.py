@@ -76,7 +76,7 @@ def predict(
 def _check(action: str, model: str, backend: Backend | None, *, calibrated: bool) -> None:
     """UserError where an option does not fit the action or the model."""
     if action != "classify" and calibrated:
-        raise UserError("--calibration and --decide: only classify takes them")
+        raise UserError("--calibration and --decide: only classify accepts them")
     if backend is not None:
         from imitate.inference.opening import check_backend
 
@@ -110,5 +110,5 @@ def _in_parts(action: str, files: tuple[Path, ...], data: AnyPath | None, out: s
         return True
     if data is not None or not plain:
         flag = "--data" if data is not None else "--workers, --part or --cluster"
-        raise UserError(f"{flag}: only classify and embed take it, with a folder (a name without suffix) as --out")
+        raise UserError(f"{flag}: only classify and embed accept it, if --out is a folder (a name without suffix)")
     return False

@@ -109,7 +109,9 @@ def _chosen(origin: "Source", source: str, options: dict[str, Any]) -> "Config":
 
     field = origin.Options.model_fields.get("raw")
     if field and field.is_required() and options.get("raw", Path()) in (Path(), ""):
-        raise UserError(f"--raw is missing: name the folder of the {source} archive (the current one: --raw $PWD)")
+        raise UserError(
+            f"--raw is missing: give the folder of the {source} archive (for the current folder: --raw $PWD)"
+        )
     chosen: Config = validate(origin.Options, options, where=source)
     return chosen
 

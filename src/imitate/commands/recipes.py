@@ -25,12 +25,10 @@ def recipes(action: Literal["list", "show"] = "list", recipe: AnyPath | None = N
             sys.stdout.write(f"{name:{width}}  {_about(path)}\n")
         return
     if recipe is None:
-        raise UserError("name the recipe to show, such as recipes/tiny.yaml; imitate recipes list has their names")
+        raise UserError("name the recipe to show, such as recipes/tiny.yaml; imitate recipes list shows the names")
     path = find_recipe(Path(recipe))
     if not path.is_file():
-        raise UserError(
-            f"no recipe at {recipe}: imitate recipes list has the names of those that come with the package"
-        )
+        raise UserError(f"no recipe at {recipe}: imitate recipes list shows those that come with the package")
     sys.stdout.write(path.read_text(encoding="utf-8"))
 
 

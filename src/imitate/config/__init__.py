@@ -112,9 +112,9 @@ class ImitateConfig(Preprocessing):
     @model_validator(mode="after")
     def _each_level_has_its_fraction(self) -> "ImitateConfig":
         if not set(self.levels) <= {1, 2, 3, 4}:
-            raise ValueError(f"levels are among 1, 2, 3, 4, not {self.levels}")
+            raise ValueError(f"levels must be among 1, 2, 3, 4, not {self.levels}")
         if len(set(self.levels)) < len(self.levels):
-            raise ValueError(f"levels {self.levels} name one twice")
+            raise ValueError(f"levels {self.levels} contain a level twice")
         if self.aggregation == "channels":
             self._check_channels()
         elif not self.levels:
@@ -124,14 +124,14 @@ class ImitateConfig(Preprocessing):
         if self.grounding and self.aggregation != "spatial":
             raise ValueError("grounding needs model.aggregation spatial")
         if len(set(term_names(self.text_levels))) < len(self.text_levels):
-            raise ValueError("texts names a text twice for one branch")
+            raise ValueError("texts lists a text twice for one branch")
         if self.levels and "findings" not in self.branches and self.aggregation == "channels":
-            raise ValueError("levels have no effect where the findings branch learns from no text")
+            raise ValueError("levels have no effect if the findings branch has no text")
         return self
 
     def _check_channels(self) -> None:
         if len(self.levels) != len(self.keep):
-            raise ValueError(f"levels {self.levels} and keep {self.keep} must have one entry each a level")
+            raise ValueError(f"levels {self.levels} and keep {self.keep} must have one entry for each level")
         if self.grid**2 % self.heads:
             raise ValueError(f"heads {self.heads} must divide {self.grid**2}, the features of a token (grid x grid)")
         if not all(0 < fraction <= 1 for fraction in self.keep):
@@ -202,13 +202,13 @@ class TrainingConfig(Config):
     @model_validator(mode="after")
     def _all_have_an_effect(self) -> "TrainingConfig":
         if self.warmup_steps and self.warmup_fraction:
-            raise ValueError("warmup_steps and warmup_fraction are two ways to say the same: give one")
+            raise ValueError("give warmup_steps or warmup_fraction, not both")
         if self.final_learning_rate > self.learning_rate:
             raise ValueError(
                 f"final_learning_rate {self.final_learning_rate:g} must not exceed learning_rate {self.learning_rate:g}"
             )
         if self.text_layers and self.text_lora:
-            raise ValueError("text_layers and text_lora are two ways to train the text encoder: give one")
+            raise ValueError("give text_layers or text_lora, not both")
         if self.text_learning_rate and not self.trains_text:
             raise ValueError("text_learning_rate has no effect on a frozen text encoder: give text_layers or text_lora")
         if self.freeze and (self.backbone_learning_rate or self.layer_decay != 1 or self.gradient_checkpointing):
@@ -217,11 +217,11 @@ class TrainingConfig(Config):
                 "drop these"
             )
         if self.gradient_checkpointing and self.compile:
-            raise ValueError("gradient_checkpointing and compile do not work together: drop one")
+            raise ValueError("gradient_checkpointing and compile cannot be combined: remove one")
         if self.chunk and self.compile and self.precision == "16-mixed":
-            raise ValueError("chunk and compile do not work together in 16-mixed: drop one, or use bf16-mixed")
+            raise ValueError("chunk and compile cannot be combined in 16-mixed: remove one, or use bf16-mixed")
         if self.decay_everything and not self.weight_decay:
-            raise ValueError("decay_everything has no effect where weight_decay is 0")
+            raise ValueError("decay_everything has no effect if weight_decay is 0")
         return self
 
 
@@ -266,10 +266,12 @@ class Recipe(Config):
         if not own.model.get("reads_text", True):
             raise ValueError(f"there is no text encoder to train: objective {own.name} reads no text")
         if self.text.startswith("lsa"):
-            raise ValueError(f"text: {self.text} has no layers to train: take bert-small or hf:<id>@<revision>")
+            raise ValueError(f"text: {self.text} has no layers to train: use bert-small or hf:<id>@<revision>")
         field = type(own).model_fields.get("identical")
         if field and getattr(own, "identical", None) != field.default and not getattr(own, "prior", None):
-            raise ValueError("objective.identical compares stored embeddings, and a text encoder that learns has none")
+            raise ValueError(
+                "objective.identical needs stored text embeddings, which a trained text encoder does not have"
+            )
 
     def resolved(self) -> "Recipe":
         """With what the objective asks of the model, and with what the model is to remember of the objective."""

@@ -81,7 +81,9 @@ class ImitateOptions(ContrastOptions):
             bias=self.contrast == "softmax" and "contrast is softmax",
         )
         if self.contrast == "sigmoid" and (self.kernel != "none" or self.identical not in ("kernel", "positive")):
-            raise ValueError("contrast sigmoid decides each pair for itself: it needs kernel none, and no soft targets")
+            raise ValueError(
+                "contrast sigmoid classifies each pair on its own: it needs kernel none and no soft targets"
+            )
         return self
 
 

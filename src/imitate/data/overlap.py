@@ -47,7 +47,7 @@ class Keys(NamedTuple):
             with np.load(path, allow_pickle=False) as file:
                 return cls(*(file[name].astype(np.uint64) for name in cls._fields))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} is damaged ({error}): delete it, overlaps are then not found") from error
+            raise UserError(f"{path} is damaged ({error}): delete it; overlaps are then not checked") from error
 
 
 NONE = Keys(np.zeros(0, np.uint64), np.zeros(0, np.uint64))

@@ -144,7 +144,7 @@ def _open(out: Path) -> None:
     except OSError as error:
         raise UserError(f"cannot write into {out} ({error.strerror}): choose another --out") from error
     if "meta.json" in names or "progress.jsonl" in names:
-        raise UserError(f"{out} holds a prepared folder of the first format: choose another --out")
+        raise UserError(f"{out} holds a prepared folder of format 1: choose another --out")
     if f"{NAME}.parquet" not in names and any(name != LOCK and not name.endswith(PART) for name in names):
         raise UserError(f"{out} is not empty and holds no prepared folder: choose another --out")
 
@@ -190,7 +190,7 @@ def _compare(out: Path, old: Manifests, new: Manifests, *, append: bool) -> None
     if broken or ((inputs or added) and not append):
         way = "choose another --out" if broken else "add --append, or choose another --out"
         note = ", since --append only adds records" if append else ""
-        raise UserError(f"the raw data changed since {out} was begun: {'; '.join(found)}: {way}{note}")
+        raise UserError(f"the raw data changed since {out} was started: {'; '.join(found)}: {way}{note}")
     if added:
         with replacing(out / f"{NAME}-{len(old.paths)}.parquet") as part:
             write_manifest(added_rows(new, changes), part, described=now, originals=new.written[0].originals)
@@ -221,7 +221,7 @@ def _require_versions(out: Path, manifests: Manifests, absent: list[int], now: d
         different = [name for name in now if before.get(name) != now[name]]
         if different:
             old, new = (", ".join(f"{name} {each.get(name)}" for name in different) for each in (before, now))
-            raise UserError(f"{out} was begun with {old}, not {new}: install those versions, or choose another --out")
+            raise UserError(f"{out} was started with {old}, not {new}: install those versions, or choose another --out")
 
 
 def _run(plan: Plan, engine: Engine, absent: list[int], lengths: list[int]) -> None:
@@ -234,7 +234,7 @@ def _run(plan: Plan, engine: Engine, absent: list[int], lengths: list[int]) -> N
     left = sum(lengths[shard] for shard in mine)
     total = sum(length for shard, length in enumerate(lengths) if shard % parts == index - 1)
     if left < total:
-        log.info("going on after %d records", total - left)
+        log.info("continuing after %d records", total - left)
     with progress(total=total, done=total - left) as advance:
         if engine.cluster is not None:
             for shard in on_cluster(partial(write_one, plan), mine, engine.cluster):
@@ -281,7 +281,7 @@ def _room(out: Path) -> Iterator[None]:
         shards = len(list((out / FOLDER).glob("[0-9]*[0-9].parquet")))
         raise UserError(
             f"no space left for {out} after {shards} shards ({error.strerror}): "
-            "make room and run the same command again, it goes on from there"
+            "make room and run the same command again, it continues from there"
         ) from error
 
 

@@ -173,7 +173,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     """``imitate.json``. UserError: it is absent or of another version, or a file is not the one that it names."""
     path = folder / RECORD
     if not path.is_file():
-        raise UserError(f"{folder} has no {RECORD}: it is not whole, export the model again")
+        raise UserError(f"{folder} has no {RECORD}: it is incomplete, export the model again")
     try:
         record: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, RecursionError) as error:
@@ -185,7 +185,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         )
     for name, digest in record.get("files", {}).items():
         if not (folder / name).is_file() or sha256(folder / name) != digest:
-            raise UserError(f"{folder / name} is absent or not what was exported: copy the folder again")
+            raise UserError(f"{folder / name} is missing or has changed since the export: copy the folder again")
     return record
 
 
@@ -202,7 +202,7 @@ def open_text(folder: Path, facts: dict[str, Any], device: str) -> LsaText | Tra
     except UserError:
         raise
     except Exception as error:  # a foreign file may raise anything
-        raise UserError(f"the text side of {folder} is damaged ({str(error)[:200]}): copy it again") from error
+        raise UserError(f"the text encoder of {folder} is damaged ({str(error)[:200]}): copy it again") from error
 
 
 def session(path: Path, device: str) -> Any:

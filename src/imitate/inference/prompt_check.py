@@ -70,7 +70,7 @@ def shown_prompts(
                 faulty.append(name)
                 yield f"  left out: {found.fault}"
     if wordings is not None and faulty:
-        raise UserError(f"{', '.join(faulty)}: left out, as the lines above say: use words of the reports")
+        raise UserError(f"{', '.join(faulty)}: skipped for the reasons above: use words of the reports")
 
 
 def check(prompts: Prompts, encoder: BaseEncoder, device: str, *, built_in: bool) -> Checked:

@@ -102,7 +102,7 @@ def _read(path: Path) -> tuple[list[Row], list[Row]]:
         row = Row(*fields)
         if row.label not in CLASSES:
             raise UserError(
-                f"{path}, line {number}: class {row.label!r} is none of {', '.join(CLASSES)}: take a list ending in A"
+                f"{path}, line {number}: class {row.label!r} is none of {', '.join(CLASSES)}: use a list ending in A"
             )
         if row.file in rows:
             again.append(row)

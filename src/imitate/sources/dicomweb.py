@@ -117,7 +117,7 @@ def _table(path: Path, key: bytes) -> dict[str, dict[str, str | None]]:
                 continue
             known = found.setdefault(hidden(key, number), values)
             if known != values:
-                raise UserError(f"{path} has two reports of one {name}: keep the one that counts")
+                raise UserError(f"{path} has two reports of one {name}: keep one of them")
     return found
 
 

@@ -58,7 +58,7 @@ def records(options: PadchestGrOptions) -> Iterator[Record | Excluded]:
     raw = options.raw
     path = max(raw.glob(REPORTS), default=None)
     if path is None:
-        raise UserError(f"{raw} has no {REPORTS}: --raw is the folder that holds it")
+        raise UserError(f"{raw} has no {REPORTS}: --raw must be the folder that contains it")
     entries, table = load_json(path, list), find(raw, TABLE)
     rows, known = _rows(table), _labels(table)
     negatives = _negatives(options.padchest) if options.padchest else None

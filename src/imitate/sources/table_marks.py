@@ -40,10 +40,10 @@ class MarkColumns(Config):
     @model_validator(mode="after")
     def _is_possible(self) -> MarkColumns:
         if self.box and self.corners:
-            raise ValueError("box and corners are two ways to give the same boxes: leave out one")
+            raise ValueError("give box or corners, not both")
         needs = ("boxes", "frame", "mark_label", "phrase", "reader")
         if not (self.box or self.corners or self.mask) and (given := [name for name in needs if getattr(self, name)]):
-            raise ValueError(f"{given[0]}: say where the marks are, with box, corners or mask")
+            raise ValueError(f"{given[0]}: also name the columns of box, corners or mask")
         if self.frame and min(self.frame) < 1:
             raise ValueError(f"frame {self.frame}: give a width and a height of 1 or more")
         return self

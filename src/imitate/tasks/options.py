@@ -166,9 +166,11 @@ class ZeroShotOptions(ClassificationOptions):
     @model_validator(mode="after")
     def _has_a_threshold(self) -> "ZeroShotOptions":
         if self.threshold == "even" and self.scoring != "margin":
-            raise ValueError(f"threshold even is a margin of 0, which scoring {self.scoring} lacks: take another")
+            raise ValueError(
+                f"threshold even is a margin of 0, which scoring {self.scoring} does not have: choose another"
+            )
         if self.threshold == self.split == "val":
-            raise ValueError("threshold val is chosen on the images that are measured: take oracle, or another split")
+            raise ValueError("threshold val would be chosen on the test images: use oracle, or another split")
         return self
 
 
@@ -187,9 +189,9 @@ class CalibrationOptions(TaskOptions):
     @model_validator(mode="after")
     def _is_possible(self) -> "CalibrationOptions":
         if self.split == "val":
-            raise ValueError("split val is what the calibration is fitted on: measure another split")
+            raise ValueError("the calibration is fitted on split val: measure another split")
         if self.aim in ("sensitivity", "specificity") and self.at >= 1:
-            raise ValueError(f"at {self.at:g}: a {self.aim} to reach is below 1, such as 0.9")
+            raise ValueError(f"at {self.at:g}: give a {self.aim} below 1, such as 0.9")
         if not 0 < self.benefit[0] < self.benefit[1] < 1:
             raise ValueError(f"benefit {self.benefit}: give two probabilities between 0 and 1, the lower one first")
         for each in self.prevalence:
