@@ -101,7 +101,7 @@ def test_a_size_that_a_network_cannot_take_is_told():
 def test_weights_that_cannot_be_had_are_told_before_anything_is_built(monkeypatch):
     monkeypatch.setattr("imitate.models.hub.is_available", lambda repository: repository != "timm/resnet18.a1_in1k")
     monkeypatch.setattr("timm.create_model", lambda *_, **__: pytest.fail("built"))
-    with pytest.raises(UserError, match="timm's weights for resnet18: the hub does not answer.*pretrained=false"):
+    with pytest.raises(UserError, match="timm's weights for resnet18: the hub does not respond.*pretrained=false"):
         ImageEncoder("resnet18", pretrained=True)
     with pytest.raises(UserError, match="no weights 'resnet18.nonsense'; it has .*resnet18.a1_in1k"):
         ImageEncoder("resnet18.nonsense")

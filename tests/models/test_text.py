@@ -160,7 +160,7 @@ def test_the_commit_is_recorded_and_stays_with_a_copy_of_a_copy(tiny_bert, tmp_p
 
 def test_a_hub_that_does_not_answer_is_told_at_once(monkeypatch):
     monkeypatch.setattr("imitate.models.hub.is_available", lambda repository, revision: revision != "v1")
-    with pytest.raises(UserError, match="cannot get the text encoder some/model@v1: the hub does not answer"):
+    with pytest.raises(UserError, match="cannot get the text encoder some/model@v1: the hub does not respond"):
         fit_or_load("hf:some/model@v1:mean", [])
 
 
