@@ -84,7 +84,7 @@ def write(tmp_path, text: str):
         ("model: {image_size: 512}", r"image_size 512 exceeds prepared_size 256"),
         ("model: {levels: [4, 4], keep: [0.1, 0.2]}", r"levels \(4, 4\) contain a level twice"),
         ("model: {heads: 3}", r"heads 3 must divide 256"),
-        ("model: {range: [1, 0]}", r"range \(1.0, 0.0\) must rise"),
+        ("model: {range: [1, 0]}", r"range \(1.0, 0.0\) must increase"),
         ("- a list", r"must hold keys and values"),
         ("a: [", r"not valid YAML"),
     ],

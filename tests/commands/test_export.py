@@ -82,7 +82,7 @@ def test_the_card_says_what_an_audit_of_this_model_found(root, tmp_path, capsys)
     card = (tmp_path / "shared" / "README.md").read_text()
     assert "- Edema, FNR by sex: F 40.0%, M 10.0% (gap 20.0 to 40.0 points)" in card and "Not audited" not in card
     assert export(root, tmp_path / "wrong", "--audit", str(tmp_path / "other.json")) == 2
-    assert "the audit is of another model" in capsys.readouterr().err
+    assert "the audit is of a different model" in capsys.readouterr().err
 
 
 def test_the_card_tells_data_training_licence_use_and_limits_and_no_path(root, tmp_path, caplog):

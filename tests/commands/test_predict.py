@@ -205,7 +205,7 @@ def test_an_image_that_cannot_be_used_alone_is_one_line_and_among_others_is_left
         assert ask("classify", "--images", tmp_path / "bad", *films(root), "--prompts", "Edema=edema") == 0
     table = pd.read_csv(io.StringIO(capsys.readouterr().out))
     assert table["image"].tolist() == [str(path) for path in films(root)]
-    assert sum("left out: cannot use" in record.message for record in caplog.records) == 3
+    assert sum("excluded: cannot use" in record.message for record in caplog.records) == 3
     assert ask("embed", "--images", tmp_path / "bad") == 2
     assert "none of the 3 images can be used" in capsys.readouterr().err
 
@@ -225,9 +225,9 @@ def test_what_is_missing_or_cannot_be_is_told_before_the_model_is_read(root, tmp
     (tmp_path / "empty").mkdir()
     mistakes = {
         "classify wants --images": ["classify"],
-        "retrieve wants --index, and --images or --text": ["retrieve", "--text", "edema"],
+        "retrieve needs --index, and --images or --text": ["retrieve", "--text", "edema"],
         "heatmap wants --images, and one --text": ["heatmap", "--images", film, "--text", "edema", "effusion"],
-        "embed wants either --images or --text": ["embed", "--images", film, "--text", "edema"],
+        "embed needs either --images or --text": ["embed", "--images", film, "--text", "edema"],
         "classify writes .csv, .json, or - for": ["classify", "--images", film, "--out", "table.xlsx"],
         "heatmap writes .png, .npy, a folder, or -": [
             "heatmap",

@@ -88,7 +88,7 @@ def test_a_house_style(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("Befund: finding\n", "'Befund' leads to 'finding': choose findings, impression or other"),
+        ("Befund: finding\n", "'Befund' is assigned to 'finding': choose findings, impression or other"),
         ("No: findings\n", "header False is not text: put it in quotes"),
         ("Befund: other\n", "no header is assigned to findings or impression"),
         ("- Befund\n", "must hold lines such as 'Befund: findings', not list"),

@@ -248,7 +248,7 @@ def test_other_folders_are_not_written_into(archive: Archive, tmp_path: Path) ->
     (tmp_path / "a" / "notes.txt").touch()
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "meta.json").touch()
-    for name, message in (("a", "is not empty and holds no prepared folder"), ("b", "of the first format")):
+    for name, message in (("a", "is not empty and holds no prepared folder"), ("b", "of format 1")):
         with pytest.raises(UserError, match=message):
             write_folder([], tmp_path / name, SETTINGS, archive=archive)
 

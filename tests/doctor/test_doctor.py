@@ -24,7 +24,7 @@ def test_a_raw_tree_is_recognised_by_its_files(
         path.touch()
     with pytest.raises(UserError, match="1 broken: "):
         doctor((tmp_path,))
-    assert capsys.readouterr().out.splitlines()[0] == f"raw tree {tmp_path}, {source}"
+    assert capsys.readouterr().out.splitlines()[0] == f"raw archive {tmp_path}, {source}"
 
 
 def test_a_tree_of_several_sources_is_of_the_most_specific(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +32,7 @@ def test_a_tree_of_several_sources_is_of_the_most_specific(tmp_path: Path, capsy
         (tmp_path / name).touch()
     with pytest.raises(UserError):
         doctor((tmp_path,))
-    assert capsys.readouterr().out.splitlines()[0] == f"raw tree {tmp_path}, rsna"
+    assert capsys.readouterr().out.splitlines()[0] == f"raw archive {tmp_path}, rsna"
 
 
 def test_a_tree_that_an_installed_source_claims_too_needs_a_name(

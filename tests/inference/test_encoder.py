@@ -151,12 +151,12 @@ def test_encoders_of_images_alone_are_loaded_by_name(data, monkeypatch, model):
 @pytest.mark.parametrize(
     "model, like, message",
     [
-        ("resnet18", None, "no model at resnet18: the network of timm is called timm:resnet18"),
+        ("resnet18", None, "no model at resnet18: for the network of timm, write timm:resnet18"),
         ("someone/model", None, "a repository of the hub is hf-hub:someone/model"),
         ("runs/absent", None, "no model at runs/absent: there is no such folder"),
         ("timm:hf-hub:someone/model", None, "timm:hf-hub:someone/model: .* must be the name of a timm network"),
         ("timm:resnet1888", None, "timm has no network 'resnet1888'; it has for instance resnet18"),
-        ("random", "resnet18", "--like resnet18: .*the network of timm is called timm:resnet18"),
+        ("random", "resnet18", "--like resnet18: .*for the network of timm, write timm:resnet18"),
         ("random", "nonsense", "--like nonsense: give a run, a recipe or timm:NAME"),
     ],
 )

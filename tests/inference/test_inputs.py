@@ -195,7 +195,7 @@ def shut(path: Path) -> Image.Image:
 
 
 UNUSABLE = {
-    "NoneType is not an image": lambda _: None,
+    "NoneType is no image": lambda _: None,
     "int is no image": lambda _: 5,
     "list is no image": lambda _: [GRAY],
     "values of type object": lambda _: np.full((20, 20), None),
@@ -242,7 +242,7 @@ def test_each_unusable_image_keeps_its_place_with_its_reason_and_ends_a_strict_c
 
 
 def test_what_is_no_image_at_all_and_another_way_with_errors():
-    with pytest.raises(UserError, match="NoneType is not an image: give paths, folders"):
+    with pytest.raises(UserError, match="NoneType is no image: give paths, folders"):
         read(None)
     with pytest.raises(UserError, match="errors='ignore': choose 'raise' or 'skip'"):
         read([GRAY], errors="ignore")

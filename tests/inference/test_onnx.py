@@ -228,13 +228,13 @@ def test_a_damaged_folder_says_what_is_wrong(fitted, tmp_path, capsys):
 
         return change
 
-    assert broken("imitate.json", Path.unlink).match("has no imitate.json: it is not whole")
+    assert broken("imitate.json", Path.unlink).match("has no imitate.json: it is incomplete")
     assert broken("imitate.json", lambda path: path.write_text("{")).match("imitate.json is damaged")
     assert broken("imitate.json", changed(format_version=2)).match("is of format 2, this version reads 1")
     assert broken("imitate.json", changed(preprocessing={"mean": []})).match("imitate.json is damaged")
     assert broken("text.npz", Path.unlink).match(r"text.npz is missing or has changed since the export")
     assert main(["doctor", str(fitted / "onnx")]) == 0 and "resnet18 in ONNX, 4 whole files" in capsys.readouterr().out
-    assert main(["doctor", str(tmp_path / "4")]) == 2 and "text.npz is absent" in capsys.readouterr().err
+    assert main(["doctor", str(tmp_path / "4")]) == 2 and "text.npz is missing" in capsys.readouterr().err
     assert broken("image.onnx", lambda path: path.write_bytes(b"x")).match(r"image.onnx is missing or has changed")
     with pytest.raises(UserError, match="cannot be opened by onnxruntime"):
         onnx.session(fitted / "onnx" / "imitate.json", "cpu")

@@ -127,7 +127,7 @@ def test_the_probabilities_of_several_checkpoints_are_averaged(file, data, tmp_p
     with pytest.raises(UserError, match="holds 2 checkpoints: give one of them"):
         imitate.load(tmp_path)
     torch.save({"a": torch.zeros(3)}, tmp_path / "c.pt")
-    with pytest.raises(UserError, match=r"holds checkpoints of CheXzero, but c\.pt is none"):
+    with pytest.raises(UserError, match=r"holds checkpoints of CheXzero, but c\.pt is not: move"):
         evaluate("zero-shot", model=str(tmp_path), authors=True, **options)
 
 

@@ -129,13 +129,15 @@ def test_a_phrase_gets_the_templates_of_the_encoders_language():
 @pytest.mark.parametrize("wording", ["výpotek", {"positive": "výpotek", "negative": "no výpotek"}])
 def test_sides_that_are_the_same_to_the_encoder_are_told(wording):
     czech = LsaTextEncoder.fit(["malý výpotek vlevo", "bez výpotku", "srdce zvětšené", "výpotek"], width=3)
-    with pytest.raises(UserError, match="prompts of V: both sides are the same to .*'V=...|...'"):
+    with pytest.raises(
+        UserError, match="prompts of V: the text encoder .* does not distinguish both sides.*'V=...|...'"
+    ):
         choose_prompts({"V": wording}, czech)
 
 
 def test_one_stray_word_makes_no_built_in_class_known():
     """ "in" is in a German report too."""
-    with pytest.raises(UserError, match="knows the words of no built-in class"):
+    with pytest.raises(UserError, match="knows the words of none of the built-in classes"):
         choose_prompts(None, GERMAN)
 
 

@@ -80,7 +80,7 @@ def test_the_words_of_the_encoder_choose_the_language(language: str) -> None:
     chosen = choose_prompts(None, encoder)
     name = {"en": "pleural effusion", "de": "Pleuraerguss", "es": "Derrame pleural"}[language]
     assert len(chosen) >= 9 and name in chosen and chosen == choose_prompts(None, encoder, language=language)
-    with pytest.raises(UserError, match="knows the words of no built-in class"):
+    with pytest.raises(UserError, match="knows the words of none of the built-in classes"):
         choose_prompts(None, encoder, language="de" if language == "es" else "es")
 
 

@@ -185,7 +185,9 @@ def test_absent_labels_are_asked_for(tmp_path: Path) -> None:
 def test_repeated_rows_are_excluded_and_contradicting_ones_refused(tmp_path: Path) -> None:
     records, excluded = read(tree(tmp_path, row(), row()))
     assert len(records) == 1 and excluded == {"listed again": 1}
-    with pytest.raises(UserError, match="lists 1 ids again with other values, 'train/patient1/study2/view1_frontal"):
+    with pytest.raises(
+        UserError, match="lists 1 ids again with other values, first 'train/patient1/study2/view1_frontal"
+    ):
         read(tree(tmp_path, row(), row(age="7")))
 
 

@@ -111,7 +111,7 @@ def test_the_same_key_gives_the_same_ids_and_another_one_others(pacs: Pacs, tmp_
 def test_what_is_wrong_with_a_server_is_one_line(pacs: Pacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="has no study with these dates"):
         few(pacs, tmp_path, until="20200101")
-    with pytest.raises(UserError, match=r"answers with 404 .*: check --url, which is the root of DICOMweb"):
+    with pytest.raises(UserError, match=r"responds with 404 .*: check --url, which is the root of DICOMweb"):
         prepare("dicomweb", raw=tmp_path / "raw", out=tmp_path / "out", url=f"{pacs.root}/nothing", retries=0)
     monkeypatch.setenv("IMITATE_DICOMWEB_PASSWORD", "wrong")
     with pytest.raises(UserError, match=r"refuses the login \(401\): set IMITATE_DICOMWEB_TOKEN, or"):

@@ -245,7 +245,7 @@ def test_wrong_trees_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no mimic-cxr-\*-metadata\.csv\.gz in .*: copy it there from MIMIC-CXR-JPG"):
         read(tmp_path)
     write_tree(tmp_path, Image("a"))
-    with pytest.raises(UserError, match=r"no reports at .*: give --reports the path of"):
+    with pytest.raises(UserError, match=r"no reports at .*: pass mimic-cxr-reports.zip as --reports"):
         read(tmp_path)
     (tmp_path / "mimic-cxr-reports.zip").write_bytes(b"PK no zip")
     with pytest.raises(UserError, match="is not a readable zip"):

@@ -201,7 +201,7 @@ def test_repeated_rows_are_excluded_and_contradicting_ones_refused(tmp_path: Pat
     """The index, which differs, is no part of a row."""
     records, excluded = read(tree(tmp_path, row(), {**row(), "": "1"}))
     assert len(records) == 1 and excluded == {"listed again": 1}
-    with pytest.raises(UserError, match="lists 1 ids again with other values, 'a.png' first"):
+    with pytest.raises(UserError, match="lists 1 ids again with other values, first 'a.png'"):
         read(tree(tmp_path, row(), row(PatientID="p2")))
 
 

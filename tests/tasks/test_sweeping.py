@@ -125,7 +125,7 @@ def test_flags_and_sweeps_take_each_others_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "sweep", "mode", "message"),
     [
-        (LinearClassification(), {"learning_rate": [1]}, "clean", "learning_rate cannot be tried in .* of mode clean"),
+        (LinearClassification(), {"learning_rate": [1]}, "clean", "learning_rate cannot be tried in .* in mode clean"),
         (LinearClassification(), {"split": ["val"]}, "paper", "split cannot be tried"),
         (FinetuneClassification(), {"monitor": ["loss", "auroc"]}, "clean", "monitor cannot be tried"),
         (Segmentation(), {"loss": ["focal-dice", "cross-entropy"]}, "clean", "loss cannot be tried"),

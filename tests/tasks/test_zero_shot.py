@@ -165,7 +165,7 @@ def test_a_class_that_the_split_knows_nothing_of_takes_no_part(encoder: ImitateE
     predictions = task.predict(encoder, _data(target), Budget())
     assert predictions["classes"].tolist() == CLASSES[:2]
     assert task.chance(predictions)["accuracy"] == 0.5
-    with pytest.raises(UserError, match="knows no label in split 'test': choose another split"):
+    with pytest.raises(UserError, match="has no label in split 'test': choose another split"):
         task.predict(encoder, _data(np.full((40, 3), np.nan)), Budget())
 
 
@@ -367,7 +367,7 @@ def test_a_study_has_the_mean_score_of_its_images_also_where_a_threshold_is_chos
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"threshold": "even", "scoring": "positive"}, "a margin of 0, which scoring positive lacks"),
+        ({"threshold": "even", "scoring": "positive"}, "a margin of 0, which scoring positive does not have"),
         ({"threshold": "val", "split": "val"}, "chosen on the test images"),
     ],
 )

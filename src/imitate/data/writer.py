@@ -190,7 +190,7 @@ def _compare(out: Path, old: Manifests, new: Manifests, *, append: bool) -> None
     if broken or ((inputs or added) and not append):
         way = "choose another --out" if broken else "add --append, or choose another --out"
         note = ", since --append only adds records" if append else ""
-        raise UserError(f"the raw data changed since {out} was started: {'; '.join(found)}: {way}{note}")
+        raise UserError(f"the raw data changed since {out} was begun: {'; '.join(found)}: {way}{note}")
     if added:
         with replacing(out / f"{NAME}-{len(old.paths)}.parquet") as part:
             write_manifest(added_rows(new, changes), part, described=now, originals=new.written[0].originals)
@@ -221,7 +221,7 @@ def _require_versions(out: Path, manifests: Manifests, absent: list[int], now: d
         different = [name for name in now if before.get(name) != now[name]]
         if different:
             old, new = (", ".join(f"{name} {each.get(name)}" for name in different) for each in (before, now))
-            raise UserError(f"{out} was started with {old}, not {new}: install those versions, or choose another --out")
+            raise UserError(f"{out} was begun with {old}, not {new}: install those versions, or choose another --out")
 
 
 def _run(plan: Plan, engine: Engine, absent: list[int], lengths: list[int]) -> None:

@@ -74,4 +74,4 @@ def _recognised(path: Path, source: str | None, options: Mapping[str, Any]) -> t
         source = recognise(path)
     if source is None:
         raise UserError(f"{path} is not recognised: name its --source, or give the folder that holds its tables")
-    return f"raw tree {path}, {source}", examine_raw(path, source, options)
+    return f"raw archive {path}, {source}", examine_raw(path, source, options)

@@ -282,7 +282,7 @@ def _architecture(like: str | None, data: Corpus) -> tuple[ImitateConfig, str | 
     if path.is_dir():
         return load_folder(path).model.config, None
     if not like.startswith(TIMM):
-        hint = f": the network of timm is called {TIMM}{like}" if is_network(like) else ""
+        hint = f": for the network of timm, write {TIMM}{like}" if is_network(like) else ""
         raise UserError(f"--like {like}: give a run, a recipe or {TIMM}NAME{hint}")
     return _sized(_timm(like), data), None
 

@@ -177,10 +177,10 @@ def _compare(
     found = [UNLIKE.get(key) or f"{key} {before.get(key)}, not {now.get(key)}" for key in keys]
     if {"digest", "images"} & set(keys) and "source" not in keys and listing is not None:
         raise UserError(
-            f"{out} was started with other images: {_changes(out, listing)} in {images}: choose another --out"
+            f"{out} was begun with other images: {_changes(out, listing)} in {images}: choose another --out"
         )
     if found:
-        raise UserError(f"{out} was started with {'; '.join(found)}: choose another --out, or delete it first")
+        raise UserError(f"{out} was begun with {'; '.join(found)}: choose another --out, or delete it first")
 
 
 def _changes(out: Path, listing: pa.Table) -> str:
