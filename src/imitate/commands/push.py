@@ -6,7 +6,7 @@ from imitate.names import AnyPath
 def push(folder: AnyPath, repository: str, /, *, with_vocabulary: bool = False, public: bool = False) -> None:
     """Upload a folder that `imitate export` wrote to the Hugging Face hub; run it again to upload changes.
 
-    What will be uploaded is printed first: each file with its size, and what in it derives from reports. A new
+    The command first lists the files to upload, their sizes, and what in them derives from reports. A new
     repository is private. Log in with `hf auth login` first.
 
     Args:

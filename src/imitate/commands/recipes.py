@@ -12,7 +12,7 @@ from imitate.names import AnyPath
 def recipes(action: Literal["list", "show"] = "list", recipe: AnyPath | None = None, /) -> None:
     """List the recipes that come with the package, or show one.
 
-    Every command takes a recipe by the path that is listed, in any folder. To change one, save what show prints.
+    Commands accept these paths in any folder. To change a recipe, save the output of show to a file and edit it.
 
     Args:
         action: list, or show.

@@ -17,12 +17,12 @@ def synthesize(
     """Write synthetic radiographs in the original layout of a source, with tables and reports.
 
     Args:
-        source: One of the sources that `imitate prepare --help` lists, other than synthetic.
+        source: Any source of `imitate prepare`, except dicomweb and synthetic.
         out: The folder to write, new or empty.
         n: Number of images.
         seed: Seed of the patients.
         size: Height of the images, in pixels.
-        language: Of table: en, de or es for the words of reports, columns and labels, written as exported there.
+        language: Only for table: en, de or es, for reports, columns and labels.
     """
     from imitate.config import validate
     from imitate.data.progress import log_counts
