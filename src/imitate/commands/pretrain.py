@@ -59,7 +59,7 @@ def pretrain(
         recipe: YAML file, or a recipe that comes with the package, such as recipes/tiny.yaml.
         data: prepared folders, all with the same size and resize rule.
         out: run folder.
-        weights: relative number of samples of each folder in an epoch, such as 1 .5 2; default: number of training images.
+        weights: relative number of samples of each folder in an epoch, such as 1 .5 2; default: their sizes in images.
         settings: keys of the recipe as key=value, such as training.epochs=3; the same as --training.epochs 3.
         continue_with: keys of training, as in settings, to change when an interrupted run is resumed, such as
             training.learning_rate=1e-5 after a loss that was not finite.

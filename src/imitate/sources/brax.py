@@ -35,9 +35,7 @@ ENDING = 7  # characters of PngPath that some copies have beyond the name of the
 
 
 class BraxOptions(Options):
-    images: Literal["png", "dicom"] | None = Field(
-        None, description="which images to read; default: png if it is there"
-    )
+    images: Literal["png", "dicom"] | None = Field(None, description="which images to read; default: png if present")
     uncertain: Uncertain = Field("unknown", description=UNCERTAIN)
 
 

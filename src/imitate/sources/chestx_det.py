@@ -55,7 +55,7 @@ class _Fault(Exception):
 
 class ChestxDetOptions(Options):
     edition: Literal["det", "det10"] | None = Field(
-        None, description="ChestX-Det or ChestX-Det10; default: the one that is there, ChestX-Det where both are"
+        None, description="ChestX-Det or ChestX-Det10; default: the one that is present, ChestX-Det if both are"
     )
 
 

@@ -36,7 +36,7 @@ class CovidxOptions(Options):
     mode: Mode = Field("clean", description="paper: list 9A divided by image, as published; clean: by patient")
     mapping: Path | None = Field(
         None,
-        description=f"RSNA's {MAPPING}, for the images that come from there; looked for in raw by default",
+        description=f"RSNA's {MAPPING}, for the images from RSNA; default: the one in raw, if any",
     )
 
 

@@ -53,7 +53,7 @@ Read = Callable[[str], bytes]  # p10/p10000001/s50000001.txt -> its bytes
 class MimicCxrOptions(Options):
     mode: Mode = Field("clean", description="paper: the published selection, with validation and test as one split")
     reports: Path | None = Field(
-        None, description="mimic-cxr-reports.zip, or the folder it unpacks to; looked for below raw by default"
+        None, description="mimic-cxr-reports.zip, or the unpacked folder; default: the one below raw"
     )
     mimic_iv: Path | None = Field(
         None, description="the folder of MIMIC-IV's patients.csv.gz and admissions.csv.gz; by default raw or raw/hosp"

@@ -52,7 +52,7 @@ class MsCxrOptions(Options):
         None, description="the MIMIC-CXR folder with files/, or copies of its images by DICOM id; default: raw"
     )
     split_by: Literal["table", "mimic"] = Field(
-        "table", description="table: its own split, test where it has none; mimic: that of mimic-cxr-*-split.csv.gz"
+        "table", description="table: its own split, test if it has none; mimic: that of mimic-cxr-*-split.csv.gz"
     )
 
 

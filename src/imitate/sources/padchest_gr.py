@@ -37,12 +37,12 @@ MALFORMED = "malformed entry"
 
 
 class PadchestGrOptions(Options):
-    language: Literal["en", "es"] = Field("en", description="of the sentences: English, or Spanish as written")
+    language: Literal["en", "es"] = Field("en", description="sentences in English, or in Spanish as written")
     readers: Literal["first", "second", "both"] = Field(
-        "first", description="whose boxes are kept; the second reader's are there for some sentences only"
+        "first", description="reader whose boxes are kept; the second one read only some sentences"
     )
     padchest: Path | None = Field(
-        None, description=f"PadChest's own table of images: those that it calls {NEGATIVE} are inverted"
+        None, description=f"PadChest's own table of images; those listed as {NEGATIVE} are inverted"
     )
 
 

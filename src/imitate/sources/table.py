@@ -67,14 +67,14 @@ Row = Mapping[str, str | None]  # column -> text; None where blank
 class TableColumns(Config):
     """The names of the table's columns; the defaults are the names that are looked for."""
 
-    image_path: str = Field("image_path", description="path of the image, counted from the table's folder")
-    patient: str = Field("patient", description="who stays in one split")
-    study: str = Field("study", description="groups the images of one examination")
-    split: str = Field("split", description="train, val or test")
-    projection: str = Field("projection", description="PA, AP, LATERAL or another word")
-    report: str = Field("report", description="the whole report")
-    findings: str = Field("findings", description="the Findings section")
-    impression: str = Field("impression", description="the Impression section")
+    image_path: str = Field("image_path", description="column of the image path, relative to the folder of the table")
+    patient: str = Field("patient", description="column of the patient, who stays in one split")
+    study: str = Field("study", description="column that groups the images of one examination")
+    split: str = Field("split", description="column of the split: train, val or test")
+    projection: str = Field("projection", description="column of the projection: PA, AP, LATERAL or another word")
+    report: str = Field("report", description="column of the whole report")
+    findings: str = Field("findings", description="column of the Findings section")
+    impression: str = Field("impression", description="column of the Impression section")
     labels: tuple[str, ...] = Field((), description="columns of 1, 0 or blank, or of yes and no; they become classes")
     group_columns: tuple[str, ...] | None = Field(
         None, description="demographics to keep, as COLUMN or NAME=COLUMN with the names sex, age, scanner or any other"
@@ -83,12 +83,12 @@ class TableColumns(Config):
 
 class TableOptions(TableColumns, MarkColumns, Options):
     raw: Path = Field(description="the table, or the folder that holds exactly one")
-    sheet: str | None = Field(None, description="of an Excel workbook in which several have the columns")
+    sheet: str | None = Field(None, description="sheet of an Excel workbook, if several have the columns")
     sections: Path | None = Field(None, description="YAML that maps the section headers of a house style")
     whole_report: Literal["findings", "impression", "report"] | None = Field(
-        None, description="use a report without a known header whole: as this section, or (report) as both"
+        None, description="use a report without a known header as a whole: as this section, or (report) as both"
     )
-    language: str | None = Field(None, pattern="^[a-z]{2}$", description="of the reports (ISO 639-1), such as de")
+    language: str | None = Field(None, pattern="^[a-z]{2}$", description="report language (ISO 639-1), such as de")
 
 
 class _Layout(NamedTuple):

@@ -51,7 +51,7 @@ Boxes = dict[str, list[Box]]
 
 class Tbx11kOptions(Options):
     split_by: Literal["official", "image"] | None = Field(
-        None, description="official: the published parts; image: 70/15/15; default: official where there are parts"
+        None, description="official: the published parts; image: 70/15/15; default: official if there are parts"
     )
 
 
