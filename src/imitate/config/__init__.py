@@ -64,7 +64,7 @@ class ImitateConfig(Preprocessing):
     """The architecture; saved as ``config.json`` beside the weights."""
 
     backbone: Annotated[str, AfterValidator(check_backbone)] = "resnet50"  # name of any timm network, CNN or ViT
-    backbone_options: Annotated[dict[str, Any], AfterValidator(check_options)] = Field({})  # for timm.create_model
+    backbone_options: Annotated[dict[str, Any], AfterValidator(check_options)] = Field({})  # of timm.create_model
     projections: tuple[str, ...] | None = None  # projections to train on; None: the default of each folder
     levels: tuple[int, ...] = (
         1,
@@ -76,7 +76,7 @@ class ImitateConfig(Preprocessing):
     # over places, or the sum of their global means, for both branches
     aggregation: Aggregation = "channels"
     keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # fraction of the channels sampled at each of these levels
-    channel_draw: ChannelChoice = "replacement"  # with it; distinct: without; sample: per sample
+    channel_draw: ChannelChoice = "replacement"  # distinct: without replacement; sample: for each sample
     cls_token: Literal["zeros", "normal"] = "normal"  # initial CLS token; the release has zeros
     feed_forward: bool = False  # LayerNorm and a feed-forward block after the attention
     grid: int = Field(16, ge=1, le=64)  # channels: one is a token of grid x grid features; spatial: tokens of a level

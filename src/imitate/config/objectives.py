@@ -48,7 +48,7 @@ class ImitateOptions(ContrastOptions):
     kernel: Kernel = "exp"
     kernel_lambda: float = Field(0.2, ge=0, le=100)
     prior: str | None = None  # text encoder for the clinical prior, as in ``text``; None: the model's own
-    prior_centred: bool = False  # subtract the mean of the batch's texts; BERT's vectors all correlate otherwise
+    prior_centred: bool = False  # subtract the mean of the batch's texts from each vector
     prior_weight: float | None = Field(None, ge=0, le=100)  # factor of k(P); None: the temperature, as published
     prior_mass: float | None = Field(None, ge=0, lt=1)  # fixed weight of the other samples in each row of the target
     # Samples with the same text: by k(P); k(P) = 1; not candidates; or the same target as a sample's own text

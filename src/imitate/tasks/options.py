@@ -58,7 +58,7 @@ class ProbeOptions(ClassificationOptions):
 class LinearOptions(ProbeOptions, Fitting):
     path: Literal["cached", "augmented"] = "cached"
     decays: tuple[PositiveFloat, ...] = Field((10.0, 1.0, 0.1, 0.01, 0.001, 0.0001), min_length=1)  # weight decays
-    augmentation: Literal["crop", "distort"] = "crop"  # in mode paper: random crops, or flips and affine maps
+    augmentation: Literal["crop", "distort"] = "crop"  # for path augmented: random crops, or flips and affine maps
 
     def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:
         path = "augmented" if mode == "paper" else self.path
