@@ -224,9 +224,9 @@ def test_what_is_missing_or_cannot_be_is_told_before_the_model_is_read(root, tmp
     other.write_bytes(film.read_bytes())
     (tmp_path / "empty").mkdir()
     mistakes = {
-        "classify wants --images": ["classify"],
+        "classify needs --images": ["classify"],
         "retrieve needs --index, and --images or --text": ["retrieve", "--text", "edema"],
-        "heatmap wants --images, and one --text": ["heatmap", "--images", film, "--text", "edema", "effusion"],
+        "heatmap needs --images, and one --text": ["heatmap", "--images", film, "--text", "edema", "effusion"],
         "embed needs either --images or --text": ["embed", "--images", film, "--text", "edema"],
         "classify writes .csv, .json, or - for": ["classify", "--images", film, "--out", "table.xlsx"],
         "heatmap writes .png, .npy, a folder, or -": [

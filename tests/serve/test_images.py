@@ -109,7 +109,7 @@ def test_a_sliver_can_be_shown(predictor):
         (lambda _: encoded(picture())[:2000], "damaged or truncated"),
         (lambda _: encoded(np.zeros((50, 50), np.uint8)), "black image"),
         (lambda _: encoded(np.ones((8, 8), np.uint8)), "under 16 pixels"),
-        (lambda _: photograph(), "colour image"),
+        (lambda _: photograph(), "colour picture"),
         (lambda _: enormous(), "too many pixels"),
         (several_frames, "several frames"),
         (lambda folder: dicom(folder, PhotometricInterpretation="RGB"), "in colour"),

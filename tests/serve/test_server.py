@@ -109,7 +109,7 @@ def test_embeddings_give_the_cosine(client, image, service):
     [
         (lambda _: b"", "empty file"),
         (lambda _: b"hello", "not a DICOM, PNG or JPEG"),
-        (lambda _: photograph(), "colour image"),
+        (lambda _: photograph(), "colour picture"),
         (lambda _: enormous(), "too many pixels"),
         (several_frames, "several frames"),
     ],

@@ -128,7 +128,7 @@ def test_what_runs_is_told_without_what_has_no_effect() -> None:
 def test_thresholds_that_cannot_be_are_refused() -> None:
     options = OPTIONS["zero-shot"]
     for scoring in ("positive", "standardised"):
-        with pytest.raises(ValidationError, match=f"threshold even is a margin of 0, which scoring {scoring} lacks"):
+        with pytest.raises(ValidationError, match=f"threshold even is a margin of 0, which scoring {scoring} does not"):
             options.model_validate({"threshold": "even", "scoring": scoring})
         options.model_validate({"threshold": "val", "scoring": scoring})
     with pytest.raises(ValidationError, match="threshold val would be chosen on the test images"):

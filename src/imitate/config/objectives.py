@@ -100,9 +100,7 @@ class CaptionOptions(ContrastOptions):
 
     model: ClassVar[dict[str, Any]] = BaselineOptions.model
 
-    identical: Literal["negative", "ignored", "positive"] = (
-        "negative"  # how samples with the same text count for each other
-    )
+    identical: Literal["negative", "ignored", "positive"] = "negative"  # what samples with the same text are
     visual_visual: Weight = 0.0  # weight of SimCLR's loss on the two views
     temperature_views: Temperature = 0.2  # view with view
 
