@@ -216,8 +216,8 @@ def test_the_names_of_an_earlier_version_are_read_and_the_new_ones_are_logged(tm
     recipe = load_config(Recipe, write(tmp_path, OLD), {"views.rotation": 7, "model.fit": "squash"})
     assert (recipe.augment.rotation, recipe.augment.scale, recipe.model.resize) == (7, 0.1, "stretch")
     assert isinstance(recipe.objective, ImitateOptions) and recipe.objective.temperature_views == 0.3
-    assert "recipe.yaml: views is called augment now" in caplog.text
-    assert "setting model.fit: fit is called resize now" in caplog.text
+    assert "recipe.yaml: views is now called augment" in caplog.text
+    assert "setting model.fit: fit is now called resize" in caplog.text
     new = write(tmp_path, "augment: {rotation: 5}\nmodel: {resize: letterbox}")
     caplog.clear()
     assert load_config(Recipe, new, {"augment.scale": 0.2}).augment.scale == 0.2 and not caplog.text

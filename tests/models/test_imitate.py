@@ -13,7 +13,7 @@ from imitate.models.imitate import Imitate, parameter_count, seeded_model
 
 
 def test_published_size():
-    """About 30.7 M trainable parameters (REFERENCE section 1)."""
+    """About 30.7 M trainable parameters, as published."""
     assert parameter_count(Imitate(ImitateConfig())) == pytest.approx(30.7e6, rel=0.01)
 
 
@@ -103,7 +103,7 @@ def test_a_model_of_another_format_version_is_told(tmp_path):
 
 
 def test_the_default_has_the_published_parameters_and_no_more():
-    """What checkpoints hold beside the backbone (REFERENCE section 7): a switch of the ablation must not add to it."""
+    """What checkpoints hold beside the backbone: a switch of the ablation must not add to it."""
     names = {name for name in Imitate(TINY).state_dict() if not name.startswith(("image.", "text_", "impression_"))}
     heads = [f"{i}.{p}" for i in (0, 1, 3) for p in ("weight", "bias")]
     heads += [f"{i}.{p}" for i in (1, 4) for p in ("running_mean", "running_var", "num_batches_tracked")]

@@ -19,7 +19,7 @@ HEADS = {"read_proj": "findings_head", "diag_proj": "impression_head", "text_pro
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """A file with exactly the names of REFERENCE section 7, under the data-parallel prefix, and the model it came from."""
+    """A file with exactly the published names, under the data-parallel prefix, and the model it came from."""
     model = seeded_model(ImitateConfig(text_width=768), pretrained=False, seed=3)
     state = {f"module.encoder.{n}": t for n, t in model.image.network.state_dict().items()}
     aggregation = model.aggregation

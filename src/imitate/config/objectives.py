@@ -42,7 +42,7 @@ LEARNED = (0.01, 1.0)
 
 
 class ImitateOptions(ContrastOptions):
-    """The loss of REFERENCE sections 3 and 4: clinical-informed contrast, two views."""
+    """The published loss: clinical-informed contrast, two views."""
 
     name: str = "imitate"
     kernel: Kernel = "exp"

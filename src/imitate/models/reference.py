@@ -1,4 +1,4 @@
-"""Checkpoints from elsewhere: the published code's (REFERENCE section 7), torchvision's and timm's state dicts."""
+"""Checkpoints from elsewhere: the published code's, torchvision's and timm's state dicts."""
 
 import math
 from collections.abc import Mapping
