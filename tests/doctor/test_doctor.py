@@ -44,7 +44,7 @@ def test_a_tree_that_an_installed_source_claims_too_needs_a_name(
     (tmp_path / "labels.csv").touch()
     assert raw.recognise(tmp_path) == "outside"
     (tmp_path / "train-rle.csv").touch()
-    with pytest.raises(UserError, match="may be of siim or outside: name its --source"):
+    with pytest.raises(UserError, match="may be of siim or outside: choose its --source"):
         raw.recognise(tmp_path)
 
 

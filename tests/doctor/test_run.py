@@ -101,7 +101,7 @@ def test_files_that_are_not_whole_are_broken(name: str, damage: object, tmp_path
 def test_a_model_by_itself_is_opened(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     model = run(tmp_path) / "model"
     examine([model])
-    assert "1 whole file of weights" in capsys.readouterr().out
+    assert "1 intact file of weights" in capsys.readouterr().out
     (model / "text").mkdir()
     (model / "text" / "model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match=r"text.model\.safetensors is damaged"):

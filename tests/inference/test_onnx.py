@@ -233,7 +233,7 @@ def test_a_damaged_folder_says_what_is_wrong(fitted, tmp_path, capsys):
     assert broken("imitate.json", changed(format_version=2)).match("is of format 2, this version reads 1")
     assert broken("imitate.json", changed(preprocessing={"mean": []})).match("imitate.json is damaged")
     assert broken("text.npz", Path.unlink).match(r"text.npz is missing or has changed since the export")
-    assert main(["doctor", str(fitted / "onnx")]) == 0 and "resnet18 in ONNX, 4 whole files" in capsys.readouterr().out
+    assert main(["doctor", str(fitted / "onnx")]) == 0 and "resnet18 in ONNX, 4 intact files" in capsys.readouterr().out
     assert main(["doctor", str(tmp_path / "4")]) == 2 and "text.npz is missing" in capsys.readouterr().err
     assert broken("image.onnx", lambda path: path.write_bytes(b"x")).match(r"image.onnx is missing or has changed")
     with pytest.raises(UserError, match="cannot be opened by onnxruntime"):

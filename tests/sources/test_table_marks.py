@@ -120,7 +120,7 @@ def test_names_in_mixed_unicode_forms_are_found(tmp_path: Path) -> None:
 def test_ids_that_a_spreadsheet_rounded_or_could_not_compute(tmp_path: Path, caplog) -> None:
     path = archive(tmp_path, 'image_path,patient,findings\na.png,"1,23E+11",x\nb.png,#REF!,y\nc.png,#N/A,z\n')
     found = read(path)
-    assert "t.csv: 1 patient ids such as '1,23E+11' are numbers that a spreadsheet rounded" in caplog.text
+    assert "t.csv: 1 patient ids such as '1,23E+11' are numbers rounded by a spreadsheet" in caplog.text
     assert [each.reason for each in found[1:]] == ["no patient", "no patient"]
 
 

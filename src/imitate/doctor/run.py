@@ -53,7 +53,7 @@ def examine_model(path: Path) -> Check | None:
                 pass
         except (SafetensorError, OSError) as error:
             return Check("broken", path.name, f"{each} is damaged ({error}): copy it again")
-    return Check("ok", path.name, f"{len(weights)} whole file{'s' * (len(weights) > 1)} of weights")
+    return Check("ok", path.name, f"{len(weights)} intact file{'s' * (len(weights) > 1)} of weights")
 
 
 def examine_onnx(path: Path) -> Check:
@@ -63,7 +63,7 @@ def examine_onnx(path: Path) -> Check:
     except UserError as error:
         return Check("broken", path.name, str(error))
     files = len(record.get("files", {}))
-    return Check("ok", path.name, f"{record.get('backbone')} in ONNX, {files} whole files")
+    return Check("ok", path.name, f"{record.get('backbone')} in ONNX, {files} intact files")
 
 
 def _settings(path: Path) -> Iterator[Check]:

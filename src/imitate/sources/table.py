@@ -121,7 +121,9 @@ def records(options: TableOptions) -> Iterator[Record | Excluded]:
     required = [columns.image_path, columns.patient, *columns.labels, *groups.values()]
     table = read_table(path, list(dict.fromkeys(required)), optional=optional, text=True, sheet=options.sheet)
     if not columns.labels and not set(texts) & set(table.columns):
-        raise UserError(f"{path} has no column {', '.join(texts)}, and no label columns are given: say which it has")
+        raise UserError(
+            f"{path} has no column {', '.join(texts)}, and no label columns are given: name the columns that it has"
+        )
     if OLD_PROJECTION in table.columns and columns.projection not in table.columns:
         log.warning("%s: the column %s is now called %s: rename it", path.name, OLD_PROJECTION, columns.projection)
         columns = columns.model_copy(update={"projection": OLD_PROJECTION})
@@ -234,25 +236,25 @@ def _same_ids(ids: pd.Series, path: Path, what: str, several: str) -> dict[str, 
     """Ids in another spelling -> the one that counts."""
     given = ids.map(_cell).dropna()
     if rounded := int(given.str.fullmatch(_ROUNDED).sum()):
-        said = "%s: %d %s ids such as %r are numbers that a spreadsheet rounded: different %s may be one"
+        said = "%s: %d %s ids such as %r are numbers rounded by a spreadsheet: different %s may have the same"
         log.warning(said, path.name, rounded, what, given[given.str.fullmatch(_ROUNDED)].iloc[0], several)
     same = one_spelling(given)
     if same:
-        spelled = "differs from another one in zeros before it, .0 after it, case or spaces alone: they count as one"
+        spelled = "differs from another only in leading zeros, a final .0, case or spaces: they count as the same"
         log.warning("%s: the id of %d %s %s", path.name, len(same), several, spelled)
     return same
 
 
 def _log(tally: _Tally, path: Path, layout: _Layout) -> None:
     if tally.missing:
-        said = "%s: %d images are not where it says; paths are relative to its folder. The first, %s"
+        said = "%s: %d images were not found; paths must be relative to its folder. The first: %s"
         log.warning(said, path.name, tally.missing, tally.first_missing)
     if not tally.unknown:
         return
     lines = ", ".join(f"{line!r} ({n})" for line, n in tally.lines.most_common(SHOWN) if n > 1)
     used = f"are used whole ({layout.whole})" if layout.whole else "lose their text"
-    way = "" if layout.whole else "; name them in --sections FILE, or give --whole-report"
-    said = "%s: %d of %d reports (%.0f%%) have no known section header and %s; lines of theirs that look like one: %s%s"
+    way = "" if layout.whole else "; list headers in --sections FILE, or give --whole-report"
+    said = "%s: %d of %d reports (%.0f%%) have no known section header and %s; frequent lines that look like one: %s%s"
     fraction = 100 * tally.unknown / tally.reports
     log.warning(said, path.name, tally.unknown, tally.reports, fraction, used, lines or "none", way)
 
