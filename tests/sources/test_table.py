@@ -172,11 +172,9 @@ def test_reports_without_a_known_header_are_counted_and_their_lines_named(
     found = read(house(tmp_path, HOUSE, HOUSE, REPORT, "FINDINGS:"))
     assert reasons(found) == ["no known section header"] * 2 + ["ok", "no findings and no impression"]
     (message,) = caplog.messages
-    assert message.startswith(
-        "t.csv: 2 of 4 reports (50%) have no known section header and lose their text; frequent lines"
-    )
+    assert message.startswith("t.csv: 2 of 4 reports (50%) have no known section header and lose their text; frequent ")
     assert all(f"'{line}' (2)" in message for line in ("Ergebnis", "Wertung", "Gezeichnet"))
-    assert message.endswith("; name them in --sections FILE, or give --whole-report") and "Dr. X" not in message
+    assert message.endswith("; list headers in --sections FILE, or give --whole-report") and "Dr. X" not in message
     with_labels = read(house(tmp_path, HOUSE, REPORT, labels="1"), labels=("Edema",))
     assert [(each.findings, each.notes) for each in with_labels] == [
         (None, ("no known section header",)), ("Clear lungs.", ())
