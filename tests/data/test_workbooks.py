@@ -86,7 +86,7 @@ def test_dates_hidden_rows_and_cut_texts_are_warned_of(tmp_path: Path, caplog) -
     made["s"].row_dimensions[3].hidden = True
     assert read(path, made)["patient"].tolist() == ["2020-02-01", "2021-03-04", "1"]
     for said in (
-        "column 'patient' holds 2 dates, the first in row 2: Excel makes dates of ids such as 3-2: store text",
+        "column 'patient' holds 2 dates, the first in row 2: Excel turns ids such as 3-2 into dates: store them as text",
         "1 rows are hidden: they are read like the others",
         "1 cells hold 32,767 characters, the most that Excel keeps: their ends may be missing",
     ):

@@ -210,7 +210,7 @@ def test_what_the_backend_cannot_do_is_one_line(fitted, films, tmp_path, capsys)
     )
     assert "use --device cpu" in refused("predict", "embed", "--images", film, "--model", folder, "--device", "cuda")
     told = refused("evaluate", "zero-shot", "--model", folder, "--data", str(fitted / "data"), "--out", f"{out}.json")
-    assert "is in ONNX, which can only predict and be served" in told
+    assert "is an ONNX model, which only predict and serve accept" in told
 
 
 def test_a_damaged_folder_says_what_is_wrong(fitted, tmp_path, capsys):

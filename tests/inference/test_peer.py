@@ -154,7 +154,7 @@ def test_medklip_answers_its_authors_way_alone_and_with_a_bert_beside_it(data, t
         "{Left: {positive: [left], negative: [a]}, Right: {positive: [normal], negative: [a]}}"
     )
     options = {"out": tmp_path / "r.json", "data": data, "prompts": tmp_path / "prompts.yaml", "device": "cpu"}
-    with pytest.raises(UserError, match=r"for --authors put vocab.txt and pytorch_model.bin of .* beside it"):
+    with pytest.raises(UserError, match=r"for --authors, put vocab.txt and pytorch_model.bin of .* beside it"):
         evaluate("zero-shot", model=str(file), authors=True, **options)
     (tmp_path / "bert").mkdir()
     torch.save(under("bert.", tiny_bert()), tmp_path / "bert/pytorch_model.bin")

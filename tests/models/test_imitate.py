@@ -44,7 +44,7 @@ def test_a_folder_holds_the_weights_and_the_config_and_needs_both(tmp_path):
 
 def test_a_folder_in_onnx_is_named_as_such(tmp_path):
     (tmp_path / "imitate.json").write_text("{}")
-    with pytest.raises(UserError, match="is in ONNX, which can only predict and be served: give the run"):
+    with pytest.raises(UserError, match="is an ONNX model, which only predict and serve accept: give the run"):
         Imitate.from_pretrained(tmp_path)
 
 

@@ -128,7 +128,9 @@ def test_a_server_that_is_stopped_or_slow_is_one_line(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     places = {"raw": tmp_path / "raw", "out": tmp_path / "out", "url": f"http://127.0.0.1:{port}/dicom-web"}
-    with pytest.raises(UserError, match=r"cannot be reached; what has been fetched is kept, and the same command goes"):
+    with pytest.raises(
+        UserError, match=r"cannot be reached; what has been fetched is kept, and the same command continues"
+    ):
         prepare("dicomweb", **places, retries=0)
     with socket.create_server(("127.0.0.1", port)) as server:  # accepts and never answers
         ended = threading.Event()

@@ -201,8 +201,8 @@ def test_an_encoder_without_text_is_told_why(tiny_encoders: dict[str, Encoder]) 
     ("meta", "said"),
     [
         ({}, []),
-        ({"resize": "letterbox"}, ["has resize letterbox, run learnt from stretch"]),
-        ({"percentiles": [1.0, 99.0]}, ["has percentiles (1.0, 99.0), run learnt from None"]),
+        ({"resize": "letterbox"}, ["has resize letterbox, but run was trained on stretch"]),
+        ({"percentiles": [1.0, 99.0]}, ["has percentiles (1.0, 99.0), but run was trained on None"]),
     ],
 )
 def test_a_folder_made_in_another_way_than_the_run_s_is_warned_of(

@@ -180,7 +180,7 @@ def test_a_process_that_lost_another_says_so(monkeypatch, error, world, lost):
     monkeypatch.setattr(Processes, "world_size", world)
     with pytest.raises(UserError if lost else type(error)) as told, engine.together(Processes()):
         raise error
-    ended = "another process of this run has ended, see its own message: run the same command again, with any number "
+    ended = "another process of this run has ended, see its message: run the same command again, with any number "
     assert str(told.value).startswith(ended) == (str(told.value) == engine.ENDED) == lost
 
 

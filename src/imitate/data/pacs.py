@@ -39,7 +39,7 @@ BUSY = (408, 429, 500, 502, 503, 504)  # answers after which a request is sent a
 PAGE = 500  # studies of one answer
 REPORTS = ("SR", "DOC")  # modalities of series that hold reports
 REFUSED = "not delivered by the server"
-GOES_ON = "what has been fetched is kept, and the same command goes on from there"
+GOES_ON = "what has been fetched is kept, and the same command continues from there"
 
 
 class Server(NamedTuple):

@@ -111,7 +111,8 @@ def _table(path: Path, rows: list[list[Any]], start: int, places: Mapping[int, s
     for name in places.values():
         dates = [row for row, value in enumerate(table[name]) if isinstance(value, date | time)]
         if dates:
-            said = "%s: column %r holds %d dates, the first in row %d: Excel makes dates of ids such as 3-2: store text"
+            said = "%s: column %r holds %d dates, the first in row %d: "
+            said += "Excel turns ids such as 3-2 into dates: store them as text"
             log.warning(said, path.name, name, len(dates), dates[0] + start + 2)
     cut = int(table.map(lambda value: isinstance(value, str) and len(value) >= LONGEST).to_numpy().sum())
     for count, what in (

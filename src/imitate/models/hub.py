@@ -12,7 +12,7 @@ from imitate.errors import UserError
 
 log = logging.getLogger(__name__)
 HUB = "hf-hub:"
-ONNX_ONLY = "is in ONNX, which can only predict and be served: give the run that was exported"
+ONNX_ONLY = "is an ONNX model, which only predict and serve accept: give the run that was exported"
 CARD, WEIGHTS = "README.md", "model.safetensors"
 HEADS = "heads.safetensors"
 """Of an exported model what is not its image encoder, whose file of weights has the names of timm (``exported``)."""

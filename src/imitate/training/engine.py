@@ -17,8 +17,8 @@ from imitate.training.precision import precision_plugin
 log = logging.getLogger(__name__)
 
 ENDED = (
-    "another process of this run has ended, see its own message: run the same command again, with any number of "
-    "processes, it continues from the last checkpoint"
+    "another process of this run has ended, see its message: run the same command again, with any number of "
+    "processes; it continues from the last checkpoint"
 )
 FEW_ROWS = 8  # for the statistics of the heads' BatchNorm
 GRACE = 5  # seconds in which the other processes may end by themselves
