@@ -101,8 +101,8 @@ def without_held_out(data: Corpus, rows: Sequence[Int[np.ndarray, " _"]]) -> lis
                 leaks |= _known(part, local, keys)
         if leaks.any():
             log.warning(
-                "%s: %d of %d training images are left out: another folder has their patients or the same images "
-                "outside of its training split",
+                "%s: %d of %d training images are excluded: another folder has their patients or the same images "
+                "outside its training split",
                 part.root,
                 leaks.sum(),
                 len(every),
