@@ -57,7 +57,7 @@ def test_branches_ask_different_questions(page):
     labels["findings"].click()
     wait(page, lambda _: rested(page) and values(page) != both)
     findings = values(page)
-    assert "FINDINGS" in element(page, "#branch-note").text
+    assert "Findings section" in element(page, "#branch-note").text
     labels["impression"].click()
     wait(page, lambda _: rested(page) and values(page) != findings)
     assert {each.text for each in page.find_elements("css selector", "#reports .words b")} == {"IMPRESSION"}
