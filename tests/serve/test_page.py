@@ -363,7 +363,7 @@ def test_with_the_keyboard_alone(page):
     assert element(page, "#shown").text == "61%"
     reach(page, "#branch input")
     press(page, Keys.ARROW_RIGHT)
-    wait(page, lambda _: rested(page) and "FINDINGS" in element(page, "#branch-note").text)
+    wait(page, lambda _: rested(page) and "Findings section" in element(page, "#branch-note").text)
     reach(page, "#rows summary")
     press(page, Keys.ENTER)
     assert element(page, "#rows details").get_attribute("open") is not None
