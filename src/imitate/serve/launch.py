@@ -37,7 +37,7 @@ def launch(model: str, index: Path | None, *, host: str, port: int, device: str 
         app = create(service, password=password, token=token, local=local)
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
         shown = f"${TOKEN}" if chosen else token  # a log may be read by others, who do not know it yet
-        log.info("the viewer is at %s (stop it with Ctrl-C)", f"{address}#token={shown}" if token else address)
+        log.info("the viewer is at %s (Ctrl-C stops it)", f"{address}#token={shown}" if token else address)
         web_server(app).run(sockets=[listener])
 
 
