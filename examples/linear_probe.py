@@ -5,7 +5,7 @@
 The table has the columns ``image`` (a path below the folder of images) and ``patient``, and one column of 1, 0 or blank
 for each class. One patient in five is held out. ``--finetune`` also trains the encoder. `imitate evaluate` does both
 (linear-classification, finetune-classification) with intervals and paired tests: use it for results, and this file for
-what it cannot do. Research software, not a medical device.
+anything that it cannot do. Research software, not a medical device.
 """
 
 import argparse

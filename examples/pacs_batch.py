@@ -2,11 +2,12 @@
 
     python examples/pacs_batch.py --model runs/first --studies export --out scores
 
-``--studies`` has a folder for each study. Each study becomes one Parquet file below ``--out``, which is whole or
-absent: the same command goes on where it was interrupted, and classifies studies and images that have arrived since.
-In the end, ``scores.csv`` has one row for each image, and ``refused.csv`` lists the images that could not be used, with
-the reason. File names may be personal data: treat both files as the studies themselves. `imitate predict classify` with
-a folder as --out does the same in several processes or on several machines. Research software, not a medical device.
+``--studies`` has a folder for each study. Each study becomes one Parquet file below ``--out``, which is complete or
+absent: the same command continues after an interruption, and classifies studies and images that were added since. At
+the end, ``scores.csv`` has one row for each image, and ``refused.csv`` lists the images that could not be used, with
+the reason. File names may be personal data: treat both files like the studies themselves. `imitate predict classify`
+with a folder as --out does the same in several processes or on several machines. Research software, not a medical
+device.
 """
 
 import argparse

@@ -23,7 +23,7 @@ NAME = "imitate-cxr"
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 INSTALL = """\
 #!/bin/sh
-# sh install.sh [FOLDER]: a virtual environment with imitate, by default in ./imitate-env. It asks no index.
+# sh install.sh [FOLDER]: a virtual environment with imitate, by default in ./imitate-env. It contacts no index.
 set -eu
 unset CDPATH PYTHONPATH PYTHONHOME # what they name would be taken for a part of the environment
 here=$(cd "$(dirname "$0")" && pwd)
@@ -49,13 +49,13 @@ For {system} with Python {python}. Copy this folder, or unpack the archive, and 
     sh install.sh
 
 It makes a virtual environment in ./imitate-env (another folder: `sh install.sh FOLDER`; another interpreter:
-`PYTHON=/path/to/python sh install.sh`), checks the digest of every wheel and asks no package index. On Windows:
+`PYTHON=/path/to/python sh install.sh`), checks the digest of every wheel and contacts no package index. On Windows:
 
     py -{python} -m venv imitate-env
     imitate-env\\Scripts\\pip install --no-deps --require-hashes -r requirements.txt
 
-- `wheels/` and `requirements.txt`: imitate and all that it needs, with the SHA-256 of each file.
-- `recipes/`: the recipes of pre-training, to copy and to change; the installed package has them, too.
+- `wheels/` and `requirements.txt`: imitate and all its dependencies, with the SHA-256 of each file.
+- `recipes/`: the pre-training recipes, to copy and adapt; the installed package contains them, too.
 
 Models and text encoders are not part of it: copy a run folder or an exported folder as a whole.
 Research software, not a medical device.

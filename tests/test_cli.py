@@ -113,7 +113,7 @@ def test_print_config_is_the_recipe_with_its_defaults_and_the_changes(capsys, tm
     values = yaml.safe_load(capsys.readouterr().out)
     assert values["task"] == "retrieval" and values["settings"]["followups"] == "excluded"
     assert cli.main(["predict", "--print-config"]) == 2
-    assert "--print-config: only pretrain and evaluate have it" in capsys.readouterr().err
+    assert "--print-config: only pretrain and evaluate accept it" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["pretrain", "recipes/tiny.yaml", "--training.epoch", "3", "--print-config"])
 
@@ -128,7 +128,7 @@ def test_recipes_are_listed_with_what_they_are_for_and_shown_whole(capsys, tmp_p
     assert capsys.readouterr().out == (ROOT / "recipes/tiny.yaml").read_text()
     for words in (["show"], ["show", "recipes/absent.yaml"]):
         assert cli.main(["recipes", *words]) == 2
-        assert "imitate recipes list has" in capsys.readouterr().err
+        assert "imitate recipes list shows" in capsys.readouterr().err
 
 
 def test_unknown_command_and_user_error(capsys):
@@ -209,12 +209,12 @@ def test_the_help_of_a_setting_is_its_own_comment(capsys):
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     about = dict(re.findall(r"--(\S+) (.*?)(?= --|$)", shown))
     for name, text in {
-        "training.chunk": "Samples of a process in the backbone at once: gradient accumulation with cached",
-        "training.sync-batchnorm": "Statistics of the global batch",
+        "training.chunk": "Samples that the backbone processes at a time: gradient accumulation with cached",
+        "training.sync-batchnorm": "BatchNorm statistics of the global batch",
         "model.text-statistics": "Running BatchNorm statistics",
-        "model.aggregation": "How levels become one feature",
+        "model.aggregation": "How levels are combined",
         "init": "weights to start from instead",
-        "model.texts": "What the branches learn from",
+        "model.texts": "Texts of the branches",
     }.items():
         assert text in about[name]
     assert "BatchNorm" not in about["model.text-width"] and "subcommands" not in shown

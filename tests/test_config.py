@@ -31,8 +31,8 @@ def write(tmp_path, text: str):
         ("training: {epochs: many}", r"training.epochs = 'many': .*integer"),
         ("training: {epochs: 0}", r"training.epochs = 0: .*greater than or equal to 1"),
         ("objective: {kernel: cosine}", r"objective: imitate: kernel = 'cosine': .*'exp'"),
-        ("model: {levels: [4], keep: [0.1, 0.2]}", r"one entry each a level"),
-        ("model: {levels: [0], keep: [0.1]}", r"levels are among 1, 2, 3, 4"),
+        ("model: {levels: [4], keep: [0.1, 0.2]}", r"one entry for each level"),
+        ("model: {levels: [0], keep: [0.1]}", r"levels must be among 1, 2, 3, 4"),
         ("objective: {name: barlow}", r"there is no objective 'barlow'; there are imitate, clip"),
         ("objective: {name: clip, kernel: exp}", r"objective: clip: unknown key 'kernel'; known: bias, contrast, .*"),
         ("objective: {name: mflag, temperature_text: 0.1}", r"objective: mflag: unknown key 'temperature_text'"),
@@ -46,11 +46,11 @@ def write(tmp_path, text: str):
         ("objective: {name: simclr}\nlabels_as_text: true", "labels_as_text has no effect: objective simclr reads no"),
         (
             "training: {warmup_steps: 5, warmup_fraction: 0.1}",
-            "training: warmup_steps and warmup_fraction are two ways",
+            "training: give warmup_steps or warmup_fraction",
         ),
         (
             "training: {chunk: 64, compile: default, precision: 16-mixed}",
-            "training: chunk and compile do not work together in 16-mixed",
+            "training: chunk and compile cannot be combined in 16-mixed",
         ),
         ("training: {final_learning_rate: 0.1}", "final_learning_rate 0.1 must not exceed learning_rate 0.0002"),
         ("training: {freeze: image, layer_decay: 0.7}", "freeze: image leaves .*layer_decay.* without effect"),
@@ -58,30 +58,33 @@ def write(tmp_path, text: str):
         ("training: {freeze: text}", "training.freeze = 'text': Input should be 'image'"),
         (
             "training: {compile: default, gradient_checkpointing: true}",
-            "gradient_checkpointing and compile do not work",
+            "gradient_checkpointing and compile cannot be combined",
         ),
-        ("init: imagenet", "init: timm's ImageNet weights are pretrained: true, random weights pretrained: false"),
+        (
+            "init: imagenet",
+            "init: write pretrained: true for timm's ImageNet weights, pretrained: false for random ones",
+        ),
         (
             "init: hf-hub:someone/model",
-            "init: hf-hub:someone/model names no revision: write hf-hub:OWNER/NAME@REVISION",
+            "init: hf-hub:someone/model has no revision: write hf-hub:OWNER/NAME@REVISION",
         ),
         ("init: timm:a/b", "'a/b' must be the name of a timm network"),
-        ("training: {text_layers: 1, text_lora: 8}", "text_layers and text_lora are two ways to train the text"),
+        ("training: {text_layers: 1, text_lora: 8}", "give text_layers or text_lora"),
         ("training: {text_learning_rate: 0.1}", "text_learning_rate has no effect on a frozen text encoder"),
-        ("text: lsa-64\ntraining: {text_lora: 8}", "text: lsa-64 has no layers to train: take bert-small"),
+        ("text: lsa-64\ntraining: {text_lora: 8}", "text: lsa-64 has no layers to train: use bert-small"),
         (
             "text: bert-small\ntraining: {text_layers: 1}\nobjective: {name: simclr}",
             "no text encoder to train: objective simclr reads no text",
         ),
         (
             "text: bert-small\ntraining: {text_layers: 1}\nobjective: {identical: one}",
-            "objective.identical compares stored embeddings",
+            "objective.identical needs stored text embeddings",
         ),
         ("training: {decay_everything: true, weight_decay: 0}", "decay_everything has no effect"),
         ("model: {image_size: 512}", r"image_size 512 exceeds prepared_size 256"),
-        ("model: {levels: [4, 4], keep: [0.1, 0.2]}", r"levels \(4, 4\) name one twice"),
+        ("model: {levels: [4, 4], keep: [0.1, 0.2]}", r"levels \(4, 4\) contain a level twice"),
         ("model: {heads: 3}", r"heads 3 must divide 256"),
-        ("model: {range: [1, 0]}", r"range \(1.0, 0.0\) must rise"),
+        ("model: {range: [1, 0]}", r"range \(1.0, 0.0\) must increase"),
         ("- a list", r"must hold keys and values"),
         ("a: [", r"not valid YAML"),
     ],
@@ -213,8 +216,8 @@ def test_the_names_of_an_earlier_version_are_read_and_the_new_ones_are_logged(tm
     recipe = load_config(Recipe, write(tmp_path, OLD), {"views.rotation": 7, "model.fit": "squash"})
     assert (recipe.augment.rotation, recipe.augment.scale, recipe.model.resize) == (7, 0.1, "stretch")
     assert isinstance(recipe.objective, ImitateOptions) and recipe.objective.temperature_views == 0.3
-    assert "recipe.yaml: views is called augment now" in caplog.text
-    assert "setting model.fit: fit is called resize now" in caplog.text
+    assert "recipe.yaml: views is now called augment" in caplog.text
+    assert "setting model.fit: fit is now called resize" in caplog.text
     new = write(tmp_path, "augment: {rotation: 5}\nmodel: {resize: letterbox}")
     caplog.clear()
     assert load_config(Recipe, new, {"augment.scale": 0.2}).augment.scale == 0.2 and not caplog.text
@@ -228,7 +231,7 @@ def test_old_and_new_names_together_are_a_mistake(tmp_path):
 
 
 def test_a_setting_below_a_value_is_a_mistake(tmp_path):
-    with pytest.raises(UserError, match="setting text.name: text is 'lsa', which has no parts"):
+    with pytest.raises(UserError, match="setting text.name: text is 'lsa', which has no keys"):
         load_config(Recipe, write(tmp_path, "text: lsa"), {"text.name": 1})
 
 

@@ -37,11 +37,13 @@ def test_from_the_table_to_zero_shot(language: str, tmp_path: Path, caplog, caps
     known = {"de": "Pleuraerguss\n  + Pleuraerguss.", "es": "Derrame pleural\n  + Derrame pleural."}[language]
     assert known in shown and "cosine of the two sides: " in shown and "There is" not in shown
     assert "  unknown words: " in shown and shown.count("  left out: ") == len(data.classes) - len(asked)
-    with pytest.raises(UserError, match="X: left out, as the lines above say"):
+    with pytest.raises(UserError, match="X: skipped for the reasons above"):
         prompts(model=str(tmp_path / "run"), prompts=["X=qwert|asdf"], device="cpu")
     assert "  left out: no sentence with and none without the finding is known" in capsys.readouterr().out
 
 
 def test_only_a_table_is_written_in_other_languages(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--language de: rsna is published in English: only table has other languages"):
+    with pytest.raises(
+        UserError, match="--language de: rsna is published in English: only the source table has other languages"
+    ):
         synthesize("rsna", out=tmp_path / "a", language="de")

@@ -10,8 +10,8 @@ import imitate
 from imitate.errors import UserError
 
 MODEL = os.environ.get("IMITATE_MODEL", "model")  # a folder beside this file, or hf-hub:OWNER/NAME@REVISION
-NOTICE = """**Research software, not a medical device.** The numbers are no diagnosis and must not be used to care for
-patients. Upload nothing that you may not share: remove names from DICOM files and from the pixels."""
+NOTICE = """**Research software, not a medical device.** The numbers are not a diagnosis and must not be used for
+patient care. Upload nothing that you may not share: remove names from DICOM files and from the pixels."""
 
 
 @cache

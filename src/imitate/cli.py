@@ -17,14 +17,14 @@ COMMANDS = {
     "prepare": "turn a raw archive into a prepared folder",
     "doctor": "check a raw archive, a prepared folder, a run or the installation",
     "pretrain": "pre-train from a recipe, or resume",
-    "models": "list the published encoders that can be read, or say what a file is",
+    "models": "list the published encoders that can be read, or identify a file",
     "import": "convert a checkpoint of other code to a folder of tensors",
-    "evaluate": "measure a model on a task",
+    "evaluate": "evaluate a model on a task",
     "prompts": "show the prompts of zero-shot classification, and check them against a model",
-    "bench": "measure many models on many tasks and data sets, in one table",
+    "bench": "evaluate many models on many tasks and data sets, in one table",
     "calibrate": "turn scores into probabilities and decisions",
     "compare": "test whether results differ",
-    "audit": "measure a model in groups of patients",
+    "audit": "evaluate a model in groups of patients",
     "predict": "classify, retrieve, embed, or draw heat-maps",
     "serve": "show a model in the browser, with an HTTP API",
     "export": "write a model that imitate, timm and transformers load",
@@ -42,9 +42,9 @@ def usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:{width}}  {text}" for name, text in COMMANDS.items()]
     every = [
-        "  --quiet         warnings and errors only, no progress bars",
-        "  --verbose       with time and module, and the traceback of an error",
-        "  --print-config  of pretrain and evaluate: print all settings as YAML, and do nothing else",
+        "  --quiet         only warnings and errors, no progress bars",
+        "  --verbose       times, modules and the tracebacks of errors",
+        "  --print-config  for pretrain and evaluate: print all settings as YAML, and do nothing else",
     ]
     usage = "usage: imitate COMMAND [options]     (imitate COMMAND --help for its options)"
     return "\n".join([usage, "", *lines, "", "options of every command:", *every])
@@ -112,7 +112,7 @@ def _run(name: str, words: list[str]) -> int:
         command = getattr(module, function)
         if PRINT in words:
             if not hasattr(module, "configured"):
-                raise UserError(f"{PRINT}: only {' and '.join(CONFIGURED)} have it")
+                raise UserError(f"{PRINT}: only {' and '.join(CONFIGURED)} accept it")
             command = printing(command, module.configured)
             words = [word for word in words if word != PRINT]
         command = as_flags(command, options, choices=choices, omitted=getattr(module, "OMITTED", ()))

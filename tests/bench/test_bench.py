@@ -169,7 +169,7 @@ def test_a_model_that_lacks_something_is_a_dash_with_the_reason_and_no_failure(v
     for folder in values["data"]:
         edit_index(folder, traits={"masks": False})
     page = bench("0.5", **{**values, "tasks": ("zero-shot", TASK)}).read_text(encoding="utf-8")
-    assert "zero-shot compares images with text, 0.5 has no text encoder" in page and "Failed" not in page
+    assert "zero-shot compares images with text, but 0.5 has no text encoder" in page and "Failed" not in page
     found = sorted(path.name for path in (values["out"] / "results").glob("*.state"))
     assert len(found) == 4
 

@@ -39,12 +39,12 @@ def test_what_a_folder_lacks_is_said(data: Path, tmp_path: Path) -> None:
     recipe = "recipes/downstream/rsna_linear.yaml"
     found = columns(["segmentation", "detection", "zero-shot", recipe], [data], fractions=[1])
     assert [column.lacks.partition(":")[0] for column in found] == [
-        f"segmentation needs masks, {data} has none",
-        f"detection needs boxes, {data} has none",
+        f"segmentation needs masks, but {data} has none",
+        f"detection needs boxes, but {data} has none",
         "",
-        f"{data} is of test, the recipe measures rsna",
+        f"{data} holds test, but the recipe is for rsna",
     ]
-    assert columns(["zero-shot"], [bare])[0].lacks.startswith(f"zero-shot needs labels, {bare} has none")
+    assert columns(["zero-shot"], [bare])[0].lacks.startswith(f"zero-shot needs labels, but {bare} has none")
 
 
 def test_a_recipe_has_its_own_fractions_and_settings(data: Path) -> None:

@@ -58,4 +58,4 @@ def test_a_killed_bench_continues_to_a_whole_table(tmp_path: Path) -> None:
     assert float(ours["value"]) == pytest.approx(value) and ours["seed 0"] != ours["seed 1"]
     text = page.read_text(encoding="utf-8")
     assert f"<td>{100 * value:.1f}" in text and "reference, 2 seeds" in text and "Failed" not in text
-    assert "retrieval compares images with text, DINOv2" in text and "has no text encoder" in text
+    assert "retrieval compares images with text, but DINOv2" in text and "has no text encoder" in text

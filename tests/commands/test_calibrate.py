@@ -106,14 +106,14 @@ def test_mistakes_are_one_line(root, calibrated, tmp_path, capsys, caplog):
         return capsys.readouterr().err.strip().splitlines()[-1]
 
     both = ("--model", root / "run", "--data", root / "data", "--prompts", root / "prompts.yaml")
-    assert told() == ("imitate calibrate: calibrate wants --model and --data, or the --results of imitate evaluate")
+    assert told() == ("imitate calibrate: calibrate needs --model and --data, or the --results of imitate evaluate")
     assert "either --model and --data, or --results" in told(*both, "--results", calibrated)
-    assert "split val is what the calibration is fitted on: measure another split" in told(*both, "--split", "val")
-    assert "at 1: a sensitivity to reach is below 1, such as 0.9" in told(*both, "--at", "1")
+    assert "the calibration is fitted on split val: measure another split" in told(*both, "--split", "val")
+    assert "at 1: give a sensitivity below 1, such as 0.9" in told(*both, "--at", "1")
     assert "prevalence '5%': write a fraction between 0 and 1, as 0.05 or Edema=0.05" in told(
         *both, "--prevalence", "5%"
     )
-    assert "--branch is of zero-shot scores" in told("--results", calibrated, "--branch", "findings")
+    assert "--branch applies to zero-shot scores" in told("--results", calibrated, "--branch", "findings")
     assert "there are no scores of validation images" in told("--results", calibrated)
     few = tmp_path / "few"
     write_folder(few, n=60)
@@ -122,12 +122,12 @@ def test_mistakes_are_one_line(root, calibrated, tmp_path, capsys, caplog):
         assert "no class of Left, Right can be calibrated: the lines above say why" in told(*few)
     assert "Left stays uncalibrated: " in caplog.text and "validation patients, platt needs at least 10" in caplog.text
     calibrated.with_suffix(".npz").rename(tmp_path / "away.npz")
-    assert "has lost its predictions" in told("--results", calibrated)
+    assert "are missing: keep the two together" in told("--results", calibrated)
     (tmp_path / "away.npz").rename(calibrated.with_suffix(".npz"))
     shared = tmp_path / "shared"
     write_folder(shared, n=100)
     edit_rows(shared, split=[("val", "test")[i % 2] for i in range(100)])
-    assert "is in the validation and in the test images" in told("--model", root / "run", "--data", shared, *both[4:])
+    assert "is in both the validation and the test images" in told("--model", root / "run", "--data", shared, *both[4:])
     weights = tmp_path / "weights.pt"
     weights.write_bytes(b"")
     assert "has no model folder to keep a calibration in: give --to FILE.json" in told("--model", weights, *both[2:])

@@ -97,7 +97,7 @@ def test_unlike_results_are_refused(tmp_path: Path) -> None:
         (_write(tmp_path / "d.json", [fewer]), r"different test images \(300 and 200, 200 in common\)"),
         (_write(tmp_path / "e.json", [run], task="unheard"), "there is no task 'unheard'; there are linear-class"),
         (_write(tmp_path / "f.json", [run], metrics={"auroc": Estimate(value=None)}), "auroc is undefined in"),
-        (_write(tmp_path / "g.json", [run], metrics={"dice": Estimate(value=1.0)}), "has no figure 'auroc'"),
+        (_write(tmp_path / "g.json", [run], metrics={"dice": Estimate(value=1.0)}), "has no metric 'auroc'"),
     ):
         with pytest.raises(UserError, match=message):
             compare(a, other, resamples=10)

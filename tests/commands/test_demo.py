@@ -23,7 +23,7 @@ def steps(monkeypatch):
 
 def test_a_folder_of_others_is_left_alone(tmp_path, steps):
     (tmp_path / "run").mkdir()
-    with pytest.raises(UserError, match="holds files that no demo made: choose another --out"):
+    with pytest.raises(UserError, match="contains files that imitate demo did not write: choose another --out"):
         demo(out=tmp_path)
     assert not steps and [path.name for path in tmp_path.iterdir()] == ["run"]
 

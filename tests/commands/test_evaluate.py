@@ -73,9 +73,9 @@ def test_a_rare_class_has_no_interval_and_says_so(data: Path, tmp_path: Path) ->
         ({"settings": ("split=5x200",)}, "no images in split '5x200'"),
         ({"out": Path("r.txt")}, "must be the path of a .json file"),
         ({"seeds": 0}, "each must be at least 1"),
-        ({"device": "cuda:0"}, "torch sees no GPU"),
+        ({"device": "cuda:0"}, "PyTorch finds no GPU"),
         ({"data": Path("nowhere")}, "prepared folder nowhere does not exist"),
-        ({"task": "retrieval", "fraction": 0.1}, "retrieval trains nothing, a fraction of 0.1"),
+        ({"task": "retrieval", "fraction": 0.1}, "retrieval trains nothing, so a fraction of 0.1"),
         ({"task": "zero-shot"}, "0.5 has no text encoder: give the folder of a pre-training run"),
     ],
 )
@@ -121,7 +121,7 @@ def test_results_without_their_predictions(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.json"
     results = evaluate("linear-classification", model=("0.5",), data=data, out=out, resamples=20)
     out.with_suffix(".npz").unlink()
-    with pytest.raises(UserError, match=r"lost its predictions r\.npz"):
+    with pytest.raises(UserError, match=r"the predictions r\.npz of .* are missing"):
         read_predictions(results, out)
 
 
@@ -150,7 +150,7 @@ def test_the_command_line(data: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_task_named_after_the_models_is_not_taken_for_one(capsys: pytest.CaptureFixture[str]) -> None:
     line = ["evaluate", "--data", "x", "--out", "r.json", "--model", "random", "retrieval"]
     assert cli.main(line) == 2
-    assert "retrieval is a task, not a model: name it first, as imitate evaluate retrieval" in capsys.readouterr().err
+    assert "retrieval is a task, not a model: put it first: imitate evaluate retrieval" in capsys.readouterr().err
 
 
 def test_a_recipe_brings_the_flags_of_its_task(data: Path, tmp_path: Path, recipe: Path) -> None:
@@ -203,17 +203,17 @@ def test_a_folder_prepared_otherwise_stands_beside_nothing(
     recipe.write_text(RECIPE.replace("size: 8", "size: 9, mode: paper"))
     found = evaluate(model=("0.5",), data=data, out=tmp_path / "r.json", recipe=recipe, fraction=1.0, resamples=10)
     assert found.published is None
-    assert "mode clean, not paper; size 8, not 9: the published values are left out" in caplog.text
+    assert "mode clean, not paper; size 8, not 9: the published values are omitted" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
         (RECIPE, {"task": "retrieval"}, "measures linear-classification, not retrieval"),
-        (RECIPE.replace("table", "rsna"), {}, "is of table, the recipe measures rsna"),
-        (RECIPE.replace("1.0: {}", "1.5: {}"), {}, r"a fraction is in \(0, 1\], not 1.5"),
+        (RECIPE.replace("table", "rsna"), {}, "holds table, but the recipe is for rsna"),
+        (RECIPE.replace("1.0: {}", "1.5: {}"), {}, r"a fraction must be in \(0, 1\], not 1.5"),
         (RECIPE.replace("80.0", "80.0, 90.0"), {}, "published: Other has 3 values of auroc for 2 shares"),
-        (RECIPE.replace("linear-classification", "zero-shot"), {}, "zero-shot trains nothing, a fraction of 0.1"),
+        (RECIPE.replace("linear-classification", "zero-shot"), {}, "zero-shot trains nothing, so a fraction of 0.1"),
         ("task: retrieval\nfigure: x", {}, "unknown key 'figure'; known: data, fractions"),
         ("task: retrieval\nsettings:\n  split: 3", {}, r"settings of retrieval in .*row.yaml, line 3: split = 3: "),
         (

@@ -43,24 +43,24 @@ def test_results_of_the_same_digest_are_kept_and_others_measured_again(
 
     first = evaluate(TASK, out=out, **values)
     written = out.stat().st_mtime_ns
-    again("r.json is kept: it is of the same method, settings, data and weights")
+    again("r.json is kept: its method, settings, data and weights are the same")
     assert out.stat().st_mtime_ns == written and read_results(out) == first
     again("is kept", name="ours")
     assert read_results(out) == first.model_copy(update={"model": "ours"})
-    again("measured again: other resamples than", resamples=20)
-    again("measured again: other settings, resamples than", settings=("steps=1",))
-    again("measured again: other settings than", fraction=0.5)
-    again("measured again: other settings than")
+    again("again: it was measured with other resamples\n", resamples=20)
+    again("again: it was measured with other settings, resamples\n", settings=("steps=1",))
+    again("again: it was measured with other settings\n", fraction=0.5)
+    again("again: it was measured with other settings\n")
     fakes["weights"] = " after another epoch"
-    again("measured again: other weights than")
-    again("measured again: other data than", data=write_data(tmp_path / "other" / "prepared", draw=1))
-    again("measured again: other data than")
+    again("again: it was measured with other weights\n")
+    again("again: it was measured with other data\n", data=write_data(tmp_path / "other" / "prepared", draw=1))
+    again("again: it was measured with other data\n")
     monkeypatch.setattr(imitate.tasks.base, "METHOD_VERSION", 99)
-    again("measured again: other method than")
+    again("again: it was measured with other method\n")
     out.with_suffix(".npz").unlink()
-    again("measured again: other predictions than")
+    again("again: it was measured with other predictions\n")
     out.write_text("{}")
-    again("measured again: it holds no results that this version reads")
+    again("measured again: this version cannot read it")
     monkeypatch.setattr(Noisy, "version", 2)
     assert evaluate(TASK, out=out, **values).method == "99.2"
 

@@ -82,7 +82,7 @@ def test_the_card_says_what_an_audit_of_this_model_found(root, tmp_path, capsys)
     card = (tmp_path / "shared" / "README.md").read_text()
     assert "- Edema, FNR by sex: F 40.0%, M 10.0% (gap 20.0 to 40.0 points)" in card and "Not audited" not in card
     assert export(root, tmp_path / "wrong", "--audit", str(tmp_path / "other.json")) == 2
-    assert "the audit is of another model" in capsys.readouterr().err
+    assert "the audit is of a different model" in capsys.readouterr().err
 
 
 def test_the_card_tells_data_training_licence_use_and_limits_and_no_path(root, tmp_path, caplog):
@@ -276,7 +276,7 @@ def test_a_link_to_an_empty_folder_is_followed(root, tmp_path):
 def test_a_model_of_another_group_is_refused_by_its_name(tmp_path, capsys):
     write_dinov2(tmp_path / "rad-dino")
     assert main(["export", "--model", str(tmp_path / "rad-dino"), "--to", str(tmp_path / "shared")]) == 2
-    assert "a model of another group: imitate export writes models that imitate trained" in capsys.readouterr().err
+    assert "a model of another group: imitate export writes only models of imitate" in capsys.readouterr().err
     save_file(timm.create_model("resnet18").state_dict(), tmp_path / "bare.safetensors")
     assert main(["export", "--model", str(tmp_path / "bare.safetensors"), "--to", str(tmp_path / "shared")]) == 2
     assert "is a file of weights (an image network under torchvision's" in capsys.readouterr().err

@@ -47,7 +47,7 @@ def test_the_release_of_imitate_is_named_and_says_what_reads_all_of_it(tmp_path,
 def test_what_is_unknown_or_damaged_is_refused_in_one_line(tmp_path, capsys):
     torch.save({"a": torch.zeros(3)}, tmp_path / "x.pt")
     assert cli.main(["models", str(tmp_path / "x.pt")]) == 2
-    assert "of no kind that is known here" in capsys.readouterr().err
+    assert "match no known encoder" in capsys.readouterr().err
     file = write_chexzero(tmp_path / "c")
     state = torch.load(file)
     state["visual.transformer.resblocks.1.ln_2.weights"] = state.pop("visual.transformer.resblocks.1.ln_2.weight")
@@ -86,7 +86,7 @@ def test_a_size_that_tensors_do_not_tell_is_said_when_a_file_is_imported(tmp_pat
     assert "no side of 640 px here, it can be 512 or 1024" in capsys.readouterr().err
     small, *_ = kad_parts(tmp_path, 3)
     assert cli.main(["import", str(small), "--out", str(tmp_path / "x"), "--size", "512"]) == 2
-    assert "is of images of 224 px by its tensors: leave out --size" in capsys.readouterr().err
+    assert "is for images of 224 px, as its tensors show: omit --size" in capsys.readouterr().err
     other = write_gloria(tmp_path / "gloria")
     assert cli.main(["import", str(other), "--out", str(tmp_path / "x"), "--size", "512"]) == 2
     assert "its tensors say what it is" in capsys.readouterr().err and not (tmp_path / "x").exists()

@@ -205,7 +205,7 @@ def test_an_image_that_cannot_be_used_alone_is_one_line_and_among_others_is_left
         assert ask("classify", "--images", tmp_path / "bad", *films(root), "--prompts", "Edema=edema") == 0
     table = pd.read_csv(io.StringIO(capsys.readouterr().out))
     assert table["image"].tolist() == [str(path) for path in films(root)]
-    assert sum("left out: cannot use" in record.message for record in caplog.records) == 3
+    assert sum("excluded: cannot use" in record.message for record in caplog.records) == 3
     assert ask("embed", "--images", tmp_path / "bad") == 2
     assert "none of the 3 images can be used" in capsys.readouterr().err
 
@@ -215,7 +215,7 @@ def test_a_colour_photograph_is_classified_with_a_warning(root, ask, tmp_path, c
     Image.fromarray(photograph).save(tmp_path / "holiday.png")
     with caplog.at_level(logging.WARNING):
         assert ask("classify", "--images", tmp_path / "holiday.png", "--prompts", "Edema=edema") == 0
-    assert "holiday.png is a colour picture, read as gray: is it a radiograph?" in caplog.text
+    assert "holiday.png is a colour image and is converted to gray: is it a radiograph?" in caplog.text
     assert len(pd.read_csv(io.StringIO(capsys.readouterr().out))) == 1
 
 
@@ -224,10 +224,10 @@ def test_what_is_missing_or_cannot_be_is_told_before_the_model_is_read(root, tmp
     other.write_bytes(film.read_bytes())
     (tmp_path / "empty").mkdir()
     mistakes = {
-        "classify wants --images": ["classify"],
-        "retrieve wants --index, and --images or --text": ["retrieve", "--text", "edema"],
-        "heatmap wants --images, and one --text": ["heatmap", "--images", film, "--text", "edema", "effusion"],
-        "embed wants either --images or --text": ["embed", "--images", film, "--text", "edema"],
+        "classify needs --images": ["classify"],
+        "retrieve needs --index, and --images or --text": ["retrieve", "--text", "edema"],
+        "heatmap needs --images, and one --text": ["heatmap", "--images", film, "--text", "edema", "effusion"],
+        "embed needs either --images or --text": ["embed", "--images", film, "--text", "edema"],
         "classify writes .csv, .json, or - for": ["classify", "--images", film, "--out", "table.xlsx"],
         "heatmap writes .png, .npy, a folder, or -": [
             "heatmap",

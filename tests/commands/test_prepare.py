@@ -166,8 +166,11 @@ def test_projections_are_selected(raw: Path, tmp_path: Path) -> None:
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     raw, out = ("--raw", "x"), ("--out", str(tmp_path / "out"))
     for flags, said in (
-        (("archive", *out), "--raw is missing: name the folder of the archive archive (the current one: --raw $PWD)"),
-        (("archive", *out, "--raw", ""), "--raw is missing: name the folder of the archive archive"),
+        (
+            ("archive", *out),
+            "--raw is missing: give the folder of the archive archive (for the current folder: --raw $PWD)",
+        ),
+        (("archive", *out, "--raw", ""), "--raw is missing: give the folder of the archive archive"),
         (("archive", *out, *raw, "--workers", "0"), "--workers 0: give 1 or more, or leave it out"),
         (("archive", *out, *raw, "--size", "8"), "archive: size = 8: Input should be greater than or equal to 16"),
         (("archive", *out, *raw, "--part", "3"), "--part 3: write it as i/n, such as 3/64"),
@@ -225,7 +228,7 @@ def test_synthesize_writes_and_counts(
         synthesize("archive", out=tmp_path / "raw", n=9, seed=4, size=128)
     assert asked == [(tmp_path / "raw", 9, 4, 128)]
     assert "20 records" in caplog.text and "4  excluded: no report" in caplog.text
-    with pytest.raises(UserError, match="no layout for rsna: choose among archive"):
+    with pytest.raises(UserError, match="no synthetic archive for rsna: choose one of archive"):
         synthesize("rsna", out=tmp_path / "other")
     with pytest.raises(UserError, match="--n 0: give 1 or more images"):
         synthesize("archive", out=tmp_path / "other", n=0)

@@ -137,7 +137,7 @@ def test_several_folders_train_one_model_and_are_validated_each_and_together(sev
     "more, message",
     [
         (("--weights", "1", "2"), "--weights has 2 values for 3 folders"),
-        (("--weights", "1", "0", "1"), "--weights 0: a weight is above 0"),
+        (("--weights", "1", "0", "1"), "--weights 0: weights must be above 0"),
         (("--settings", "objective.visual_visual=false"), "c: no image of the train split has findings or impression"),
         (("--settings", "model.projections=[LL]"), "no image of projection 'LL'"),
     ],

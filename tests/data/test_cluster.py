@@ -46,7 +46,7 @@ def test_nobody_at_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(cluster, "CONNECT_LIMIT", 1)
     archive = make_archive(tmp_path)
     for address in ("tcp://127.0.0.1:9", "nonsense"):
-        with pytest.raises(UserError, match=f"no Dask scheduler answers at {address} .* omit --cluster"):
+        with pytest.raises(UserError, match=f"no Dask scheduler responds at {address} .* omit --cluster"):
             write_folder(
                 archive_records(tmp_path), tmp_path / "out", SETTINGS, archive=archive, engine=Engine(cluster=address)
             )

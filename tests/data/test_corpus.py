@@ -96,7 +96,7 @@ def test_labels_and_boxes(tmp_path):
     ]
     assert data.box_counts().tolist() == [len(each) for each in BOXES] == [len(data.boxes(row)) for row in range(40)]
     edit_index(data.root, classes=["A", "B", "C"])
-    with pytest.raises(UserError, match="labels that are not 3 values a row"):
+    with pytest.raises(UserError, match="not every row has 3 label values"):
         _ = Corpus.open(data.root).labels
 
 
@@ -152,8 +152,8 @@ DAMAGE = {
     "cannot read .*00001.parquet": lambda root: shard(root).write_bytes(b"PAR1" * 9),
     "00001.parquet has 5 rows, not 16": lambda root: pq.write_table(pq.read_table(shard(root))[:5], shard(root)),
     "00001.parquet lacks the column patient": lambda root: other_table(root, patient=None),
-    "00001.parquet: 16 rows lack image_id": lambda root: other_table(root, image_id=pa.nulls(16, pa.string())),
-    "00001.parquet is no table of a prepared folder": lambda root: other_table(root, study=pa.array([[1]] * 16)),
+    "00001.parquet: 16 rows have no image_id": lambda root: other_table(root, image_id=pa.nulls(16, pa.string())),
+    "00001.parquet is not a table of a prepared folder": lambda root: other_table(root, study=pa.array([[1]] * 16)),
     "bytes, too many for 16 rows": lambda root: other_table(
         root, findings=pa.array([f"{i}" * 2**18 for i in range(16)])
     ),

@@ -151,7 +151,7 @@ def test_what_one_folder_holds_out_no_other_trains_on(
         assert not set(patients[local]) & held[1 - number] and len(local)
         assert set(patients[np.array(sorted(gone)) - number * len(nih)]) <= held[1 - number] and gone
     assert len(caplog.messages) == 2
-    assert f"{nih.root}: {len(rows[0]) - len(found[0])} of {len(rows[0])} training images are left out" in caplog.text
+    assert f"{nih.root}: {len(rows[0]) - len(found[0])} of {len(rows[0])} training images are excluded" in caplog.text
 
 
 def test_one_folder_is_left_as_it_is(folders: dict[str, Path]) -> None:

@@ -88,14 +88,14 @@ def test_a_house_style(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("Befund: finding\n", "'Befund' leads to 'finding': choose findings, impression or other"),
+        ("Befund: finding\n", "'Befund' is assigned to 'finding': choose findings, impression or other"),
         ("No: findings\n", "header False is not text: put it in quotes"),
-        ("Befund: other\n", "no header leads to findings or impression"),
+        ("Befund: other\n", "no header is assigned to findings or impression"),
         ("- Befund\n", "must hold lines such as 'Befund: findings', not list"),
         ("'::': findings\n", "header '::' is not text: put it in quotes"),
-        ("", "no header leads to findings or impression"),
+        ("", "no header is assigned to findings or impression"),
         ("a: [\n", "is not valid YAML"),
-        ("Befund: [findings]\n", r"leads to \['findings'\]"),
+        ("Befund: [findings]\n", r"is assigned to \['findings'\]"),
     ],
 )
 def test_a_wrong_house_style_is_told_in_one_line(tmp_path: Path, content: str, message: str) -> None:

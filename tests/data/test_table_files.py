@@ -79,7 +79,7 @@ def test_files_that_are_no_table_are_named(tmp_path: Path, monkeypatch: pytest.M
         ("zip.csv", "is a zip archive, not a table: unpack it"),
         ("hollow.xlsx", "is not a readable workbook .*: save it again, or as CSV"),
         ("cut.xlsx", "is not a readable workbook"),
-        ("old.xls", "is a workbook of an Excel before 2007: save it as .xlsx or CSV"),
+        ("old.xls", "is a workbook of Excel 2003 or earlier: save it as .xlsx or CSV"),
         ("odd.csv", "not everything in it is utf-16"),
     ):
         with pytest.raises(UserError, match=message) as caught:

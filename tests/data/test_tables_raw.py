@@ -34,7 +34,7 @@ def test_blank_and_repeated_ids_are_named() -> None:
     table = pd.DataFrame({"id": ["a", None, "a"]})
     with pytest.raises(UserError, match="column 'id' is blank in 1 of 3 rows"):
         require_filled(table, ["id"], path=Path("t.csv"))
-    with pytest.raises(UserError, match="lists 1 ids again, 'a' first"):
+    with pytest.raises(UserError, match="lists 1 ids more than once, first 'a'"):
         require_unique(table["id"], path=Path("t.csv"))
 
 

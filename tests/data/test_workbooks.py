@@ -33,14 +33,14 @@ def test_two_sheets_with_the_columns_must_be_told_apart(tmp_path: Path) -> None:
     years = {"Y2019": [HEADER, ["a.png", "1", "x"]], "Y2020": [HEADER, ["b.png", "2", "y"]], "About": [["us"]]}
     path = tmp_path / "t.xlsx"
     with pytest.raises(
-        UserError, match=r"t\.xlsx: the sheets Y2019, Y2020 all have the columns: name one with --sheet"
+        UserError, match=r"t\.xlsx: the sheets Y2019, Y2020 all have the columns: choose one with --sheet"
     ):
         read(path, book(path, **years))
     assert read(path, book(path, **years), sheet="y2020")["patient"].tolist() == ["2"]
     with pytest.raises(UserError, match=r"has no sheet 'Y2021': it has Y2019, Y2020, About"):
         read(path, book(path, **years), sheet="Y2021")
     (tmp_path / "t.csv").write_text("image_path,patient\na,1\n")
-    with pytest.raises(UserError, match=r"t\.csv is no Excel workbook"):
+    with pytest.raises(UserError, match=r"t\.csv is not an Excel workbook"):
         read_table(tmp_path / "t.csv", HEADER[:2], sheet="Y2020")
 
 
@@ -52,13 +52,13 @@ def test_a_hidden_sheet_gives_way_to_a_visible_one_and_is_said_where_it_is_the_o
     made = book(path, old=[HEADER, ["a.png", "1", "x"]], about=[["us"]])
     made["old"].sheet_state = "hidden"
     assert read(path, made)["patient"].tolist() == ["1"]
-    assert "t.xlsx: the sheet 'old' is hidden, but no other has the columns" in caplog.text
+    assert "t.xlsx: the hidden sheet 'old' is read, since no other has the columns" in caplog.text
 
 
 def test_a_formula_without_its_value_is_refused_in_the_columns_that_count(tmp_path: Path) -> None:
     path = tmp_path / "t.xlsx"
     with pytest.raises(
-        UserError, match=r"t\.xlsx, row 3, column 'patient': a formula without its value: open and save"
+        UserError, match=r"t\.xlsx, row 3, column 'patient': a formula without a stored value: open and save"
     ):
         read(path, book(path, s=[HEADER, ["a.png", "1", "x"], ["b.png", "=A1", "y"]]))
     rows = [[*HEADER, "other"], ["a.png", "1", "x", "=1+1"]]
@@ -86,7 +86,7 @@ def test_dates_hidden_rows_and_cut_texts_are_warned_of(tmp_path: Path, caplog) -
     made["s"].row_dimensions[3].hidden = True
     assert read(path, made)["patient"].tolist() == ["2020-02-01", "2021-03-04", "1"]
     for said in (
-        "column 'patient' holds 2 dates, the first in row 2: Excel makes dates of ids such as 3-2: store text",
+        "column 'patient' holds 2 dates, the first in row 2: Excel turns ids such as 3-2 into dates: store them as text",
         "1 rows are hidden: they are read like the others",
         "1 cells hold 32,767 characters, the most that Excel keeps: their ends may be missing",
     ):
@@ -103,7 +103,7 @@ def test_numbers_are_read_as_they_are_shown(tmp_path: Path) -> None:
 
 def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.xlsx"
-    with pytest.raises(UserError, match=r"t\.xlsx has 2 columns 'patient': rename those that are not meant"):
+    with pytest.raises(UserError, match=r"t\.xlsx has 2 columns 'patient': rename all but one"):
         read(path, book(path, s=[[*HEADER, "patient"], ["a.png", "1", "x", "2"]]))
     (tmp_path / "t.csv").write_text("image_path,patient,patient\na,1,2\n")
     with pytest.raises(UserError, match=r"t\.csv has 2 columns 'patient'"):

@@ -234,7 +234,7 @@ def test_no_usable_record_leaves_nothing(archive: Archive, tmp_path: Path) -> No
     useless = [Excluded(str(number), "no text") for number in range(9)]
     with pytest.raises(UserError, match="no usable image in table \\(9 x no text\\)"):
         write_folder(useless, out, SETTINGS, archive=archive)
-    with pytest.raises(UserError, match="yields no record"):
+    with pytest.raises(UserError, match="lists no record"):
         write_folder([], out, SETTINGS, archive=archive)
     assert not list(out.iterdir())
     with pytest.raises(UserError, match="no usable image in table \\(9 x no text; 1 x missing file\\)"):
@@ -248,7 +248,7 @@ def test_other_folders_are_not_written_into(archive: Archive, tmp_path: Path) ->
     (tmp_path / "a" / "notes.txt").touch()
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "meta.json").touch()
-    for name, message in (("a", "is not empty and holds no prepared folder"), ("b", "of the first format")):
+    for name, message in (("a", "is not empty and holds no prepared folder"), ("b", "of format 1")):
         with pytest.raises(UserError, match=message):
             write_folder([], tmp_path / name, SETTINGS, archive=archive)
 

@@ -38,7 +38,7 @@ def test_extra_sets_may_share_patients_with_the_test_split_alone() -> None:
 
 def test_labels_that_cannot_be_measured_are_named() -> None:
     single, prevalence = examine_labels(CENSUS)
-    assert (single.state, single.found) == ("warn", "positive for no image, or for every one: Hernia")
+    assert (single.state, single.found) == ("warn", "positive in no image or in all images: Hernia")
     assert prevalence.found == "Edema 75.0%, Hernia 0.0%"  # of the images where it is known
     unknown = CENSUS._replace(labels=np.array([[1, NAN], [0, NAN], [1, NAN], [1, NAN]], np.float32))
     assert [finding.found for finding in examine_labels(unknown)] == ["Edema 75.0%"]

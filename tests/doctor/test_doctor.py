@@ -24,7 +24,7 @@ def test_a_raw_tree_is_recognised_by_its_files(
         path.touch()
     with pytest.raises(UserError, match="1 broken: "):
         doctor((tmp_path,))
-    assert capsys.readouterr().out.splitlines()[0] == f"raw tree {tmp_path}, {source}"
+    assert capsys.readouterr().out.splitlines()[0] == f"raw archive {tmp_path}, {source}"
 
 
 def test_a_tree_of_several_sources_is_of_the_most_specific(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,7 +32,7 @@ def test_a_tree_of_several_sources_is_of_the_most_specific(tmp_path: Path, capsy
         (tmp_path / name).touch()
     with pytest.raises(UserError):
         doctor((tmp_path,))
-    assert capsys.readouterr().out.splitlines()[0] == f"raw tree {tmp_path}, rsna"
+    assert capsys.readouterr().out.splitlines()[0] == f"raw archive {tmp_path}, rsna"
 
 
 def test_a_tree_that_an_installed_source_claims_too_needs_a_name(
@@ -44,7 +44,7 @@ def test_a_tree_that_an_installed_source_claims_too_needs_a_name(
     (tmp_path / "labels.csv").touch()
     assert raw.recognise(tmp_path) == "outside"
     (tmp_path / "train-rle.csv").touch()
-    with pytest.raises(UserError, match="may be of siim or outside: name its --source"):
+    with pytest.raises(UserError, match="may be of siim or outside: choose its --source"):
         raw.recognise(tmp_path)
 
 
@@ -54,7 +54,7 @@ def test_options_of_the_source_are_flags(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["doctor", str(tmp_path), "--source", "table"]) == 2
     assert "lacks column 'image_path'" in capsys.readouterr().err
     assert main(["doctor", str(tmp_path), "--source", "table", *COLUMN]) == 0
-    with pytest.raises(UserError, match="name the --source of the raw tree"):
+    with pytest.raises(UserError, match="name the source with --source"):
         doctor((tmp_path,), mode="paper")
 
 

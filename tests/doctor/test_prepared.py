@@ -93,9 +93,9 @@ def garble(path: Path) -> None:
     ("name", "damage", "what", "message"),
     [
         ("shards/00001.npy", flip, "shards", "00001.npy changed since it was written: prepare it again"),
-        ("shards/00001.npy", cut, "shards", "00001.npy is no whole array"),
-        ("shards/00002.masks.npy", empty, "shards", "00002.masks.npy is no whole array"),
-        ("shards/00000.parquet", cut, "shards", "00000.parquet is no whole table"),
+        ("shards/00001.npy", cut, "shards", "00001.npy is not a complete array"),
+        ("shards/00002.masks.npy", empty, "shards", "00002.masks.npy is not a complete array"),
+        ("shards/00000.parquet", cut, "shards", "00000.parquet is not a complete table"),
         ("shards/00003.parquet", Path.unlink, "shards", "00003.parquet is missing"),
         ("shards/00000.excluded.parquet", flip, "shards", "00000.excluded.parquet changed"),
         ("manifest-1.parquet", cut, "manifests", "is damaged"),
@@ -114,10 +114,10 @@ def test_damage_is_one_line(name: str, damage: Callable[[Path], object], what: s
 
 def test_an_array_of_another_shape_is_named(folder: Path) -> None:
     np.save(folder / "shards/00001.npy", np.load(folder / "shards/00001.npy")[:5])
-    assert "00001.npy is no whole array of uint8 " in examined(folder)["shards"].found
+    assert "00001.npy is not a complete array of uint8 " in examined(folder)["shards"].found
     np.savez(folder / "shards/00001.npz", np.zeros(9))
     (folder / "shards/00001.npz").replace(folder / "shards/00001.npy")
-    assert "00001.npy is no whole array of uint8 " in examined(folder)["shards"].found
+    assert "00001.npy is not a complete array of uint8 " in examined(folder)["shards"].found
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_tables_that_fit_their_index_and_nothing_else_are_broken(folder: Path) -
     index["fingerprint"] = fingerprint(index["settings"], index["shards"])
     (folder / "index.json").write_text(json.dumps(index))
     (broken,) = [finding for finding in examine_prepared(folder) if finding.state == "broken"]
-    assert broken.what == "tables" and broken.found.startswith("do not hold what a prepared folder does (")
+    assert broken.what == "tables" and broken.found.startswith("do not have the content of a prepared folder (")
 
 
 def test_another_manifest_is_noticed(folder: Path) -> None:

@@ -53,7 +53,7 @@ def test_what_is_not_there_yet_is_a_warning(tmp_path: Path) -> None:
 def test_data_that_moved_or_changed_is_a_warning(tmp_path: Path) -> None:
     edit_index(run(tmp_path) / "data", fingerprint="cd")
     assert examined(tmp_path)["data"].state == "warn"
-    assert "no longer what this run was trained on" in examined(tmp_path)["data"].found
+    assert "has changed since this run was trained on it" in examined(tmp_path)["data"].found
     (tmp_path / "data" / "index.json").unlink()
     assert examined(tmp_path)["data"].state == "warn"
 
@@ -101,7 +101,7 @@ def test_files_that_are_not_whole_are_broken(name: str, damage: object, tmp_path
 def test_a_model_by_itself_is_opened(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     model = run(tmp_path) / "model"
     examine([model])
-    assert "1 whole file of weights" in capsys.readouterr().out
+    assert "1 intact file of weights" in capsys.readouterr().out
     (model / "text").mkdir()
     (model / "text" / "model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match=r"text.model\.safetensors is damaged"):
@@ -116,7 +116,7 @@ def test_an_exported_folder_that_was_copied_in_part_is_broken(name: str, tmp_pat
     for each in ("heads.safetensors", "text/lsa.safetensors"):
         shutil.copy(folder / "model.safetensors", folder / each)
     (folder / "text" / "text.json").write_text("{}")
-    assert examine_model(folder) == Check("ok", "model", "3 whole files of weights")
+    assert examine_model(folder) == Check("ok", "model", "3 intact files of weights")
     (folder / name).unlink()
     found = examine_model(folder)
     assert found and found.state == "broken" and f"has no {name}, which belongs to it" in found.found

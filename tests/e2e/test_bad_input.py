@@ -43,7 +43,7 @@ def edit(name: str, pattern: str, new: str) -> Spoil:
 REFUSED: list[tuple[str, Spoil, str]] = [
     ("chexpert", edit("train.csv", r",1\.0(?=[,\n])", ",3.0"), r"train\.csv: column '.*' holds '3\.0' in 1 rows: expected 1, 0, -1"),
     ("open-i", edit("openi_gld_std14.csv", ",1(?=[,\n])", ",2"), r"column '.*' holds 2, 1 such labels: expected 1, 0 or"),
-    ("object-cxr", edit("train.csv", r"^(.*\.jpg,.*)$", r"\1\n\1"), r"train\.csv lists 1 ids again, '.*' first: remove"),
+    ("object-cxr", edit("train.csv", r"^(.*\.jpg,.*)$", r"\1\n\1"), r"train\.csv lists 1 ids more than once, first '.*': remove"),
     ("chestxray14", edit("test_list.txt", r"(?s).*", "other.png"), "split 'test' is empty .*: too few patients, or a list is"),
 ]  # fmt: skip
 
@@ -113,7 +113,7 @@ def measured(folder: Path, out: Path, *options: str) -> int:
     [
         (["--settings", "split=5x200"], r"has no images in split '5x200'; it has \{'train': 24"),
         (["--fraction", "0.5", "--settings", "path=augmented"], "12 training images make no batch of 48: raise --fraction or"),
-        (["--fraction", "0.01"], "fraction 0.01 of 12 patients is nobody: use at least 0.083"),
+        (["--fraction", "0.01"], "fraction 0.01 of 12 patients is less than one patient: use at least 0.083"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_measured_is_told(

@@ -204,7 +204,7 @@ def test_what_cannot_be_is_reported_before_the_model_is_read(root, tmp_path, cap
     (tmp_path / "empty").mkdir()
     out = tmp_path / "out"
     mistakes: dict[str, list[object]] = {
-        "--data: only classify and embed take it": ["embed", "--data", data, "--out", "vectors.npy"],
+        "--data: only classify and embed accept it": ["embed", "--data", data, "--out", "vectors.npy"],
         "--part or --cluster: only classify and embed": ["embed", "--images", images, "--part", "1/2"],
         "--part 3/2: write it as i/n": ["embed", "--images", images, "--part", "3/2", "--out", out],
         "give embed either one folder as --images, or --data": [

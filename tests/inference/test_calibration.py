@@ -97,7 +97,7 @@ def test_what_was_not_calibrated_is_called_so(root, images, asked, why):
         assert table.attrs["calibration"][name] == f"uncalibrated: {why}"
         assert table[name].to_numpy() == pytest.approx(expected[name].to_numpy(), abs=1e-6)
     assert why or set(table.attrs["calibration"].values()) == {"uncalibrated"}
-    with pytest.raises(UserError, match="nothing can be decided, .*: choose thresholds with imitate calibrate"):
+    with pytest.raises(UserError, match="no class can be decided, .*: choose thresholds with imitate calibrate"):
         predictor.classify(images, **asked, decide=True)
 
 
@@ -160,7 +160,7 @@ def test_damaged_files_are_one_line(tmp_path):
     path = tmp_path / "calibration.json"
     for text, why in (
         ("{", "is not JSON"),
-        ("[]", "is no calibration"),
+        ("[]", "is not a calibration"),
         ('{"format_version": 2}', "format_version = 2"),
     ):
         path.write_text(text)

@@ -89,7 +89,7 @@ def test_of_a_run_that_was_killed_it_is_said_that_its_model_is_of_before(tmp_pat
     (tmp_path / "run" / "starts.jsonl").write_text('{"step": 0, "total": 9}\n')
     (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 5}\n{"step": 9, "lo')
     load_folder(run)
-    assert "has not finished, it is at step 5 of 9: its model is that of its last validation" in caplog.text
+    assert "has not finished, it is at step 5 of 9: the model of its last validation is used" in caplog.text
 
 
 def test_an_encoder_is_known_by_its_weights_text_encoder_and_preprocessing():
@@ -151,12 +151,12 @@ def test_encoders_of_images_alone_are_loaded_by_name(data, monkeypatch, model):
 @pytest.mark.parametrize(
     "model, like, message",
     [
-        ("resnet18", None, "no model at resnet18: the network of timm is called timm:resnet18"),
+        ("resnet18", None, "no model at resnet18: for the network of timm, write timm:resnet18"),
         ("someone/model", None, "a repository of the hub is hf-hub:someone/model"),
         ("runs/absent", None, "no model at runs/absent: there is no such folder"),
         ("timm:hf-hub:someone/model", None, "timm:hf-hub:someone/model: .* must be the name of a timm network"),
         ("timm:resnet1888", None, "timm has no network 'resnet1888'; it has for instance resnet18"),
-        ("random", "resnet18", "--like resnet18: .*the network of timm is called timm:resnet18"),
+        ("random", "resnet18", "--like resnet18: .*for the network of timm, write timm:resnet18"),
         ("random", "nonsense", "--like nonsense: give a run, a recipe or timm:NAME"),
     ],
 )

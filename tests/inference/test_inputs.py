@@ -242,7 +242,7 @@ def test_each_unusable_image_keeps_its_place_with_its_reason_and_ends_a_strict_c
 
 
 def test_what_is_no_image_at_all_and_another_way_with_errors():
-    with pytest.raises(UserError, match="NoneType is no image: give paths, folders"):
+    with pytest.raises(UserError, match="NoneType is not an image: give paths, folders"):
         read(None)
     with pytest.raises(UserError, match="errors='ignore': choose 'raise' or 'skip'"):
         read([GRAY], errors="ignore")

@@ -210,7 +210,7 @@ def test_what_the_backend_cannot_do_is_one_line(fitted, films, tmp_path, capsys)
     )
     assert "use --device cpu" in refused("predict", "embed", "--images", film, "--model", folder, "--device", "cuda")
     told = refused("evaluate", "zero-shot", "--model", folder, "--data", str(fitted / "data"), "--out", f"{out}.json")
-    assert "is in ONNX, which can only predict and be served" in told
+    assert "is an ONNX model, which only predict and serve accept" in told
 
 
 def test_a_damaged_folder_says_what_is_wrong(fitted, tmp_path, capsys):
@@ -229,7 +229,7 @@ def test_a_damaged_folder_says_what_is_wrong(fitted, tmp_path, capsys):
 
         return change
 
-    assert broken("imitate.json", Path.unlink).match("has no imitate.json: it is not whole")
+    assert broken("imitate.json", Path.unlink).match("has no imitate.json: it is incomplete")
     assert broken("imitate.json", lambda path: path.write_text("{")).match("imitate.json is damaged")
     assert broken("imitate.json", changed(format_version=2)).match("is of format 2, this version reads 1")
     assert broken("imitate.json", changed(preprocessing={"mean": []})).match("imitate.json is damaged")
@@ -237,10 +237,10 @@ def test_a_damaged_folder_says_what_is_wrong(fitted, tmp_path, capsys):
         "imitate.json", lambda path: path.write_text(path.read_text().replace('"temperature": 0', '"temperature": 1'))
     )
     assert damage.match("imitate.json is damaged or was changed after the export")
-    assert broken("text.npz", Path.unlink).match(r"text.npz is absent or not what was exported")
-    assert main(["doctor", str(fitted / "onnx")]) == 0 and "resnet18 in ONNX, 4 whole files" in capsys.readouterr().out
-    assert main(["doctor", str(tmp_path / "5")]) == 2 and "text.npz is absent" in capsys.readouterr().err
-    assert broken("image.onnx", lambda path: path.write_bytes(b"x")).match(r"image.onnx is absent or not what")
+    assert broken("text.npz", Path.unlink).match(r"text.npz is missing or has changed since the export")
+    assert main(["doctor", str(fitted / "onnx")]) == 0 and "resnet18 in ONNX, 4 intact files" in capsys.readouterr().out
+    assert main(["doctor", str(tmp_path / "5")]) == 2 and "text.npz is missing" in capsys.readouterr().err
+    assert broken("image.onnx", lambda path: path.write_bytes(b"x")).match(r"image.onnx is missing or has changed")
     with pytest.raises(UserError, match="cannot be opened by onnxruntime"):
         onnx.session(fitted / "onnx" / "imitate.json", "cpu")
 

@@ -271,7 +271,7 @@ def test_a_published_encoder_is_asked_the_classes_that_were_fixed_and_is_named_w
         {"Effusion": {"positive": ["effusion"], "negative": ["no effusion"]}},
     )
     export_onnx(str(file), tmp_path / "onnx", prompts=asked)
-    assert "is not exported: other classes cannot be asked of the folder" in caplog.text
+    assert "is not exported: the folder classifies only by its own classes" in caplog.text
     for path in (tmp_path / "onnx").iterdir():
         assert str(tmp_path).encode() not in path.read_bytes(), path.name
     table, found = load(file).classify(list(images[:9]), asked), load(tmp_path / "onnx").classify(list(images[:9]))
@@ -308,7 +308,7 @@ def test_mistakes_are_one_line_and_leave_nothing(channels, tmp_path, capsys, mon
         return told
 
     assert "is not an empty folder" in refused("--to", str(tmp_path / "full"))
-    assert "only --format onnx takes them" in refused("--to", str(new), "--prompts", "A=b", format="safetensors")
+    assert "only --format onnx accepts them" in refused("--to", str(new), "--prompts", "A=b", format="safetensors")
     other = write_folder(tmp_path / "other", n=8, size=40)
     assert "this model needs 36" in refused("--to", str(new), "--int8", str(other))
     assert "knows no word of 'zzz'" in refused("--to", str(new), "--prompts", "A=zzz")

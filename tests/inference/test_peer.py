@@ -121,13 +121,13 @@ def test_the_probabilities_of_several_checkpoints_are_averaged(file, data, tmp_p
     np.testing.assert_allclose(both, (1 / (1 + np.exp(-one)) + 1 / (1 + np.exp(-two))) / 2 - 0.5, atol=1e-6)
     assert np.abs(one - two).max() > 1e-4
     with pytest.raises(
-        UserError, match=r"holds 2 checkpoints, whose mean only zero-shot --authors takes: give one .*a\.pt"
+        UserError, match=r"holds 2 checkpoints, which only zero-shot --authors averages: give one .*a\.pt"
     ):
         evaluate("retrieval", model=str(tmp_path), **options)
     with pytest.raises(UserError, match="holds 2 checkpoints: give one of them"):
         imitate.load(tmp_path)
     torch.save({"a": torch.zeros(3)}, tmp_path / "c.pt")
-    with pytest.raises(UserError, match=r"holds checkpoints of CheXzero, but c\.pt is none"):
+    with pytest.raises(UserError, match=r"holds checkpoints of CheXzero, but c\.pt is not: move"):
         evaluate("zero-shot", model=str(tmp_path), authors=True, **options)
 
 
@@ -154,7 +154,7 @@ def test_medklip_answers_its_authors_way_alone_and_with_a_bert_beside_it(data, t
         "{Left: {positive: [left], negative: [a]}, Right: {positive: [normal], negative: [a]}}"
     )
     options = {"out": tmp_path / "r.json", "data": data, "prompts": tmp_path / "prompts.yaml", "device": "cpu"}
-    with pytest.raises(UserError, match=r"for --authors put vocab.txt and pytorch_model.bin of .* beside it"):
+    with pytest.raises(UserError, match=r"for --authors, put vocab.txt and pytorch_model.bin of .* beside it"):
         evaluate("zero-shot", model=str(file), authors=True, **options)
     (tmp_path / "bert").mkdir()
     torch.save(under("bert.", tiny_bert()), tmp_path / "bert/pytorch_model.bin")

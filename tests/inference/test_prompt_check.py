@@ -22,11 +22,13 @@ def test_sides_that_are_the_same_to_the_encoder_and_words_that_it_does_not_know(
     apart = checked("There is pulmonary edema.", "No pulmonary edema.")
     assert (apart.unknown, apart.fault) == ((), "") and -1 <= apart.cosine < 0.999
     alike = checked("pulmonary edema xyz", "pulmonary edema qwe")
-    assert alike.unknown == ("xyz", "qwe") and alike.fault.startswith("both sides are the same to the text encoder")
+    assert alike.unknown == ("xyz", "qwe") and alike.fault.startswith(
+        "the text encoder does not distinguish both sides"
+    )
     assert checked("pulmonary edema", "qwe").fault == "no sentence without the finding is known"
     capsys.readouterr()
-    with pytest.raises(UserError, match="^B: left out, as the lines above say"):
+    with pytest.raises(UserError, match="^B: skipped for the reasons above"):
         prompts(model=str(run), prompts=["A=pulmonary edema|no edema", "B=edema xyz|edema qwe"], device="cpu")
-    assert capsys.readouterr().out.count("left out: both sides are the same") == 1
+    assert capsys.readouterr().out.count("left out: the text encoder does not distinguish both sides") == 1
     prompts(prompts=["A=eine Stauung"], language="de")
     assert capsys.readouterr().out.splitlines()[:2] == ["A", "  + Stauung."]

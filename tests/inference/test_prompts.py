@@ -43,7 +43,7 @@ def test_sentences_may_be_one_or_many():
 @pytest.mark.parametrize(
     "prompts, message",
     [
-        ({}, "no classes to tell apart"),
+        ({}, "no classes are given"),
         ({"Edema": " "}, "text 1 is empty"),
         ({"Edema": {"positive": ["edema", ""], "negative": "no edema"}}, "prompts of Edema: one is empty"),
         ({"Edema": {"positive": ["edema"]}}, "prompts of Edema: negative = .*required"),
@@ -129,13 +129,15 @@ def test_a_phrase_gets_the_templates_of_the_encoders_language():
 @pytest.mark.parametrize("wording", ["výpotek", {"positive": "výpotek", "negative": "no výpotek"}])
 def test_sides_that_are_the_same_to_the_encoder_are_told(wording):
     czech = LsaTextEncoder.fit(["malý výpotek vlevo", "bez výpotku", "srdce zvětšené", "výpotek"], width=3)
-    with pytest.raises(UserError, match="prompts of V: both sides are the same to .*'V=...|...'"):
+    with pytest.raises(
+        UserError, match="prompts of V: the text encoder .* does not distinguish both sides.*'V=...|...'"
+    ):
         choose_prompts({"V": wording}, czech)
 
 
 def test_one_stray_word_makes_no_built_in_class_known():
     """ "in" is in a German report too."""
-    with pytest.raises(UserError, match="knows the words of no built-in class"):
+    with pytest.raises(UserError, match="knows the words of none of the built-in classes"):
         choose_prompts(None, GERMAN)
 
 
@@ -143,5 +145,5 @@ def test_a_class_in_two_spellings_is_refused(tmp_path):
     path = tmp_path / "prompts.yaml"
     sides = "{positive: [a mass], negative: [no mass]}"
     path.write_text(f"Pleural_Thickening: {sides}\nMass: {sides}\npleural thickening: {sides}\n")
-    with pytest.raises(UserError, match="Pleural_Thickening and pleural thickening are one class: remove one"):
+    with pytest.raises(UserError, match="Pleural_Thickening and pleural thickening are the same class: remove one"):
         read_prompts(path)

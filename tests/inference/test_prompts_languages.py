@@ -56,7 +56,7 @@ def test_a_class_is_found_whatever_its_accents_case_and_unicode_form() -> None:
         names[0]: found["Neumotórax"], names[1]: found["Neumotórax"], names[2]: found["Derrame pleural"]
     }  # fmt: skip
     assert built_in_languages() == ["en", "de", "es"]
-    with pytest.raises(Lacking, match="no prompts in French are built in: give a YAML file as --prompts FILE"):
+    with pytest.raises(Lacking, match="there are no built-in prompts in French: give a YAML file as --prompts FILE"):
         built_in_prompts("fr")
 
 
@@ -80,7 +80,7 @@ def test_the_words_of_the_encoder_choose_the_language(language: str) -> None:
     chosen = choose_prompts(None, encoder)
     name = {"en": "pleural effusion", "de": "Pleuraerguss", "es": "Derrame pleural"}[language]
     assert len(chosen) >= 9 and name in chosen and chosen == choose_prompts(None, encoder, language=language)
-    with pytest.raises(UserError, match="knows the words of no built-in class"):
+    with pytest.raises(UserError, match="knows the words of none of the built-in classes"):
         choose_prompts(None, encoder, language="de" if language == "es" else "es")
 
 
@@ -109,7 +109,7 @@ def test_the_reports_choose_the_language_of_class_prompts_unless_it_is_said(tmp_
     assert class_prompts(silent, None)["Edema"] == built_in_prompts("en")["edema"]
     assert class_prompts(silent, None, ENCODERS["es"])["Edema"].negative[0] == "Los pulmones están libres."
     dutch = folder(tmp_path / "c", ["Edema"], [[1], [0]], "nl", "Geen pleuravocht.")
-    with pytest.raises(Lacking, match="no prompts in nl are built in"):
+    with pytest.raises(Lacking, match="there are no built-in prompts in nl"):
         class_prompts(dutch, None)
 
 

@@ -114,7 +114,7 @@ def test_a_colour_photograph_is_read_with_a_warning_and_gray_in_three_channels_w
             caplog.clear()
             with caplog.at_level(logging.WARNING):
                 read(way)
-            assert ("colour picture" in caplog.text) == (name == "photograph"), (name, type(way))
+            assert ("colour image" in caplog.text) == (name == "photograph"), (name, type(way))
 
 
 def test_a_photograph_turned_by_its_exif_is_read_upright():

@@ -40,10 +40,11 @@ def test_a_folder_of_another_tone_is_warned_of_and_an_unknown_one_is_not(tmp_pat
             check_preparation(task, encoder, Corpus.open(data))
             found[learnt, tone] = caplog.text
     assert {pair for pair, said in found.items() if said} == {("equalized", "native"), ("native", "equalized")}
-    assert "the gray values are native, equalized learnt from equalized ones: prepare them with --tone equalize" in (
-        found["equalized", "native"].replace("run", "equalized")
+    assert (
+        "the gray values are native, but equalized was trained on equalized ones: prepare them with --tone equalize"
+        in (found["equalized", "native"].replace("run", "equalized"))
     )
-    assert "what equalisation took cannot be restored" in found["native", "equalized"]
+    assert "equalisation cannot be undone" in found["native", "equalized"]
 
 
 def test_image_files_are_equalised_for_a_model_that_learnt_from_such(tmp_path: Path, caplog) -> None:
@@ -77,7 +78,7 @@ def test_a_model_keeps_the_tone_of_its_data_and_its_identity(tmp_path: Path, cap
     start = Imitate.from_pretrained(run(tmp_path, "native") / "model")
     with caplog.at_level(logging.WARNING):
         assert preparation(Corpus.open(data), start)["tone"] == "equalized"
-    assert "the model to start from learnt from native ones" in caplog.text
+    assert "the model to start from was trained on native ones" in caplog.text
     same = [load_folder(run(tmp_path / name, name)).identity for name in ("native", "equalized")]
     assert same[0] == same[1]
 

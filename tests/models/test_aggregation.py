@@ -27,7 +27,7 @@ def pyramid(batch: int = 3) -> list[torch.Tensor]:
 
 
 def published(module: HierarchicalAggregation, levels, draw) -> torch.Tensor:
-    """REFERENCE section 1 to the letter: pad to all slots, CLS last with position 0, full self-attention, residual."""
+    """The published module to the letter: pad to all slots, CLS last with position 0, full self-attention, residual."""
     tokens = torch.cat(
         [F.adaptive_avg_pool2d(x[:, i], module.grid).flatten(2) for x, i in zip(levels, draw, strict=True)], 1
     )

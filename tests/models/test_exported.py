@@ -151,7 +151,7 @@ def test_a_folder_that_lacks_a_part_of_the_model_is_refused(tmp_path):
     with pytest.raises(UserError, match=rf"model.safetensors and heads.safetensors does not fit .* 1 of .*{name}"):
         Imitate.from_pretrained(tmp_path)
     (tmp_path / "heads.safetensors").write_bytes(b"cut short")
-    with pytest.raises(UserError, match=r"heads.safetensors is damaged or cut short"):
+    with pytest.raises(UserError, match=r"heads.safetensors is damaged or truncated"):
         Imitate.from_pretrained(tmp_path)
     (tmp_path / "heads.safetensors").unlink()
     with pytest.raises(UserError, match=r"has no heads.safetensors, which an exported model needs: copy all"):

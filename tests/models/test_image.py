@@ -76,7 +76,7 @@ def test_positions_are_interpolated_for_images_of_other_sizes(name, side):
         position = timm.layers.resample_abs_pos_embed(encoder.network.pos_embed, [8, 8])
         larger.load_state_dict({**encoder.network.state_dict(), "pos_embed": position})
         torch.testing.assert_close(found.pooled, larger(images))
-        with pytest.raises(UserError, match="vit_small_patch14_dinov2 does not take images of 60 pixels"):
+        with pytest.raises(UserError, match="vit_small_patch14_dinov2 does not accept images of 60 pixels"):
             encoder.check_side(60)
 
 
@@ -93,7 +93,7 @@ def test_tokens_that_are_no_place_are_left_out_of_the_pyramid():
 
 def test_a_size_that_a_network_cannot_take_is_told():
     with pytest.raises(
-        UserError, match=r"crossvit_tiny_240 takes images of 240 px, not of 64: set model.image_size=240"
+        UserError, match=r"crossvit_tiny_240 accepts images of 240 px, not of 64: set model.image_size=240"
     ):
         ImageEncoder("crossvit_tiny_240", size=64)
 
@@ -101,7 +101,7 @@ def test_a_size_that_a_network_cannot_take_is_told():
 def test_weights_that_cannot_be_had_are_told_before_anything_is_built(monkeypatch):
     monkeypatch.setattr("imitate.models.hub.is_available", lambda repository: repository != "timm/resnet18.a1_in1k")
     monkeypatch.setattr("timm.create_model", lambda *_, **__: pytest.fail("built"))
-    with pytest.raises(UserError, match="timm's weights for resnet18: the hub does not answer.*pretrained=false"):
+    with pytest.raises(UserError, match="timm's weights for resnet18: the hub does not respond.*pretrained=false"):
         ImageEncoder("resnet18", pretrained=True)
     with pytest.raises(UserError, match="no weights 'resnet18.nonsense'; it has .*resnet18.a1_in1k"):
         ImageEncoder("resnet18.nonsense")

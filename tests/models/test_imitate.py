@@ -13,7 +13,7 @@ from imitate.models.imitate import Imitate, parameter_count, seeded_model
 
 
 def test_published_size():
-    """About 30.7 M trainable parameters (REFERENCE section 1)."""
+    """About 30.7 M trainable parameters, as published."""
     assert parameter_count(Imitate(ImitateConfig())) == pytest.approx(30.7e6, rel=0.01)
 
 
@@ -44,7 +44,7 @@ def test_a_folder_holds_the_weights_and_the_config_and_needs_both(tmp_path):
 
 def test_a_folder_in_onnx_is_named_as_such(tmp_path):
     (tmp_path / "imitate.json").write_text("{}")
-    with pytest.raises(UserError, match="is in ONNX, which can only predict and be served: give the run"):
+    with pytest.raises(UserError, match="is an ONNX model, which only predict and serve accept: give the run"):
         Imitate.from_pretrained(tmp_path)
 
 
@@ -103,7 +103,7 @@ def test_a_model_of_another_format_version_is_told(tmp_path):
 
 
 def test_the_default_has_the_published_parameters_and_no_more():
-    """What checkpoints hold beside the backbone (REFERENCE section 7): a switch of the ablation must not add to it."""
+    """What checkpoints hold beside the backbone: a switch of the ablation must not add to it."""
     names = {name for name in Imitate(TINY).state_dict() if not name.startswith(("image.", "text_", "impression_"))}
     heads = [f"{i}.{p}" for i in (0, 1, 3) for p in ("weight", "bias")]
     heads += [f"{i}.{p}" for i in (1, 4) for p in ("running_mean", "running_var", "num_batches_tracked")]
@@ -148,7 +148,7 @@ def test_a_damaged_folder_is_told_in_one_line(tmp_path):
     config.write_text(good)
     for content in (whole[:-5], whole[:4], b"", b"\xff" * 100):
         weights.write_bytes(content)
-        with pytest.raises(UserError, match="model.safetensors is damaged or cut short"):
+        with pytest.raises(UserError, match="model.safetensors is damaged or truncated"):
             Imitate.from_pretrained(tmp_path)
 
 

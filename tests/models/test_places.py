@@ -104,8 +104,8 @@ def test_a_model_of_places_is_saved_and_read_again(aggregation, levels, tmp_path
     [
         (dict(aggregation="pooled", levels=()), "aggregation pooled has no effect without levels"),
         (dict(aggregation="spatial", token_width=30, heads=4), "heads 4 must divide token_width 30"),
-        (dict(texts=[{"text": "report", "branch": "impression"}]), "levels have no effect where the findings branch"),
-        (dict(texts=[{"text": "report", "branch": "findings"}] * 2), "texts names a text twice for one branch"),
+        (dict(texts=[{"text": "report", "branch": "impression"}]), "levels have no effect if the findings branch"),
+        (dict(texts=[{"text": "report", "branch": "findings"}] * 2), "texts lists a text twice for one branch"),
     ],
 )
 def test_what_has_no_effect_is_refused(settings, message):

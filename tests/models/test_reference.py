@@ -19,7 +19,7 @@ HEADS = {"read_proj": "findings_head", "diag_proj": "impression_head", "text_pro
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """A file with exactly the names of REFERENCE section 7, under the data-parallel prefix, and the model it came from."""
+    """A file with exactly the published names, under the data-parallel prefix, and the model it came from."""
     model = seeded_model(ImitateConfig(text_width=768), pretrained=False, seed=3)
     state = {f"module.encoder.{n}": t for n, t in model.image.network.state_dict().items()}
     aggregation = model.aggregation
@@ -87,7 +87,7 @@ def test_what_is_no_checkpoint_is_told(tmp_path):
     )
     with pytest.raises(UserError, match="missing"):
         import_published(tmp_path / "part.pth")
-    with pytest.raises(UserError, match="does not fill a resnet18"):
+    with pytest.raises(UserError, match="does not fit resnet18"):
         load_encoder(ImageEncoder("resnet18"), {"conv1.weight": torch.zeros(64, 3, 7, 7)}, where="x")
 
 
@@ -116,7 +116,7 @@ def test_a_published_model_of_other_shapes_or_names_is_told(published, tmp_path)
             import_published(tmp_path / "other.pth")
     short = {name: value for name, value in state.items() if name != "module.cls_token" and "layer4" not in name}
     torch.save(short, tmp_path / "short.pth")
-    with pytest.raises(UserError, match=r"short.pth does not fill a resnet50: \d+ of 265 tensors .* e.g. layer4.0"):
+    with pytest.raises(UserError, match=r"short.pth does not fit resnet50: \d+ of 265 tensors .* e.g. layer4.0"):
         import_published(tmp_path / "short.pth")
 
 

@@ -67,7 +67,7 @@ def test_hugging_face_is_frozen_and_long_reports_are_cut(tiny_bert):
     "spec, message",
     [
         ("word2vec", "unknown text encoder 'word2vec'"),
-        ("hf:some/model", "names no revision"),
+        ("hf:some/model", "has no revision"),
         ("lsa-0", "at least 3|2"),
     ],
 )
@@ -102,7 +102,7 @@ def test_a_causal_model_is_read_at_its_last_piece(tmp_path, padding):
     together = encoder.encode(reports)
     assert torch.pdist(together).min() > 1e-3
     torch.testing.assert_close(together, torch.cat([encoder.encode([each]) for each in reports]), atol=1e-5, rtol=1e-5)
-    with pytest.raises(UserError, match="causal, its first word piece has seen nothing"):
+    with pytest.raises(UserError, match="causal, so its first word piece sees no others"):
         fit_or_load(f"hf:{folder}:cls", [])
 
 
@@ -160,7 +160,7 @@ def test_the_commit_is_recorded_and_stays_with_a_copy_of_a_copy(tiny_bert, tmp_p
 
 def test_a_hub_that_does_not_answer_is_told_at_once(monkeypatch):
     monkeypatch.setattr("imitate.models.hub.is_available", lambda repository, revision: revision != "v1")
-    with pytest.raises(UserError, match="cannot get the text encoder some/model@v1: the hub does not answer"):
+    with pytest.raises(UserError, match="cannot get the text encoder some/model@v1: the hub does not respond"):
         fit_or_load("hf:some/model@v1:mean", [])
 
 
@@ -179,7 +179,7 @@ def test_an_encoder_with_a_decoder_is_told(tmp_path):
     folder = write_bert(tmp_path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "is_encoder_decoder": True}))
-    with pytest.raises(UserError, match="is an encoder with a decoder"):
+    with pytest.raises(UserError, match="is an encoder-decoder model"):
         fit_or_load(f"hf:{folder}", [])
 
 

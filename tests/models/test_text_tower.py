@@ -150,7 +150,7 @@ def test_what_cannot_be_trained_is_told(bert, monkeypatch):
     with pytest.raises(UserError, match="training.text_layers is 3, and .* has 2 layers"):
         tower(bert, layers=3)
     lsa = LsaTextEncoder.fit(texts(), width=4)
-    with pytest.raises(UserError, match=r"lsa-4-\w+ has no layers to train: take bert-small"):
+    with pytest.raises(UserError, match=r"lsa-4-\w+ has no layers to train: use bert-small"):
         TextTower(lsa, layers=1)
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(UserError, match=r"training.text_lora needs PEFT: pip install 'imitate-cxr\[lora\]'"):

@@ -57,7 +57,7 @@ def test_branches_ask_different_questions(page):
     labels["findings"].click()
     wait(page, lambda _: rested(page) and values(page) != both)
     findings = values(page)
-    assert "FINDINGS" in element(page, "#branch-note").text
+    assert "Findings section" in element(page, "#branch-note").text
     labels["impression"].click()
     wait(page, lambda _: rested(page) and values(page) != findings)
     assert {each.text for each in page.find_elements("css selector", "#reports .words b")} == {"IMPRESSION"}
@@ -363,7 +363,7 @@ def test_with_the_keyboard_alone(page):
     assert element(page, "#shown").text == "61%"
     reach(page, "#branch input")
     press(page, Keys.ARROW_RIGHT)
-    wait(page, lambda _: rested(page) and "FINDINGS" in element(page, "#branch-note").text)
+    wait(page, lambda _: rested(page) and "Findings section" in element(page, "#branch-note").text)
     reach(page, "#rows summary")
     press(page, Keys.ENTER)
     assert element(page, "#rows details").get_attribute("open") is not None

@@ -97,7 +97,7 @@ def test_a_port_that_is_taken(run):
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port}.*--port"):
             serve(model=str(run / "run"), port=port)
-    with pytest.raises(UserError, match="no port"):
+    with pytest.raises(UserError, match="not a port"):
         serve(model=str(run / "run"), port=70_000)
 
 

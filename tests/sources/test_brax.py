@@ -91,7 +91,9 @@ def test_faults_of_the_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
         read(tree(tmp_path, row(PatientID="")))
     pd.DataFrame([row()]).drop(columns="Rows").assign(Site="x").to_csv(tmp_path / TABLES[0], index=False)
     read(tmp_path)
-    assert caplog.messages == [f"{TABLES[0]}: its header is not the published one: it lacks Rows; it also has Site"]
+    assert caplog.messages == [
+        f"the header of {TABLES[0]} differs from the published one: it lacks Rows; it also has Site"
+    ]
     pd.DataFrame([row()]).drop(columns="PngPath").to_csv(tmp_path / TABLES[0], index=False)
     with pytest.raises(UserError, match="lacks column 'PngPath'"):
         read(tmp_path)
@@ -99,7 +101,7 @@ def test_faults_of_the_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
 
 def test_images_that_are_not_there(tmp_path: Path) -> None:
     pd.DataFrame([row()]).to_csv(tmp_path / TABLES[0], index=False)
-    with pytest.raises(UserError, match="has no images or Anonymized_DICOMs: --raw is the folder"):
+    with pytest.raises(UserError, match="has no images or Anonymized_DICOMs: --raw must be the folder"):
         read(tmp_path)
     raw = tree(tmp_path, row())
     pd.DataFrame([row(), row(2), row(3, PngPath="../../secret.png")]).to_csv(raw / TABLES[0], index=False)

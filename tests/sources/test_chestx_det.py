@@ -130,8 +130,8 @@ def test_a_wrong_tree_is_told_in_one_line(tmp_path: Path) -> None:
         found(tmp_path)
     path = tree(tmp_path) / "ChestX_Det_train.json"
     for text, said in (
-        (json.dumps([MASS, NOTHING, MASS]), r"lists no image, or one again \(1\.png\)"),
-        ("[]", r"lists no image, or one again \(none\)"),
+        (json.dumps([MASS, NOTHING, MASS]), r"lists no image, or one more than once \(1\.png\)"),
+        ("[]", r"lists no image, or one more than once \(none\)"),
         ('[{"name": "1.png"}]', "must list objects with file_name, syms and boxes"),
         (json.dumps([MASS])[:-9], "is not readable JSON"),
         ("{}", "must hold a list, not dict"),

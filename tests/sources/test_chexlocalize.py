@@ -129,7 +129,11 @@ def test_a_wrong_tree_is_told_in_one_line(tmp_path: Path, caplog: pytest.LogCapt
     for old, new, said in (
         ("Pneumothorax", "Pneumo", r"val_labels\.csv lacks column 'Pneumothorax'"),
         ("view1_frontal.jpg,Female", "frontal.jpg,Female", "does not end in patientN/studyN/viewN_frontal.jpg"),
-        ("view2_lateral.jpg", "view1_frontal.jpg", "lists 1 ids again, 'patient64541_study1_view1_frontal' first"),
+        (
+            "view2_lateral.jpg",
+            "view1_frontal.jpg",
+            "lists 1 ids more than once, first 'patient64541_study1_view1_frontal'",
+        ),
         (",0.0\n", ",-1.0\n", "column 'Support Devices' holds '-1.0' in 1 rows: expected 0, 1"),
     ):
         table.write_text(text.replace(old, new, 1))

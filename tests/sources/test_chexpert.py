@@ -200,7 +200,7 @@ def test_wrong_tables_are_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="column 'Edema' holds '3' in 1 rows: expected 1, 0, -1 or blank"):
         list(SOURCE.records(options))
     write(tmp_path, "train.csv", [*plain(5), plain(5)[0]])
-    with pytest.raises(UserError, match="lists 1 ids again"):
+    with pytest.raises(UserError, match="lists 1 ids more than once"):
         list(SOURCE.records(options))
     write(tmp_path, "train.csv", [{"Path": "train/img1.jpg", "Frontal/Lateral": "Frontal"}])
     with pytest.raises(UserError, match=r"Path 'img1\.jpg' is not"):

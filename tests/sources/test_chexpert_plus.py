@@ -185,7 +185,9 @@ def test_absent_labels_are_asked_for(tmp_path: Path) -> None:
 def test_repeated_rows_are_excluded_and_contradicting_ones_refused(tmp_path: Path) -> None:
     records, excluded = read(tree(tmp_path, row(), row()))
     assert len(records) == 1 and excluded == {"listed again": 1}
-    with pytest.raises(UserError, match="lists 1 ids again with other values, 'train/patient1/study2/view1_frontal"):
+    with pytest.raises(
+        UserError, match="lists 1 ids again with other values, first 'train/patient1/study2/view1_frontal"
+    ):
         read(tree(tmp_path, row(), row(age="7")))
 
 
@@ -198,7 +200,7 @@ def test_another_header_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture
     table.to_csv(tmp_path / TABLE, index=False)
     assert len(read(tmp_path)[0]) == 1
     assert caplog.messages == [
-        f"{TABLE}: its header is not the published one: it lacks report, recent_bmi; it also has site"
+        f"the header of {TABLE} differs from the published one: it lacks report, recent_bmi; it also has site"
     ]
     table.drop(columns=["sex", "split"]).to_csv(tmp_path / TABLE, index=False)
     with pytest.raises(UserError, match="lacks column 'sex', 'split'; its columns are"):

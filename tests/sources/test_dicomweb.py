@@ -109,9 +109,9 @@ def test_the_same_key_gives_the_same_ids_and_another_one_others(pacs: Pacs, tmp_
 
 
 def test_what_is_wrong_with_a_server_is_one_line(pacs: Pacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="has no study of these dates"):
+    with pytest.raises(UserError, match="has no study with these dates"):
         few(pacs, tmp_path, until="20200101")
-    with pytest.raises(UserError, match=r"answers with 404 .*: check --url, which is the root of DICOMweb"):
+    with pytest.raises(UserError, match=r"responds with 404 .*: check --url, which is the root of DICOMweb"):
         prepare("dicomweb", raw=tmp_path / "raw", out=tmp_path / "out", url=f"{pacs.root}/nothing", retries=0)
     monkeypatch.setenv("IMITATE_DICOMWEB_PASSWORD", "wrong")
     with pytest.raises(UserError, match=r"refuses the login \(401\): set IMITATE_DICOMWEB_TOKEN, or"):
@@ -128,12 +128,14 @@ def test_a_server_that_is_stopped_or_slow_is_one_line(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     places = {"raw": tmp_path / "raw", "out": tmp_path / "out", "url": f"http://127.0.0.1:{port}/dicom-web"}
-    with pytest.raises(UserError, match=r"cannot be reached; what has been fetched is kept, and the same command goes"):
+    with pytest.raises(
+        UserError, match=r"cannot be reached; what has been fetched is kept, and the same command continues"
+    ):
         prepare("dicomweb", **places, retries=0)
     with socket.create_server(("127.0.0.1", port)) as server:  # accepts and never answers
         ended = threading.Event()
         threading.Thread(target=lambda: (server.accept(), ended.wait()), daemon=True).start()
-        with pytest.raises(UserError, match=r"did not answer within 0.2 s: raise --timeout"):
+        with pytest.raises(UserError, match=r"did not respond within 0.2 s: raise --timeout"):
             prepare("dicomweb", **places, retries=0, timeout=0.2)
         ended.set()
 

@@ -238,14 +238,14 @@ def test_a_report_is_read_once_a_study_and_only_when_needed(tmp_path: Path, monk
 
 
 def test_wrong_trees_are_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no MIMIC-CXR tree at"):
+    with pytest.raises(UserError, match="no MIMIC-CXR archive at"):
         read(tmp_path)
     (tmp_path / "files").mkdir()
     (tmp_path / "cxr-record-list.csv.gz").touch()
     with pytest.raises(UserError, match=r"no mimic-cxr-\*-metadata\.csv\.gz in .*: copy it there from MIMIC-CXR-JPG"):
         read(tmp_path)
     write_tree(tmp_path, Image("a"))
-    with pytest.raises(UserError, match=r"no reports at .*: give --reports the path of"):
+    with pytest.raises(UserError, match=r"no reports at .*: pass mimic-cxr-reports.zip as --reports"):
         read(tmp_path)
     (tmp_path / "mimic-cxr-reports.zip").write_bytes(b"PK no zip")
     with pytest.raises(UserError, match="is not a readable zip"):

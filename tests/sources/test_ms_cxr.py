@@ -118,7 +118,7 @@ def test_faulty_tables_are_named_and_repeated_rows_ignored(tmp_path: Path, caplo
     with pytest.raises(UserError, match=r"v1\.1\.0\.csv lacks column 'category_name', 'path'"):
         found(tmp_path)
     (tmp_path / "MS_CXR_Local_Alignment_v1.1.0.csv").unlink()
-    with pytest.raises(UserError, match=r"has no MS_CXR_Local_Alignment_v1\.\*\.csv: --raw is the folder"):
+    with pytest.raises(UserError, match=r"has no MS_CXR_Local_Alignment_v1\.\*\.csv: --raw must be the folder"):
         found(tmp_path)
 
 

@@ -97,7 +97,7 @@ def test_other_spellings_of_the_columns(tmp_path: Path, caplog: pytest.LogCaptur
     pd.DataFrame([row()]).drop(columns="Set Id").assign(Reader="x").to_csv(path, index=False)
     read(raw)
     assert caplog.messages == [
-        "test_labels.csv: its header is not the published one: it lacks Set Id; it also has Reader"
+        "the header of test_labels.csv differs from the published one: it lacks Set Id; it also has Reader"
     ]
     pd.DataFrame([row()]).drop(columns="Fracture").to_csv(path, index=False)
     with pytest.raises(UserError, match="lacks column 'Fracture'"):

@@ -131,5 +131,5 @@ def test_wrong_trees_are_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="lacks the column image_name or image_path; it has file, annotation"):
         list(SOURCE.records(options))
     (tmp_path / "train.csv").write_text("image_name,annotation\na.jpg,\na.jpg,\n")
-    with pytest.raises(UserError, match=r"lists 1 ids again, 'a\.jpg' first"):
+    with pytest.raises(UserError, match=r"lists 1 ids more than once, first 'a\.jpg'"):
         list(SOURCE.records(options))

@@ -201,7 +201,7 @@ def test_repeated_rows_are_excluded_and_contradicting_ones_refused(tmp_path: Pat
     """The index, which differs, is no part of a row."""
     records, excluded = read(tree(tmp_path, row(), {**row(), "": "1"}))
     assert len(records) == 1 and excluded == {"listed again": 1}
-    with pytest.raises(UserError, match="lists 1 ids again with other values, 'a.png' first"):
+    with pytest.raises(UserError, match="lists 1 ids again with other values, first 'a.png'"):
         read(tree(tmp_path, row(), row(PatientID="p2")))
 
 
@@ -219,10 +219,10 @@ def test_another_header_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture
     table = pd.DataFrame([row()])
     table.drop(columns=["", "labelCUIS"]).to_csv(raw / f"{TABLE}.csv", index=False)
     read(raw)
-    assert caplog.messages == [f"{TABLE}.csv: its header is not the published one: it lacks labelCUIS"]
+    assert caplog.messages == [f"the header of {TABLE}.csv differs from the published one: it lacks labelCUIS"]
     table.drop(columns="MethodLabel").to_csv(raw / f"{TABLE}.csv", index=False)
     with pytest.raises(UserError, match="lacks column 'MethodLabel'"):
         read(raw)
     (raw / f"{TABLE}.csv").unlink()
-    with pytest.raises(UserError, match=rf"has no {TABLE}\.csv: --raw is the folder"):
+    with pytest.raises(UserError, match=rf"has no {TABLE}\.csv: --raw must be the folder"):
         read(raw)

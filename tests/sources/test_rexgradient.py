@@ -151,7 +151,7 @@ def test_a_damaged_list_of_images_is_one_line(tmp_path: Path, content: str, mess
 
 def test_parts_that_are_not_joined_yet_are_named(tmp_path: Path) -> None:
     (tmp_path / "metadata").mkdir()
-    with pytest.raises(UserError, match="has no deid_png: --raw is the folder"):
+    with pytest.raises(UserError, match="has no deid_png: --raw must be the folder"):
         read(tmp_path)
     (tmp_path / "deid_png.part00").touch()
     with pytest.raises(UserError, match=r"holds deid_png\.part00 and so on: join them into one file, which is a tar"):
@@ -174,7 +174,7 @@ def test_another_header_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert not caplog.messages
     pd.DataFrame([study()]).drop(columns="StudyDate").to_csv(path, index=False)
     read(raw)
-    assert caplog.messages == ["train_metadata.csv: its header is not the published one: it lacks StudyDate"]
+    assert caplog.messages == ["the header of train_metadata.csv differs from the published one: it lacks StudyDate"]
     pd.DataFrame([study()]).drop(columns="Findings").to_csv(path, index=False)
     with pytest.raises(UserError, match="lacks column 'Findings'"):
         read(raw)

@@ -172,11 +172,9 @@ def test_reports_without_a_known_header_are_counted_and_their_lines_named(
     found = read(house(tmp_path, HOUSE, HOUSE, REPORT, "FINDINGS:"))
     assert reasons(found) == ["no known section header"] * 2 + ["ok", "no findings and no impression"]
     (message,) = caplog.messages
-    assert message.startswith(
-        "t.csv: 2 of 4 reports (50%) have no known section header and lose their text; lines of theirs"
-    )
+    assert message.startswith("t.csv: 2 of 4 reports (50%) have no known section header and lose their text; frequent ")
     assert all(f"'{line}' (2)" in message for line in ("Ergebnis", "Wertung", "Gezeichnet"))
-    assert message.endswith("; name them in --sections FILE, or give --whole-report") and "Dr. X" not in message
+    assert message.endswith("; list headers in --sections FILE, or give --whole-report") and "Dr. X" not in message
     with_labels = read(house(tmp_path, HOUSE, REPORT, labels="1"), labels=("Edema",))
     assert [(each.findings, each.notes) for each in with_labels] == [
         (None, ("no known section header",)), ("Clear lungs.", ())
@@ -222,7 +220,7 @@ def test_a_patient_in_two_spellings_is_one(tmp_path: Path, caplog: pytest.LogCap
     found = read(tmp_path)
     assert [each.patient for each in found] == [str(number // 2) for number in range(40)]
     assert len({(each.patient, each.split) for each in found}) == 20
-    assert "t.csv: the id of 20 patients differs from another one in zeros before it, .0 after it" in caplog.text
+    assert "t.csv: the id of 20 patients differs from another only in leading zeros, a final .0" in caplog.text
     (tmp_path / "t.csv").write_text("image_path,patient,findings,split\n0.png,1,x,train\n1.png,001,x,test\n")
     read(tmp_path)
     assert "1 patients are in more than one split" in caplog.text
@@ -251,7 +249,7 @@ def test_the_first_path_that_is_not_there_is_said_once(tmp_path: Path, caplog: p
     (tmp_path / "t.csv").write_text(f"image_path,patient,findings\n1.png,7,x\n{rows}")
     assert reasons(read(tmp_path)).count("ok") == 1
     (message,) = caplog.messages
-    assert message.startswith("t.csv: 300 images are not where it says; paths are relative to its folder. The first, ")
+    assert message.startswith("t.csv: 300 images were not found; paths must be relative to its folder. The first: ")
     assert "row 2: " in message and message.endswith("0.png") and "bilder" in message
 
 
@@ -260,4 +258,4 @@ def test_a_study_in_two_spellings_is_one(tmp_path: Path, caplog: pytest.LogCaptu
     tree(tmp_path, "1.png", "2.png", "3.png")
     (tmp_path / "t.csv").write_text("image_path,patient,study,findings\n1.png,7,0012,x\n2.png,7,12,x\n3.png,8,13,x\n")
     assert [each.study for each in read(tmp_path)] == ["12", "12", "13"]
-    assert "t.csv: the id of 1 studies differs from another one in zeros before it" in caplog.text
+    assert "t.csv: the id of 1 studies differs from another only in leading zeros" in caplog.text

@@ -82,8 +82,8 @@ def test_mask_files_become_masks_and_regions(tmp_path: Path) -> None:
     [
         ("x,y,w,h\n1,2,,4\n", BOX, r"boxes\.csv, row 1: column 'w' is blank, others are not"),
         ("x,y,w,h\n1,2,three,4\n", BOX, r"boxes\.csv, row 1: column 'w' holds 'three': expected a number"),
-        ('x,y,w,h\n"1,234",2,3,4\n', BOX, r"row 1: '1,234' in column 'x' may be a thousand or a fraction"),
-        ('x,y,w,h\n"1.234,5",2,3,4\n', BOX, r"may be a thousand or a fraction"),
+        ('x,y,w,h\n"1,234",2,3,4\n', BOX, r"row 1: '1,234' in column 'x' may be in thousands or a decimal fraction"),
+        ('x,y,w,h\n"1.234,5",2,3,4\n', BOX, r"may be in thousands or a decimal fraction"),
         ("x,y,w\n1,2,3\n", BOX, r"lacks column 'h'"),
     ],
 )
@@ -97,8 +97,8 @@ def test_numbers_that_could_mean_several_things_are_refused(tmp_path: Path, boxe
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({**BOX, "corners": BOX["box"]}, "box and corners are two ways to give the same boxes"),
-        ({"phrase": "text"}, "phrase: say where the marks are, with box, corners or mask"),
+        ({**BOX, "corners": BOX["box"]}, "give box or corners, not both"),
+        ({"phrase": "text"}, "phrase: also name the columns of box, corners or mask"),
         ({**BOX, "frame": (0, 1)}, "give a width and a height of 1 or more"),
     ],
 )
@@ -120,7 +120,7 @@ def test_names_in_mixed_unicode_forms_are_found(tmp_path: Path) -> None:
 def test_ids_that_a_spreadsheet_rounded_or_could_not_compute(tmp_path: Path, caplog) -> None:
     path = archive(tmp_path, 'image_path,patient,findings\na.png,"1,23E+11",x\nb.png,#REF!,y\nc.png,#N/A,z\n')
     found = read(path)
-    assert "t.csv: 1 patient ids such as '1,23E+11' are numbers that a spreadsheet rounded" in caplog.text
+    assert "t.csv: 1 patient ids such as '1,23E+11' are numbers rounded by a spreadsheet" in caplog.text
     assert [each.reason for each in found[1:]] == ["no patient", "no patient"]
 
 

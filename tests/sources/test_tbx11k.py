@@ -143,7 +143,7 @@ def test_bad_annotations_exclude_their_image(original: Path, tmp_path: Path) -> 
 
 
 def test_a_wrong_tree_is_told_in_one_line(original: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"has no annotations/ and no data\.csv: --raw is the folder of TBX11K"):
+    with pytest.raises(UserError, match=r"has no annotations/ and no data\.csv: --raw must be the folder of TBX11K"):
         found(tmp_path)
     root = copied(original, tmp_path)
     path = root / "annotations/json/TBX11K_train.json"
@@ -151,7 +151,7 @@ def test_a_wrong_tree_is_told_in_one_line(original: Path, tmp_path: Path) -> Non
     for text, said in (
         (whole[:-30], r"TBX11K_train\.json is not readable JSON"),
         (whole.replace('"categories"', '"kinds"'), r"does not hold images, annotations and categories in COCO's form"),
-        (whole.replace("ActiveTuberculosis", "Silicosis"), "'Silicosis' is no kind of tuberculosis"),
+        (whole.replace("ActiveTuberculosis", "Silicosis"), "'Silicosis' is not a kind of tuberculosis"),
         (
             whole.replace('"health/', '"wealth/', 1),
             "lists the image 'wealth/h0000.png', which is not in health, sick, tb",
@@ -166,7 +166,7 @@ def test_a_wrong_tree_is_told_in_one_line(original: Path, tmp_path: Path) -> Non
     shutil.rmtree(root / "annotations/json")
     spoilt = next((root / "annotations/xml").iterdir())
     spoilt.write_text(spoilt.read_text()[:-20])
-    with pytest.raises(UserError, match=rf"{spoilt.name} is no annotation of TBX11K"):
+    with pytest.raises(UserError, match=rf"{spoilt.name} is not an annotation of TBX11K"):
         found(root)
     shutil.rmtree(root / "lists")
     with pytest.raises(UserError, match=r"has no lists/TBX11K_train\.txt"):
@@ -179,8 +179,8 @@ def test_faulty_rows_of_the_simplified_table_are_named(original: Path, tmp_path:
     row = next(line for line in whole.splitlines() if "xmin" in line)
     for old, new, said in (
         ("image_type", "kind", r"data\.csv lacks column 'image_type'"),
-        ("'xmin'", "'left'", r"bbox .* is no dict of xmin, ymin, width, height"),
-        ("{'xmin'", "__import__('os') or {'xmin'", r"\(ValueError\) is no dict"),
+        ("'xmin'", "'left'", r"bbox .* is not a dict of xmin, ymin, width, height"),
+        ("{'xmin'", "__import__('os') or {'xmin'", r"\(ValueError\) is not a dict"),
         (",healthy", ",well", "image_type 'well' is none of healthy, sick_but_no_tb, tb"),
         (
             f"{row}\n",

@@ -142,7 +142,7 @@ def rewritten(path: Path, *changes: tuple[str, str]) -> None:
     ("table", "change", "said"),
     [
         ("image_labels_train", ("COPD", "CPOD"), r"image_labels_train\.csv lacks the labels COPD; its columns are image_id"),
-        ("image_labels_train", ("a,R9", "a,R8"), "lists 1 ids again, 'a of R8' first: remove the duplicate rows"),
+        ("image_labels_train", ("a,R9", "a,R8"), "lists 1 ids more than once, first 'a of R8': remove the duplicate rows"),
         ("image_labels_train", ("n0,R8,0", "n0,R8,2"), "column 'Aortic enlargement' holds '2' in 1 rows: expected 0, 1"),
         ("image_labels_train", ("n0,R8,0", "n0,R8,"), "column 'Aortic enlargement' is blank in 1 of 36 rows"),
         ("annotations_train", ("a,R8,Cardiomegaly", "z,R8,Cardiomegaly"), "names 1 images without labels, z first"),

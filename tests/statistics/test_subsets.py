@@ -50,7 +50,7 @@ def test_a_stored_subset_is_read_again_and_verified(tmp_path: Path) -> None:
     assert subsets.stored_subset(path, patients, None, fraction=0.01, seed=0) == chosen
     assert [file.name for file in path.parent.iterdir()] == ["1.json"]
     for other in ({"fraction": 0.02, "seed": 0}, {"fraction": 0.01, "seed": 1}):
-        with pytest.raises(UserError, match="was drawn with"):
+        with pytest.raises(UserError, match="was created with"):
             subsets.stored_subset(path, patients, labels, **other)
     with pytest.raises(UserError, match="drawn_from"):
         subsets.stored_subset(path, patients[:100], labels[:100], fraction=0.01, seed=0)

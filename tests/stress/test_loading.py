@@ -139,5 +139,5 @@ def test_results_cannot_name_a_file_elsewhere(tmp_path):
     values = json.loads(path.read_text())
     values["predictions"] = "../../etc/passwd"
     path.write_text(json.dumps(values))
-    with pytest.raises(UserError, match="has lost its predictions passwd"):
+    with pytest.raises(UserError, match="the predictions passwd of .* are missing"):
         read_predictions(read_results(path), path)

@@ -146,5 +146,5 @@ def test_another_hospital_says_the_same_in_other_words(reports: list[tuple[Case,
         said |= set(re.split(r"(?<=\.) ", report.findings or ""))
         other |= set(re.split(r"(?<=\.) ", south.findings or ""))
     assert len(other) > 200 and len(said & other) < 0.02 * len(other)
-    with pytest.raises(UserError, match="the hospital south writes en, not de"):
+    with pytest.raises(UserError, match="the reports of hospital south are in en, not de"):
         compose(reports[0][0], "de", "south")

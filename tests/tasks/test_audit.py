@@ -137,7 +137,7 @@ def test_the_file_becomes_a_section_of_a_report(audited: Audit, tmp_path: Path) 
     assert page.count("data:image/svg+xml") == 3 + 3 * 3
     flagged = sum(gap.flagged for gap in audited.gaps)
     found = card(audited)
-    assert f"{len(audited.gaps)} gaps were tested, {flagged} are more than chance" in found
+    assert f"{len(audited.gaps)} gaps were tested, {flagged} are beyond chance" in found
     assert re.search(r"- Edema, FNR by sex: F \d+\.\d%, M \d+\.\d% \(gap", found) and found.count("\n- ") == flagged
 
 
@@ -163,11 +163,11 @@ def test_without_a_threshold_only_the_ranking_is_audited(folder: Path, tmp_path:
         ({"by": "site"}, "nothing to compare: site: the test images have one group only, A"),
         (
             {"by": "insurance"},
-            r"says no 'insurance' of these images; the columns of its images are: sex, age, note, race",
+            r"has no 'insurance' for these images; their columns are: sex, age, note, race",
         ),
         ({"by": "sex", "least": 200}, "in no class do two groups have 200 patients of each kind"),
         ({"by": "sex", "classes": "Mass"}, "has no class 'Mass'; it has Edema, Fracture"),
-        ({"by": "age", "bands": (40, 18)}, "bands of age 40 18: give years in ascending order"),
+        ({"by": "age", "bands": (40, 18)}, "age bands 40 18: give years in ascending order"),
     ],
 )
 def test_wrong_columns_are_told_in_one_line(
@@ -197,7 +197,7 @@ def test_wrong_predictions_are_told_in_one_line(folder: Path, tmp_path: Path) ->
     with pytest.raises(UserError, match=r"alien\.json is of another model, task or seed"):
         run(test, threshold_from=alien)
     val.with_suffix(".npz").unlink()
-    with pytest.raises(UserError, match="has lost its predictions"):
+    with pytest.raises(UserError, match="are missing: keep the two together"):
         run(test, threshold_from=val)
 
 

@@ -131,7 +131,7 @@ def test_isotonic_of_few_images_is_warned_of(caplog):
 def test_patients_in_both_parts_are_refused():
     held, test = part(40, 1), part(30, 2)
     test["patient"][:2] = held["patient"][:2]
-    with pytest.raises(UserError, match="patient 1-0 and 1 more is in the validation and in the test images"):
+    with pytest.raises(UserError, match="patient 1-0 and 1 more is in both the validation and the test images"):
         Recalibration().joined(held, test, classes=np.array(NAMES))
 
 

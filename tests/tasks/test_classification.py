@@ -225,7 +225,11 @@ def test_the_weight_decay_is_chosen_on_validation(caplog: pytest.LogCaptureFixtu
     strong = LinearClassification(decays=(10.0,)).predict(BLOCKS, data, Budget())["score"]
     np.testing.assert_array_equal(chosen, strong)
     said = [record.message.split(":")[0] for record in caplog.records]
-    assert said == ["weight decay 10", "weight decay 0.01", "the best weight decay is at the end of decays"]
+    assert said == [
+        "weight decay 10",
+        "weight decay 0.01",
+        "the best weight decay is the smallest or largest of decays",
+    ]
     assert "Edema 10, Mass 10, Hernia 10" in caplog.text
 
 
@@ -294,7 +298,7 @@ def test_too_few_images_are_errors_of_the_user() -> None:
     for label in (0, 1):
         one_sided = independent()
         one_sided[:120] = label
-        with pytest.raises(UserError, match="the 120 training images hold no class with both labels"):
+        with pytest.raises(UserError, match="no class has both labels among the 120 training images"):
             labelled(prepared(one_sided), Budget(), split="test")
     unknown = independent()
     unknown[120:160] = np.nan

@@ -61,7 +61,7 @@ def test_the_mode_says_what_moves_and_the_encoder_is_copied(encoder: Encoder) ->
 
 def test_a_size_that_the_network_does_not_take_is_told() -> None:
     encoder = ImageEncoder("vit_tiny_patch16_224", options={"img_size": 64})
-    with pytest.raises(UserError, match="vit_tiny_patch16_224 takes no images of 96 px"):
+    with pytest.raises(UserError, match="vit_tiny_patch16_224 does not accept images of 96 px"):
         pyramid(Encoder("vit", encoder, CONFIG), Budget(), Dense(image_size=96))
 
 

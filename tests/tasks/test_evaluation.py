@@ -53,7 +53,7 @@ def test_published_values_disappear_where_a_flag_changes_the_recipe(
     recipe: Path, changes: dict[str, Any], why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert _plan(recipe, **changes).published is None
-    assert f"{why}: the published values are left out" in caplog.text
+    assert f"{why}: the published values are omitted" in caplog.text
 
 
 def test_published_values_stay_where_nothing_changes(recipe: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -82,7 +82,7 @@ def test_published_values_disappear_where_folder_or_input_differ(
 
 
 def test_a_mode_that_changes_nothing_is_refused() -> None:
-    with pytest.raises(UserError, match="mode paper changes nothing of zero-shot: leave it out"):
+    with pytest.raises(UserError, match="mode paper has no effect on zero-shot: omit it"):
         planned("zero-shot", None, mode="paper", fraction=None, settings={})
 
 

@@ -89,7 +89,7 @@ def test_one_seed_one_result_and_the_global_generator_goes_on() -> None:
 
 def test_the_training_images_are_no_test() -> None:
     data = prepared({"train": 20, "val": 6, "test": 4})
-    with pytest.raises(UserError, match="split train holds the images that the task trains on.*--folds 5"):
+    with pytest.raises(UserError, match="the task trains on split train.*--folds 5"):
         parts(data, Budget(), test="train")
 
 

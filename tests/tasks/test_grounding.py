@@ -214,7 +214,7 @@ def test_classes_are_asked_by_their_prompts_and_their_marks_are_one(
     assert found["pointing:own"].tolist() == [[1], [1]] and "no prompts for Unknown" in caplog.text
     assert predicted(data, prompts=prompts)["label"].tolist() == [["Spot", "Spot", "Unknown"], ["Spot", "", ""]]
     assert predicted(data)["label"].tolist() == [["Spot", "Spot", "Unknown"]]
-    assert "no prompts for any of Spot" in caplog.text and "marks without a phrase are left out" in caplog.text
+    assert "no prompts for any of Spot" in caplog.text and "marks without a phrase are excluded" in caplog.text
     edit_rows(data.root, split=["train", "test"])
     data = Corpus.open(data.root)
     assert [len(predicted(data, prompts=prompts, split=split)["label"]) for split in ("test", "all")] == [1, 2]
@@ -245,11 +245,11 @@ def test_what_cannot_be_measured_is_one_line(tmp_path: Path) -> None:
         check_data(Grounding(), bare)
     unmarked = marked_images(tmp_path / "unmarked", [[boxed("", "", 10)]])
     check_data(Grounding(), unmarked)
-    with pytest.raises(UserError, match="marks no phrase and no class in split 'test'"):
+    with pytest.raises(UserError, match="has no marked phrase or class in split 'test'"):
         predicted(unmarked)
     with pytest.raises(UserError, match="no prompts for any of Sunny"):
         predicted(marked_images(tmp_path / "odd", [[boxed("", "Sunny", 10)]]))
-    with pytest.raises(UserError, match="map places: oracle has no attention over places; ask for gradient"):
+    with pytest.raises(UserError, match="map places: oracle has no attention over places: use gradient"):
         predicted(marked_images(tmp_path / "spot", [[boxed("bright", "", 10)]]), map="places")
 
 

@@ -90,7 +90,7 @@ def test_exclusive_classes_have_log_probabilities_and_folds_work() -> None:
 def test_fractions_and_modes() -> None:
     found = NearestClassification().predict(BLOCKS, prepared(independent()), Budget(fraction=0.1))
     assert len(found["score"]) == 60  # from twelve training images, fewer than most numbers of neighbours
-    with pytest.raises(UserError, match="mode paper changes nothing of knn-classification"):
+    with pytest.raises(UserError, match="mode paper has no effect on knn-classification"):
         planned("knn-classification", None, mode="paper", fraction=None, settings={})
 
 

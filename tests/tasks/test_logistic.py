@@ -91,7 +91,7 @@ def test_an_unreached_minimum_is_said(monkeypatch: pytest.MonkeyPatch, caplog: p
     assert not caplog.records
     monkeypatch.setattr(logistic, "ITERATIONS", 3)
     list(logistic_path(features, target, decays=(1e-4,), exclusive=False))
-    assert "weight decay 0.0001: no minimum after 3 iterations" in caplog.text
+    assert "weight decay 0.0001: not converged after 3 iterations" in caplog.text
 
 
 def test_a_weak_decay_reaches_its_minimum_on_data_that_can_be_separated() -> None:

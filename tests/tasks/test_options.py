@@ -128,10 +128,10 @@ def test_what_runs_is_told_without_what_has_no_effect() -> None:
 def test_thresholds_that_cannot_be_are_refused() -> None:
     options = OPTIONS["zero-shot"]
     for scoring in ("positive", "standardised"):
-        with pytest.raises(ValidationError, match=f"threshold even is a margin of 0, which scoring {scoring} lacks"):
+        with pytest.raises(ValidationError, match=f"threshold even is a margin of 0, which scoring {scoring} does not"):
             options.model_validate({"threshold": "even", "scoring": scoring})
         options.model_validate({"threshold": "val", "scoring": scoring})
-    with pytest.raises(ValidationError, match="threshold val is chosen on the images that are measured"):
+    with pytest.raises(ValidationError, match="threshold val would be chosen on the test images"):
         options.model_validate({"threshold": "val", "split": "val"})
     options.model_validate({"threshold": "oracle", "split": "val"})
     options.model_validate({"threshold": "even"})
@@ -139,7 +139,7 @@ def test_thresholds_that_cannot_be_are_refused() -> None:
 
 def test_a_calibration_is_not_measured_where_it_was_fitted_and_costs_may_be_any() -> None:
     options = OPTIONS["calibration"]
-    with pytest.raises(ValidationError, match="split val is what the calibration is fitted on"):
+    with pytest.raises(ValidationError, match="the calibration is fitted on split val"):
         options.model_validate({"split": "val"})
     assert options.model_validate({"aim": "cost", "at": 20}).model_dump()["at"] == 20
     found = options.model_validate({"prevalence": ("0.05", "Edema=0.2")})

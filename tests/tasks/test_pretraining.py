@@ -54,7 +54,7 @@ def test_a_run_continues_without_asking_for_weights_and_with_what_is_said_to_cha
     assert pretrain(recipe, data, out, *weights) == 2
     assert "training.learning_rate is 1e-05 there and 0.001 here. Choose another --out, or" in capsys.readouterr().err
     assert pretrain(recipe, data, out, "--continue-with", "text=lsa-4") == 2
-    assert "--continue-with text: a run continues with other settings of training only" in capsys.readouterr().err
+    assert "--continue-with text: only settings of training can change when a run continues" in capsys.readouterr().err
 
 
 def test_a_validation_ranks_once_each_way_and_has_the_figures_of_the_task(tmp_path, monkeypatch):
@@ -74,10 +74,10 @@ def test_a_validation_ranks_once_each_way_and_has_the_figures_of_the_task(tmp_pa
     ("weights", "message"),
     [
         ((1.0,), "--weights has 1 values for 2 folders"),
-        ((1.0, 0.0), "--weights 0: a weight is above 0"),
-        ((-1.0, 1.0), "--weights -1: a weight is above 0"),
-        ((1.0, math.inf), "--weights inf: a weight is above 0"),
-        ((math.nan, 1.0), "--weights nan: a weight is above 0"),
+        ((1.0, 0.0), "--weights 0: weights must be above 0"),
+        ((-1.0, 1.0), "--weights -1: weights must be above 0"),
+        ((1.0, math.inf), "--weights inf: weights must be above 0"),
+        ((math.nan, 1.0), "--weights nan: weights must be above 0"),
     ],
 )
 def test_weights_are_one_above_0_for_each_folder(weights, message):

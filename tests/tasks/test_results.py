@@ -54,7 +54,7 @@ def test_predictions_are_sought_beside_the_file(file: Path) -> None:
     for name in (None, "elsewhere/probe.npz"):
         assert len(read_predictions(found.model_copy(update={"predictions": name}), file)) == 2
     file.with_suffix(".npz").unlink()
-    with pytest.raises(UserError, match="has lost its predictions probe.npz: keep the two together"):
+    with pytest.raises(UserError, match="the predictions probe.npz of .* are missing: keep the two together"):
         read_predictions(found, file)
 
 

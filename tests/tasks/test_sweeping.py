@@ -95,7 +95,7 @@ def test_a_sweep_that_is_killed_continues_with_the_fits_that_are_missing(
 def test_a_fit_that_failed_in_a_sweep_fails_alone_too(data: Path, tmp_path: Path) -> None:
     """Nothing is kept of it that stands for predictions."""
     values: dict[str, Any] = {"model": "0.5", "data": data, "out": tmp_path / "r.json", "resamples": 10}
-    with pytest.raises(UserError, match="no fit of the sweep had a finite validation figure"):
+    with pytest.raises(UserError, match="no fit of the sweep had a finite validation value"):
         evaluate(TASK, **values, sweep=("learning_rate=[5]",))
     with pytest.raises(UserError, match="no validation figure was finite"):
         evaluate(TASK, **values, settings=("learning_rate=5",))
@@ -125,11 +125,11 @@ def test_flags_and_sweeps_take_each_others_place(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "sweep", "mode", "message"),
     [
-        (LinearClassification(), {"learning_rate": [1]}, "clean", "learning_rate cannot be tried in .* of mode clean"),
+        (LinearClassification(), {"learning_rate": [1]}, "clean", "learning_rate cannot be tried in .* in mode clean"),
         (LinearClassification(), {"split": ["val"]}, "paper", "split cannot be tried"),
         (FinetuneClassification(), {"monitor": ["loss", "auroc"]}, "clean", "monitor cannot be tried"),
         (Segmentation(), {"loss": ["focal-dice", "cross-entropy"]}, "clean", "loss cannot be tried"),
-        (ZeroShot(), {"ensemble": ["max"]}, "clean", "what can is nothing"),
+        (ZeroShot(), {"ensemble": ["max"]}, "clean", "you can try nothing"),
         (LinearClassification(), {"learning_rate": [1, -1]}, "paper", "learning_rate = -1: Input should be greater"),
     ],
 )
@@ -142,7 +142,7 @@ def test_values_are_those_that_the_task_takes() -> None:
     assert candidates(LinearClassification(), {}, "paper") == []
     found = candidates(LinearClassification(), {"learning_rate": ["1e-3", 1], "epochs": [2]}, "paper")
     assert found == [{"learning_rate": 1e-3, "epochs": 2}, {"learning_rate": 1.0, "epochs": 2}]
-    with pytest.raises(UserError, match=r"sweep=3 is no list|learning_rate=3 is no list of values"):
+    with pytest.raises(UserError, match=r"sweep=3 is not a list|learning_rate=3 is not a list of values"):
         evaluate(TASK, model="0.5", data="x", out="x.json", sweep="learning_rate=3")
 
 
@@ -153,13 +153,15 @@ def test_only_of_numbers_the_ends_are_warned_of(caplog: pytest.LogCaptureFixture
         "decays": [[1], [2], [3]],
     }
     warn_of_ends({**sweep, "epochs": [1, "2", 3]}, {key: values[0] for key, values in sweep.items()} | {"epochs": 3})
-    assert [record.message for record in caplog.records] == ["the best epochs, 3, is at the end of the sweep"]
+    assert [record.message for record in caplog.records] == [
+        "the best epochs, 3, is the smallest or largest of the sweep"
+    ]
 
 
 def test_equal_figures_and_fits_that_chose_differently() -> None:
     one, two, none = (Tried(settings={"epochs": n}, validation=v) for n, v in ((1, 0.5), (2, 0.5), (3, None)))
     assert best_first([none, one, two]) == [one, two, none] and best_first([two, one])[0] == two
-    with pytest.raises(UserError, match="no fit of the sweep had a finite validation figure"):
+    with pytest.raises(UserError, match="no fit of the sweep had a finite validation value"):
         best_first([none, none])
     assert taken([[one, two], [two, one]]) == {"epochs": [1, 2]} and taken([[one], [one]]) == {"epochs": 1}
     assert taken([[], []]) == taken([]) == {}

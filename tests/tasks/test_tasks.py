@@ -184,16 +184,18 @@ def _data(**changes: object) -> Corpus:
 def test_a_folder_that_lacks_what_a_task_needs_is_told(name: str) -> None:
     bare = _data()
     data = replace(bare, table=bare.table.assign(has_findings=False, has_impression=False))
-    with pytest.raises(Lacking, match=rf"{name} needs (labels|masks|boxes|reports), folder has none"):
+    with pytest.raises(Lacking, match=rf"{name} needs (labels|masks|boxes|reports), but folder has none"):
         check_data(find_task(name)(), data)
     check_data(find_task("retrieval")(), replace(data, table=data.table.assign(has_impression=[False, True])))
 
 
 def test_an_encoder_without_text_is_told_why(tiny_encoders: dict[str, Encoder]) -> None:
     check_encoder(find_task("segmentation")(), tiny_encoders["simclr"])
-    with pytest.raises(UserError, match="retrieval compares images with text, run was trained by simclr, without text"):
+    with pytest.raises(
+        UserError, match="retrieval compares images with text, but run was trained by simclr, without text"
+    ):
         check_encoder(find_task("retrieval")(), tiny_encoders["simclr"])
-    with pytest.raises(UserError, match="retrieval compares images with text, pixels has no text encoder"):
+    with pytest.raises(UserError, match="retrieval compares images with text, but pixels has no text encoder"):
         check_encoder(find_task("retrieval")(), tiny_encoders["pixels"])
 
 
@@ -201,8 +203,8 @@ def test_an_encoder_without_text_is_told_why(tiny_encoders: dict[str, Encoder]) 
     ("meta", "said"),
     [
         ({}, []),
-        ({"resize": "letterbox"}, ["has resize letterbox, run learnt from stretch"]),
-        ({"percentiles": [1.0, 99.0]}, ["has percentiles (1.0, 99.0), run learnt from None"]),
+        ({"resize": "letterbox"}, ["has resize letterbox, but run was trained on stretch"]),
+        ({"percentiles": [1.0, 99.0]}, ["has percentiles (1.0, 99.0), but run was trained on None"]),
     ],
 )
 def test_a_folder_made_in_another_way_than_the_run_s_is_warned_of(

@@ -165,7 +165,7 @@ def test_a_class_that_the_split_knows_nothing_of_takes_no_part(encoder: ImitateE
     predictions = task.predict(encoder, _data(target), Budget())
     assert predictions["classes"].tolist() == CLASSES[:2]
     assert task.chance(predictions)["accuracy"] == 0.5
-    with pytest.raises(UserError, match="knows no label in split 'test': choose another split"):
+    with pytest.raises(UserError, match="has no label in split 'test': choose another split"):
         task.predict(encoder, _data(np.full((40, 3), np.nan)), Budget())
 
 
@@ -367,8 +367,8 @@ def test_a_study_has_the_mean_score_of_its_images_also_where_a_threshold_is_chos
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"threshold": "even", "scoring": "positive"}, "a margin of 0, which scoring positive lacks"),
-        ({"threshold": "val", "split": "val"}, "chosen on the images that are measured"),
+        ({"threshold": "even", "scoring": "positive"}, "a margin of 0, which scoring positive does not have"),
+        ({"threshold": "val", "split": "val"}, "chosen on the test images"),
     ],
 )
 def test_a_threshold_that_means_nothing_is_refused(settings: dict[str, str], message: str) -> None:
@@ -383,5 +383,5 @@ def test_classes_that_the_text_encoder_cannot_express_take_no_part(
     text = LsaTextEncoder.fit(["there is edema", "no edema", "the lungs are clear", "mild edema"], width=2)
     assert list(class_prompts(_data(_target()), prompts, text)) == ["Edema"]
     assert "does not know the words for: COVID-19, Pleural_Thickening" in caplog.text
-    with pytest.raises(UserError, match="knows the words of no class of prepared: give other prompts"):
+    with pytest.raises(UserError, match="does not know the words of any class of prepared: give other prompts"):
         class_prompts(_data(_target(), classes=["Hernia", "Mass", "Nodule"]), None, text)

@@ -97,7 +97,7 @@ def test_the_engine_gets_what_the_recipe_says_and_the_batch_must_divide(two):
     plugin = made.settings.pop("plugins")[0]
     assert isinstance(plugin, Mixed) and (plugin.precision, plugin.device) == ("bf16-mixed", "cpu")
     assert made.settings == {"accelerator": "cpu", "strategy": "ddp", "devices": 2, "num_nodes": 3}
-    with pytest.raises(UserError, match="batch_size 9 is global and must divide by 2 processes"):
+    with pytest.raises(UserError, match="batch_size 9 is global and must be divisible by 2 processes"):
         engine.launch(TrainingConfig(batch_size=9))
     with pytest.raises(UserError, match=r"training.accelerator is cuda, this machine has cpu"):
         engine.launch(TrainingConfig(accelerator="cuda"))
@@ -180,7 +180,7 @@ def test_a_process_that_lost_another_says_so(monkeypatch, error, world, lost):
     monkeypatch.setattr(Processes, "world_size", world)
     with pytest.raises(UserError if lost else type(error)) as told, engine.together(Processes()):
         raise error
-    ended = "another process of this run has ended, see its own message: run the same command again, with any number "
+    ended = "another process of this run has ended, see its message: run the same command again, with any number "
     assert str(told.value).startswith(ended) == (str(told.value) == engine.ENDED) == lost
 
 

@@ -316,7 +316,7 @@ def test_a_network_refuses_views_of_a_size_that_it_cannot_take(tmp_path, data):
     settings = {"backbone": "vit_tiny_patch16_224", "backbone_options": {"depth": 4, "embed_dim": 24, "num_heads": 2}}
     recipe = tiny_recipe(image_sizes=[24, 32])
     model = recipe.model.model_copy(update={**settings, "levels": (), "keep": ()})
-    with pytest.raises(UserError, match="vit_tiny_patch16_224 does not take images of 24 pixels"):
+    with pytest.raises(UserError, match="vit_tiny_patch16_224 does not accept images of 24 pixels"):
         fit(start(tmp_path / "run", data, recipe.model_copy(update={"model": model})))
     with pytest.raises(ValueError, match=r"training.image_sizes \(32, 16\) must end with model.image_size 32"):
         Recipe.model_validate({**recipe.model_dump(), "training": {"image_sizes": [32, 16]}})

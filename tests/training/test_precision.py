@@ -170,7 +170,7 @@ def test_a_scaled_gradient_is_unscaled_once_and_an_overflow_skips_the_step(fused
 def test_a_cpu_takes_bfloat16_in_the_place_of_fp16_and_says_so(caplog):
     found: Any = precision_plugin("16-mixed", "cpu")
     assert (found.precision, found.device) == ("bf16-mixed", "cpu")
-    assert caplog.messages == ["precision 16-mixed is for GPUs: on this CPU, bf16-mixed takes its place"]
+    assert caplog.messages == ["precision 16-mixed is for GPUs: on this CPU, bf16-mixed is used instead"]
     for name in ("32-true", "bf16-mixed"):
         assert precision_plugin(name, "cpu").precision == name
     assert type(precision_plugin("32-true", "cuda")) is not Mixed and len(caplog.messages) == 1

@@ -26,7 +26,7 @@ def recipe(batch: int = 8, **objective) -> Recipe:
 
 
 def naive_terms(module: Pretraining, sample, draw) -> dict[str, float]:
-    """REFERENCE section 4 as written: one sample pair at a time; only the sample's own section decides its presence."""
+    """The published loss as written: one sample pair at a time; only the sample's own section decides its presence."""
     model, settings = module.model, module.options
     embedded = {"findings": [], "impression": [], "m2": []}
     for v in range(settings.views):

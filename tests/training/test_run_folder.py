@@ -57,7 +57,9 @@ def test_a_run_continues_with_what_is_said_to_have_changed(tmp_path):
     "key", ["training.batch_size", "training.seed", "training.freeze", "training.layer_decay", "model.heads", "init"]
 )
 def test_what_decides_the_samples_or_the_model_cannot_change(key):
-    with pytest.raises(UserError, match=f"--continue-with {key}: a run continues with other settings of training only"):
+    with pytest.raises(
+        UserError, match=f"--continue-with {key}: only settings of training can change when a run continues"
+    ):
         check_changes(["training.learning_rate", key])
 
 
@@ -72,13 +74,13 @@ def test_a_start_that_is_not_like_the_last_is_told_and_refused_where_it_changes_
     assert not caplog.text
     compare_start(tmp_path, {**facts, "torch": "2.15"}, contrasts_within=True, normalises=True)
     assert (
-        caplog.messages == ["this run does not continue as it was started: torch was 2.14.1 and is 2.15"]
+        caplog.messages == ["this run continues under other conditions: torch was 2.14.1 and is 2.15"]
         and "BatchNorm" not in caplog.text
     )
     compare_start(tmp_path, {**facts, "processes": 4}, contrasts_within=False, normalises=True)
     assert caplog.messages[1:] == [
-        "this run does not continue as it was started: processes was 2 and is 4",
-        "BatchNorm sees another part of the batch now: with training.sync_batchnorm=true it would not",
+        "this run continues under other conditions: processes was 2 and is 4",
+        "BatchNorm now sees another part of the batch; training.sync_batchnorm=true prevents this",
     ]
     with pytest.raises(UserError, match="trained by 2 processes, not 4; with objective.negatives=rank"):
         compare_start(tmp_path, {**facts, "processes": 4}, contrasts_within=True, normalises=True)

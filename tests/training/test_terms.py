@@ -239,7 +239,7 @@ def test_a_learned_temperature_stays_within_its_bounds_and_is_not_decayed():
         ({"kernel": "none", "prior_mass": 0.1}, "prior_mass has no effect where kernel is none"),
         ({"prior_mass": 0.1, "prior_weight": 1}, "prior_weight has no effect where prior_mass is given"),
         ({"bias": -5}, "bias has no effect where contrast is softmax"),
-        ({"contrast": "sigmoid"}, "contrast sigmoid decides each pair for itself: it needs kernel none"),
+        ({"contrast": "sigmoid"}, "contrast sigmoid classifies each pair on its own: it needs kernel none"),
         ({"visual_visual": 0, "temperature_views": 0.1}, "temperature_views has no effect where no views are compared"),
         ({"name": "clip", "temperature_views": 0.1}, "temperature_views has no effect where visual_visual is 0"),
         ({"name": "clip", "visual_visual": 1, "views": 1}, "visual_visual compares two views, not 1"),

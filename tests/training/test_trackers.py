@@ -121,7 +121,7 @@ def test_a_service_that_goes_away_ends_the_recording_and_not_the_training(tmp_pa
         journal.write(step, {"loss": 0.5})
     journal.close()
     assert [each for each in caplog.messages if "refused" in each] == [
-        "MlflowLogger: no more metrics are recorded there (refused); training goes on"
+        "MlflowLogger: no more metrics are recorded there (refused); training continues"
     ]
     assert len((tmp_path / "run" / "csv" / "metrics.csv").read_text().splitlines()) == 3
 

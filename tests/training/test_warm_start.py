@@ -111,7 +111,7 @@ def test_a_part_that_has_grown_is_taken_as_far_as_it_goes():
 @pytest.mark.parametrize(
     "backbone, options, message",
     [
-        ("resnet10t", {}, r"source does not fill a resnet10t: .*; set model.backbone=resnet18 and model.backbone_opti"),
+        ("resnet10t", {}, r"source does not fit resnet10t: .*; set model.backbone=resnet18 and model.backbone_opti"),
         ("resnet18", {"channels": [8, 8, 16, 32]},
          r"e.g. layer1.0.conv1.weight, which has the shape \[4, 64, 3, 3\] there, not \[8, 64, 3, 3\]; set model.back"),
         ("resnet18", {"channels": [4, 8, 16, 32], "act_layer": "silu"},
@@ -136,7 +136,7 @@ def test_another_number_of_heads_is_told():
 def test_a_file_of_which_nothing_fits_is_told():
     model = seeded_model(CONFIG, pretrained=False, seed=0)
     count = sum(not name.endswith("num_batches_tracked") for name in model.image.network.state_dict())
-    with pytest.raises(UserError, match=rf"does not fill a resnet18: {count} of {count} tensors are missing"):
+    with pytest.raises(UserError, match=rf"does not fit resnet18: {count} of {count} tensors are missing"):
         start_from(model, Weights("x", {"linear.weight": torch.zeros(2)}, {}), recipe_of(), {})
 
 

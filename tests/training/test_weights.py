@@ -147,7 +147,9 @@ def test_weights_of_the_hub_are_those_of_the_revision_whose_commit_is_recorded(r
     found = opened("hf-hub:someone/model@v1")
     assert found.commit == COMMIT and found.model is not None
     for absent in ("hf-hub:someone/model@v2", "hf-hub:someone/other@v1"):
-        with pytest.raises(UserError, match=rf"the hub does not give {absent[7:]} .*: check the name, or without"):
+        with pytest.raises(
+            UserError, match=rf"cannot get {absent[7:]} from the hub .*: check the name, or give a folder"
+        ):
             opened(absent)
 
 

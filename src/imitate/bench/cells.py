@@ -72,7 +72,7 @@ def carry_out(every: Sequence[Cell]) -> dict[Cell, Outcome]:
     missing = [cell for cell in every if cell not in found]
     dashes = sum(bool(each.lacks) for each in found.values())
     log.info(
-        "%d cells: %d to measure, %d already measured, %d that a model or a folder lacks something for",
+        "%d cells: %d to measure, %d already measured, %d not applicable (the model or the folder lacks something)",
         *(len(every), len(missing), len(found) - dashes, dashes),
     )
     spent = {cell: each.results.seconds for cell, each in found.items() if each.results}

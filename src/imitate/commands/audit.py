@@ -27,30 +27,30 @@ def audit(
     resamples: int = 1000,
     shuffles: int = 999,
 ) -> "Audit":
-    """Measure a model in groups of patients, and test whether the groups differ.
+    """Evaluate a model in groups of patients, and test whether the groups differ.
 
-    Each group gets its counts, AUROC, rates of missed and false calls and calibration; of each class and column, the
-    gap between the worst and the best group is tested against shuffled groups. `imitate report` draws the file;
-    docs/audit.md says how to read it. From Python::
+    For each group, report counts, AUROC, FNR, FPR, PPV and calibration. For each class and column, the
+    gap between the worst and the best group is tested against shuffled groups. `imitate report` shows the results;
+    docs/audit.md explains them. From Python::
 
         audit = imitate.audit("test.json", data="data/hospital", threshold_from="val.json", out="audit.json")
         [gap for gap in audit.gaps if gap.flagged]
 
     Args:
-        results: What `imitate evaluate` wrote of the test images, with its predictions beside it.
+        results: Results of `imitate evaluate` on the test images, with their predictions beside them.
         data: The prepared folder that was evaluated.
         out: Where to write the audit, .json.
         by: Columns of the folder, such as sex age race projection, and intersections such as sex+age; default: sex,
             age and sex+age where known.
-        classes: Which classes; default: all. Fewer classes make the correction for many tests milder.
-        threshold_from: Results of the same model on validation images, where the threshold of each class is chosen.
-        aim: What the threshold is chosen for: youden is the largest sensitivity + specificity.
+        classes: Classes to test; default: all. Fewer classes make the correction for multiple tests milder.
+        threshold_from: Results of the same model on validation images, on which the threshold of each class is chosen.
+        aim: Criterion for the threshold; youden maximises sensitivity + specificity.
         at: The sensitivity or specificity to reach, or the cost of a missed positive in false alarms.
-        calibration: What `imitate calibrate` wrote, for probabilities and thresholds, in place of threshold_from.
-        bands: The ages at which the next band begins.
-        least: Patients of each kind, with and without the finding, that a group needs to be compared.
-        balance: Columns that a second view gives the same proportions in all groups, besides the prevalence.
-        resamples: Bootstrap samples of the patients, behind each interval.
+        calibration: A file of `imitate calibrate` with probabilities and thresholds, instead of threshold_from.
+        bands: Ages at which a new age band begins.
+        least: Least number of patients with and without the finding that a group needs to be compared.
+        balance: Columns that the balanced gap gives the same proportions in all groups, in addition to the prevalence.
+        resamples: Number of bootstrap samples for each interval.
         shuffles: How often the groups are shuffled for each test.
     """
     from imitate.config import validate

@@ -20,9 +20,9 @@ def bench(
     resamples: int = 1000,
     device: str = "auto",
 ) -> Path:
-    """Measure every model on every task and data set, and write one page with a table of them all.
+    """Evaluate every model on every task and data set, and write one page with a table of all results.
 
-    The same command again measures only what is missing, and whatever depends on settings, weights, data or code that
+    Run the same command again to measure only what is missing, or depends on settings, weights, data or code that
     have changed. A cell that fails is listed on the page, and the others are still measured; the exit code is then 2.
 
     Args:
@@ -32,12 +32,12 @@ def bench(
         tasks: Tasks, or recipes such as recipes/downstream/rsna_linear.yaml.
         out: Folder for the results, bench.html and results.csv.
         fractions: Fractions of the training patients, such as 0.01 0.1 1; by default all patients, or the recipe's.
-        seeds: How often to fit each model.
+        seeds: Number of fits of each model, with different seeds.
         like: A run, recipe or timm:NAME that gives the architecture of random, imagenet or a weights file; for
             random and imagenet, the first run by default.
         settings: Settings of the tasks: key=value for every task that has the key, task.key=value for one task.
-        reference: The model that the paired tests compare the others with; by default the first.
-        resamples: Bootstrap samples behind each interval and test.
+        reference: The model with which the paired tests compare the others; by default the first.
+        resamples: Number of bootstrap samples for each interval and test.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.
     """
     from imitate.bench.run import Asked, run

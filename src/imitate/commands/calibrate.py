@@ -28,22 +28,22 @@ def calibrate(
     device: str = "auto",
     **options: Any,
 ) -> "Results":
-    """Turn the scores of a model into probabilities and decisions, on validation images, and measure both on test.
+    """Turn the scores of a model into probabilities and decisions, on validation images, and evaluate both on test.
 
-    The calibration is kept beside the weights, where `imitate predict` and `imitate serve` find it; docs/calibration.md
-    says what it can and cannot say. From Python::
+    The calibration is stored beside the weights, where `imitate predict` and `imitate serve` find it;
+    docs/calibration.md describes its limits. From Python::
 
         results = imitate.calibrate(model="runs/first", data="data/first", out="calibration.json", aim="specificity")
         results.metrics["brier"].value, results.metrics["brier-before"].value
 
     Args:
         model: The model whose zero-shot scores are calibrated: a run, a model folder, or with --to any other.
-        data: The prepared folder: its split val is fitted on, its split test is measured.
-        results: Instead: classification results of imitate evaluate, whose probe or head is calibrated.
+        data: The prepared folder; the calibration is fitted on its split val and evaluated on its split test.
+        results: Instead of model and data: results of imitate evaluate for a classification, to calibrate its head.
         out: Results file, .json, for imitate report and compare; predictions go to a .npz next to it.
-        to: The calibration, .json; default: calibration.json beside the weights, or with --results beside --out.
-        name: Name of this row in tables.
-        resamples: Bootstrap samples behind each interval.
+        to: Where to write the calibration, .json; default: calibration.json beside the weights, or beside --out.
+        name: Name of this method in tables.
+        resamples: Number of bootstrap samples for each interval.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.
     """
     from imitate.tasks.calibrating import Request, calibrate

@@ -21,16 +21,16 @@ def compare(
 ) -> "list[Difference]":
     """Test whether other results differ from the first, on the same test images.
 
-    The tests are paired by patient and by seed; docs/statistics.md says how. Results of other modes, splits or images
-    are refused, other settings are named. Macro averages are compared over the classes that both files have.
+    The tests are paired by patient and by seed (docs/statistics.md). Results of other modes, splits or images
+    are refused, other differences are listed. Macro averages are compared over the classes that both files have.
 
     Args:
         a: The results file to compare with.
         b: The results file to compare.
         more: Further results files to compare with the first.
-        metric: Which metrics; default: the task's main one. All tests share one Holm correction.
+        metric: Metrics to compare; default: the main metric of the task. All tests share one Holm correction.
         out: Where to write the differences, .json.
-        resamples: Bootstrap samples of the patients, behind each interval and test.
+        resamples: Number of bootstrap samples for each interval and test.
     """
     from imitate.tasks.comparison import compare_results
 

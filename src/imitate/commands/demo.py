@@ -85,6 +85,6 @@ def _measure(
 def _claim(out: Path) -> None:
     """Mark the folder as that of a demo; UserError where it holds other things."""
     if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
-        raise UserError(f"{out} holds files that no demo made: choose another --out")
+        raise UserError(f"{out} contains files that imitate demo did not write: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     (out / MARK).touch()

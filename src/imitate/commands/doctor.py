@@ -28,7 +28,7 @@ def doctor(paths: Paths = (), /, *, source: str | None = None, excluded: bool = 
 
     Args:
         paths: Raw archives, prepared folders, runs or models; each is recognised by its files.
-        source: The source of a raw archive that is not recognised.
+        source: The source of a raw archive, if it is not recognised.
         excluded: List the records that a prepared folder excludes, each with its reason, instead of checking.
     """
     from imitate.doctor.examine import examine, list_excluded

@@ -62,7 +62,7 @@ def evaluate(
     cache: AnyPath | None = None,
     **options: Any,
 ) -> "Results":
-    """Measure an encoder on a task, with intervals over seeds and patients.
+    """Evaluate an encoder on a task, with intervals over seeds and patients.
 
     The task comes first; its own settings are flags too: `imitate evaluate TASK --help` lists them. From Python::
 
@@ -70,23 +70,23 @@ def evaluate(
         results.metrics["mean-recall"].value  # of ``model``, at the largest fraction
 
     Args:
-        task: What to measure.
+        task: The task.
         model: Runs of one recipe, an encoder or weights file, random, imagenet, timm:NAME, hf-hub:OWNER/NAME@REVISION.
         data: The prepared folder.
         out: Results file, .json; predictions go to a .npz next to it. The same command resumes and keeps what is done.
-        recipe: A row of a published table instead of the task: recipes/downstream/*.yaml or recipes/benchx/*.yaml.
+        recipe: A recipe of a published table, instead of the task: recipes/downstream/*.yaml or recipes/benchx/*.yaml.
         test_data: Another prepared folder to test on, such as another hospital's; classes are matched by name.
-        beside: Further models, each with a results file of its own, such as the baselines of a probe: random pixels.
+        beside: Further models, each with its own results file, such as the baselines of a probe: random pixels.
         like: A run, recipe or timm:NAME that gives the architecture of random, imagenet or a weights file.
-        fraction: Fraction of the training patients to use, by default all; 1% lies within 10%. A recipe has its own.
-        seeds: How often to fit each model.
-        mode: clean, the default, or paper for the sizes and quirks of the published tables.
-        name: Name of this row in tables.
+        fraction: Fraction of the training patients to use; default: all, or those of the recipe. Fractions are nested.
+        seeds: Number of fits of each model, with different seeds.
+        mode: clean, the default, or paper for the protocol of the published tables.
+        name: Name of this method in tables.
         settings: Settings of the task as key=value, for a task that a recipe names.
         sweep: Settings to try, such as learning_rate=[1e-5,1e-4]; the best on the validation images is used.
-        resamples: Bootstrap samples behind each interval.
+        resamples: Number of bootstrap samples for each interval.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.
-        cache: Folder for features and subset lists that other evaluations can use again.
+        cache: Folder for features and subset lists that other evaluations can reuse.
     """
     models, plain = (tuple(map(str, several(each))) for each in (model, beside))
     _check_task(task, models)
@@ -106,4 +106,4 @@ def _check_task(task: str | None, models: tuple[str, ...]) -> None:
     """``--model A B TASK`` takes the task for a model."""
     for each in models:
         if task is None and each in choices() and not Path(each).exists():
-            raise UserError(f"{each} is a task, not a model: name it first, as imitate evaluate {each} ...")
+            raise UserError(f"{each} is a task, not a model: put it first: imitate evaluate {each} ...")

@@ -18,19 +18,19 @@ def export(
     branch: Branch = "both",
     int8: AnyPath | None = None,
 ) -> None:
-    """Write a model as a folder for others; nothing is uploaded.
+    """Write a model as a folder that can be shared; nothing is uploaded.
 
     Args:
         model: A run folder, a model folder within it, an exported folder or hf-hub:OWNER/NAME@REVISION.
         to: The folder to write, new or empty.
         format: safetensors: weights that imitate, timm and transformers load, and a model card. onnx: graphs and arrays
             that need no PyTorch.
-        license: License of the weights, for the card, such as cc-by-nc-4.0; the training data may restrict it.
-        audit: What `imitate audit` wrote of this model, for the section on groups of patients of the card.
-        images_only: Leave out the text encoder, and with it all words of the training reports.
+        license: License of the weights, such as cc-by-nc-4.0, for the model card; the training data may restrict it.
+        audit: Results of `imitate audit` for this model, for the section of the model card on groups of patients.
+        images_only: Omit the text encoder, and with it all words of the training reports.
         prompts: onnx: The classes of a classifier, as in imitate predict; default: those of calibration.json, if any.
-        branch: onnx: What the classifier compares with: findings, impression or both.
-        int8: onnx: A prepared folder, on whose training images the image side is quantised to 8 bits.
+        branch: onnx: The branch of the classifier: findings, impression or both.
+        int8: onnx: Quantise the image encoder to 8 bits, with training images of this prepared folder.
     """
     from pathlib import Path
 
@@ -44,7 +44,7 @@ def export(
         export_onnx(model, Path(to), prompts=words, branch=branch, license=license, images_only=images_only, int8=data)
         return
     if several(prompts) or branch != "both" or int8 is not None:
-        raise UserError("--prompts, --branch and --int8: only --format onnx takes them")
+        raise UserError("--prompts, --branch and --int8: only --format onnx accepts them")
 
     from imitate.inference.export import Groups, export_model
 

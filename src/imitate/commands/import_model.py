@@ -14,7 +14,7 @@ def import_model(checkpoint: AnyPath, /, *, out: AnyPath, text: str | None = Non
         out: The folder to create.
         text: For IMITATE, its text encoder, hf:ID@REVISION; for another encoder, the folder with its vocabulary (for
             MedKLIP, with the ClinicalBERT of its queries).
-        size: Image size of the encoder, where its tensors do not determine it: 1024 for KAD-1024.
+        size: Image size of the encoder, if its tensors do not determine it: 1024 for KAD-1024.
     """
     from pathlib import Path
 

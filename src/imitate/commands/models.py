@@ -4,11 +4,11 @@ from imitate.names import AnyPath
 
 
 def models(file: AnyPath | None = None, /, *, selftest: bool = False) -> None:
-    """List the published encoders that can be read, or say what a file or folder is.
+    """List the published encoders that can be read, or identify a file or folder.
 
     Args:
         file: A checkpoint or a folder; by default, all encoders are listed.
-        selftest: Compute vectors of six synthetic images and six sentences, to compare with the authors' code.
+        selftest: Embed six synthetic images and six sentences, to compare the vectors with those of the authors' code.
     """
     from pathlib import Path
 

@@ -34,10 +34,10 @@ def predict(
     part: str = "1/1",
     cluster: str | None = None,
 ) -> None:
-    """Classify or embed images, find their nearest reports or the images of a text, or draw a heat-map.
+    """Classify or embed images, find the nearest reports of an image or images of a text, or compute a heat-map.
 
-    An unusable image is excluded with a warning. Into a folder, classify and embed write Parquet files of 1,024 images;
-    run the command again to resume it. Not a medical device.
+    Unusable images are excluded with a warning. If --out is a folder, classify and embed write Parquet files of 1,024
+    images; to resume, run the same command again. Not a medical device.
 
     Args:
         action: classify by prompts, retrieve the nearest reports or images, heatmap of a text, or embed as vectors.
@@ -48,16 +48,16 @@ def predict(
         prompts: classify: 'Class=positive|negative' or 'Class=phrase', or a YAML file; default: built-in classes.
         index: retrieve: The prepared folder to search.
         k: retrieve: Number of results for each query.
-        branch: findings compares with what reports describe, impression with what they conclude.
-        temperature: classify: Of the softmax over positive and negative prompts, uncalibrated; default: the model's.
-        language: classify: Of the built-in prompts and of the sentences around a phrase; default: that of the model.
+        branch: findings compares with the Findings section of reports, impression with their Impression.
+        temperature: classify: Temperature of the softmax over both prompts, uncalibrated; default: the model's.
+        language: classify: Language of the built-in prompts and of the sentences around a phrase; default: the model's.
         calibration: classify: A file of imitate calibrate; default: calibration.json beside the weights, if any.
-        decide: classify: Also say which images reach the threshold of each class, which calibrate has chosen.
+        decide: classify: Also show which images reach the threshold of each class that imitate calibrate has chosen.
         out: .csv, .json (heatmap: .png, .npy; embed: .npy, .npz, .csv), a folder (not retrieve), - (standard output).
         device: cpu, cuda, ...; auto uses a GPU if there is one.
-        backend: What computes the model; default: onnx for a folder of `imitate export --format onnx`, else torch.
+        backend: onnx or torch; default: onnx for a folder of `imitate export --format onnx`, otherwise torch.
         workers: With a folder as --out: number of decoding processes; default: one for each core, fewer for few images.
-        part: With a folder as --out: i/n writes the i-th of every n files, as one of n jobs that share the folder.
+        part: With a folder as --out: i/n for the i-th of n jobs that share the work.
         cluster: With a folder as --out: address of a Dask scheduler whose workers decode and compute.
     """
     _check(action, model, backend, calibrated=decide or calibration is not None)
@@ -76,7 +76,7 @@ def predict(
 def _check(action: str, model: str, backend: Backend | None, *, calibrated: bool) -> None:
     """UserError where an option does not fit the action or the model."""
     if action != "classify" and calibrated:
-        raise UserError("--calibration and --decide: only classify takes them")
+        raise UserError("--calibration and --decide: only classify accepts them")
     if backend is not None:
         from imitate.inference.opening import check_backend
 
@@ -110,5 +110,5 @@ def _in_parts(action: str, files: tuple[Path, ...], data: AnyPath | None, out: s
         return True
     if data is not None or not plain:
         flag = "--data" if data is not None else "--workers, --part or --cluster"
-        raise UserError(f"{flag}: only classify and embed take it, with a folder (a name without suffix) as --out")
+        raise UserError(f"{flag}: only classify and embed accept it, if --out is a folder (a name without suffix)")
     return False

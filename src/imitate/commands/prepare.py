@@ -54,28 +54,28 @@ def prepare(
 ) -> dict[str, Any] | None:
     """Turn a raw archive into a prepared folder. To resume an interrupted command, run it again.
 
-    Give the source first; `imitate prepare SOURCE --help` also lists its own options. From Python::
+    Put the source first; `imitate prepare SOURCE --help` also lists the options of the source. From Python::
 
         import imitate
 
         imitate.prepare("open-i", raw="archives/open-i", out="data/open-i", size=256)
 
     Args:
-        source: The kind of archive.
+        source: The data set or kind of archive.
         out: The prepared folder to write.
         size: Side of the prepared images, in pixels.
-        resize: stretch ignores the aspect ratio; letterbox keeps it and pads with black; the others are those of
+        resize: stretch ignores the aspect ratio; letterbox keeps it and pads with black; the others are rules of
             published encoders (`imitate models FILE` says which).
         projections: Projections to decode, such as PA AP; default: all. Training and evaluation select among them.
-        percentiles: Two percentiles, such as 0.5 99.5: gray values beyond them become black and white.
-        tone: equalize flattens the histogram of every image, as that of MIMIC-CXR-JPG and CheXpert is.
-        from_header: Elements of DICOM headers to read, such as PatientSex PatientAge; default: none, as headers are
-            personal data. They fill what the tables leave blank.
+        percentiles: Two percentiles, such as 0.5 99.5; gray values beyond them become black or white.
+        tone: equalize equalises the histogram of every image, as in MIMIC-CXR-JPG and CheXpert.
+        from_header: Elements of DICOM headers to read, such as PatientSex PatientAge; default: none, since headers are
+            personal data. They fill in values that are blank in the tables.
         workers: Number of decoding processes; default: one for each core, fewer for a small archive.
         append: Add the records that are new in the archive to an existing prepared folder.
         check: Read the tables and decode a sample of the images, without writing anything.
-        part: i/n writes the i-th of every n shards, as one of n jobs that share the folder.
-        cluster: Address of a Dask scheduler whose workers decode.
+        part: i/n for the i-th of n jobs that share the work.
+        cluster: Address of a Dask scheduler whose workers decode the images.
 
     Returns:
         The content of index.json; None after a check, or if other parts still have shards to write.
@@ -109,7 +109,9 @@ def _chosen(origin: "Source", source: str, options: dict[str, Any]) -> "Config":
 
     field = origin.Options.model_fields.get("raw")
     if field and field.is_required() and options.get("raw", Path()) in (Path(), ""):
-        raise UserError(f"--raw is missing: name the folder of the {source} archive (the current one: --raw $PWD)")
+        raise UserError(
+            f"--raw is missing: give the folder of the {source} archive (for the current folder: --raw $PWD)"
+        )
     chosen: Config = validate(origin.Options, options, where=source)
     return chosen
 

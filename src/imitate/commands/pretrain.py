@@ -45,28 +45,28 @@ def pretrain(
 ) -> Path:
     """Pre-train on one or several prepared folders.
 
-    The same command resumes an interrupted run: on a CPU bit for bit, on GPUs up to rounding, or bit for bit with
-    training.deterministic. The run folder holds config.yaml, starts.jsonl (when, and on
-    what), init.json (what was taken from the weights of --init), metrics.jsonl, tensorboard/, last.ckpt, model/ (the
-    last weights; loads without the network) and best/ (the validation that retrieves best). Every key of the recipe is
-    a flag that changes it for one run. From Python::
+    To resume an interrupted run, use the same command: the result is the same bit for bit on a CPU or with
+    training.deterministic, and up to rounding on GPUs otherwise. The run folder holds config.yaml, starts.jsonl (time,
+    device and versions of each start), init.json (which weights were taken from --init), metrics.jsonl, tensorboard/,
+    last.ckpt, model/ (the last weights, which load without a network) and best/ (those with the best retrieval on
+    validation). Every key of the recipe is a flag that changes it for one run. From Python::
 
         import imitate
 
         imitate.pretrain("recipes/tiny.yaml", data="data/first", out="runs/first", training={"epochs": 3})
 
     Args:
-        recipe: YAML file; recipes/tiny.yaml and the like, where there is no such file, come with the package.
+        recipe: YAML file, or a recipe that comes with the package, such as recipes/tiny.yaml.
         data: prepared folders, all with the same size and resize rule.
         out: run folder.
-        weights: relative number of samples of each folder in an epoch, such as 1 .5 2; default: their training images.
+        weights: relative number of samples of each folder in an epoch, such as 1 .5 2; default: their sizes in images.
         settings: keys of the recipe as key=value, such as training.epochs=3; the same as --training.epochs 3.
         continue_with: keys of training, as in settings, to change when an interrupted run is resumed, such as
             training.learning_rate=1e-5 after a loss that was not finite.
         cache: folder for embeddings of reports, to share between runs; default: OUT/text_cache.
-        threads: compute threads; with another job on the machine, fewer than cores is faster.
-        log: where the curves go, beside metrics.jsonl: tensorboard, csv, wandb, mlflow. The last two send the recipe
-            and the metrics to their service; without them nothing is sent.
+        threads: compute threads; if other jobs run on the machine, fewer threads than cores are faster.
+        log: where to record metrics, besides metrics.jsonl: tensorboard, csv, wandb, mlflow. The last two send the
+            recipe and the metrics to their service; otherwise nothing is sent.
 
     Returns:
         The folder of the trained model, which ``imitate.load`` reads.

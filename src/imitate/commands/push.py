@@ -12,7 +12,7 @@ Repository = Annotated[str, arg(metavar="OWNER/NAME")]
 def push(folder: AnyPath, repository: Repository, /, *, with_vocabulary: bool = False, public: bool = False) -> None:
     """Upload a folder that `imitate export` wrote to the Hugging Face hub; run it again to upload changes.
 
-    What will be uploaded is printed first: each file with its size, and what in it derives from reports. A new
+    The command first lists the files to upload, their sizes, and what in them derives from reports. A new
     repository is private. Log in with `hf auth login` first.
 
     Args:

@@ -12,7 +12,7 @@ from imitate.names import AnyPath
 def recipes(action: Literal["list", "show"] = "list", recipe: AnyPath | None = None, /) -> None:
     """List the recipes that come with the package, or show one.
 
-    Every command takes a recipe by the path that is listed, in any folder. To change one, save what show prints.
+    Commands accept these paths in any folder. To change a recipe, save the output of show to a file and edit it.
 
     Args:
         action: list, or show.
@@ -25,12 +25,10 @@ def recipes(action: Literal["list", "show"] = "list", recipe: AnyPath | None = N
             sys.stdout.write(f"{name:{width}}  {_about(path)}\n")
         return
     if recipe is None:
-        raise UserError("name the recipe to show, such as recipes/tiny.yaml; imitate recipes list has their names")
+        raise UserError("name the recipe to show, such as recipes/tiny.yaml; imitate recipes list shows the names")
     path = find_recipe(Path(recipe))
     if not path.is_file():
-        raise UserError(
-            f"no recipe at {recipe}: imitate recipes list has the names of those that come with the package"
-        )
+        raise UserError(f"no recipe at {recipe}: imitate recipes list shows those that come with the package")
     sys.stdout.write(path.read_text(encoding="utf-8"))
 
 

@@ -16,9 +16,9 @@ def report(
     """Write results files as one HTML page with tables, curves and examples, or as Markdown tables.
 
     Args:
-        results: Files that `imitate evaluate` wrote, with their predictions beside them, and those of `imitate audit`.
+        results: Results files of `imitate evaluate`, with their predictions beside them, and of `imitate audit`.
         out: The HTML page to write, or a .md file for the tables alone.
-        data: Prepared folders of the results, for examples with images.
+        data: The prepared folders that were evaluated, to show example images.
         show_reports: Also show the text of retrieved reports; needs --data.
     """
     from imitate.report.build import write_report

@@ -12,20 +12,20 @@ def serve(
     device: str = "auto",
     backend: Backend | None = None,
 ) -> None:
-    """Look at radiographs with a trained model in a browser; /openapi.json describes the API for programs.
+    """View radiographs with a trained model in a browser; /openapi.json describes the API for programs.
 
     Images stay in this machine's memory, and nothing is sent elsewhere. If the environment variable IMITATE_PASSWORD is
-    set, the page asks for this password, with any user name. IMITATE_TOKEN takes the place of the token in the address
+    set, the page asks for this password, with any user name. IMITATE_TOKEN replaces the token in the address
     that is printed. Research software, not a medical device.
 
     Args:
         model: A run, an exported folder (or ONNX), hf-hub:OWNER/NAME@REVISION or a published encoder (imitate models).
         index: A prepared folder in which to find the nearest reports of an image.
-        host: Address to listen on. Any other than this machine's own needs a password or a token of yours; use an HTTPS
+        host: Address to listen on. Any other than a loopback address needs a password or your own token; use an HTTPS
             proxy.
         port: Port to listen on; 0 chooses a free one.
         device: cpu, cuda, ...; auto uses a GPU if there is one.
-        backend: What computes the model; default: onnx for a folder of `imitate export --format onnx`, else torch.
+        backend: onnx or torch; default: onnx for a folder of `imitate export --format onnx`, otherwise torch.
     """
     from pathlib import Path
 

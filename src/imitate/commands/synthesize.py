@@ -17,12 +17,12 @@ def synthesize(
     """Write synthetic radiographs in the original layout of a source, with tables and reports.
 
     Args:
-        source: One of the sources that `imitate prepare --help` lists, other than synthetic.
+        source: Any source of `imitate prepare`, except dicomweb and synthetic.
         out: The folder to write, new or empty.
         n: Number of images.
         seed: Seed of the patients.
         size: Height of the images, in pixels.
-        language: Of table: en, de or es for the words of reports, columns and labels, written as exported there.
+        language: Only for table: en, de or es, for reports, columns and labels.
     """
     from imitate.config import validate
     from imitate.data.progress import log_counts
@@ -32,7 +32,7 @@ def synthesize(
     from imitate.synthetic.table_layout import table_options, write_table
 
     if source not in LAYOUTS:
-        raise UserError(f"no layout for {source}: choose among {', '.join(LAYOUTS)}")
+        raise UserError(f"no synthetic archive for {source}: choose one of {', '.join(LAYOUTS)}")
     if n < 1:
         raise UserError(f"--n {n}: give 1 or more images")
     options: dict[str, Any] = {}
@@ -43,7 +43,9 @@ def synthesize(
         options = table_options(language)
         log.info("imitate prepare table --raw %s --out FOLDER %s", out, _flags(options))
     else:
-        raise UserError(f"--language {language}: {source} is published in English: only table has other languages")
+        raise UserError(
+            f"--language {language}: {source} is published in English: only the source table has other languages"
+        )
     origin = find_source(source)
     found = list(origin.records(validate(origin.Options, {"raw": out, **options}, where=source)))
     log.info("%s: %d records", out, len(found))

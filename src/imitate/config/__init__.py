@@ -63,37 +63,37 @@ __all__ = [
 class ImitateConfig(Preprocessing):
     """The architecture; saved as ``config.json`` beside the weights."""
 
-    backbone: Annotated[str, AfterValidator(check_backbone)] = "resnet50"  # any timm name, CNN or ViT
+    backbone: Annotated[str, AfterValidator(check_backbone)] = "resnet50"  # name of any timm network, CNN or ViT
     backbone_options: Annotated[dict[str, Any], AfterValidator(check_options)] = Field({})  # of timm.create_model
-    projections: tuple[str, ...] | None = None  # to learn from; None: those that each folder selects by default
+    projections: tuple[str, ...] | None = None  # projections to train on; None: the default of each folder
     levels: tuple[int, ...] = (
         1,
         2,
         3,
         4,
-    )  # that the findings branch reads, 1 shallow; none: it reads the pooled feature
-    # How levels become one feature: attention over channels, for the findings branch alone, as published; attention
+    )  # levels of the findings branch, 1 the shallowest; none: the pooled feature
+    # How levels are combined: attention over channels, for the findings branch only, as published; attention
     # over places, or the sum of their global means, for both branches
     aggregation: Aggregation = "channels"
-    keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # fraction of the channels drawn at each of these levels
-    channel_draw: ChannelChoice = "replacement"  # with it, or distinct: without; sample: for each sample
-    cls_token: Literal["zeros", "normal"] = "normal"  # how the CLS token starts; the release has zeros
+    keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # fraction of the channels sampled at each of these levels
+    channel_draw: ChannelChoice = "replacement"  # distinct: without replacement; sample: for each sample
+    cls_token: Literal["zeros", "normal"] = "normal"  # initial CLS token; the release has zeros
     feed_forward: bool = False  # LayerNorm and a feed-forward block after the attention
     grid: int = Field(16, ge=1, le=64)  # channels: one is a token of grid x grid features; spatial: tokens of a level
     slots: int = Field(512, ge=1, le=WIDEST)  # tokens after zero-padding
     heads: int = Field(4, ge=1, le=WIDEST)
-    token_width: int = Field(256, ge=1, le=WIDEST)  # of the feature, where the aggregation is spatial or pooled
+    token_width: int = Field(256, ge=1, le=WIDEST)  # width of the feature, if the aggregation is spatial or pooled
     grounding: bool = False  # each place of the spatial aggregation has a vector in the joint space
     joint_width: int = Field(512, ge=1, le=WIDEST)
     text_width: int = Field(768, ge=1, le=WIDEST)
-    # Running BatchNorm statistics of the text head: of all texts, as published, or of findings and impressions apart
+    # Running BatchNorm statistics of the text head: of all texts, as published, or separate ones for each section
     text_statistics: Literal["shared", "section"] = "shared"
-    # What the branches learn from: sections; swapped: each the other's; report: both the whole report; both: sections
+    # Texts of the branches: sections; swapped: each the other's; report: both the whole report; both: the sections
     # and the report; or a list of texts, each with its branch and weight
     texts: Texts | Annotated[tuple[TextLevel, ...], Field(min_length=1)] = "sections"
-    temperature: float = Field(0.07, gt=0, le=10)  # between image and text, as in training; of the softmax over prompts
-    objective: str = ""  # that trained the model; empty: not recorded
-    reads_text: bool = True  # False: the objective read no text, so that the text head is untrained
+    temperature: float = Field(0.07, gt=0, le=10)  # of image and text in training, and of the softmax over prompts
+    objective: str = ""  # objective of the training; empty: not recorded
+    reads_text: bool = True  # False: the objective used no text, so the text head is untrained
 
     @property
     def text_levels(self) -> tuple[TextLevel, ...]:
@@ -112,9 +112,9 @@ class ImitateConfig(Preprocessing):
     @model_validator(mode="after")
     def _each_level_has_its_fraction(self) -> "ImitateConfig":
         if not set(self.levels) <= {1, 2, 3, 4}:
-            raise ValueError(f"levels are among 1, 2, 3, 4, not {self.levels}")
+            raise ValueError(f"levels must be among 1, 2, 3, 4, not {self.levels}")
         if len(set(self.levels)) < len(self.levels):
-            raise ValueError(f"levels {self.levels} name one twice")
+            raise ValueError(f"levels {self.levels} contain a level twice")
         if self.aggregation == "channels":
             self._check_channels()
         elif not self.levels:
@@ -124,14 +124,14 @@ class ImitateConfig(Preprocessing):
         if self.grounding and self.aggregation != "spatial":
             raise ValueError("grounding needs model.aggregation spatial")
         if len(set(term_names(self.text_levels))) < len(self.text_levels):
-            raise ValueError("texts names a text twice for one branch")
+            raise ValueError("texts lists a text twice for one branch")
         if self.levels and "findings" not in self.branches and self.aggregation == "channels":
-            raise ValueError("levels have no effect where the findings branch learns from no text")
+            raise ValueError("levels have no effect if the findings branch has no text")
         return self
 
     def _check_channels(self) -> None:
         if len(self.levels) != len(self.keep):
-            raise ValueError(f"levels {self.levels} and keep {self.keep} must have one entry each a level")
+            raise ValueError(f"levels {self.levels} and keep {self.keep} must have one entry for each level")
         if self.grid**2 % self.heads:
             raise ValueError(f"heads {self.heads} must divide {self.grid**2}, the features of a token (grid x grid)")
         if not all(0 < fraction <= 1 for fraction in self.keep):
@@ -157,38 +157,38 @@ class AugmentConfig(Config):
 
 class TrainingConfig(Config):
     epochs: int = Field(20, ge=1, le=100_000)
-    steps: Steps | None = None  # of the whole training, in place of epochs
+    steps: Steps | None = None  # steps of the whole training, instead of epochs
     batch_size: int = Field(128, ge=2, le=2**20)  # global: over all processes
     learning_rate: Rate = 2e-4
     final_learning_rate: float = Field(1e-8, ge=0, le=1)
     warmup_steps: int = Field(0, ge=0, le=10**7)
-    warmup_fraction: float = Field(0.0, ge=0, lt=1)  # of all steps, in place of warmup_steps
+    warmup_fraction: float = Field(0.0, ge=0, lt=1)  # fraction of all steps, instead of warmup_steps
     backbone_learning_rate: Rate | None = None  # of the image encoder; None: the same
     layer_decay: float = Field(1.0, ge=0.1, le=1)  # factor of the rate for each block of the image encoder downwards
-    freeze: Literal["image"] | None = None  # image: the image encoder stays as it starts, BatchNorm's statistics too
-    gradient_checkpointing: bool = False  # compute the image encoder's blocks again in the backward pass: less memory
-    text_layers: int | None = Field(None, ge=1, le=512)  # the last layers of the text encoder to train; None: frozen
-    text_lora: int | None = Field(None, ge=1, le=1024)  # or: rank of adapters in all its layers (LoRA)
+    freeze: Literal["image"] | None = None  # image: do not train the image encoder, including its BatchNorm statistics
+    gradient_checkpointing: bool = False  # recompute blocks of the image encoder in the backward pass: less memory
+    text_layers: int | None = Field(None, ge=1, le=512)  # number of last text encoder layers to train
+    text_lora: int | None = Field(None, ge=1, le=1024)  # instead: rank of adapters in all its layers (LoRA)
     text_learning_rate: Rate | None = None  # of the text encoder; None: the same
     ema_decay: float | None = Field(None, ge=0.5, lt=1)  # validate and save moving averages of the weights
     weight_decay: float = Field(0.05, ge=0, le=10)
-    decay_everything: bool = False  # True: also normalisation, biases, embeddings, as published
+    decay_everything: bool = False  # True: weight decay also for normalisation, biases and embeddings, as published
     clip_gradient: float | None = Field(None, ge=1e-6, le=1e6)
     precision: Precision = "bf16-mixed"
-    # Statistics of the global batch: of the heads alone, or with true of the backbone too, on GPUs
+    # BatchNorm statistics of the global batch: heads, for the heads only; true, also for the backbone, on GPUs
     sync_batchnorm: bool | Literal["heads"] = "heads"
-    # Samples of a process in the backbone at once: gradient accumulation with cached contrastive gradients (gradient
-    # caching, GradCache), so that the loss still sees the whole batch
+    # Samples that the backbone processes at a time: gradient accumulation with cached contrastive gradients (gradient
+    # caching, GradCache), so that the loss still uses the whole batch
     chunk: int | None = Field(None, ge=1, le=2**20)
-    # Sides of the views, each for an equal part of the steps, the last one the model's: small ones cost little
+    # Sides of the views, each for an equal part of the steps; the last one must be the model's image_size
     image_sizes: tuple[Annotated[int, Field(ge=8, le=8192)], ...] = ()
     compile: Literal["default", "reduce-overhead"] | None = None  # torch.compile's mode for the backbone
     seed: int = Field(0, ge=0, lt=2**32)
     log_every: Steps = 10
-    checkpoint_every: Steps = 500  # also at every epoch's end and validation
-    validate_every: Steps | None = None  # None: every epoch's end
+    checkpoint_every: Steps = 500  # also after each epoch and at each validation
+    validate_every: Steps | None = None  # None: after each epoch
     snapshot_every: Steps | None = None  # steps between the weights kept in snapshots/; None: no snapshots
-    keep_best: int = Field(1, ge=1, le=1000)  # how many of the best validations to keep; if several, in top/
+    keep_best: int = Field(1, ge=1, le=1000)  # number of best validations whose weights are kept; if several, in top/
     deterministic: bool = False  # deterministic algorithms only; slower on GPUs
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"  # Fabric's, for several processes
@@ -202,13 +202,13 @@ class TrainingConfig(Config):
     @model_validator(mode="after")
     def _all_have_an_effect(self) -> "TrainingConfig":
         if self.warmup_steps and self.warmup_fraction:
-            raise ValueError("warmup_steps and warmup_fraction are two ways to say the same: give one")
+            raise ValueError("give warmup_steps or warmup_fraction, not both")
         if self.final_learning_rate > self.learning_rate:
             raise ValueError(
                 f"final_learning_rate {self.final_learning_rate:g} must not exceed learning_rate {self.learning_rate:g}"
             )
         if self.text_layers and self.text_lora:
-            raise ValueError("text_layers and text_lora are two ways to train the text encoder: give one")
+            raise ValueError("give text_layers or text_lora, not both")
         if self.text_learning_rate and not self.trains_text:
             raise ValueError("text_learning_rate has no effect on a frozen text encoder: give text_layers or text_lora")
         if self.freeze and (self.backbone_learning_rate or self.layer_decay != 1 or self.gradient_checkpointing):
@@ -217,11 +217,11 @@ class TrainingConfig(Config):
                 "drop these"
             )
         if self.gradient_checkpointing and self.compile:
-            raise ValueError("gradient_checkpointing and compile do not work together: drop one")
+            raise ValueError("gradient_checkpointing and compile cannot be combined: remove one")
         if self.chunk and self.compile and self.precision == "16-mixed":
-            raise ValueError("chunk and compile do not work together in 16-mixed: drop one, or use bf16-mixed")
+            raise ValueError("chunk and compile cannot be combined in 16-mixed: remove one, or use bf16-mixed")
         if self.decay_everything and not self.weight_decay:
-            raise ValueError("decay_everything has no effect where weight_decay is 0")
+            raise ValueError("decay_everything has no effect if weight_decay is 0")
         return self
 
 
@@ -266,10 +266,12 @@ class Recipe(Config):
         if not own.model.get("reads_text", True):
             raise ValueError(f"there is no text encoder to train: objective {own.name} reads no text")
         if self.text.startswith("lsa"):
-            raise ValueError(f"text: {self.text} has no layers to train: take bert-small or hf:<id>@<revision>")
+            raise ValueError(f"text: {self.text} has no layers to train: use bert-small or hf:<id>@<revision>")
         field = type(own).model_fields.get("identical")
         if field and getattr(own, "identical", None) != field.default and not getattr(own, "prior", None):
-            raise ValueError("objective.identical compares stored embeddings, and a text encoder that learns has none")
+            raise ValueError(
+                "objective.identical needs stored text embeddings, which a trained text encoder does not have"
+            )
 
     def resolved(self) -> "Recipe":
         """With what the objective asks of the model, and with what the model is to remember of the objective."""

@@ -21,7 +21,7 @@ LARGEST, DEEPEST = 8192, 128  # value of an option, number of blocks
 def check_backbone(name: str) -> str:
     """ValueError: a name by which timm would read a folder, or ask a hub."""
     if not re.fullmatch(r"[\w.-]+", name):
-        raise ValueError(f"{name!r} must be the name of a timm network, such as resnet50: no path, and no hub")
+        raise ValueError(f"{name!r} must be the name of a timm network, such as resnet50, not a path or a hub address")
     return name
 
 
@@ -29,7 +29,7 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
     """ValueError: an option that is not of ``NAMES``, or a value out of bounds."""
     for name, value in options.items():
         if name not in NAMES:
-            raise ValueError(f"{name!r} is not allowed; these are: {', '.join(sorted(NAMES))}")
+            raise ValueError(f"{name!r} is not allowed; allowed are: {', '.join(sorted(NAMES))}")
         most = DEEPEST if name in {"depth", "depths", "layers"} else LARGEST
         for each in value if isinstance(value, list | tuple) else [value]:
             word = isinstance(each, str) and re.fullmatch(r"\w{0,40}", each)
@@ -41,9 +41,9 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
 def check_init(source: str | None) -> str | None:
     """ValueError: weights whose name says too little to be found again."""
     if source in ("imagenet", "random", ""):
-        raise ValueError("timm's ImageNet weights are pretrained: true, random weights pretrained: false")
+        raise ValueError("write pretrained: true for timm's ImageNet weights, pretrained: false for random ones")
     if source and source.startswith("hf-hub:") and not re.fullmatch(r"hf-hub:[\w.-]+/[\w.-]+@[\w./-]+", source):
-        raise ValueError(f"{source} names no revision: write hf-hub:OWNER/NAME@REVISION")
+        raise ValueError(f"{source} has no revision: write hf-hub:OWNER/NAME@REVISION")
     if source and source.startswith("timm:"):
         check_backbone(source.removeprefix("timm:"))
     return source

@@ -52,7 +52,7 @@ def current(kind: type[Config], values: dict[Any, Any], *, where: str) -> dict[A
     for key, value in values.items():
         name = RENAMED.get((kind.__name__, key), key) if isinstance(key, str) else key
         if name != key and name not in values:
-            log.warning("%s: %s is called %s now", where, key, name)
+            log.warning("%s: %s is now called %s", where, key, name)
             key, value = name, RENAMED.get((key, value), value) if isinstance(value, str) else value
         part = _part(kind, key)
         found[key] = current(part, value, where=where) if part and isinstance(value, dict) else value

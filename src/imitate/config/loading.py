@@ -62,7 +62,7 @@ def _override(kind: type[Config], values: dict[Any, Any], key: str, value: Any) 
         ((name, setting),) = setting.items()
         values = values.setdefault(name, {})
         if not isinstance(values, dict):
-            raise UserError(f"setting {key}: {name} is {values!r}, which has no parts")
+            raise UserError(f"setting {key}: {name} is {values!r}, which has no keys")
     values.update(setting)
 
 
@@ -94,7 +94,7 @@ def parse_lists(pairs: tuple[str, ...]) -> dict[str, list[Any]]:
     parsed = parse_settings(pairs)
     for key, values in parsed.items():
         if not isinstance(values, list) or not values:
-            raise UserError(f"{key}={values} is no list of values to try: write it as {key}=[1e-4,1e-3]")
+            raise UserError(f"{key}={values} is not a list of values: write it as {key}=[1e-4,1e-3]")
     return parsed
 
 

@@ -31,10 +31,10 @@ class ContrastOptions(ObjectiveOptions):
     """Image with text, in whatever form."""
 
     negatives: Negatives = "global"
-    temperature_text: Temperature = 0.07  # image with text; where it is learned, its first value
+    temperature_text: Temperature = 0.07  # for image and text; if it is learned, the initial value
     learn_temperature: bool = False  # on a log scale, between 0.01 and 1
-    contrast: Literal["softmax", "sigmoid"] = "softmax"  # sigmoid: each pair is a decision of its own, as in SigLIP
-    bias: float = Field(-10.0, ge=-100, le=100)  # of sigmoid's logits, its first value; it is learned
+    contrast: Literal["softmax", "sigmoid"] = "softmax"  # sigmoid: each pair is classified on its own, as in SigLIP
+    bias: float = Field(-10.0, ge=-100, le=100)  # initial bias of the logits of sigmoid; it is learned
 
 
 LEARNED = (0.01, 1.0)
@@ -42,21 +42,21 @@ LEARNED = (0.01, 1.0)
 
 
 class ImitateOptions(ContrastOptions):
-    """The loss of REFERENCE sections 3 and 4: clinical-informed contrast, two views."""
+    """The published loss: clinical-informed contrast, two views."""
 
     name: str = "imitate"
     kernel: Kernel = "exp"
     kernel_lambda: float = Field(0.2, ge=0, le=100)
-    prior: str | None = None  # text encoder whose vectors P is made of, as ``text`` names it; None: the model's own
-    prior_centred: bool = False  # less the mean of the batch's texts, without which BERT's vectors all correlate
+    prior: str | None = None  # text encoder for the clinical prior, as in ``text``; None: the model's own
+    prior_centred: bool = False  # subtract the mean of the batch's texts from each vector
     prior_weight: float | None = Field(None, ge=0, le=100)  # factor of k(P); None: the temperature, as published
-    prior_mass: float | None = Field(None, ge=0, lt=1)  # of a row of the target that lies on other samples, fixed
-    # Samples of one text: by k(P), as k(P) = 1, no candidates, or as right as a sample's own
+    prior_mass: float | None = Field(None, ge=0, lt=1)  # fixed weight of the other samples in each row of the target
+    # Samples with the same text: by k(P); k(P) = 1; not candidates; or the same target as a sample's own text
     identical: Literal["kernel", "one", "ignored", "positive"] = "kernel"
     normalise_targets: bool = False  # each row of the target sums to one
     temperature_views: Temperature = 0.2  # view with view
-    grounding: Weight = 0.0  # weight of the contrast between texts and places, within each process; 0: there is none
-    visual_visual: Weight = 2.0  # weight of the view-with-view terms, which need two views; 0: there are none
+    grounding: Weight = 0.0  # weight of the contrast between texts and places, within each process; 0: none
+    visual_visual: Weight = 2.0  # weight of the terms between views, which need two views; 0: none
 
     @field_validator("visual_visual", mode="before")
     @classmethod
@@ -81,7 +81,9 @@ class ImitateOptions(ContrastOptions):
             bias=self.contrast == "softmax" and "contrast is softmax",
         )
         if self.contrast == "sigmoid" and (self.kernel != "none" or self.identical not in ("kernel", "positive")):
-            raise ValueError("contrast sigmoid decides each pair for itself: it needs kernel none, and no soft targets")
+            raise ValueError(
+                "contrast sigmoid classifies each pair on its own: it needs kernel none and no soft targets"
+            )
         return self
 
 
@@ -98,7 +100,7 @@ class CaptionOptions(ContrastOptions):
 
     model: ClassVar[dict[str, Any]] = BaselineOptions.model
 
-    identical: Literal["negative", "ignored", "positive"] = "negative"  # samples of one text, for each other
+    identical: Literal["negative", "ignored", "positive"] = "negative"  # what samples with the same text are
     visual_visual: Weight = 0.0  # weight of SimCLR's loss on the two views
     temperature_views: Temperature = 0.2  # view with view
 

@@ -35,5 +35,5 @@ class Preprocessing(Config):
         if len(self.mean) != len(self.std):
             raise ValueError(f"mean {self.mean} and std {self.std} must have one entry for each channel")
         if self.range[0] >= self.range[1]:
-            raise ValueError(f"range {self.range} must rise from black to white")
+            raise ValueError(f"range {self.range} must increase from black to white")
         return self

@@ -17,7 +17,7 @@ def on_cluster(function: Callable[[int], int], numbers: Sequence[int], address: 
     try:
         client = Client(address, timeout=CONNECT_LIMIT)
     except (OSError, ValueError) as error:  # nobody there; no address
-        raise UserError(f"no Dask scheduler answers at {address} ({error}): start one, or omit --cluster") from error
+        raise UserError(f"no Dask scheduler responds at {address} ({error}): start one, or omit --cluster") from error
     with client:
         tasks = [client.submit(function, number, retries=RETRIES, pure=False) for number in numbers]
         for task in as_completed(tasks):

@@ -78,7 +78,7 @@ class Columns:
         lists = column.combine_chunks()
         known = lists.is_valid().to_numpy(zero_copy_only=False)
         if not (pc.list_value_length(lists).fill_null(width).to_numpy() == width).all():
-            raise UserError(f"{self.folder.root}: labels that are not {width} values a row: prepare it again")
+            raise UserError(f"{self.folder.root}: not every row has {width} label values: prepare it again")
         out = np.full((len(lists), width), np.nan, np.float32)
         values = lists.flatten().cast(pa.float32()).fill_null(np.nan)
         out[known] = values.to_numpy(zero_copy_only=False).reshape(-1, width)

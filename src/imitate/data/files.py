@@ -30,7 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except FileNotFoundError as error:
         if error.filename != str(part):
             raise
-        raise UserError(f"{part} has vanished: another process writes the same shards, let only one do so") from error
+        raise UserError(f"{part} has disappeared: another process writes the same shards; run only one") from error
     finally:
         part.unlink(missing_ok=True)
     with suppress(OSError):  # some systems do not open folders
@@ -82,7 +82,7 @@ def locked(path: Path, *, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
     soft = path.with_name(path.name + ".soft")
     lock = _acquire(FileLock(path), timeout) or _acquire(SoftFileLock(soft), timeout)
     if lock is None:
-        raise UserError(f"{path.parent} takes no lock: choose a folder on another file system")
+        raise UserError(f"cannot lock a file in {path.parent}: choose a folder on another file system")
     try:
         yield
     finally:

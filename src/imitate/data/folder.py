@@ -165,7 +165,7 @@ def map_pixels(path: Path, shape: tuple[int, ...]) -> np.ndarray:
             raise UserError(f"{path} holds {dtype} {' x '.join(map(str, found))}, not uint8 {wanted}: prepare it again")
         count = int(np.prod(shape))
         if path.stat().st_size < start + count:
-            raise UserError(f"{path} is cut short: prepare it again")
+            raise UserError(f"{path} is truncated: prepare it again")
         if not count:
             return np.zeros(shape, np.uint8)
         with pa.memory_map(str(path)) as mapped:
@@ -242,8 +242,8 @@ def _cast(table: pa.Table, path: Path) -> pa.Table:
     try:
         table = table if table.schema == LIGHT else table.select(LIGHT.names).cast(LIGHT)
     except (pa.ArrowException, ValueError, KeyError) as error:
-        raise UserError(f"{path} is no table of a prepared folder ({str(error)[:200]}): prepare it again") from error
+        raise UserError(f"{path} is not a table of a prepared folder ({str(error)[:200]}): prepare it again") from error
     for name in FILLED:
         if table[name].null_count:
-            raise UserError(f"{path}: {table[name].null_count} rows lack {name}: prepare it again")
+            raise UserError(f"{path}: {table[name].null_count} rows have no {name}: prepare it again")
     return table

@@ -44,7 +44,7 @@ def band_names(bands: Sequence[float]) -> list[str]:
     """0-17, 18-39, ..., 80+."""
     if not bands or list(bands) != sorted(set(bands)) or bands[0] <= 0:
         given = " ".join(f"{each:g}" for each in bands)
-        raise UserError(f"bands of age {given}: give years in ascending order, above 0")
+        raise UserError(f"age bands {given}: give years in ascending order, above 0")
     starts = [0, *bands]
     closed = [f"{low:g}-{high - 1:g}" for low, high in pairwise(starts)]
     return [*closed, f"{starts[-1]:g}+"]
@@ -54,7 +54,7 @@ def _values(data: Corpus, name: str, rows: np.ndarray, bands: Sequence[float]) -
     cells = _cells(data, name, rows)
     if all(cell in ("", None) for cell in cells):
         known = ", ".join(group_columns(data)) or "none"
-        raise UserError(f"{data.root} says no {name!r} of these images; the columns of its images are: {known}")
+        raise UserError(f"{data.root} has no {name!r} for these images; their columns are: {known}")
     if name == "age":
         names = [*band_names(bands), UNKNOWN]
         ages = np.array([np.nan if cell is None else cell for cell in cells], float)

@@ -66,7 +66,7 @@ def write_index(folder: Path, *, inputs: dict[str, str]) -> dict[str, Any]:
 
 def no_image(source: str, reasons: dict[str, int]) -> UserError:
     found = "; ".join(f"{count} x {reason}" for reason, count in Counter(reasons).most_common())
-    return UserError(f"no usable image in {source} ({found or 'it yields no record'}): correct what the reasons name")
+    return UserError(f"no usable image in {source} ({found or 'it lists no record'}): correct these problems")
 
 
 def fingerprint(settings: dict[str, Any], shards: list[dict[str, Any]]) -> str:

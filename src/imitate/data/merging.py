@@ -22,7 +22,7 @@ HEAVY = (*SECTIONS, "labels", "boxes")
 def require_alike(parts: "Sequence[Corpus]") -> None:
     """UserError: two of one name, or of unlike size or resize rule. Unlike tones are warned of."""
     if twice := [name for name, count in Counter(part.name for part in parts).items() if count > 1]:
-        raise UserError(f"two folders are named {twice[0]}: rename one, the name tells their patients apart")
+        raise UserError(f"two folders are named {twice[0]}: rename one, since its name distinguishes their patients")
     first = parts[0]
     for part in parts[1:]:
         for key in ("size", "resize", "percentiles"):
@@ -33,7 +33,7 @@ def require_alike(parts: "Sequence[Corpus]") -> None:
                 )
     tones = {str(part.meta.get("tone", "unknown")) for part in parts}
     if len(tones) > 1:
-        log.warning("the folders differ in tone (%s): a model may learn which is which", ", ".join(sorted(tones)))
+        log.warning("the folders differ in tone (%s): a model may learn to tell them apart", ", ".join(sorted(tones)))
 
 
 def require_projections(every: "Sequence[Corpus]", projections: Sequence[str]) -> None:

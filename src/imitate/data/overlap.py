@@ -47,7 +47,7 @@ class Keys(NamedTuple):
             with np.load(path, allow_pickle=False) as file:
                 return cls(*(file[name].astype(np.uint64) for name in cls._fields))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path} is damaged ({error}): delete it, overlaps are then not found") from error
+            raise UserError(f"{path} is damaged ({error}): delete it; overlaps are then not checked") from error
 
 
 NONE = Keys(np.zeros(0, np.uint64), np.zeros(0, np.uint64))
@@ -101,8 +101,8 @@ def without_held_out(data: Corpus, rows: Sequence[Int[np.ndarray, " _"]]) -> lis
                 leaks |= _known(part, local, keys)
         if leaks.any():
             log.warning(
-                "%s: %d of %d training images are left out: another folder has their patients or the same images "
-                "outside of its training split",
+                "%s: %d of %d training images are excluded: another folder has their patients or the same images "
+                "outside its training split",
                 part.root,
                 leaks.sum(),
                 len(every),

@@ -39,7 +39,7 @@ BUSY = (408, 429, 500, 502, 503, 504)  # answers after which a request is sent a
 PAGE = 500  # studies of one answer
 REPORTS = ("SR", "DOC")  # modalities of series that hold reports
 REFUSED = "not delivered by the server"
-GOES_ON = "what has been fetched is kept, and the same command goes on from there"
+GOES_ON = "what has been fetched is kept, and the same command continues from there"
 
 
 class Server(NamedTuple):
@@ -95,18 +95,18 @@ class Server(NamedTuple):
                     f"{self.url} refuses the login ({code}): set {TOKEN}, or {USER} and {PASSWORD}"
                 ) from error
             hint = "check --url, which is the root of DICOMweb, such as .../dicom-web" if code == 404 else GOES_ON
-            raise UserError(f"{self.url} answers with {code} {reason}: {hint}") from error
+            raise UserError(f"{self.url} responds with {code} {reason}: {hint}") from error
         except exceptions.SSLError as error:
             raise UserError(
-                f"{self.url}: its certificate cannot be verified: give --certificates with the file of your authority"
+                f"{self.url}: its certificate cannot be verified: pass those of your authority as --certificates"
             ) from error
         except exceptions.Timeout as error:
             raise UserError(
-                f"{self.url} did not answer within {self.timeout:g} s: raise --timeout, or lower --parallel; {GOES_ON}"
+                f"{self.url} did not respond within {self.timeout:g} s: raise --timeout, or lower --parallel; {GOES_ON}"
             ) from error
         except (exceptions.RequestException, OSError) as error:
             slow = "timed out" in str(error)
-            way = f"did not answer within {self.timeout:g} s: raise --timeout" if slow else "cannot be reached"
+            way = f"did not respond within {self.timeout:g} s: raise --timeout" if slow else "cannot be reached"
             raise UserError(f"{self.url} {way}; {GOES_ON}") from error
 
 
@@ -174,7 +174,9 @@ class Store:
                         studies[study["StudyInstanceUID"]] = study
                     start += len(page)
         if not studies:
-            raise UserError(f"{self.server.url} has no study of these dates, modalities and filters: widen the search")
+            raise UserError(
+                f"{self.server.url} has no study with these dates, modalities and filters: widen the search"
+            )
         found = [studies[number] for number in sorted(studies)]
         _write(path, json.dumps(found))
         return found

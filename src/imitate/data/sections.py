@@ -62,9 +62,9 @@ def read_headers(path: Path | None = None) -> Headers:
         if not isinstance(header, str) or not _key(header):
             raise UserError(f"{path}: header {header!r} is not text: put it in quotes")
         if target not in ("findings", "impression", "other"):
-            raise UserError(f"{path}: {header!r} leads to {target!r}: choose findings, impression or other")
+            raise UserError(f"{path}: {header!r} is assigned to {target!r}: choose findings, impression or other")
     if not {"findings", "impression"} & set(values.values()):
-        raise UserError(f"{path}: no header leads to findings or impression")
+        raise UserError(f"{path}: no header is assigned to findings or impression")
     return _compiled({**{_key(header): target for header, target in values.items()}, **_signatures()})
 
 

@@ -35,7 +35,9 @@ def patient_folds(patients: Sequence[str], count: int, *, seed: int = 0) -> Int[
     """The fold of each image, 0 to ``count`` - 1: whole patients, equally many a fold, in any order of the rows."""
     names, owner = np.unique(patients, return_inverse=True)
     if not 2 <= count <= len(names):
-        raise UserError(f"{count} folds of {len(names)} patients: give 2 folds or more, and no more than patients")
+        raise UserError(
+            f"{count} folds of {len(names)} patients: give at least 2 folds, and at most as many as patients"
+        )
     order = np.argsort([sha256(f"{seed}/{name}".encode()).hexdigest() for name in names])
     fold = np.empty(len(names), dtype=np.int64)
     fold[order] = np.arange(len(names)) % count

@@ -71,7 +71,7 @@ def read_file(path: Path, columns: Columns, *, text: bool, sheet: str | None = N
     with path.open("rb") as file:
         head = file.read(8)
     if sheet is not None and not head.startswith(ZIP):
-        raise UserError(f"{path} is no Excel workbook (.xlsx), and has no sheet {sheet!r}: leave out --sheet")
+        raise UserError(f"{path} is not an Excel workbook (.xlsx) and has no sheet {sheet!r}: omit --sheet")
     if path.suffix.lower() == ".parquet" or head.startswith(PARQUET):
         return _read_parquet(path, columns, text)
     if head.startswith(ZIP):
@@ -79,7 +79,7 @@ def read_file(path: Path, columns: Columns, *, text: bool, sheet: str | None = N
 
         return read_workbook(path, columns, sheet)
     if head.startswith(OLD_EXCEL):
-        raise UserError(f"{path} is a workbook of an Excel before 2007: save it as .xlsx or CSV")
+        raise UserError(f"{path} is a workbook of Excel 2003 or earlier: save it as .xlsx or CSV")
     return _read_csv(path, columns, text)
 
 
@@ -168,7 +168,7 @@ def require_single(path: Path, names: Sequence[object], chosen: Collection[str])
     """UserError where two columns have the name of a chosen one."""
     for name in chosen:
         if (count := [str(each) for each in names].count(name)) > 1:
-            raise UserError(f"{path} has {count} columns {name!r}: rename those that are not meant")
+            raise UserError(f"{path} has {count} columns {name!r}: rename all but one")
 
 
 def _find_header(file: TextIOWrapper, columns: Columns) -> str:

@@ -118,8 +118,8 @@ def decimals(cells: pd.Series, *, path: Path) -> pd.Series:
     if both.any() or (comma.any() and not fraction.any() and texts[comma].str.fullmatch(r"-?\d{1,3},\d{3}").all()):
         row, name = int((both | comma).to_numpy().argmax()), cells.name
         raise UserError(
-            f"{path}, row {row + 1}: {texts.iloc[row]!r} in column {name!r} may be a thousand or a fraction: "
-            "write numbers without separators of thousands"
+            f"{path}, row {row + 1}: {texts.iloc[row]!r} in column {name!r} may be in thousands or a decimal fraction: "
+            "write numbers without thousands separators"
         )
     values = pd.to_numeric(texts.str.replace(",", ".", regex=False).mask(blank), errors="coerce").astype("float64")
     if (wrong := values.isna() & ~blank).any():
@@ -159,7 +159,7 @@ def find(raw: Path, *names: str) -> Path:
     for name in names:
         if (raw / name).exists():
             return raw / name
-    raise UserError(f"{raw} has no {' or '.join(names)}: --raw is the folder that holds it")
+    raise UserError(f"{raw} has no {' or '.join(names)}: --raw must be the folder that contains it")
 
 
 def column_values(table: pd.DataFrame, column: str, *, path: Path, allowed: Collection[int] = ()) -> pd.Series:
@@ -187,7 +187,9 @@ def require_unique(ids: pd.Series, *, path: Path) -> None:
     """UserError where an id occurs twice: its rows could land in different splits."""
     again = ids[ids.duplicated()]
     if len(again):
-        raise UserError(f"{path} lists {len(again)} ids again, {again.iloc[0]!r} first: remove the duplicate rows")
+        raise UserError(
+            f"{path} lists {len(again)} ids more than once, first {again.iloc[0]!r}: remove the duplicate rows"
+        )
 
 
 def is_below(path: Path, root: Path) -> bool:

@@ -37,7 +37,7 @@ def corpus(data: Corpus, *, split: str = "train") -> list[str]:
     rows = np.flatnonzero(data.table["split"].to_numpy() == split)
     texts = [text for section in SECTIONS for text in data.text(section, rows).dropna()]
     if not texts:
-        raise UserError(f"{data.root} has no report text in split {split!r}: the source brought none")
+        raise UserError(f"{data.root} has no report text in split {split!r}: the source has none")
     return texts
 
 

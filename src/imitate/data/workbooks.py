@@ -67,7 +67,7 @@ def read_workbook(path: Path, columns: Columns, sheet: str | None = None) -> pd.
     except Exception as error:  # openpyxl raises whatever it likes over damaged files
         raise UserError(f"{path} is not a readable workbook ({error}): save it again, or as CSV") from error
     if hidden:
-        log.warning("%s: the sheet %r is hidden, but no other has the columns", path.name, chosen.title)
+        log.warning("%s: the hidden sheet %r is read, since no other has the columns", path.name, chosen.title)
     if len(rows) <= start:
         raise pd.errors.EmptyDataError("no cells")
     names = [str(_shown(value)) for value in rows[start]]
@@ -89,7 +89,7 @@ def _choose(path: Path, sheets: Sequence[Any], columns: Columns, wanted: str | N
     visible = [(each, row) for each, row in found if each.sheet_state == "visible"]
     if len(visible) > 1:
         titles = ", ".join(each.title for each, _ in visible[:SHOWN])
-        raise UserError(f"{path}: the sheets {titles} all have the columns: name one with --sheet")
+        raise UserError(f"{path}: the sheets {titles} all have the columns: choose one with --sheet")
     return ([*visible, *found] or [(each, 0) for each in sheets])[0]
 
 
@@ -98,7 +98,9 @@ def _table(path: Path, rows: list[list[Any]], start: int, places: Mapping[int, s
     for row, column in extras.formulas:
         if row > start and column in places:
             where = f"row {row + 1}, column {places[column]!r}"
-            raise UserError(f"{path}, {where}: a formula without its value: open and save it in Excel, or export a CSV")
+            raise UserError(
+                f"{path}, {where}: a formula without a stored value: open and save it in Excel, or export a CSV"
+            )
     filled = _fill(rows, start, places, extras.merged)
     table = pd.DataFrame(
         [[row[place] if place < len(row) else None for place in places] for row in rows[start + 1 :]],
@@ -109,7 +111,8 @@ def _table(path: Path, rows: list[list[Any]], start: int, places: Mapping[int, s
     for name in places.values():
         dates = [row for row, value in enumerate(table[name]) if isinstance(value, date | time)]
         if dates:
-            said = "%s: column %r holds %d dates, the first in row %d: Excel makes dates of ids such as 3-2: store text"
+            said = "%s: column %r holds %d dates, the first in row %d: "
+            said += "Excel turns ids such as 3-2 into dates: store them as text"
             log.warning(said, path.name, name, len(dates), dates[0] + start + 2)
     cut = int(table.map(lambda value: isinstance(value, str) and len(value) >= LONGEST).to_numpy().sum())
     for count, what in (

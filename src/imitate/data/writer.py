@@ -144,7 +144,7 @@ def _open(out: Path) -> None:
     except OSError as error:
         raise UserError(f"cannot write into {out} ({error.strerror}): choose another --out") from error
     if "meta.json" in names or "progress.jsonl" in names:
-        raise UserError(f"{out} holds a prepared folder of the first format: choose another --out")
+        raise UserError(f"{out} holds a prepared folder of format 1: choose another --out")
     if f"{NAME}.parquet" not in names and any(name != LOCK and not name.endswith(PART) for name in names):
         raise UserError(f"{out} is not empty and holds no prepared folder: choose another --out")
 
@@ -234,7 +234,7 @@ def _run(plan: Plan, engine: Engine, absent: list[int], lengths: list[int]) -> N
     left = sum(lengths[shard] for shard in mine)
     total = sum(length for shard, length in enumerate(lengths) if shard % parts == index - 1)
     if left < total:
-        log.info("going on after %d records", total - left)
+        log.info("continuing after %d records", total - left)
     with progress(total=total, done=total - left) as advance:
         if engine.cluster is not None:
             for shard in on_cluster(partial(write_one, plan), mine, engine.cluster):
@@ -281,7 +281,7 @@ def _room(out: Path) -> Iterator[None]:
         shards = len(list((out / FOLDER).glob("[0-9]*[0-9].parquet")))
         raise UserError(
             f"no space left for {out} after {shards} shards ({error.strerror}): "
-            "make room and run the same command again, it goes on from there"
+            "make room and run the same command again, it continues from there"
         ) from error
 
 

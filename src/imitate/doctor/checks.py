@@ -81,5 +81,5 @@ def examine_labels(census: Census) -> Iterator[Check]:
     prevalence = {name: yes / of for name, yes, of in zip(census.classes, positive, known, strict=True) if of}
     single = [name for name, value in prevalence.items() if value in (0, 1)]
     if single:
-        yield Check("warn", "labels", f"positive for no image, or for every one: {', '.join(single)}")
+        yield Check("warn", "labels", f"positive in no image or in all images: {', '.join(single)}")
     yield Check("ok", "prevalence", ", ".join(f"{name} {value:.1%}" for name, value in prevalence.items()))

@@ -28,7 +28,7 @@ RUN = ("config.yaml", "metrics.jsonl", "model")
 def examine(paths: Sequence[Path], *, source: str | None = None, options: Mapping[str, Any] | None = None) -> None:
     """Print a table of checks for each path, or for the installation; UserError where something is broken."""
     if options and source is None:
-        raise UserError(f"options of a source ({', '.join(options)}) without one: name the --source of the raw tree")
+        raise UserError(f"options of a source ({', '.join(options)}): name the source with --source")
     console = Console()
     broken = []
     examined = [_recognised(path, source, options or {}) for path in paths] or [
@@ -54,7 +54,7 @@ def examine(paths: Sequence[Path], *, source: str | None = None, options: Mappin
 def list_excluded(folders: Sequence[Path]) -> None:
     """Print a CSV table of the records that prepared folders exclude: where each comes from, and why."""
     if not folders:
-        raise UserError("--excluded lists the records of a prepared folder: name it")
+        raise UserError("--excluded lists the records of a prepared folder: give its path")
     table = csv.writer(sys.stdout, lineterminator="\n")
     table.writerow(("source", "reason"))
     for folder in folders:
@@ -63,7 +63,7 @@ def list_excluded(folders: Sequence[Path]) -> None:
 
 def _recognised(path: Path, source: str | None, options: Mapping[str, Any]) -> tuple[str, Iterator[Check]]:
     if not path.exists():
-        raise UserError(f"nothing at {path}: give a raw tree, a prepared folder, a run or a model")
+        raise UserError(f"nothing at {path}: give a raw archive, a prepared folder, a run or a model")
     if source is None:
         if any((path / name).exists() for name in PREPARED):
             return f"prepared folder {path}", examine_prepared(path)
@@ -74,4 +74,4 @@ def _recognised(path: Path, source: str | None, options: Mapping[str, Any]) -> t
         source = recognise(path)
     if source is None:
         raise UserError(f"{path} is not recognised: name its --source, or give the folder that holds its tables")
-    return f"raw tree {path}, {source}", examine_raw(path, source, options)
+    return f"raw archive {path}, {source}", examine_raw(path, source, options)

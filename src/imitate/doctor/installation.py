@@ -71,7 +71,7 @@ def _devices() -> Iterator[Check]:
     if reason := found["reason"]:
         what = f"does not load beside torch {found['torch']} ({reason}): install both together"
         yield Check("broken", "torchvision", what)
-    for gpu in found["gpus"] or ["none that torch can use: everything runs on the CPU"]:
+    for gpu in found["gpus"] or ["none that PyTorch can use: everything runs on the CPU"]:
         yield Check("ok", "GPU", gpu)
 
 

@@ -90,7 +90,9 @@ def examine_prepared(path: Path) -> Iterator[Check]:
         try:
             yield from _examine_tables(path, index, classes)
         except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
-            yield Check("broken", "tables", f"do not hold what a prepared folder does ({str(error)[:200]}): {AGAIN}")
+            yield Check(
+                "broken", "tables", f"do not have the content of a prepared folder ({str(error)[:200]}): {AGAIN}"
+            )
     yield from examine_notes(index.get("notes", {}))
 
 
@@ -142,11 +144,11 @@ def _shard_faults(folder: Path, shard: dict[str, Any], *, size: int, masks: bool
             yield f"{file} {found if isinstance(found, _Unreadable) else 'changed since it was written'}"
         if file.endswith(".npy"):
             if isinstance(_read(partial(map_pixels, shape=(rows, size, size)), folder / file), _Unreadable):
-                yield f"{file} is no whole array of uint8 {rows} x {size} x {size}"
+                yield f"{file} is not a complete array of uint8 {rows} x {size} x {size}"
         elif file == f"{name}.parquet":
             metadata = _read(pq.read_metadata, folder / file)
             if isinstance(metadata, _Unreadable):
-                yield f"{file} is no whole table"
+                yield f"{file} is not a complete table"
             elif metadata.num_rows != rows:
                 yield f"{file} holds {metadata.num_rows} rows, not {rows}"
 
@@ -165,7 +167,7 @@ def _manifest_faults(folder: Path, index: dict[str, Any]) -> Iterator[str]:
             yield f"{manifests.shards} row groups for {len(index['shards'])} shards"
         for path, written, part in zip(manifests.paths, manifests.written, index["parts"], strict=True):
             if written.sha256 != part["sha256"]:
-                yield f"{path.name} is not that of {INDEX}"
+                yield f"{path.name} differs from {INDEX}"
         for shard in range(manifests.shards):
             rows = _read(manifests.rows, shard)
             if isinstance(rows, _Unreadable) or any(row["digest"] != row_digest(row) for row in rows):

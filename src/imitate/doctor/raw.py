@@ -38,7 +38,7 @@ def recognise(path: Path) -> str | None:
     installed = [name for name in source_names() if name not in BUILT_IN and _matches(path, name)]
     found = [*built_in[:1], *installed]
     if len(found) > 1:
-        raise UserError(f"{path} may be of {' or '.join(found)}: name its --source")
+        raise UserError(f"{path} may be of {' or '.join(found)}: choose its --source")
     return found[0] if found else None
 
 
@@ -120,7 +120,7 @@ def _compare(found: Mapping[str, int], expected: Mapping[str, int]) -> Check:
     if not differ:
         return Check("ok", "published counts", f"all {len(expected)} agree")
     more = f", and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
-    said = f"a part, another version, or other options? {', '.join(differ[:SHOWN])}{more}"
+    said = f"part of the archive, another version or other options? {', '.join(differ[:SHOWN])}{more}"
     return Check("warn", "published counts", said)
 
 

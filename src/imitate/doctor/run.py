@@ -19,7 +19,7 @@ def examine_run(path: Path) -> Iterator[Check]:
     yield from _settings(path / "config.yaml")
     yield _progress(path / "metrics.jsonl")
     yield _checkpoint(path / "last.ckpt")
-    yield examine_model(path / "model") or Check("warn", "model", "incomplete: the end of each epoch writes it")
+    yield examine_model(path / "model") or Check("warn", "model", "incomplete: it is written at the end of each epoch")
     if best := examine_model(path / "best"):
         yield best
 
@@ -27,7 +27,7 @@ def examine_run(path: Path) -> Iterator[Check]:
 def _checkpoint(path: Path) -> Check:
     """PyTorch's format is a zip archive, whose members have checksums."""
     if not path.is_file():
-        return Check("warn", path.name, "absent: this run cannot be continued")
+        return Check("warn", path.name, "missing: this run cannot be continued")
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -37,7 +37,7 @@ def _checkpoint(path: Path) -> Check:
         return Check(
             "broken", path.name, f"is damaged ({damaged}): the run continues from previous.ckpt, if it is there"
         )
-    return Check("ok", path.name, "is whole")
+    return Check("ok", path.name, "is intact")
 
 
 def examine_model(path: Path) -> Check | None:
@@ -48,7 +48,7 @@ def examine_model(path: Path) -> Check | None:
         count = check_whole(path)
     except UserError as error:
         return Check("broken", path.name, str(error))
-    return Check("ok", path.name, f"{count} whole file{'s' * (count > 1)} of weights")
+    return Check("ok", path.name, f"{count} intact file{'s' * (count > 1)} of weights")
 
 
 def examine_onnx(path: Path) -> Check:
@@ -58,13 +58,13 @@ def examine_onnx(path: Path) -> Check:
     except UserError as error:
         return Check("broken", path.name, str(error))
     files = len(record.get("files", {}))
-    return Check("ok", path.name, f"{record.get('backbone')} in ONNX, {files} whole files")
+    return Check("ok", path.name, f"{record.get('backbone')} in ONNX, {files} intact files")
 
 
 def _settings(path: Path) -> Iterator[Check]:
     """The recipe, and the prepared folder that it was trained on."""
     if not path.is_file():
-        yield Check("warn", "config.yaml", "absent: this run cannot be continued")
+        yield Check("warn", "config.yaml", "missing: this run cannot be continued")
         return
     try:
         values = read_yaml(path, holds="keys and values")
@@ -85,7 +85,7 @@ def _data(path: Path, fingerprint: str | None, projections: Sequence[str] | None
     except UserError as error:
         return Check("warn", "data", str(error))
     if found != fingerprint:
-        return Check("warn", "data", f"{path} is no longer what this run was trained on")
+        return Check("warn", "data", f"{path} has changed since this run was trained on it")
     return Check("ok", "data", str(path))
 
 
@@ -94,7 +94,7 @@ def _progress(path: Path) -> Check:
     try:
         entries = [json.loads(line) for line in lines]
     except ValueError:
-        return Check("warn", "metrics.jsonl", "a line is torn: the run was stopped while it wrote")
+        return Check("warn", "metrics.jsonl", "a line is incomplete: the run was stopped while writing it")
     if not entries:
         return Check("warn", "metrics.jsonl", "no step is logged yet")
     if not all(math.isfinite(entry.get("loss", 0.0)) for entry in entries):

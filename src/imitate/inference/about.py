@@ -51,7 +51,7 @@ def _encoder(path: Path) -> Encoder:
     encoder = load_folder(path) if is_ours(path) else load_peer(path)
     if encoder is None:
         near = ", ".join(each.name for each in peers.FAMILIES)
-        raise UserError(f"{path} is of no kind that is known here, by its tensors; known are {near}")
+        raise UserError(f"the tensors of {path} match no known encoder; known are {near}")
     return encoder
 
 

@@ -80,7 +80,7 @@ def predict_in_parts(
     """
     engine = engine or Engine()
     if (images is None) == (data is None):
-        raise UserError(f"{question.action} in parts wants either one folder of --images or one of --data")
+        raise UserError(f"{question.action} in parts needs either one folder of --images or one of --data")
     parts.check_place(out, images)
     listing = parts.list_images(images) if images else None
     predictor = load(question.model, device=question.device, calibration=question.calibration)
@@ -154,7 +154,7 @@ def _run(plan: Plan, predictor: Predictor, total: int, engine: Engine) -> None:
 
     left = size(absent)
     if left < size(own):
-        log.info("going on after %d images", size(own) - left)
+        log.info("continuing after %d images", size(own) - left)
     with progress(total=size(own), done=size(own) - left) as advance:
         done = (
             on_cluster(partial(write_one, plan), absent, engine.cluster)
@@ -224,7 +224,9 @@ def _scorer(question: Question, predictor: Predictor) -> Scorer | None:
     branch, temperature, language = question.branch, question.temperature, question.language
     scorer = predictor.scorer(question.prompts, branch=branch, temperature=temperature, language=language)
     if taken := {"image", "reason"} & scorer.prompts.keys():
-        raise UserError(f"--prompts: a class cannot be called {' or '.join(sorted(taken))}, as a column is already")
+        raise UserError(
+            f"--prompts: a class cannot be called {' or '.join(sorted(taken))}, since a column already has this name"
+        )
     return scorer
 
 

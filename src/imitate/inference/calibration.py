@@ -214,5 +214,5 @@ def read(path: Path) -> Calibration:
     except ValueError as error:
         raise UserError(f"{path} is not JSON: give a file that imitate calibrate wrote") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path} is no calibration: give a file that imitate calibrate wrote")
+        raise UserError(f"{path} is not a calibration: give a file that imitate calibrate wrote")
     return validate(Calibration, values, where=str(path))

@@ -233,7 +233,7 @@ def load_encoder(
 def _existing(model: str) -> Path:
     """UserError: no such path; with today's name of what was meant."""
     if not model.startswith(hub.HUB) and not Path(model).exists() and is_network(model):
-        raise UserError(f"no model at {model}: the network of timm is called {TIMM}{model}")
+        raise UserError(f"no model at {model}: for the network of timm, write {TIMM}{model}")
     return of_torch(hub.local_folder(model))
 
 
@@ -248,7 +248,7 @@ def choose_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device {name}: torch sees no GPU here, use --device cpu")
+        raise UserError(f"device {name}: PyTorch finds no GPU: use --device cpu")
     return name
 
 
@@ -282,7 +282,7 @@ def _architecture(like: str | None, data: Corpus) -> tuple[ImitateConfig, str | 
     if path.is_dir():
         return load_folder(path).model.config, None
     if not like.startswith(TIMM):
-        hint = f": the network of timm is called {TIMM}{like}" if is_network(like) else ""
+        hint = f": for the network of timm, write {TIMM}{like}" if is_network(like) else ""
         raise UserError(f"--like {like}: give a run, a recipe or {TIMM}NAME{hint}")
     return _sized(_timm(like), data), None
 

@@ -39,7 +39,7 @@ def export_model(
         _refuse(model, found.family)
     encoder, license = load_folder(source), " ".join(license.split())
     if groups and encoder.identity not in groups.weights:
-        raise UserError(f"the audit is of another model than {model}: audit this one")
+        raise UserError(f"the audit is of a different model than {model}: run imitate audit for this one")
     calibration = None if images_only else calibration_of(encoder, source)
     facts = facts_of(source) | {"groups": groups.text if groups else UNAUDITED}
     if images_only:
@@ -63,10 +63,10 @@ def export_model(
 
 def _refuse(model: str, family: peers.Family) -> None:
     if family.name == peers.PLAIN.name:  # without heads, or the released model
-        raise UserError(f"{model} is a file of weights ({family.title}): make a model of it with imitate import first")
+        raise UserError(f"{model} is a file of weights ({family.title}): convert it with imitate import first")
     raise UserError(
-        f"{model} is {family.title}, a model of another group: imitate export writes models that imitate trained; what "
-        "their licence allows can be shared as imitate import writes it"
+        f"{model} is {family.title}, a model of another group: imitate export writes only models of imitate; if its "
+        "licence permits, share the folder that imitate import writes"
     )
 
 

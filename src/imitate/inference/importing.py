@@ -45,11 +45,11 @@ def _import_peer(found: peers.Found, out: Path, vocabulary: Path, config: dict[s
     found.state.config.update(config)
     peer = peers.build(found)  # which refuses what is damaged, before anything is written
     if (side := peer.preprocessing.prepared_size) not in config.values() and config:
-        raise UserError(f"{file} is of images of {side} px by its tensors: leave out --size")
+        raise UserError(f"{file} is for images of {side} px, as its tensors show: omit --size")
     text = peer.queries or peer.text
     rules = text.rules if text is not None else None
     if rules is not None and not any((vocabulary / name).is_file() for name in FILES[rules.kind]):
-        log.warning("%s holds no vocabulary (%s): text cannot be read", vocabulary, family.vocabulary)
+        log.warning("%s holds no vocabulary (%s): texts cannot be encoded", vocabulary, family.vocabulary)
     needed = {name for name in tensors if name in family.signs or found.state.took(name)}
     kept = {name: each for name, each in tensors.items() if name in needed or not peers.is_unused(family, name)}
     out.mkdir(parents=True, exist_ok=True)

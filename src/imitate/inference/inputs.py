@@ -134,7 +134,7 @@ def _each(images: object) -> Iterator[tuple[str | None, object]]:
             except ImageError as error:
                 yield name_of(source) or None, error
     else:
-        raise UserError(f"{type(images).__name__} is no image: give paths, folders, arrays, pictures or files")
+        raise UserError(f"{type(images).__name__} is not an image: give paths, folders, arrays, pictures or files")
 
 
 def _is_one(source: object) -> bool:

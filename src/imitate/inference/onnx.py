@@ -178,7 +178,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     """``imitate.json``. UserError: it is absent, changed or of another version, or a file that it names is."""
     path = folder / RECORD
     if not path.is_file():
-        raise UserError(f"{folder} has no {RECORD}: it is not whole, export the model again")
+        raise UserError(f"{folder} has no {RECORD}: it is incomplete, export the model again")
     try:
         record: dict[str, Any] = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError, RecursionError) as error:
@@ -192,7 +192,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged or was changed after the export: copy the folder again, or export it again")
     for name, digest in record["files"].items():
         if not (folder / name).is_file() or sha256(folder / name) != digest:
-            raise UserError(f"{folder / name} is absent or not what was exported: copy the folder again")
+            raise UserError(f"{folder / name} is missing or has changed since the export: copy the folder again")
     return record
 
 
@@ -214,7 +214,7 @@ def open_text(folder: Path, facts: dict[str, Any], device: str) -> LsaText | Tra
     except UserError:
         raise
     except Exception as error:  # a foreign file may raise anything
-        raise UserError(f"the text side of {folder} is damaged ({str(error)[:200]}): copy it again") from error
+        raise UserError(f"the text encoder of {folder} is damaged ({str(error)[:200]}): copy it again") from error
 
 
 def session(path: Path, device: str) -> Any:

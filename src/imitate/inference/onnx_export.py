@@ -104,14 +104,16 @@ def check_installed() -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise UserError("--format onnx needs packages that are not here: pip install 'imitate-cxr[onnx]'") from error
+        raise UserError(
+            "--format onnx needs packages that are not installed: pip install 'imitate-cxr[onnx]'"
+        ) from error
 
 
 def _scorer(predictor: Predictor, prompts: Mapping[str, Wording] | None, branch: Branch) -> Scorer | None:
     """None of an encoder without text, and of one that knows the words of no built-in class."""
     if predictor.encoder.text is None or not predictor.encoder.has_text:
         if prompts is not None:
-            raise UserError(f"{predictor.encoder.lacks}: it cannot read --prompts, export it without")
+            raise UserError(f"{predictor.encoder.lacks}: it cannot encode --prompts: export it without them")
         return None
     try:
         return predictor.scorer(prompts, branch=branch)
@@ -243,7 +245,9 @@ def _write_text(encoder: Encoder, part: Path, record: Mapping[str, Any]) -> dict
     if text is None or not encoder.has_text:
         return None
     if not isinstance(encoder, ImitateEncoder):
-        log.warning("the text encoder of %s is not exported: other classes cannot be asked of the folder", encoder.name)
+        log.warning(
+            "the text encoder of %s is not exported: the folder classifies only by its own classes", encoder.name
+        )
         return None
     assert isinstance(text, LsaTextEncoder | HuggingFaceTextEncoder)
     if isinstance(text, Fitted):

@@ -43,4 +43,4 @@ def check_backend(model: str, backend: Backend | None) -> None:
             "and give FOLDER as --model"
         )
     if backend == "torch" and onnx:
-        raise UserError(f"{model} has ONNX files only: drop --backend torch, or give the run that was exported")
+        raise UserError(f"{model} has ONNX files only: omit --backend torch, or give the run that was exported")

@@ -152,7 +152,7 @@ def save(
             raise
         raise UserError(
             f"no space left for {out} ({error.strerror}): "
-            "make room and run the same command again, it goes on from there"
+            "make room and run the same command again, it continues from there"
         ) from error
 
 

@@ -45,7 +45,7 @@ class PeerEncoder(Encoder):
     @property
     def lacks(self) -> str:
         if self.peer.text is None:
-            beside = f"; for --authors put {self.family.vocabulary} beside it" if self.family.companion else ""
+            beside = f"; for --authors, put {self.family.vocabulary} beside it" if self.family.companion else ""
             return f"{self.name} ({self.family.title}) has no text encoder{beside}"
         return (
             f"{self.name} ({self.family.title}) has no vocabulary: put {self.family.vocabulary} beside the weights, "

@@ -178,7 +178,7 @@ class Predictor:
         a list of images. A prepared folder's vectors are kept for the next call.
         """
         if (image is None) == (text is None):
-            raise UserError("retrieve wants either an image, to find texts, or a text, to find images")
+            raise UserError("retrieve needs either an image, to find texts, or a text, to find images")
         if k < 1:
             raise UserError(f"k {k}: ask for at least 1")
         if image is not None:

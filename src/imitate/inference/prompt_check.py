@@ -70,7 +70,7 @@ def shown_prompts(
                 faulty.append(name)
                 yield f"  left out: {found.fault}"
     if wordings is not None and faulty:
-        raise UserError(f"{', '.join(faulty)}: left out, as the lines above say: use words of the reports")
+        raise UserError(f"{', '.join(faulty)}: skipped for the reasons above: use words of the reports")
 
 
 def check(prompts: Prompts, encoder: BaseEncoder, device: str, *, built_in: bool) -> Checked:
@@ -88,5 +88,5 @@ def check(prompts: Prompts, encoder: BaseEncoder, device: str, *, built_in: bool
         lacking = [sign for sign, known in zip(("with", "without"), sides, strict=True) if not known]
         fault = f"no sentence {' and none '.join(lacking)} the finding is known"
     elif cosine > ALIKE or not np.isfinite(cosine):
-        fault = "both sides are the same to the text encoder, so that every image would get 0.5"
+        fault = "the text encoder does not distinguish both sides, so every image would get 0.5"
     return Checked(tuple(unknown), cosine, fault)

@@ -55,9 +55,11 @@ def choose_prompts(
     else:
         chosen = {name: _prompts(name, wording, encoder, language) for name, wording in wordings.items()}
     if not chosen and wordings is None:
-        raise UserError(f"{encoder.name} knows the words of no built-in class: give prompts in the reports' own words")
+        raise UserError(
+            f"{encoder.name} knows the words of none of the built-in classes: give prompts in the words of the reports"
+        )
     if not chosen:
-        raise UserError("no classes to tell apart: give prompts such as {'Effusion': 'pleural effusion'}")
+        raise UserError("no classes are given: give prompts such as {'Effusion': 'pleural effusion'}")
     return chosen
 
 
@@ -68,7 +70,9 @@ def built_in_prompts(language: str, own: str = "") -> dict[str, Prompts]:
     """
     if language not in built_in_languages():
         named = LANGUAGES.get(language, language)
-        raise Lacking(f"no prompts in {named} are built in: give a YAML file as --prompts FILE, or another --language")
+        raise Lacking(
+            f"there are no built-in prompts in {named}: give a YAML file as --prompts FILE, or another --language"
+        )
     folder = BUILT_IN if language == "en" else BUILT_IN / language
     name: Callable[[str], str] = plain if language == "en" else str
     found: dict[str, Prompts] = {}
@@ -195,8 +199,8 @@ def expanded(name: str, wording: Wording, language: str) -> Prompts:
 def _told_apart(name: str, prompts: Prompts, encoder: "TextEncoder") -> Prompts:
     if _alike(prompts, encoder):
         raise UserError(
-            f"prompts of {name}: both sides are the same to the text encoder {encoder.name}, so that every image would "
-            f"get 0.5: give sentences with and without it in the reports' own words, '{name}=...|...'"
+            f"prompts of {name}: the text encoder {encoder.name} does not distinguish both sides, so every image would "
+            f"get 0.5: give sentences with and without it in the words of the reports, '{name}=...|...'"
         )
     return prompts
 
@@ -286,7 +290,7 @@ def read_prompts(path: Path, *, name: Callable[[str], str] = lambda label: plain
     named: dict[str, str] = {}
     for label in prompts:
         if (other := named.setdefault(_key(label), label)) != label:
-            raise UserError(f"{path}: {other} and {label} are one class: remove one")
+            raise UserError(f"{path}: {other} and {label} are the same class: remove one")
     return {name(label): each for label, each in prompts.items()}
 
 

@@ -215,4 +215,4 @@ def file_is_coloured(source: Path | BufferedIOBase) -> bool:
 
 
 def _warn(name: str) -> None:
-    log.warning("%s is a colour picture, read as gray: is it a radiograph?", name)
+    log.warning("%s is a colour image and is converted to gray: is it a radiograph?", name)

@@ -38,7 +38,7 @@ class Scorer(NamedTuple):
         named = [name for name in self.prompts if known and known.threshold(name) is not None]
         if known is None or not named:
             why = "there is no calibration" if known is None else f"none of {', '.join(self.prompts)} has a threshold"
-            raise UserError(f"nothing can be decided, {why}: choose thresholds with imitate calibrate")
+            raise UserError(f"no class can be decided, {why}: choose thresholds with imitate calibrate")
         return {
             name: known.decisions(name, scores[:, column]) for column, name in enumerate(self.prompts) if name in named
         }

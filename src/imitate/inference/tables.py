@@ -169,16 +169,18 @@ def _check(action: Action, request: Request) -> None:
     }
     enough, need = wanted[action]
     if not enough:
-        raise UserError(f"{action} wants {need}")
+        raise UserError(f"{action} needs {need}")
     if request.out != "-" and out.suffix not in SUFFIXES[action]:
         known = ", ".join(suffix or "a folder" for suffix in SUFFIXES[action])
         raise UserError(f"--out {out}: {action} writes {known}, or - for standard output")
     if request.out == "-" and action == "heatmap" and sys.stdout.isatty():
-        raise UserError("a heat map is a PNG file, which no terminal shows: give --out map.png, or redirect the output")
+        raise UserError(
+            "a heat map is a PNG file, which a terminal cannot show: give --out map.png, or redirect the output"
+        )
     if action == "heatmap" and len(request.images) > 1 and (request.out == "-" or out.suffix):
         raise UserError(f"--out {out} holds one map, there are {len(request.images)} images: give a folder")
     if action == "heatmap" and len({path.stem for path in request.images}) < len(request.images):
-        raise UserError("two of the images have the same name, so that their maps would too: map them apart")
+        raise UserError("two images have the same name, so their maps would overwrite each other: run them separately")
 
 
 def _files(paths: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -196,7 +198,7 @@ def _readable(predictor: Predictor, paths: tuple[Path, ...]) -> Iterator[Radiogr
         except UserError as error:
             if len(paths) == 1:
                 raise
-            log.warning("left out: %s", error)
+            log.warning("excluded: %s", error)
         else:
             used += 1
             yield image._replace(name=shown(image.name))

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _WAYS = {
     "equalized": "prepare them with --tone equalize",
-    "native": "what equalisation took cannot be restored, so the model may do worse on them",
+    "native": "equalisation cannot be undone, so the model may perform worse on them",
 }
 
 
@@ -26,7 +26,7 @@ def preparation(data: "Corpus", start: "Imitate | None" = None) -> dict[str, Any
 def warn_of_tone(images: str, found: str, model: str, wanted: "Preprocessing") -> None:
     """``images`` are named by their folder, or by how many there are; an unknown tone says nothing."""
     if found != wanted.tone and "unknown" not in (found, wanted.tone):
-        said = "%s: the gray values are %s, %s learnt from %s ones: %s"
+        said = "%s: the gray values are %s, but %s was trained on %s ones: %s"
         log.warning(said, images, found, model, wanted.tone, _WAYS[wanted.tone])
 
 

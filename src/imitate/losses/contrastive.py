@@ -1,4 +1,4 @@
-"""Clinical-informed contrastive loss (CICL) and the total loss of two views (REFERENCE sections 3 and 4).
+"""Clinical-informed contrastive loss (CICL) and the total loss of two views (docs/method.md).
 
 Matrices have the rows of one process's own samples, ``own`` of the batch, and a column for each sample of the batch. In
 one process they are square.

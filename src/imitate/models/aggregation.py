@@ -1,4 +1,4 @@
-"""Hierarchical aggregation: one query attends over channels of all pyramid levels (REFERENCE section 1)."""
+"""Hierarchical aggregation: one query attends over channels of all pyramid levels (docs/method.md)."""
 
 import math
 from collections.abc import Sequence

@@ -117,7 +117,7 @@ class _Synchronised(Function):
 
 
 class Projection(nn.Sequential):
-    """Linear, BatchNorm, ReLU, Linear, BatchNorm without affine (REFERENCE section 1, heads)."""
+    """Linear, BatchNorm, ReLU, Linear, BatchNorm without affine."""
 
     def __init__(self, width: int, hidden: int, joint: int) -> None:
         super().__init__(

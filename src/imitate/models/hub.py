@@ -13,7 +13,7 @@ from imitate.errors import UserError
 
 log = logging.getLogger(__name__)
 HUB = "hf-hub:"
-ONNX_ONLY = "is in ONNX, which can only predict and be served: give the run that was exported"
+ONNX_ONLY = "is an ONNX model, which only predict and serve accept: give the run that was exported"
 CARD, WEIGHTS = "README.md", "model.safetensors"
 HEADS = "heads.safetensors"
 """Of an exported model what is not its image encoder, whose file of weights has the names of timm (``exported``)."""
@@ -78,7 +78,7 @@ def model_within(folder: Path) -> Path:
     if not (folder / "model").is_dir():
         return folder
     if where := unfinished(folder):
-        log.warning("%s has not finished, it is at %s: its model is that of its last validation", folder, where)
+        log.warning("%s has not finished, it is at %s: the model of its last validation is used", folder, where)
     return folder / "model"
 
 
@@ -112,7 +112,7 @@ def split_id(name: str) -> tuple[str, str]:
     """``hf-hub:OWNER/NAME@REVISION`` -> OWNER/NAME and the revision, main by default."""
     repository, at, revision = name.removeprefix(HUB).partition("@")
     if not _ID.fullmatch(repository) or (at and not revision):
-        raise UserError(f"{name} is no repository of the hub: write {HUB}OWNER/NAME@REVISION")
+        raise UserError(f"{name} is not a repository of the hub: write {HUB}OWNER/NAME@REVISION")
     return repository, revision or "main"
 
 
@@ -126,8 +126,8 @@ def _fetched(repository: str, revision: str) -> Path:
             return Path(snapshot_download(repository, revision=revision, allow_patterns=FILES))
     except (OSError, ValueError) as error:
         raise UserError(
-            f"the hub does not give {repository}@{revision} ({type(error).__name__}): "
-            "check the name, or without the network give a folder"
+            f"cannot get {repository}@{revision} from the hub ({type(error).__name__}): "
+            "check the name, or give a folder if there is no network"
         ) from error
 
 

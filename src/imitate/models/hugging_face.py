@@ -51,7 +51,7 @@ class HuggingFaceTextEncoder:
         causal = _is_causal(config.model_type)
         if causal and pooling == "cls":
             raise UserError(
-                f"{source} is causal, its first word piece has seen nothing: take hf:...:mean or hf:...:last"
+                f"{source} is causal, so its first word piece sees no others: use hf:...:mean or hf:...:last"
             )
         self._device = "cpu"
         self._pooling = pooling or ("last" if causal else "cls")
@@ -111,7 +111,9 @@ class HuggingFaceTextEncoder:
         """A file of the package tokenizers that cuts and pads as ``pieces`` does. UserError: there is none such."""
         backend: Any = getattr(self._tokenizer, "backend_tokenizer", None)
         if not hasattr(backend, "to_str"):
-            raise UserError(f"the tokenizer of {self.name} is none of the package tokenizers, and cannot be exported")
+            raise UserError(
+                f"the tokenizer of {self.name} does not come from the package tokenizers, and cannot be exported"
+            )
         rules = type(backend).from_str(backend.to_str())
         rules.enable_truncation(self.longest)
         rules.enable_padding(pad_id=self.padding, pad_token=self._tokenizer.pad_token)
@@ -158,10 +160,10 @@ def _check_source(source: str, revision: str | None, local: bool) -> None:
     if local:
         return
     if revision is None:
-        raise UserError(f"hf:{source} names no revision and is no folder: write hf:{source}@<revision>")
+        raise UserError(f"hf:{source} has no revision and is not a folder: write hf:{source}@<revision>")
     if not hub.is_available(source, revision):
         raise UserError(
-            f"cannot get the text encoder {source}@{revision}: the hub does not answer, and it is not in its cache on "
+            f"cannot get the text encoder {source}@{revision}: the hub does not respond, and it is not in the cache on "
             "this disk; give hf:FOLDER"
         )
 
@@ -193,7 +195,7 @@ def _from_transformers(source: str, revision: str | None, local: bool) -> tuple[
     if hasattr(config, "text_config"):
         kind = getattr(transformers, f"{(config.architectures or [''])[0].removesuffix('Model')}TextModel", kind)
     if config.is_encoder_decoder:
-        raise UserError(f"{source} is an encoder with a decoder, which needs its words: take an encoder alone")
+        raise UserError(f"{source} is an encoder-decoder model: choose an encoder without a decoder")
     if local:
         _check_size(kind, config, Path(source))
     # transformers unpickles .bin with weights_only

@@ -76,7 +76,7 @@ class ImageEncoder(nn.Module):
         try:
             self.eval()(weight.new_zeros(1, self.image_channels, side, side))
         except (AssertionError, RuntimeError, ValueError) as error:
-            raise UserError(f"{self.name} does not take images of {side} pixels: {error}") from error
+            raise UserError(f"{self.name} does not accept images of {side} pixels: {error}") from error
         finally:
             self.train(was)
 
@@ -107,7 +107,9 @@ class ImageEncoder(nn.Module):
         above = self.blocks_above()
         blocks = list(_blocks(self.network, "", above))
         if not blocks:
-            raise UserError(f"{self.name} has no blocks to compute again: set training.gradient_checkpointing=false")
+            raise UserError(
+                f"{self.name} has no blocks that can be recomputed: set training.gradient_checkpointing=false"
+            )
         for block in blocks:
             recompute(block)
 
@@ -199,7 +201,7 @@ def _check_weights(name: str, published: PretrainedCfg) -> None:
         raise UserError(f"timm has no weights for {name}: set pretrained=false, or choose another network")
     if published.hf_hub_id and not hub.is_available(published.hf_hub_id):
         raise UserError(
-            f"cannot get timm's weights for {name}: the hub does not answer, and they are not in its cache on this "
+            f"cannot get timm's weights for {name}: the hub does not respond, and they are not in the cache on this "
             "disk; set pretrained=false to train without them, or give a file of weights to evaluate"
         )
 
@@ -217,7 +219,7 @@ def _sized(
         if _takes(name, {**options, **sized, **flexible}, (channels, *2 * (size or own,))):
             return sized, flexible
     if sized:
-        raise UserError(f"timm's {name} takes images of {own} px, not of {size}: set model.image_size={own}")
+        raise UserError(f"timm's {name} accepts images of {own} px, not of {size}: set model.image_size={own}")
     return {}, {}
 
 

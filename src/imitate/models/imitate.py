@@ -198,7 +198,7 @@ def _check_size(config: ImitateConfig, files: Mapping[Path, str]) -> None:
             with safe_open(path, framework="pt") as file:
                 found |= {start + name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{path} is damaged or cut short ({error}): copy it again") from error
+            raise UserError(f"{path} is damaged or truncated ({error}): copy it again") from error
     folder, names = next(iter(files)).parent, " and ".join(path.name for path in files)
     try:
         with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Checkpoints from elsewhere: the published code's (REFERENCE section 7), torchvision's and timm's state dicts."""
+"""Checkpoints from elsewhere: the published code's, torchvision's and timm's state dicts."""
 
 import math
 from collections.abc import Mapping
@@ -116,7 +116,7 @@ def load_encoder(
             has, wanted = (list(each.shape) for each in (state[names[first]], expected[first]))
             first += f", which has the shape {has} there, not {wanted}"
         raise UserError(
-            f"{where} does not fill a {encoder.name}: {len(missing)} of {len(expected)} tensors are missing or of "
+            f"{where} does not fit {encoder.name}: {len(missing)} of {len(expected)} tensors are missing or of "
             f"another shape, e.g. {first}; {hint}"
         )
     counters = {name: state[whole] for name, whole in names.items() if name.endswith(COUNTERS)}

@@ -46,7 +46,7 @@ class TextTower(nn.Module):
         super().__init__()
         if not isinstance(encoder, HuggingFaceTextEncoder):
             raise UserError(
-                f"the text encoder {encoder.name} has no layers to train: take bert-small or hf:..., or leave "
+                f"the text encoder {encoder.name} has no layers to train: use bert-small or hf:..., or leave "
                 "training.text_layers and training.text_lora out"
             )
         self._encoder = encoder

@@ -22,10 +22,10 @@ AXES = {"auroc": "AUROC, %", "fnr": "missed (false-negative rate), %", "fpr": "f
 COLUMNS = ("worst group", "best group", "gap", "shuffled", "p (Holm)", "balanced gap")
 HOW = (
     "A gap is the difference between the worst and the best group with enough patients; its interval holds for all "
-    "pairs of groups at once. Shuffled: the gap that chance alone makes, from shuffled groups. p compares with such "
+    "pairs of groups at once. Shuffled: the gap that arises by chance, from shuffled groups. p compares with such "
     "groups and is corrected over all gaps of the audit (Holm); gaps with p < .05 are bold. Balanced: the same gap "
-    "where both groups have the same prevalence, ages and sexes as far as known, so that it is the model's error "
-    "rather than a difference of the patients. A gap that is not bold is not shown to be absent: see the counts."
+    "if both groups have the same prevalence, ages and sexes as far as known, so that it reflects the model's error "
+    "rather than a difference of the patients. A gap that is not bold may still exist: see the counts."
 )
 
 
@@ -51,7 +51,7 @@ def section(audit: Audit) -> dict[str, Any]:
     notes = [
         HOW,
         f"Thresholds: {audit.threshold}. Probabilities: {audit.probabilities}.",
-        *([f"Unknown, and in no comparison: {', '.join(unknown)} images."] if unknown else []),
+        *([f"Unknown, and not compared: {', '.join(unknown)} images."] if unknown else []),
         *audit.notes,
     ]
     rest = [table_of_gaps(order[len(first) :], "Further gaps")] if len(order) > len(first) else []
@@ -73,7 +73,7 @@ def section(audit: Audit) -> dict[str, Any]:
         "examples_title": "",
         "examples_open": False,
         "all_metrics": [*rest, *(table_of_groups(audit, by) for by in audit.settings["by"])],
-        "all_notes": ["smECE is larger in small groups by chance alone: compare it between groups of like size only."],
+        "all_notes": ["smECE is larger in small groups by chance: compare it only between groups of similar size."],
         "runs": _settings(audit),
     }
 
@@ -154,10 +154,10 @@ def card(audit: Audit) -> str:
     for each in audit.groups:
         named.setdefault(each.by, {})[each.group] = None
     groups = "; ".join(f"{by} ({', '.join(names)})" for by, names in named.items())
-    tested = f"{len(audit.gaps)} gaps were tested, {len(flagged)} are more than chance (p < .05, corrected by Holm)."
+    tested = f"{len(audit.gaps)} gaps were tested, {len(flagged)} are beyond chance (p < .05, corrected by Holm)."
     lines = [
         f"Measured as {audit.task} on {audit.data['name']}, split {audit.data['split']}: {extent(audit.data)}.",
-        f"Groups: {groups}. {tested} A gap that is not more than chance is not shown to be absent.",
+        f"Groups: {groups}. {tested} A gap that is not beyond chance may still exist.",
         f"Thresholds: {audit.threshold}.",
         "",
         *(f"- {gap.label}, {title(gap.metric, gap.label)} by {gap.by}: {_in_words(gap)}" for gap in flagged),
@@ -189,8 +189,8 @@ def gap_plot(gaps: Sequence[Gap]) -> str:
         axes.grid(visible=False, axis="y")
 
     legend = [
-        Line2D([], [], color=FLAGGED, marker="o", label="gap, more than chance"),
-        Line2D([], [], color=PLAIN, marker="o", label="gap, not told from chance"),
+        Line2D([], [], color=FLAGGED, marker="o", label="gap beyond chance"),
+        Line2D([], [], color=PLAIN, marker="o", label="gap not distinguishable from chance"),
         Line2D([], [], color=GRAY, marker="D", markerfacecolor="none", label="the same, balanced"),
         Line2D([], [], color="#222222", linestyle=":", label="of shuffled groups"),
     ]

@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 TITLE = "Evaluation of chest radiograph encoders"
 HOW = (
     "Intervals are 95%, over patients and seeds; with one seed they do not include the variation between trainings, "
-    "and with fewer than ten patients of a kind there is none. A value is bold where its method is better than each "
+    "and with fewer than ten patients of a kind there is none. A value is bold if its method is better than each "
     "other one in a paired test on the same images (p < .05, corrected by Holm over the methods) and its interval lies "
-    "above chance; imitate compare shows such tests. Where several "
-    "fractions of the training patients were used, curves and examples are of the largest."
+    "above chance; imitate compare shows such tests. If several "
+    "fractions of the training patients were used, curves and examples show the largest."
 )
 
 
@@ -42,7 +42,7 @@ def write_report(results: Sequence[Path], *, out: Path, data: Sequence[Path] = (
     known = {str(each.data["fingerprint"]) for each in groups} | {str(each.data["fingerprint"]) for each in audits}
     for fingerprint, folder in folders.items():
         if fingerprint not in known:
-            log.warning("%s: none of the results are of this folder, no images of it are shown", folder.root)
+            log.warning("%s: no results are of this folder, so none of its images are shown", folder.root)
     if out.suffix != ".md":
         groups = [with_best(group) for group in groups]
     if out.suffix == ".md":

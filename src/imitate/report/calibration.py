@@ -31,15 +31,15 @@ AIMS = {
     "cost": "the threshold of the least cost on the validation images, where a miss costs {at:g} false alarms",
 }
 HOW = (
-    "Operating points: {aim}. Intervals of the achieved rates are over the patients of both parts, with the threshold "
+    "Operating points: {aim}. Intervals of the achieved rates are over the patients of both splits, with the threshold "
     "chosen again in each bootstrap sample; Wilson's takes the threshold as given, with as many cases as patients. PPV "
     "and NPV hold at the prevalence of these test images only."
 )
 BANDS = (
-    "Diagrams: bins of as many images, with 95% intervals of Wilson for as many cases as patients; below, how often "
-    "each probability is, either side to its own scale. Decision curves: to act from a probability t on is to say that "
-    "a miss is (1 - t) / t times as bad as a false alarm; the band is 95% over patients. They hold at the prevalence "
-    "of these images."
+    "Diagrams: bins of equally many images, with Wilson's 95% intervals for as many cases as patients; below, how "
+    "often each probability occurs, each side with its own scale. Decision curves: acting from a probability of t on "
+    "means that a miss is (1 - t) / t times as bad as a false alarm; the band is 95% over patients. They hold at the "
+    "prevalence of these images."
 )
 
 

@@ -143,7 +143,7 @@ def _read(path: Path) -> Results:
         raise UserError(f"{path}: {error}") from error
     missing = [name for name in DATA if name not in results.data]
     if missing:
-        raise UserError(f"{path} does not say the {missing[0]} of its data: evaluate again")
+        raise UserError(f"{path} does not state the {missing[0]} of its data: evaluate again")
     if not results.metrics:
         raise UserError(f"{path} holds no metrics: evaluate again")
     return results

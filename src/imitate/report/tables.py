@@ -13,7 +13,7 @@ from imitate.tasks.base import Estimate, Results
 
 WAYS = {"image-to-text": "image → text", "text-to-image": "text → image"}
 PAPER = "Mode paper reproduces the sizes and quirks of published tables; never compare it with mode clean."
-LACKING = "How images were acquired lifts a probe well above chance. To see what was learned, add the baseline"
+LACKING = "How images were acquired can lift a probe well above chance. To see what was learned, add the baseline"
 RESAMPLES = "of the resamples"  # in a note: how often an interval lacks a metric
 FEW = "since they have few positive test images"
 

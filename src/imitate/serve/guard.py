@@ -154,7 +154,7 @@ def _limited(receive: Receive, limit: int) -> Receive:
 
 
 def _too_large(limit: int) -> str:
-    return f"too large: at most {limit // 2**20} MiB are taken; give one radiograph"
+    return f"too large: at most {limit // 2**20} MiB are allowed; give one radiograph"
 
 
 def _without_port(host: str) -> str:

@@ -20,7 +20,7 @@ def launch(model: str, index: Path | None, *, host: str, port: int, device: str 
     chosen = None if password else _chosen_token()
     if not (password or chosen or local):
         raise UserError(
-            f"--host {host} lets others in: set the environment variable {PASSWORD} or {TOKEN}, or leave --host out"
+            f"--host {host} makes the viewer reachable from elsewhere: set {PASSWORD} or {TOKEN}, or omit --host"
         )
     with _listen(host, port) as listener:
         from imitate.data.corpus import Corpus
@@ -37,7 +37,7 @@ def launch(model: str, index: Path | None, *, host: str, port: int, device: str 
         app = create(service, password=password, token=token, local=local)
         address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/"
         shown = f"${TOKEN}" if chosen else token  # a log may be read by others, who do not know it yet
-        log.info("the viewer is at %s (Ctrl-C ends it)", f"{address}#token={shown}" if token else address)
+        log.info("the viewer is at %s (Ctrl-C stops it)", f"{address}#token={shown}" if token else address)
         web_server(app).run(sockets=[listener])
 
 
@@ -60,7 +60,7 @@ def is_loopback(host: str) -> bool:
 def _listen(host: str, port: int) -> socket.socket:
     """Taken before the model is read: what can't be served shall not be waited for."""
     if not 0 <= port < 2**16:
-        raise UserError(f"--port {port} is no port: give one of 0 to 65535")
+        raise UserError(f"--port {port} is not a port: give a number from 0 to 65535")
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:

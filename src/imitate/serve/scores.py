@@ -119,7 +119,7 @@ class Scores:
     def _compare(self, index: Corpus) -> Seen:
         """Evenly chosen images of the index."""
         rows = np.linspace(0, len(index) - 1, min(COMPARED, len(index))).round().astype(int)
-        log.info("embedding %d images of the index, among which scores get a percentile", len(rows))
+        log.info("embedding %d images of the index, for the percentiles of scores", len(rows))
         return embed_images(self.predictor.encoder, index, rows, self.predictor.device)
 
 

@@ -48,7 +48,7 @@ class Service:
     def __init__(self, predictor: Predictor, index: Corpus | None = None, groups: Groups | None = None) -> None:
         if not predictor.encoder.has_text:
             raise UserError(
-                f"{predictor.encoder.lacks}, and could answer nothing: keep text/ beside model/, import with --text, "
+                f"{predictor.encoder.lacks}, and nothing could be shown: keep text/ beside model/, import with --text, "
                 "or pre-train with an objective that reads text"
             )
         self.predictor, self.index, self.groups = predictor, index, groups
@@ -95,7 +95,9 @@ class Service:
         """UserError where no class can be scored."""
         prompts = self.about.prompts if question.prompts is None else question.prompts
         if not prompts:
-            raise UserError("the model knows the words of no built-in class: give prompts in the reports' own words")
+            raise UserError(
+                "the model knows the words of none of the built-in classes: give prompts in the words of the reports"
+            )
         return self.scores(self.seen(held), prompts, branch=question.branch, temperature=question.temperature)
 
     def heatmap(self, held: Held, question: HeatmapQuestion) -> bytes:

@@ -38,7 +38,7 @@ NO_COUNTS: Counts = {}
 class Options(Config):
     """What every source that reads a raw tree asks for; each source adds what it uses itself."""
 
-    raw: Path = Field(description="the raw archive: the folder that holds its tables")
+    raw: Path = Field(description="the raw archive: the folder with its tables")
 
 
 class Traits(Config):

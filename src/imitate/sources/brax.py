@@ -35,9 +35,7 @@ ENDING = 7  # characters of PngPath that some copies have beyond the name of the
 
 
 class BraxOptions(Options):
-    images: Literal["png", "dicom"] | None = Field(
-        None, description="which images to read; default: png if it is there"
-    )
+    images: Literal["png", "dicom"] | None = Field(None, description="which images to read; default: png if present")
     uncertain: Uncertain = Field("unknown", description=UNCERTAIN)
 
 
@@ -64,7 +62,7 @@ def _column(options: BraxOptions) -> str:
         if (options.raw / folder).is_dir():
             return column
     folders = " or ".join(KINDS[kind][0] for kind in tried)
-    raise UserError(f"{options.raw} has no {folders}: --raw is the folder that holds it and the table")
+    raise UserError(f"{options.raw} has no {folders}: --raw must be the folder that contains it and the table")
 
 
 def _record(raw: Path, row: dict[str, Any], column: str, labels: list[float]) -> Record | Excluded:

@@ -55,7 +55,7 @@ class _Fault(Exception):
 
 class ChestxDetOptions(Options):
     edition: Literal["det", "det10"] | None = Field(
-        None, description="ChestX-Det or ChestX-Det10; default: the one that is there, ChestX-Det where both are"
+        None, description="ChestX-Det or ChestX-Det10; default: the one that is present, ChestX-Det if both are"
     )
 
 
@@ -87,7 +87,7 @@ def _names(entries: list[Any], path: Path) -> list[str]:
         raise UserError(f"{path} must list objects with file_name, syms and boxes: download it again") from error
     if not names or len(set(names)) < len(names):
         repeated = next((name for name in names if names.count(name) > 1), "none")
-        raise UserError(f"{path} lists no image, or one again ({repeated}): download it again")
+        raise UserError(f"{path} lists no image, or one more than once ({repeated}): download it again")
     return names
 
 

@@ -50,7 +50,7 @@ class CheXlocalizeOptions(Options):
         None, description="the folder with val/ and test/ of CheXpert's images; default: CheXpert/ below raw"
     )
     val: Literal["val", "train"] = Field(
-        "val", description="train: four fifths of the validation patients become train, as there is no training part"
+        "val", description="train: use four fifths of the validation patients as train, since there is no training part"
     )
 
 

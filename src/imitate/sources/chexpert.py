@@ -158,7 +158,7 @@ def _regenerated(train: pd.DataFrame) -> pd.DataFrame:
         pool = train[alone & (labels[name] == 1)]
         drawn.append(pool.sample(n=min(200, len(pool) // 2), random_state=0))
     counts = {name: len(rows) for name, rows in zip(CLASSES, drawn, strict=True)}
-    log.info("no chexpert_5x200.csv: drew %s as %s", counts, REGENERATED)
+    log.info("no chexpert_5x200.csv: selected %s as split %s", counts, REGENERATED)
     return pd.concat(drawn)
 
 

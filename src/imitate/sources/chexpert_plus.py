@@ -63,7 +63,7 @@ KINDS: dict[Kind, tuple[str, tuple[str, ...]]] = {  # suffix, folders that hold 
 
 
 class ChexpertPlusOptions(Options):
-    images: Kind | None = Field(None, description="which images to read; default: the first kind that is there")
+    images: Kind | None = Field(None, description="which images to read; default: the first kind that is present")
     split_by: Literal["official", "patient"] = Field(
         "official", description="official: train and valid, no test; patient: 80/10/10 by a hash of the patient"
     )

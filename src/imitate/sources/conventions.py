@@ -35,7 +35,7 @@ def check_header(path: Path, found: Sequence[str], published: Sequence[str]) -> 
     extra = [name for key, name in here.items() if key not in there]
     if lacks or extra:
         told = [f"it lacks {', '.join(lacks)}"] * bool(lacks) + [f"it also has {', '.join(extra)}"] * bool(extra)
-        log.warning("%s: its header is not the published one: %s", path.name, "; ".join(told))
+        log.warning("the header of %s differs from the published one: %s", path.name, "; ".join(told))
 
 
 def settle(labels: pd.DataFrame, policy: Uncertain) -> pd.DataFrame:
@@ -79,7 +79,7 @@ def once(table: pd.DataFrame, key: str, *, path: Path) -> tuple[pd.DataFrame, li
     again = distinct[key][distinct[key].duplicated()]
     if len(again):
         raise UserError(
-            f"{path} lists {len(again)} ids again with other values, {again.iloc[0]!r} first: download it again"
+            f"{path} lists {len(again)} ids again with other values, first {again.iloc[0]!r}: download it again"
         )
     return distinct, [Excluded(str(name), "listed again") for name in table[key][repeated]]
 

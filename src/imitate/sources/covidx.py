@@ -36,7 +36,7 @@ class CovidxOptions(Options):
     mode: Mode = Field("clean", description="paper: list 9A divided by image, as published; clean: by patient")
     mapping: Path | None = Field(
         None,
-        description=f"RSNA's {MAPPING}, for the images that come from there; looked for in raw by default",
+        description=f"RSNA's {MAPPING}, for the images from RSNA; default: the one in raw, if any",
     )
 
 
@@ -102,7 +102,7 @@ def _read(path: Path) -> tuple[list[Row], list[Row]]:
         row = Row(*fields)
         if row.label not in CLASSES:
             raise UserError(
-                f"{path}, line {number}: class {row.label!r} is none of {', '.join(CLASSES)}: take a list ending in A"
+                f"{path}, line {number}: class {row.label!r} is none of {', '.join(CLASSES)}: use a list ending in A"
             )
         if row.file in rows:
             again.append(row)

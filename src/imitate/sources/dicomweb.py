@@ -32,31 +32,31 @@ NO_PATIENT, NO_TEXT = "no patient", "no report"
 
 
 class DicomwebOptions(Options):
-    raw: Path = Field(description="folder for the DICOM files that are fetched; it holds names and ids")
+    raw: Path = Field(description="folder for the fetched DICOM files; it holds names and ids")
     url: str = Field(exclude=True, description="root of DICOMweb, such as https://pacs.example.org/dicom-web")
     since: str = Field("", pattern=r"^(\d{8})?$", description="first day of the studies, YYYYMMDD")
     until: str = Field("", pattern=r"^(\d{8})?$", description="last day of the studies, YYYYMMDD")
     filters: tuple[str, ...] = Field((), description="further filters of the search, as KEYWORD=VALUE of DICOM")
-    modalities: tuple[str, ...] = Field(("CR", "DX"), min_length=1, description="of the series")
+    modalities: tuple[str, ...] = Field(("CR", "DX"), min_length=1, description="modalities of the series")
     body_parts: tuple[str, ...] = Field(
         ("CHEST", "THORAX", "PORT CHEST", ""),
-        description="BodyPartExamined of the series; an empty one is not filled in",
+        description="BodyPartExamined of the series; an empty word for series without one",
     )
     reports: Path | None = Field(
         None,
         description="a table with AccessionNumber or StudyInstanceUID, and report or findings and impression; "
-        "default: the reports that are DICOM objects",
+        "default: reports that are DICOM objects",
     )
-    textless: bool = Field(False, description="also take images without a report, to classify them")
+    textless: bool = Field(False, description="also fetch images without a report, to classify them")
     sections: Path | None = Field(None, description="YAML that maps the section headers of a house style")
     whole_report: Literal["findings", "impression", "report"] | None = Field(
-        None, description="use a report without a known header whole: as this section, or (report) as both"
+        None, description="use a report without a known header as a whole: as this section, or (report) as both"
     )
     id_key: Path | None = Field(
-        None, exclude=True, description="file with the secret that ids are hashed with; default: RAW/id.key, made anew"
+        None, exclude=True, description="file with the key for hashing ids; default: RAW/id.key, made if missing"
     )
-    timeout: float = Field(30, gt=0, exclude=True, description="seconds to wait for an answer")
-    parallel: int = Field(4, ge=1, le=16, exclude=True, description="studies that are fetched at a time")
+    timeout: float = Field(30, gt=0, exclude=True, description="seconds to wait for a response")
+    parallel: int = Field(4, ge=1, le=16, exclude=True, description="number of studies that are fetched at a time")
     retries: int = Field(4, ge=0, le=10, exclude=True, description="how often a request is sent again")
     certificates: Path | None = Field(None, exclude=True, description="PEM file of the authority to trust")
 
@@ -117,7 +117,7 @@ def _table(path: Path, key: bytes) -> dict[str, dict[str, str | None]]:
                 continue
             known = found.setdefault(hidden(key, number), values)
             if known != values:
-                raise UserError(f"{path} has two reports of one {name}: keep the one that counts")
+                raise UserError(f"{path} has two reports of one {name}: keep one of them")
     return found
 
 

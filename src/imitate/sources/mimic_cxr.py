@@ -53,7 +53,7 @@ Read = Callable[[str], bytes]  # p10/p10000001/s50000001.txt -> its bytes
 class MimicCxrOptions(Options):
     mode: Mode = Field("clean", description="paper: the published selection, with validation and test as one split")
     reports: Path | None = Field(
-        None, description="mimic-cxr-reports.zip, or the folder it unpacks to; looked for below raw by default"
+        None, description="mimic-cxr-reports.zip, or the unpacked folder; default: the one below raw"
     )
     mimic_iv: Path | None = Field(
         None, description="the folder of MIMIC-IV's patients.csv.gz and admissions.csv.gz; by default raw or raw/hosp"
@@ -72,7 +72,7 @@ def records(options: MimicCxrOptions) -> Iterator[Record | Excluded]:
     """In the order of patients, studies and images; each report is read once, when its study comes."""
     raw = options.raw
     if not (raw / "files").is_dir():
-        raise UserError(f"no MIMIC-CXR tree at {raw}: give the folder that holds files/ and the tables")
+        raise UserError(f"no MIMIC-CXR archive at {raw}: give the folder that holds files/ and the tables")
     images, labels = _images(raw, options.mode), _labels(raw)
     with _reports(options.reports or raw) as read:
         tree = _Tree(raw / "files", read, labels, options.mode, read_people(raw, options.mimic_iv))
@@ -210,7 +210,7 @@ def _reports(place: Path) -> Iterator[Read]:
         if _has_reports(folder):
             yield partial(_read_file, folder)
             return
-    raise UserError(f"no reports at {place}: give --reports the path of {ZIP}, which is part of MIMIC-CXR, not of -JPG")
+    raise UserError(f"no reports at {place}: pass {ZIP} as --reports; it is part of MIMIC-CXR, not of MIMIC-CXR-JPG")
 
 
 def _has_reports(folder: Path) -> bool:

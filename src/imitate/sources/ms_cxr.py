@@ -52,20 +52,20 @@ class MsCxrOptions(Options):
         None, description="the MIMIC-CXR folder with files/, or copies of its images by DICOM id; default: raw"
     )
     split_by: Literal["table", "mimic"] = Field(
-        "table", description="table: its own split, test where it has none; mimic: that of mimic-cxr-*-split.csv.gz"
+        "table", description="table: its own split, test if it has none; mimic: that of mimic-cxr-*-split.csv.gz"
     )
 
 
 def records(options: MsCxrOptions) -> Iterator[Record | Excluded]:
     path = newest_table(options.raw, f"{STEM}*")
     if path is None:
-        raise UserError(f"{options.raw} has no {STEM}1.*.csv: --raw is the folder of MS-CXR that holds it")
+        raise UserError(f"{options.raw} has no {STEM}1.*.csv: --raw must be the folder of MS-CXR that contains it")
     base = options.images or options.raw
     table = _table(path, options, base)
     projections = _column(base, "metadata", "ViewPosition") or {}
     found = [_record(str(name), rows, base, projections) for name, rows in table.groupby("dicom_id")]
     if all(isinstance(each, Excluded) and each.reason == MISSING for each in found):
-        raise UserError(f"no image of {path.name} is in {base}: give --images the MIMIC-CXR folder that holds files/, "
+        raise UserError(f"no image of {path.name} is in {base}: pass as --images the MIMIC-CXR folder with files/, "
                         "or a folder of copies named by DICOM id")  # fmt: skip
     yield from found
 

@@ -85,7 +85,7 @@ COUNTS: dict[Findings, dict[str, int]] = {
 
 
 class NihGoogleOptions(Options):
-    images: Path | None = Field(None, description="the folder of ChestX-ray14, whose images these are; default: raw")
+    images: Path | None = Field(None, description="the folder of ChestX-ray14 with the images; default: raw")
     findings: Findings = Field("four", description="four findings of val and test, or all of a part of test")
 
 

@@ -56,12 +56,12 @@ MEMBER = re.compile(r"(?:^|/)([^/]+\.png)$")
 
 
 class PadchestOptions(Options):
-    classes: tuple[str, ...] = Field(CLASSES, description="labels to use, each in the publishers' words", min_length=1)
+    classes: tuple[str, ...] = Field(CLASSES, description="labels to use, by the publishers' names", min_length=1)
     match: Literal["words", "exact"] = Field(
-        "words", description="words: rib fracture is a fracture too; exact: a label is a class only if they are equal"
+        "words", description="words: rib fracture counts as fracture; exact: a label must equal the class"
     )
     labelled_by: Literal["any", "physician"] = Field(
-        "any", description="physician: the labels that a network read from the reports are unknown"
+        "any", description="physician: labels that a network extracted from reports are unknown"
     )
 
 

@@ -37,12 +37,12 @@ MALFORMED = "malformed entry"
 
 
 class PadchestGrOptions(Options):
-    language: Literal["en", "es"] = Field("en", description="of the sentences: English, or Spanish as written")
+    language: Literal["en", "es"] = Field("en", description="sentences in English, or in Spanish as written")
     readers: Literal["first", "second", "both"] = Field(
-        "first", description="whose boxes are kept; the second reader's are there for some sentences only"
+        "first", description="reader whose boxes are kept; the second one read only some sentences"
     )
     padchest: Path | None = Field(
-        None, description=f"PadChest's own table of images: those that it calls {NEGATIVE} are inverted"
+        None, description=f"PadChest's own table of images; those listed as {NEGATIVE} are inverted"
     )
 
 
@@ -58,7 +58,7 @@ def records(options: PadchestGrOptions) -> Iterator[Record | Excluded]:
     raw = options.raw
     path = max(raw.glob(REPORTS), default=None)
     if path is None:
-        raise UserError(f"{raw} has no {REPORTS}: --raw is the folder that holds it")
+        raise UserError(f"{raw} has no {REPORTS}: --raw must be the folder that contains it")
     entries, table = load_json(path, list), find(raw, TABLE)
     rows, known = _rows(table), _labels(table)
     negatives = _negatives(options.padchest) if options.padchest else None

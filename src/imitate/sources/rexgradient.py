@@ -61,7 +61,7 @@ def records(options: Options) -> Iterator[Record | Excluded]:
                 f"{raw} holds {IMAGES}.part00 and so on: join them into one file, which is a tar compressed with zstd, "
                 f"and unpack it there"
             )
-        raise UserError(f"{raw} has no {IMAGES}: --raw is the folder that holds it and metadata")
+        raise UserError(f"{raw} has no {IMAGES}: --raw must be the folder that contains it and metadata")
     seen: dict[str, str] = {}
     for part, split in PARTS.items():
         path = find(folder, f"{part}_metadata.csv")

@@ -44,9 +44,9 @@ UNMAPPED = "not in the mapping"
 
 
 class RsnaOptions(Options):
-    mode: Mode = Field("clean", description="paper: the published draw for classification instead of the dense tasks'")
+    mode: Mode = Field("clean", description="paper: the published split for classification, not for dense tasks")
     mapping: Path | None = Field(
-        None, description=f"the publishers' {MAPPING}, which tells patients apart; looked for in raw by default"
+        None, description=f"the publishers' {MAPPING}, which identifies patients; default: the one in raw, if any"
     )
 
     @property

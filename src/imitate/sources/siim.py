@@ -29,7 +29,7 @@ IMAGES = ("*.dcm", "*/*.dcm", "*/*/*.dcm", "*/*/*/*.dcm")  # dicom-images-train/
 
 
 class SiimOptions(Options):
-    mode: Mode = Field("clean", description="paper: splits by row, so that an image may stand in several, as published")
+    mode: Mode = Field("clean", description="paper: splits by row, as published, so that an image may be in several")
 
 
 def records(options: SiimOptions) -> Iterator[Record | Excluded]:

@@ -35,12 +35,12 @@ TIME_LIMIT = 600.0  # seconds for one image
 
 class SyntheticOptions(Config):
     n: int = Field(200, description="number of images")
-    seed: int = Field(0, description="another seed, other patients")
+    seed: int = Field(0, description="seed of the patients")
     original_size: int = Field(256, ge=SMALLEST, description="side of the PNG files, in pixels")
     female_contrast: float | None = Field(
         None, gt=0, le=1, description="contrast of the findings of female patients, as a fraction of the usual one"
     )
-    language: Language | None = Field(None, description="of the reports: en (the default), de or es")
+    language: Language | None = Field(None, description="language of the reports: en (the default), de or es")
     hospital: Hospital | None = Field(
         None, description="north (the default), or south, with other equipment and other words for the same findings"
     )

@@ -67,14 +67,14 @@ Row = Mapping[str, str | None]  # column -> text; None where blank
 class TableColumns(Config):
     """The names of the table's columns; the defaults are the names that are looked for."""
 
-    image_path: str = Field("image_path", description="path of the image, counted from the table's folder")
-    patient: str = Field("patient", description="who stays in one split")
-    study: str = Field("study", description="groups the images of one examination")
-    split: str = Field("split", description="train, val or test")
-    projection: str = Field("projection", description="PA, AP, LATERAL or another word")
-    report: str = Field("report", description="the whole report")
-    findings: str = Field("findings", description="the Findings section")
-    impression: str = Field("impression", description="the Impression section")
+    image_path: str = Field("image_path", description="column of the image path, relative to the folder of the table")
+    patient: str = Field("patient", description="column of the patient, who stays in one split")
+    study: str = Field("study", description="column that groups the images of one examination")
+    split: str = Field("split", description="column of the split: train, val or test")
+    projection: str = Field("projection", description="column of the projection: PA, AP, LATERAL or another word")
+    report: str = Field("report", description="column of the whole report")
+    findings: str = Field("findings", description="column of the Findings section")
+    impression: str = Field("impression", description="column of the Impression section")
     labels: tuple[str, ...] = Field((), description="columns of 1, 0 or blank, or of yes and no; they become classes")
     group_columns: tuple[str, ...] | None = Field(
         None, description="demographics to keep, as COLUMN or NAME=COLUMN with the names sex, age, scanner or any other"
@@ -83,12 +83,12 @@ class TableColumns(Config):
 
 class TableOptions(TableColumns, MarkColumns, Options):
     raw: Path = Field(description="the table, or the folder that holds exactly one")
-    sheet: str | None = Field(None, description="of an Excel workbook in which several have the columns")
+    sheet: str | None = Field(None, description="sheet of an Excel workbook, if several have the columns")
     sections: Path | None = Field(None, description="YAML that maps the section headers of a house style")
     whole_report: Literal["findings", "impression", "report"] | None = Field(
-        None, description="use a report without a known header whole: as this section, or (report) as both"
+        None, description="use a report without a known header as a whole: as this section, or (report) as both"
     )
-    language: str | None = Field(None, pattern="^[a-z]{2}$", description="of the reports (ISO 639-1), such as de")
+    language: str | None = Field(None, pattern="^[a-z]{2}$", description="report language (ISO 639-1), such as de")
 
 
 class _Layout(NamedTuple):
@@ -121,7 +121,9 @@ def records(options: TableOptions) -> Iterator[Record | Excluded]:
     required = [columns.image_path, columns.patient, *columns.labels, *groups.values()]
     table = read_table(path, list(dict.fromkeys(required)), optional=optional, text=True, sheet=options.sheet)
     if not columns.labels and not set(texts) & set(table.columns):
-        raise UserError(f"{path} has no column {', '.join(texts)}, and no label columns are given: say which it has")
+        raise UserError(
+            f"{path} has no column {', '.join(texts)}, and no label columns are given: name the columns that it has"
+        )
     if OLD_PROJECTION in table.columns and columns.projection not in table.columns:
         log.warning("%s: the column %s is now called %s: rename it", path.name, OLD_PROJECTION, columns.projection)
         columns = columns.model_copy(update={"projection": OLD_PROJECTION})
@@ -234,25 +236,25 @@ def _same_ids(ids: pd.Series, path: Path, what: str, several: str) -> dict[str, 
     """Ids in another spelling -> the one that counts."""
     given = ids.map(_cell).dropna()
     if rounded := int(given.str.fullmatch(_ROUNDED).sum()):
-        said = "%s: %d %s ids such as %r are numbers that a spreadsheet rounded: different %s may be one"
+        said = "%s: %d %s ids such as %r are numbers rounded by a spreadsheet: different %s may have the same"
         log.warning(said, path.name, rounded, what, given[given.str.fullmatch(_ROUNDED)].iloc[0], several)
     same = one_spelling(given)
     if same:
-        spelled = "differs from another one in zeros before it, .0 after it, case or spaces alone: they count as one"
+        spelled = "differs from another only in leading zeros, a final .0, case or spaces: they count as the same"
         log.warning("%s: the id of %d %s %s", path.name, len(same), several, spelled)
     return same
 
 
 def _log(tally: _Tally, path: Path, layout: _Layout) -> None:
     if tally.missing:
-        said = "%s: %d images are not where it says; paths are relative to its folder. The first, %s"
+        said = "%s: %d images were not found; paths must be relative to its folder. The first: %s"
         log.warning(said, path.name, tally.missing, tally.first_missing)
     if not tally.unknown:
         return
     lines = ", ".join(f"{line!r} ({n})" for line, n in tally.lines.most_common(SHOWN) if n > 1)
     used = f"are used whole ({layout.whole})" if layout.whole else "lose their text"
-    way = "" if layout.whole else "; name them in --sections FILE, or give --whole-report"
-    said = "%s: %d of %d reports (%.0f%%) have no known section header and %s; lines of theirs that look like one: %s%s"
+    way = "" if layout.whole else "; list headers in --sections FILE, or give --whole-report"
+    said = "%s: %d of %d reports (%.0f%%) have no known section header and %s; frequent lines that look like one: %s%s"
     fraction = 100 * tally.unknown / tally.reports
     log.warning(said, path.name, tally.unknown, tally.reports, fraction, used, lines or "none", way)
 

@@ -26,24 +26,24 @@ Names = tuple[str, str, str, str]
 class MarkColumns(Config):
     """None of these is looked for unless it is given."""
 
-    boxes: Path | None = Field(None, description="table of boxes or masks, one a row; default: the table itself")
+    boxes: Path | None = Field(None, description="table of boxes or masks, one in each row; default: the table itself")
     box: Names | None = Field(None, description="columns of a box: left, top, width, height, in pixels")
     corners: Names | None = Field(None, description="columns of a box: left, top, right, bottom, in pixels")
     frame: tuple[int, int] | None = Field(
-        None, description="width and height that coordinates count in; 1 1 for fractions; default: each image's own"
+        None, description="width and height to which coordinates refer; 1 1 for fractions; default: each image's own"
     )
     mask: str | None = Field(None, description="column of mask files, whose bright pixels are inside")
     mark_label: str | None = Field(None, description="column of the class of a box or mask")
-    phrase: str | None = Field(None, description="column of what a box or mask shows, in words")
-    reader: str | None = Field(None, description="column of who marked it")
+    phrase: str | None = Field(None, description="column of a phrase that describes a box or mask")
+    reader: str | None = Field(None, description="column of the reader")
 
     @model_validator(mode="after")
     def _is_possible(self) -> MarkColumns:
         if self.box and self.corners:
-            raise ValueError("box and corners are two ways to give the same boxes: leave out one")
+            raise ValueError("give box or corners, not both")
         needs = ("boxes", "frame", "mark_label", "phrase", "reader")
         if not (self.box or self.corners or self.mask) and (given := [name for name in needs if getattr(self, name)]):
-            raise ValueError(f"{given[0]}: say where the marks are, with box, corners or mask")
+            raise ValueError(f"{given[0]}: also name the columns of box, corners or mask")
         if self.frame and min(self.frame) < 1:
             raise ValueError(f"frame {self.frame}: give a width and a height of 1 or more")
         return self

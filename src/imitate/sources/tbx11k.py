@@ -51,7 +51,7 @@ Boxes = dict[str, list[Box]]
 
 class Tbx11kOptions(Options):
     split_by: Literal["official", "image"] | None = Field(
-        None, description="official: the published parts; image: 70/15/15; default: official where there are parts"
+        None, description="official: the published parts; image: 70/15/15; default: official if there are parts"
     )
 
 
@@ -97,7 +97,7 @@ def _root(raw: Path) -> Path:
     for below in NESTED:
         if (raw / below / "annotations").is_dir() or (raw / below / "data.csv").is_file():
             return raw / below
-    raise UserError(f"{raw} has no annotations/ and no data.csv: --raw is the folder of TBX11K that holds one")
+    raise UserError(f"{raw} has no annotations/ and no data.csv: --raw must be the folder of TBX11K that contains one")
 
 
 Found = tuple[dict[str, str], Boxes, dict[str, str]]
@@ -165,13 +165,13 @@ def _of_xml(path: Path) -> Iterator[Box]:
             label = _tb(each.findtext("name", ""))
             yield Box(label, left, top, right - left, bottom - top, reference_size=size)
     except (ParseError, DefusedXmlException, ValueError) as error:
-        raise UserError(f"{path} is no annotation of TBX11K ({error}): download it again") from error
+        raise UserError(f"{path} is not an annotation of TBX11K ({error}): download it again") from error
 
 
 def _tb(name: str) -> str:
     kind = KINDS_OF_TB.get(name.strip())
     if kind is None:
-        raise ValueError(f"{name!r} is no kind of tuberculosis")
+        raise ValueError(f"{name!r} is not a kind of tuberculosis")
     return kind
 
 
@@ -207,7 +207,7 @@ def _of_text(row: Mapping[Any, Any], path: Path) -> Box:
             raise ValueError("not a number")
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
         found = f"bbox {row['bbox'][:80]!r} of {row['fname']} ({type(error).__name__})"
-        raise UserError(f"{path}: {found} is no dict of xmin, ymin, width, height: download it again") from error
+        raise UserError(f"{path}: {found} is not a dict of xmin, ymin, width, height: download it again") from error
     return Box(kind, x, y, width, height, reference_size=(size[0], size[1]))
 
 

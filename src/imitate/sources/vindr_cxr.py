@@ -60,10 +60,10 @@ log = logging.getLogger(__name__)
 
 class VindrCxrOptions(Options):
     votes: Literal["any", "majority", "all", "fraction"] = Field(
-        "majority", description="which of the three readers of a training image make a label positive"
+        "majority", description="how many of the three readers of a training image make a label positive"
     )
     boxes: Literal["fused", "readers"] = Field(
-        "fused", description="one box of those that overlap, of positive classes; or every box, with its reader"
+        "fused", description="fused: overlapping boxes of positive classes as one; readers: every box, with its reader"
     )
 
 

@@ -19,9 +19,11 @@ def subset(patients: np.ndarray, labels: np.ndarray | None, fraction: float, see
     """
     names, owner = np.unique(patients, return_inverse=True)
     if not 0 < fraction <= 1:
-        raise UserError(f"fraction {fraction} is not in (0, 1]: give a share of the patients such as 0.01")
+        raise UserError(f"fraction {fraction} is not in (0, 1]: give a fraction of the patients such as 0.01")
     if fraction * len(names) < 1:
-        raise UserError(f"fraction {fraction} of {len(names)} patients is nobody: use at least {1 / len(names):.2g}")
+        raise UserError(
+            f"fraction {fraction} of {len(names)} patients is less than one patient: use at least {1 / len(names):.2g}"
+        )
     found = np.zeros((len(names), 0 if labels is None else labels.shape[1]), dtype=bool)
     if labels is not None:
         np.logical_or.at(found, owner, labels > 0)
@@ -59,10 +61,10 @@ def stored_subset(
     except (ValueError, KeyError, TypeError):
         intact = False
     if not intact:
-        raise UserError(f"{path} is damaged, its checksum does not hold: restore it, or delete it to draw it again")
+        raise UserError(f"{path} is damaged, its checksum does not match: restore it, or delete it to create it again")
     for key, value in asked.items():
         if stored.get(key) != value:
-            raise UserError(f"{path} was drawn with {key} {stored.get(key)}, not {value}: use another cache folder")
+            raise UserError(f"{path} was created with {key} {stored.get(key)}, not {value}: use another cache folder")
     return chosen
 
 

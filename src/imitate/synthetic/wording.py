@@ -33,7 +33,7 @@ def words_of(language: str, hospital: Hospital = "north") -> Words:
     """UserError: no reports are composed in this language, or at this hospital."""
     if hospital == "south":
         if language != "en":
-            raise UserError(f"the hospital south writes en, not {language}: leave out one of the two options")
+            raise UserError(f"the reports of hospital south are in en, not {language}: omit one of the two options")
         return SOUTH
     if language not in WORDS:
         raise UserError(f"no synthetic reports in {language}: choose among {', '.join(WORDS)}")

@@ -74,7 +74,7 @@ def check_data(task: Task, data: Corpus) -> None:
     for need in sorted(task.needs & has.keys()):
         if not has[need]():
             what = "phrases or classes with boxes or masks" if need == "phrases" else need
-            raise Lacking(f"{task.name} needs {what}, {data.root} has none: prepare a source that brings them")
+            raise Lacking(f"{task.name} needs {what}, but {data.root} has none: prepare a source that has them")
 
 
 def check_encoder(task: Task, encoder: Encoder) -> None:
@@ -84,12 +84,12 @@ def check_encoder(task: Task, encoder: Encoder) -> None:
     authors = getattr(task, "authors", False)
     if isinstance(encoder, PeerEnsemble) and not authors:
         raise UserError(
-            f"{encoder.name} holds {len(encoder.checkpoints)} checkpoints, whose mean only zero-shot --authors takes: "
+            f"{encoder.name} holds {len(encoder.checkpoints)} checkpoints, which only zero-shot --authors averages: "
             f"give one of them, such as {encoder.checkpoints[0]}"
         )
     if "text" in task.needs and not (encoder.has_text or (encoder.asks and authors)):
         raise Lacking(
-            f"{task.name} compares images with text, {encoder.lacks}: "
+            f"{task.name} compares images with text, but {encoder.lacks}: "
             "give the folder of a pre-training run, or random with --like RECIPE"
         )
 
@@ -111,5 +111,5 @@ def check_preparation(task: Task, encoder: Encoder, data: Corpus) -> None:
     for key in ("resize", "percentiles"):
         own, learnt = getattr(data, key), getattr(wanted, key)
         if own != learnt:
-            log.warning("%s has %s %s, %s learnt from %s", data.root, key, own, encoder.name, learnt)
+            log.warning("%s has %s %s, but %s was trained on %s", data.root, key, own, encoder.name, learnt)
     warn_of_tone(str(data.root), data.meta.get("tone", "unknown"), encoder.name, wanted)

@@ -48,7 +48,7 @@ def read_inputs(path: Path, folder: Path, options: AuditOptions) -> Inputs:
     """UserError: other predictions, another folder, no such column, a threshold from the test images."""
     results = read_results(path)
     if not find_task(results.task).curves:
-        raise UserError(f"{path} is of {results.task}: an audit needs a task that scores classes")
+        raise UserError(f"{path} has results of {results.task}: an audit needs a task that scores classes")
     runs = read_predictions(results, path)
     if any("fold" in run for run in runs):
         raise UserError(f"{path} is cross-validated, its folds have no common threshold: evaluate without folds")
@@ -103,7 +103,7 @@ def _columns(data: Corpus, options: AuditOptions) -> tuple[tuple[str, ...], tupl
     by = options.by or tuple(name for name in ("sex", "age", "sex+age") if set(name.split(JOIN)) <= set(held))
     if not by:
         raise UserError(
-            f"{data.root} knows neither sex nor age; its columns of groups are {', '.join(held) or 'none'}: "
+            f"{data.root} has neither sex nor age; its group columns are {', '.join(held) or 'none'}: "
             "give --by, or prepare the archive again with its demographics"
         )
     return by, tuple(name for name in options.balance if name in held)
@@ -125,7 +125,7 @@ def _thresholds(
         marks = {name: at for name in classes if (at := found.threshold(name)) is not None}
         aims = {f"{p.aim} {p.at:g}" if p.at else p.aim for name in classes if (p := found.operating(name))}
         return {name: [at] * len(runs) for name, at in marks.items()}, f"{', '.join(sorted(aims))}: {found.provenance}"
-    log.warning("no threshold is given: no rates of missed and false calls (--threshold-from or --calibration)")
+    log.warning("no threshold is given, so FNR and FPR are not measured (--threshold-from or --calibration)")
     return {}, NO_THRESHOLD
 
 

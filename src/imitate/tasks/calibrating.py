@@ -43,10 +43,10 @@ def calibrate(request: Request, *, out: Path, resamples: int, device: str) -> Re
     check_out(out)
     if request.results is not None:
         if request.model or request.data:
-            raise UserError("calibrate wants either --model and --data, or --results")
+            raise UserError("calibrate needs either --model and --data, or --results")
         return _of_results(request, request.results, out, resamples)
     if request.model is None or request.data is None:
-        raise UserError("calibrate wants --model and --data, or the --results of imitate evaluate")
+        raise UserError("calibrate needs --model and --data, or the --results of imitate evaluate")
     return _of_model(request, request.model, request.data, out, resamples, device)
 
 
@@ -93,7 +93,9 @@ def _place(model: str, to: Path | None) -> Path:
 def _of_results(request: Request, path: Path, out: Path, resamples: int) -> Results:
     started = time.perf_counter()
     if given := [name for name in ZERO_SHOT_ONLY if name in request.settings]:
-        raise UserError(f"--{given[0]} is of zero-shot scores: those of --results are as they were evaluated")
+        raise UserError(
+            f"--{given[0]} applies to zero-shot scores only: those of --results are used as they were evaluated"
+        )
     measured = read_measured(path)
     source = measured.results
     task = validate(Recalibration, request.settings, where="imitate calibrate")

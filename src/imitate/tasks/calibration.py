@@ -108,7 +108,7 @@ class Recalibration(CalibrationOptions, Task):
         chosen = class_prompts(data, self.prompts, encoder.text)
         known = {name: each for name, each in chosen.items() if not np.isnan(columns[name][rows[TEST]]).all()}
         if not known:
-            raise UserError(f"{data.root} knows no label in split {self.split!r}: choose another split")
+            raise UserError(f"{data.root} has no label in split {self.split!r}: choose another split")
         scorer = Predictor(encoder, device=budget.device).scorer(known, branch=self.branch)
         target = np.stack([columns[name] for name in scorer.prompts], axis=1)
         found: list[Predictions] = []
@@ -141,8 +141,8 @@ class Recalibration(CalibrationOptions, Task):
         if len(shared := np.intersect1d(held["patient"], test["patient"])):
             more = f" and {len(shared) - 1} more" if len(shared) > 1 else ""
             raise UserError(
-                f"patient {shared[0]}{more} is in the validation and in the test images, so that a calibration would "
-                "be measured on those it was fitted on: divide the folder by patient"
+                f"patient {shared[0]}{more} is in both the validation and the test images, so the calibration would "
+                "be measured on patients it was fitted on: split the folder by patient"
             )
         parts = np.repeat([VALIDATION, TEST], [len(held["score"]), len(test["score"])])
         found = {name: np.concatenate([held[name], test[name]]) for name in held}

@@ -173,7 +173,7 @@ class LinearClassification(LinearOptions, Probe):
         names = ["all classes"] if problem.exclusive else problem.classes
         found = [f"{name} {decay:g}" for name, decay in zip(names, chosen, strict=True) if decay in ends]
         if found and len(self.decays) > 1:
-            log.warning("the best weight decay is at the end of decays: %s", ", ".join(found))
+            log.warning("the best weight decay is the smallest or largest of decays: %s", ", ".join(found))
 
     def _augmented(self, encoder: Encoder, problem: Problem, budget: Budget) -> Logits:
         data, rows, exclusive = problem.data, problem.rows, problem.exclusive
@@ -220,7 +220,7 @@ def labelled(data: Corpus, budget: Budget, *, split: str) -> Problem:
             raise UserError(f"{data.root} has no labelled {name} image: prepare it with labels or choose another split")
     train = target[rows.train]
     if not ((train == 1).any(0) & (train == 0).any(0)).any():
-        raise UserError(f"the {len(train)} training images hold no class with both labels: raise --fraction")
+        raise UserError(f"no class has both labels among the {len(train)} training images: raise --fraction")
     if caution := data.meta.get("traits", {}).get("caution"):
         log.warning("%s", caution)
     classes = [name for name, known in zip(data.classes, taught, strict=True) if known]

@@ -189,10 +189,10 @@ def _with_classes(measured: Measured, names: list[str]) -> Measured:
 def _value(measured: Measured, name: str) -> float:
     known = measured.results.metrics
     if name not in known:
-        raise UserError(f"{measured.path} has no figure {name!r}; it has {', '.join(known)}")
+        raise UserError(f"{measured.path} has no metric {name!r}; it has {', '.join(known)}")
     value = known[name].value
     if value is None:
-        raise UserError(f"{name} is undefined in {measured.path}: compare another figure")
+        raise UserError(f"{name} is undefined in {measured.path}: compare another metric")
     return value
 
 

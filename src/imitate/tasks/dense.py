@@ -74,7 +74,7 @@ def looked_at(data: Corpus) -> Corpus:
     known = data.table.get("annotated")
     if known is None or not (unseen := known.eq(False).fillna(False).to_numpy(dtype=bool)).any():
         return data
-    log.info("%d of %d images were not annotated: they take no part", unseen.sum(), len(data))
+    log.info("%d of %d images were not annotated and are excluded", unseen.sum(), len(data))
     return replace(data, table=data.table.assign(split=data.table["split"].astype(str).mask(unseen, "not annotated")))
 
 
@@ -96,7 +96,9 @@ def pyramid(encoder: Encoder, budget: Budget, settings: Dense) -> Pyramid:
         try:
             levels(torch.zeros((1, encoder.image.image_channels, size, size), device=next(levels.parameters()).device))
         except (AssertionError, RuntimeError, ValueError) as error:  # of a network that is built for one size
-            raise UserError(f"{encoder.image.name} takes no images of {size} px ({error}): unset image_size") from error
+            raise UserError(
+                f"{encoder.image.name} does not accept images of {size} px ({error}): unset image_size"
+            ) from error
     return levels
 
 

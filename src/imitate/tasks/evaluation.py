@@ -53,19 +53,19 @@ class Evaluation(Config):
     def _is_possible(self) -> "Evaluation":
         if self.mode not in find_task(self.task).modes:
             raise ValueError(
-                f"mode {self.mode} changes nothing of {self.task}: leave it out; the settings of the task "
-                "(imitate evaluate TASK --help) are what publications differ in"
+                f"mode {self.mode} has no effect on {self.task}: omit it; publications differ in settings of the task "
+                "(imitate evaluate TASK --help)"
             )
         for share in self.fractions:
             if not 0 < share <= 1:
-                raise ValueError(f"a fraction is in (0, 1], not {share:g}")
+                raise ValueError(f"a fraction must be in (0, 1], not {share:g}")
             if share < 1 and not find_task(self.task).trains:
-                raise ValueError(f"{self.task} trains nothing, a fraction of {share:g} has no meaning: leave it out")
+                raise ValueError(f"{self.task} trains nothing, so a fraction of {share:g} has no effect: omit it")
         for key, values in self.sweep.items():
             if not values:
                 raise ValueError(f"sweep: {key} has no values to try")
             if any(key in own for own in (self.settings, *self.fractions.values())):
-                raise ValueError(f"sweep: {key} has a value as well: leave out one of the two")
+                raise ValueError(f"sweep: {key} has a value as well: remove one of the two")
         return self
 
     def tasks(self, place: "Place | None" = None) -> dict[float, Task]:
@@ -87,7 +87,9 @@ class Evaluation(Config):
         wanted = self.data.model_dump(exclude_none=True, exclude={"input"})
         source, found = wanted.pop("source"), data.meta.get("source")
         if source != found:
-            raise Lacking(f"{data.root} is of {found}, the recipe measures {source}: give a folder prepared from that")
+            raise Lacking(
+                f"{data.root} holds {found}, but the recipe is for {source}: give a folder prepared from that source"
+            )
         differ = [
             f"{key} {data.meta.get(key)}, not {value}" for key, value in wanted.items() if data.meta.get(key) != value
         ]
@@ -102,7 +104,7 @@ class Evaluation(Config):
 
     def without_published(self, why: str) -> "Evaluation":
         if self.published is not None:
-            log.warning("%s: the published values are left out", why)
+            log.warning("%s: the published values are omitted", why)
         return self.model_copy(update={"published": None})
 
 
@@ -122,14 +124,14 @@ def planned(
     if recipe is not None:
         plan = load_config(Evaluation, recipe)
         if task not in (None, plan.task):
-            raise UserError(f"{recipe} measures {plan.task}, not {task}: leave out one of the two")
+            raise UserError(f"{recipe} measures {plan.task}, not {task}: omit one of the two")
     elif task is not None:
         plan = validate(Evaluation, {"task": task}, where="imitate evaluate")
     else:
         raise UserError("nothing to measure: name a TASK, or a --recipe such as recipes/downstream/rsna_linear.yaml")
     fractions = plan.fractions if fraction is None else {fraction: plan.fractions.get(fraction, {})}
     if both := sorted(settings.keys() & sweep.keys()):
-        raise UserError(f"{both[0]} has a value and is swept: leave out one of the two")
+        raise UserError(f"{both[0]} has a value and is swept: remove one of the two")
     fixed = {key: value for key, value in plan.settings.items() if key not in sweep}
     changed = {
         "mode": mode or plan.mode,

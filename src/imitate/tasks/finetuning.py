@@ -33,7 +33,7 @@ class FinetuneClassification(FinetuneOptions, Classification):
     def logits(self, encoder: Encoder, problem: Problem, budget: Budget) -> Logits:
         data, rows = problem.data, problem.rows
         if not list(encoder.image.parameters()):
-            raise Lacking(f"{encoder.name} has no weights to fine-tune: give a network, or a linear probe of it")
+            raise Lacking(f"{encoder.name} has no weights to fine-tune: give a network, or use a linear probe")
         target = problem.target.to(budget.device)
         with seeded(budget.seed):
             network = copy.deepcopy(encoder.image)

@@ -71,7 +71,7 @@ def parts(data: Corpus, budget: Budget, *, test: str = "test") -> Parts:
     """
     if test == "train":
         raise UserError(
-            "split train holds the images that the task trains on, so that its metrics would say nothing of others: "
+            "the task trains on split train, so its metrics there would say nothing about other images: "
             "measure another split, or cross-validate a linear probe with --folds 5"
         )
     train, tested = training_rows(data, budget), data.rows(test)
@@ -206,7 +206,7 @@ def fit(
     if budget.validated is not None:
         budget.validated.append(history[best])
     model.load_state_dict(state)
-    log.info("best of %d epochs: %d, validation figure %.4f", len(history), best + 1, history[best])
+    log.info("best of %d epochs: %d, validation value %.4f", len(history), best + 1, history[best])
     return Fit(history, best)
 
 

@@ -146,14 +146,14 @@ class Grounding(GroundingOptions, Task):
             except UserError as error:
                 if not phrases:
                     raise
-                log.warning("%s; marks without a phrase are left out", error)
+                log.warning("%s; marks without a phrase are excluded", error)
                 prompts = {}
             for label, each in prompts.items():
                 middle = F.normalize(self._embed(encoder, list(each.positive), budget).mean(0), dim=0)
                 vectors[Key(label, is_phrase=False)] = middle
         pairs = pairs.having(vectors)
         if not pairs.pairs:
-            raise Lacking(f"{data.root} marks no phrase and no class in split {self.split!r}: choose another split")
+            raise Lacking(f"{data.root} has no marked phrase or class in split {self.split!r}: choose another split")
         return pairs, vectors
 
     def _key(self, mark: Mark) -> Key | None:

@@ -98,7 +98,9 @@ def _minimise(
         optimizer.step(objective)
     done = next(iter(optimizer.state.values()))
     if done["n_iter"] >= ITERATIONS or done["func_evals"] >= 2 * ITERATIONS:
-        log.warning("weight decay %g: no minimum after %d iterations; the last weights count", decay, done["n_iter"])
+        log.warning(
+            "weight decay %g: not converged after %d iterations; the last weights are used", decay, done["n_iter"]
+        )
     return solve_triangular(root, whitened, upper=False, left=False), bias
 
 

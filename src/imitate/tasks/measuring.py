@@ -127,7 +127,7 @@ def _kept(job: Job, path: Path) -> Results | None:
     try:
         found = read_results(path)
     except UserError:
-        log.warning("%s is measured again: it holds no results that this version reads", path)
+        log.warning("%s is measured again: this version cannot read it", path)
         return None
     differ = [name for name, digest in digests(job).items() if found.digests.get(name) != digest]
     if not path.with_name(found.predictions or "").is_file():
@@ -137,9 +137,9 @@ def _kept(job: Job, path: Path) -> Results | None:
     if not differ and found.weights != [_encoder(job, seed).identity for seed in range(len(job.row.models))]:
         differ.append("weights")
     if differ:
-        log.warning("%s is measured again: other %s than those that it holds", path, ", ".join(differ))
+        log.warning("%s is measured again: it was measured with other %s", path, ", ".join(differ))
         return None
-    log.info("%s is kept: it is of the same method, settings, data and weights", path)
+    log.info("%s is kept: its method, settings, data and weights are the same", path)
     return _renamed(job, found, path)
 
 
@@ -242,7 +242,7 @@ def _fit(
     digest = digest_of(known, encoder.identity, seed)
     run = kept_fit(path, digest)
     if run is not None and (may_fail or run.keys() != {VALIDATION}):  # else it failed in a sweep: to be said again
-        log.info("%s of %s, seed %d: kept from an evaluation that was stopped", task.name, encoder.name, seed)
+        log.info("%s of %s, seed %d: kept from an interrupted evaluation", task.name, encoder.name, seed)
         return run, float(run.pop(VALIDATION, math.nan))
     log.info("%s of %s, %g%% of the patients, seed %d", task.name, encoder.name, 100 * budget.fraction, seed)
     try:
@@ -250,7 +250,7 @@ def _fit(
     except FitError as error:
         if not may_fail:
             raise
-        log.warning("%s; these settings are passed over", error)
+        log.warning("%s; these settings are skipped", error)
         run = {}
     figure = float(np.mean(budget.validated)) if budget.validated and run else math.nan
     keep_fit(path, digest, {**run, VALIDATION: np.array(figure)})
@@ -267,7 +267,7 @@ def _version(package: str) -> str:
 def _main_first(metrics: dict[str, Any], headline: str) -> dict[str, Any]:
     """UserError: there is no such metric."""
     if headline and headline not in metrics:
-        raise UserError(f"there is no metric {headline!r} for a headline; there are {', '.join(metrics)}")
+        raise UserError(f"there is no metric {headline!r} for the headline; there are {', '.join(metrics)}")
     return {headline: metrics[headline], **metrics} if headline else metrics
 
 

@@ -16,7 +16,7 @@ class TaskOptions(Config):
     """The settings that define what is measured: results that differ in one of them stand in different tables."""
     judging: ClassVar[frozenset[str]] = frozenset({"monitor", "loss"})
     """The settings that define the validation figure: those of fits that differ in one cannot be compared."""
-    projections: tuple[str, ...] | None = None  # of the images that take part; None: as the folder has it
+    projections: tuple[str, ...] | None = None  # projections of the images to use; None: the default of the folder
 
     def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:
         """What runs in this mode: without settings that have no effect, with a value for those that are left open.
@@ -34,7 +34,7 @@ class Fitting(TaskOptions):
     batch_size: int = Field(48, ge=1)
     epochs: int = Field(50, ge=1)
     patience: int = Field(10, ge=1)  # epochs without a better validation metric
-    steps: int = Field(0, ge=0)  # fewest optimisation steps: with few images, epochs and patience grow to make them
+    steps: int = Field(0, ge=0)  # least number of steps: with few images, epochs and patience are extended to reach it
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: float = Field(0.0, ge=0, lt=1)  # fraction of all steps with a rising learning rate
     layer_decay: float = Field(1.0, gt=0, le=1)  # factor of the learning rate for each block of the encoder downwards
@@ -46,8 +46,8 @@ FITTING = frozenset(Fitting.model_fields) - frozenset(TaskOptions.model_fields)
 class ClassificationOptions(TaskOptions):
     measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"macro_least", "unit"}
     split: str = "test"
-    macro_least: int = Field(1, ge=1)  # classes with fewer positive or negative test images are in no macro average
-    unit: Literal["image", "study"] = "image"  # what has a score: each image, or a study, the mean over its images
+    macro_least: int = Field(1, ge=1)  # classes with fewer positive or negative test images are not in macro averages
+    unit: Literal["image", "study"] = "image"  # unit of a score: each image, or each study (the mean over its images)
 
 
 class ProbeOptions(ClassificationOptions):
@@ -57,8 +57,8 @@ class ProbeOptions(ClassificationOptions):
 
 class LinearOptions(ProbeOptions, Fitting):
     path: Literal["cached", "augmented"] = "cached"
-    decays: tuple[PositiveFloat, ...] = Field((10.0, 1.0, 0.1, 0.01, 0.001, 0.0001), min_length=1)  # of the weights
-    augmentation: Literal["crop", "distort"] = "crop"  # of the augmented path: random crops, or flips and affine maps
+    decays: tuple[PositiveFloat, ...] = Field((10.0, 1.0, 0.1, 0.01, 0.001, 0.0001), min_length=1)  # weight decays
+    augmentation: Literal["crop", "distort"] = "crop"  # for path augmented: random crops, or flips and affine maps
 
     def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:
         path = "augmented" if mode == "paper" else self.path
@@ -68,8 +68,8 @@ class LinearOptions(ProbeOptions, Fitting):
 
 
 class NearestOptions(ProbeOptions):
-    neighbours: tuple[PositiveInt, ...] = Field((5, 10, 20, 50, 100, 200), min_length=1)  # one is chosen on validation
-    temperature: float = Field(0.07, gt=0)  # of a neighbour's weight, exp(cosine / temperature)
+    neighbours: tuple[PositiveInt, ...] = Field((5, 10, 20, 50, 100, 200), min_length=1)  # chosen on validation
+    temperature: float = Field(0.07, gt=0)  # the weight of a neighbour is exp(cosine / temperature)
 
 
 class FinetuneOptions(ClassificationOptions, Fitting):
@@ -79,11 +79,11 @@ class FinetuneOptions(ClassificationOptions, Fitting):
     warmup: float = Field(0.05, ge=0, lt=1)
     layer_decay: float = Field(0.85, gt=0, le=1)
     encoder_rate: float = Field(1.0, gt=0, le=1)  # factor of the learning rate for the whole encoder
-    period: int = Field(0, ge=0)  # steps in which the cosine falls, and rises again after; 0: all steps
+    period: int = Field(0, ge=0)  # period of the cosine schedule, in steps; 0: all steps
     clip_gradient: float | None = Field(None, gt=0)  # largest norm of the gradient
     augmentation: Literal["jitter", "resized"] = "jitter"  # crops and contrast, or resized parts of any size and flips
-    monitor: Literal["loss", "auroc"] = "loss"  # on the validation images
-    head_std: float = Field(0.02, gt=0)  # of the head's first weights
+    monitor: Literal["loss", "auroc"] = "loss"  # criterion on the validation images
+    head_std: float = Field(0.02, gt=0)  # standard deviation of the initial weights of the head
 
 
 class Dense(Fitting):
@@ -91,7 +91,7 @@ class Dense(Fitting):
 
     measuring: ClassVar[frozenset[str]] = Fitting.measuring | {"labels"}
     split: str = "test"
-    labels: tuple[str, ...] = ()  # the classes whose boxes and masks are the target; (): whatever is marked
+    labels: tuple[str, ...] = ()  # classes whose boxes and masks are the target; default: everything marked
     freeze: bool = True  # False: train the encoder as well
     image_size: int | None = Field(None, ge=32)  # side of the network's input; None: the encoder's own
 
@@ -118,8 +118,8 @@ class SegmentationOptions(Dense):
     flip: float = Field(0.0, ge=0, le=1)  # probability of a horizontal flip
     decoder: Literal["unet", "upernet"] = "unet"
     loss: Literal["focal-dice", "cross-entropy"] = "focal-dice"
-    monitor: Literal["loss", "dice"] = "loss"  # on the validation images; dice: the mean of target and background
-    tolerance: float = Field(2.0, ge=0)  # of the surface Dice, in pixels of the folder's masks
+    monitor: Literal["loss", "dice"] = "loss"  # on validation; dice: mean of target and background
+    tolerance: float = Field(2.0, ge=0)  # tolerance of the surface Dice, in pixels of the folder's masks
 
     def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:
         return {**super().used(mode, image_size=image_size), "balanced": bool(self.balanced)}
@@ -139,13 +139,13 @@ class DetectionOptions(Dense):
 class RetrievalOptions(TaskOptions):
     measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"followups"}
     split: str = "test"
-    followups: Literal["wrong", "excluded"] = "wrong"  # how other reports and images of the query's patient count
+    followups: Literal["wrong", "excluded"] = "wrong"  # how other reports and images of the same patient count
 
 
 class GroundingOptions(TaskOptions):
     measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"texts", "average"}
-    split: str = "test"  # all: every image, of a folder that the model was not trained on
-    texts: Literal["phrases", "classes"] = "phrases"  # phrase of each box or mask, else class; or always class
+    split: str = "test"  # all: every image, if the model was not trained on the folder
+    texts: Literal["phrases", "classes"] = "phrases"  # the phrase of each box or mask, if any, or always the class
     average: Literal["phrases", "classes"] = "phrases"  # over all phrases, or over the means of the classes
     branch: Branch = "both"  # both: the mean of their cosines
     map: HeatMap = "default"  # gradient: HiResCAM; attention over places: places, attention
@@ -166,30 +166,32 @@ class ZeroShotOptions(ClassificationOptions):
     @model_validator(mode="after")
     def _has_a_threshold(self) -> "ZeroShotOptions":
         if self.threshold == "even" and self.scoring != "margin":
-            raise ValueError(f"threshold even is a margin of 0, which scoring {self.scoring} lacks: take another")
+            raise ValueError(
+                f"threshold even is a margin of 0, which scoring {self.scoring} does not have: choose another"
+            )
         if self.threshold == self.split == "val":
-            raise ValueError("threshold val is chosen on the images that are measured: take oracle, or another split")
+            raise ValueError("threshold val would be chosen on the test images: use oracle, or another split")
         return self
 
 
 class CalibrationOptions(TaskOptions):
     measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"macro_least", "aim", "at", "prevalence"}
-    split: str = "test"  # that is measured; the split val is what a calibration is fitted on
-    macro_least: int = Field(1, ge=1)  # classes with fewer positive or negative test images are in no macro average
-    calibrator: CalibrationMethod = "platt"  # temperature has one number a class, platt two, isotonic one a step
-    aim: Aim = "sensitivity"  # of the threshold on val: reach it, reach a specificity, best sum of both, least cost
+    split: str = "test"  # split to evaluate; the calibration is fitted on split val
+    macro_least: int = Field(1, ge=1)  # classes with fewer positive or negative test images are not in macro averages
+    calibrator: CalibrationMethod = "platt"  # temperature has one parameter for each class, platt two
+    aim: Aim = "sensitivity"  # criterion for the threshold on val; youden: largest sum of both
     at: float = Field(0.9, gt=0)  # the sensitivity or specificity to reach, or the cost of a miss in false alarms
-    prevalence: tuple[str, ...] = ()  # for further PPV and NPV: of all classes, 0.05, or of each, Edema=0.1 Mass=0.02
-    benefit: tuple[float, float] = (0.02, 0.5)  # probabilities at which acting is plausible: the decision curve's range
+    prevalence: tuple[str, ...] = ()  # for further PPV and NPV: 0.05, or by class, Edema=0.1 Mass=0.02
+    benefit: tuple[float, float] = (0.02, 0.5)  # range of probabilities of the decision curve
     branch: Branch = "both"  # both: the mean of their cosines
     prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: the built-in ones
 
     @model_validator(mode="after")
     def _is_possible(self) -> "CalibrationOptions":
         if self.split == "val":
-            raise ValueError("split val is what the calibration is fitted on: measure another split")
+            raise ValueError("the calibration is fitted on split val: measure another split")
         if self.aim in ("sensitivity", "specificity") and self.at >= 1:
-            raise ValueError(f"at {self.at:g}: a {self.aim} to reach is below 1, such as 0.9")
+            raise ValueError(f"at {self.at:g}: give a {self.aim} below 1, such as 0.9")
         if not 0 < self.benefit[0] < self.benefit[1] < 1:
             raise ValueError(f"benefit {self.benefit}: give two probabilities between 0 and 1, the lower one first")
         for each in self.prevalence:

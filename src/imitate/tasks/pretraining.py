@@ -100,7 +100,7 @@ def _check_weights(weights: tuple[float, ...], *, folders: int) -> None:
     if weights and len(weights) != folders:
         raise UserError(f"--weights has {len(weights)} values for {folders} folders: give one for each, or none")
     if bad := [weight for weight in weights if not (weight > 0 and math.isfinite(weight))]:
-        raise UserError(f"--weights {bad[0]:g}: a weight is above 0; a folder that shall not train is not given")
+        raise UserError(f"--weights {bad[0]:g}: weights must be above 0; to exclude a folder, do not name it in --data")
 
 
 def _contrasts_within(recipe: Recipe) -> bool:

@@ -84,7 +84,7 @@ def read_json(path: Path, command: str) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{path} is not JSON: give a file that `{command}` wrote") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path} is no results file: give one that `{command}` wrote")
+        raise UserError(f"{path} is not a results file: give one that `{command}` wrote")
     return values
 
 
@@ -92,7 +92,9 @@ def read_predictions(results: Results, path: Path) -> list[Predictions]:
     """Each seed's predictions, from beside the results file at ``path``."""
     beside = path.with_name(Path(results.predictions or path.with_suffix(".npz")).name)
     if not beside.is_file():
-        raise UserError(f"{path} has lost its predictions {beside.name}: keep the two together, or evaluate again")
+        raise UserError(
+            f"the predictions {beside.name} of {path} are missing: keep the two together, or evaluate again"
+        )
     with np.load(beside, allow_pickle=False) as arrays:
         names = [name.split("/", 1) for name in arrays.files]
         return [

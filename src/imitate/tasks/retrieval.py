@@ -166,7 +166,7 @@ def _pairs(encoder: Encoder, data: Corpus, rows: np.ndarray, budget: Budget, *, 
         text = np.arange(len(here)) if budget.mode == "paper" else _places(data.reports(used, here))
         first = here[np.unique(text, return_index=True)[1]]
         if len(first) < 2:
-            log.warning("%s: fewer than two distinct texts, left out", branch)
+            log.warning("%s: fewer than two distinct texts, excluded", branch)
             continue
         sections = [
             torch.from_numpy(embed_reports(encoder, data, text, first, budget.device)).to(budget.device)

@@ -36,7 +36,7 @@ def by_study(predictions: Predictions, study: Shaped[np.ndarray, " rows"], avera
     if exclusive(target) and not exclusive(found):
         where = order[starts[np.flatnonzero(found.sum(1) > 1)[0]]]
         raise UserError(
-            f"images of study {study[where]} have different classes, of which each study can have one: "
+            f"images of study {study[where]} have different classes, but a study can have only one: "
             "measure by image, unit image"
         )
     rest = {key: predictions[key][order[starts]] for key in ("image_id", "patient")}

@@ -25,7 +25,7 @@ def candidates(task: Task, sweep: Mapping[str, Sequence[Any]], mode: Mode) -> li
     for key in sweep:
         if key not in can_be:
             can = ", ".join(sorted(can_be)) or "nothing"
-            raise UserError(f"sweep: {key} cannot be tried in {task.name} of mode {mode}; what can is {can}")
+            raise UserError(f"sweep: {key} cannot be tried in {task.name} in mode {mode}; you can try {can}")
     found = []
     for values in product(*sweep.values()) if sweep else ():
         asked = dict(zip(sweep, values, strict=True))
@@ -39,7 +39,7 @@ def best_first(tried: Sequence[Tried]) -> list[Tried]:
     ordered = sorted(tried, key=lambda each: math.inf if each.validation is None else each.validation)
     if ordered[0].validation is None:
         raise UserError(
-            "no fit of the sweep had a finite validation figure: try lower learning rates or smaller batches"
+            "no fit of the sweep had a finite validation value: try lower learning rates or smaller batches"
         )
     return ordered
 
@@ -52,7 +52,7 @@ def warn_of_ends(sweep: Mapping[str, Sequence[Any]], chosen: Mapping[str, Any]) 
         except (TypeError, ValueError):  # words, lists, or none
             continue
         if len(numbers) > 2 and float(value) in (min(numbers), max(numbers)):
-            log.warning("the best %s, %g, is at the end of the sweep", key, value)
+            log.warning("the best %s, %g, is the smallest or largest of the sweep", key, value)
 
 
 def taken(fits: Sequence[Sequence[Tried]]) -> dict[str, Any]:

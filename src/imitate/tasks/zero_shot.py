@@ -93,7 +93,7 @@ class ZeroShot(ZeroShotOptions, OfClasses):
             if not np.isnan(labels[label][rows]).all()
         }
         if not prompts:
-            raise UserError(f"{data.root} knows no label in split {self.split!r}: choose another split")
+            raise UserError(f"{data.root} has no label in split {self.split!r}: choose another split")
         target = np.stack([labels[label] for label in prompts], axis=1)
         asked = list(prompts.values())
         found = settings._scored(encoder, data, rows, target, asked, budget)
@@ -135,7 +135,7 @@ class ZeroShot(ZeroShotOptions, OfClasses):
     def _as_authors(self, encoder: Encoder) -> "ZeroShot":
         """With the ensemble and the scoring of the encoder's authors. UserError: it has none."""
         if encoder.scoring is None:
-            raise Lacking(f"{encoder.name} has no scoring of its authors: drop --authors")
+            raise Lacking(f"{encoder.name} has no scoring of its authors: omit --authors")
         if self.threshold == "even" and encoder.scoring.scoring != "margin":
             raise UserError(f"threshold even is a margin of 0, which the authors of {encoder.name} do not have")
         return self.model_copy(update={"ensemble": encoder.scoring.ensemble, "scoring": encoder.scoring.scoring})
@@ -259,10 +259,10 @@ def class_prompts(
     if not chosen:
         raise Lacking(f"{where}: no prompts for any of {', '.join(missing)}: give a YAML file as --prompts FILE")
     if missing:
-        log.warning("%s: no prompts for %s: left out", where, ", ".join(missing))
+        log.warning("%s: no prompts for %s: excluded", where, ", ".join(missing))
     if encoder is None:
         return chosen
     known = known_prompts(chosen, encoder, built_in=path is None)
     if not known:
-        raise Lacking(f"{encoder.name} knows the words of no class of {data.root}: give other prompts")
+        raise Lacking(f"{encoder.name} does not know the words of any class of {data.root}: give other prompts")
     return known

@@ -17,8 +17,8 @@ from imitate.training.precision import precision_plugin
 log = logging.getLogger(__name__)
 
 ENDED = (
-    "another process of this run has ended, see its own message: run the same command again, with any number of "
-    "processes, it continues from the last checkpoint"
+    "another process of this run has ended, see its message: run the same command again, with any number of "
+    "processes; it continues from the last checkpoint"
 )
 FEW_ROWS = 8  # for the statistics of the heads' BatchNorm
 GRACE = 5  # seconds in which the other processes may end by themselves
@@ -64,7 +64,7 @@ def check_rows(training: TrainingConfig, world: int, *, contrasts_within: bool =
     Normalised over one row every embedding is zero, over two rows both are always opposite.
     """
     if training.batch_size % world:
-        raise UserError(f"batch_size {training.batch_size} is global and must divide by {world} processes")
+        raise UserError(f"batch_size {training.batch_size} is global and must be divisible by {world} processes")
     share = training.batch_size // world
     rows = training.batch_size if training.sync_batchnorm else share
     if rows == 1 or (share == 1 and contrasts_within):

@@ -30,6 +30,6 @@ def precision_plugin(name: Literal["32-true", "16-mixed", "bf16-mixed"], device:
     if name == "32-true":
         return Precision()
     if name == "16-mixed" and device == "cpu":
-        log.warning("precision 16-mixed is for GPUs: on this CPU, bf16-mixed takes its place")
+        log.warning("precision 16-mixed is for GPUs: on this CPU, bf16-mixed is used instead")
         name = "bf16-mixed"
     return Mixed(name, device)

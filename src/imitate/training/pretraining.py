@@ -41,7 +41,7 @@ class Text(NamedTuple):
 
 
 class Pretraining(Step[ImitateOptions]):
-    """L = L_imp + L_find + L_vv_imp + L_vv_find (REFERENCE section 4), as named terms; the loop sums them.
+    """L = L_imp + L_find + L_vv_imp + L_vv_find (docs/method.md), as named terms; the loop sums them.
 
     With other ``texts`` there is a term for each of them, and its weight. A sample without a text is excluded from the
     terms of that text.

@@ -80,8 +80,8 @@ def check_changes(keys: Iterable[str]) -> None:
     for key in keys:
         if not _may_change(key):
             raise UserError(
-                f"--continue-with {key}: a run continues with other settings of training only, without "
-                f"{', '.join(sorted(FIXED))}: start a new one in another --out, from this one's weights with --init"
+                f"--continue-with {key}: only settings of training can change when a run continues, except "
+                f"{', '.join(sorted(FIXED))}: start a new run in another --out, with --init from this one"
             )
 
 
@@ -152,9 +152,9 @@ def compare_start(folder: Path, facts: Mapping[str, Any], *, contrasts_within: b
         )
     if differ:
         told = "; ".join(f"{key} was {before[key]} and is {facts[key]}" for key in differ)
-        log.warning("this run does not continue as it was started: %s", told)
+        log.warning("this run continues under other conditions: %s", told)
     if "processes" in differ and normalises:
-        log.warning("BatchNorm sees another part of the batch now: with training.sync_batchnorm=true it would not")
+        log.warning("BatchNorm now sees another part of the batch; training.sync_batchnorm=true prevents this")
 
 
 def note_start(folder: Path, facts: Mapping[str, Any]) -> None:

@@ -126,7 +126,7 @@ class ServiceLogger(Logger):
         except Exception as error:
             self._ended = True
             line = " ".join(str(error).split())[:300]
-            log.warning("%s: no more metrics are recorded there (%s); training goes on", type(self).__name__, line)
+            log.warning("%s: no more metrics are recorded there (%s); training continues", type(self).__name__, line)
 
     def finalize(self, status: str) -> None:
         with suppress(Exception):  # training has ended: nothing is left to protect

@@ -105,7 +105,7 @@ def test_a_configuration_that_does_not_fit_is_refused(tmp_path):
         load_peer(tmp_path)
     assert "\n" not in str(error.value)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config\.json is no JSON file"):
+    with pytest.raises(UserError, match=r"config\.json is not a JSON file"):
         load_peer(tmp_path)
 
 

@@ -176,7 +176,7 @@ def averaged_in(folder: Path) -> list[Path]:
         other = find_peer(file)
         if other is None or other.family.name != first.family.name:
             raise UserError(
-                f"{folder} holds checkpoints of {first.family.title}, but {file.name} is none: move it away"
+                f"{folder} holds checkpoints of {first.family.title}, but {file.name} is not: move it elsewhere"
             )
     return files
 

@@ -85,7 +85,7 @@ def read_json_file(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} is no JSON file: {error}") from error
+        raise UserError(f"{path} is not a JSON file: {error}") from error
     return found if isinstance(found, dict) else {}
 
 
@@ -115,7 +115,7 @@ def _check_kind(path: Path) -> None:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if any(name.endswith("constants.pkl") for name in archive.namelist()):
-                raise UserError(f"{path} is a TorchScript program, not a checkpoint: nothing of it is run")
+                raise UserError(f"{path} is a TorchScript program, not a checkpoint: it is not run")
 
 
 def _module(path: Path) -> Any:

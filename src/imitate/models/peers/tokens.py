@@ -57,7 +57,7 @@ def find_tokenizer(kind: Kind, folder: Path) -> Tokenizer | None:
                 raise
             except Exception as error:  # whatever a damaged file makes a parser raise
                 first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-                raise UserError(f"{path} is no vocabulary of a tokenizer ({first}): copy it again") from error
+                raise UserError(f"{path} is not the vocabulary of a tokenizer ({first}): copy it again") from error
     return None
 
 

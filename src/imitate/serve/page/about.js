@@ -9,7 +9,7 @@ export function describe(known) {
     Network: known.backbone,
     Index: known.index ?? 'none: start the server with --index and a prepared folder',
     Probabilities: calibration ? `calibrated by ${calibration.provenance}, branch ${calibration.branch}` : 'none: this model is not calibrated (imitate calibrate)',
-    'Groups of patients': groups ? `${groups.flagged.length} of ${groups.tested} differences are more than chance (${groups.measured}). ${groups.notes.join(' ')}` : 'not audited (imitate audit)',
+    'Groups of patients': groups ? `${groups.flagged.length} of ${groups.tested} differences exceed chance (${groups.measured}). ${groups.notes.join(' ')}` : 'not audited (imitate audit)',
     Thresholds: calibration && Object.keys(calibration.operating).length ? 'measured on test images, in brackets 95% intervals' : 'none',
   }
   $('facts').replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [make('dt', {}, [name]), make('dd', {}, [value])]))

@@ -26,7 +26,7 @@ function cell(value) {
 export function map(image, { known, branch, phrase }) {
   const { width, height } = $('canvas')
   const line = Math.max(14, Math.round(width / 36))
-  const lines = [image.name, `“${phrase}”, ${branch}, ${known.model}`, 'Where the similarity to the words comes from. It does not say how probable they are.', known.notice]
+  const lines = [image.name, `“${phrase}”, ${branch}, ${known.model}`, 'Where the similarity to the words comes from. It does not show how probable they are.', known.notice]
   const sheet = Object.assign(document.createElement('canvas'), { width, height: height + (lines.length + 1) * line })
   const pen = sheet.getContext('2d')
   pen.fillStyle = '#000'

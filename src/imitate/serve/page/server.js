@@ -47,11 +47,11 @@ async function reach(path, options) {
   try {
     answer = await fetch(path, { ...options, headers: { ...options?.headers, ...proof } })
   } catch {
-    throw new Error('The server does not answer: is it still running?')
+    throw new Error('The server does not respond: is it still running?')
   }
   if (answer.ok) return answer
   if (answer.status === 401) sessionStorage.removeItem('token') // of a server that has ended
   const told = await answer.json().catch(() => ({}))
-  const error = new Error(sentence(told.error ?? `the server answered with ${answer.status}`))
+  const error = new Error(sentence(told.error ?? `the server responded with ${answer.status}`))
   throw Object.assign(error, { status: answer.status })
 }

@@ -42,7 +42,7 @@ export async function openFiles(files, { also = false, most }) {
   let first
   for (const file of files.slice(0, MOST - all.length)) {
     try {
-      if (file.size > most) throw new Error(`The file is too large: at most ${Math.floor(most / 2 ** 20)} MiB are taken.`)
+      if (file.size > most) throw new Error(`The file is too large: at most ${Math.floor(most / 2 ** 20)} MiB are allowed.`)
       say('status', `Reading ${file.name}.`)
       const image = { ...(await server.upload(file)), name: file.name }
       if (turn !== opening) return server.forget(image)

@@ -8,9 +8,9 @@ import { describe } from './about.js'
 import { $, make, say } from './document.js'
 
 const BRANCHES = {
-  both: 'What reports describe and what they conclude, half each.',
-  findings: 'What reports describe (FINDINGS), by features of every level.',
-  impression: 'What reports conclude (IMPRESSION), by the highest features.',
+  both: 'Findings and Impression, weighted equally.',
+  findings: 'The Findings section of reports, with features of all levels.',
+  impression: 'The Impression section of reports, with features of the deepest level.',
 }
 const turns = {}
 const usual = new Set() // what is noted of the built-in sentences, which nobody here wrote
@@ -44,7 +44,7 @@ function leave() {
   for (const problem of ['classes-problem', 'classes-note', 'nearest-problem', 'ask-problem']) say(problem, '')
   findings.clear()
   clearHeat()
-  const hint = known.index === null ? 'Start the server with --index and a prepared folder to see its reports here.' : 'Open a radiograph to see the reports that it fits best.'
+  const hint = known.index === null ? 'Start the server with --index and a prepared folder to see its reports here.' : 'Open a radiograph to see the reports that match it best.'
   $('reports').replaceChildren(...nothing(hint))
   $('save-scores').disabled = true
 }
@@ -99,8 +99,8 @@ function showClasses(image) {
 const explained = kind =>
   ({
     probability: 'Probabilities are calibrated; open a finding to see on which images.',
-    percentile: `A percentile is the part of ${known.compared} images of ${known.index} that score lower. It is no probability.`,
-    score: 'A score ranks images and is no probability: this model is not calibrated.',
+    percentile: `A percentile is the percentage of ${known.compared} images of ${known.index} with a lower score. It is not a probability.`,
+    score: 'A score ranks images and is not a probability: this model is not calibrated.',
   })[kind]
 
 function nearest() {
@@ -130,7 +130,7 @@ async function heat() {
   $('view').classList.add('busy')
   await latest('map', 'ask-problem', () => server.heatmap(image, { phrase, branch: branch() }), ({ picture, notes }) => {
     $('heat').src = URL.createObjectURL(picture)
-    $('heat').alt = `Map of where the image fits “${phrase}”`
+    $('heat').alt = `Map of where the image matches “${phrase}”`
     $('heat').dataset.phrase = phrase
     $('map').hidden = $('hide').hidden = false
     screen.toggleMap(true)
