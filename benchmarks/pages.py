@@ -122,13 +122,13 @@ def quality() -> "Figure | None":
     if found is None:
         return None
     frame = pd.DataFrame(found["tables"]["curves"])
-    metrics = [name for name in frame if name not in ("method", "seed", "steps", "processor s")]
+    metrics = [str(name) for name in frame if name not in ("method", "seed", "steps", "processor s")]
     figure = Figure((10, 3.6), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(metrics)), metrics, strict=True):
         for number, (name, rows) in enumerate(frame.groupby("method", sort=False)):
             epochs = rows.groupby("steps")
             x, y = epochs["processor s"].mean(), 100 * epochs[metric].mean()
-            (line,) = axes.plot(x, y, marker="o", markersize=3, label=name)
+            (line,) = axes.plot(x, y, marker="o", markersize=3, label=str(name))
             axes.fill_between(
                 x,
                 100 * epochs[metric].min(),
