@@ -1,4 +1,4 @@
-"""Quality against processor seconds on Open-i: the recipe ``open_i_small``, and faster ways to the same quality.
+"""Quality against processor seconds on Open-i: the published objective in the network of ``open_i_small``, and others.
 
     python benchmarks/quality.py --data PREPARED_OPEN_I --work WORK
 
@@ -38,7 +38,7 @@ def seconds_of(folder: Path, data: Path, settings: Sequence[str], *, steps: int,
     """Processor seconds of a run; of an earlier one where its folder is there."""
     done = folder / "cpu_seconds.json"
     if not done.is_file():
-        command = [sys.executable, "-m", "imitate", "pretrain", str(ROOT / "recipes/open_i_small.yaml")]
+        command = [sys.executable, "-m", "imitate", "pretrain", str(ROOT / "experiments/bases/open_i.yaml")]
         command += ["--data", str(data), "--out", str(folder), "--threads", "1", "--log", "csv", "--settings"]
         command += [*settings, f"training.steps={steps}", f"training.validate_every={steps}"]
         command += [f"training.snapshot_every={every}"]
