@@ -108,7 +108,7 @@ def test_images_of_another_size(data: Path, tmp_path: Path, fakes: dict[str, Any
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "no results at"), ("{", "is not JSON"), ("[]", "no results file"), ("{}", "r.json: task")],
+    [(None, "no results at"), ("{", "is not JSON"), ("[]", "is not a results file"), ("{}", "r.json: task")],
 )
 def test_unreadable_results(tmp_path: Path, content: str | None, message: str) -> None:
     if content is not None:

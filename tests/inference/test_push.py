@@ -201,9 +201,9 @@ def test_files_that_are_cut_short_are_not_pushed(root, hub, tmp_path, capsys):
     write_onnx(tmp_path / "onnx", "image.onnx")
     (tmp_path / "onnx" / "image.onnx").write_text("{")
     assert push(tmp_path, name="onnx") == 2
-    assert "image.onnx is absent or not what was exported: copy the folder again" in capsys.readouterr().err
+    assert "image.onnx is missing or has changed since the export: copy the folder again" in capsys.readouterr().err
     (tmp_path / "onnx" / "imitate.json").unlink()
-    assert push(tmp_path, name="onnx") == 2 and "has no imitate.json: it is not whole" in capsys.readouterr().err
+    assert push(tmp_path, name="onnx") == 2 and "has no imitate.json: it is incomplete" in capsys.readouterr().err
     assert not hub.asked
 
 

@@ -83,7 +83,9 @@ def test_copies_of_another_size_are_found_by_their_names(tmp_path: Path) -> None
     copies.mkdir()
     (copies / "a.png").touch()
     assert found(tmp_path, images=copies)["a"].image == copies / "a.png"
-    with pytest.raises(UserError, match=r"no image of MS_CXR_Local_Alignment_v1\.1\.0\.csv is in .*raw: give --images"):
+    with pytest.raises(
+        UserError, match=r"no image of MS_CXR_Local_Alignment_v1\.1\.0\.csv is in .*raw: pass as --images"
+    ):
         (tmp_path / "raw").mkdir()
         found(tmp_path, images=tmp_path / "raw")
 

@@ -62,7 +62,7 @@ def test_what_is_no_results_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no results at .*: write them with `imitate evaluate ... --out "):
         read_results(tmp_path / "absent.json")
     path = tmp_path / "x.json"
-    for content, message in (("{", "is not JSON"), ("[]", "is no results file"), ("{}", "x.json")):
+    for content, message in (("{", "is not JSON"), ("[]", "is not a results file"), ("{}", "x.json")):
         path.write_text(content)
         with pytest.raises(UserError, match=message):
             read_results(path)
