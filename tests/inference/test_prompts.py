@@ -6,7 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from imitate.errors import UserError
-from imitate.inference.prompts import Prompts, check_texts, choose_prompts, parse_prompts, read_prompts
+from imitate.inference.known_words import check_texts
+from imitate.inference.prompts import Prompts, choose_prompts, parse_prompts, read_prompts
 from imitate.models.text import LsaTextEncoder
 
 CORPUS = [

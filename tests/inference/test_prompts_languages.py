@@ -12,15 +12,9 @@ from torch import nn
 
 from imitate.data.corpus import Corpus
 from imitate.errors import Lacking, UserError
+from imitate.inference.known_words import encoder_language
 from imitate.inference.label_texts import texts_of_labels
-from imitate.inference.prompts import (
-    built_in_languages,
-    built_in_prompts,
-    choose_prompts,
-    distinct,
-    encoder_language,
-    matching,
-)
+from imitate.inference.prompts import built_in_languages, built_in_prompts, choose_prompts, distinct, matching
 from imitate.inference.templates import TEMPLATES, sentences
 from imitate.models.peers.texts import PeerText
 from imitate.models.peers.tokens import Rules

@@ -1,10 +1,10 @@
 import asyncio
-import logging
 import threading
 
 import pytest
 from processes import HANG
 
+from imitate.inference.known_words import remarks
 from imitate.serve.worker import Full, Places, Worker
 
 
@@ -78,12 +78,12 @@ def test_full_where_too_many_wait():
 def test_remarks_on_words_go_to_who_wrote_them(caplog):
     def job() -> None:
         for _ in range(2):  # to be said once
-            logging.getLogger("imitate.inference.prompts").warning("ignores %s", "zzz")
+            remarks.warning("ignores %s", "zzz")
 
     async def asking():
         return await Worker().run(job, "a")
 
     assert asyncio.run(asking()) == (None, ["ignores zzz"])
     assert not caplog.records
-    logging.getLogger("imitate.inference.prompts").warning("outside")
+    remarks.warning("outside")
     assert [record.getMessage() for record in caplog.records] == ["outside"]

@@ -15,8 +15,9 @@ from imitate.inference.calibration import Calibration, calibration_of
 from imitate.inference.embeddings import BATCH, embed_images, embed_pixels, embed_texts
 from imitate.inference.gallery import Gallery, image_vectors, reports, text_vectors
 from imitate.inference.inputs import Errors, Images, Reading, radiographs
+from imitate.inference.known_words import check_texts
 from imitate.inference.opening import open_encoder
-from imitate.inference.prompts import Prompts, Wording, check_texts, choose_prompts
+from imitate.inference.prompts import Prompts, Wording, choose_prompts
 from imitate.inference.radiograph import Radiograph, Source, radiograph, to_original
 from imitate.inference.scorer import Scorer, middle
 from imitate.inference.tones import preparing, warn_of_files, warn_of_tone

@@ -11,6 +11,7 @@ from imitate.data.languages import report_language
 from imitate.errors import UserError
 from imitate.inference.base import BaseEncoder
 from imitate.inference.embeddings import embed_texts
+from imitate.inference.known_words import encoder_language, unknown_words
 from imitate.inference.label_texts import own_prompts
 from imitate.inference.predictor import load
 from imitate.inference.prompts import (
@@ -18,12 +19,10 @@ from imitate.inference.prompts import (
     built_in_languages,
     built_in_prompts,
     distinct,
-    encoder_language,
     expanded,
     known_side,
     matching,
     parse_prompts,
-    unknown_words,
 )
 from imitate.inference.templates import TEMPLATES
 

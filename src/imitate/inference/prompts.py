@@ -1,6 +1,5 @@
 """What is asked of an image, in words that the text encoder can read."""
 
-import logging
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,23 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from imitate.config import Config, read_yaml, validate
-from imitate.data.languages import FUNCTION_WORDS, LANGUAGES
+from imitate.data.languages import LANGUAGES
 from imitate.data.words import folded
 from imitate.errors import Lacking, UserError
+from imitate.inference.known_words import (
+    Enough,
+    all_content,
+    any_content,
+    check_texts,
+    encoder_language,
+    is_fitted,
+    remarks,
+    words_of,
+)
 from imitate.inference.templates import TEMPLATES, sentences
 
 if TYPE_CHECKING:
     from imitate.models.types import TextEncoder
 
-log = logging.getLogger(__name__)
 BUILT_IN = Path(__file__).parent / "prompt_files"  # English; those of another language in a folder of its code
-SHOWN = 8  # words of a warning
-STOP_WORDS = ENGLISH_STOP_WORDS.union(*FUNCTION_WORDS.values())
-"""What carries no meaning, in any of the languages."""
-HALF = 0.5  # of the words of a language's templates
 
 
 class Prompts(Config):
@@ -99,46 +102,12 @@ def known_prompts(every: Mapping[str, Prompts], encoder: "TextEncoder", *, built
     Of a built-in prompt it must know every word that carries meaning, of others one such word. A class is left out
     where a side has no such prompt, or where both sides are the same to the encoder.
     """
-    enough = _all_content if built_in else _any_content
+    enough = all_content if built_in else any_content
     chosen = {name: known for name, each in every.items() if (known := _known(each, encoder, enough))}
     chosen = {name: each for name, each in chosen.items() if not _alike(each, encoder)}
     if missing := sorted(every.keys() - chosen.keys()):
-        log.warning("%s does not know the words for: %s", encoder.name, ", ".join(missing))
+        remarks.warning("%s does not know the words for: %s", encoder.name, ", ".join(missing))
     return chosen
-
-
-def check_texts(texts: Iterable[str], encoder: "TextEncoder") -> None:
-    """UserError: a blank text, or one without a known word. Words that are not known are warned of, once each."""
-    unknown: dict[str, None] = {}
-    for number, text in enumerate(texts, 1):
-        if not text.strip():
-            raise UserError(f"text {number} is empty: write what a report says, such as 'small left pleural effusion'")
-        words = _words(text, encoder)
-        if not any(words.values()):
-            raise UserError(
-                f"the text encoder {encoder.name} knows no word of {text[:60]!r}: "
-                "use words of the reports that it was fitted on"
-            )
-        unknown |= {word: None for word, is_known in words.items() if not is_known}
-    if unknown:
-        more = f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
-        log.warning(
-            "the text encoder %s ignores words that it does not know: %s%s",
-            encoder.name,
-            ", ".join([*unknown][:SHOWN]),
-            more,
-        )
-
-
-def unread_texts(texts: Iterable[str], encoder: "TextEncoder") -> list[str]:
-    """Those of which the encoder knows no word."""
-    return [text for text in texts if not any(_words(text, encoder).values())]
-
-
-def unknown_words(texts: Iterable[str], encoder: "TextEncoder") -> list[str]:
-    """Those that say nothing to the encoder, once each."""
-    words = {word: known for text in texts for word, known in _words(text, encoder).items()}
-    return [word for word, known in words.items() if not known]
 
 
 def parse_prompts(arguments: Sequence[str]) -> dict[str, Wording] | None:
@@ -178,7 +147,7 @@ def _prompts(name: str, wording: Wording, encoder: "TextEncoder", language: str 
         check_texts([wording], encoder)  # before the template's own words hide that it says nothing
         language = language or encoder_language(encoder, TEMPLATES)
         return _told_apart(name, expanded(name, wording, language), encoder)
-    known = _known(expanded(name, wording, ""), encoder, _any_content)
+    known = _known(expanded(name, wording, ""), encoder, any_content)
     if known is None:
         raise UserError(f"prompts of {name}: the text encoder {encoder.name} knows no word of one side: use others")
     check_texts((*known.positive, *known.negative), encoder)
@@ -209,26 +178,10 @@ def _alike(prompts: Prompts, encoder: "TextEncoder") -> bool:
     """Whether the sides differ in no word that the encoder knows."""
     if set(prompts.positive) == set(prompts.negative):
         return True
-    if not _is_fitted(encoder):  # can spell any word
+    if not is_fitted(encoder):  # can spell any word
         return False
     positive, negative = (np.asarray(encoder.encode([*side])).mean(0) for side in (prompts.positive, prompts.negative))
     return np.allclose(positive, negative, rtol=1e-4, atol=1e-6)
-
-
-def encoder_language(encoder: "TextEncoder | None", among: Iterable[str], *, reports: str | None = None) -> str:
-    """The language in which to ask a model, whose images may come with ``reports`` in another one.
-
-    Published encoders are asked in English. A fitted encoder is asked in the language of the templates whose words it
-    knows best, if it knows half of them or more. Any other encoder can spell every word, so the reports decide.
-    """
-    if encoder is None or not _is_fitted(encoder):
-        return getattr(encoder, "language", None) or reports or "en"
-    known = {}
-    for language in among:
-        words = _words(" ".join(sentence.format("") for side in TEMPLATES[language] for sentence in side), encoder)
-        known[language] = sum(words.values()) / len(words)
-    best = max(known, key=lambda each: (known[each], each == reports))  # of equal ones the first, English
-    return best if reports is None or known[best] >= HALF else reports
 
 
 def distinct(prompts: dict[str, Prompts]) -> dict[str, Prompts]:
@@ -236,7 +189,7 @@ def distinct(prompts: dict[str, Prompts]) -> dict[str, Prompts]:
     return {name: each for name, each in prompts.items() if each not in [*prompts.values()][: [*prompts].index(name)]}
 
 
-def _known(prompts: Prompts, encoder: "TextEncoder", enough: "Enough") -> Prompts | None:
+def _known(prompts: Prompts, encoder: "TextEncoder", enough: Enough) -> Prompts | None:
     """Without the prompts of which the encoder knows too little; None where a side is left without any."""
     positive, negative = (_known_side(side, encoder, enough) for side in (prompts.positive, prompts.negative))
     return Prompts(positive=positive, negative=negative) if positive and negative else None
@@ -244,36 +197,11 @@ def _known(prompts: Prompts, encoder: "TextEncoder", enough: "Enough") -> Prompt
 
 def known_side(side: Iterable[str], encoder: "TextEncoder", *, built_in: bool) -> tuple[str, ...]:
     """The prompts of a side of which the encoder knows enough, as ``known_prompts`` counts it."""
-    return _known_side(side, encoder, _all_content if built_in else _any_content)
+    return _known_side(side, encoder, all_content if built_in else any_content)
 
 
-def _known_side(side: Iterable[str], encoder: "TextEncoder", enough: "Enough") -> tuple[str, ...]:
-    return tuple(text for text in side if enough(_words(text, encoder)))
-
-
-Enough = Callable[[Mapping[str, bool]], bool]
-"""Of the words of a sentence, and whether each is known."""
-
-
-def _any_content(words: Mapping[str, bool]) -> bool:
-    """Of sentences in any language, so that a word that the encoder lacks may be one that matters little."""
-    return any(known for word, known in words.items() if word not in STOP_WORDS)
-
-
-def _all_content(words: Mapping[str, bool]) -> bool:
-    """A stray "in" says nothing: all words that carry meaning."""
-    content = [known for word, known in words.items() if word not in STOP_WORDS]
-    return bool(content) and all(content)
-
-
-def _words(text: str, encoder: "TextEncoder") -> dict[str, bool]:
-    """A word-piece encoder can spell any word."""
-    return dict(encoder.words(text)) if _is_fitted(encoder) else {text: True}  # type: ignore[attr-defined]
-
-
-def _is_fitted(encoder: "TextEncoder") -> bool:
-    """Whether it knows the words of the reports that it was fitted on."""
-    return hasattr(encoder, "words")
+def _known_side(side: Iterable[str], encoder: "TextEncoder", enough: Enough) -> tuple[str, ...]:
+    return tuple(text for text in side if enough(words_of(text, encoder)))
 
 
 def read_prompts(path: Path, *, name: Callable[[str], str] = lambda label: plain(label)) -> dict[str, Prompts]:

@@ -14,6 +14,7 @@ from imitate.inference.base import Seen
 from imitate.inference.calibration import UNCALIBRATED, Calibration
 from imitate.inference.embeddings import embed_images, embed_texts
 from imitate.inference.gallery import image_vectors, text_vectors
+from imitate.inference.known_words import remarks
 from imitate.inference.predictor import Predictor, Scorer, middle
 from imitate.inference.prompts import Prompts, choose_prompts
 from imitate.names import Branch
@@ -56,7 +57,7 @@ class Scores:
         for name, wording in wordings.items():
             found, notes = self._words(name, wording)
             for note in notes:  # said each time, not only when the words are new
-                logging.getLogger("imitate.inference.prompts").warning("%s", note)
+                remarks.warning("%s", note)
             if isinstance(found, Words):
                 words[name] = found
             else:

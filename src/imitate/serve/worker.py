@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
+from imitate.inference.known_words import remarks
+
 Result = TypeVar("Result")
 
 
@@ -70,14 +72,14 @@ class Run(NamedTuple):
 
 def noting(job: Callable[[], Result]) -> tuple[Result, list[str]]:
     """Remarks on words go to who wrote them, not to the log."""
-    logger, notes = logging.getLogger("imitate.inference.prompts"), Notes()
-    logger.addHandler(notes)
-    logger.propagate = False
+    notes = Notes()
+    remarks.addHandler(notes)
+    remarks.propagate = False
     try:
         return job(), list(dict.fromkeys(notes.lines))
     finally:
-        logger.removeHandler(notes)
-        logger.propagate = True
+        remarks.removeHandler(notes)
+        remarks.propagate = True
 
 
 class Notes(logging.Handler):

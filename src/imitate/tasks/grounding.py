@@ -17,7 +17,7 @@ from imitate.errors import Lacking, UserError
 from imitate.inference.embeddings import embed_texts
 from imitate.inference.encoder import Encoder
 from imitate.inference.heatmap import central, heatmap, over_square
-from imitate.inference.prompts import unread_texts
+from imitate.inference.known_words import unread_texts
 from imitate.names import Mode
 from imitate.statistics import metrics
 from imitate.statistics.intervals import Support

@@ -17,13 +17,13 @@ from imitate.errors import Lacking, UserError
 from imitate.inference.base import of_branch
 from imitate.inference.embeddings import BATCH, embed_images, embed_texts
 from imitate.inference.encoder import Encoder
+from imitate.inference.known_words import encoder_language
 from imitate.inference.label_texts import own_prompts
 from imitate.inference.peer import PeerEncoder, PeerEnsemble
 from imitate.inference.prompts import (
     Prompts,
     built_in_languages,
     built_in_prompts,
-    encoder_language,
     known_prompts,
     matching,
     read_prompts,
