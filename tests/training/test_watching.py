@@ -17,9 +17,10 @@ from imitate.training.watching import NOTICE, Clock, Means, progress, signals, s
 
 @pytest.fixture
 def now(monkeypatch):
-    """A clock that is set."""
+    """A clock that is set, of this module alone: the event loop of a server in this process would sleep for a day."""
     time = SimpleNamespace(now=100.0)
-    monkeypatch.setattr(watching.time, "monotonic", lambda: time.now)
+    time.monotonic = lambda: time.now
+    monkeypatch.setattr(watching, "time", time)
     return time
 
 
