@@ -92,6 +92,9 @@ def test_wandb_offline_writes_into_the_run_folder_and_keeps_its_id(tmp_path, mon
     journal = journal_of(tmp_path / "run", "wandb")
     journal.write(2, {"loss": 0.5})
     journal.close()
+    import wandb
+
+    wandb.teardown()  # as at the end of a process: until then its service may not have written the file
     (number,) = json.loads((tmp_path / "run" / IDS).read_text()).values()
     (file,) = (tmp_path / "run").glob(f"wandb/offline-run-*-{number}/run-{number}.wandb")
     content = file.read_bytes()
