@@ -38,6 +38,15 @@ METHODS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # what the model 
     "spatial, sections and prior": (SPATIAL, {"visual_visual": 0}),
     "spatial, grounding": (REPORT | SPATIAL, PLAIN | {"grounding": 1.0}),
 }
+SMALL: dict[str, Any] = {  # the network of the studies
+    "backbone": "resnet18",
+    "backbone_options": {"channels": [16, 32, 64, 128]},
+    "prepared_size": 72,
+    "image_size": 64,
+    "joint_width": 128,
+    "text_width": 128,
+    "token_width": 128,
+}
 LIMIT = 1.05  # of CLIP's step, for spatial and pooled
 
 
@@ -84,8 +93,6 @@ def main() -> None:
     torch.set_num_threads(1)
     few = {name: METHODS[name] for name in ("CLIP", "channels", "spatial", "pooled", "IMITATE, published")}
     large: dict[str, Any] = {"backbone": "resnet50"}
-    small: dict[str, Any] = {"backbone": "resnet18", "backbone_options": {"channels": [16, 32, 64, 128]}}
-    small |= {"prepared_size": 72, "image_size": 64, "joint_width": 128, "text_width": 128, "token_width": 128}
     rounds = 2 if arguments.quick else 10
     tables = {}
     if not arguments.quick:
@@ -94,7 +101,7 @@ def main() -> None:
         name: (model, objective if name in TWO_VIEWS else {**objective, "views": 1})
         for name, (model, objective) in METHODS.items()
     }
-    tables["small"] = _with_grid(small, 64, single, rounds)
+    tables["small"] = _with_grid(SMALL, 64, single, rounds)
     finish(arguments, "aggregation", tables)
 
 

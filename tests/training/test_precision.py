@@ -8,6 +8,7 @@ import pytest
 import torch
 from folders import write_folder
 from jobs import metrics, scaled, start
+from lightning_fabric.plugins import Precision
 from recipes import TINY_MODEL as MODEL
 from recipes import tiny_recipe
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from imitate.config import AugmentConfig, TrainingConfig
 from imitate.data.augment import warp
 from imitate.errors import UserError
 from imitate.models.imitate import seeded_model
-from imitate.training import loop, pretraining, step
+from imitate.training import loop, precision, pretraining, step
 from imitate.training.draws import draw_step
 from imitate.training.engine import launch
 from imitate.training.loop import fit
@@ -167,10 +168,21 @@ def test_a_scaled_gradient_is_unscaled_once_and_an_overflow_skips_the_step(fused
     assert torch.equal(plain.weight, moved) and scaler.get_scale() == 2**15
 
 
-def test_a_cpu_takes_bfloat16_in_the_place_of_fp16_and_says_so(caplog):
+def test_a_cpu_takes_bfloat16_in_the_place_of_fp16_and_says_so(caplog, monkeypatch):
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: True)
     found: Any = precision_plugin("16-mixed", "cpu")
     assert (found.precision, found.device) == ("bf16-mixed", "cpu")
     assert caplog.messages == ["precision 16-mixed is for GPUs: on this CPU, bf16-mixed is used instead"]
     for name in ("32-true", "bf16-mixed"):
         assert precision_plugin(name, "cpu").precision == name
     assert type(precision_plugin("32-true", "cuda")) is not Mixed and len(caplog.messages) == 1
+
+
+def test_a_cpu_that_emulates_bfloat16_trains_in_float32_and_says_so(caplog, monkeypatch):
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: False)
+    for name in ("bf16-mixed", "16-mixed"):
+        assert type(precision_plugin(name, "cpu")) is Precision
+        assert caplog.messages[-1] == (
+            "this CPU has no bfloat16 instructions, so bf16-mixed would be slow: 32-true is used instead"
+        )
+    assert precision_plugin("bf16-mixed", "cuda").precision == "bf16-mixed" and len(caplog.messages) == 3

@@ -3,6 +3,7 @@
 import logging
 from typing import Any, Literal
 
+import torch
 from lightning_fabric.plugins import MixedPrecision, Precision
 from torch.optim import Optimizer
 
@@ -25,11 +26,21 @@ class Mixed(MixedPrecision):
             self.scaler.unscale_(optimizer)
 
 
+BFLOAT16 = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16")  # the last: ARM
+
+
 def precision_plugin(name: Literal["32-true", "16-mixed", "bf16-mixed"], device: str) -> Precision:
-    """``device`` is the type: cpu, cuda, mps."""
-    if name == "32-true":
-        return Precision()
+    """``device`` is the type: cpu, cuda, mps. A CPU uses bf16-mixed for 16-mixed, and 32-true if it has no bfloat16."""
     if name == "16-mixed" and device == "cpu":
         log.warning("precision 16-mixed is for GPUs: on this CPU, bf16-mixed is used instead")
         name = "bf16-mixed"
-    return Mixed(name, device)
+    if name == "bf16-mixed" and device == "cpu" and not multiplies_bfloat16():
+        log.warning("this CPU has no bfloat16 instructions, so bf16-mixed would be slow: 32-true is used instead")
+        name = "32-true"
+    return Precision() if name == "32-true" else Mixed(name, device)
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the CPU has instructions for it. Emulated, training is several times slower than in float32."""
+    known = getattr(torch.cpu, "get_capabilities", None)  # of torch 2.12 and later
+    return known is None or any(known().get(name) for name in BFLOAT16)
