@@ -19,6 +19,7 @@ from imitate.training.engine import agreed, rank_slice
 from imitate.training.job import Job
 from imitate.training.objectives import training_module
 from imitate.training.optim import averaged, build_optimizer, set_rates
+from imitate.training.precision import memory_format
 from imitate.training.run_folder import VALIDATION, Journal, note_start
 from imitate.training.text_tower import Reading
 from imitate.training.warm_start import fill_objective
@@ -101,7 +102,7 @@ def _set_up(job: Job) -> tuple[nn.Module, Any]:
         if training.compile:
             job.tower.compile(dynamic=True)
         whole = Reading(job.tower, job.pretraining, chunk=training.chunk)
-    whole = whole.to(memory_format=torch.channels_last)
+    whole = whole.to(memory_format=memory_format(whole, job.fabric.device.type))
     optimizer = build_optimizer(job.fabric.to_device(whole), training)
     module, optimizer = job.fabric.setup(whole, optimizer)
     return module, optimizer
