@@ -1,7 +1,7 @@
 """Paired tests of every method of a study against its reference; adds them to study.json.
 
     python experiments/compare.py docs/results/open_i --work WORK    (from the predictions that the runner left in WORK)
-    python experiments/compare.py docs/results/small                 (from the predictions.parquet that is committed)
+    python experiments/compare.py docs/results/small                 (from the predictions or resamples that are kept)
 
 The tests are those of ``imitate compare``. All tests of a family (study.json says which method is in which), over all
 tasks, share one Holm correction.
@@ -11,11 +11,13 @@ import argparse
 import logging
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import drawn
 from imitate.errors import UserError
 from imitate.statistics.intervals import holm
+from imitate.tasks.base import Results
 from imitate.tasks.comparison import read_measured, tests
 from imitate.tasks.results import file_digest, write_results
 from layout import SCORES, Folder, Json, read_folder, read_scores, write_about
@@ -25,22 +27,69 @@ log = logging.getLogger("study")
 RESAMPLES = 10_000
 
 
+Tests = Callable[[Cell, Sequence[Cell]], list[Json]]
+"""Of a task: the differences of the other cells from the first."""
+
+
 def differences(paths: Mapping[Cell, Path], about: Json, *, resamples: int) -> list[Json]:
-    """One a method and task, on the task's main metric: the method minus the reference."""
+    """From predictions; one a method and task, on the task's main metric: the method minus its family's reference."""
+
+    def tested(reference: Cell, others: Sequence[Cell]) -> list[Json]:
+        measured = read_measured(paths[reference]), [read_measured(paths[other]) for other in others]
+        kept = {"metric", "difference", "low", "high", "p", "p_delong"}
+        return [test.model_dump(mode="json", include=kept) for test in tests(*measured, resamples=resamples)]
+
+    return _differences(list(paths), about, tested)
+
+
+def from_resamples(study: Folder, folder: Path) -> list[Json]:
+    """From the main metrics with their patients drawn again. UserError where two cells differ in what is averaged."""
+    known = drawn.read(folder / drawn.FILE)
+
+    def tested(reference: Cell, others: Sequence[Cell]) -> list[Json]:
+        a, metric = study.results[reference], study.main_metric(reference)
+        found = []
+        for other in others:
+            b = study.results[other]
+            if _defined(a) != _defined(b):
+                raise UserError(f"{reference} and {other} have values of other classes: measure them again")
+            test = drawn.test(a, b, (known[reference.file], known[other.file]))
+            found.append({"metric": metric, **test._asdict(), "p_delong": None})
+        return found
+
+    return _differences(study.cells, study.about, tested)
+
+
+def _defined(results: Results) -> set[str]:
+    return {name for name, each in results.metrics.items() if each.value is not None}
+
+
+def _differences(cells: Sequence[Cell], about: Json, tested: Tests) -> list[Json]:
     found: list[Json] = []
-    for task, fraction in dict.fromkeys(cell[1:] for cell in paths):
-        files = {cell.method: path for cell, path in paths.items() if cell[1:] == (task, fraction)}
-        reference = files.pop(about["reference"], None)
-        if reference is None or not files or task in about.get("untested", ()):
+    for task, fraction in dict.fromkeys(cell[1:] for cell in cells):
+        if task in about.get("untested", ()):
             continue
-        log.info("%s at %g%%: %d methods", task, 100 * fraction, len(files))
-        others = [read_measured(path) for path in files.values()]
-        for method, test in zip(files, tests(read_measured(reference), others, resamples=resamples), strict=True):
-            values = test.model_dump(mode="json", include={"metric", "difference", "low", "high", "p", "p_delong"})
-            found.append(
-                {"family": about["families"][method], "method": method, "task": task, "fraction": fraction} | values
-            )
+        for family, names in _comparisons(about).items():
+            reference, *others = (Cell(name, task, fraction) for name in names)
+            others = [cell for cell in others if cell in cells]
+            if reference not in cells or not others:
+                continue
+            log.info("%s at %g%%: %d methods", task, 100 * fraction, len(others))
+            where = [{"family": family, "method": cell.method, "reference": reference.method} for cell in others]
+            at = {"task": task, "fraction": fraction}
+            found += [each | at | test for each, test in zip(where, tested(reference, others), strict=True)]
     return corrected(found)
+
+
+def _comparisons(about: Json) -> dict[str, list[str]]:
+    """Of each family, its reference and the methods that are tested against it."""
+    if known := about.get("comparisons"):
+        return {family: list(names) for family, names in known.items()}
+    found: dict[str, list[str]] = {}
+    for name, family in about["families"].items():
+        names = found.setdefault(family, [about["reference"]])
+        names += [name] if name not in names else []
+    return found
 
 
 def corrected(found: list[Json]) -> list[Json]:
@@ -80,6 +129,9 @@ def main() -> int:
         if arguments.work:
             paths = {cell: arguments.work / "results" / cell.file for cell in study.cells}
             found = differences(paths, study.about, resamples=resamples)
+        elif (arguments.folder / drawn.FILE).is_file():
+            found = from_resamples(study, arguments.folder)
+            resamples = next(iter(drawn.read(arguments.folder / drawn.FILE).values())).values.shape[1]
         else:
             found = from_scores(study, arguments.folder, resamples=resamples)
     except UserError as error:

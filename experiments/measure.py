@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import drawn
 from imitate.bench import stamps
 from imitate.bench.cells import Cell, carry_out, cells
 from imitate.bench.columns import columns
@@ -24,7 +25,7 @@ RESAMPLES = 1000
 
 class Wanted(NamedTuple):
     """``models`` are the runs of a method, or random or pixels, each fitted ``seeds`` times; ``paths`` is that of the
-    results at each fraction, and ``work`` a folder of its own.
+    results at each fraction, and ``work`` a folder of its own. ``resamples`` of the main metric are kept; 0: none.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Wanted(NamedTuple):
     settings: dict[str, Any]
     paths: dict[str, str]
     work: str
+    resamples: int = 0
 
 
 def cells_of(wanted: Wanted) -> list[Cell]:
@@ -53,21 +55,30 @@ def cells_of(wanted: Wanted) -> list[Cell]:
 
 def measured(wanted: Wanted) -> bool:
     """Whether all results are there, and of these models, this data and code."""
-    if not all(Path(path).is_file() for path in wanted.paths.values()):
+    paths = [Path(path) for path in wanted.paths.values()]
+    if not all(path.is_file() and (not wanted.resamples or kept(path).is_file()) for path in paths):
         return False
     return all(stamps.read(cell.path, stamps.stamp(cell.job)) for cell in cells_of(wanted))
 
 
+def kept(path: Path) -> Path:
+    """Where the resamples of these results are."""
+    return path.with_suffix(".resamples.npz")
+
+
 def main(argument: str) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    wanted = Wanted(**json.loads(argument))
     try:
-        outcomes = carry_out(cells_of(Wanted(**json.loads(argument))))
+        outcomes = carry_out(cells_of(wanted))
     except UserError as error:
         log.info("%s", error)
         return 2
     for cell, outcome in outcomes.items():
         if outcome.results is None:
             log.info("%s: %s", cell.title, outcome.failed or outcome.lacks)
+        elif wanted.resamples:
+            drawn.write(kept(cell.path), {"": drawn.draw(cell.path, wanted.resamples)})
     return int(any(outcome.results is None for outcome in outcomes.values()))
 
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import drawn
 from imitate.tasks.base import Predictions
 from imitate.tasks.results import commit, read_predictions, read_results
 from layout import SCORES, Json, digest_of, write_folder, write_scores
+from measure import kept as resampled
 from study import ROOT, Cell, Study
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ def publish(runner: "Runner", out: Path, about: Json) -> None:
     kept = write_scores(out / SCORES, runs) if study.keep_predictions else None
     if not new and before:  # what was published stays, without what the study has no more
         about = {**about, "made_by": earlier["made_by"], "machine": earlier["machine"]}
+    if study.resamples:
+        drawn.write(out / drawn.FILE, _resamples(runner, out / drawn.FILE, cells, new))
     tasks = {cell.task for cell in cells}
     positive = {name: counts for name, counts in earlier.get("positives", {}).items() if name in tasks}
     spent = {name: _spent(runner, name) or earlier["compute"][name] for name in names if runner.trained(name)}
@@ -52,6 +56,7 @@ def publish(runner: "Runner", out: Path, about: Json) -> None:
         },
         "untested": [name for name, task in study.tasks.items() if not task.tested],
         "families": {name: study.families[name] for name in names},
+        "comparisons": study.comparisons,
         "settings": {name: study.methods[name].settings for name in names},
         "compute": spent,
     }
@@ -72,6 +77,15 @@ class Publication:
             self.publish()
             self.wanted, ended = False, time.monotonic()
             self.not_before = ended + 20 * (ended - started)
+
+
+def _resamples(runner: "Runner", path: Path, cells: Sequence[Cell], new: Collection[Cell]) -> dict[str, drawn.Drawn]:
+    """Of every cell that is tested; of those that were published before, what is there."""
+    known = drawn.read(path) if path.is_file() else {}
+    tested = [cell for cell in cells if runner.study.tasks[cell.task].tested]
+    return {
+        cell.file: drawn.read(resampled(runner.path(cell)))[""] if cell in new else known[cell.file] for cell in tested
+    }
 
 
 def _earlier(about: Json, cells: Sequence[Cell], new: Collection[Cell]) -> set[str]:

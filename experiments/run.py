@@ -124,12 +124,13 @@ class Runner:
             settings=measure.settings,
             paths={f"{cell.fraction:g}": str(self.path(cell)) for cell in self.cells(method, task)},
             work=str(self.work / "cache" / f"{slug(method)}--{task}"),  # tasks are measured at the same time
+            resamples=self.study.resamples if measure.tested else 0,
         )
 
     def described(self, method: str, task: str) -> str:
         """The digest of all that decides a method's results of a task, whichever machine they are measured on."""
         study, measure, of = self.study, self.study.tasks[task], self.study.methods[method]
-        told = {
+        told: dict[str, Any] = {
             "recipe": file_digest(ROOT / study.recipe),
             "train": study.data[study.train] if not of.train else [study.data[name] for name in of.train],
             "method": of.model_dump(mode="json", include={"settings", "model"}),
@@ -138,6 +139,8 @@ class Runner:
             "code": find_task(measure.task).method(),
             "seeds": len(self.seeds),
         }
+        if study.resamples and measure.tested:
+            told["resamples"] = study.resamples
         return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
     def published(self, method: str, task: str) -> bool:

@@ -39,6 +39,8 @@ class Stage(Config):
 
     family: str
     methods: dict[str, Method]
+    reference: str | None = None  # of its tests; None: the study's
+    against: tuple[str, ...] = ()  # methods of other stages that its tests include
 
 
 class Study(Config):
@@ -50,6 +52,7 @@ class Study(Config):
     seeds: int = 3
     reference: str = "IMITATE"
     keep_predictions: bool = False  # beside the results, for small studies on synthetic data only
+    resamples: int = 0  # of the main metrics that are tested, kept for paired tests; 0: tests need the predictions
 
     def of_fold(self, number: int) -> "Study":
         """With the number in the place of ``{fold}``, in the names of data sets."""
@@ -72,6 +75,15 @@ class Study(Config):
     @property
     def families(self) -> dict[str, str]:
         return {name: stage.family for stage in self.stages for name in stage.methods}
+
+    @property
+    def comparisons(self) -> dict[str, list[str]]:
+        """Of each family the methods that are tested, the reference first."""
+        found: dict[str, list[str]] = {}
+        for stage in self.stages:
+            names = found.setdefault(stage.family, [stage.reference or self.reference])
+            names += [name for name in (*stage.against, *stage.methods) if name not in names]
+        return found
 
     def trained_on(self, method: str) -> tuple[str, ...]:
         return self.methods[method].train or (self.train,)
@@ -115,7 +127,8 @@ def load_study(path: Path) -> Study:
         }
         - study.data.keys(),
         "task": {task for method in study.methods.values() for task in method.tasks or ()} - study.tasks.keys(),
-        "method": {study.reference} - study.methods.keys(),
+        "method": {study.reference, *(name for names in study.comparisons.values() for name in names)}
+        - study.methods.keys(),
     }
     for kind, missing in used.items():
         if missing:

@@ -71,7 +71,7 @@ def tests(study: Folder, family: str) -> str:
     columns = list(dict.fromkeys(key[1:] for key in found))
     methods = dict.fromkeys(key[0] for key in found)
     lines = [[method, *(_tested(found.get((method, *column))) for column in columns)] for method in methods]
-    return tall([f"minus {study.about['reference']}", *(title(study, *column) for column in columns)], lines)
+    return tall([f"minus {reference(study, family)}", *(title(study, *column) for column in columns)], lines)
 
 
 def compute(study: Folder) -> str:
@@ -99,7 +99,7 @@ def forest(study: Folder, family: str) -> bytes:
         line, mark = (task, method) if many_tasks else (method, task)
         lines.setdefault(line, {})[mark] = point
     look = figures.styles(list(dict.fromkeys(name for line in lines.values() for name in line)))
-    level, dotted = dict.fromkeys(lines, 0.0), f"as {study.about['reference']}"
+    level, dotted = dict.fromkeys(lines, 0.0), f"as {reference(study, family)}"
     drawn = figures.forest(lines, look, chance=level, dotted=dotted, unit="points")
     return base64.b64decode(drawn.split(",", 1)[1])
 
@@ -123,7 +123,7 @@ def page(study: Folder) -> str:
         main_metrics(study),
     ]
     for family in families(study):
-        heading = f"## {family.capitalize()} minus {about['reference']}, in points with 95% intervals"
+        heading = f"## {family.capitalize()} minus {reference(study, family)}, in points with 95% intervals"
         parts += [heading, HOW, tests(study, family), f"![{family}](forest-{family}.svg)"]
     parts += ["## Compute", compute(study), "## All metrics", all_metrics(study).rstrip()]
     return "\n\n".join(parts) + "\n"
@@ -145,6 +145,11 @@ def _kept(about: Json) -> str:
 
 def families(study: Folder) -> list[str]:
     return list(dict.fromkeys(each["family"] for each in study.differences))
+
+
+def reference(study: Folder, family: str) -> str:
+    """The method from which the others of the family differ."""
+    return str(of_family(study, family)[0].get("reference", study.about["reference"]))
 
 
 def of_family(study: Folder, family: str) -> list[Json]:

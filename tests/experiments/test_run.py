@@ -18,7 +18,7 @@ from processes import HANG
 from recipes import tiny_recipe
 
 import measure
-from compare import differences, from_scores
+from compare import differences, from_resamples, from_scores
 from imitate import cli
 from imitate.config import validate
 from imitate.errors import UserError
@@ -223,6 +223,47 @@ def test_tables_and_tests_are_made_from_what_is_published(work: Path) -> None:
     assert (
         "probe at 50%, AUROC" in text and "minus IMITATE" in text and "Made by `the command` at commit 0000000." in text
     )
+
+
+def alike(tests: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:
+    """But for rounding."""
+    return tests == [
+        {key: pytest.approx(value, 1e-4) if isinstance(value, float) else value for key, value in each.items()}
+        for each in others
+    ]
+
+
+def test_paired_tests_of_rows_from_two_work_folders_are_those_of_one(work: Path, tmp_path: Path) -> None:
+    """A family may have a reference of its own, and methods of another family beside its own."""
+    first = [{"family": "steps", "methods": {"IMITATE": {}, "CLIP": {"settings": {"objective.name": "clip"}}}}]
+    slow = {"objective.name": "clip", "training.learning_rate": 1e-5}
+    second = {"family": "seconds", "reference": "slow", "against": ["CLIP"], "methods": {"slow": {"settings": slow}}}
+    tasks = {name: {**task, "fractions": [1]} for name, task in TASKS.items()}
+    tasks["probe"]["tested"] = False
+    tasks["retrieval"]["settings"] = {"split": "train"}  # which has enough patients
+    less: dict[str, Any] = {"resamples": 30, "tasks": tasks, "stages": [*first, second]}
+    out, here = tmp_path / "out", runner(work, **less)
+    here.broken = frozenset({"pretrain-slow-1"})
+    assert not carry_out(here, workers=1)
+    publish(here, out, ABOUT)
+    kept = tmp_path / "kept"
+    shutil.copytree(work / "results", kept)
+    for folder in ("runs", "results"):
+        shutil.rmtree(work / folder)
+    again = Here(study(work, **less), work, threads=1, seeds=2, before=read_folder(out))
+    assert carry_out(again, workers=1)
+    publish(again, out, ABOUT)
+    assert {name.split("-")[1] for name in again.ran} == {"slow"}
+    found = read_folder(out)
+    shutil.copytree(kept, work / "results", dirs_exist_ok=True)
+    tests = differences({cell: again.path(cell) for cell in found.cells}, found.about, resamples=30)
+    assert [(each["family"], each["method"], each["reference"]) for each in tests] == [
+        ("steps", "CLIP", "IMITATE"),
+        ("seconds", "CLIP", "slow"),
+    ]
+    assert alike(from_resamples(found, out), tests) and all(0 < each["p"] < 1 for each in tests)
+    other = Here(study(work, **{**less, "resamples": 40}), work, threads=1, seeds=2, before=found)
+    assert not other.published("IMITATE", "retrieval") and other.published("IMITATE", "probe")
 
 
 def test_paired_tests_repeated_from_kept_predictions_are_the_same(work: Path) -> None:
