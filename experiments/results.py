@@ -186,7 +186,8 @@ def one_seed(study: Folder) -> str:
     """Temperatures of all but CLIP; at its usual one, the first seed of the factorial."""
     usual = selection.of_seeds(study_of("factorial"))
     first = {cell: each[:1] for cell, each in usual.items() if cell[0] in {name for name, _ in OTHERS.values()}}
-    return selection.temperatures({**first, **selection.of_seeds(study)}, OTHERS, SELECT[:2])
+    others = selection.of_seeds(study_of("temperatures_others"))
+    return selection.temperatures({**first, **selection.of_seeds(study), **others}, OTHERS, SELECT[:2])
 
 
 BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder of the study, and its table

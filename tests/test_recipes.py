@@ -195,7 +195,8 @@ def test_recipes_run_on_the_synthetic_archives(name, main, run, folder, tmp_path
 
 def test_the_tiny_recipe_reproduces_its_loss_curve(tmp_path):
     """Bit for bit on the kind of machine that kept it. Elsewhere kernels round differently, which Adam amplifies:
-    AVX2 and plain kernels were seen to differ by 3e-7 in the first three steps and by 2e-3 within ten."""
+    AVX2 and plain kernels were seen to differ by 3e-7 in the first three steps and by 2e-3 within ten; without AVX-512,
+    the images differ in the last digit, too, and the first three steps by 3e-4."""
     expected = kept()
     found = tiny_curve(tmp_path)
     assert [row["step"] for row in found] == list(range(1, 11))
@@ -203,4 +204,4 @@ def test_the_tiny_recipe_reproduces_its_loss_curve(tmp_path):
         assert found == expected["curve"]
         return
     for ours, theirs in zip(found, expected["curve"], strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-5 if ours["step"] <= 3 else 2e-2)
+        assert ours == pytest.approx(theirs, rel=1e-3 if ours["step"] <= 3 else 2e-2)

@@ -13,7 +13,8 @@ from imitate.commands.synthesize import synthesize
 from imitate.data.corpus import Corpus
 from imitate.synthetic.layouts import LAYOUTS
 
-GOLDEN = json.loads(Path(__file__).with_name("folders.json").read_text())["folders"]
+KEPT = json.loads(Path(__file__).with_name("folders.json").read_text())
+GOLDEN = KEPT["folders"]
 N, SEED = 200, 3
 TEXTS = ("image_id", "patient", "study", "split", "findings", "impression")
 
@@ -44,7 +45,10 @@ def test_a_folder_is_that_of_the_first_edition(name: str, raw, tmp_path: Path) -
     options = {"raw": raw(source)} if source in LAYOUTS else {"n": N, "seed": SEED}
     options |= {"mode": "paper"} if mode == "paper" else {}
     prepare(source, out=tmp_path / "out", size=int(size), resize=resize, workers=1, **options)
-    assert digests(Corpus.open(tmp_path / "out")) == GOLDEN[name]
+    found = digests(Corpus.open(tmp_path / "out"))
+    if found["pixels"] == KEPT["pixels without AVX-512"].get(name):  # numpy's float32 functions of the generator differ
+        found["pixels"] = GOLDEN[name]["pixels"]
+    assert found == GOLDEN[name]
 
 
 def digests(data: Corpus) -> dict[str, object]:

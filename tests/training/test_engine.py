@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from imitate.config import TrainingConfig
 from imitate.errors import UserError
 from imitate.models.heads import PresentBatchNorm
-from imitate.training import engine
+from imitate.training import engine, precision
 from imitate.training.precision import Mixed
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6"}
@@ -92,7 +92,8 @@ def two(asked, monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
 
 
-def test_the_engine_gets_what_the_recipe_says_and_the_batch_must_divide(two):
+def test_the_engine_gets_what_the_recipe_says_and_the_batch_must_divide(two, monkeypatch):
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: True)
     made: Any = engine.launch(TrainingConfig(batch_size=16, strategy="ddp", precision="bf16-mixed"))
     plugin = made.settings.pop("plugins")[0]
     assert isinstance(plugin, Mixed) and (plugin.precision, plugin.device) == ("bf16-mixed", "cpu")

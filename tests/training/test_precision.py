@@ -22,7 +22,7 @@ from imitate.training import loop, precision, pretraining, step
 from imitate.training.draws import draw_step
 from imitate.training.engine import launch
 from imitate.training.loop import fit
-from imitate.training.precision import Mixed, precision_plugin
+from imitate.training.precision import Mixed, possible, precision_plugin
 from imitate.training.pretraining import Pretraining
 
 
@@ -168,24 +168,27 @@ def test_a_scaled_gradient_is_unscaled_once_and_an_overflow_skips_the_step(fused
     assert torch.equal(plain.weight, moved) and scaler.get_scale() == 2**15
 
 
-def test_a_cpu_takes_bfloat16_in_the_place_of_fp16_and_says_so(caplog, monkeypatch):
-    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: True)
-    found: Any = precision_plugin("16-mixed", "cpu")
-    assert (found.precision, found.device) == ("bf16-mixed", "cpu")
-    assert caplog.messages == ["precision 16-mixed is for GPUs: on this CPU, bf16-mixed is used instead"]
-    for name in ("32-true", "bf16-mixed"):
-        assert precision_plugin(name, "cpu").precision == name
-    assert type(precision_plugin("32-true", "cuda")) is not Mixed and len(caplog.messages) == 1
+def test_a_cpu_takes_bfloat16_in_the_place_of_fp16_or_float32_where_it_has_none(monkeypatch):
+    fp16 = "precision 16-mixed is for GPUs: on this CPU, bf16-mixed is used instead"
+    bf16 = "this CPU has no bfloat16 instructions, so bf16-mixed would be slow: 32-true is used instead"
+    for has, names, remarks in (
+        (True, {"16-mixed": "bf16-mixed", "bf16-mixed": "bf16-mixed"}, {"16-mixed": [fp16], "bf16-mixed": []}),
+        (False, {"16-mixed": "32-true", "bf16-mixed": "32-true"}, {"16-mixed": [fp16, bf16], "bf16-mixed": [bf16]}),
+    ):
+        monkeypatch.setattr(precision, "multiplies_bfloat16", lambda has=has: has)
+        for name in ("16-mixed", "bf16-mixed"):
+            assert possible(name, "cpu") == (names[name], remarks[name])
+            assert possible(name, "cuda") == (name, [])
+        assert possible("32-true", "cpu") == ("32-true", [])
+    made: Any = precision_plugin("bf16-mixed", "cpu")
+    assert (type(made), made.precision, made.device) == (Mixed, "bf16-mixed", "cpu")
+    assert type(precision_plugin("32-true", "cuda")) is Precision
 
 
-def test_a_cpu_that_emulates_bfloat16_trains_in_float32_and_says_so(caplog, monkeypatch):
+def test_what_is_used_instead_is_said(caplog, monkeypatch):
     monkeypatch.setattr(precision, "multiplies_bfloat16", lambda: False)
-    for name in ("bf16-mixed", "16-mixed"):
-        assert type(precision_plugin(name, "cpu")) is Precision
-        assert caplog.messages[-1] == (
-            "this CPU has no bfloat16 instructions, so bf16-mixed would be slow: 32-true is used instead"
-        )
-    assert precision_plugin("bf16-mixed", "cuda").precision == "bf16-mixed" and len(caplog.messages) == 3
+    assert type(launch(TrainingConfig(precision="16-mixed", accelerator="cpu")).strategy.precision) is Precision
+    assert [message[:9] for message in caplog.messages] == ["precision", "this CPU "]
 
 
 def test_channels_are_last_but_where_the_cpu_writes_beyond_its_buffers(monkeypatch):

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 
 from imitate.config import TrainingConfig
 from imitate.errors import UserError
-from imitate.training.precision import precision_plugin
+from imitate.training.precision import possible, precision_plugin
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +34,18 @@ def launch(training: TrainingConfig, *, threads: int | None = None, contrasts_wi
     if training.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # before the first use of cuBLAS, which reads it
         torch.use_deterministic_algorithms(True)
+    precision, remarks = possible(training.precision, device)
     fabric = Fabric(
         accelerator=device, strategy=training.strategy, devices=devices, num_nodes=nodes,
-        plugins=[precision_plugin(training.precision, device)],
+        plugins=[precision_plugin(precision, device)],
     )  # fmt: skip
     fabric.launch()
     if threads is not None:
         torch.set_num_threads(threads)  # not before: starting several processes sets it
-    if not fabric.is_global_zero:
+    if fabric.is_global_zero:
+        for remark in remarks:
+            log.warning(remark)
+    else:
         logging.getLogger("imitate").setLevel(logging.WARNING)  # what every process says is said once
     check_rows(training, fabric.world_size, contrasts_within=contrasts_within, tell=fabric.is_global_zero)
     return fabric

@@ -1,14 +1,13 @@
 """How numbers are held in memory. Mixed precision is Fabric's, but what goes into the module is not rounded."""
 
-import logging
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning_fabric.plugins import MixedPrecision, Precision
 from torch import nn
 from torch.optim import Optimizer
 
-log = logging.getLogger(__name__)
+from imitate.names import Precision as Name
 
 
 class Mixed(MixedPrecision):
@@ -30,14 +29,20 @@ class Mixed(MixedPrecision):
 BFLOAT16 = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16")  # the last: ARM
 
 
-def precision_plugin(name: Literal["32-true", "16-mixed", "bf16-mixed"], device: str) -> Precision:
-    """``device`` is the type: cpu, cuda, mps. A CPU uses bf16-mixed for 16-mixed, and 32-true if it has no bfloat16."""
+def possible(name: Name, device: str) -> tuple[Name, list[str]]:
+    """What is used instead where the device cannot do it, or only slowly, and what to tell the user of it."""
+    remarks = []
     if name == "16-mixed" and device == "cpu":
-        log.warning("precision 16-mixed is for GPUs: on this CPU, bf16-mixed is used instead")
+        remarks.append("precision 16-mixed is for GPUs: on this CPU, bf16-mixed is used instead")
         name = "bf16-mixed"
     if name == "bf16-mixed" and device == "cpu" and not multiplies_bfloat16():
-        log.warning("this CPU has no bfloat16 instructions, so bf16-mixed would be slow: 32-true is used instead")
+        remarks.append("this CPU has no bfloat16 instructions, so bf16-mixed would be slow: 32-true is used instead")
         name = "32-true"
+    return name, remarks
+
+
+def precision_plugin(name: Name, device: str) -> Precision:
+    """``device`` is the type: cpu, cuda, mps."""
     return Precision() if name == "32-true" else Mixed(name, device)
 
 
