@@ -105,6 +105,14 @@ MIXTURE = [
     for place in ("north", "south")
     for task, title in (("retrieval", "retrieval, mean recall"), ("zero-shot", "zero-shot, AUROC"))
 ]
+CONFIRMED = {
+    "retrieval": "retrieval, mean recall",
+    "zero-shot": "zero-shot, AUROC",
+    "zero-shot-chestxray14": "zero-shot on ChestX-ray14, AUROC",
+    "probe": "linear probe, AUROC (only shown)",
+    "retrieval-val": "validation split: retrieval, mean recall (only shown)",
+    "zero-shot-val": "validation split: zero-shot, AUROC (only shown)",
+}
 SUPERVISED = [Line("Open-i", "supervised-open-i"), Line("ChestX-ray14 sample", "supervised-chestxray14")]
 
 
@@ -182,6 +190,12 @@ def baselines(study: Folder) -> str:
     return selection.table(values, SELECT)
 
 
+def confirmed(study: Folder) -> str:
+    """Every method that is measured, on the tasks that are tested and those that are only shown."""
+    lines = [Line(text, task) for task, text in CONFIRMED.items() if any(cell.task == task for cell in study.cells)]
+    return tables.metrics(study, list(dict.fromkeys(cell.method for cell in study.cells)), lines, chance=True)
+
+
 def one_seed(study: Folder) -> str:
     """Temperatures of all but CLIP; at its usual one, the first seed of the factorial."""
     usual = selection.of_seeds(study_of("factorial"))
@@ -209,6 +223,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder o
         lambda study: selection.temperatures(selection.of_seeds(study), TEMPERATURES, SELECT[:2]),
     ),
     "temperatures": ("temperatures", one_seed),
+    "confirm_open_i/tasks": ("confirm_open_i", confirmed),
     "longer": ("longer", lambda study: selection.table(selection.of_seeds(study), SELECT)),
     "heatmaps": ("heatmaps", lambda study: tables.metrics(study, MAPPED, MAPS, chance=True)),
     "hospitals/tasks": ("hospitals", lambda study: tables.metrics(study, HOSPITALS, MIXTURE)),
