@@ -203,5 +203,6 @@ def test_the_tiny_recipe_reproduces_its_loss_curve(tmp_path):
     if expected["machine"] == kind_of_machine():
         assert found == expected["curve"]
         return
+    first = 1e-5 if "AVX512" in expected["machine"]["cpu"] and "AVX512" in kind_of_machine()["cpu"] else 1e-3
     for ours, theirs in zip(found, expected["curve"], strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-3 if ours["step"] <= 3 else 2e-2)
+        assert ours == pytest.approx(theirs, rel=first if ours["step"] <= 3 else 2e-2)
