@@ -47,7 +47,7 @@ def precision_plugin(name: Name, device: str) -> Precision:
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether the CPU has instructions for it. Emulated, training is several times slower than in float32."""
+    """Whether the CPU has instructions for it. Emulated, training is slower than in float32."""
     known = _capabilities()
     return not known or any(known.get(name) for name in BFLOAT16)
 
