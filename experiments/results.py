@@ -13,7 +13,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import effects
@@ -190,10 +190,16 @@ def baselines(study: Folder) -> str:
     return selection.table(values, SELECT)
 
 
-def confirmed(study: Folder) -> str:
-    """Every method that is measured, on the tasks that are tested and those that are only shown."""
+def confirmed(study: Folder, family: str) -> str:
+    """What is compared in the family and measured: compute, and the tasks that are tested and those only shown."""
+    methods = [each for each in study.about["comparisons"][family] if each in study.about["compute"]]
     lines = [Line(text, task) for task, text in CONFIRMED.items() if any(cell.task == task for cell in study.cells)]
-    return tables.metrics(study, list(dict.fromkeys(cell.method for cell in study.cells)), lines, chance=True)
+    spent = [tables.spent(study, method) for method in methods]
+    compute = [
+        ["steps", *(f"{each.steps:,}" for each in spent)],
+        ["processor seconds a run", *(f"{each.cpu_seconds:.0f}" for each in spent)],
+    ]
+    return tables.metrics(study, methods, lines, chance=True, first=compute)
 
 
 def one_seed(study: Folder) -> str:
@@ -223,7 +229,12 @@ BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder o
         lambda study: selection.temperatures(selection.of_seeds(study), TEMPERATURES, SELECT[:2]),
     ),
     "temperatures": ("temperatures", one_seed),
-    "confirm_open_i/tasks": ("confirm_open_i", confirmed),
+    **{
+        f"{name}/{family.replace(' ', '-')}{what}": (name, partial(table, family=family))
+        for name in ("confirm_open_i", "confirm_synthetic")
+        for family in ("equal steps", "equal seconds")
+        for what, table in (("", confirmed), ("-tests", tables.tests))
+    },
     "longer": ("longer", lambda study: selection.table(selection.of_seeds(study), SELECT)),
     "heatmaps": ("heatmaps", lambda study: tables.metrics(study, MAPPED, MAPS, chance=True)),
     "hospitals/tasks": ("hospitals", lambda study: tables.metrics(study, HOSPITALS, MIXTURE)),
@@ -273,7 +284,7 @@ def written() -> dict[Path, bytes]:
         study = study_of(folder.name)
         files[folder / "tables.md"] = tables.page(study).encode()
         for family in tables.families(study):
-            files[folder / f"forest-{family}.svg"] = tables.forest(study, family)
+            files[folder / tables.forest_file(family)] = tables.forest(study, family)
     return files
 
 

@@ -31,11 +31,18 @@ class Line(NamedTuple):
     fraction: float = 1.0
 
 
-def metrics(study: Folder, methods: Sequence[str], lines: Sequence[Line], *, chance: bool = False) -> str:
-    """Metrics as lines, methods as columns."""
-    written = values(study, methods, lines)
+def metrics(
+    study: Folder,
+    methods: Sequence[str],
+    lines: Sequence[Line],
+    *,
+    chance: bool = False,
+    first: Sequence[Sequence[str]] = (),
+) -> str:
+    """Metrics as lines below those of ``first``, methods as columns."""
+    written = [*map(list, first), *values(study, methods, lines)]
     if chance:
-        levels = [_chance(study, methods, line) for line in lines]
+        levels = [*("" for _ in first), *(_chance(study, methods, line) for line in lines)]
         written = [[text, level, *cells] for (text, *cells), level in zip(written, levels, strict=True)]
     return markdown_table(["", *(["chance"] if chance else []), *methods], written)
 
@@ -74,14 +81,34 @@ def tests(study: Folder, family: str) -> str:
     return tall([f"minus {reference(study, family)}", *(title(study, *column) for column in columns)], lines)
 
 
+class Spent(NamedTuple):
+    """On each of a method's runs: medians over those that were not interrupted, if there are any."""
+
+    runs: int
+    pairs: int
+    steps: int
+    seconds: float
+    cpu_seconds: float
+
+
+def spent(study: Folder, method: str) -> Spent:
+    runs = study.about["compute"][method]
+    whole = [run for run in runs if not run["resumed"]] or runs
+    took = (statistics.median(run[key] for run in whole) for key in ("seconds", "cpu_seconds"))
+    return Spent(len(runs), runs[0]["pairs"], runs[0]["steps"], *took)
+
+
 def compute(study: Folder) -> str:
-    """Medians over a method's runs, without those that were interrupted."""
     lines = []
-    for method, runs in study.about["compute"].items():
-        whole = [run for run in runs if not run["resumed"]] or runs
-        took = [f"{statistics.median(run[key] for run in whole):.0f}" for key in ("seconds", "cpu_seconds")]
-        lines.append([method, str(len(runs)), f"{runs[0]['pairs']:,}", f"{runs[0]['steps']:,}", *took])
+    for method in study.about["compute"]:
+        each = spent(study, method)
+        took = [f"{value:.0f}" for value in (each.seconds, each.cpu_seconds)]
+        lines.append([method, str(each.runs), f"{each.pairs:,}", f"{each.steps:,}", *took])
     return markdown_table(["method", "runs", "pairs", "steps", "seconds a run", "processor seconds a run"], lines)
+
+
+def forest_file(family: str) -> str:
+    return f"forest-{family.replace(' ', '-')}.svg"
 
 
 def forest(study: Folder, family: str) -> bytes:
@@ -124,7 +151,7 @@ def page(study: Folder) -> str:
     ]
     for family in families(study):
         heading = f"## {family.capitalize()} minus {reference(study, family)}, in points with 95% intervals"
-        parts += [heading, HOW, tests(study, family), f"![{family}](forest-{family}.svg)"]
+        parts += [heading, HOW, tests(study, family), f"![{family}]({forest_file(family)})"]
     parts += ["## Compute", compute(study), "## All metrics", all_metrics(study).rstrip()]
     return "\n\n".join(parts) + "\n"
 
