@@ -36,6 +36,7 @@ from study import ROOT, Cell, Study, flags, load_study, slug
 
 log = logging.getLogger("study")
 IMITATE = ("-m", "imitate")
+ALIKE = {"NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR"}  # the same pixels with and without AVX-512
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
 Job = Callable[[], bool]
 
@@ -258,7 +259,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, help="fewer than the study's: a whole study of one seed can grow later")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    os.environ |= {"OMP_NUM_THREADS": str(arguments.threads), "COLUMNS": "120"}  # of all that it starts
+    os.environ |= {"OMP_NUM_THREADS": str(arguments.threads), "COLUMNS": "120", **ALIKE}  # of all that it starts
     try:
         study = load_study(arguments.study)
         if study.in_folds != (arguments.fold is not None):
