@@ -22,7 +22,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from imitate.data.files import sha256 as file_digest
+from imitate.config.digests import sha256 as file_digest
 from imitate.data.index import fingerprint
 from imitate.data.splits import patient_folds
 from imitate.errors import UserError

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from raw_archive import SETTINGS, N, archive_records, content, make_archive
 
+from imitate.config.digests import sha256
 from imitate.data import manifest
-from imitate.data.files import sha256
 from imitate.data.index import fingerprint
 from imitate.data.records import Excluded, Record
 from imitate.data.writer import Archive, Engine, write_folder

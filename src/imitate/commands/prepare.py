@@ -126,7 +126,7 @@ def _recorded(chosen: "Config") -> dict[str, Any]:
 def _inputs(chosen: "Config", tables: tuple[str, ...] = ()) -> dict[str, str]:
     """SHA-256 of the files that the recorded options name, of the tables in the folders that they name, and of the
     source's."""
-    from imitate.data.files import sha256
+    from imitate.config.digests import sha256
 
     fields = type(chosen).model_fields
     paths = [value for name, value in vars(chosen).items() if isinstance(value, Path) and not fields[name].exclude]

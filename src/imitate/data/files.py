@@ -1,7 +1,6 @@
 """Files that are whole or absent, their digests, and a lock that works on every file system."""
 
 import errno
-import hashlib
 import os
 import secrets
 import socket
@@ -69,11 +68,6 @@ def sync(path: Path) -> None:
 
 def this_process() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from imitate.config.digests import sha256
 from imitate.data.changes import Seen
 from imitate.data.demographics import Values, counted
-from imitate.data.files import remove_parts, replacing, sha256
+from imitate.data.files import remove_parts, replacing
 from imitate.data.manifest import Manifests
 from imitate.data.shards import FOLDER, shard_path
 from imitate.data.tone import measured_tone

@@ -24,8 +24,9 @@ import pyarrow.parquet as pq
 from pydantic import Field, model_validator
 
 from imitate.config import Config
+from imitate.config.digests import sha256
 from imitate.data.demographics import HEADERS, with_header
-from imitate.data.files import replacing, sha256
+from imitate.data.files import replacing
 from imitate.data.jobs import Decoded, Job, Percentiles, Resize, Setup
 from imitate.data.manifest import Layout, Manifests, batches, escape
 from imitate.data.pool import Pool

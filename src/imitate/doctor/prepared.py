@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from imitate.config import validate
-from imitate.data.files import sha256
+from imitate.config.digests import sha256
 from imitate.data.folder import Lenient, map_pixels, open_folder, read_json
 from imitate.data.index import FORMAT, INDEX, Homes, fingerprint
 from imitate.data.manifest import Manifests, row_digest

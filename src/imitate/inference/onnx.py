@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,8 +11,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from imitate.config import Preprocessing
+from imitate.config.digests import check_record
 from imitate.data.evaluation import evaluation_array
-from imitate.data.files import sha256
 from imitate.errors import UserError
 from imitate.inference.base import BaseEncoder, Vectors
 from imitate.models.lsa import VOCABULARY, LsaTextEncoder, words_of
@@ -188,17 +187,8 @@ def read_record(folder: Path) -> dict[str, Any]:
             f"{path} is of format {record.get('format_version')}, this version reads {FORMAT_VERSION}: "
             "export the model again"
         )
-    if record.get("digest") != record_digest(record):
-        raise UserError(f"{path} is damaged or was changed after the export: copy the folder again, or export it again")
-    for name, digest in record["files"].items():
-        if not (folder / name).is_file() or sha256(folder / name) != digest:
-            raise UserError(f"{folder / name} is missing or has changed since the export: copy the folder again")
+    check_record(path, record)
     return record
-
-
-def record_digest(record: Mapping[str, Any]) -> str:
-    """Of what ``imitate.json`` holds beside it: one wrong digit would change probabilities without a trace."""
-    return _digest(json.dumps({key: value for key, value in record.items() if key != "digest"}, sort_keys=True))
 
 
 def open_text(folder: Path, facts: dict[str, Any], device: str) -> LsaText | TransformerText:

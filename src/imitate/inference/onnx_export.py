@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from imitate.config import Preprocessing
+from imitate.config.digests import record_digest, sha256
 from imitate.data.corpus import Corpus
-from imitate.data.files import sha256
 from imitate.errors import UserError
 from imitate.inference import onnx_graphs as graphs
 from imitate.inference.calibration import calibration_of, preprocessing_digest
@@ -27,7 +27,6 @@ from imitate.inference.card import onnx_card
 from imitate.inference.embeddings import embed_texts
 from imitate.inference.encoder import Encoder, ImitateEncoder, load_folder
 from imitate.inference.export import check_place, whole
-from imitate.inference.onnx import record_digest
 from imitate.inference.onnx_int8 import loss, open_images, quantised
 from imitate.inference.peer import load_peer
 from imitate.inference.predictor import Predictor, Scorer, middle
