@@ -21,7 +21,7 @@ from tiny_peers import write_dinov2
 from imitate.cli import main
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
-from imitate.inference.export import export_model
+from imitate.inference.export import export_model, seal
 from imitate.inference.predictor import load
 from imitate.models import exported
 from imitate.models.imitate import Imitate
@@ -53,6 +53,36 @@ def test_a_hub_folder_says_what_the_run_says(root, tmp_path):
     assert sorted(path.name for path in (tmp_path / "shared").iterdir()) == [
         "README.md", "config.json", "heads.safetensors", "model.safetensors", "text",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "heads.safetensors", "text/lsa.safetensors", "config.json"])
+def test_a_copy_with_one_wrong_byte_is_refused(root, tmp_path, name):
+    """Its length and its format are right, so nothing else would notice."""
+    assert export(root, tmp_path / "shared") == 0
+    assert load(tmp_path / "shared")
+    path = tmp_path / "shared" / name
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"0.07", b"0.09") if name == "config.json" else content[:-1] + b"\x01")
+    assert len(path.read_bytes()) == len(content) and path.read_bytes() != content
+    with pytest.raises(UserError, match=rf"{name} (is damaged or was|has) changed .*export"):
+        load(tmp_path / "shared")
+
+
+def test_a_copy_without_its_text_encoder_or_calibration_is_refused(root, tmp_path):
+    """It would answer no prompts, or with other probabilities; another calibration may take the place of the first."""
+    assert export(root, tmp_path / "shared") == 0
+    kept = tmp_path / "shared" / "calibration.json"
+    kept.write_text("{}")
+    seal(tmp_path / "shared")
+    kept.write_text('{"of another": 1}')
+    assert Imitate.from_pretrained(tmp_path / "shared")
+    kept.unlink()
+    with pytest.raises(UserError, match=r"has no calibration.json"):
+        Imitate.from_pretrained(tmp_path / "shared")
+    kept.touch()
+    shutil.rmtree(tmp_path / "shared" / "text")
+    with pytest.raises(UserError, match=r"has no text/"):
+        load(tmp_path / "shared")
 
 
 def test_an_exported_folder_can_be_exported(root, tmp_path):

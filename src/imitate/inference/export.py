@@ -1,5 +1,6 @@
 """A trained model as a folder for others: imitate, timm and transformers read it, here or on the hub."""
 
+import json
 import logging
 import shutil
 from collections.abc import Iterator
@@ -9,13 +10,14 @@ from typing import NamedTuple
 
 from safetensors import SafetensorError
 
-from imitate.data.files import PART
+from imitate.config.digests import record_digest, sha256
+from imitate.data.files import PART, files_below
 from imitate.errors import UserError
 from imitate.inference.calibration import FILE, calibration_of
 from imitate.inference.card import UNAUDITED, card, facts_of
 from imitate.inference.encoder import ImitateEncoder, load_folder
 from imitate.models import exported, hub, peers
-from imitate.models.hub import CARD
+from imitate.models.hub import CARD, OWN
 from imitate.models.lsa import VOCABULARY
 from imitate.models.text import Fitted, save_text_encoder
 
@@ -54,11 +56,25 @@ def export_model(
         name = to.resolve().name
         text = card(encoder, name=name, license=license, facts=facts, unread=unread)
         (part / CARD).write_text(text, encoding="utf-8")
+        seal(part)
     for reader, why in unread.items():
         log.warning("%s cannot load %s: %s", reader, to, why)
     if isinstance(encoder.text, Fitted):
         log.warning("%s lists words of the training reports: read it before you share it", to / "text" / VOCABULARY)
     log.info("wrote %s: %s says how to load it", to, to / CARD)
+
+
+def seal(folder: Path) -> None:
+    """Note the digests of all files but the card in config.json: ``Imitate.from_pretrained`` checks them.
+
+    Of a calibration, which can be made anew, it checks that it is there.
+    """
+    path = folder / "config.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    names = [name for name in files_below(folder) if name not in (path.name, CARD)]
+    record = {**values[OWN], "files": {name: "" if name == FILE else sha256(folder / name) for name in names}}
+    values[OWN] = {**record, "digest": record_digest(record)}
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
 
 
 def _refuse(model: str, family: peers.Family) -> None:

@@ -1,6 +1,6 @@
 """A model as a folder that timm and transformers read, too.
 
-config.json        timm's settings of the image encoder; ours under "imitate"
+config.json        timm's settings of the image encoder; ours under "imitate", with digests of the other files
 model.safetensors  the image encoder, under timm's names
 heads.safetensors  the rest of the model
 """
@@ -19,9 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from imitate.config import Preprocessing
-from imitate.models.hub import HEADS, WEIGHTS, hushed
+from imitate.models.hub import HEADS, OWN, WEIGHTS, hushed
 from imitate.models.hugging_face import quiet
-from imitate.models.imitate import FORMAT_VERSION, NETWORK, OWN, Imitate
+from imitate.models.imitate import FORMAT_VERSION, NETWORK, Imitate
 from imitate.models.types import Images
 
 TOLERANCE = 1e-5

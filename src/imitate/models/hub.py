@@ -3,11 +3,12 @@
 import json
 import logging
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from imitate.config.digests import check_record
 from imitate.config.files import read_json
 from imitate.errors import UserError
 
@@ -17,6 +18,7 @@ ONNX_ONLY = "is an ONNX model, which only predict and serve accept: give the run
 CARD, WEIGHTS = "README.md", "model.safetensors"
 HEADS = "heads.safetensors"
 """Of an exported model what is not its image encoder, whose file of weights has the names of timm (``exported``)."""
+OWN = "imitate"  # the key of our settings in the config.json of an exported model
 # Nothing that would need unpickling
 FILES = ["*.json", "*.safetensors", "*.onnx", "*.onnx.data", "*.npz", "*.txt", "*.md", "spiece.model"]
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -65,12 +67,23 @@ def check_whole(folder: Path) -> int:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{path} is damaged ({error}): copy it again") from error
     values, text = read_json(folder / "config.json", holds="the architecture of a model"), folder / "text"
-    needed = [WEIGHTS, HEADS] if isinstance(values.get("imitate"), dict) else []
+    check_sealed(folder, values)
+    needed = [WEIGHTS, HEADS] if isinstance(values.get(OWN), dict) else []
     needed += ["text/text.json", "text/*.safetensors"] if {*text.glob("*.json"), *text.glob("*.safetensors")} else []
     for name in needed:
         if not any(folder.glob(name)):
             raise UserError(f"{folder} has no {name}, which belongs to it: copy the folder again, or export it again")
     return len(weights)
+
+
+def check_sealed(folder: Path, values: Mapping[str, Any]) -> None:
+    """UserError: a file of an export is not the one that was written, or is absent. Older exports have no digests.
+
+    ``values``: what its config.json holds.
+    """
+    own = values.get(OWN)
+    if isinstance(own, dict) and "digest" in own:
+        check_record(folder / "config.json", own)
 
 
 def model_within(folder: Path) -> Path:

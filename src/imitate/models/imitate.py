@@ -19,13 +19,12 @@ from imitate.config.files import read_json
 from imitate.errors import UserError
 from imitate.models.aggregation import ChannelDraw, HierarchicalAggregation
 from imitate.models.heads import PresentBatchNorm, Projection
-from imitate.models.hub import HEADS, ONNX_ONLY, WEIGHTS, is_onnx, local_folder, model_within
+from imitate.models.hub import HEADS, ONNX_ONLY, OWN, WEIGHTS, check_sealed, is_onnx, local_folder, model_within
 from imitate.models.image import ImageEncoder
 from imitate.models.places import PooledAggregation, SpatialAggregation
 from imitate.models.types import ImageEmbedding, ImageFeatures, Images, JointEmbedding
 
 NETWORK = "image.network."
-OWN = "imitate"  # the key of our settings in the config.json of an exported model
 AGGREGATIONS: dict[str, Any] = {
     "channels": HierarchicalAggregation,
     "spatial": SpatialAggregation,
@@ -167,9 +166,11 @@ class Imitate(nn.Module):
         values = read_json(folder / "config.json", holds="the architecture of a model")
         files = {folder / WEIGHTS: ""}
         if isinstance(inner := values.get(OWN), dict):
-            values, files = inner, {folder / WEIGHTS: NETWORK, folder / HEADS: ""}
+            files = {folder / WEIGHTS: NETWORK, folder / HEADS: ""}
             if not (folder / HEADS).is_file():
                 raise UserError(f"{folder} has no {HEADS}, which an exported model needs: copy all of its files again")
+            check_sealed(folder, values)
+            values = {name: value for name, value in inner.items() if name not in ("files", "digest")}
         config = _config(values, folder / "config.json")
         _check_size(config, files)
         model = cls(config)
