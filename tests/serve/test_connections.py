@@ -5,7 +5,7 @@ import pytest
 from processes import HANG
 from served import serving
 
-from imitate.serve import connections
+from imitate.serve import connections, server
 from imitate.serve.server import create
 
 REQUEST = b"GET /api/about HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -52,6 +52,16 @@ def test_nor_is_the_head_of_another_request(opened, monkeypatch):
     while part := connection.recv(2**16):  # until the server closes it
         received += part
     assert received.count(b"HTTP/1.1 200") == 1
+
+
+def test_a_body_that_does_not_arrive_does_not_keep_the_server_from_stopping(service, monkeypatch):
+    monkeypatch.setattr(server, "GRACE", 0.1)
+    with serving(create(service)) as address:
+        host, port = address.removeprefix("http://").split(":")
+        connection = socket.create_connection((host, int(port)), timeout=HANG)
+        connection.sendall(POST)
+        assert connection.recv(2**16).startswith(b"HTTP/1.1 100")  # it waits for the body
+    connection.close()
 
 
 @pytest.mark.parametrize("limit", ["OF_ADDRESS", "CONNECTIONS"])

@@ -85,3 +85,4 @@ def serving(app: Guard) -> Iterator[str]:
         server.should_exit = True
         thread.join(HANG)
         listener.close()
+        assert not thread.is_alive(), "the server has not stopped"

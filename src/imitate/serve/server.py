@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 PAGE = Path(__file__).with_name("page")
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 UPLOADS = 8 * MAX_BYTES  # in memory at once; of one address half of it
+GRACE = 5  # seconds that requests under way have to end when the server is stopped
 SILENT: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
 ANSWERED = (400, 401, 403, 404, 408, 413, 421, 422, 429, 503)
 PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in ANSWERED}
@@ -82,7 +83,14 @@ def web_server(app: ASGIApp) -> uvicorn.Server:
     """
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     settings = uvicorn.Config(
-        app, http=Connection, ws="none", proxy_headers=False, log_config=None, access_log=False, server_header=False
+        app,
+        http=Connection,
+        ws="none",
+        proxy_headers=False,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
     )
     return uvicorn.Server(settings)
 
