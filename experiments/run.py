@@ -51,12 +51,12 @@ class Runner:
         *,
         threads: int,
         seeds: int,
-        fold: int | None = None,
+        part: str = "",
         before: Folder | None = None,
     ) -> None:
-        """``data`` holds prepared folders, and all else but of a fold; ``before``: what was published of the study."""
+        """``data`` holds prepared folders, its ``part`` all else; ``before``: what was published of the study."""
         self.study, self.data, self.threads = study, data.resolve(), threads
-        self.work = self.data if fold is None else self.data / f"fold-{fold}"
+        self.work = self.data / part
         self.seeds = range(seeds)
         self.before = before
         self.children: set[Child] = set()
@@ -81,10 +81,12 @@ class Runner:
 
     def pretrain(self, method: str, seed: int) -> bool:
         folder, settings = self.folder(method, seed), {**self.study.methods[method].settings, "training.seed": seed}
+        made = {"settings": settings, "train": list(self.study.trained_on(method)), "recipe": str(self.study.recipe)}
         done = folder / "done.json"
         if done.is_file():
-            if json.loads(done.read_text())["settings"] != settings:
-                log.info("%s was trained with other settings: rename %r or delete the folder", folder, method)
+            before = json.loads(done.read_text())
+            if any(before[name] != value for name, value in made.items() if name in before):
+                log.info("%s was trained with other settings or data: give another --work or delete it", folder)
                 return False
             return True
         resumed = (folder / "last.ckpt").is_file()
@@ -96,7 +98,7 @@ class Runner:
         spent = self.run(f"pretrain-{slug(method)}-{seed}", command)
         if spent is None:
             return False
-        write_text(done, json.dumps({"settings": settings, "resumed": resumed, **spent, **pairs(folder)}, indent=1))
+        write_text(done, json.dumps({**made, "resumed": resumed, **spent, **pairs(folder)}, indent=1))
         return True
 
     def measure(self, method: str, task: str) -> bool:
@@ -264,12 +266,11 @@ def main() -> int:
         study = load_study(arguments.study)
         if study.in_folds != (arguments.fold is not None):
             raise UserError(f"{arguments.study} {'needs' if study.in_folds else 'has no folds for'} --fold")
-        study = study if arguments.fold is None else study.of_fold(arguments.fold)
         before = read_folder(arguments.out) if (arguments.out / "study.json").is_file() else None
         seeds = arguments.seeds or study.seeds
-        runner = Runner(
-            study, arguments.work, threads=arguments.threads, seeds=seeds, fold=arguments.fold, before=before
-        )
+        part = f"fold-{arguments.fold}" if study.in_folds else arguments.study.stem if study.apart else ""
+        study = study if arguments.fold is None else study.of_fold(arguments.fold)
+        runner = Runner(study, arguments.work, threads=arguments.threads, seeds=seeds, part=part, before=before)
         write = partial(publish, runner, arguments.out, made_by(study, arguments))
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, runner.stop)

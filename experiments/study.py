@@ -52,6 +52,7 @@ class Study(Config):
     seeds: int = 3
     reference: str = "IMITATE"
     keep_predictions: bool = False  # beside the results, for small studies on synthetic data only
+    apart: bool = False  # runs in WORK/STUDY: its methods are called as those of other studies, with other settings
     resamples: int = 0  # of the main metrics that are tested, kept for paired tests; 0: tests need the predictions
 
     def of_fold(self, number: int) -> "Study":

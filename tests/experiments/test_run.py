@@ -121,10 +121,10 @@ def test_a_fold_has_its_own_folder_and_runs(work: Path) -> None:
     tasks = {"retrieval": {"task": "retrieval", "data": "set-fold-{fold}"}}
     folds = study(work, data=whole, train="set-fold-{fold}", tasks=tasks)
     assert folds.in_folds and not study(work).in_folds
-    one = Here(folds.of_fold(1), work, threads=1, seeds=1, fold=1)
+    one = Here(folds.of_fold(1), work, threads=1, seeds=1, part="fold-1")
     assert one.folder("CLIP", 0) == work.resolve() / "fold-1/runs/clip/0"
     assert one.wanted("CLIP", "retrieval").data == str(work.resolve() / "set-fold-1")
-    made = Runner(one.study, work, threads=1, seeds=1, fold=1)
+    made = Runner(one.study, work, threads=1, seeds=1, part="fold-1")
     assert made.prepare("set", None) and made.prepare("set-fold-1", None)
     assert {path.name for path in work.glob("set-*")} == {*[f"set-fold-{number}" for number in range(5)], "set-confirm"}
 
@@ -287,6 +287,20 @@ def test_finished_runs_of_other_settings_are_not_taken_for_these(work: Path) -> 
     stages[0]["methods"]["IMITATE"]["settings"]["training.epochs"] = 2
     again = runner(work, stages=stages, tasks={})
     assert not carry_out(again, workers=1) and not hasattr(again, "ran")
+
+
+def test_a_run_on_other_data_is_not_taken_for_this_one(work: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Both studies call it CLIP, with the same settings; in a part of its own it does not meet the other."""
+    one = Runner(study(work), work, threads=1, seeds=1)
+    settings = {**one.study.methods["CLIP"].settings, "training.seed": 0}
+    one.folder("CLIP", 0).mkdir(parents=True)
+    (one.folder("CLIP", 0) / "done.json").write_text(json.dumps({"settings": settings, "train": ["set"]}))
+    assert one.pretrain("CLIP", 0)
+    other = study(work, train="other", data={"other": {"source": "table"}}, tasks={})
+    with caplog.at_level("INFO"):
+        assert not Runner(other, work, threads=1, seeds=1).pretrain("CLIP", 0)
+    assert "was trained with other settings or data" in caplog.text
+    assert not Runner(other, work, threads=1, seeds=1, part="mine").folder("CLIP", 0).exists()
 
 
 def test_a_command_is_timed_and_its_last_line_shown_where_it_fails(
