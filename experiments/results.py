@@ -193,7 +193,13 @@ def baselines(study: Folder) -> str:
 def confirmed(study: Folder, family: str) -> str:
     """What is compared in the family and measured: compute, and the tasks that are tested and those only shown."""
     methods = [each for each in study.about["comparisons"][family] if each in study.about["compute"]]
-    lines = [Line(text, task) for task, text in CONFIRMED.items() if any(cell.task == task for cell in study.cells)]
+    columns = dict.fromkeys(cell[1:] for cell in study.cells)
+    lines = [
+        Line(text if fraction == 1 else text.replace(",", f" at {100 * fraction:g}%,", 1), task, fraction=fraction)
+        for task, text in CONFIRMED.items()
+        for name, fraction in columns
+        if name == task
+    ]
     spent = [tables.spent(study, method) for method in methods]
     compute = [
         ["steps", *(f"{each.steps:,}" for each in spent)],
