@@ -3,7 +3,7 @@
 Forward and backward in float32 with the views drawn before. In the first table all objectives look at the same two
 views; ``channels`` is the published aggregation without the terms between them. The second table is of the small
 network of the studies, where only objectives that compare views look at two: from it follows how many steps of each
-method fit into the same processor time.
+method fit into the same CPU time.
 
     python benchmarks/aggregation.py
 """

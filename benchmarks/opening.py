@@ -1,4 +1,4 @@
-"""What opening a corpus costs: seconds, processor seconds and peak memory, for a synthetic folder of format 2.
+"""What opening a corpus costs: seconds, CPU seconds and peak memory, for a synthetic folder of format 2.
 
     python benchmarks/opening.py
 

@@ -114,7 +114,7 @@ def growth() -> "Figure | None":
 
 
 def quality() -> "Figure | None":
-    """A panel for each metric: means over seeds with their range, against processor seconds; dotted, the reference's
+    """A panel for each metric: means over seeds with their range, against CPU seconds; dotted, the reference's
     last value."""
     from matplotlib.figure import Figure
 
@@ -122,12 +122,12 @@ def quality() -> "Figure | None":
     if found is None:
         return None
     frame = pd.DataFrame(found["tables"]["curves"])
-    metrics = [str(name) for name in frame if name not in ("method", "seed", "steps", "processor s")]
+    metrics = [str(name) for name in frame if name not in ("method", "seed", "steps", "CPU s")]
     figure = Figure((10, 3.6), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(metrics)), metrics, strict=True):
         for number, (name, rows) in enumerate(frame.groupby("method", sort=False)):
             epochs = rows.groupby("steps")
-            x, y = epochs["processor s"].mean(), 100 * epochs[metric].mean()
+            x, y = epochs["CPU s"].mean(), 100 * epochs[metric].mean()
             (line,) = axes.plot(x, y, marker="o", markersize=3, label=str(name))
             axes.fill_between(
                 x,
@@ -139,7 +139,7 @@ def quality() -> "Figure | None":
             )
             if number == 0:
                 axes.axhline(y.iloc[-1], linestyle=":", color=line.get_color())
-        axes.set_xlabel("processor seconds of training")
+        axes.set_xlabel("CPU seconds of training")
         axes.set_ylabel(f"{metric}, %")
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=8)

@@ -1,9 +1,9 @@
-"""Quality against processor seconds on Open-i: the published objective in the network of ``open_i_small``, and others.
+"""Quality against CPU seconds on Open-i: the published objective in the network of ``open_i_small``, and others.
 
     python benchmarks/quality.py --data PREPARED_OPEN_I --work WORK
 
 PREPARED_OPEN_I is Open-i at 72 px. Each method is trained with several seeds; weights are kept after every epoch and
-measured on the validation split. Processor seconds of an epoch are those of the whole run, less those of a run of one
+measured on the validation split. CPU seconds of an epoch are those of the whole run, less those of a run of one
 step, which reads the data and validates once, too. Seeds are the outer loop, so that a slow spell of the machine is in
 all methods. Finished curves are kept in WORK: the same command continues.
 """
@@ -37,7 +37,7 @@ EVERY = 46  # steps: an epoch of Open-i's 2,953 training images at 64 a batch
 
 
 def seconds_of(folder: Path, data: Path, settings: Sequence[str], *, steps: int, every: int) -> float:
-    """Processor seconds of a run; of an earlier one where its folder is there."""
+    """CPU seconds of a run; of an earlier one where its folder is there."""
     done = folder / "cpu_seconds.json"
     if not done.is_file():
         command = [sys.executable, "-m", "imitate", "pretrain", str(ROOT / "experiments/bases/open_i.yaml")]
@@ -87,7 +87,7 @@ def curve(name: str, seed: int, data: Path, work: Path, *, epochs: int, every: i
     for number, snapshot in enumerate(sorted((run / "snapshots").iterdir()), 1):
         spent = start + (whole - start) * number * every / steps
         found = quality(snapshot, data, work)
-        rows.append({"method": name, "seed": seed, "steps": number * every, "processor s": round(spent, 1), **found})
+        rows.append({"method": name, "seed": seed, "steps": number * every, "CPU s": round(spent, 1), **found})
     done.write_text(json.dumps(rows))
     return rows
 
@@ -98,13 +98,13 @@ def summary(curves: Sequence[Row]) -> list[Row]:
 
     def means(name: str, steps: int) -> dict[str, float]:
         rows = [row for row in curves if (row["method"], row["steps"]) == (name, steps)]
-        return {key: mean(row[key] for row in rows) for key in ("processor s", *MEASURES)}
+        return {key: mean(row[key] for row in rows) for key in ("CPU s", *MEASURES)}
 
     goal = means(REFERENCE, last[REFERENCE])
     lines = []
     for name in dict.fromkeys(row["method"] for row in curves):
         end = means(name, last[name])
-        line: Row = {"method": name, "processor s": end["processor s"]}
+        line: Row = {"method": name, "CPU s": end["CPU s"]}
         line |= {f"{key}, %": 100 * end[key] for key in MEASURES}
         for key in MEASURES:
             passed = [
@@ -112,8 +112,8 @@ def summary(curves: Sequence[Row]) -> list[Row]:
                 for steps in sorted({row["steps"] for row in curves if row["method"] == name})
                 if (each := means(name, steps))[key] >= goal[key]
             ]
-            line[f"s to the published objective's {key}"] = passed[0]["processor s"] if passed else "–"
-            line[f"of its s ({key})"] = passed[0]["processor s"] / goal["processor s"] if passed else "–"
+            line[f"CPU s to the published objective's {key}"] = passed[0]["CPU s"] if passed else "–"
+            line[f"fraction of its time ({key})"] = passed[0]["CPU s"] / goal["CPU s"] if passed else "–"
         lines.append(line)
     return lines
 

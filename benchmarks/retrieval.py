@@ -76,7 +76,7 @@ def intervals(*, images: int, resamples: int) -> list[Row]:
     for name, metric in (("auroc", metrics.auroc), ("average-precision", metrics.average_precision)):
         run = partial(metrics.per_class, name, metric, target, score, names)
         seconds = timed(partial(resampling.bootstrap, [run], np.arange(images), resamples=resamples))
-        rows.append({"figure": name, "classes": CLASSES, "images": images, "resamples": resamples, "s": seconds})
+        rows.append({"metric": name, "classes": CLASSES, "images": images, "resamples": resamples, "s": seconds})
     return rows
 
 

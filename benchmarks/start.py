@@ -1,4 +1,4 @@
-"""What it costs to start: processor seconds and peak memory of every ``--help``, and of what precedes decoding.
+"""What it costs to start: CPU seconds and peak memory of every ``--help``, and of what precedes decoding.
 
     python benchmarks/start.py
 

@@ -165,11 +165,11 @@ def verdicts(rows: list[Row]) -> list[Row]:
     for row in rows:
         if row["step"] in TARGETS:
             speed, floor = TARGETS[row["step"]]
-            made.append({"step": row["step"], "figure": "speed over published fp32", "target": f">= {speed}"})
+            made.append({"step": row["step"], "metric": "speed over published fp32", "target": f">= {speed}"})
             made[-1]["measured"] = row["speed over published fp32"]
-            made.append({"step": row["step"], "figure": "time over floor", "target": f"<= {floor}"})
+            made.append({"step": row["step"], "metric": "time over floor", "target": f"<= {floor}"})
             made[-1]["measured"] = row["time over floor"]
-            made.append({"step": row["step"], "figure": "memory of published", "target": "<= 0.5"})
+            made.append({"step": row["step"], "metric": "memory of published", "target": "<= 0.5"})
             made[-1]["measured"] = row["memory of published"]
     return made
 

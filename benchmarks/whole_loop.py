@@ -198,6 +198,5 @@ def where(events: Any, count: int) -> list[Row]:
         spent[kind] += event.time_range.elapsed_us()
     span = max(e.time_range.end for e in kernels) - min(e.time_range.start for e in kernels)
     spent["no kernel"] = max(0, span - sum(spent.values()))
-    return [
-        {"kernels": kind, "ms a step": time / 1e3 / count, "share": time / span} for kind, time in spent.most_common()
-    ]
+    parts = spent.most_common()
+    return [{"kernels": kind, "ms a step": time / 1e3 / count, "fraction": time / span} for kind, time in parts]

@@ -60,8 +60,8 @@ def fractions(text: str, task: str) -> list[Line]:
 
 README_METHODS = ("untrained", "IMITATE", "CLIP", "ConVIRT")
 README = [
-    Line("retrieval, R@10 image → text", "retrieval", "recall@10/both/image-to-text"),
-    Line("zero-shot, AUROC", "zero-shot"),
+    Line("Open-i: retrieval, mean recall", "retrieval"),
+    Line("Open-i: zero-shot, AUROC", "zero-shot"),
 ]
 MAIN = [Line("retrieval, mean recall", "retrieval"), Line("zero-shot, AUROC", "zero-shot")]
 SYNTHETIC = [
@@ -109,9 +109,9 @@ CONFIRMED = {
     "retrieval": "retrieval, mean recall",
     "zero-shot": "zero-shot, AUROC",
     "zero-shot-chestxray14": "zero-shot on ChestX-ray14, AUROC",
-    "probe": "linear probe, AUROC (only shown)",
-    "retrieval-val": "validation split: retrieval, mean recall (only shown)",
-    "zero-shot-val": "validation split: zero-shot, AUROC (only shown)",
+    "probe": "linear probe, AUROC (not tested)",
+    "retrieval-val": "validation split: retrieval, mean recall (not tested)",
+    "zero-shot-val": "validation split: zero-shot, AUROC (not tested)",
 }
 SUPERVISED = [Line("Open-i", "supervised-open-i"), Line("ChestX-ray14 sample", "supervised-chestxray14")]
 
@@ -191,7 +191,7 @@ def baselines(study: Folder) -> str:
 
 
 def confirmed(study: Folder, family: str) -> str:
-    """What is compared in the family and measured: compute, and the tasks that are tested and those only shown."""
+    """What is compared in the family and measured: compute, and all tasks, tested or not."""
     methods = [each for each in study.about["comparisons"][family] if each in study.about["compute"]]
     columns = dict.fromkeys(cell[1:] for cell in study.cells)
     lines = [
@@ -203,7 +203,7 @@ def confirmed(study: Folder, family: str) -> str:
     spent = [tables.spent(study, method) for method in methods]
     compute = [
         ["steps", *(f"{each.steps:,}" for each in spent)],
-        ["processor seconds a run", *(f"{each.cpu_seconds:.0f}" for each in spent)],
+        ["CPU seconds per run", *(f"{each.cpu_seconds:.0f}" for each in spent)],
     ]
     return tables.metrics(study, methods, lines, chance=True, first=compute)
 

@@ -22,7 +22,7 @@ class Measure(Config):
     settings: dict[str, Any] = Field({})
     fractions: tuple[float, ...] = (1.0,)
     optional: bool = False  # measured only of the methods that name it
-    tested: bool = True  # against the reference; False: only shown
+    tested: bool = True  # against the reference; False: only reported
 
 
 class Method(Config):

@@ -104,7 +104,7 @@ def compute(study: Folder) -> str:
         each = spent(study, method)
         took = [f"{value:.0f}" for value in (each.seconds, each.cpu_seconds)]
         lines.append([method, str(each.runs), f"{each.pairs:,}", f"{each.steps:,}", *took])
-    return markdown_table(["method", "runs", "pairs", "steps", "seconds a run", "processor seconds a run"], lines)
+    return markdown_table(["method", "runs", "pairs", "steps", "seconds per run", "CPU seconds per run"], lines)
 
 
 def forest_file(family: str) -> str:
@@ -142,9 +142,9 @@ def page(study: Folder) -> str:
     made, old = about["made_by"], older(study)
     parts = [
         "<!-- written by `make results` -->",
-        f"Recipe `{about['recipe']}`; {machine['processor']}, {machine['threads']} thread(s) a run, "
-        f"{machine['workers']} run(s) at a time. Research software, not a medical device.",
-        f"Made by `{made['command']}` at commit {made['commit'][:7]}. {_kept(about)}",
+        f"Made by `{made['command']}` with `{about['recipe']}`, both of commit {made['commit'][:7]}; "
+        f"{machine['processor']}, {machine['threads']} thread(s) per run, {machine['workers']} run(s) at a time. "
+        f"{_kept(about)} Research software, not a medical device.",
         *([f"Measured by an earlier version of the code, so that today's gives other values: {old}."] if old else []),
         "## Main metrics, % with 95% intervals over seeds and patients",
         main_metrics(study),

@@ -39,7 +39,7 @@ def test_the_curves_of_quality_have_a_panel_for_each_metric(pages, monkeypatch, 
     monkeypatch.setattr(pages, "RESULTS", tmp_path)
     assert pages.quality() is None
     row = {"method": "CLIP", "recall": 0.2, "zero-shot AUROC": 0.7}
-    curves = [{**row, "seed": seed, "steps": n, "processor s": 10.0 * n + seed} for seed in (0, 1) for n in (1, 2)]
+    curves = [{**row, "seed": seed, "steps": n, "CPU s": 10.0 * n + seed} for seed in (0, 1) for n in (1, 2)]
     (tmp_path / "quality.json").write_text(json.dumps({"tables": {"curves": curves}}))
     panels = pages.quality().axes
     assert [each.get_ylabel() for each in panels] == ["recall, %", "zero-shot AUROC, %"]

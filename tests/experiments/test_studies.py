@@ -34,7 +34,7 @@ def test_every_study_parses(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["confirm_open_i", "confirm_synthetic"])
 def test_methods_that_are_compared_at_equal_seconds_take_as_long(name: str) -> None:
-    """Within 5%, by the processor seconds of a step; at equal steps, all methods take as many."""
+    """Within 5%, by the CPU seconds of a step; at equal steps, all methods take as many."""
     study = load_study(ROOT / f"experiments/{name}.yaml")
     table = json.loads((ROOT / "docs/results/budget.json").read_text())["tables"]["steps"]
     cost = {row["method"].partition(",")[0]: row["s a step"] for row in table}

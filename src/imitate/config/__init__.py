@@ -73,7 +73,7 @@ class ImitateConfig(Preprocessing):
         4,
     )  # levels of the findings branch, 1 the shallowest; none: the pooled feature
     # How levels are combined: attention over channels, for the findings branch only, as published; attention
-    # over places, or the sum of their global means, for both branches
+    # over spatial positions, or the sum of their global means, for both branches
     aggregation: Aggregation = "channels"
     keep: tuple[float, ...] = (0.25, 0.15, 0.10, 0.10)  # fraction of the channels sampled at each of these levels
     channel_draw: ChannelChoice = "replacement"  # distinct: without replacement; sample: for each sample
@@ -83,7 +83,7 @@ class ImitateConfig(Preprocessing):
     slots: int = Field(512, ge=1, le=WIDEST)  # tokens after zero-padding
     heads: int = Field(4, ge=1, le=WIDEST)
     token_width: int = Field(256, ge=1, le=WIDEST)  # width of the feature, if the aggregation is spatial or pooled
-    grounding: bool = False  # each place of the spatial aggregation has a vector in the joint space
+    grounding: bool = False  # each position of the spatial aggregation has a vector in the joint space
     joint_width: int = Field(512, ge=1, le=WIDEST)
     text_width: int = Field(768, ge=1, le=WIDEST)
     # Running BatchNorm statistics of the text head: of all texts, as published, or separate ones for each section
@@ -255,7 +255,7 @@ class Recipe(Config):
         if self.training.trains_text:
             self._check_trained_text()
         if getattr(self.objective, "grounding", 0) and self.model.aggregation != "spatial":
-            raise ValueError("objective.grounding compares texts with places: it needs model.aggregation spatial")
+            raise ValueError("objective.grounding needs model.aggregation spatial")
         sides, last = self.training.image_sizes, self.model.image_size
         if sides and (sides[-1] != last or max(sides) > last):
             raise ValueError(f"training.image_sizes {sides} must end with model.image_size {last}, the largest")
