@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -144,6 +145,16 @@ def test_a_validation_is_of_all_and_of_each_folder_with_reports_to_find(monkeypa
 
     assert validation(3)(Mock(spec=Imitate)) == {"recall": 0.3, "b/recall": 0.2} and not caplog.records
     assert validation(1) is None and caplog.messages == ["no validation split with reports: the run is not validated"]
+
+
+def test_a_section_that_no_training_image_has_is_not_learned_from(tmp_path, monkeypatch):
+    data = Corpus.open(write_folder(tmp_path / "data"))
+    recipe = tiny_recipe().resolved()
+    monkeypatch.setattr(Corpus, "has", lambda self, section: np.full(len(self), section == "impression"))
+    with pytest.raises(UserError, match="no training image has a section findings, .* set model.texts=report"):
+        pretraining._plan(recipe, data, (), ())
+    report = recipe.model_copy(update={"model": recipe.model.model_copy(update={"texts": "report"})})
+    assert len(pretraining._plan(report, data, (), ()).order.rows)
 
 
 def test_a_run_says_where_it_is_and_what_it_learns_from(tmp_path, caplog):

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Int
 
 from imitate.config import Recipe, TrainingConfig
 from imitate.data.corpus import Corpus
@@ -83,6 +84,9 @@ def run(
     """
     _check_weights(weights, folders=len(data))
     check_changes(changes)
+    if idle := recipe.without_effect():
+        objective, aggregation = recipe.objective.name, recipe.resolved().model.aggregation
+        log.warning("no effect with objective %s and aggregation %s: %s", objective, aggregation, ", ".join(idle))
     chosen = pinned(recipe.resolved())
     prepared = Corpus.open(data, size=chosen.model.prepared_size, projections=chosen.model.projections)
     plan = _plan(chosen, prepared, weights, changes)
@@ -124,8 +128,21 @@ def _plan(recipe: Recipe, data: Corpus, weights: tuple[float, ...], changes: Col
         data = with_label_texts(data)
     usable = training_rows(data, textless=_compares_views(recipe), every=not objective.reads_text)
     rows, training = without_held_out(data, usable), recipe.training
+    _check_texts(recipe, data, rows)
     order = BatchSampler(rows, weights=weights, batch_size=training.batch_size, seed=training.seed)
     return Plan(recipe, data, order, recorded, changes)
+
+
+def _check_texts(recipe: Recipe, data: Corpus, rows: Sequence[Int[np.ndarray, " _"]]) -> None:
+    """UserError where a branch would learn from a section that no training image has, beside one that some have."""
+    wanted = find_objective(recipe.objective.name).texts(recipe.model)
+    every = np.concatenate(rows)
+    absent = {section for section in SECTIONS if not data.has(section)[every].any()}
+    if absent < set(SECTIONS) and (missed := sorted(absent & wanted.keys())):
+        raise UserError(
+            f"{data.root}: no training image has a section {missed[0]}, which model.texts compares images with: set "
+            "model.texts=report, which takes the sections that there are as one text"
+        )
 
 
 def _compares_views(recipe: Recipe) -> bool:
