@@ -25,6 +25,7 @@ from study import Cell
 
 log = logging.getLogger("study")
 RESAMPLES = 10_000
+ALIKE = 1e-6  # values of the same predictions differ by less: results.csv has eight digits
 
 
 Tests = Callable[[Cell, Sequence[Cell]], list[Json]]
@@ -101,6 +102,21 @@ def corrected(found: list[Json]) -> list[Json]:
     return found
 
 
+def check_differences(study: Folder, found: Sequence[Json]) -> None:
+    """UserError where a test is not of the results of this folder, such as one of another study's predictions."""
+    for each in found:
+        names = each["method"], each.get("reference", study.about["reference"])  # older files have one for all
+        cells = [Cell(name, each["task"], each["fraction"]) for name in names]
+        values = [estimate.value for cell in cells if (estimate := study.estimate(cell, each["metric"]))]
+        if None in values or len(values) < 2 or _defined(study.results[cells[0]]) != _defined(study.results[cells[1]]):
+            continue  # the test is over the classes that both have
+        if abs(values[0] - values[1] - each["difference"]) > ALIKE:
+            raise UserError(
+                f"{each['task']}: the predictions of {' or '.join(names)} are not those of "
+                "results.csv: give the work folder of this study"
+            )
+
+
 def from_scores(study: Folder, folder: Path, *, resamples: int) -> list[Json]:
     """Repeated from predictions.parquet. UserError where the study has none."""
     kept = study.about["predictions"]
@@ -134,6 +150,7 @@ def main() -> int:
             resamples = next(iter(drawn.read(arguments.folder / drawn.FILE).values())).values.shape[1]
         else:
             found = from_scores(study, arguments.folder, resamples=resamples)
+        check_differences(study, found)
     except UserError as error:
         log.info("%s", error)
         return 2

@@ -267,7 +267,10 @@ def main() -> int:
         if study.in_folds != (arguments.fold is not None):
             raise UserError(f"{arguments.study} {'needs' if study.in_folds else 'has no folds for'} --fold")
         before = read_folder(arguments.out) if (arguments.out / "study.json").is_file() else None
-        seeds = arguments.seeds or study.seeds
+        if unknown := set(arguments.families) - set(study.families.values()):
+            known = ", ".join(dict.fromkeys(study.families.values()))
+            raise UserError(f"{arguments.study} has no family {', '.join(sorted(unknown))}; it has {known}")
+        seeds = study.seeds if arguments.seeds is None else arguments.seeds
         part = f"fold-{arguments.fold}" if study.in_folds else arguments.study.stem if study.apart else ""
         study = study if arguments.fold is None else study.of_fold(arguments.fold)
         runner = Runner(study, arguments.work, threads=arguments.threads, seeds=seeds, part=part, before=before)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import results
-from compare import from_scores
+from compare import check_differences, from_scores
 from imitate.config import Recipe, load_config, validate
 from imitate.errors import UserError
 from imitate.tasks import find_task
@@ -130,6 +130,14 @@ def test_the_paired_tests_of_the_small_study_are_those_of_its_predictions() -> N
         for key, value in known.items():  # processors differ in the last digits
             assert each[key] == (pytest.approx(value, rel=1e-9) if isinstance(value, float) else value)
     assert sum(path.stat().st_size for path in folder.glob("*.parquet")) < 2**20
+
+
+def test_tests_of_other_predictions_are_refused() -> None:
+    study = read_folder(ROOT / "docs/results/small")
+    check_differences(study, study.differences)
+    first, *others = study.differences
+    with pytest.raises(UserError, match=f"{first['task']}: the predictions of .* are not those of results.csv"):
+        check_differences(study, [*others, {**first, "difference": first["difference"] + 1e-5}])
 
 
 def test_a_study_without_predictions_says_how_they_are_made() -> None:
