@@ -230,7 +230,11 @@ def test_a_learned_temperature_stays_within_its_bounds_and_is_not_decayed():
     assert any(p is module.log_temperature for p in groups[-1]["params"]) and groups[-1]["weight_decay"] == 0
     for value, expected in ((-9.0, 0.01), (3.0, 1.0), (math.log(0.2), 0.2)):
         module.log_temperature.data.fill_(value)
+        module.after_step()
         assert float(module.temperature.detach()) == pytest.approx(expected)
+        module.log_temperature.grad = None
+        sum(module(sample, draw).values()).backward()
+        assert module.log_temperature.grad.abs() > 0  # it can leave a bound
 
 
 @pytest.mark.parametrize(

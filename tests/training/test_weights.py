@@ -77,6 +77,8 @@ def test_the_checkpoint_of_a_run_has_the_rest_and_averaged_weights_the_temperatu
     found = opened(run).objective
     assert found["bias"] == -9.5 and found["log_temperature"] == torch.tensor(expected).log()
     assert opened(run / "model").objective.keys() == {"log_temperature"}  # which may be of another step
+    torch.save({"objective": {}}, run / LAST)
+    assert opened(run).objective == {}  # the temperature was fixed
     (run / LAST).write_bytes(b"damaged")
     assert opened(run).objective.keys() == {"log_temperature"}
 

@@ -21,6 +21,7 @@ from imitate.training.objectives import training_module
 from imitate.training.optim import averaged, build_optimizer, set_rates
 from imitate.training.precision import memory_format
 from imitate.training.run_folder import VALIDATION, Journal, note_start
+from imitate.training.step import Step
 from imitate.training.text_tower import Reading
 from imitate.training.warm_start import fill_objective
 from imitate.training.watching import Clock, Means, progress, signals
@@ -129,6 +130,8 @@ def _step(job: Job, module: nn.Module, optimizer: Any, batch: Any) -> dict[str, 
     if training.clip_gradient is not None:
         nn.utils.clip_grads_with_norm_(module.parameters(), training.clip_gradient, norm)
     optimizer.step()
+    if isinstance(job.pretraining, Step):
+        job.pretraining.after_step()
     optimizer.zero_grad(set_to_none=True)
     job.step += 1
     terms = {name: term.detach() for name, term in terms.items()}

@@ -48,7 +48,13 @@ class Step(nn.Module, Generic[Own]):
     @property
     def temperature(self) -> Tensor | float:
         """Between image and text."""
-        return self.log_temperature.exp().clamp(*LEARNED) if self._learns_temperature else self.options.temperature
+        return self.log_temperature.exp() if self._learns_temperature else self.options.temperature
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Keep a learned temperature in bounds: clamped in the loss, it would have no gradient at a bound."""
+        if self._learns_temperature:
+            self.log_temperature.clamp_(*(math.log(bound) for bound in LEARNED))
 
     @property
     def _learns_temperature(self) -> bool:

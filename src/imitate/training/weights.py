@@ -85,12 +85,17 @@ def _ours(path: Path, commit: str | None) -> Weights:
 
 
 def _of_objective(path: Path, temperature: float) -> dict[str, Tensor]:
-    """What a run's checkpoint has beside the model, at the temperature of the model, which may be an average."""
+    """What a run's checkpoint has beside the model; a learned temperature is that of the model, maybe an average.
+
+    An exported model does not say whether its temperature was learned; it is taken.
+    """
     state: dict[str, Any] | None = None
     with suppress(UserError):  # of a damaged one: the model is whole
         state = load_checkpoint(path)
     own: dict[str, Tensor] = dict((state or {}).get("objective", {}))
     exact = own.get("log_temperature")
+    if exact is None and state is not None:  # a fixed temperature is none to start from
+        return own
     if exact is None or abs(exact.exp().clamp(*LEARNED).item() - temperature) > 1e-6:
         own["log_temperature"] = torch.tensor(temperature).log()
     return own
