@@ -119,7 +119,8 @@ def test_a_map_does_not_depend_on_its_batch_and_turns_round_with_the_text():
 
 def test_a_branch_that_reads_no_deep_level_has_no_map_there():
     made = model(levels=(1,), keep=(0.5,))
-    assert not any(cells.any() for cells in contributions(made, pictures(1), text(1), "findings"))
+    with pytest.raises(UserError, match="no map: the branch findings of .* reads neither level 3 nor level 4"):
+        contributions(made, pictures(1), text(1), "findings")
     assert all(cells.any() for cells in contributions(made, pictures(1), text(1), "impression"))
 
 

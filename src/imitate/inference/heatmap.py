@@ -118,9 +118,12 @@ def contributions(
     with torch.enable_grad(), Outputs(encoder.image, levels) as stages:
         seen, features = encoder.look(images.detach().requires_grad_())
         total = similarity(seen, text.detach(), branch).sum()
-        gradients = torch.autograd.grad(total, stages.outputs, materialize_grads=True)
+        gradients = torch.autograd.grad(total, stages.outputs, allow_unused=True)
+    if all(gradient is None for gradient in gradients):
+        raise UserError(f"no map: the branch {branch} of {encoder.name} reads neither level 3 nor level 4")
     found = []
     for level, output, gradient in zip(levels, stages.outputs, gradients, strict=True):
+        gradient = torch.zeros_like(output) if gradient is None else gradient
         cells = _per_cell(gradient * output.detach(), like=features.levels[level])
         found.append(cells * cells[0].numel())
     return found
