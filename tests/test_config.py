@@ -85,6 +85,30 @@ def write(tmp_path, text: str):
         ("model: {levels: [4, 4], keep: [0.1, 0.2]}", r"levels \(4, 4\) contain a level twice"),
         ("model: {heads: 3}", r"heads 3 must divide 256"),
         ("model: {range: [1, 0]}", r"range \(1.0, 0.0\) must increase"),
+        *(
+            (f"model: {{texts: [{text}]}}", message)
+            for text, message in (
+                ("{text: findings, branch: findings, weight: 0}", "model.texts.0.weight = 0: .*greater than 0"),
+                ("{text: findings, branch: findings, wieght: 1}", "unknown key 'model.texts.0.wieght'; known: branch"),
+                ("{text: finding, branch: findings}", "model.texts.0.text = 'finding': Input should be 'findings'"),
+                ("{text: findings}", "model.texts.0.branch = .*: Field required"),
+                ("{text: findings, branch: findings, draw: 3}", "texts.0: draw has no effect on the text findings"),
+                (
+                    "{text: sentences, branch: findings}, {text: sentences, branch: impression, draw: 3}",
+                    "texts draws different numbers of sentences",
+                ),
+            )
+        ),
+        ("model: {texts: sectoins}", "model.texts = 'sectoins': Input should be 'sections', 'swapped'"),
+        (
+            "model: {aggregation: spatial, texts: [{text: report, branch: impression}]}\nobjective: {grounding: 1}",
+            "objective.grounding needs a text of the findings branch",
+        ),
+        ("model: {text_statistics: section, texts: report}", "needs both sections .*; missing: findings, impression"),
+        ("model: {text_statistics: section}\nobjective: {name: clip}", "text_statistics: section needs both sections"),
+        ("objective: {learn_temperature: true, temperature_text: 5}", "learned temperature stays between 0.01 and 1"),
+        ("objective: {prior_mass: 0.1, identical: positive}", "identical positive cannot be combined with it"),
+        ("objective: {views: 1, visual_visual: 5}", "visual_visual compares two views, not 1"),
         ("- a list", r"must hold keys and values"),
         ("a: [", r"not valid YAML"),
     ],
@@ -198,6 +222,20 @@ def test_overrides_win_over_the_file(tmp_path):
     path = write(tmp_path, "training: {epochs: 3}\nmodel: {backbone: resnet18}")
     recipe = load_config(Recipe, path, {"training.epochs": 5, "objective.views": 1})
     assert (recipe.training.epochs, recipe.objective.views, recipe.model.backbone) == (5, 1, "resnet18")
+
+
+@pytest.mark.parametrize(
+    ("text", "idle"),
+    [
+        ("model: {aggregation: pooled, token_width: 64}", []),
+        ("model: {aggregation: pooled, feed_forward: true, grid: 8}", ["model.feed_forward", "model.grid"]),
+        ("model: {token_width: 64, grid: 8}", ["model.token_width"]),
+        ("model: {levels: [4], keep: [0.1]}\nobjective: {name: clip}", ["model.levels", "model.keep"]),
+        ("model: {temperature: 0.5}", ["model.temperature"]),
+    ],
+)
+def test_settings_of_the_model_that_nothing_reads_are_named(tmp_path, text, idle):
+    assert sorted(load_config(Recipe, write(tmp_path, text)).without_effect()) == sorted(idle)
 
 
 def test_an_empty_file_is_the_published_setting(tmp_path):

@@ -60,6 +60,14 @@ __all__ = [
 ]
 
 
+READ: dict[Aggregation, tuple[str, ...]] = {
+    "channels": ("channel_draw", "cls_token", "feed_forward", "grid", "slots", "heads"),
+    "spatial": ("grid", "heads", "token_width"),
+    "pooled": ("token_width",),
+}
+"""The settings that an aggregation reads."""
+
+
 class ImitateConfig(Preprocessing):
     """The architecture; saved as ``config.json`` beside the weights."""
 
@@ -125,6 +133,8 @@ class ImitateConfig(Preprocessing):
             raise ValueError("grounding needs model.aggregation spatial")
         if len(set(term_names(self.text_levels))) < len(self.text_levels):
             raise ValueError("texts lists a text twice for one branch")
+        if len({level.draw for level in self.text_levels if level.text == "sentences"}) > 1:
+            raise ValueError("texts draws different numbers of sentences for the branches: they share one draw")
         if self.levels and "findings" not in self.branches and self.aggregation == "channels":
             raise ValueError("levels have no effect if the findings branch has no text")
         return self
@@ -256,10 +266,21 @@ class Recipe(Config):
             self._check_trained_text()
         if getattr(self.objective, "grounding", 0) and self.model.aggregation != "spatial":
             raise ValueError("objective.grounding needs model.aggregation spatial")
+        if getattr(self.objective, "grounding", 0) and "findings" not in self.model.branches:
+            raise ValueError("objective.grounding needs a text of the findings branch in model.texts")
+        self._check_statistics()
         sides, last = self.training.image_sizes, self.model.image_size
         if sides and (sides[-1] != last or max(sides) > last):
             raise ValueError(f"training.image_sizes {sides} must end with model.image_size {last}, the largest")
         return self
+
+    def _check_statistics(self) -> None:
+        read = {level.text for level in self.resolved().model.text_levels}
+        if self.model.text_statistics == "section" and not set(SECTIONS) <= read:
+            raise ValueError(
+                "model.text_statistics: section needs both sections as texts to train on; missing: "
+                f"{', '.join(section for section in SECTIONS if section not in read)}"
+            )
 
     def _check_trained_text(self) -> None:
         own = self.objective
@@ -272,6 +293,18 @@ class Recipe(Config):
             raise ValueError(
                 "objective.identical needs stored text embeddings, which a trained text encoder does not have"
             )
+
+    def without_effect(self) -> list[str]:
+        """Settings of the model other than the defaults that the objective replaces or the aggregation ignores."""
+        own, final = self.model, self.resolved().model
+        idle = set().union(*READ.values()) - set(READ[final.aggregation] if final.levels else ())
+        return [
+            f"model.{name}"
+            for name, field in type(own).model_fields.items()
+            if name in own.model_fields_set
+            and (value := getattr(own, name)) != field.default
+            and (name in idle or getattr(final, name) != value)
+        ]
 
     def resolved(self) -> "Recipe":
         """With what the objective asks of the model, and with what the model is to remember of the objective."""

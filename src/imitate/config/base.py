@@ -23,6 +23,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+TYPES = ("bool", "int", "float", "str")
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 Where = Callable[[tuple[int | str, ...]], str]
 
@@ -35,15 +36,31 @@ def validate(kind: type[AnyConfig], values: dict[Any, Any], *, where: str | Wher
     try:
         return kind.model_validate(current(kind, values, where=where if isinstance(where, str) else where(())))
     except ValidationError as error:
-        first = error.errors()[0]
+        first = _first(error)
         where = where if isinstance(where, str) else where(first["loc"])
-        key = ".".join(str(part) for part in first["loc"]) or "(root)"
+        location = tuple(part for part in first["loc"] if not _is_tag(part))
+        key = ".".join(str(part) for part in location) or "(root)"
         if first["type"] == "extra_forbidden":
-            raise UserError(f"{where}: unknown key {key!r}; known: {', '.join(_known(kind, first['loc']))}") from error
+            raise UserError(f"{where}: unknown key {key!r}; known: {', '.join(_known(kind, location))}") from error
         if first["type"] == "value_error":  # of several keys together
             where = f"{where}: {key}" if first["loc"] else where
             raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
         raise UserError(f"{where}: {key} = {first['input']!r}: {first['msg']}") from error
+
+
+def _first(error: ValidationError) -> Any:
+    """The first error; within a field of several forms (a name or a list), the one that goes deepest into the value."""
+    found = error.errors()
+    tags = [number for number, part in enumerate(found[0]["loc"]) if _is_tag(part)]
+    if not tags or isinstance(found[0]["input"], str):
+        return found[0]
+    field = found[0]["loc"][: tags[0]]
+    return max((each for each in reversed(found) if each["loc"][: tags[0]] == field), key=lambda each: len(each["loc"]))
+
+
+def _is_tag(part: int | str) -> bool:
+    """Whether it is pydantic's name of a member of a union, such as ``bool`` or ``tuple[TextLevel, ...]``."""
+    return isinstance(part, str) and ("[" in part or part in TYPES or part.startswith("constrained-"))
 
 
 def current(kind: type[Config], values: dict[Any, Any], *, where: str) -> dict[Any, Any]:
@@ -60,16 +77,18 @@ def current(kind: type[Config], values: dict[Any, Any], *, where: str) -> dict[A
 
 
 def _part(kind: type[Config], key: Any) -> type[Config] | None:
-    """The model of the settings below ``key``."""
-    annotation = kind.model_fields[key].annotation if key in kind.model_fields else None
-    models = [
-        each for each in (annotation, *get_args(annotation)) if isinstance(each, type) and issubclass(each, Config)
-    ]
-    return models[0] if models else None
+    """The model of the settings below ``key``, or of each in a list of them."""
+    return _within(kind.model_fields[key].annotation) if key in kind.model_fields else None
+
+
+def _within(annotation: Any) -> type[Config] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return annotation
+    return next((found for each in get_args(annotation) if (found := _within(each))), None)
 
 
 def _known(kind: type[Config], location: tuple[int | str, ...]) -> list[str]:
     model: Any = kind
     for part in location[:-1]:
-        model = model.model_fields[part].annotation
+        model = model if isinstance(part, int) else _part(model, part)
     return sorted(model.model_fields)

@@ -27,6 +27,10 @@ class ObjectiveOptions(Config):
         return float(getattr(self, "temperature_text", 0.07))
 
 
+LEARNED = (0.01, 1.0)
+"""Where a learned temperature stays."""
+
+
 class ContrastOptions(ObjectiveOptions):
     """Image with text, in whatever form."""
 
@@ -36,9 +40,14 @@ class ContrastOptions(ObjectiveOptions):
     contrast: Literal["softmax", "sigmoid"] = "softmax"  # sigmoid: each pair is classified on its own, as in SigLIP
     bias: float = Field(-10.0, ge=-100, le=100)  # initial bias of the logits of sigmoid; it is learned
 
-
-LEARNED = (0.01, 1.0)
-"""Where a learned temperature stays."""
+    @model_validator(mode="after")
+    def _starts_in_bounds(self) -> "ContrastOptions":
+        low, high = LEARNED
+        if self.learn_temperature and not low <= self.temperature_text <= high:
+            raise ValueError(
+                f"temperature_text {self.temperature_text:g}: a learned temperature stays between {low} and {high}"
+            )
+        return self
 
 
 class ImitateOptions(ContrastOptions):
@@ -74,12 +83,18 @@ class ImitateOptions(ContrastOptions):
             kernel_lambda=self.kernel != "exp" and f"kernel is {self.kernel}",
             prior=without,
             prior_centred=without,
-            prior_mass=without,
+            prior_mass=soft,
             prior_weight=soft or (self.prior_mass is not None and "prior_mass is given"),
             normalise_targets=soft or (self.prior_mass is not None and "prior_mass is given"),
             temperature_views=not (self.visual_visual and self.views == 2) and "no views are compared",
             bias=self.contrast == "softmax" and "contrast is softmax",
         )
+        if self.views == 1 and self.visual_visual not in (0, 2.0):
+            raise ValueError(f"visual_visual compares two views, not {self.views}")
+        if self.prior_mass is not None and self.identical == "positive":
+            raise ValueError(
+                "prior_mass fixes the weight of all other samples: identical positive cannot be combined with it"
+            )
         if self.contrast == "sigmoid" and (self.kernel != "none" or self.identical not in ("kernel", "positive")):
             raise ValueError(
                 "contrast sigmoid classifies each pair on its own: it needs kernel none and no soft targets"

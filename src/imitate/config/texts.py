@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from imitate.config.base import Config
 from imitate.names import Section, Texts
@@ -17,6 +17,12 @@ class TextLevel(Config):
     branch: Section
     weight: float = Field(1.0, gt=0, le=100)
     draw: int = Field(1, ge=1, le=100)  # of sentences: how many, whose embeddings are averaged
+
+    @model_validator(mode="after")
+    def _draws_sentences(self) -> "TextLevel":
+        if self.draw > 1 and self.text != "sentences":
+            raise ValueError(f"draw has no effect on the text {self.text}: only sentences are drawn")
+        return self
 
 
 def _levels(*pairs: tuple[TextName, Section]) -> tuple[TextLevel, ...]:
