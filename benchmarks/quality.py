@@ -3,9 +3,9 @@
     python benchmarks/quality.py --data PREPARED_OPEN_I --work WORK
 
 PREPARED_OPEN_I is Open-i at 72 px. Each method is trained with several seeds; weights are kept after every epoch and
-measured on the validation split. CPU seconds of an epoch are those of the whole run, less those of a run of one
-step, which reads the data and validates once, too. Seeds are the outer loop, so that a slow spell of the machine is in
-all methods. Finished curves are kept in WORK: the same command continues.
+measured on the validation split. CPU seconds are those of the process when the weights were written, with its start.
+Seeds are the outer loop, so that a slow spell of the machine is in all methods. Finished curves are kept in WORK: the
+same command continues.
 """
 
 import json
@@ -13,7 +13,11 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -36,24 +40,30 @@ MORE = {"pooled levels, twice the epochs": 2}
 EVERY = 46  # steps: an epoch of Open-i's 2,953 training images at 64 a batch
 
 
-def seconds_of(folder: Path, data: Path, settings: Sequence[str], *, steps: int, every: int) -> float:
-    """CPU seconds of a run; of an earlier one where its folder is there."""
-    done = folder / "cpu_seconds.json"
-    if not done.is_file():
-        command = [sys.executable, "-m", "imitate", "pretrain", str(ROOT / "experiments/bases/open_i.yaml")]
-        command += ["--data", str(data), "--out", str(folder), "--threads", "1", "--log", "csv", "--settings"]
-        command += [*settings, f"training.steps={steps}", f"training.validate_every={steps}"]
-        command += [f"training.snapshot_every={every}"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with folder.with_suffix(".log").open("wb") as log:
-            child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-            _, status, usage = os.wait4(child.pid, 0)
-        if os.waitstatus_to_exitcode(status):
-            raise SystemExit(f"pre-training failed: see {folder.with_suffix('.log')}")
-        done.write_text(json.dumps(usage.ru_utime + usage.ru_stime))
-    spent: float = json.loads(done.read_text())
-    return spent
+def trained(folder: Path, data: Path, settings: Sequence[str]) -> dict[str, float]:
+    """CPU seconds of the process at each snapshot of a run, by the snapshot's name; a stopped run starts again."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "imitate", "pretrain", str(ROOT / "experiments/bases/open_i.yaml")]
+    command += ["--data", str(data), "--out", str(folder), "--threads", "1", "--log", "csv", "--settings", *settings]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    seconds: dict[str, float] = {}
+    with folder.with_suffix(".log").open("wb") as log:
+        child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        while child.poll() is None:
+            spent = spent_by(child.pid)
+            for snapshot in (folder / "snapshots").glob("step-*"):
+                seconds.setdefault(snapshot.name, spent)
+            time.sleep(0.05)
+    if child.returncode:
+        raise SystemExit(f"pre-training failed: see {folder.with_suffix('.log')}")
+    return seconds
+
+
+def spent_by(process: int) -> float:
+    """CPU seconds of a running process, which Linux counts in ticks."""
+    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def quality(snapshot: Path, data: Path, work: Path) -> dict[str, float]:
@@ -73,21 +83,19 @@ def quality(snapshot: Path, data: Path, work: Path) -> dict[str, float]:
 
 def curve(name: str, seed: int, data: Path, work: Path, *, epochs: int, every: int) -> list[Row]:
     """A row for each epoch."""
-    steps = MORE.get(name, 1) * epochs * every
-    settings = (*METHODS[name], f"training.seed={seed}")
     slug = name.replace(" ", "-").replace(",", "")
     done = work / f"{slug}/{seed}.json"
     if done.is_file():
         kept: list[Row] = json.loads(done.read_text())
         return kept
-    start = seconds_of(work / f"{slug}/start", data, METHODS[name], steps=1, every=1)
-    run = work / f"{slug}/{seed}"
-    whole = seconds_of(run, data, settings, steps=steps, every=every)
+    steps = MORE.get(name, 1) * epochs * every
+    settings = [*METHODS[name], f"training.seed={seed}", f"training.steps={steps}"]
+    settings += [f"training.validate_every={steps}", f"training.snapshot_every={every}"]
+    seconds = trained(work / f"{slug}/{seed}", data, settings)
     rows = []
-    for number, snapshot in enumerate(sorted((run / "snapshots").iterdir()), 1):
-        spent = start + (whole - start) * number * every / steps
-        found = quality(snapshot, data, work)
-        rows.append({"method": name, "seed": seed, "steps": number * every, "CPU s": round(spent, 1), **found})
+    for snapshot in sorted((work / f"{slug}/{seed}/snapshots").iterdir()):
+        step, spent = int(snapshot.name.rpartition("-")[2]), round(seconds[snapshot.name], 1)
+        rows.append({"method": name, "seed": seed, "steps": step, "CPU s": spent, **quality(snapshot, data, work)})
     done.write_text(json.dumps(rows))
     return rows
 
@@ -123,14 +131,17 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time, each on one thread")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     epochs, every, seeds = (2, 4, 1) if arguments.quick else (EPOCHS, EVERY, arguments.seeds)
+    jobs = [(name, seed) for seed in range(seeds) for name in METHODS]
+    one = partial(curve, data=arguments.data, work=arguments.work, epochs=epochs, every=every)
     curves: list[Row] = []
-    for seed in range(seeds):
-        for name in METHODS:
-            curves += curve(name, seed, arguments.data, arguments.work, epochs=epochs, every=every)
-            print(json.dumps(curves[-1]), flush=True)
+    with ProcessPoolExecutor(arguments.workers, mp_context=get_context("spawn")) as pool:
+        for found in pool.map(one, *zip(*jobs, strict=True)):
+            print(json.dumps(found[-1]), flush=True)
+            curves += found
     tables: Tables = {"summary": summary(curves), "curves": curves}
     finish(arguments, "quality", tables)
 
