@@ -105,16 +105,21 @@ def corrected(found: list[Json]) -> list[Json]:
 def check_differences(study: Folder, found: Sequence[Json]) -> None:
     """UserError where a test is not of the results of this folder, such as one of another study's predictions."""
     for each in found:
-        names = each["method"], each.get("reference", study.about["reference"])  # older files have one for all
-        cells = [Cell(name, each["task"], each["fraction"]) for name in names]
-        values = [estimate.value for cell in cells if (estimate := study.estimate(cell, each["metric"]))]
-        if None in values or len(values) < 2 or _defined(study.results[cells[0]]) != _defined(study.results[cells[1]]):
+        names: list[str] = [each["method"], each.get("reference") or study.about["reference"]]  # once one for all
+        method, reference = (Cell(name, each["task"], each["fraction"]) for name in names)
+        ours, theirs = (_value(study, cell, each["metric"]) for cell in (method, reference))
+        if ours is None or theirs is None or _defined(study.results[method]) != _defined(study.results[reference]):
             continue  # the test is over the classes that both have
-        if abs(values[0] - values[1] - each["difference"]) > ALIKE:
+        if abs(ours - theirs - each["difference"]) > ALIKE:
             raise UserError(
                 f"{each['task']}: the predictions of {' or '.join(names)} are not those of "
                 "results.csv: give the work folder of this study"
             )
+
+
+def _value(study: Folder, cell: Cell, metric: str) -> float | None:
+    found = study.estimate(cell, metric)
+    return found.value if found else None
 
 
 def from_scores(study: Folder, folder: Path, *, resamples: int) -> list[Json]:
