@@ -265,7 +265,7 @@ class Recipe(Config):
         if self.training.trains_text:
             self._check_trained_text()
         if getattr(self.objective, "grounding", 0) and self.model.aggregation != "spatial":
-            raise ValueError("objective.grounding needs model.aggregation spatial")
+            raise ValueError("objective.grounding compares positions: it needs model.aggregation spatial")
         if getattr(self.objective, "grounding", 0) and "findings" not in self.model.branches:
             raise ValueError("objective.grounding needs a text of the findings branch in model.texts")
         self._check_statistics()
