@@ -24,7 +24,7 @@ from imitate.errors import UserError
 from imitate.inference.encoder import ImitateEncoder, load_encoder
 from imitate.models.imitate import Imitate, parameter_count, seeded_model
 from imitate.models.text import fit_or_load
-from imitate.tasks import pretraining, retrieval
+from imitate.tasks import pretraining, pretraining_plan, retrieval
 from imitate.tasks.base import Budget
 from imitate.tasks.pretraining import VALIDATION
 from imitate.tasks.retrieval import Retrieval
@@ -83,9 +83,9 @@ def test_a_validation_ranks_once_each_way_and_has_the_figures_of_the_task(tmp_pa
 )
 def test_weights_are_one_above_0_for_each_folder(weights, message):
     with pytest.raises(UserError, match=message):
-        pretraining._check_weights(weights, folders=2)
+        pretraining_plan.check_weights(weights, folders=2)
     for right in ((), (1.0, 0.5)):
-        pretraining._check_weights(right, folders=2)
+        pretraining_plan.check_weights(right, folders=2)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_weights_are_one_above_0_for_each_folder(weights, message):
     ],
 )
 def test_views_are_compared_where_there_are_two_and_a_term(objective, compares):
-    assert pretraining._compares_views(Mock(spec=Recipe, objective=SimpleNamespace(**objective))) is compares
+    assert pretraining_plan._compares_views(Mock(spec=Recipe, objective=SimpleNamespace(**objective))) is compares
 
 
 def test_a_run_folder_has_an_encoder_where_it_is_complete(tmp_path):
@@ -152,9 +152,9 @@ def test_a_section_that_no_training_image_has_is_not_learned_from(tmp_path, monk
     recipe = tiny_recipe().resolved()
     monkeypatch.setattr(Corpus, "has", lambda self, section: np.full(len(self), section == "impression"))
     with pytest.raises(UserError, match="no training image has a section findings, .* set model.texts=report"):
-        pretraining._plan(recipe, data, (), ())
+        pretraining_plan.plan_of(recipe, data, (), ())
     report = recipe.model_copy(update={"model": recipe.model.model_copy(update={"texts": "report"})})
-    assert len(pretraining._plan(report, data, (), ()).order.rows)
+    assert len(pretraining_plan.plan_of(report, data, (), ()).order.rows)
 
 
 def test_a_run_says_where_it_is_and_what_it_learns_from(tmp_path, caplog):

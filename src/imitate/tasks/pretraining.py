@@ -1,7 +1,6 @@
 """The verb ``pretrain``: a recipe and prepared folders in, a run folder with a model out."""
 
 import logging
-import math
 import platform
 import signal
 from collections.abc import Collection, Mapping, Sequence
@@ -9,21 +8,19 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Int
 
 from imitate.config import Recipe, TrainingConfig
 from imitate.data.corpus import Corpus
 from imitate.data.index import versions
-from imitate.data.overlap import note_training, without_held_out
-from imitate.data.sampler import BatchReader, BatchSampler, LabelReader, training_rows, warm_up
+from imitate.data.overlap import note_training
+from imitate.data.sampler import BatchReader, LabelReader, warm_up
 from imitate.data.text_cache import SentenceRows, TextCache, TextRows, corpus, fill, sentence_rows, text_rows
-from imitate.errors import Stopped, UserError
+from imitate.errors import Stopped
 from imitate.inference.encoder import ImitateEncoder
-from imitate.inference.label_texts import with_label_texts
 from imitate.inference.tones import preparation
 from imitate.models.image import pinned
 from imitate.models.imitate import Imitate, parameter_count, seeded_model
@@ -32,6 +29,7 @@ from imitate.models.text_tower import TextTower
 from imitate.models.types import TextEncoder
 from imitate.names import REPORT, SECTIONS, SENTENCES, Tracker
 from imitate.tasks.base import Budget
+from imitate.tasks.pretraining_plan import Plan, check_weights, plan_of
 from imitate.tasks.results import commit
 from imitate.tasks.retrieval import Retrieval
 from imitate.training.checkpoint import is_begun
@@ -56,16 +54,6 @@ VALIDATION = Validation(split="val")
 ENCODERS = ("text", "prior")  # folders of a run: of what its texts are embedded with, and what its prior is made of
 
 
-class Plan(NamedTuple):
-    """What is known before any process is started, so that mistakes end none that waits."""
-
-    recipe: Recipe
-    data: Corpus
-    order: BatchSampler
-    recorded: dict[str, Any]  # of the data
-    changes: Collection[str]  # keys of the recipe with which a run may continue
-
-
 def run(
     recipe: Recipe,
     *,
@@ -82,14 +70,14 @@ def run(
     ``cache`` keeps the embeddings of reports, by default ``out``/text_cache. ``changes`` are the keys of the recipe
     that may differ from those of the run that is continued. ``log_to`` names where the curves go.
     """
-    _check_weights(weights, folders=len(data))
+    check_weights(weights, folders=len(data))
     check_changes(changes)
     if idle := recipe.without_effect():
         objective, aggregation = recipe.objective.name, recipe.resolved().model.aggregation
         log.warning("no effect with objective %s and aggregation %s: %s", objective, aggregation, ", ".join(idle))
     chosen = pinned(recipe.resolved())
     prepared = Corpus.open(data, size=chosen.model.prepared_size, projections=chosen.model.projections)
-    plan = _plan(chosen, prepared, weights, changes)
+    plan = plan_of(chosen, prepared, weights, changes)
     fabric = launch(chosen.training, threads=threads, contrasts_within=_contrasts_within(chosen))
     with together(fabric), room(out):
         stopped = _train(fabric, plan, out, cache or out / "text_cache", tuple(log_to))
@@ -100,55 +88,9 @@ def run(
     return out / "model"
 
 
-def _check_weights(weights: tuple[float, ...], *, folders: int) -> None:
-    if weights and len(weights) != folders:
-        raise UserError(f"--weights has {len(weights)} values for {folders} folders: give one for each, or none")
-    if bad := [weight for weight in weights if not (weight > 0 and math.isfinite(weight))]:
-        raise UserError(f"--weights {bad[0]:g}: weights must be above 0; to exclude a folder, do not name it in --data")
-
-
 def _contrasts_within(recipe: Recipe) -> bool:
     """Whether samples are compared with those of their process only."""
     return getattr(recipe.objective, "negatives", "global") == "rank"
-
-
-def _plan(recipe: Recipe, data: Corpus, weights: tuple[float, ...], changes: Collection[str]) -> Plan:
-    """UserError where the data are not what the recipe needs."""
-    objective = find_objective(recipe.objective.name)
-    recorded = {
-        "paths": [str(each.root) for each in data.each],
-        "fingerprints": [each.fingerprint for each in data.each],
-        "weights": list(weights),
-    }
-    if "labels" in objective.needs and not data.classes:
-        raise UserError(
-            f"objective {recipe.objective.name} needs labels, {data.root} has none: prepare a source with them"
-        )
-    if recipe.labels_as_text:
-        data = with_label_texts(data)
-    usable = training_rows(data, textless=_compares_views(recipe), every=not objective.reads_text)
-    rows, training = without_held_out(data, usable), recipe.training
-    _check_texts(recipe, data, rows)
-    order = BatchSampler(rows, weights=weights, batch_size=training.batch_size, seed=training.seed)
-    return Plan(recipe, data, order, recorded, changes)
-
-
-def _check_texts(recipe: Recipe, data: Corpus, rows: Sequence[Int[np.ndarray, " _"]]) -> None:
-    """UserError where a branch would learn from a section that no training image has, beside one that some have."""
-    wanted = find_objective(recipe.objective.name).texts(recipe.model)
-    every = np.concatenate(rows)
-    absent = {section for section in SECTIONS if not data.has(section)[every].any()}
-    if absent < set(SECTIONS) and (missed := sorted(absent & wanted.keys())):
-        raise UserError(
-            f"{data.root}: no training image has a section {missed[0]}, which model.texts compares images with: set "
-            "model.texts=report, which takes the sections that there are as one text"
-        )
-
-
-def _compares_views(recipe: Recipe) -> bool:
-    """Whether an image without any text has a term of the loss."""
-    objective = recipe.objective
-    return getattr(objective, "visual_visual", 0) > 0 and objective.views == 2
 
 
 def _train(fabric: Any, plan: Plan, out: Path, cache: Path, log_to: tuple[Tracker, ...]) -> int:
