@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from measuring import Row, finish, options
+from measuring import Row, environment, finish, options
 
 ROOT = Path(__file__).parents[1]
 EXTRAS = {"bare": "", "[train]": "[train]"}
@@ -100,7 +100,9 @@ def started(python: Path, installation: str, kind: str, model: str, image: Path)
 def ended(command: list[str]) -> Row:
     """A process until its end."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment("PYTHONPATH")
+    )
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     assert process.returncode == 0, command
@@ -110,7 +112,7 @@ def ended(command: list[str]) -> Row:
 def serving(command: list[str]) -> Row:
     """A server until its page is answered; its memory is that of then."""
     start = time.perf_counter()
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment("PYTHONPATH"))
     assert process.stderr
     found = next(filter(None, (re.search(r"http://[\w.:]+/", line) for line in process.stderr)))
     while True:
@@ -130,10 +132,6 @@ def serving(command: list[str]) -> Row:
 
 def row(start: float, end: float, used: resource.struct_rusage) -> Row:
     return {"s": end - start, "CPU s": used.ru_utime + used.ru_stime, "MB at most": used.ru_maxrss / 1024}
-
-
-def environment() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if key not in ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH")}
 
 
 if __name__ == "__main__":

@@ -66,6 +66,12 @@ def alone(file: str, part: str, *more: str) -> Row:
     return row
 
 
+def environment(*without: str) -> dict[str, str]:
+    """For processes whose start counts: with PYTHONDONTWRITEBYTECODE, each of them would compile torch anew."""
+    dropped = {"PYTHONDONTWRITEBYTECODE", *without}
+    return {key: value for key, value in os.environ.items() if key not in dropped}
+
+
 def resident(peak: bool = True) -> float:
     """GB of this process, at its peak or now. Linux's own mark, since ru_maxrss of a child starts from its parent's."""
     status = Path("/proc/self/status")

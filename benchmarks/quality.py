@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from measuring import Row, Tables, finish, options
+from measuring import Row, Tables, environment, finish, options
 
 ROOT = Path(__file__).parents[1]
 ONE_VIEW = ("objective.views=1", "objective.visual_visual=0", "objective.kernel=none", "objective.temperature_text=0.1")
@@ -46,10 +46,11 @@ def trained(folder: Path, data: Path, settings: Sequence[str]) -> dict[str, floa
     folder.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "imitate", "pretrain", str(ROOT / "experiments/bases/open_i.yaml")]
     command += ["--data", str(data), "--out", str(folder), "--threads", "1", "--log", "csv", "--settings", *settings]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     seconds: dict[str, float] = {}
     with folder.with_suffix(".log").open("wb") as log:
-        child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+        child = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env=environment() | {"OMP_NUM_THREADS": "1"}
+        )
         while child.poll() is None:
             spent = spent_by(child.pid)
             for snapshot in (folder / "snapshots").glob("step-*"):

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from measuring import Row, finish, options, timed
+from measuring import Row, environment, finish, options, timed
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -36,7 +36,7 @@ def commands(page: Path) -> list[list[str]]:
 def measured(words: list[str], work: Path, *, quick: bool) -> Row:
     _, verb, *rest = words
     rest = expanded(smaller(verb, rest) if quick else rest, work)
-    run = partial(subprocess.run, cwd=work, check=True, capture_output=True)
+    run = partial(subprocess.run, cwd=work, check=True, capture_output=True, env=environment())
     return {
         "command": f"`{' '.join(words[:3])}`",
         "s": timed(lambda: run([sys.executable, "-m", "imitate", verb, *rest])),

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from imitate.cli import COMMANDS
-from measuring import Row, finish, options
+from measuring import Row, environment, finish, options
 
 MORE = (
     ("prepare", "mimic-cxr"),
@@ -71,11 +71,10 @@ def decoding(records: int) -> list[Row]:
 
 def cost(command: list[str], runs: int = 4) -> dict[str, float]:
     """Of the cheapest of several runs, of which the first may compile the modules."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     found = []
     for _ in range(runs):
         with Path(os.devnull).open("w") as nowhere:
-            process = subprocess.Popen(command, stdout=nowhere, stderr=nowhere, env=environment)
+            process = subprocess.Popen(command, stdout=nowhere, stderr=nowhere, env=environment())
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
         assert process.returncode == 0, command

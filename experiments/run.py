@@ -262,6 +262,7 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     os.environ |= {"OMP_NUM_THREADS": str(arguments.threads), "COLUMNS": "120", **ALIKE}  # of all that it starts
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each would compile torch anew
     try:
         study = load_study(arguments.study)
         if study.in_folds != (arguments.fold is not None):
