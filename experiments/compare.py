@@ -2,9 +2,10 @@
 
     python experiments/compare.py docs/results/open_i --work WORK    (from the predictions that the runner left in WORK)
     python experiments/compare.py docs/results/small                 (from the predictions or resamples that are kept)
+    python experiments/compare.py docs/results/confirm_open_i docs/results/confirm_synthetic
 
-The tests are those of ``imitate compare``. All tests of a family (study.json says which method is in which), over all
-tasks, share one Holm correction.
+The tests are those of ``imitate compare``. All tests of a family (study.json says which method is in which) share one
+Holm correction, over all tasks and over all studies that are given together.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from study import Cell
 
 log = logging.getLogger("study")
 RESAMPLES = 10_000
+RESULTS = "results.csv"
 ALIKE = 1e-6  # values of the same predictions differ by less: results.csv has eight digits
 
 
@@ -79,7 +81,7 @@ def _differences(cells: Sequence[Cell], about: Json, tested: Tests) -> list[Json
             where = [{"family": family, "method": cell.method, "reference": reference.method} for cell in others]
             at = {"task": task, "fraction": fraction}
             found += [each | at | test for each, test in zip(where, tested(reference, others), strict=True)]
-    return corrected(found)
+    return found
 
 
 def _comparisons(about: Json) -> dict[str, list[str]]:
@@ -93,13 +95,12 @@ def _comparisons(about: Json) -> dict[str, list[str]]:
     return found
 
 
-def corrected(found: list[Json]) -> list[Json]:
-    """With ``p_holm`` over all tests of the family."""
+def corrected(found: Sequence[Json]) -> None:
+    """Writes ``p_holm`` over all tests of a family into them."""
     for family in {each["family"] for each in found}:
         mine = [each for each in found if each["family"] == family]
         for each, p in zip(mine, holm([each["p"] for each in mine]), strict=True):
             each["p_holm"] = p
-    return found
 
 
 def check_differences(study: Folder, found: Sequence[Json]) -> None:
@@ -138,29 +139,39 @@ def from_scores(study: Folder, folder: Path, *, resamples: int) -> list[Json]:
         return differences(paths, study.about, resamples=resamples)
 
 
+def compared(folder: Path, work: Path | None, resamples: int) -> Json:
+    """What study.json keeps of the study's tests, each with its own p."""
+    study = read_folder(folder)
+    if work:
+        paths = {cell: work / "results" / cell.file for cell in study.cells}
+        found = differences(paths, study.about, resamples=resamples)
+    elif (folder / drawn.FILE).is_file():
+        found = from_resamples(study, folder)
+        resamples = next(iter(drawn.read(folder / drawn.FILE).values())).values.shape[1]
+    else:
+        found = from_scores(study, folder, resamples=resamples)
+    check_differences(study, found)
+    return {"of": file_digest(folder / RESULTS), "resamples": resamples, "tests": found}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of the study's results")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="folder", help="of a study's results")
     parser.add_argument("--work", type=Path, help="the runner's work folder")
     parser.add_argument("--resamples", type=int, default=RESAMPLES)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    study, resamples = read_folder(arguments.folder), arguments.resamples
     try:
-        if arguments.work:
-            paths = {cell: arguments.work / "results" / cell.file for cell in study.cells}
-            found = differences(paths, study.about, resamples=resamples)
-        elif (arguments.folder / drawn.FILE).is_file():
-            found = from_resamples(study, arguments.folder)
-            resamples = next(iter(drawn.read(arguments.folder / drawn.FILE).values())).values.shape[1]
-        else:
-            found = from_scores(study, arguments.folder, resamples=resamples)
-        check_differences(study, found)
+        made = {each: compared(each, arguments.work, arguments.resamples) for each in arguments.folders}
     except UserError as error:
         log.info("%s", error)
         return 2
-    of = file_digest(arguments.folder / "results.csv")
-    write_about(arguments.folder, {**study.about, "differences": {"of": of, "resamples": resamples, "tests": found}})
+    corrected([test for each in made.values() for test in each["tests"]])
+    digests = {folder.resolve().name: each["of"] for folder, each in made.items()}
+    for folder, each in made.items():
+        others = {name: digest for name, digest in digests.items() if name != folder.resolve().name}
+        told = {**each, "corrected_with": others} if others else each
+        write_about(folder, {**read_folder(folder).about, "differences": told})
     return 0
 
 

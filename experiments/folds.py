@@ -37,7 +37,10 @@ def is_held_out(patient: str, fraction: float) -> bool:
 
 
 def make(folder: Path, *, folds: int, held_out: float) -> list[Path]:
-    """The folders, the one to confirm on last. UserError: ``folder`` is no prepared folder of format 2."""
+    """The folders, the one to confirm on last.
+
+    UserError: ``folder`` is no prepared folder of format 2, or what is there was made of another or in other numbers.
+    """
     if not (folder / "index.json").is_file():
         raise UserError(f"{folder} is no prepared folder: it has no index.json")
     table = pq.read_table(sorted((folder / "shards").glob("*[0-9].parquet")), columns=["patient", "split"]).to_pandas()
@@ -47,22 +50,43 @@ def make(folder: Path, *, folds: int, held_out: float) -> list[Path]:
     fold = np.full(len(table), -1)
     fold[selects] = patient_folds(table["patient"][selects].tolist(), folds)
     others = table["split"].where(table["split"] != "test", LEFT_OUT + "test")
-    made = []
+    made, how = [], {"of": _fingerprint(folder), "folds": folds, "held_out": held_out}
     for number in range(folds):
         split = others.mask(confirms, "held out").mask(fold == number, "test")
-        made.append(_written(folder, folder.with_name(f"{folder.name}-fold-{number}"), split))
+        made.append(_written(folder, folder.with_name(f"{folder.name}-fold-{number}"), split, how))
     split = others.mask(confirms, "test")
-    return [*made, _written(folder, folder.with_name(f"{folder.name}-confirm"), split)]
+    return [*made, _written(folder, folder.with_name(f"{folder.name}-confirm"), split, how)]
 
 
-def _written(folder: Path, out: Path, splits: pd.Series) -> Path:
+def check_folds(folder: Path, made: Path) -> None:
+    """UserError: ``made`` has the splits of another folder than this one."""
+    _check(made, {"of": _fingerprint(folder)} if (folder / "index.json").is_file() else {})
+
+
+def _fingerprint(folder: Path) -> str:
+    found: str = _index(folder)["fingerprint"]
+    return found
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _check(made: Path, how: dict[str, Any]) -> None:
+    known = _index(made).get("folds", {})
+    if any(known.get(name, value) != value for name, value in how.items()):
+        raise UserError(f"{made} has other folds, or those of another folder: delete it")
+
+
+def _written(folder: Path, out: Path, splits: pd.Series, how: dict[str, Any]) -> Path:
     """The folder again, its images in these splits; not again where it is there."""
     if (out / "index.json").is_file():
+        _check(out, how)
         return out
     shutil.rmtree(out, ignore_errors=True)
     (out / "shards").mkdir(parents=True)
-    index: dict[str, Any] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    start = 0
+    index, start = _index(folder), 0
     for shard in index["shards"]:
         for name in shard["sha256"]:
             source, target = folder / "shards" / name, out / "shards" / name
@@ -78,6 +102,7 @@ def _written(folder: Path, out: Path, splits: pd.Series) -> Path:
     for part in index.get("parts", ()):
         os.link(folder / part["manifest"], out / part["manifest"])
     index["splits"] = {str(name): int(count) for name, count in splits.value_counts().items()}
+    index["folds"] = how
     index["fingerprint"] = fingerprint(index["settings"], index["shards"])
     (out / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     return out
@@ -91,7 +116,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         for each in make(arguments.folder, folds=arguments.folds, held_out=arguments.held_out):
-            counts = json.loads((each / "index.json").read_text(encoding="utf-8"))["splits"]
+            counts = _index(each)["splits"]
             sys.stdout.write(f"{each}: {', '.join(f'{count} {name}' for name, count in counts.items())}\n")
     except UserError as error:
         sys.stderr.write(f"{error}\n")

@@ -20,7 +20,7 @@ from study import ROOT, Cell, Study
 if TYPE_CHECKING:
     from run import Runner
 
-COMPUTE = ("resumed", "seconds", "cpu_seconds", "steps", "pairs")
+COMPUTE = ("resumed", "processor", "seconds", "cpu_seconds", "steps", "pairs")
 
 
 def publish(runner: "Runner", out: Path, about: Json) -> None:
@@ -109,7 +109,7 @@ def _spent(runner: "Runner", method: str) -> list[Json] | None:
     if not all(file.is_file() for file in files):
         return None
     done = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    return [{key: each[key] for key in COMPUTE} for each in done]
+    return [{key: each[key] for key in COMPUTE if key in each} for each in done]
 
 
 def made_by(study: Study, arguments: argparse.Namespace) -> Json:

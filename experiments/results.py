@@ -261,9 +261,13 @@ def study_of(name: str) -> Folder:
             f"{RESULTS / name}: results are of another version of the code ({differ}): measure again, or add {name} to "
             "OLDER in experiments/results.py"
         )
-    tested = found.about.get("differences")
-    if tested and tested["of"] != file_digest(RESULTS / name / "results.csv"):
-        raise UserError(f"{RESULTS / name}: the paired tests are of other results: run experiments/compare.py again")
+    if tested := found.about.get("differences"):
+        of = {name: tested["of"], **tested.get("corrected_with", {})}
+        if any(digest != file_digest(RESULTS / each / "results.csv") for each, digest in of.items()):
+            together = " ".join(f"docs/results/{each}" for each in of)
+            raise UserError(
+                f"{RESULTS / name}: the paired tests are of other results: run experiments/compare.py {together} again"
+            )
     return found
 
 

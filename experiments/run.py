@@ -26,12 +26,14 @@ from typing import Any
 import yaml
 
 from children import Child
+from folds import check_folds
 from imitate.errors import UserError
 from imitate.tasks import find_task
 from imitate.tasks.results import file_digest, write_text
 from layout import Folder, read_folder
 from measure import Wanted, measured
-from publish import Publication, made_by, publish
+from prepared import check_prepared
+from publish import Publication, made_by, processor, publish
 from study import ROOT, Cell, Study, flags, load_study, slug
 
 log = logging.getLogger("study")
@@ -66,11 +68,15 @@ class Runner:
 
     def prepare(self, name: str, raw: str | None) -> bool:
         folder, options = self.data / name, dict(self.study.data[name])
-        if any((folder / index).is_file() for index in ("index.json", "meta.json")):
-            return True
         if origin := options.get("folds-of"):
+            if (folder / "index.json").is_file():
+                check_folds(self.data / origin, folder)
+                return True
             made = [str(ROOT / "experiments/folds.py"), str(self.data / origin)]
             return self.run(f"prepare-folds-of-{origin}", made) is not None
+        if (folder / "index.json").is_file():
+            check_prepared(folder, options)
+            return True
         source = options.pop("source")
         where = ["--raw", raw] if raw else []
         if source != "synthetic" and not raw:
@@ -81,24 +87,35 @@ class Runner:
 
     def pretrain(self, method: str, seed: int) -> bool:
         folder, settings = self.folder(method, seed), {**self.study.methods[method].settings, "training.seed": seed}
-        made = {"settings": settings, "train": list(self.study.trained_on(method)), "recipe": str(self.study.recipe)}
+        trained_on = list(self.study.trained_on(method))
+        made = {
+            "settings": settings,
+            "train": trained_on,
+            "data": [self.study.data[name] for name in trained_on],
+            "recipe": str(self.study.recipe),
+            "recipe_sha256": file_digest(ROOT / self.study.recipe),
+        }
         done = folder / "done.json"
         if done.is_file():
             before = json.loads(done.read_text())
             if any(before[name] != value for name, value in made.items() if name in before):
-                log.info("%s was trained with other settings or data: give another --work or delete it", folder)
+                log.info(
+                    "%s has another recipe, other settings or other data: give another --work or delete it", folder
+                )
                 return False
             return True
         resumed = (folder / "last.ckpt").is_file()
         processes = settings.get("training.devices", 1)
         launcher = [*TORCHRUN, f"--nproc-per-node={processes}"] if processes != 1 else []
         command = [*launcher, *IMITATE, "pretrain", str(ROOT / self.study.recipe)]
-        command += ["--data", *(str(self.data / name) for name in self.study.trained_on(method))]
+        command += ["--data", *(str(self.data / name) for name in trained_on)]
         command += ["--out", str(folder), "--threads", str(self.threads), *flags(settings)]
         spent = self.run(f"pretrain-{slug(method)}-{seed}", command)
         if spent is None:
             return False
-        write_text(done, json.dumps({**made, "resumed": resumed, **spent, **pairs(folder)}, indent=1))
+        write_text(
+            done, json.dumps({**made, "resumed": resumed, "processor": processor(), **spent, **pairs(folder)}, indent=1)
+        )
         return True
 
     def measure(self, method: str, task: str) -> bool:
@@ -262,7 +279,6 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     os.environ |= {"OMP_NUM_THREADS": str(arguments.threads), "COLUMNS": "120", **ALIKE}  # of all that it starts
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each would compile torch anew
     try:
         study = load_study(arguments.study)
         if study.in_folds != (arguments.fold is not None):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from folders import write_folder
 
-from folds import is_held_out, make
+from folds import check_folds, is_held_out, make
 from imitate import cli
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
@@ -29,6 +29,11 @@ def test_folds_and_the_held_out_patients(tmp_path):
     assert set(confirm.table["patient"][confirm.rows("train")]) == patients["train"] - held
     assert len({each.fingerprint for each in (before, *folds, confirm)}) == 5
     assert make(folder, folds=3, held_out=0.3)[-1] == tmp_path / "set-confirm", "what is there stays"
+    with pytest.raises(UserError, match="set-fold-0 has other folds"):
+        make(folder, folds=2, held_out=0.3)
+    check_folds(folder, tmp_path / "set-fold-0")
+    with pytest.raises(UserError, match="or those of another folder"):
+        check_folds(write_folder(tmp_path / "other", n=90), tmp_path / "set-fold-0")
 
 
 def test_the_folders_are_whole(tmp_path, capsys):

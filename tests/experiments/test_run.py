@@ -18,7 +18,7 @@ from processes import HANG
 from recipes import tiny_recipe
 
 import measure
-from compare import check_differences, differences, from_resamples, from_scores
+from compare import check_differences, corrected, differences, from_resamples, from_scores
 from imitate import cli
 from imitate.config import validate
 from imitate.errors import UserError
@@ -27,6 +27,7 @@ from imitate.tasks import find_task
 from imitate.tasks.base import Estimate
 from imitate.tasks.results import commit, file_digest, read_predictions
 from layout import read_folder
+from prepared import check_prepared
 from publish import made_by, publish
 from run import Runner, carry_out, jobs
 from study import Cell, Study, load_study
@@ -58,7 +59,7 @@ class AtOnce(ThreadPoolExecutor):
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("run.ThreadPoolExecutor", AtOnce)
-    write_folder(tmp_path / "work" / "set", n=60)
+    write_folder(tmp_path / "work" / "set", n=60, source="table", options={})
     return tmp_path / "work"
 
 
@@ -213,6 +214,7 @@ def test_tables_and_tests_are_made_from_what_is_published(work: Path) -> None:
     tests = differences({cell: here.path(cell) for cell in found.cells}, found.about, resamples=50)
     assert len(tests) == len(found.cells) - 3
     check_differences(found, tests)
+    corrected(tests)
     for family in ("baselines", "controls"):
         mine = [each for each in tests if each["family"] == family]
         np.testing.assert_array_equal([each["p_holm"] for each in mine], holm([each["p"] for each in mine]))
@@ -299,8 +301,29 @@ def test_a_run_on_other_data_is_not_taken_for_this_one(work: Path, caplog: pytes
     other = study(work, train="other", data={"other": {"source": "table"}}, tasks={})
     with caplog.at_level("INFO"):
         assert not Runner(other, work, threads=1, seeds=1).pretrain("CLIP", 0)
-    assert "was trained with other settings or data" in caplog.text
+    assert "has another recipe, other settings or other data" in caplog.text
     assert not Runner(other, work, threads=1, seeds=1, part="mine").folder("CLIP", 0).exists()
+
+
+def test_a_run_of_an_edited_recipe_is_not_taken_for_this_one(work: Path) -> None:
+    stages = [{"family": "baselines", "methods": {"IMITATE": {}}}]
+    assert carry_out(runner(work, stages=stages, tasks={}), workers=1)
+    assert carry_out(runner(work, stages=stages, tasks={}), workers=1)
+    again = runner(work, stages=stages, tasks={})
+    recipe = yaml.safe_load((work / "recipe.yaml").read_text())
+    recipe["training"]["learning_rate"] /= 2
+    (work / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert not carry_out(again, workers=1) and not hasattr(again, "ran")
+
+
+@pytest.mark.parametrize("other", [{"n": 31}, {"n": 30, "seed": 1}, {"n": 30, "hospital": "south"}])
+def test_a_folder_of_other_options_is_not_taken_for_the_study_s(tmp_path: Path, other: dict[str, Any]) -> None:
+    asked = {"source": "synthetic", "size": 32, "n": 30}
+    flags = [part for key, value in other.items() for part in (f"--{key}", str(value))]
+    assert cli.main(["prepare", "synthetic", "--out", str(tmp_path / "set"), "--size", "32", *flags]) == 0
+    with pytest.raises(UserError, match=f"was prepared with .*{list(other)[-1]}"):
+        check_prepared(tmp_path / "set", asked)
+    check_prepared(tmp_path / "set", {**asked, **other})
 
 
 def test_a_command_is_timed_and_its_last_line_shown_where_it_fails(

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 import results
-from compare import check_differences, from_scores
+from compare import check_differences, corrected, from_scores
 from imitate.config import Recipe, load_config, validate
 from imitate.errors import UserError
+from imitate.statistics.intervals import holm
 from imitate.tasks import find_task
 from layout import read_folder
 from study import ROOT, Cell, load_study
@@ -126,10 +127,37 @@ def test_the_paired_tests_of_the_small_study_are_those_of_its_predictions() -> N
     folder = ROOT / "docs/results/small"
     study = read_folder(folder)
     resamples = study.about["differences"]["resamples"]
-    for each, known in zip(from_scores(study, folder, resamples=resamples), study.differences, strict=True):
+    found = from_scores(study, folder, resamples=resamples)
+    corrected(found)
+    for each, known in zip(found, study.differences, strict=True):
         for key, value in known.items():  # processors differ in the last digits
             assert each[key] == (pytest.approx(value, rel=1e-9) if isinstance(value, float) else value)
     assert sum(path.stat().st_size for path in folder.glob("*.parquet")) < 2**20
+
+
+def test_the_confirmations_share_their_correction() -> None:
+    studies = [read_folder(ROOT / "docs/results" / name) for name in ("confirm_open_i", "confirm_synthetic")]
+    for family in ("equal steps", "equal seconds"):
+        tests = [each for study in studies for each in study.differences if each["family"] == family]
+        assert [each["p_holm"] for each in tests] == holm([each["p"] for each in tests]) and len(tests) == 20
+
+
+def test_tests_corrected_with_those_of_other_results_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("confirm_open_i", "confirm_synthetic"):
+        (tmp_path / name).mkdir()
+        for file in ("results.csv", "study.json"):
+            (tmp_path / name / file).write_bytes((ROOT / "docs/results" / name / file).read_bytes())
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    results.study_of.cache_clear()
+    results.study_of("confirm_open_i")
+    with (tmp_path / "confirm_synthetic/results.csv").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    results.study_of.cache_clear()
+    with pytest.raises(UserError, match="compare.py docs/results/confirm_open_i docs/results/confirm_synthetic again"):
+        results.study_of("confirm_open_i")
+    results.study_of.cache_clear()
 
 
 def test_tests_of_other_predictions_are_refused() -> None:
