@@ -68,7 +68,7 @@ def ours(x, y, text, kernel, lam, tau, present):
     "kernel, tau, missing", list(itertools.product(KERNELS, (0.07, 0.2, 1.0), ((), (0,), (1, 4, 5), tuple(range(6)))))
 )
 def test_equals_a_loop_over_pairs(kernel, tau, missing):
-    x, y, text = sample(hash((kernel, tau)) % 1000)
+    x, y, text = sample(KERNELS.index(kernel) + int(100 * tau))
     present = [i not in missing for i in range(6)]
     found = ours(x, y, text, kernel, 0.2, tau, present)
     assert float(found) == pytest.approx(naive_cicl(x, y, text, kernel, 0.2, tau, present), abs=1e-11, rel=1e-11)

@@ -17,7 +17,7 @@ from jobs import metrics
 from recipes import TINY_MODEL, tiny_recipe
 from runs import pretrain
 
-from imitate.config import ImitateConfig, Recipe
+from imitate.config import OPTIONS, ImitateConfig
 from imitate.data.corpus import Corpus
 from imitate.data.text_cache import TextCache, corpus
 from imitate.errors import UserError
@@ -91,14 +91,17 @@ def test_weights_are_one_above_0_for_each_folder(weights, message):
 @pytest.mark.parametrize(
     ("objective", "compares"),
     [
-        ({"visual_visual": 0, "views": 2}, False),
-        ({"visual_visual": 0.5, "views": 2}, True),
-        ({"visual_visual": 0.5, "views": 1}, False),
-        ({"views": 2}, False),
+        ({"name": "imitate"}, True),
+        ({"name": "imitate", "visual_visual": 0}, False),
+        ({"name": "imitate", "visual_visual": (0, 0.5)}, True),
+        ({"name": "imitate", "views": 1}, False),
+        ({"name": "clip"}, False),
+        ({"name": "clip", "visual_visual": 0.5}, True),
+        ({"name": "mflag"}, False),
     ],
 )
 def test_views_are_compared_where_there_are_two_and_a_term(objective, compares):
-    assert pretraining_plan._compares_views(Mock(spec=Recipe, objective=SimpleNamespace(**objective))) is compares
+    assert OPTIONS[objective["name"]](**objective).compares_views is compares
 
 
 def test_a_run_folder_has_an_encoder_where_it_is_complete(tmp_path):

@@ -1,6 +1,7 @@
 """Each process computes its own rows of the loss: the same numbers, less memory, and no more calls than today."""
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from imitate.config import OPTIONS, ImitateConfig, Recipe, TextLevel
+from imitate.losses.sigmoid import sigmoid_loss
 from imitate.models.heads import PresentBatchNorm
 from imitate.models.imitate import seeded_model
 from imitate.training.draws import draw_step
@@ -98,9 +100,9 @@ def gradients(objective: dict[str, Any], rank: int, world: int) -> dict[str, tor
     return {**{f"term {name}": value.detach() for name, value in terms.items()}, **found}
 
 
-def calls(rank: int, world: int) -> Calls:
+def calls(rank: int, world: int, settings: Recipe | None = None) -> Calls:
     """Of one step, beyond those of the backbone alone."""
-    settings = tiny_recipe(batch_size=BATCH)
+    settings = settings or tiny_recipe(batch_size=BATCH)
     module = pretraining(settings)
     part = slice(rank * BATCH // world, (rank + 1) * BATCH // world)
     sample, draw = batch(part), draw_step(module.model, settings, step=2, part=part)
@@ -147,6 +149,15 @@ def test_own_rows_sum_to_the_loss_and_gradient_of_one_process(shared, number):
 def test_no_process_computes_the_whole_matrix(shared):
     for _, _, shapes in shared:
         assert (BATCH // 2, BATCH) in shapes and (BATCH, BATCH) not in shapes
+
+
+@pytest.mark.parametrize("objective", [{"kernel": "none", "views": 1}, {"name": "clip", "views": 1}], ids=str)
+@pytest.mark.parametrize("identical", [{}, {"identical": "positive"}], ids=str)
+def test_a_sigmoid_loss_keeps_no_matrix_of_all_pairs(monkeypatch, objective, identical):
+    for module in ("pretraining", "baselines"):
+        monkeypatch.setattr(f"imitate.training.{module}.sigmoid_loss", partial(sigmoid_loss, columns=5))
+    seen = calls(0, 1, recipe_of({"contrast": "sigmoid", **objective, **identical})).shapes
+    assert (BATCH, 5) in seen and (BATCH, 3) in seen and (BATCH, BATCH) not in seen
 
 
 def test_a_step_has_no_more_collectives_and_operators_than_it_needs(shared):

@@ -128,6 +128,16 @@ def test_any_texts_have_a_weighted_term_each():
         assert terms[f"views_{branch}"].item() == pytest.approx(expected, rel=1e-9)
 
 
+def test_each_branch_has_its_weight_of_the_views():
+    module, sample, draw = built(POOLED, kernel="none", visual_visual=(0.25, 0.5))
+    both = module(sample, draw)
+    for weights, left in (((0, 1.0), "views_impression"), ((0.5, 0), "views_findings")):
+        module, sample, draw = built(POOLED, kernel="none", visual_visual=weights)
+        terms = module(sample, draw)
+        assert [name for name in terms if name.startswith("views")] == [left]
+        assert terms[left].item() == pytest.approx(2 * both[left].item(), rel=1e-12)
+
+
 def test_the_prior_may_be_made_of_other_vectors_than_the_texts():
     module, sample, draw = built(POOLED, prior="lsa-8")
     same = module(sample, draw)["findings"]
@@ -242,6 +252,12 @@ def test_a_learned_temperature_stays_within_its_bounds_and_is_not_decayed():
     [
         ({"kernel": "none", "prior_mass": 0.1}, "prior_mass has no effect where kernel is none"),
         ({"prior_mass": 0.1, "prior_weight": 1}, "prior_weight has no effect where prior_mass is given"),
+        (
+            {"identical": "positive", "normalise_targets": True},
+            "normalise_targets has no effect where identical is positive",
+        ),
+        ({"visual_visual": (0, 0), "temperature_views": 0.1}, "temperature_views has no effect where no views"),
+        ({"visual_visual": (0, 1), "views": 1}, "visual_visual compares two views, not 1"),
         ({"bias": -5}, "bias has no effect where contrast is softmax"),
         ({"contrast": "sigmoid"}, "contrast sigmoid classifies each pair on its own: it needs kernel none"),
         ({"visual_visual": 0, "temperature_views": 0.1}, "temperature_views has no effect where no views are compared"),

@@ -10,7 +10,7 @@ from imitate.config.texts import TextLevel, term_names, text_levels
 from imitate.names import SECTIONS, Aggregation, ChannelChoice, Section, Texts
 
 READ: dict[Aggregation, tuple[str, ...]] = {
-    "channels": ("channel_draw", "cls_token", "feed_forward", "grid", "slots", "heads"),
+    "channels": ("keep", "channel_draw", "cls_token", "feed_forward", "grid", "slots", "heads"),
     "spatial": ("grid", "heads", "token_width"),
     "pooled": ("token_width",),
 }

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from imitate.config.base import Config
-from imitate.names import Kernel
+from imitate.names import Kernel, Section
 
 Temperature = Annotated[float, Field(ge=1e-3, le=10)]
 Weight = Annotated[float, Field(ge=0, le=100)]
@@ -25,6 +25,11 @@ class ObjectiveOptions(Config):
     def temperature(self) -> float:
         """Between image and text, for prompts to be read with later."""
         return float(getattr(self, "temperature_text", 0.07))
+
+    @property
+    def compares_views(self) -> bool:
+        """Whether an image without any text has a term of the loss."""
+        return False
 
 
 LEARNED = (0.01, 1.0)
@@ -65,7 +70,17 @@ class ImitateOptions(ContrastOptions):
     normalise_targets: bool = False  # each row of the target sums to one
     temperature_views: Temperature = 0.2  # view with view
     grounding: Weight = 0.0  # weight of the contrast between texts and places, within each process; 0: none
-    visual_visual: Weight = 2.0  # weight of the terms between views, which need two views; 0: none
+    # Weight of the terms between views, which need two: one for both branches, or of findings and impression; 0: none
+    visual_visual: Weight | tuple[Weight, Weight] = 2.0
+
+    @property
+    def views_weights(self) -> dict[Section, float]:
+        given = self.visual_visual
+        return dict(zip(("findings", "impression"), given if isinstance(given, tuple) else (given, given), strict=True))
+
+    @property
+    def compares_views(self) -> bool:
+        return self.views == 2 and any(self.views_weights.values())
 
     @field_validator("visual_visual", mode="before")
     @classmethod
@@ -77,19 +92,21 @@ class ImitateOptions(ContrastOptions):
     def _all_have_an_effect(self) -> "ImitateOptions":
         """A value other than the default must change something."""
         without = self.kernel == "none" and "kernel is none"
-        soft = without and self.identical != "one" and without
+        soft = self.identical != "one" and without
         refuse_idle(
             self,
             kernel_lambda=self.kernel != "exp" and f"kernel is {self.kernel}",
-            prior=without,
+            prior=self.identical == "kernel" and without,  # which texts are identical is also read from it
             prior_centred=without,
             prior_mass=soft,
             prior_weight=soft or (self.prior_mass is not None and "prior_mass is given"),
-            normalise_targets=soft or (self.prior_mass is not None and "prior_mass is given"),
-            temperature_views=not (self.visual_visual and self.views == 2) and "no views are compared",
+            normalise_targets=soft
+            or (self.prior_mass is not None and "prior_mass is given")
+            or (self.identical == "positive" and "identical is positive"),
+            temperature_views=not self.compares_views and "no views are compared",
             bias=self.contrast == "softmax" and "contrast is softmax",
         )
-        if self.views == 1 and self.visual_visual not in (0, 2.0):
+        if self.views == 1 and self.visual_visual not in (0, 2.0, (0, 0)):
             raise ValueError(f"visual_visual compares two views, not {self.views}")
         if self.prior_mass is not None and self.identical == "positive":
             raise ValueError(
@@ -118,6 +135,10 @@ class CaptionOptions(ContrastOptions):
     identical: Literal["negative", "ignored", "positive"] = "negative"  # what samples with the same text are
     visual_visual: Weight = 0.0  # weight of SimCLR's loss on the two views
     temperature_views: Temperature = 0.2  # view with view
+
+    @property
+    def compares_views(self) -> bool:
+        return self.visual_visual > 0
 
     @model_validator(mode="after")
     def _all_have_an_effect(self) -> "CaptionOptions":

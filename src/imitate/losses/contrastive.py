@@ -8,7 +8,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from imitate.losses.similarities import Rows, similarities
@@ -25,7 +25,7 @@ class Targets(NamedTuple):
 
     weight: float | None = None  # factor of k(P); None: the temperature
     normalised: bool = False  # each row sums to one
-    ignored: Pairs | None = None  # pairs that are neither: they leave the matrices
+    ignored: Pairs | None = None  # pairs that are neither positive nor negative: they leave the matrices
     positive: Pairs | None = None  # pairs that are as right as a sample's own: 1 in Y
     mass: float | None = None  # of each row on other samples, in proportion to k(P); its own pair has the rest
 
@@ -76,9 +76,15 @@ def soften(prior: Float[Tensor, "own batch"], kernel: Kernel, *, kernel_lambda: 
     return torch.sigmoid(prior) if kernel == "sigmoid" else torch.zeros_like(prior)
 
 
+def text_numbers(text: Embedding) -> Integer[Tensor, " batch"]:
+    """The same number for the same text."""
+    numbers: Tensor = text.unique(dim=0, return_inverse=True)[1]
+    return numbers
+
+
 def identical_texts(text: Embedding, own: slice = ALL) -> Pairs:
     """Pairs of different samples with one and the same text."""
-    number = text.unique(dim=0, return_inverse=True)[1]
+    number = text_numbers(text)
     pairs = number[own].unsqueeze(1) == number.unsqueeze(0)
     pairs.diagonal(own.start).fill_(False)
     return pairs

@@ -1,9 +1,7 @@
 """SigLIP's loss: every pair of an image and a text is a decision of its own (Zhai et al., ICCV 2023, equation 1)."""
 
-from collections.abc import Callable
-
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -21,13 +19,13 @@ def sigmoid_loss(
     present: Bool[Tensor, " batch"],
     own: slice = slice(0, None),
     *,
-    positive: Callable[[slice], Bool[Tensor, "own columns"]] | None = None,
+    numbers: Integer[Tensor, " batch"] | None = None,
     columns: int = COLUMNS,
 ) -> Float[Tensor, ""]:
     r"""What own rows contribute to :math:`-\frac1N \sum_{i,j} \log\sigma(z_{ij} (x_i y_j / \tau + b))`, cosines.
 
-    z is 1 on a sample's own pair, and on those that ``positive`` gives of a slice of columns; -1 on the others. N is
-    the number of present samples, and pairs with another are left out. No matrix is larger than own rows by
+    z is 1 on a sample's own pair, and on those of samples with its number in ``numbers``; -1 on the others. N is the
+    number of present samples, and pairs with another are left out. No matrix is larger than own rows by
     ``columns``: each block is computed again for the backward pass.
     """
     rows, every = (F.normalize(x.own, dim=1), F.normalize(y.every, dim=1)) if x.alone else (x.own, y.every)
@@ -37,8 +35,8 @@ def sigmoid_loss(
         logits = rows @ part.T / temperature + bias
         number = torch.arange(here.start, here.start + len(part), device=every.device)
         right = itself.unsqueeze(1) == number.unsqueeze(0)
-        if positive is not None:
-            right = right | positive(here)
+        if numbers is not None:
+            right = right | (numbers[own].unsqueeze(1) == numbers[here].unsqueeze(0))
         losses = F.softplus(torch.where(right, -logits, logits))
         return (losses * (present[own].unsqueeze(1) & present[here].unsqueeze(0))).sum()
 

@@ -140,8 +140,10 @@ class Projection(nn.Sequential):
 
     @torch.no_grad()
     def affine(self) -> list[tuple[Tensor, Tensor]]:
-        """Weight and bias of the two affine maps of eval mode, with a ReLU between them, and in which the statistics of
-        all texts are contained."""
+        """The two affine maps of eval mode, with a ReLU between them: weight (out, in) and bias (out,) of each.
+
+        The running statistics are those of all texts.
+        """
         found = []
         for layer, norm in ((self[0], self[1]), (self[3], self[4])):
             assert isinstance(layer, nn.Linear) and isinstance(norm, PresentBatchNorm)

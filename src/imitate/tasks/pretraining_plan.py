@@ -48,7 +48,7 @@ def plan_of(recipe: Recipe, data: Corpus, weights: tuple[float, ...], changes: C
         )
     if recipe.labels_as_text:
         data = with_label_texts(data)
-    usable = training_rows(data, textless=_compares_views(recipe), every=not objective.reads_text)
+    usable = training_rows(data, textless=recipe.objective.compares_views, every=not objective.reads_text)
     rows, training = without_held_out(data, usable), recipe.training
     _check_texts(recipe, data, rows)
     order = BatchSampler(rows, weights=weights, batch_size=training.batch_size, seed=training.seed)
@@ -65,9 +65,3 @@ def _check_texts(recipe: Recipe, data: Corpus, rows: Sequence[Int[np.ndarray, " 
             f"{data.root}: no training image has a section {missed[0]}, which model.texts compares images with: set "
             "model.texts=report, which takes the sections that there are as one text"
         )
-
-
-def _compares_views(recipe: Recipe) -> bool:
-    """Whether an image without any text has a term of the loss."""
-    objective = recipe.objective
-    return getattr(objective, "visual_visual", 0) > 0 and objective.views == 2

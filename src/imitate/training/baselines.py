@@ -1,6 +1,5 @@
 """One pre-training step of the baselines, on the views, batches and schedule of IMITATE's (losses/baselines.py)."""
 
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -10,13 +9,13 @@ from torch import Tensor
 from imitate.config import BaselineOptions, CaptionOptions, SimclrOptions
 from imitate.distributed import sum_over_processes
 from imitate.losses.baselines import alignment, info_nce_part, nt_xent_part, orthogonality
-from imitate.losses.contrastive import Targets, identical_texts, soft_cross_entropy, soft_targets
+from imitate.losses.contrastive import Targets, identical_texts, soft_cross_entropy, soft_targets, text_numbers
 from imitate.losses.sigmoid import sigmoid_loss
 from imitate.losses.similarities import Rows, similarities
 from imitate.models.imitate import Imitate
 from imitate.models.types import PretrainBatch
 from imitate.training.draws import StepDraw
-from imitate.training.step import Own, Step, columns, full_precision, parameter_dtype
+from imitate.training.step import Own, Step, full_precision, parameter_dtype
 
 
 class Seen(NamedTuple):
@@ -72,13 +71,11 @@ class Caption(Baseline[CaptionOptions]):
         if self.options.contrast == "softmax" and self.options.identical == "negative":
             loss = info_nce_part(view.embedding, captions.text, tau, present, self._weight, own)
             return {"caption": loss}
-        alike = identical_texts(captions.raw, own) if self.options.identical != "negative" else None
         if self.options.contrast == "sigmoid":
-            right = None if alike is None else partial(columns, alike)
-            loss = sigmoid_loss(view.embedding, captions.text, tau, self.bias, present, own, positive=right)
+            numbers = None if self.options.identical == "negative" else text_numbers(captions.raw)
+            loss = sigmoid_loss(view.embedding, captions.text, tau, self.bias, present, own, numbers=numbers)
             return {"caption": loss}
-        assert alike is not None
-        alike = alike & (present[own].unsqueeze(1) & present.unsqueeze(0))
+        alike = identical_texts(captions.raw, own) & (present[own].unsqueeze(1) & present.unsqueeze(0))
         is_right = self.options.identical == "positive"
         targets = Targets(normalised=True, positive=alike) if is_right else Targets(ignored=alike)
         wanted = soft_targets(None, 1.0, present, targets, own=own, dtype=captions.text.own.dtype)
@@ -107,14 +104,11 @@ class Flag(Baseline[BaselineOptions]):
 class Simclr(Baseline[SimclrOptions]):
     """Views alone; the text head is not trained."""
 
-    def __init__(self, model: Imitate, options: SimclrOptions, *, chunk: int | None = None) -> None:
-        super().__init__(model, options, chunk=chunk)
-        self._temperature = options.temperature_views
-
     def forward(self, batch: PretrainBatch, draw: StepDraw) -> dict[str, Float[Tensor, ""]]:
         embedded = [
             self.model.impression_head(self._look(batch["images"], view, [], draw.side)[0]) for view in draw.views
         ]
         with torch.autocast(batch["images"].device.type, enabled=False):
             first, second = self._rows(*embedded)
-            return self._whole({"views": nt_xent_part(first, second, self._temperature, self.own_slice(first.own))})
+            tau = self.options.temperature_views
+            return self._whole({"views": nt_xent_part(first, second, tau, self.own_slice(first.own))})

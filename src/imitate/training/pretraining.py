@@ -1,6 +1,5 @@
 """One pre-training step: two views, two branches, four terms. The model's and the loss's meeting place."""
 
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -20,6 +19,7 @@ from imitate.losses.contrastive import (
     soft_cross_entropy,
     soft_targets,
     soften,
+    text_numbers,
 )
 from imitate.losses.grounding import place_similarities
 from imitate.losses.sigmoid import sigmoid_loss
@@ -28,7 +28,9 @@ from imitate.models.imitate import Imitate
 from imitate.models.types import PretrainBatch
 from imitate.names import Section
 from imitate.training.draws import StepDraw
-from imitate.training.step import Step, columns, full_precision, parameter_dtype
+from imitate.training.step import Step, full_precision, parameter_dtype
+
+NO_PRIOR = (None, PUBLISHED)
 
 
 class Text(NamedTuple):
@@ -38,6 +40,7 @@ class Text(NamedTuple):
     present: Tensor
     softened: Tensor | None  # own rows of k(P)
     targets: Targets
+    numbers: Tensor | None  # which samples have the same text, where the sigmoid loss asks
 
 
 class Pretraining(Step[ImitateOptions]):
@@ -61,7 +64,7 @@ class Pretraining(Step[ImitateOptions]):
         pairs: list[Tensor] = []  # of the findings branch under other draws of channels
         places: list[Tensor] = []
         for view, *draws in zip(draw.views, draw.channels_text, draw.channels_views, strict=True):
-            draws = draws if self._compares_views else draws[:1]
+            draws = draws if self.options.compares_views else draws[:1]
             concluded, *described = self._look(batch["images"], view, draws, draw.side)
             if self.options.grounding:
                 places.append(described.pop())
@@ -72,10 +75,6 @@ class Pretraining(Step[ImitateOptions]):
             pairs.extend(self.model.project_findings(rows) for rows in described[1:])
         with torch.autocast(batch["images"].device.type, enabled=False):
             return self._whole(self._terms(texts, views, pairs) | self._grounded(places, texts))
-
-    @property
-    def _compares_views(self) -> bool:
-        return self.options.visual_visual > 0 and self.options.views == 2
 
     def _texts(self, batch: PretrainBatch) -> dict[str, Text]:
         """The texts, projected, and the priors of the (global) batch."""
@@ -96,24 +95,34 @@ class Pretraining(Step[ImitateOptions]):
             present = list((flags > 0).unbind(1))
         found: dict[str, Text] = {}
         for number, (name, text) in enumerate(zip(names, projected, strict=True)):
-            known = self._prior(raw[number], present[number], own) if raw else (None, PUBLISHED)
-            found[name] = Text(text, present[number], *known)
+            known = self._prior(raw[number], present[number], own) if raw and self._builds_matrices else NO_PRIOR
+            alike = self.options.contrast == "sigmoid" and self.options.identical == "positive"
+            found[name] = Text(text, present[number], *known, text_numbers(raw[number]) if alike else None)
         return found
 
     @property
     def _compares_texts(self) -> bool:
         return self.options.kernel != "none" or self.options.identical != "kernel"
 
-    def _prior(self, text: Tensor, present: Tensor, own: slice) -> tuple[Tensor, Targets]:
+    @property
+    def _builds_matrices(self) -> bool:
+        """Whether a softmax over the batch reads targets."""
+        return self.options.contrast == "softmax" or self.options.compares_views
+
+    def _prior(self, text: Tensor, present: Tensor, own: slice) -> tuple[Tensor | None, Targets]:
         """Own rows of k(P), and how targets are made of them."""
         settings = self.options
         alike = None if settings.identical == "kernel" else identical_texts(text, own)
-        text = centre(text, present) if settings.prior_centred else text
-        softened = soften(clinical_prior(text, own), settings.kernel, kernel_lambda=settings.kernel_lambda)
-        both = present[own].unsqueeze(1) & present.unsqueeze(0)
+        both = present[own].unsqueeze(1) & present.unsqueeze(
+            0
+        )  # nothing is known of how a missing text resembles another
+        softened = None
+        if settings.kernel != "none":
+            text = centre(text, present) if settings.prior_centred else text
+            softened = soften(clinical_prior(text, own), settings.kernel, kernel_lambda=settings.kernel_lambda) * both
         if alike is not None and settings.identical == "one":
-            softened = softened.masked_fill(alike, 1.0)
-        softened = softened * both  # nothing is known of how a missing text resembles another
+            softened = torch.zeros_like(both, dtype=text.dtype) if softened is None else softened
+            softened = softened.masked_fill(alike & both, 1.0)
         ignored = alike & both if alike is not None and settings.identical == "ignored" else None
         positive = alike & both if alike is not None and settings.identical == "positive" else None
         normalised = settings.normalise_targets or positive is not None
@@ -132,22 +141,21 @@ class Pretraining(Step[ImitateOptions]):
         for name, level in zip(term_names(self.levels), self.levels, strict=True):
             losses = self._with_text(seen[level.branch], read[level.text], texts[level.text], own)
             terms[name] = level.weight * torch.stack(losses).sum()
-        if self._compares_views:
+        if self.options.compares_views:
             if pairs:
                 seen["findings"] = list(rows)
             tau = self.options.temperature_views
             for branch, (first, second) in seen.items():
-                wanted = self._of_views(branch, texts, own, first.own.dtype)
-                loss = soft_cross_entropy(similarities(first, second, tau), wanted)
-                terms[f"views_{branch}"] = self.options.visual_visual * loss
+                if weight := self.options.views_weights[branch]:
+                    wanted = self._of_views(branch, texts, own, first.own.dtype)
+                    terms[f"views_{branch}"] = weight * soft_cross_entropy(similarities(first, second, tau), wanted)
         return terms
 
     def _with_text(self, views: list[Rows], read: Rows, text: Text, own: slice) -> list[Tensor]:
         """The loss of each view with one text."""
-        tau, positive = self.temperature, text.targets.positive
+        tau = self.temperature
         if self.options.contrast == "sigmoid":
-            alike = None if positive is None else partial(columns, positive)
-            return [sigmoid_loss(view, read, tau, self.bias, text.present, own, positive=alike) for view in views]
+            return [sigmoid_loss(view, read, tau, self.bias, text.present, own, numbers=text.numbers) for view in views]
         dtype = read.own.dtype
         wanted = soft_targets(text.softened, self.options.temperature, text.present, text.targets, own=own, dtype=dtype)
         return [soft_cross_entropy(similarities(view, read, tau), wanted) for view in views]

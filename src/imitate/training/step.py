@@ -1,4 +1,4 @@
-"""What the built-in objectives share: the backbone's pass over one view, and the global batch."""
+"""The step that the built-in objectives are made from."""
 
 import math
 from collections.abc import Sequence
@@ -115,10 +115,6 @@ class Step(nn.Module, Generic[Own]):
         if self._processes == 1:
             return parts
         return dict(zip(parts, sum_over_processes(torch.stack(list(parts.values()))).unbind(), strict=True))
-
-
-def columns(matrix: Tensor, here: slice) -> Tensor:
-    return matrix[:, here]
 
 
 def full_precision(*tensors: Tensor) -> list[Tensor]:
