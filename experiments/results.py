@@ -8,7 +8,6 @@
 """
 
 import argparse
-import json
 import logging
 import re
 import sys
@@ -16,19 +15,19 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
+import changes
 import effects
 import selection
 import tables
 from imitate.errors import UserError
 from imitate.report.markdown import markdown_table
 from imitate.tasks.results import file_digest
-from layout import Folder, Json, read_folder
-from study import ROOT, Cell
+from layout import Folder, read_folder
+from study import ROOT
 from tables import Line
 
 log = logging.getLogger("study")
 RESULTS = ROOT / "docs/results"
-BEFORE = RESULTS / "version_0.1.0.json"  # main metrics of its studies, from the trees of its commit
 PAGES = ("README.md", "docs/results.md", "docs/hierarchy.md", "docs/heatmaps.md", "docs/mixtures.md")
 PATTERN = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PAIRED = ("untrained", "IMITATE", "CLIP", "ConVIRT", "M-FLAG")
@@ -137,46 +136,6 @@ def older(_: Folder) -> str:
     return "\n".join(lines)
 
 
-WHY = {  # of what stands beside 0.1.0's value: what is measured in another way since
-    "retrieval": "the gallery has another size",
-    "zero-shot": "only classes that the text encoder can express",
-    "probe": "a weight decay for each class",
-    "probe-open-i": "a weight decay for each class",
-    "probe-chestxray14": "AUROC within folds; a weight decay for each class",
-    "supervised-open-i": "12 epochs, not 20; blocks have learning rates of their own; biases and norms do not decay",
-    "supervised-chestxray14": "blocks have learning rates of their own; biases and norms do not decay",
-    "fine-tuned": "blocks have learning rates of their own; biases and norms do not decay; fewer steps",
-    "segmentation": "pixels of the stored masks; biases and norms do not decay; fewer steps",
-    "detection": "patience from the first hit; ties by the loss; biases and norms do not decay; fewer steps",
-}
-
-
-def changes(study: Folder, name: str) -> str:
-    """A line for each main metric of version 0.1.0: its value and today's, of each method, and why they differ."""
-    before = [row for row in json.loads(BEFORE.read_text(encoding="utf-8"))["rows"] if row["study"] == name]
-    methods = list(dict.fromkeys(row["method"] for row in before))
-    lines = []
-    for task, fraction in dict.fromkeys((row["task"], row["fraction"]) for row in before):
-        old = {row["method"]: row for row in before if (row["task"], row["fraction"]) == (task, fraction)}
-        cells = [_changed(study, old.get(method)) for method in methods]
-        measured = any((cell.task, cell.fraction) == (task, fraction) for cell in study.cells)
-        title = (
-            tables.title(study, task, fraction)
-            if measured
-            else f"{task}{'' if fraction == 1 else f' at {100 * fraction:g}%'}"
-        )
-        lines.append([title, *cells, WHY[task] if measured else "no longer in the study"])
-    return markdown_table(["0.1.0 → now", *methods, "what changed"], lines)
-
-
-def _changed(study: Folder, old: Json | None) -> str:
-    if old is None:
-        return ""
-    now = study.estimate(Cell(old["method"], old["task"], old["fraction"]), old["metric"])
-    after = "–" if now is None or now.value is None or tables.older(study) else f"{100 * now.value:.1f}"
-    return f"{100 * old['value']:.1f} → {after}"
-
-
 def effects_of(study: Folder) -> str:
     found = effects.table(study, SELECT)
     done = sum(all(each.of(name) in study.results for each in SELECT) for name in map(" ".join, effects.cells()))
@@ -223,8 +182,8 @@ BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder o
     "open_i/zero-shot": ("open_i", lambda study: tables.metrics(study, PAIRED, auroc(study, "zero-shot"), chance=True)),
     "open_i/ablations": ("open_i", lambda study: tables.metrics(study, ABLATED, MAIN)),
     "open_i/supervised": ("open_i", lambda study: tables.metrics(study, ["supervised"], SUPERVISED)),
-    "open_i/changes": ("open_i", lambda study: changes(study, "open_i")),
-    "synthetic/changes": ("synthetic", lambda study: changes(study, "synthetic")),
+    "open_i/changes": ("open_i", lambda study: changes.table(study, "open_i")),
+    "synthetic/changes": ("synthetic", lambda study: changes.table(study, "synthetic")),
     "synthetic/tasks": ("synthetic", lambda study: tables.metrics(study, PAIRED[:-1], SYNTHETIC)),
     "synthetic/tests": ("synthetic", lambda study: tables.tests(study, "baselines")),
     "factorial/cells": ("factorial", lambda study: effects.cell_means(study, SELECT)),

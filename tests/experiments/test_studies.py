@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import changes
 import results
 from compare import check_differences, corrected, from_scores
 from imitate.config import Recipe, load_config, validate
@@ -94,7 +95,7 @@ def test_the_table_of_changes_has_the_old_value_and_todays_where_there_is_one() 
             cell: found.model_copy(update={"method": changed.get("method", methods[cell])})
             for cell, found in study.results.items()
         }
-        table = results.changes(study._replace(results=now), "synthetic").splitlines()
+        table = changes.table(study._replace(results=now), "synthetic").splitlines()
         head, line = ([each.strip() for each in row.split("|")] for row in (table[0], table[2]))
         assert line[1] == "retrieval, mean recall"
         return [line[head.index(name)] for name in ("IMITATE", "what changed")]
