@@ -100,6 +100,13 @@ def test_a_learned_temperature_is_continued_and_kept_with_the_model(tmp_path, da
     assert learned[0] == learned[1] != pytest.approx(0.07, abs=1e-6)
 
 
+def test_a_run_that_continues_without_averages_saves_the_trained_weights(tmp_path, data):
+    assert fit(start(tmp_path / "run", data, tiny_recipe(epochs=1, ema_decay=0.9)))
+    assert not same(weights(tmp_path / "run"), load_checkpoint(tmp_path / "run")["model"])
+    assert fit(start(tmp_path / "run", data, tiny_recipe(epochs=2)))
+    assert same(weights(tmp_path / "run"), load_checkpoint(tmp_path / "run")["model"])
+
+
 def test_a_signal_saves_and_the_same_command_continues(tmp_path, data, monkeypatch):
     recipe = tiny_recipe(checkpoint_every=100)
     original = loop._step

@@ -15,6 +15,7 @@ from imitate.training.optim import (
     build_optimizer,
     learning_rate,
     parameter_groups,
+    restore,
     set_rates,
     text_rates,
 )
@@ -150,6 +151,28 @@ def test_the_backbone_has_its_own_rate_and_less_of_it_the_deeper_below_the_heads
     assert [group["scale"] for group in plain.param_groups] == [1, 1]
 
 
+@pytest.mark.parametrize("decay", [1, 0.5])
+@pytest.mark.parametrize("rate", [3e-3, 1e-4, 5e-5])
+def test_a_run_that_continues_at_another_rate_keeps_the_backbones_own(rate, decay):
+    """Also where one of its rates is then that of the heads, whose group it must not join."""
+    first, second = (
+        TrainingConfig(learning_rate=each, backbone_learning_rate=1e-4, layer_decay=decay) for each in (1e-3, rate)
+    )
+    model = seeded_model(TINY_MODEL, pretrained=False, seed=0)
+    before = build_optimizer(model, first)
+    for weight in model.parameters():
+        weight.grad = torch.randn_like(weight)
+    before.step()
+    after = build_optimizer(model, second)
+    restore(after, before.state_dict(), second)
+    set_rates(after, 0, total=10, training=second)
+    rates = {id(p): group["lr"] for group in after.param_groups for p in group["params"]}
+    assert rates[id(model.text_head[0].weight)] == after.param_groups[0]["lr"] == pytest.approx(rate)
+    assert rates[id(model.image.network.layer4[1].conv2.weight)] == pytest.approx(1e-4)
+    assert rates[id(model.image.network.conv1.weight)] == pytest.approx(1e-4 * decay**8)
+    assert all(torch.equal(after.state[p]["exp_avg"], before.state[p]["exp_avg"]) for p in model.parameters())
+
+
 @pytest.mark.parametrize(
     "backbone", [{}, {"backbone": "vit_tiny_patch16_224", "backbone_options": {"depth": 4, "embed_dim": 48}}]
 )
@@ -220,7 +243,7 @@ def test_a_text_encoder_that_learns_has_a_rate_of_its_own():
     nn.Module.__init__(tower)
     tower.weight, module = nn.Parameter(torch.zeros(2)), nn.Module()
     module.tower, module.head = tower, nn.Linear(2, 2)
-    for factor in (2, 0.5):
+    for factor in (2, 1, 0.5):
         training = TrainingConfig(learning_rate=1e-3, text_learning_rate=factor * 1e-3, text_layers=1)
         assert (
             text_rates(module, training) == {"tower.weight": factor} and text_rates(tower, training)["weight"] == factor

@@ -18,7 +18,7 @@ from imitate.training.draws import draw_step, move, side_at
 from imitate.training.engine import agreed, rank_slice
 from imitate.training.job import Job
 from imitate.training.objectives import training_module
-from imitate.training.optim import averaged, build_optimizer, set_rates
+from imitate.training.optim import averaged, build_optimizer, restore, set_rates
 from imitate.training.precision import memory_format
 from imitate.training.run_folder import VALIDATION, Journal, note_start
 from imitate.training.step import Step
@@ -268,10 +268,7 @@ def _resume(job: Job, optimizer: Any) -> None:
     job.pretraining.load_state_dict(state.get("objective", {}), strict=False)
     if job.tower:
         job.tower.restore(state["text"])
-    decays = [group["weight_decay"] for group in optimizer.param_groups]  # which another value may have been given for
-    optimizer.load_state_dict(state["optimizer"])
-    for group, decay in zip(optimizer.param_groups, decays, strict=True):
-        group["weight_decay"] = decay
+    restore(optimizer, state["optimizer"], job.recipe.training)
     if state["scaler"]:  # empty where it was written at another precision
         job.fabric.strategy.precision.load_state_dict(state["scaler"])
     log.info("continuing from step %d of %d", job.step, job.total)

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,9 +21,15 @@ def build_optimizer(module: nn.Module, training: TrainingConfig) -> torch.optim.
     if training.freeze == "image":
         for encoder in _encoders(module).values():
             encoder.freeze()
-    rates = backbone_rates(module, training) | text_rates(module, training)
-    decay = training.weight_decay
-    groups = parameter_groups(module, weight_decay=decay, everything=training.decay_everything, rates=rates)
+    backbone, text = backbone_rates(module, training), text_rates(module, training)
+    own = (backbone if training.backbone_learning_rate else {}) | text
+    groups = parameter_groups(
+        module,
+        weight_decay=training.weight_decay,
+        everything=training.decay_everything,
+        rates=backbone | text,
+        apart=own,
+    )
     fused = next(module.parameters()).is_cuda
     optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, betas=(0.9, 0.999), fused=fused)
     if training.ema_decay is not None:
@@ -32,12 +38,18 @@ def build_optimizer(module: nn.Module, training: TrainingConfig) -> torch.optim.
 
 
 def parameter_groups(
-    module: nn.Module, *, weight_decay: float, everything: bool, rates: dict[str, float] | None = None
+    module: nn.Module,
+    *,
+    weight_decay: float,
+    everything: bool,
+    rates: dict[str, float] | None = None,
+    apart: Container[str] = (),
 ) -> list[dict[str, Any]]:
     """Weight decay on matrices and kernels; with ``everything`` (as published) on norms, biases, embeddings too.
 
     Embeddings and tables that timm spares in its networks are spared. ``rates`` are factors of the learning rate, by
-    the parameter's name; a group has its factor as ``scale``, and the first group's is 1 where there is one.
+    the parameter's name; a group has its factor as ``scale``, and the first group's is 1 where there is one. Those
+    ``apart`` share no group with the others even where their factor is the same: at another learning rate it is not.
     """
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     spared = {
@@ -50,22 +62,22 @@ def parameter_groups(
         embeds = name in spared or name.endswith(("_embedding", "cls_token", "queries"))
         return parameter.ndim > 0 and (everything or (parameter.ndim > 1 and not embeds))
 
-    groups: dict[tuple[float, bool], list[Tensor]] = {}
+    groups: dict[tuple[bool, float, bool], list[Tensor]] = {}
     for decayed in (True, False):
         for name, parameter in named:
             if decays(name, parameter) == decayed:
-                groups.setdefault(((rates or {}).get(name, 1.0), decayed), []).append(parameter)
-    ordered = sorted(groups.items(), key=lambda group: group[0][0] != 1)
+                groups.setdefault((name in apart, (rates or {}).get(name, 1.0), decayed), []).append(parameter)
+    ordered = sorted(groups.items(), key=lambda group: group[0][:2] != (False, 1))
     return [
         {"params": found, "weight_decay": weight_decay if decayed else 0.0, "scale": scale}
-        for (scale, decayed), found in ordered
+        for (_, scale, decayed), found in ordered
     ]
 
 
 def backbone_rates(module: nn.Module, training: TrainingConfig) -> dict[str, float]:
     """Factors of the learning rate: the backbone's own rate, times ``layer_decay`` for each block above a weight's."""
     whole = (training.backbone_learning_rate or training.learning_rate) / training.learning_rate
-    if whole == training.layer_decay == 1:
+    if training.backbone_learning_rate is None and training.layer_decay == 1:
         return {}
     return {name: whole * training.layer_decay**above for name, above in blocks_above(module).items()}
 
@@ -81,13 +93,26 @@ def blocks_above(module: nn.Module) -> dict[str, int]:
 
 def text_rates(module: nn.Module, training: TrainingConfig) -> dict[str, float]:
     """Factors of the learning rate of the text encoder, where it learns at a rate of its own."""
+    if training.text_learning_rate is None:
+        return {}
     towers = [name for name, each in module.named_modules() if isinstance(each, TextTower)]
-    own = (training.text_learning_rate or training.learning_rate) / training.learning_rate
     return {
-        name: own
+        name: training.text_learning_rate / training.learning_rate
         for name, _ in module.named_parameters()
-        if own != 1 and any(name.startswith(f"{tower}.".removeprefix(".")) for tower in towers)
+        if any(name.startswith(f"{tower}.".removeprefix(".")) for tower in towers)
     }
+
+
+def restore(optimizer: Any, state: dict[str, Any], training: TrainingConfig) -> None:
+    """Take the state of a checkpoint, but not what this run's recipe may have changed: weight decay, factors of the
+    learning rate, and averages that no step would move any more."""
+    kept = [{key: group[key] for key in ("weight_decay", "scale") if key in group} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, own in zip(optimizer.param_groups, kept, strict=True):
+        group.update(own)
+    if training.ema_decay is None:
+        for each in optimizer.state.values():
+            each.pop(AVERAGE, None)
 
 
 def set_rates(optimizer: Any, step: int, *, total: int, training: TrainingConfig) -> None:
