@@ -23,6 +23,7 @@ OBJECTIVES: list[tuple[str, dict[str, Any]]] = [
     ("clip", {}),
     ("clip", {"negatives": "rank"}),
     ("mflag", {}),
+    ("mflag", {"negatives": "rank"}),
     ("simclr", {}),
 ]
 

@@ -97,7 +97,10 @@ class Flag(Baseline[BaselineOptions]):
         present = captions.present
         own = present[self.own_slice(view.pooled)]
         aligned = alignment(view.embedding.own, captions.text.own, own, present.sum())
-        apart = orthogonality(view.pooled, self._processes, sum_over_processes)
+        if self._processes > 1:
+            apart = orthogonality(view.pooled, self._processes, sum_over_processes)
+        else:
+            apart = orthogonality(view.pooled)
         return {"alignment": aligned, "orthogonality": apart / self._processes}
 
 
