@@ -104,6 +104,34 @@ def test_views_are_compared_where_there_are_two_and_a_term(objective, compares):
     assert OPTIONS[objective["name"]](**objective).compares_views is compares
 
 
+@pytest.mark.parametrize(
+    ("objective", "setting"),
+    [
+        ({}, ""),
+        ({"negatives": "rank"}, "objective.negatives=rank"),
+        ({"grounding": 0.5}, "objective.grounding"),
+        ({"grounding": 0.5, "negatives": "rank"}, "objective.negatives=rank"),
+        ({"name": "simclr"}, ""),
+    ],
+)
+def test_negatives_of_rank_and_grounding_contrast_within_a_process(objective, setting):
+    recipe = Recipe(model={"aggregation": "spatial"}, objective=objective)
+    assert pretraining._contrasts_within(recipe) == setting
+
+
+def test_a_run_with_grounding_does_not_continue_with_another_number_of_processes(tmp_path, capsys):
+    data, out, recipe = write_folder(tmp_path / "data"), tmp_path / "run", tmp_path / "recipe.yaml"
+    spatial = {**TINY_MODEL.model_dump(mode="json"), "aggregation": "spatial", "token_width": 16}
+    settings = {**tiny_recipe(epochs=1).model_dump(mode="json"), "model": spatial, "objective": {"grounding": 1}}
+    recipe.write_text(yaml.safe_dump(settings))
+    assert pretrain(recipe, data, out) == 0
+    starts = out / "starts.jsonl"
+    starts.write_text(starts.read_text().replace('"processes": 1', '"processes": 2'))
+    assert pretrain(recipe, data, out) == 2
+    told = "was trained by 2 processes, not 1; with objective.grounding their number decides the negatives"
+    assert told in capsys.readouterr().err
+
+
 def test_a_run_folder_has_an_encoder_where_it_is_complete(tmp_path):
     assert not pretraining._has_encoder(tmp_path)
     (tmp_path / "text.json").touch()

@@ -120,8 +120,9 @@ def test_one_row_for_the_heads_is_refused(rows):
     with pytest.raises(UserError, match="is one sample each, which the heads' BatchNorm normalises with itself"):
         engine.check_rows(TrainingConfig(batch_size=rows, sync_batchnorm=False), rows)
     engine.check_rows(TrainingConfig(batch_size=rows), rows)  # synchronised by default
-    with pytest.raises(UserError, match="objective.negatives=rank contrasts with itself"):
-        engine.check_rows(TrainingConfig(batch_size=rows), rows, contrasts_within=True)
+    for setting in ("objective.negatives=rank", "objective.grounding"):
+        with pytest.raises(UserError, match=f"one sample each, which {setting} contrasts with itself"):
+            engine.check_rows(TrainingConfig(batch_size=rows), rows, contrasts_within=setting)
 
 
 def test_few_rows_for_the_heads_are_told(caplog):
@@ -254,5 +255,5 @@ def test_only_the_first_process_says_what_all_would_say(two, monkeypatch, caplog
     logger.setLevel(before)
     assert level == logging.WARNING and not caplog.text
     with pytest.raises(UserError, match="objective.negatives=rank"):
-        engine.launch(TrainingConfig(batch_size=2), contrasts_within=True)
+        engine.launch(TrainingConfig(batch_size=2), contrasts_within="objective.negatives=rank")
     logger.setLevel(before)

@@ -11,6 +11,7 @@ from imitate.config import CaptionOptions
 from imitate.errors import UserError
 from imitate.training.run_folder import Journal, check_changes, claimed, compare_start, note_start, room, settle
 
+RANK = "objective.negatives=rank"
 DATA = {"path": "/data/a", "fingerprint": "f"}
 
 
@@ -65,25 +66,25 @@ def test_what_decides_the_samples_or_the_model_cannot_change(key):
 
 def test_a_start_that_is_not_like_the_last_is_told_and_refused_where_it_changes_the_objective(tmp_path, caplog):
     facts = {"time": "now", "step": 0, "processes": 2, "torch": "2.14.1"}
-    compare_start(tmp_path, facts, contrasts_within=True, normalises=True)
+    compare_start(tmp_path, facts, contrasts_within=RANK, normalises=True)
     note_start(tmp_path, facts)
     assert (tmp_path / "starts.jsonl").read_text() == json.dumps(facts) + "\n"
-    compare_start(tmp_path, facts, contrasts_within=True, normalises=True)
+    compare_start(tmp_path, facts, contrasts_within=RANK, normalises=True)
     note_start(tmp_path, facts := {**facts, "changed": ["a"]})
-    compare_start(tmp_path, {**facts, "time": "then", "step": 7, "changed": []}, contrasts_within=True, normalises=True)
+    compare_start(tmp_path, {**facts, "time": "then", "step": 7, "changed": []}, contrasts_within=RANK, normalises=True)
     assert not caplog.text
-    compare_start(tmp_path, {**facts, "torch": "2.15"}, contrasts_within=True, normalises=True)
+    compare_start(tmp_path, {**facts, "torch": "2.15"}, contrasts_within=RANK, normalises=True)
     assert (
         caplog.messages == ["this run continues under other conditions: torch was 2.14.1 and is 2.15"]
         and "BatchNorm" not in caplog.text
     )
-    compare_start(tmp_path, {**facts, "processes": 4}, contrasts_within=False, normalises=True)
+    compare_start(tmp_path, {**facts, "processes": 4}, contrasts_within="", normalises=True)
     assert caplog.messages[1:] == [
         "this run continues under other conditions: processes was 2 and is 4",
         "BatchNorm now sees another part of the batch; training.sync_batchnorm=true prevents this",
     ]
     with pytest.raises(UserError, match="trained by 2 processes, not 4; with objective.negatives=rank"):
-        compare_start(tmp_path, {**facts, "processes": 4}, contrasts_within=True, normalises=True)
+        compare_start(tmp_path, {**facts, "processes": 4}, contrasts_within=RANK, normalises=True)
 
 
 def test_a_setting_that_an_older_run_does_not_tell_is_at_its_default(tmp_path):

@@ -88,9 +88,11 @@ def run(
     return out / "model"
 
 
-def _contrasts_within(recipe: Recipe) -> bool:
-    """Whether samples are compared with those of their process only."""
-    return getattr(recipe.objective, "negatives", "global") == "rank"
+def _contrasts_within(recipe: Recipe) -> str:
+    """The setting by which a term compares samples with those of their process only; empty: there is none."""
+    if getattr(recipe.objective, "negatives", "global") == "rank":
+        return "objective.negatives=rank"
+    return "objective.grounding" if getattr(recipe.objective, "grounding", 0) else ""
 
 
 def _train(fabric: Any, plan: Plan, out: Path, cache: Path, log_to: tuple[Tracker, ...]) -> int:

@@ -24,10 +24,10 @@ FEW_ROWS = 8  # for the statistics of the heads' BatchNorm
 GRACE = 5  # seconds in which the other processes may end by themselves
 
 
-def launch(training: TrainingConfig, *, threads: int | None = None, contrasts_within: bool = False) -> Fabric:
+def launch(training: TrainingConfig, *, threads: int | None = None, contrasts_within: str = "") -> Fabric:
     """Start the processes. ``threads`` bounds the compute threads of each; default: torch's own choice.
 
-    ``contrasts_within``: the objective compares the samples of one process only.
+    ``contrasts_within``: the setting by which a term compares the samples of one process only; empty: there is none.
     """
     devices, nodes = processes(training)
     device = accelerator(training)
@@ -62,7 +62,7 @@ def accelerator(training: TrainingConfig) -> str:
     return training.accelerator
 
 
-def check_rows(training: TrainingConfig, world: int, *, contrasts_within: bool = False, tell: bool = True) -> None:
+def check_rows(training: TrainingConfig, world: int, *, contrasts_within: str = "", tell: bool = True) -> None:
     """UserError where the batch cannot be divided, or leaves one sample where BatchNorm or the loss needs several.
 
     Normalised over one row every embedding is zero, over two rows both are always opposite.
@@ -72,7 +72,7 @@ def check_rows(training: TrainingConfig, world: int, *, contrasts_within: bool =
     share = training.batch_size // world
     rows = training.batch_size if training.sync_batchnorm else share
     if rows == 1 or (share == 1 and contrasts_within):
-        needs = "objective.negatives=rank contrasts" if rows > 1 else "the heads' BatchNorm normalises"
+        needs = f"{contrasts_within} contrasts" if rows > 1 else "the heads' BatchNorm normalises"
         raise UserError(
             f"batch_size {training.batch_size} over {world} processes is one sample each, which {needs} with itself: "
             "raise training.batch_size, or lower training.devices"

@@ -134,11 +134,11 @@ QUIET = {"time", "step", "changed"}
 """What differs from start to start, or is recorded elsewhere."""
 
 
-def compare_start(folder: Path, facts: Mapping[str, Any], *, contrasts_within: bool, normalises: bool) -> None:
+def compare_start(folder: Path, facts: Mapping[str, Any], *, contrasts_within: str, normalises: bool) -> None:
     """Warn where this start of a run is not like the last one; UserError where that changes the objective.
 
-    ``contrasts_within``: samples are compared with those of their process only. ``normalises``: statistics are those of
-    a process's part of the batch.
+    ``contrasts_within``: the setting by which a term compares samples with those of their process only; empty: there is
+    none. ``normalises``: statistics are those of a process's part of the batch.
     """
     lines = (folder / STARTS).read_text(encoding="utf-8").splitlines() if (folder / STARTS).is_file() else []
     if not lines:
@@ -148,7 +148,7 @@ def compare_start(folder: Path, facts: Mapping[str, Any], *, contrasts_within: b
     if "processes" in differ and contrasts_within:
         raise UserError(
             f"{folder} was trained by {before['processes']} processes, not {facts['processes']}; with "
-            "objective.negatives=rank their number decides the negatives: start as many, or choose another --out"
+            f"{contrasts_within} their number decides the negatives: start as many, or choose another --out"
         )
     if differ:
         told = "; ".join(f"{key} was {before[key]} and is {facts[key]}" for key in differ)
