@@ -8,7 +8,7 @@ from recipes import TINY_MODEL
 from runs import write_run
 from torch import nn
 
-from imitate.config import Preprocessing, Recipe
+from imitate.config import Preprocessing, Recipe, TextLevel
 from imitate.data.augment import evaluation_view
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
@@ -49,6 +49,29 @@ def test_a_model_of_swapped_sections_is_the_same_in_embeddings_gallery_predictor
             for each, name in zip(predictors, (branch, opposite), strict=True)
         ]
         np.testing.assert_allclose(*maps, atol=1e-4)
+
+
+def texts(*pairs: tuple[str, str]) -> tuple[TextLevel, ...]:
+    """Of pairs of a text and its branch."""
+    return tuple(TextLevel.model_validate({"text": text, "branch": branch}) for text, branch in pairs)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "swapped"),
+    [
+        ([("impression", "findings"), ("report", "impression")], True),
+        ([("sentences", "findings"), ("findings", "impression")], True),
+        ([("impression", "findings"), ("findings", "impression"), ("report", "findings")], True),
+        ([("findings", "findings"), ("report", "impression")], False),
+        ([("impression", "findings"), ("impression", "impression")], False),
+        ([("findings", "findings"), ("impression", "findings"), ("findings", "impression")], False),
+        ([("report", "findings"), ("sentences", "impression")], False),
+    ],
+)
+def test_sections_are_swapped_where_a_branch_learned_the_others_and_none_its_own(pairs, swapped):
+    plain, other = (encoder(**each).embed_images(pixels()) for each in ({}, {"texts": texts(*pairs)}))
+    for section, opposite in (("findings", "impression"), ("impression", "findings")):
+        assert torch.equal(other[section], plain[opposite if swapped else section])
 
 
 def test_one_image_embedding_is_meant_by_every_branch():

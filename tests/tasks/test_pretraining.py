@@ -188,6 +188,31 @@ def test_a_section_that_no_training_image_has_is_not_learned_from(tmp_path, monk
     assert len(pretraining_plan.plan_of(report, data, (), ()).order.rows)
 
 
+@pytest.mark.parametrize(
+    ("pairs", "warned"),
+    [
+        ({"findings": ["impression"], "impression": ["impression"]}, "findings"),
+        ({"findings": ["findings"], "impression": ["findings"]}, "impression"),
+        ({"findings": ["impression"], "impression": ["report"]}, None),
+        ({"findings": ["impression", "report"], "impression": ["impression"]}, None),
+        ({"findings": ["findings"], "impression": ["impression"]}, None),
+    ],
+)
+def test_a_branch_that_is_compared_with_a_section_that_it_does_not_learn_is_told(tmp_path, caplog, pairs, warned):
+    texts = [{"text": text, "branch": branch} for branch, names in pairs.items() for text in names]
+    recipe = Recipe(text="lsa-8", model={**TINY_MODEL.model_dump(), "texts": texts}, training={"batch_size": 8})
+    data = Corpus.open(write_folder(tmp_path / "data"))
+    pretraining_plan.plan_of(recipe.resolved(), data, (), ())
+    told = [each for each in caplog.messages if "branch learns only" in each]
+    assert bool(told) == bool(warned)
+    if warned:
+        assert told[0].startswith(f"the {warned} branch") and f"compares it with the {warned} section" in told[0]
+    caplog.clear()
+    pooled = recipe.model.model_copy(update={"levels": (), "keep": ()})  # one embedding of both branches
+    pretraining_plan.plan_of(recipe.model_copy(update={"model": pooled}).resolved(), data, (), ())
+    assert "branch learns only" not in caplog.text
+
+
 def test_a_run_says_where_it_is_and_what_it_learns_from(tmp_path, caplog):
     data, out = write_folder(tmp_path / "data"), tmp_path / "run"
     recipe = tmp_path / "recipe.yaml"

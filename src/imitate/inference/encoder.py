@@ -160,10 +160,8 @@ class ImitateEncoder(Encoder):
         config = self.model.config
         if not config.levels or len(config.branches) == 1:
             return {"image": findings if config.branches[-1] == "findings" else impression}
-        learned = {(level.branch, level.text) for level in config.text_levels}
-        swapped = learned >= {("findings", "impression"), ("impression", "findings")} and not learned & {
-            (section, section) for section in SECTIONS
-        }
+        learned = [(level.branch, level.text) for level in config.text_levels if level.text in SECTIONS]
+        swapped = learned and all(branch != text for branch, text in learned)
         sections = reversed(SECTIONS) if swapped else SECTIONS
         return dict(zip(sections, (findings, impression), strict=True))
 

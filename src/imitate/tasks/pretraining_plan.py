@@ -1,5 +1,6 @@
 """What is known of a run before any process is started: its recipe, its data and their order."""
 
+import logging
 import math
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from imitate.errors import UserError
 from imitate.inference.label_texts import with_label_texts
 from imitate.names import SECTIONS
 from imitate.training.objectives import find_objective
+
+log = logging.getLogger(__name__)
 
 
 class Plan(NamedTuple):
@@ -56,7 +59,10 @@ def plan_of(recipe: Recipe, data: Corpus, weights: tuple[float, ...], changes: C
 
 
 def _check_texts(recipe: Recipe, data: Corpus, rows: Sequence[Int[np.ndarray, " _"]]) -> None:
-    """UserError where a branch would learn from a section that no training image has, beside one that some have."""
+    """UserError where a branch would learn from a section that no training image has, beside one that some have.
+
+    Warn of a branch that evaluation compares with a section that it does not learn from.
+    """
     wanted = find_objective(recipe.objective.name).texts(recipe.model)
     every = np.concatenate(rows)
     absent = {section for section in SECTIONS if not data.has(section)[every].any()}
@@ -65,3 +71,10 @@ def _check_texts(recipe: Recipe, data: Corpus, rows: Sequence[Int[np.ndarray, " 
             f"{data.root}: no training image has a section {missed[0]}, which model.texts compares images with: set "
             "model.texts=report, which takes the sections that there are as one text"
         )
+    read = {branch: {level.text for level in recipe.model.text_levels if level.branch == branch} for branch in SECTIONS}
+    for branch, other in (SECTIONS, SECTIONS[::-1]):
+        if recipe.model.levels and read[branch] == {other} and other in read[other]:  # so that they are not swapped
+            log.warning(
+                "the %s branch learns only from the %s section, as the %s branch does, but retrieval, which chooses "
+                "best/, compares it with the %s section: add that text to model.texts", branch, other, other, branch,
+            )  # fmt: skip
