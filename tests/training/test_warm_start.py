@@ -26,6 +26,10 @@ CONFIG = TINY_MODEL.model_copy(update={"text_width": 2})
 POOLED = {"levels": (), "keep": ()}
 VIT = {"depth": 4, "embed_dim": 128, "patch_size": 8, "num_heads": 2}
 
+BLOCKS = {"backbone": "vit_base_patch16_224", "backbone_options": VIT, "keep": (0.1, 0.1)}  # all of one width
+SPATIAL, POOLS = ({"aggregation": name, "token_width": 16} for name in ("spatial", "pooled"))
+BEHIND = "it reads the aggregation, which is fresh"
+
 
 def recipe_of(**model: object) -> Recipe:
     config = ImitateConfig.model_validate({**CONFIG.model_dump(exclude_unset=True), **model})
@@ -89,8 +93,21 @@ def test_statistics_that_the_recipe_sets_stay():
         ({"token_width": 16}, {"aggregation": "spatial", "token_width": 16}, TEXT, {"image", "text_head"},
          {"aggregation": "it is channels in the source", "findings_head": "it reads the aggregation, which is fresh",
           "impression_head": r"0.weight is \[32, 32\] in the source, not \[16, 16\]"}),
+        ({"heads": 2}, {}, TEXT, {"image", "impression_head", "text_head"},
+         {"aggregation": "heads is 2 in the source, not 4", "findings_head": BEHIND}),
+        ({"keep": (0.25, 0.15, 0.1, 0.2)}, {}, TEXT, {"image", "impression_head", "text_head"},
+         {"aggregation": r"keep is \(0.25, 0.15, 0.1, 0.2\) in the source, not \(0.25, 0.15, 0.1, 0.1\)",
+          "findings_head": BEHIND}),
+        ({**BLOCKS, "levels": (1, 2)}, {**BLOCKS, "levels": (3, 4)}, TEXT, {"image", "impression_head", "text_head"},
+         {"aggregation": r"levels is \(1, 2\) in the source, not \(3, 4\)", "findings_head": BEHIND}),
+        ({**SPATIAL, "heads": 2}, SPATIAL, TEXT, {"image", "text_head"},
+         {"aggregation": "heads is 2 in the source, not 4", "findings_head": BEHIND, "impression_head": BEHIND}),
+        ({**BLOCKS, **POOLS, "levels": (1, 2)}, {**BLOCKS, **POOLS, "levels": (2, 1)}, TEXT, {"image", "text_head"},
+         {"aggregation": r"levels is \(1, 2\) in the source, not \(2, 1\)",
+          "findings_head": BEHIND, "impression_head": BEHIND}),
     ],
-    ids=["other words", "other width", "no levels", "other slots", "other aggregation"],
+    ids=["other words", "other width", "no levels", "other slots", "other aggregation", "other heads", "other keep",
+         "other levels", "other heads of places", "levels in another order"],
 )  # fmt: skip
 def test_a_part_that_does_not_fit_starts_fresh_and_says_why(source, model, text, loaded, reasons):
     one, two, start = started(CONFIG.model_copy(update=source), recipe_of(**model), text)
@@ -98,6 +115,12 @@ def test_a_part_that_does_not_fit_starts_fresh_and_says_why(source, model, text,
     assert start.fresh.keys() == reasons.keys()
     for part, reason in reasons.items():
         assert re.fullmatch(reason, start.fresh[part])
+
+
+def test_settings_that_an_aggregation_does_not_read_may_differ():
+    for source, ours in (({**SPATIAL, "keep": (0.1,) * 4}, SPATIAL), ({**POOLS, "heads": 2}, POOLS)):
+        one, two, start = started(CONFIG.model_copy(update=source), recipe_of(**ours))
+        assert "aggregation" in start.loaded and "aggregation" in equal(one, two) and not start.fresh
 
 
 def test_a_part_that_has_grown_is_taken_as_far_as_it_goes():

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 RECORD = "init.json"  # of a run folder
 SHOWN = 4  # reasons in the line for people
 ALIKE = ("num_heads", "groups", "stride")  # of a module: what no tensor's shape tells
+MEANING = {"channels": ("levels", "heads", "keep"), "spatial": ("levels", "heads"), "pooled": ("levels",)}
+"""The same of an aggregation: settings with which equal tensors compute something else."""
 PASSING = ("Identity", "Drop", "Pool")  # in names of modules whose kind does not matter
 
 
@@ -174,6 +176,10 @@ def _why_fresh(
         return "the source has none"
     if part == "aggregation" and kinds.ours.aggregation != kinds.theirs.aggregation:
         return f"it is {kinds.theirs.aggregation} in the source"
+    for name in MEANING[kinds.ours.aggregation] if part == "aggregation" else ():
+        has, wanted = (getattr(each, name) for each in (kinds.theirs, kinds.ours))
+        if has != wanted:
+            return f"{name} is {has} in the source, not {wanted}"
     if unlike:
         return f"{unlike[0]} is {list(given[unlike[0]].shape)} in the source, not {list(own[unlike[0]].shape)}"
     if part == "text_head" and not same_text:
