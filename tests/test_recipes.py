@@ -50,7 +50,7 @@ def test_the_reference_recipe_is_complete_and_published():
     path = ROOT / "recipes/reference.yaml"
     written, recipe = yaml.safe_load(path.read_text()), load_config(Recipe, path)
     ours = {
-        "model": {"projections", "range", "objective", "temperature", "reads_text"},
+        "model": {"projections", "range", "objective", "temperature", "temperature_learned", "reads_text"},
         "training": {"clip_gradient", "chunk", "compile", "seed", "log_every", "checkpoint_every", "devices", "nodes"}
         | {"warmup_fraction", "backbone_learning_rate", "layer_decay", "freeze", "ema_decay"}
         | {"text_layers", "text_lora", "text_learning_rate", "steps", "image_sizes", "gradient_checkpointing"}

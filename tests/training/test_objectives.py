@@ -75,6 +75,13 @@ def test_the_models_temperature_is_the_objectives():
     assert Recipe.model_validate({"objective": {"name": "mflag"}}).resolved().model.temperature == 0.07
 
 
+@pytest.mark.parametrize("name", ["imitate", "mflag"])
+def test_the_model_remembers_whether_its_temperature_was_learned(name):
+    assert Recipe.model_validate({"objective": {"name": name}}).resolved().model.temperature_learned is False
+    learned = Recipe.model_validate({"objective": {"name": "imitate", "learn_temperature": True}}).resolved()
+    assert learned.model.temperature_learned is True
+
+
 def test_another_packages_objective_is_found_asked_and_trained(installed):
     recipe = tiny_recipe().model_copy(
         update={"objective": Recipe.model_validate({"objective": {"name": "pairs", "margin": 2}}).objective}

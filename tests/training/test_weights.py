@@ -17,6 +17,7 @@ from torch import nn
 
 from imitate.config import Recipe
 from imitate.errors import UserError
+from imitate.inference.export import export_model
 from imitate.models.imitate import Imitate, seeded_model
 from imitate.models.peers.huggingface import IMAGENET_MEAN
 from imitate.training.checkpoint import LAST
@@ -81,6 +82,25 @@ def test_the_checkpoint_of_a_run_has_the_rest_and_averaged_weights_the_temperatu
     assert opened(run).objective == {}  # the temperature was fixed
     (run / LAST).write_bytes(b"damaged")
     assert opened(run).objective.keys() == {"log_temperature"}
+
+
+@pytest.mark.parametrize(
+    ("learned", "taken"), [(False, set()), (True, {"log_temperature"}), (None, {"log_temperature"})]
+)
+def test_a_temperature_is_taken_where_it_was_learned_or_an_older_model_does_not_say(tmp_path, learned, taken):
+    """From whichever folder; where nothing records it, only a run's checkpoint can tell."""
+    run = write_run(tmp_path, temperature_learned=learned)
+    config = json.loads((run / "model" / "config.json").read_text())
+    if learned is None:  # as older versions wrote it
+        del config["temperature_learned"]
+        (run / "model" / "config.json").write_text(json.dumps(config))
+    kept = {"log_temperature": torch.tensor(0.07).log()} if learned else {}
+    torch.save({"objective": kept}, run / LAST)
+    shutil.copytree(run / "model", run / "best")
+    export_model(str(run), tmp_path / "exported")
+    for place in (run / "best", run / "model", tmp_path / "exported"):
+        assert opened(place).objective.keys() == taken
+    assert opened(run).objective.keys() == (taken if learned is not None else set())
 
 
 def test_a_published_encoder_gives_its_image_side(tmp_path):

@@ -223,6 +223,7 @@ class Recipe(Config):
         """With what the objective asks of the model, and with what the model is to remember of the objective."""
         own = self.objective
         found = {**own.model, "temperature": own.temperature, "objective": own.name}
+        found["temperature_learned"] = bool(getattr(own, "learn_temperature", False))
         found["grounding"] = getattr(own, "grounding", 0) > 0
         return self.model_copy(update={"model": self.model.model_copy(update=found)})
 

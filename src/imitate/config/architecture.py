@@ -49,6 +49,7 @@ class ImitateConfig(Preprocessing):
     # and the report; or a list of texts, each with its branch and weight
     texts: Texts | Annotated[tuple[TextLevel, ...], Field(min_length=1)] = "sections"
     temperature: float = Field(0.07, gt=0, le=10)  # of image and text in training, and of the softmax over prompts
+    temperature_learned: bool | None = None  # whether training changed it; None: not recorded
     objective: str = ""  # objective of the training; empty: not recorded
     reads_text: bool = True  # False: the objective used no text, so the text head is untrained
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from imitate.config import LEARNED, Recipe
+from imitate.config import LEARNED, ImitateConfig, Recipe
 from imitate.errors import UserError
 from imitate.models import hub, peers
 from imitate.models.image import ImageEncoder, statistics_of
@@ -79,25 +79,26 @@ def _ours(path: Path, commit: str | None) -> Weights:
         network=network,
         model=model,
         encoders={name: encoder for name, encoder in encoders.items() if encoder is not None},
-        objective=_of_objective(path, config.temperature),
+        objective=_of_objective(path, config),
         commit=commit,
     )
 
 
-def _of_objective(path: Path, temperature: float) -> dict[str, Tensor]:
+def _of_objective(path: Path, config: ImitateConfig) -> dict[str, Tensor]:
     """What a run's checkpoint has beside the model; a learned temperature is that of the model, maybe an average.
 
-    An exported model does not say whether its temperature was learned; it is taken.
+    Where an older model does not record whether it was learned, the checkpoint tells; without one it is taken.
     """
     state: dict[str, Any] | None = None
     with suppress(UserError):  # of a damaged one: the model is whole
         state = load_checkpoint(path)
     own: dict[str, Tensor] = dict((state or {}).get("objective", {}))
     exact = own.get("log_temperature")
-    if exact is None and state is not None:  # a fixed temperature is none to start from
-        return own
-    if exact is None or abs(exact.exp().clamp(*LEARNED).item() - temperature) > 1e-6:
-        own["log_temperature"] = torch.tensor(temperature).log()
+    learned = config.temperature_learned
+    if learned is None:
+        learned = exact is not None or state is None
+    if learned and (exact is None or abs(exact.exp().clamp(*LEARNED).item() - config.temperature) > 1e-6):
+        own["log_temperature"] = torch.tensor(config.temperature).log()
     return own
 
 
