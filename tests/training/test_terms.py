@@ -11,7 +11,9 @@ from torch.nn import functional as F
 
 from imitate.config import OPTIONS, ImitateConfig, ImitateOptions, TextLevel
 from imitate.data.augment import warp
+from imitate.losses import baselines as losses
 from imitate.models.imitate import seeded_model
+from imitate.training import baselines, pretraining
 from imitate.training.draws import draw_step
 from imitate.training.objectives import training_module
 from imitate.training.optim import parameter_groups
@@ -200,12 +202,34 @@ def test_the_sigmoid_decides_each_pair_and_texts_of_one_content_are_right_where_
 
 
 @pytest.mark.parametrize("name", ["imitate", "clip", "simclr"])
-def test_losses_have_single_precision_whatever_autocast_would_make_of_them(name):
+def test_losses_have_single_precision_whatever_autocast_would_make_of_them(monkeypatch, name):
     """In bfloat16 a cosine is off by up to 0.004, which the temperature makes 0.06."""
     module, sample, draw = built(POOLED, name=name)
     exact, single = module(sample, draw), module.float()(sample, draw)
     for term, value in exact.items():
         assert single[term].dtype == torch.float32 and single[term].item() == pytest.approx(value.item(), rel=1e-5)
+    seen: list[torch.dtype] = []
+    entropy = F.cross_entropy
+
+    def noting(function):
+        def similarities(*given):
+            found = function(*given)
+            seen.extend(each.dtype for each in found)
+            return found
+
+        return similarities
+
+    def cross_entropy(logits, *given, **settings):  # of the views in SimCLR
+        seen.append(logits.dtype)
+        return entropy(logits, *given, **settings)
+
+    for of in (baselines, pretraining, losses):
+        monkeypatch.setattr(of, "similarities", noting(of.similarities))
+    monkeypatch.setattr(F, "cross_entropy", cross_entropy)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (torch.ones(1, 1) @ torch.ones(1, 1)).dtype == torch.bfloat16
+        terms = module(sample, draw)
+    assert seen and {*seen} == {torch.float32} == {term.dtype for term in terms.values()}
 
 
 def test_slip_is_clip_and_simclr_on_the_same_views():
