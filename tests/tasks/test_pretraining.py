@@ -28,6 +28,7 @@ from imitate.tasks import pretraining, pretraining_plan, retrieval
 from imitate.tasks.base import Budget
 from imitate.tasks.pretraining import VALIDATION
 from imitate.tasks.retrieval import Retrieval
+from imitate.training import precision
 
 
 def test_a_run_continues_without_asking_for_weights_and_with_what_is_said_to_change(tmp_path, monkeypatch, capsys):
@@ -149,11 +150,27 @@ def test_a_start_says_what_it_runs_on(monkeypatch):
     )
     downloaded = recipe.model_copy(update={"pretrained": True})
     assert pretraining._facts(fabric, downloaded, model)["weights"] == "resnet18.a1_in1k"
+    half = tiny_recipe(precision="bf16-mixed")
+    for can, used in ((True, "bf16-mixed"), (False, "32-true")):
+        monkeypatch.setattr(precision, "multiplies_bfloat16", lambda can=can: can)
+        assert pretraining._facts(fabric, half, model)["precision"] == used
     monkeypatch.setattr(platform, "processor", lambda: "")
     monkeypatch.setattr(platform, "machine", lambda: "abacus")
     assert pretraining._facts(fabric, recipe, model)["device"] == "cpu (abacus)"
     monkeypatch.setattr(platform, "processor", lambda: "slide rule")
     assert pretraining._facts(fabric, recipe, model)["device"] == "cpu (slide rule)"
+
+
+def test_a_run_that_continues_on_a_cpu_without_bfloat16_says_so(tmp_path, caplog, monkeypatch):
+    """The recipe is the same, the arithmetic is not."""
+    data, out, recipe = write_folder(tmp_path / "data"), tmp_path / "run", tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(tiny_recipe(epochs=1, precision="bf16-mixed").model_dump(mode="json")))
+    for can in (True, False):
+        monkeypatch.setattr(precision, "multiplies_bfloat16", lambda can=can: can)
+        assert pretrain(recipe, data, out) == 0
+    assert "continues under other conditions: precision was bf16-mixed and is 32-true" in caplog.text
+    starts = [json.loads(line) for line in (out / "starts.jsonl").read_text().splitlines()]
+    assert [each["precision"] for each in starts] == ["bf16-mixed", "32-true"]
 
 
 def test_a_validation_is_of_all_and_of_each_folder_with_reports_to_find(monkeypatch, caplog):

@@ -47,9 +47,9 @@ def pretrain(
 
     To resume an interrupted run, use the same command: the result is the same bit for bit on a CPU or with
     training.deterministic, and up to rounding on GPUs otherwise. The run folder holds config.yaml, starts.jsonl (time,
-    device and versions of each start), init.json (which weights were taken from --init), metrics.jsonl, tensorboard/,
-    last.ckpt, model/ (the last weights, which load without a network) and best/ (those with the best retrieval on
-    validation). Every key of the recipe is a flag that changes it for one run. From Python::
+    device, precision and versions of each start), init.json (which weights were taken from --init), metrics.jsonl,
+    tensorboard/, last.ckpt, model/ (the last weights, which load without a network) and best/ (those with the best
+    retrieval on validation). Every key of the recipe is a flag that changes it for one run. From Python::
 
         import imitate
 

@@ -37,6 +37,7 @@ from imitate.training.engine import agreed, launch, together
 from imitate.training.job import Job, Validate
 from imitate.training.loop import fit
 from imitate.training.objectives import find_objective
+from imitate.training.precision import possible
 from imitate.training.run_folder import check_changes, claimed, compare_start, room, settle
 from imitate.training.warm_start import Start, recorded_settings, start_from, taken_settings
 from imitate.training.weights import Weights, open_weights
@@ -182,6 +183,7 @@ def _facts(fabric: Any, recipe: Recipe, model: Imitate) -> dict[str, Any]:
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "processes": fabric.world_size,
         "device": f"{fabric.device.type} ({kind})",
+        "precision": possible(recipe.training.precision, fabric.device.type)[0],
         "weights": recipe.init or tag,
         "imitate": versions()["imitate"],
         "commit": commit(),
