@@ -17,7 +17,7 @@ from jobs import metrics
 from recipes import TINY_MODEL, tiny_recipe
 from runs import pretrain
 
-from imitate.config import OPTIONS, ImitateConfig
+from imitate.config import OPTIONS, ImitateConfig, Recipe
 from imitate.data.corpus import Corpus
 from imitate.data.text_cache import TextCache, corpus
 from imitate.errors import UserError

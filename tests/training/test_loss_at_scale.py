@@ -1,5 +1,6 @@
 """Each process computes its own rows of the loss: the same numbers, less memory, and no more calls than today."""
 
+import json
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -144,6 +145,20 @@ def test_own_rows_sum_to_the_loss_and_gradient_of_one_process(shared, number):
         for name, value in alone.items():
             tight = dict(rtol=1e-12, atol=1e-12) if name.startswith("term") else dict(rtol=1e-9, atol=1e-11)
             torch.testing.assert_close(found[number][name], value, **tight, msg=lambda m, n=name: f"{n}: {m}")
+
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden/objective.json").read_text())
+
+
+@pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda case: str(case["objective"]))
+def test_the_published_objective_is_that_of_the_code_before_objectives_were_opened(shared, case):
+    """Terms and gradient in float64, made with the code of that commit, in one process and in two."""
+    number = OBJECTIVES.index(case["objective"])
+    for found in (gradients(case["objective"], 0, 1), *(found[number] for found, _, _ in shared)):
+        terms = {name.removeprefix("term "): value for name, value in found.items() if name.startswith("term")}
+        assert {name: value.item() for name, value in terms.items()} == pytest.approx(case["terms"], rel=1e-12)
+        norms = [value.norm() for name, value in found.items() if not name.startswith("term")]
+        assert torch.stack(norms).norm().item() == pytest.approx(case["gradient norm"], rel=1e-9)
 
 
 def test_no_process_computes_the_whole_matrix(shared):
