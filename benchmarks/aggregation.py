@@ -47,7 +47,6 @@ SMALL: dict[str, Any] = {  # the network of the studies
     "text_width": 128,
     "token_width": 128,
 }
-LIMIT = 1.05  # of CLIP's step, for spatial and pooled
 
 
 def step(config: dict[str, Any], model: dict[str, Any], objective: dict[str, Any], batch: int) -> Callable[[], None]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import changes
 import effects
+import pointing
 import selection
 import tables
 from imitate.errors import UserError
@@ -87,17 +88,6 @@ OTHERS = {
     "SLIP": ("SLIP", "0.1"),
     "IMITATE": ("IMITATE", "0.07"),
 }
-MAPPED = ("CLIP", "IMITATE", "pooled all levels report", "spatial all levels report",
-          "spatial all levels report, texts with places", "untrained")  # fmt: skip
-CONTROLS = ("centre", "usual place", "another text", "another image")
-MAPS = [
-    Line("pointing game", "grounding", "pointing"),
-    *(Line(f"pointing game, gain over · {each}", "grounding", f"pointing-gain/{each}") for each in CONTROLS),
-    Line("AUROC of pixels", "grounding", "pixel-auroc"),
-    *(Line(f"AUROC of pixels, gain over · {each}", "grounding", f"pixel-auroc-gain/{each}") for each in CONTROLS),
-    Line("pointing game · centre", "grounding", "pointing/centre"),
-    Line("pointing game · usual place", "grounding", "pointing/usual place"),
-]
 HOSPITALS = ("both, equal steps", "both, equal epochs", "north alone", "south alone")
 MIXTURE = [
     Line(f"{title}, tested on {place}", f"{task}-{place}")
@@ -149,11 +139,11 @@ def claim(study: Folder) -> str:
 def older(_: Folder) -> str:
     """A line a study that is not of today's code."""
     lines = []
-    for folder in folders():
-        study = study_of(folder.name)
+    for name in folders():
+        study = study_of(name)
         if tables.older(study):
             commit = study.about["made_by"]["commit"][:7]
-            lines.append(f"- `{folder.name}` was measured at commit {commit}; today's code gives other values.")
+            lines.append(f"- `{name}` was measured at commit {commit}; today's code gives other values.")
     return "\n".join(lines)
 
 
@@ -223,7 +213,10 @@ BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder o
         for what, table in (("", confirmed), ("-tests", tables.tests))
     },
     "longer": ("longer", lambda study: selection.table(selection.of_seeds(study), SELECT)),
-    "heatmaps": ("heatmaps", lambda study: tables.metrics(study, MAPPED, MAPS, chance=True)),
+    "heatmaps": ("heatmaps", pointing.of_synthetic),
+    "heatmaps/sentences": ("heatmaps", lambda _: pointing.of_sentences()),
+    "heatmaps/open_i": ("heatmaps_open_i", pointing.of_open_i),
+    "heatmaps/attention": ("heatmaps_open_i", pointing.attention),
     "hospitals/tasks": ("hospitals", lambda study: tables.metrics(study, HOSPITALS, MIXTURE)),
     "hospitals/tests": ("hospitals", lambda study: tables.tests(study, "mixture")),
     "folds": ("folds/fold-0", lambda _: selection.table(selection.of_folds(RESULTS / "folds"), FOLDS)),
@@ -252,8 +245,9 @@ def study_of(name: str) -> Folder:
     return found
 
 
-def folders() -> list[Path]:
-    return sorted(path.parent for path in RESULTS.glob("*/study.json"))
+def folders() -> list[str]:
+    """Of the studies, and of each fold of one on folds."""
+    return sorted(path.parent.relative_to(RESULTS).as_posix() for path in RESULTS.rglob("study.json"))
 
 
 def fill(page: str) -> str:
@@ -271,8 +265,8 @@ def fill(page: str) -> str:
 def written() -> dict[Path, bytes]:
     """Every file that the results make, with its content."""
     files = {ROOT / name: fill((ROOT / name).read_text(encoding="utf-8")).encode() for name in PAGES}
-    for folder in folders():
-        study = study_of(folder.name)
+    for name in folders():
+        study, folder = study_of(name), RESULTS / name
         files[folder / "tables.md"] = tables.page(study).encode()
         for family in tables.families(study):
             files[folder / tables.forest_file(family)] = tables.forest(study, family)
