@@ -1,4 +1,4 @@
-"""CPU seconds of a training step of each objective of the confirmation, in turn: from it follow its steps.
+"""Seconds of a training step of each objective of the confirmation, in turn: from it follow its steps.
 
 Forward and backward of 64 pairs in float32 on the network of the studies, on one thread. ``pooled`` is the selected
 objective: all levels pooled, with sections. An objective looks at two views only if it compares them.
