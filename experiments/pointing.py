@@ -9,7 +9,7 @@ from tables import Line
 SYNTHETIC = ("CLIP", "IMITATE", "pooled all levels report", "spatial all levels report",
           "spatial all levels report, texts with places", "untrained")  # fmt: skip
 CONTROLS = ("centre", "usual place", "another text", "another image")
-OF_OPEN_I = ("CLIP", "IMITATE", "hierarchy", "spatial", "spatial, texts with places", "untrained")
+OF_OPEN_I = ("CLIP", "IMITATE", "selected", "spatial", "spatial, texts with places", "untrained")
 MAPS = [
     Line("pointing game", "grounding", "pointing"),
     *(Line(f"pointing game, gain over · {each}", "grounding", f"pointing-gain/{each}") for each in CONTROLS),
@@ -37,6 +37,7 @@ def attention(study: Folder) -> str:
 
 def of_sentences() -> str:
     """Maps of the sentences of reports, which are in no study."""
-    files = [ROOT / f"docs/results/grounding/synthetic-{name}.json" for name in ("clip", "untrained")]
-    found = {Cell(each.model, "grounding", 1.0): each for each in map(read_results, files)}
+    folder = ROOT / "docs/results/grounding"
+    files = {"CLIP": "synthetic-clip.json", "untrained": "synthetic-untrained.json"}
+    found = {Cell(name, "grounding", 1.0): read_results(folder / file) for name, file in files.items()}
     return tables.metrics(Folder({}, found), [cell.method for cell in found], MAPS, chance=True)

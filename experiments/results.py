@@ -116,7 +116,7 @@ def readme(study: Folder) -> str:
 
 
 CLAIM = {  # of the confirmation at equal CPU time
-    "pooled levels": "hierarchy in CLIP's time",
+    "selected": "selected in CLIP's time",
     "CLIP": "CLIP",
     "ConVIRT": "ConVIRT",
     "SLIP-like CLIP": "SLIP in CLIP's time",

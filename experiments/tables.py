@@ -18,7 +18,7 @@ from study import Cell
 ALPHA = 0.05
 HOW = (
     "p is of a paired t test whose variance is that over patients (bootstrap) plus that between seeds, corrected by "
-    "Holm over this table; bold below .05."
+    "Holm over this table{}; bold below .05."
 )
 
 
@@ -131,6 +131,12 @@ def forest(study: Folder, family: str) -> bytes:
     return base64.b64decode(drawn.split(",", 1)[1])
 
 
+def _with(study: Folder) -> str:
+    """The other studies whose tests the correction includes."""
+    others = study.about["differences"].get("corrected_with", {})
+    return f" and the same table of {', '.join(f'`{name}`' for name in others)}" if others else ""
+
+
 def all_metrics(study: Folder) -> str:
     """A section a task, as `imitate report --out report.md` writes them."""
     return markdown(group_entries([Entry(Path(cell.file), found) for cell, found in study.results.items()]))
@@ -151,7 +157,7 @@ def page(study: Folder) -> str:
     ]
     for family in families(study):
         heading = f"## {family.capitalize()} minus {reference(study, family)}, in points with 95% intervals"
-        parts += [heading, HOW, tests(study, family), f"![{family}]({forest_file(family)})"]
+        parts += [heading, HOW.format(_with(study)), tests(study, family), f"![{family}]({forest_file(family)})"]
     parts += ["## Compute", compute(study), "## All metrics", all_metrics(study).rstrip()]
     return "\n\n".join(parts) + "\n"
 

@@ -40,7 +40,7 @@ def test_methods_that_are_compared_at_equal_seconds_take_as_long(name: str) -> N
     study = load_study(ROOT / f"experiments/{name}.yaml")
     table = json.loads((ROOT / "docs/results/budget.json").read_text())["tables"]["steps"]
     cost = {row["method"].partition(",")[0]: row["s a step"] for row in table}
-    cost["hierarchy"] = cost.pop("pooled")
+    cost["selected"] = cost.pop("pooled")
     steps = {method: each.settings["training.steps"] for method, each in study.methods.items()}
     seconds = {method: steps[method] * cost[method.partition(" ")[0]] for method in steps}
     alike, longer = study.comparisons["equal seconds"], study.comparisons["equal steps"]

@@ -28,7 +28,8 @@ def percent(estimate: Estimate | None, scale: int = 100) -> str:
         return "–"
     if estimate.low is None or estimate.high is None:
         return f"{scale * estimate.value:.1f}"
-    return f"{scale * estimate.value:.1f} ({scale * estimate.low:.1f}–{scale * estimate.high:.1f})"
+    to = " to " if min(estimate.low, estimate.high) < 0 else "–"  # a dash beside a minus is hard to read
+    return f"{scale * estimate.value:.1f} ({scale * estimate.low:.1f}{to}{scale * estimate.high:.1f})"
 
 
 def _section(group: Group) -> str:
