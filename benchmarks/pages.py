@@ -123,7 +123,7 @@ def quality() -> "Figure | None":
         return None
     frame = pd.DataFrame(found["tables"]["curves"])
     metrics = [str(name) for name in frame if name not in ("method", "seed", "steps", "CPU s")]
-    figure = Figure((10, 3.6), layout="constrained")
+    figure = Figure((10, 4.4), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(metrics)), metrics, strict=True):
         for number, (name, rows) in enumerate(frame.groupby("method", sort=False)):
             epochs = rows.groupby("steps")
@@ -142,7 +142,7 @@ def quality() -> "Figure | None":
         axes.set_xlabel("CPU seconds of training")
         axes.set_ylabel(f"{metric}, %")
         axes.grid(alpha=0.3)
-    figure.axes[0].legend(fontsize=8)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
