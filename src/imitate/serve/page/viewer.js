@@ -9,8 +9,8 @@ import { $, make, say } from './document.js'
 
 const BRANCHES = {
   both: 'Findings and Impression, weighted equally.',
-  findings: 'The Findings section of reports, with features of all levels.',
-  impression: 'The Impression section of reports, with features of the deepest level.',
+  findings: 'The Findings section of reports.',
+  impression: 'The Impression section of reports.',
 }
 const turns = {}
 const usual = new Set() // what is noted of the built-in sentences, which nobody here wrote
