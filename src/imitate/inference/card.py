@@ -24,6 +24,12 @@ UNAUDITED = (
     "Not audited: how its errors differ by sex, age or other groups is unknown (`imitate audit`, then\n"
     "`imitate export --audit`)."
 )
+TEXTS = {
+    "findings": "the Findings",
+    "impression": "the Impression",
+    "report": "the whole report",
+    "sentences": "single sentences",
+}
 WORDS = " The text encoder's vocabulary lists words of the training reports."
 
 
@@ -39,6 +45,7 @@ def card(
         facts,
         **config.model_dump(include={"backbone", "resize", "prepared_size", "image_size"}),
         **_preprocessing(config),
+        alignment=_alignment(config),
         license=license,
         name=name,
         parameters=f"{sum(each.numel() for each in encoder.model.parameters()) / 1e6:.1f}",
@@ -61,6 +68,23 @@ def _filled(template: str, *facts: Mapping[str, Any], **more: Any) -> str:
     words = files("imitate").joinpath(template).read_text(encoding="utf-8")
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(words).render(*facts, **more).rstrip() + "\n"
+
+
+def _alignment(config: ImitateConfig) -> str:
+    """Which features of the image were aligned with which texts."""
+    if not config.reads_text:
+        return f"Objective {config.objective}: no text was used"
+    every, deepest = (
+        f"features of levels {', '.join(map(str, config.levels))}",
+        "the pooled feature of the deepest level",
+    )
+    read = {"findings": every, "impression": deepest if config.aggregation == "channels" else every}
+    told = []
+    for branch in config.branches:
+        texts = " and ".join(TEXTS[level.text] for level in config.text_levels if level.branch == branch)
+        told.append(f"{read[branch] if config.levels else deepest} with {texts}")
+    how = f" (aggregation: {config.aggregation})" if config.levels else ""
+    return f"Objective {config.objective or UNKNOWN}, which aligns {', and '.join(dict.fromkeys(told))}{how}"
 
 
 def _preprocessing(config: ImitateConfig) -> dict[str, Any]:
@@ -99,13 +123,17 @@ def facts_of(source: Path) -> dict[str, str]:
         training, data = values["training"], data_of(values["data"])
         return {
             "data": "; ".join(map(_data, map(Path, data["paths"]), data["fingerprints"])),
-            "training": f"{training['epochs']} epochs, global batch {training['batch_size']}, seed {training['seed']}, "
+            "training": f"{_length(training)}, global batch {training['batch_size']}, seed {training['seed']}, "
             f"objective {values['objective']['name']}",
         }
     except (UserError, KeyError, TypeError, AttributeError) as error:  # cut short, or of another program
         log.warning("the card does not say what the model was trained on: %s holds no settings of a run (%s)",
                     found[0], error if isinstance(error, UserError) else type(error).__name__)  # fmt: skip
         return {"data": UNKNOWN, "training": UNKNOWN}
+
+
+def _length(training: Mapping[str, Any]) -> str:
+    return f"{training['steps']} steps" if training.get("steps") else f"{training['epochs']} epochs"
 
 
 def _data(folder: Path, fingerprint: str) -> str:

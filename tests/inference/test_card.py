@@ -1,0 +1,41 @@
+"""The model card says what this model is, not what the published one is."""
+
+import pytest
+from recipes import TINY_MODEL
+
+from imitate.config import TextLevel
+from imitate.inference.card import _alignment, _length
+
+EVERY, DEEPEST = "features of levels 1, 2, 3, 4", "the pooled feature of the deepest level"
+SENTENCES = (
+    TextLevel(text="report", branch="findings"),
+    TextLevel(text="sentences", branch="findings"),
+    TextLevel(text="impression", branch="impression"),
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ({}, f"aligns {EVERY} with the Findings, and {DEEPEST} with the Impression (aggregation: channels)"),
+        (
+            {"aggregation": "pooled"},
+            f"{EVERY} with the Findings, and {EVERY} with the Impression (aggregation: pooled)",
+        ),
+        (
+            {"aggregation": "spatial", "token_width": 16, "texts": SENTENCES},
+            f"{EVERY} with the whole report and single sentences, and {EVERY} with the Impression",
+        ),
+        ({"texts": "swapped"}, f"{EVERY} with the Impression, and {DEEPEST} with the Findings"),
+        ({"levels": (), "keep": (), "texts": "report"}, f"aligns {DEEPEST} with the whole report"),
+        ({"levels": (), "keep": (), "reads_text": False, "objective": "simclr"}, "Objective simclr: no text was used"),
+    ],
+)
+def test_the_card_says_which_features_were_aligned_with_which_texts(model, told):
+    config = type(TINY_MODEL).model_validate({**TINY_MODEL.model_dump(), **model})
+    assert told in _alignment(config)
+
+
+def test_the_card_says_how_long_a_model_was_trained():
+    assert _length({"epochs": 20, "steps": 1250}) == "1250 steps"
+    assert _length({"epochs": 20, "steps": None}) == "20 epochs"
