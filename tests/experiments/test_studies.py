@@ -153,8 +153,8 @@ def test_tests_corrected_with_those_of_other_results_are_refused(
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     results.study_of.cache_clear()
     results.study_of("confirm_open_i")
-    with (tmp_path / "confirm_synthetic/results.csv").open("a", encoding="utf-8") as file:
-        file.write("\n")
+    with (tmp_path / "confirm_synthetic/results.csv").open("a", encoding="utf-8") as changed:
+        changed.write("\n")
     results.study_of.cache_clear()
     with pytest.raises(UserError, match="compare.py docs/results/confirm_open_i docs/results/confirm_synthetic again"):
         results.study_of("confirm_open_i")
