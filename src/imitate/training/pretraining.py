@@ -113,9 +113,8 @@ class Pretraining(Step[ImitateOptions]):
         """Own rows of k(P), and how targets are made of them."""
         settings = self.options
         alike = None if settings.identical == "kernel" else identical_texts(text, own)
-        both = present[own].unsqueeze(1) & present.unsqueeze(
-            0
-        )  # nothing is known of how a missing text resembles another
+        # Nothing is known of how a missing text resembles another
+        both = present[own].unsqueeze(1) & present.unsqueeze(0)
         softened = None
         if settings.kernel != "none":
             text = centre(text, present) if settings.prior_centred else text
