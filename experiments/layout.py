@@ -40,6 +40,10 @@ class Folder(NamedTuple):
     def cells(self) -> list[Cell]:
         return list(self.results)
 
+    @property
+    def methods(self) -> list[str]:
+        return list(dict.fromkeys(cell.method for cell in self.results))
+
     def seeds(self, method: str) -> int:
         return next(len(found.seeds) for cell, found in self.results.items() if cell.method == method)
 

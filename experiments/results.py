@@ -16,6 +16,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import changes
+import dense
 import effects
 import pointing
 import selection
@@ -213,6 +214,8 @@ BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder o
         for what, table in (("", confirmed), ("-tests", tables.tests))
     },
     "longer": ("longer", lambda study: selection.table(selection.of_seeds(study), SELECT)),
+    "dense/tasks": ("dense", dense.of_fractions),
+    "dense/tests": ("dense", lambda study: tables.tests(study, "dense")),
     "heatmaps": ("heatmaps", pointing.of_synthetic),
     "heatmaps/sentences": ("heatmaps", lambda _: pointing.of_sentences()),
     "heatmaps/open_i": ("heatmaps_open_i", pointing.of_open_i),

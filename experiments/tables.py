@@ -64,9 +64,8 @@ def main_metrics(study: Folder) -> str:
     """Every method, on the main metric of every task."""
     columns = list(dict.fromkeys(cell[1:] for cell in study.cells))
     head = ["method", "seeds", *(title(study, *column) for column in columns)]
-    methods = dict.fromkeys(cell.method for cell in study.cells)
     lines = []
-    for method in methods:
+    for method in study.methods:
         cells = [Cell(method, *column) for column in columns]
         values = [percent(study.estimate(cell)) if cell in study.results else "" for cell in cells]
         lines.append([method, str(study.seeds(method)), *values])

@@ -6,7 +6,7 @@ from recipes import TINY_MODEL
 from imitate.config import TextLevel
 from imitate.inference.card import _alignment, _length
 
-EVERY, DEEPEST = "features of levels 1, 2, 3, 4", "the pooled feature of the deepest level"
+EVERY, DEEPEST = "the features of levels 1, 2, 3 and 4", "the pooled feature of the deepest level"
 SENTENCES = (
     TextLevel(text="report", branch="findings"),
     TextLevel(text="sentences", branch="findings"),
@@ -17,18 +17,25 @@ SENTENCES = (
 @pytest.mark.parametrize(
     ("model", "told"),
     [
-        ({}, f"aligns {EVERY} with the Findings, and {DEEPEST} with the Impression (aggregation: channels)"),
         (
-            {"aggregation": "pooled"},
-            f"{EVERY} with the Findings, and {EVERY} with the Impression (aggregation: pooled)",
+            {"objective": ""},
+            f"Its objective (not recorded, aggregation `channels`) aligns {EVERY} with the Findings, and {DEEPEST} with "
+            "the Impression",
+        ),
+        (
+            {"aggregation": "pooled", "objective": "imitate"},
+            f"Its objective (`imitate`, aggregation `pooled`) aligns {EVERY} with the Findings and the Impression",
         ),
         (
             {"aggregation": "spatial", "token_width": 16, "texts": SENTENCES},
-            f"{EVERY} with the whole report and single sentences, and {EVERY} with the Impression",
+            f"{EVERY} with the whole report, single sentences and the Impression",
         ),
         ({"texts": "swapped"}, f"{EVERY} with the Impression, and {DEEPEST} with the Findings"),
         ({"levels": (), "keep": (), "texts": "report"}, f"aligns {DEEPEST} with the whole report"),
-        ({"levels": (), "keep": (), "reads_text": False, "objective": "simclr"}, "Objective simclr: no text was used"),
+        (
+            {"levels": (), "keep": (), "reads_text": False, "objective": "simclr"},
+            "Its objective (`simclr`) uses no text",
+        ),
     ],
 )
 def test_the_card_says_which_features_were_aligned_with_which_texts(model, told):

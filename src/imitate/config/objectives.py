@@ -171,7 +171,7 @@ def refuse_idle(options: ObjectiveOptions, **reasons: str | bool) -> None:
     """ValueError where a field with a reason for having no effect has another value than its default."""
     for name, reason in reasons.items():
         if reason and getattr(options, name) != type(options).model_fields[name].default:
-            raise ValueError(f"{name} has no effect where {reason}: leave it out")
+            raise ValueError(f"{name} has no effect where {reason}: remove it")
 
 
 OPTIONS: dict[str, type[ObjectiveOptions]] = {

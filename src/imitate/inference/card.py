@@ -1,7 +1,7 @@
 """The model card of an exported folder: what it is, where it comes from, and what can load it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ def card(
         **config.model_dump(include={"backbone", "resize", "prepared_size", "image_size"}),
         **_preprocessing(config),
         alignment=_alignment(config),
+        radiograph=f"radiograph ({_joined(config.projections)})" if config.projections else "frontal radiograph",
         license=license,
         name=name,
         parameters=f"{sum(each.numel() for each in encoder.model.parameters()) / 1e6:.1f}",
@@ -72,19 +73,25 @@ def _filled(template: str, *facts: Mapping[str, Any], **more: Any) -> str:
 
 def _alignment(config: ImitateConfig) -> str:
     """Which features of the image were aligned with which texts."""
+    named = f"`{config.objective}`" if config.objective else UNKNOWN
     if not config.reads_text:
-        return f"Objective {config.objective}: no text was used"
-    every, deepest = (
-        f"features of levels {', '.join(map(str, config.levels))}",
-        "the pooled feature of the deepest level",
-    )
-    read = {"findings": every, "impression": deepest if config.aggregation == "channels" else every}
-    told = []
+        return f"Its objective ({named}) uses no text"
+    if config.levels:
+        named += f", aggregation `{config.aggregation}`"
+    deepest = "the pooled feature of the deepest level"
+    every = f"the features of levels {_joined(map(str, config.levels))}" if config.levels else deepest
+    texts: dict[str, list[str]] = {}
     for branch in config.branches:
-        texts = " and ".join(TEXTS[level.text] for level in config.text_levels if level.branch == branch)
-        told.append(f"{read[branch] if config.levels else deepest} with {texts}")
-    how = f" (aggregation: {config.aggregation})" if config.levels else ""
-    return f"Objective {config.objective or UNKNOWN}, which aligns {', and '.join(dict.fromkeys(told))}{how}"
+        hierarchy = branch == "findings" or config.aggregation != "channels"
+        read = texts.setdefault(every if hierarchy else deepest, [])
+        read += [TEXTS[level.text] for level in config.text_levels if level.branch == branch]
+    aligned = (f"{features} with {_joined(dict.fromkeys(read))}" for features, read in texts.items())
+    return f"Its objective ({named}) aligns {', and '.join(aligned)}"
+
+
+def _joined(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _preprocessing(config: ImitateConfig) -> dict[str, Any]:

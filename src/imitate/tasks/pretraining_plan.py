@@ -68,8 +68,8 @@ def _check_texts(recipe: Recipe, data: Corpus, rows: Sequence[Int[np.ndarray, " 
     absent = {section for section in SECTIONS if not data.has(section)[every].any()}
     if absent < set(SECTIONS) and (missed := sorted(absent & wanted.keys())):
         raise UserError(
-            f"{data.root}: no training image has a section {missed[0]}, which model.texts compares images with: set "
-            "model.texts=report, which takes the sections that there are as one text"
+            f"{data.root}: no training image has the section {missed[0]}, which model.texts needs: set "
+            "model.texts=report, which uses the sections that exist as one text"
         )
     read = {branch: {level.text for level in recipe.model.text_levels if level.branch == branch} for branch in SECTIONS}
     for branch, other in (SECTIONS, SECTIONS[::-1]):
