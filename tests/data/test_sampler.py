@@ -8,7 +8,7 @@ from folders import edit_rows, in_memory, write_folder
 from imitate.data import sampler
 from imitate.data.corpus import Corpus
 from imitate.data.sampler import BatchReader, BatchSampler, LabelReader, quotas, read_ahead, training_rows, warm_up
-from imitate.data.text_cache import TextCache, text_embeddings
+from imitate.data.text_cache import TextCache, fill, sentence_rows, text_embeddings
 from imitate.errors import UserError
 from imitate.models.text import fit_or_load
 
@@ -62,6 +62,16 @@ def test_a_batch_has_the_texts_that_are_read_and_those_of_the_prior(data):
     assert (batch["findings"] == 0).all() and (batch["report"] == 1).all() and (batch["prior_report"] == 7).all()
     assert np.array_equal(batch["has_findings"], data.has("findings"))
     assert np.array_equal(batch["has_report"], data.has("findings") | data.has("impression"))
+
+
+def test_a_report_without_a_sentence_has_no_sentences(data):
+    data = in_memory(data)
+    row, *_, other = np.flatnonzero(data.has("sentences"))
+    data.table.loc[row, ["findings", "impression"]] = "___."
+    cache = TextCache(fit_or_load("lsa-8", ["left effusion normal", "right heart size", "lungs clear normal size"] * 4))
+    fill(data, cache, ["sentences"])
+    batch: dict = BatchReader(data, {"sentences": sentence_rows(data, cache)})(np.arange(len(data)))
+    assert data.has("sentences")[row] and not batch["has_sentences"][row] and batch["has_sentences"][other]
 
 
 def test_word_pieces_are_cut_behind_the_longest_text_of_the_batch(data):

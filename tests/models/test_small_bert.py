@@ -89,6 +89,10 @@ def test_training_lowers_the_loss_of_masked_pieces(monkeypatch):
     assert last < 0.5 * first
 
 
+def test_a_warm_up_of_one_step_is_one_too():
+    train_masked(train_word_pieces(texts()), texts(), steps=10)
+
+
 def test_marks_of_deidentification_are_no_words_and_letters_of_words_no_special_tokens():
     tokenizer = train_word_pieces([*texts(), "the Ödem, XXXX, of 3.5 cm ___", "## effusion ##e", "双肺清晰"])
     plain, marked = (tokenizer.tokenize(text) for text in ("left effusion", "XXXX left ___ effusion xxx"))

@@ -41,6 +41,9 @@ OBJECTIVES = [
 ]
 
 
+GROUNDED = {"grounding": 0.5, "visual_visual": 0, "kernel": "none", "model": {"aggregation": "spatial"}}
+
+
 class Calls(TorchDispatchMode):
     """Counts operators, and collects the shapes of the matrices that they return."""
 
@@ -89,11 +92,15 @@ def pretraining(settings: Recipe) -> nn.Module:
     return module
 
 
-def gradients(objective: dict[str, Any], rank: int, world: int) -> dict[str, torch.Tensor]:
-    """Of the terms and of every weight."""
+def gradients(
+    objective: dict[str, Any], rank: int, world: int, *, part: slice | None = None
+) -> dict[str, torch.Tensor]:
+    """The terms, and the gradient of every weight, of a process's part of the batch or of the one that is given."""
     settings = recipe_of(objective)
     module = pretraining(settings)
-    part = slice(rank * BATCH // world, (rank + 1) * BATCH // world)
+    if "grounding" in objective:  # whose halves are then those of the batch
+        module.eval()
+    part = part or slice(rank * BATCH // world, (rank + 1) * BATCH // world)
     wrapped = nn.parallel.DistributedDataParallel(module) if world > 1 else module
     terms = wrapped(batch(part), draw_step(module.model, settings, step=2, part=part))
     sum(terms.values()).backward()
@@ -122,7 +129,7 @@ def calls(rank: int, world: int, settings: Recipe | None = None) -> Calls:
 def _worker(rank: int, world: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
-    found = [gradients(objective, rank, world) for objective in OBJECTIVES]
+    found = [gradients(objective, rank, world) for objective in (*OBJECTIVES, GROUNDED)]
     counted = calls(rank, world)
     torch.save((found, dict(counted.operators), sorted(counted.shapes)), folder / f"rank{rank}.pt")
     dist.barrier()
@@ -145,6 +152,15 @@ def test_own_rows_sum_to_the_loss_and_gradient_of_one_process(shared, number):
         for name, value in alone.items():
             tight = dict(rtol=1e-12, atol=1e-12) if name.startswith("term") else dict(rtol=1e-9, atol=1e-11)
             torch.testing.assert_close(found[number][name], value, **tight, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_each_process_contrasts_texts_with_its_own_positions(shared):
+    halves = [gradients(GROUNDED, 0, 1, part=part) for part in (slice(0, BATCH // 2), slice(BATCH // 2, BATCH))]
+    for name in ("term grounding", "model.aggregation.place_head.weight"):
+        expected = (halves[0][name] + halves[1][name]) / 2
+        assert expected.abs().max() > 1e-3
+        for found, _, _ in shared:
+            torch.testing.assert_close(found[-1][name], expected, rtol=1e-9, atol=1e-12)
 
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/objective.json").read_text())

@@ -140,6 +140,17 @@ def test_each_branch_has_its_weight_of_the_views():
         assert terms[left].item() == pytest.approx(2 * both[left].item(), rel=1e-12)
 
 
+def test_a_second_draw_of_channels_is_projected_only_for_the_views_of_the_findings():
+    counts = {}
+    for weights in ((0, 1.0), (1.0, 0)):
+        module, sample, draw = built({}, kernel="none", visual_visual=weights)
+        passes: list[None] = []
+        module.model.findings_head.register_forward_hook(lambda *_, seen=passes: seen.append(None))
+        module(sample, draw)
+        counts[weights] = len(passes)
+    assert counts == {(0, 1.0): 2, (1.0, 0): 4}
+
+
 def test_the_prior_may_be_made_of_other_vectors_than_the_texts():
     module, sample, draw = built(POOLED, prior="lsa-8")
     same = module(sample, draw)["findings"]
@@ -288,6 +299,7 @@ def test_a_learned_temperature_stays_within_its_bounds_and_is_not_decayed():
         ({"name": "clip", "temperature_views": 0.1}, "temperature_views has no effect where visual_visual is 0"),
         ({"name": "clip", "visual_visual": 1, "views": 1}, "visual_visual compares two views, not 1"),
         ({"name": "clip", "contrast": "sigmoid", "identical": "ignored"}, "identical ignored needs contrast softmax"),
+        ({"name": "convirt", "contrast": "sigmoid"}, "contrast sigmoid has no directions for convirt to weight"),
     ],
 )
 def test_options_without_effect_are_refused(options, message):

@@ -11,7 +11,7 @@ from peer_files import tiny_vit
 from recipes import TINY_MODEL, tiny_recipe
 from torch import nn
 
-from imitate.config import ImitateConfig, Recipe
+from imitate.config import ImitateConfig, ImitateOptions, Recipe
 from imitate.errors import UserError
 from imitate.models.image import ImageEncoder
 from imitate.models.imitate import Imitate, seeded_model
@@ -93,6 +93,14 @@ def test_statistics_that_the_recipe_sets_stay():
         ({"token_width": 16}, {"aggregation": "spatial", "token_width": 16}, TEXT, {"image", "text_head"},
          {"aggregation": "it is channels in the source", "findings_head": "it reads the aggregation, which is fresh",
           "impression_head": r"0.weight is \[32, 32\] in the source, not \[16, 16\]"}),
+        ({**POOLS, "token_width": 32}, {}, TEXT, {"image", "text_head"},
+         {"aggregation": "the source has none", "findings_head": r"0.weight is .*",
+          "impression_head": "it reads another feature in the source"}),
+        ({**POOLS, "token_width": 32}, {"levels": (), "keep": ()}, TEXT, {"image", "text_head"},
+         {"impression_head": "it reads another feature in the source"}),
+        ({}, {**POOLS, "token_width": 32}, TEXT, {"image", "text_head"},
+         {"aggregation": "the source has none", "findings_head": r"0.weight is .*",
+          "impression_head": "it reads another feature in the source"}),
         ({"heads": 2}, {}, TEXT, {"image", "impression_head", "text_head"},
          {"aggregation": "heads is 2 in the source, not 4", "findings_head": BEHIND}),
         ({"keep": (0.25, 0.15, 0.1, 0.2)}, {}, TEXT, {"image", "impression_head", "text_head"},
@@ -106,7 +114,8 @@ def test_statistics_that_the_recipe_sets_stay():
          {"aggregation": r"levels is \(1, 2\) in the source, not \(2, 1\)",
           "findings_head": BEHIND, "impression_head": BEHIND}),
     ],
-    ids=["other words", "other width", "no levels", "other slots", "other aggregation", "other heads", "other keep",
+    ids=["other words", "other width", "no levels", "other slots", "other aggregation", "pooled before",
+         "pooled before and no levels", "pooled now", "other heads", "other keep",
          "other levels", "other heads of places", "levels in another order"],
 )  # fmt: skip
 def test_a_part_that_does_not_fit_starts_fresh_and_says_why(source, model, text, loaded, reasons):
@@ -217,6 +226,15 @@ def test_a_learned_temperature_and_bias_go_on(objective, loaded, fresh, unused, 
     assert start.loaded.get("objective", 0) == loaded and [*start.fresh] == fresh and start.unused == unused
     if objective == "sigmoid":
         assert step.bias == -9
+
+
+def test_a_temperature_that_the_recipe_names_is_where_learning_starts():
+    objective = {"log_temperature": torch.tensor(0.04).log(), "bias": torch.tensor(-9.0)}
+    weights = weights_of(seeded_model(CONFIG, pretrained=False, seed=1), objective=objective)
+    for given, kept in (({}, {"log_temperature", "bias"}), ({"temperature_text": 0.2}, {"bias"})):
+        recipe = recipe_of().model_copy(update={"objective": ImitateOptions(learn_temperature=True, **given)})
+        start = start_from(seeded_model(CONFIG, pretrained=False, seed=0), weights, recipe, {"text": TEXT})
+        assert start.objective.keys() == kept
 
 
 def test_a_fixed_temperature_that_is_the_sources_is_not_unused_and_a_bias_that_no_source_has_is_fresh():

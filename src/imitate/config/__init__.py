@@ -169,7 +169,14 @@ class Recipe(Config):
         if not isinstance(given, dict):
             return given
         name = str(given.get("name", "imitate"))
-        return validate(objective_options(name), {**given, "name": name}, where=name)
+        options = objective_options(name)
+        known = set().union(*(each.model_fields for each in OPTIONS.values())) - options.model_fields.keys()
+        if others := sorted(given.keys() & known):
+            raise ValueError(
+                f"{name} has no {', '.join(others)}: remove what another objective reads, or replace all options by "
+                f"objective={{name: {name}}}"
+            )
+        return validate(options, {**given, "name": name}, where=name)
 
     @model_validator(mode="after")
     def _reads_the_texts(self) -> "Recipe":
@@ -181,6 +188,10 @@ class Recipe(Config):
             raise ValueError("objective.grounding compares positions: it needs model.aggregation spatial")
         if getattr(self.objective, "grounding", 0) and "findings" not in self.model.branches:
             raise ValueError("objective.grounding needs a text of the findings branch in model.texts")
+        if isinstance(self.objective, ImitateOptions) and isinstance(self.objective.visual_visual, tuple):
+            for branch, weight in self.objective.views_weights.items():
+                if weight and branch not in self.model.branches:
+                    raise ValueError(f"objective.visual_visual: {branch} has no text in model.texts: give it weight 0")
         self._check_statistics()
         sides, last = self.training.image_sizes, self.model.image_size
         if sides and (sides[-1] != last or max(sides) > last):

@@ -151,6 +151,8 @@ class CaptionOptions(ContrastOptions):
             raise ValueError(f"visual_visual compares two views, not {self.views}")
         if self.contrast == "sigmoid" and self.identical == "ignored":
             raise ValueError("identical ignored needs contrast softmax")
+        if self.contrast == "sigmoid" and self.name == "convirt":
+            raise ValueError("contrast sigmoid has no directions for convirt to weight: use clip")
         return self
 
 

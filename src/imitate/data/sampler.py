@@ -121,7 +121,10 @@ class BatchReader:
     ) -> None:
         self._images, self._pin, self._seed = data.images, pin, seed
         self._texts = {**texts, **{f"prior_{name}": text for name, text in (priors or {}).items()}}
-        self._has = {f"has_{name}": data.has(name) for name in texts}
+        self._has = {
+            f"has_{name}": data.has(name) & text.has if isinstance(text, SentenceRows) else data.has(name)
+            for name, text in texts.items()
+        }
         self.image_ids = data.table["image_id"].array
 
     def __call__(self, rows: Int[np.ndarray, " batch"], step: int = 0) -> PretrainBatch:

@@ -203,6 +203,7 @@ class SentenceRows:
     def __init__(self, sentences: TextRows, counts: Int[np.ndarray, " rows"], draw: int) -> None:
         """``counts`` of sentences that follow each other."""
         self._sentences, self._counts, self._draw = sentences, counts, draw
+        self.has = counts > 0
         self._starts = np.cumsum(counts) - counts
         self.shape = (len(counts), sentences.shape[1])
 

@@ -162,7 +162,8 @@ def train_masked(tokenizer: Any, texts: list[str], *, steps: int) -> Any:
     config = BertConfig(vocab_size=len(tokenizer), max_position_embeddings=MAX_WORD_PIECES, **shape)
     model = BertForMaskedLM(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps, pct_start=WARMUP)
+    warmup = WARMUP if round(WARMUP * steps, 9) != 1 else 1.01 * WARMUP  # of exactly one step, torch divides by zero
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps, pct_start=warmup)
     mask = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED)
     pieces = [{"input_ids": ids} for ids in tokenizer(texts, truncation=True)["input_ids"] if len(ids) > 2]
     if not pieces:

@@ -64,7 +64,8 @@ class Pretraining(Step[ImitateOptions]):
         pairs: list[Tensor] = []  # of the findings branch under other draws of channels
         places: list[Tensor] = []
         for view, *draws in zip(draw.views, draw.channels_text, draw.channels_views, strict=True):
-            draws = draws if self.options.compares_views else draws[:1]
+            twice = self.options.compares_views and self.options.views_weights["findings"]
+            draws = draws if twice else draws[:1]
             concluded, *described = self._look(batch["images"], view, draws, draw.side)
             if self.options.grounding:
                 places.append(described.pop())

@@ -105,7 +105,7 @@ def start_from(model: Imitate, weights: Weights, recipe: Recipe, encoders: Mappi
         taken=taken_settings(recipe, weights.statistics),
         text=text.name if text is not None and same_text else None,
         unused=list(weights.ignored),
-        objective=dict(weights.objective),
+        objective={name: each for name, each in weights.objective.items() if name not in _given(recipe)},
     )
     _fill_image(model.image, weights, start)
     if weights.model is None:
@@ -113,6 +113,12 @@ def start_from(model: Imitate, weights: Weights, recipe: Recipe, encoders: Mappi
     else:
         _fill_rest(model, weights.model, start, same_text=same_text)
     return start
+
+
+def _given(recipe: Recipe) -> set[str]:
+    """The parameters of the objective whose initial value the recipe names."""
+    names = {"temperature_text": "log_temperature", "bias": "bias"}
+    return {names[name] for name in names.keys() & recipe.objective.model_fields_set}
 
 
 def _fill_image(encoder: ImageEncoder, weights: Weights, start: Start) -> None:
@@ -184,9 +190,15 @@ def _why_fresh(
         return f"{unlike[0]} is {list(given[unlike[0]].shape)} in the source, not {list(own[unlike[0]].shape)}"
     if part == "text_head" and not same_text:
         return "it reads another text encoder"
-    pools = kinds.ours.draws_channels or not kinds.ours.levels
-    behind = {"findings_head"} if pools else {"findings_head", "impression_head"}
+    if part == "impression_head" and _concludes_from_levels(kinds.ours) != _concludes_from_levels(kinds.theirs):
+        return "it reads another feature in the source"
+    behind = {"findings_head", *(["impression_head"] if _concludes_from_levels(kinds.ours) else [])}
     return "it reads the aggregation, which is fresh" if part in behind and "aggregation" in start.fresh else ""
+
+
+def _concludes_from_levels(config: ImitateConfig) -> bool:
+    """Whether the impression branch reads the aggregation of the levels, and not the pooled feature."""
+    return bool(config.levels) and not config.draws_channels
 
 
 def fill_objective(step: nn.Module, start: Start) -> None:
