@@ -100,18 +100,20 @@ def curve(name: str, seed: int, data: Path, work: Path, *, quick: bool = False) 
     epochs, every = (2, 4) if quick else (epochs, EVERY)
     steps = epochs * every
     folder = work / f"{name.replace(' ', '-').replace(',', '')}-{steps}" / str(seed)
-    done = folder.with_suffix(".json")
-    if done.is_file():
-        kept: list[Row] = json.loads(done.read_text())
-        return kept
+    done = folder.with_suffix(".done.json")
     settings = [*chosen, f"training.seed={seed}", f"training.steps={steps}"]
     settings += [f"training.validate_every={steps}", f"training.snapshot_every={every}"]
+    fingerprint = json.loads((data / "index.json").read_text())["fingerprint"]
+    made = {"settings": settings, "least": LEAST, "data": fingerprint}
+    if done.is_file() and (kept := json.loads(done.read_text()))["made"] == made:
+        found: list[Row] = kept["rows"]
+        return found
     seconds = trained(folder, data, settings)
     rows = []
     for snapshot in sorted((folder / "snapshots").iterdir()):
         step, spent = int(snapshot.name.rpartition("-")[2]), round(seconds[snapshot.name], 1)
         rows.append({"method": name, "seed": seed, "steps": step, "CPU s": spent, **quality(snapshot, data, work)})
-    done.write_text(json.dumps(rows))
+    done.write_text(json.dumps({"made": made, "rows": rows}))
     return rows
 
 

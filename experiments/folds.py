@@ -4,7 +4,7 @@
 
 Of the train split's patients, a hash of the id holds out a fraction; FOLDER-confirm has them as its test split and
 trains on all others. FOLDER-fold-0 to FOLDER-fold-4 know nothing of them: each has a fifth of the other patients as its
-test split, and trains on the rest. The validation split stays what it is; the archive's own test split is left out.
+test split, and trains on the rest. The validation split stays what it is; the archive's own test split is excluded.
 Pixels are linked, not copied.
 """
 
@@ -28,7 +28,8 @@ from imitate.data.splits import patient_folds
 from imitate.errors import UserError
 
 WORDS = 2**32
-LEFT_OUT = "official "  # before the name of the archive's own test split, which is neither selected nor confirmed on
+FOLDS, HELD_OUT = 5, 0.2  # of the studies
+EXCLUDED = "official "  # before the name of the archive's own test split, which is neither selected nor confirmed on
 
 
 def is_held_out(patient: str, fraction: float) -> bool:
@@ -49,7 +50,7 @@ def make(folder: Path, *, folds: int, held_out: float) -> list[Path]:
     selects = training & ~confirms
     fold = np.full(len(table), -1)
     fold[selects] = patient_folds(table["patient"][selects].tolist(), folds)
-    others = table["split"].where(table["split"] != "test", LEFT_OUT + "test")
+    others = table["split"].where(table["split"] != "test", EXCLUDED + "test")
     made, how = [], {"of": _fingerprint(folder), "folds": folds, "held_out": held_out}
     for number in range(folds):
         split = others.mask(confirms, "held out").mask(fold == number, "test")
@@ -59,8 +60,9 @@ def make(folder: Path, *, folds: int, held_out: float) -> list[Path]:
 
 
 def check_folds(folder: Path, made: Path) -> None:
-    """UserError: ``made`` has the splits of another folder than this one."""
-    _check(made, {"of": _fingerprint(folder)} if (folder / "index.json").is_file() else {})
+    """UserError: ``made`` has the splits of another folder than this one, or others than those of the studies."""
+    of = {"of": _fingerprint(folder)} if (folder / "index.json").is_file() else {}
+    _check(made, {**of, "folds": FOLDS, "held_out": HELD_OUT})
 
 
 def _fingerprint(folder: Path) -> str:
@@ -111,8 +113,8 @@ def _written(folder: Path, out: Path, splits: pd.Series, how: dict[str, Any]) ->
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--held-out", type=float, default=0.2, help="fraction of the train split's patients")
+    parser.add_argument("--folds", type=int, default=FOLDS)
+    parser.add_argument("--held-out", type=float, default=HELD_OUT, help="fraction of the train split's patients")
     arguments = parser.parse_args()
     try:
         for each in make(arguments.folder, folds=arguments.folds, held_out=arguments.held_out):

@@ -56,19 +56,22 @@ def cells_of(wanted: Wanted) -> list[Cell]:
 def measured(wanted: Wanted) -> bool:
     """Whether all results are there, and of these models, this data and code."""
     paths = [Path(path) for path in wanted.paths.values()]
-    if not all(path.is_file() and (not wanted.resamples or kept(path).is_file()) for path in paths):
+    if not all(path.is_file() and (not wanted.resamples or kept(path, wanted.resamples).is_file()) for path in paths):
         return False
     return all(stamps.read(cell.path, stamps.stamp(cell.job)) for cell in cells_of(wanted))
 
 
-def kept(path: Path) -> Path:
+def kept(path: Path, resamples: int) -> Path:
     """Where the resamples of these results are."""
-    return path.with_suffix(".resamples.npz")
+    return path.with_suffix(f".resamples-{resamples}.npz")
 
 
 def main(argument: str) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     wanted = Wanted(**json.loads(argument))
+    if not measured(wanted):  # resamples of earlier results must not survive those
+        for path in wanted.paths.values():
+            kept(Path(path), wanted.resamples).unlink(missing_ok=True)
     try:
         outcomes = carry_out(cells_of(wanted))
     except UserError as error:
@@ -78,7 +81,7 @@ def main(argument: str) -> int:
         if outcome.results is None:
             log.info("%s: %s", cell.title, outcome.failed or outcome.lacks)
         elif wanted.resamples:
-            drawn.write(kept(cell.path), {"": drawn.draw(cell.path, wanted.resamples)})
+            drawn.write(kept(cell.path, wanted.resamples), {"": drawn.draw(cell.path, wanted.resamples)})
     return int(any(outcome.results is None for outcome in outcomes.values()))
 
 

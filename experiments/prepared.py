@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from imitate.data.shards import Settings
 from imitate.errors import UserError
 from imitate.sources import find_source
+
+OF_EVERY_SOURCE = ("mode", "resize", "projections", "percentiles", "equalized", "from_header")
 
 
 def check_prepared(folder: Path, options: dict[str, Any]) -> None:
@@ -14,6 +17,7 @@ def check_prepared(folder: Path, options: dict[str, Any]) -> None:
     named = {key.replace("-", "_"): value for key, value in options.items()}
     fields = find_source(named["source"]).Options.model_fields
     usual = {name: fields[name].get_default() for name in recorded["options"] if name in fields}
+    usual |= {name: Settings.model_fields[name].get_default() for name in OF_EVERY_SOURCE}
     have = {**recorded, **recorded["options"]}
     if other := [f"{name} {have.get(name)}, not {value}" for name, value in {**usual, **named}.items()
                  if have.get(name) != value]:  # fmt: skip

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import drawn
 from imitate.tasks.base import Predictions
-from imitate.tasks.results import commit, read_predictions, read_results
-from layout import SCORES, Json, digest_of, write_folder, write_scores
+from imitate.tasks.results import commit, file_digest, read_predictions, read_results
+from layout import SCORES, Json, digest_of, read_folder, write_about, write_folder, write_scores
 from measure import kept as resampled
 from study import ROOT, Cell, Study
 
@@ -61,6 +61,8 @@ def publish(runner: "Runner", out: Path, about: Json) -> None:
         "compute": spent,
     }
     write_folder(out, about, results)
+    if earlier.get("differences", {}).get("of") == file_digest(out / "results.csv"):  # paired tests of these results
+        write_about(out, {**read_folder(out).about, "differences": earlier["differences"]})
 
 
 @dataclass
@@ -84,7 +86,10 @@ def _resamples(runner: "Runner", path: Path, cells: Sequence[Cell], new: Collect
     known = drawn.read(path) if path.is_file() else {}
     tested = [cell for cell in cells if runner.study.tasks[cell.task].tested]
     return {
-        cell.file: drawn.read(resampled(runner.path(cell)))[""] if cell in new else known[cell.file] for cell in tested
+        cell.file: drawn.read(resampled(runner.path(cell), runner.study.resamples))[""]
+        if cell in new
+        else known[cell.file]
+        for cell in tested
     }
 
 

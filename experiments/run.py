@@ -91,7 +91,7 @@ class Runner:
         made = {
             "settings": settings,
             "train": trained_on,
-            "data": [self.study.data[name] for name in trained_on],
+            "data": [self.study.made_of(name) for name in trained_on],
             "recipe": str(self.study.recipe),
             "recipe_sha256": file_digest(ROOT / self.study.recipe),
         }
@@ -152,13 +152,15 @@ class Runner:
         study, measure, of = self.study, self.study.tasks[task], self.study.methods[method]
         told: dict[str, Any] = {
             "recipe": file_digest(ROOT / study.recipe),
-            "train": study.data[study.train] if not of.train else [study.data[name] for name in of.train],
+            "train": [study.made_of(name) for name in of.train] if of.train else study.made_of(study.train),
             "method": of.model_dump(mode="json", include={"settings", "model"}),
             "measure": measure.model_dump(mode="json", exclude={"tested"}),
-            "data": study.data[measure.data],
+            "data": study.made_of(measure.data),
             "code": find_task(measure.task).method(),
             "seeds": len(self.seeds),
         }
+        if not self.trained(method):
+            told["network"] = study.methods[study.reference].settings
         if study.resamples and measure.tested:
             told["resamples"] = study.resamples
         return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
@@ -288,7 +290,7 @@ def main() -> int:
             known = ", ".join(dict.fromkeys(study.families.values()))
             raise UserError(f"{arguments.study} has no family {', '.join(sorted(unknown))}; it has {known}")
         seeds = study.seeds if arguments.seeds is None else arguments.seeds
-        part = f"fold-{arguments.fold}" if study.in_folds else arguments.study.stem if study.apart else ""
+        part = f"fold-{arguments.fold}" if study.in_folds else study.runs
         study = study if arguments.fold is None else study.of_fold(arguments.fold)
         runner = Runner(study, arguments.work, threads=arguments.threads, seeds=seeds, part=part, before=before)
         write = partial(publish, runner, arguments.out, made_by(study, arguments))

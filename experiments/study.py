@@ -52,7 +52,7 @@ class Study(Config):
     seeds: int = 3
     reference: str = "IMITATE"
     keep_predictions: bool = False  # beside the results, for small studies on synthetic data only
-    apart: bool = False  # runs in WORK/STUDY: its methods are called as those of other studies, with other settings
+    runs: str = ""  # they are in WORK/RUNS, where other studies have methods of the same names with other settings
     resamples: int = 0  # of the main metrics that are tested, kept for paired tests; 0: tests need the predictions
 
     def of_fold(self, number: int) -> "Study":
@@ -85,6 +85,11 @@ class Study(Config):
             names = found.setdefault(stage.family, [stage.reference or self.reference])
             names += [name for name in (*stage.against, *stage.methods) if name not in names]
         return found
+
+    def made_of(self, data: str) -> dict[str, Any]:
+        """The options of a data set; of folds also those of the folder that they divide."""
+        options = self.data[data]
+        return {**options, "whole": self.data[options["folds-of"]]} if "folds-of" in options else options
 
     def trained_on(self, method: str) -> tuple[str, ...]:
         return self.methods[method].train or (self.train,)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from imitate.errors import UserError
 from imitate.report import figures
 from imitate.report.groups import Entry, group_entries
 from imitate.report.markdown import markdown, markdown_table, percent
@@ -74,6 +75,8 @@ def main_metrics(study: Folder) -> str:
 
 def tests(study: Folder, family: str) -> str:
     found = {(each["method"], each["task"], each["fraction"]): each for each in of_family(study, family)}
+    if not found:
+        raise UserError(f"there are no paired tests of {family}: run experiments/compare.py")
     columns = list(dict.fromkeys(key[1:] for key in found))
     methods = dict.fromkeys(key[0] for key in found)
     lines = [[method, *(_tested(found.get((method, *column))) for column in columns)] for method in methods]

@@ -12,7 +12,7 @@ from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 
 
-def test_folds_and_the_held_out_patients(tmp_path):
+def test_folds_and_the_held_out_patients(tmp_path, monkeypatch):
     folder = write_folder(tmp_path / "set", n=120)
     before = Corpus.open(folder)
     *folds, confirm = (Corpus.open(each) for each in make(folder, folds=3, held_out=0.3))
@@ -31,6 +31,10 @@ def test_folds_and_the_held_out_patients(tmp_path):
     assert make(folder, folds=3, held_out=0.3)[-1] == tmp_path / "set-confirm", "what is there stays"
     with pytest.raises(UserError, match="set-fold-0 has other folds"):
         make(folder, folds=2, held_out=0.3)
+    with pytest.raises(UserError, match="set-fold-0 has other folds"):
+        check_folds(folder, tmp_path / "set-fold-0")
+    monkeypatch.setattr("folds.FOLDS", 3)
+    monkeypatch.setattr("folds.HELD_OUT", 0.3)
     check_folds(folder, tmp_path / "set-fold-0")
     with pytest.raises(UserError, match="or those of another folder"):
         check_folds(write_folder(tmp_path / "other", n=90), tmp_path / "set-fold-0")

@@ -26,12 +26,13 @@ from imitate.statistics.intervals import holm
 from imitate.tasks import find_task
 from imitate.tasks.base import Estimate
 from imitate.tasks.results import commit, file_digest, read_predictions
-from layout import read_folder
+from layout import read_folder, write_about
 from prepared import check_prepared
 from publish import made_by, publish
 from run import Runner, carry_out, jobs
 from study import Cell, Study, load_study
 from tables import page
+from tables import tests as shown
 
 TASKS = {
     "retrieval": {"task": "retrieval", "data": "set", "settings": {"split": "val"}},
@@ -248,6 +249,8 @@ def test_paired_tests_of_rows_from_two_work_folders_are_those_of_one(work: Path,
     here.broken = frozenset({"pretrain-slow-1"})
     assert not carry_out(here, workers=1)
     publish(here, out, ABOUT)
+    more = runner(work, **{**less, "resamples": 40})
+    assert here.measured("IMITATE", "retrieval") and not more.measured("IMITATE", "retrieval")
     kept = tmp_path / "kept"
     shutil.copytree(work / "results", kept)
     for folder in ("runs", "results"):
@@ -264,6 +267,15 @@ def test_paired_tests_of_rows_from_two_work_folders_are_those_of_one(work: Path,
         ("seconds", "CLIP", "slow"),
     ]
     assert alike(from_resamples(found, out), tests) and all(0 < each["p"] < 1 for each in tests)
+    write_about(out, {**found.about, "differences": {"of": file_digest(out / "results.csv"), "tests": tests}})
+    done = Here(study(work, **less), work, threads=1, seeds=2, before=read_folder(out))
+    assert carry_out(done, workers=1) and not hasattr(done, "ran")
+    publish(done, out, ABOUT)
+    assert read_folder(out).differences == tests, "the tests of the same results stay"
+    untested = read_folder(out)
+    del untested.about["differences"]
+    with pytest.raises(UserError, match=r"no paired tests of steps: run experiments/compare.py"):
+        shown(untested, "steps")
     other = Here(study(work, **{**less, "resamples": 40}), work, threads=1, seeds=2, before=found)
     assert not other.published("IMITATE", "retrieval") and other.published("IMITATE", "probe")
 
@@ -316,7 +328,9 @@ def test_a_run_of_an_edited_recipe_is_not_taken_for_this_one(work: Path) -> None
     assert not carry_out(again, workers=1) and not hasattr(again, "ran")
 
 
-@pytest.mark.parametrize("other", [{"n": 31}, {"n": 30, "seed": 1}, {"n": 30, "hospital": "south"}])
+@pytest.mark.parametrize(
+    "other", [{"n": 31}, {"n": 30, "seed": 1}, {"n": 30, "hospital": "south"}, {"n": 30, "resize": "letterbox"}]
+)
 def test_a_folder_of_other_options_is_not_taken_for_the_study_s(tmp_path: Path, other: dict[str, Any]) -> None:
     asked = {"source": "synthetic", "size": 32, "n": 30}
     flags = [part for key, value in other.items() for part in (f"--{key}", str(value))]
