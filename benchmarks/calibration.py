@@ -25,7 +25,7 @@ from imitate.statistics.intervals import Support
 from imitate.statistics.metrics import image_support
 from imitate.statistics.resampling import bootstrap
 from imitate.tasks.calibration_metrics import MEASURES, UNITS
-from imitate.tasks.estimating import Figures
+from imitate.tasks.estimating import Resampled
 from measuring import RESULTS, Row, finish, machine, options
 
 log = logging.getLogger("calibration")
@@ -148,8 +148,8 @@ def intervals(run: Callable[..., dict[str, np.ndarray]], part: Part, support: di
     once = {name: float(value[0]) for name, value in run(np.ones((1, len(part.target)))).items()}
     samples = bootstrap([run], part.owner, resamples=RESAMPLES, **more)
     patients = len(np.unique(part.owner))
-    figures = Figures([once], samples, support, patients, (), frozenset(UNITS), frozenset(["resolution"]))
-    return {name: (value, *(figures.interval(name) or (NAN, NAN))) for name, value in once.items()}
+    resampled = Resampled([once], samples, support, patients, (), frozenset(UNITS), frozenset(["resolution"]))
+    return {name: (value, *(resampled.interval(name) or (NAN, NAN))) for name, value in once.items()}
 
 
 def measured(test: Part) -> Found:

@@ -29,9 +29,9 @@ from imitate.statistics import metrics
 from imitate.statistics.intervals import LEAST, Support
 from imitate.statistics.resampling import Resample, bootstrap
 from imitate.tasks.detection_matching import average_precision
-from imitate.tasks.estimating import Figures, tested
+from imitate.tasks.estimating import Resampled, tested
 from imitate.tasks.retrieval import Retrieval
-from imitate.tasks.retrieval_ranking import Side, figures, rank
+from imitate.tasks.retrieval_ranking import Side, query_metrics, rank
 from measuring import RESULTS, Row, finish, machine, options
 
 log = logging.getLogger("coverage")
@@ -84,10 +84,10 @@ class Drawing:
 def scored(metric: Callable[..., np.ndarray], drawing: Drawing) -> tuple[list[Resample], Support]:
     """Classifiers with normal scores."""
     scores = [SKILL * drawing.positive + noise for noise in drawing.of_models()]
-    return [partial(_figure, metric, drawing.positive, score) for score in scores], drawing.support
+    return [partial(_metric, metric, drawing.positive, score) for score in scores], drawing.support
 
 
-def _figure(
+def _metric(
     metric: Callable[..., np.ndarray], positive: np.ndarray, score: np.ndarray, counts: np.ndarray
 ) -> dict[str, np.ndarray]:
     return {"": metric(positive, score, counts)}
@@ -96,13 +96,13 @@ def _figure(
 def segmented(drawing: Drawing) -> tuple[list[Resample], Support]:
     """A fifth of the empty images gets a prediction; a fifth of the others none, the rest a Dice of 0 to 1."""
 
-    def figure(dice: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
+    def resample(dice: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
         return {"": metrics.mean(dice, counts)}
 
     runs: list[Resample] = []
     for noise in drawing.of_models():
         rank = norm.cdf(noise)
-        runs.append(partial(figure, np.where(drawing.positive, (rank / 0.8 - 0.25).clip(0) ** 0.5, rank > 0.2)))
+        runs.append(partial(resample, np.where(drawing.positive, (rank / 0.8 - 0.25).clip(0) ** 0.5, rank > 0.2)))
     return runs, (drawing.patients,)
 
 
@@ -110,7 +110,7 @@ def detected(drawing: Drawing) -> tuple[list[Resample], Support]:
     """A positive image has one object and a detection that overlaps it by .2 to 1; half of all have a false one."""
     objects = drawing.positive.astype(int)
 
-    def figure(matched: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
+    def resample(matched: np.ndarray, scores: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
         return {"": average_precision(matched, scores, objects, counts).mean(1)}
 
     runs: list[Resample] = []
@@ -118,7 +118,7 @@ def detected(drawing: Drawing) -> tuple[list[Resample], Support]:
         hit = (0.2 + 0.8 * norm.cdf(where))[:, None] >= OVERLAPS
         scores = np.stack([norm.cdf(sure + 0.7) * objects, norm.cdf(false - 0.7) * (false > 0)], axis=1)
         matched = np.stack([hit & (objects > 0)[:, None], np.zeros_like(hit)], axis=1)
-        runs.append(partial(figure, matched, scores))
+        runs.append(partial(resample, matched, scores))
     return runs, drawing.support[:1]
 
 
@@ -131,7 +131,7 @@ def retrieved(drawing: Drawing) -> tuple[list[Resample], Support]:
         unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return Side(torch.from_numpy(unit.astype(np.float32)), names, unlabelled)
 
-    def figure(columns: dict[str, np.ndarray], counts: np.ndarray) -> dict[str, np.ndarray]:
+    def resample(columns: dict[str, np.ndarray], counts: np.ndarray) -> dict[str, np.ndarray]:
         return {"": Retrieval().resample(columns, counts)["mean-recall"]}
 
     runs: list[Resample] = []
@@ -139,13 +139,15 @@ def retrieved(drawing: Drawing) -> tuple[list[Resample], Support]:
         images, reports = side(texts + 1.5 * noise), side(texts)
         ways = {"image-to-text": rank(images, reports), "text-to-image": rank(reports, images)}
         columns = {
-            f"figure:{name}/both/{way}": each for way, ranks in ways.items() for name, each in figures(ranks).items()
+            f"figure:{name}/both/{way}": each
+            for way, ranks in ways.items()
+            for name, each in query_metrics(ranks).items()
         }
-        runs.append(partial(figure, columns))
+        runs.append(partial(resample, columns))
     return runs, (drawing.patients,)
 
 
-KINDS: dict[str, Callable[[Drawing], tuple[list[Resample], Support]]] = {  # two models' figure, what it rests on
+KINDS: dict[str, Callable[[Drawing], tuple[list[Resample], Support]]] = {  # two models' metric, what it rests on
     "AUROC": partial(scored, metrics.auroc),
     "average precision": partial(scored, metrics.average_precision),
     "mean recall": retrieved,
@@ -185,10 +187,10 @@ def truth(metric: str, prevalence: float) -> float | None:
     return None
 
 
-def measured(runs: list[Resample], drawing: Drawing, support: Support) -> Figures:
+def measured(runs: list[Resample], drawing: Drawing, support: Support) -> Resampled:
     once = np.ones((1, len(drawing.owner)))
     per_seed = [{"": float(run(once)[""][0])} for run in runs]
-    return Figures(per_seed, bootstrap(runs, drawing.owner, resamples=RESAMPLES), {"": support}, drawing.patients, ())
+    return Resampled(per_seed, bootstrap(runs, drawing.owner, resamples=RESAMPLES), {"": support}, drawing.patients, ())
 
 
 def known(cell: Cell) -> Row:
@@ -246,7 +248,7 @@ def rejected(seeds: int, spread: float, effect: float, simulations: int) -> Row:
         noise = list(drawing.of_models(models=2 * seeds))
         skills = np.repeat([SKILL, better], seeds) + drawing.generator.normal(0, spread / slope, 2 * seeds)
         runs: list[Resample] = [
-            partial(_figure, metrics.auroc, drawing.positive, skill * drawing.positive + each)
+            partial(_metric, metrics.auroc, drawing.positive, skill * drawing.positive + each)
             for skill, each in zip(skills, noise, strict=True)
         ]
         first, second = (measured(some, drawing, drawing.support) for some in (runs[:seeds], runs[seeds:]))

@@ -67,7 +67,7 @@ def searching(*, texts: int, queries: int, width: int = 512) -> Row:
 
 
 def intervals(*, images: int, resamples: int) -> list[Row]:
-    """Intervals of a macro figure over 14 classes, one image a patient."""
+    """Intervals of a macro average over 14 classes, one image a patient."""
     generator = np.random.default_rng(0)
     target = (generator.random((images, CLASSES)) < 0.1).astype(np.float64)
     score = target + generator.normal(size=target.shape)

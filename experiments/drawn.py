@@ -1,6 +1,6 @@
 """A method's main metric with the patients drawn again: all that paired tests need of its predictions.
 
-The bootstrap draws the same patients for every method. Tests of rows that were measured in several work folders, or
+The bootstrap draws the same patients for every method. Tests of methods that were measured in several work folders, or
 whose predictions are gone, are therefore the tests of the predictions themselves. A file holds of each cell an array
 (seeds, resamples), and how many patients of each kind the metric rests on.
 """
@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from imitate.statistics.resampling import Distribution
 from imitate.tasks.base import Results
 from imitate.tasks.comparison import read_measured, task_of
-from imitate.tasks.estimating import Figures, Test, drawn_figures, tested
+from imitate.tasks.estimating import Resampled, Test, resampled_metrics, tested
 
 FILE = "resamples.npz"
 
@@ -29,7 +29,7 @@ def draw(path: Path, resamples: int) -> Drawn:
     """From a results file and its predictions."""
     measured = read_measured(path)
     metric = next(iter(measured.results.metrics))
-    found = drawn_figures(measured.task, measured.runs, resamples=resamples)
+    found = resampled_metrics(measured.task, measured.runs, resamples=resamples)
     return Drawn(found.drawn[metric].astype(np.float32), np.array(found.supporting(metric)))
 
 
@@ -46,14 +46,14 @@ def read(path: Path) -> dict[str, Drawn]:
 
 def test(a: Results, b: Results, drawn: tuple[Drawn, Drawn]) -> Test:
     """``b`` minus ``a`` in the main metric, paired by patient and seed."""
-    first, second = (_figures(each, of) for each, of in zip((a, b), drawn, strict=True))
+    first, second = (_resampled(each, of) for each, of in zip((a, b), drawn, strict=True))
     return tested(first, second, next(iter(a.metrics)))
 
 
-def _figures(results: Results, drawn: Drawn) -> Figures:
+def _resampled(results: Results, drawn: Drawn) -> Resampled:
     metric, task = next(iter(results.metrics)), task_of(results, Path(results.model))
     values: Float[np.ndarray, "seeds resamples"] = drawn.values.astype(np.float64)
     support = tuple(map(int, drawn.support))
-    return Figures(
+    return Resampled(
         results.per_seed, {metric: values}, {metric: support}, max(support), (), frozenset(task.units), task.inflated
     )

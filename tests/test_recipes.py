@@ -189,7 +189,7 @@ def test_recipes_run_on_the_synthetic_archives(name, main, run, folder, tmp_path
     }
     assert found.published is None  # of images of 36 px, fitted for one epoch
     assert not plan.published or set(found.metrics) >= {
-        figure for row in plan.published.rows.values() for figure in row
+        metric for values in plan.published.rows.values() for metric in values
     }
 
 

@@ -28,7 +28,7 @@ def _run(noise: float, seed: int) -> Predictions:
 
 def _write(path: Path, runs: list[Predictions], **changes: Any) -> Path:
     each = [ZeroShot().measure(run) for run in runs]
-    figures = {name: Estimate(value=float(np.mean([figure[name] for figure in each]))) for name in each[0]}
+    found = {name: Estimate(value=float(np.mean([values[name] for values in each]))) for name in each[0]}
     values: dict[str, Any] = {
         "task": "zero-shot",
         "model": path.stem,
@@ -37,7 +37,7 @@ def _write(path: Path, runs: list[Predictions], **changes: Any) -> Path:
         "fraction": 1.0,
         "seeds": list(range(len(runs))),
         "settings": {},
-        "metrics": figures,
+        "metrics": found,
         "per_seed": each,
         "versions": {},
         "seconds": 1.0,
@@ -133,7 +133,7 @@ def test_classes_are_matched_by_name(tmp_path: Path) -> None:
         assert compare(*called, metric=(name,), resamples=50)[0].difference == 0
 
 
-def test_macro_figures_are_compared_over_the_classes_of_both(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_macro_averages_are_compared_over_the_classes_of_both(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     a = _write(tmp_path / "a.json", [_with_classes(0.8, 0, ["Edema", "Mass"])])
     fewer = _write(tmp_path / "b.json", [_with_classes(1.5, 1, ["Mass"])])
     (macro,) = compare(a, fewer, resamples=50)

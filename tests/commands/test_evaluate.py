@@ -1,4 +1,4 @@
-"""The verb end to end, with a task whose figures are known, and its failures."""
+"""The verb end to end, with a task whose metrics are known, and its failures."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return install(monkeypatch)
 
 
-def test_figures_intervals_and_files(data: Path, tmp_path: Path, fakes: dict[str, Any]) -> None:
+def test_metrics_intervals_and_files(data: Path, tmp_path: Path, fakes: dict[str, Any]) -> None:
     out = tmp_path / "results" / "noisy.json"
     results = evaluate(
         "linear-classification", model=("0.5", "0.5"), data=data, out=out, seeds=2, name="row", resamples=200

@@ -9,7 +9,7 @@ from imitate.report.best import with_best
 from imitate.report.groups import Group, read_groups
 from imitate.statistics import metrics
 from imitate.tasks.base import Estimate
-from imitate.tasks.estimating import Figures
+from imitate.tasks.estimating import Resampled
 
 
 def probes(folder: Path, skills: dict[str, float], **changes: object) -> Group:
@@ -59,7 +59,7 @@ def test_less_is_better_where_the_task_says_so(tmp_path: Path, monkeypatch: pyte
     ]
     noise, metric = np.random.default_rng(0).normal(0, 0.02, (2, 1, 1000)), "false_positive_rate"
     drawn = {
-        name: Figures([{metric: rate}], {metric: rate + each}, {}, 40, ())
+        name: Resampled([{metric: rate}], {metric: rate + each}, {}, 40, ())
         for each, (name, rate) in zip(noise, rates.items(), strict=True)
     }
     monkeypatch.setattr("imitate.report.best._drawn", lambda *_: drawn)

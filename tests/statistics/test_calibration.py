@@ -106,8 +106,8 @@ def test_samples_are_measured_as_their_rows_and_unknown_labels_take_no_part(name
     target[::7] = np.nan
     counts = np.random.default_rng(1).multinomial(80, np.full(80, 1 / 80), 3)
     found = MEASURES[name](target, PROBABILITY[:80], counts)
-    for sample, figure in zip(counts, found, strict=True):
+    for sample, value in zip(counts, found, strict=True):
         rows = np.repeat(np.arange(80), sample)
         rows = rows[~np.isnan(target[rows])]
-        assert MEASURES[name](target[rows], PROBABILITY[rows])[0] == pytest.approx(figure, rel=1e-6)
+        assert MEASURES[name](target[rows], PROBABILITY[rows])[0] == pytest.approx(value, rel=1e-6)
     assert np.isnan(MEASURES[name](np.full(3, np.nan), PROBABILITY[:3])).all()

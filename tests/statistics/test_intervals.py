@@ -115,11 +115,11 @@ def test_a_mean_over_classes_needs_five_of_each_and_as_many_degrees_of_freedom()
     assert not intervals.enough((5, 195, 40, 160))  # 5.6: the rare class decides
     assert not intervals.enough((4, 96, 30, 70, 30, 70, 30, 70))
     assert intervals.enough((10,)) and not intervals.enough((9,)) and intervals.enough((10, 10))
-    assert not intervals.enough((9, 9)) and intervals.enough((9, 9, 9))  # two are the kinds of one figure
+    assert not intervals.enough((9, 9)) and intervals.enough((9, 9, 9))  # two are the kinds of one metric
     assert not intervals.enough((5, 35, 15))  # 8.5 degrees of freedom
 
 
-def test_draws_without_the_figure_are_left_out_up_to_half_of_them() -> None:
+def test_draws_without_the_metric_are_excluded_up_to_half_of_them() -> None:
     drawn = np.concatenate([NORMAL, np.full(4000, np.nan)])[None]
     found = spread(Runs(drawn, np.array([0.0])), support=(1001,))
     assert found is not None and found.error == pytest.approx(1, rel=1e-3)

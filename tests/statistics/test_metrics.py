@@ -76,10 +76,10 @@ def test_mean_is_weighted_and_skips_nan() -> None:
 def test_macro_leaves_out_a_class_with_one_label() -> None:
     target = np.array([[0, 0, 1], [1, 0, 0], [1, 0, 1.0]])
     score = np.array([[0, 0.3, 1], [1, 0.1, 2], [1, 0.2, 3.0]])
-    figures = metrics.per_class("auroc", metrics.auroc, target, score, ["a", "b", "c"])
-    assert list(figures) == ["auroc", "auroc/a", "auroc/b", "auroc/c"]
-    assert np.isnan(figures["auroc/b"])
-    assert figures["auroc"] == (figures["auroc/a"] + figures["auroc/c"]) / 2 == (1 + 0.5) / 2
+    measured = metrics.per_class("auroc", metrics.auroc, target, score, ["a", "b", "c"])
+    assert list(measured) == ["auroc", "auroc/a", "auroc/b", "auroc/c"]
+    assert np.isnan(measured["auroc/b"])
+    assert measured["auroc"] == (measured["auroc/a"] + measured["auroc/c"]) / 2 == (1 + 0.5) / 2
 
 
 def test_common_classes_have_both_labels_and_an_unknown_one_is_neither() -> None:
@@ -89,15 +89,15 @@ def test_common_classes_have_both_labels_and_an_unknown_one_is_neither() -> None
     assert metrics.common_classes(target, least=2).tolist() == [False] * 5
     alone = np.array([[1, 0, 1.0], [1, 0, nan]])
     assert metrics.common_classes(alone).tolist() == [False] * 3
-    figures = metrics.per_class("ap", metrics.average_precision, alone, alone * 0, ["a", "b", "c"], np.ones((4, 2)))
-    assert figures["ap"].shape == (4,) and np.isnan(figures["ap"]).all()
+    measured = metrics.per_class("ap", metrics.average_precision, alone, alone * 0, ["a", "b", "c"], np.ones((4, 2)))
+    assert measured["ap"].shape == (4,) and np.isnan(measured["ap"]).all()
 
 
-def test_a_rare_class_leaves_the_macro_figure_but_not_the_table() -> None:
+def test_a_rare_class_leaves_the_macro_average_but_not_the_table() -> None:
     target = np.array([[1, 1], [0, 1], [0, 0], [0, 0]], dtype=np.float32)
     score = np.array([[0.1, 0.9], [0.2, 0.8], [0.3, 0.2], [0.4, 0.1]], dtype=np.float32)
-    figures = metrics.per_class("auroc", metrics.auroc, target, score, ["rare", "common"], least=2)
-    assert figures["auroc"] == figures["auroc/common"] == 1 and figures["auroc/rare"] == 0
+    measured = metrics.per_class("auroc", metrics.auroc, target, score, ["rare", "common"], least=2)
+    assert measured["auroc"] == measured["auroc/common"] == 1 and measured["auroc/rare"] == 0
     resampled = metrics.per_class(
         "auroc", metrics.auroc, target, score, ["rare", "common"], np.array([[9, 1, 1, 1]]), least=2
     )
@@ -157,9 +157,9 @@ def test_samples_never_average_over_other_classes() -> None:
     target = np.array([[0, 1], [1, 0], [1, 0], [0, 0.0]])
     score = np.array([[0.2, 0.9], [0.8, 0.3], [0.1, 0.4], [0.0, 0.1]])
     counts = np.array([[1, 1, 1, 1], [0, 2, 1, 1]])  # the second has lost the only positive of b
-    figures = metrics.per_class("auroc", metrics.auroc, target, score, ["a", "b"], counts)
-    assert figures["auroc"][0] == (figures["auroc/a"][0] + figures["auroc/b"][0]) / 2
-    assert np.isnan(figures["auroc"][1]) and figures["auroc/a"][1] == 1
+    measured = metrics.per_class("auroc", metrics.auroc, target, score, ["a", "b"], counts)
+    assert measured["auroc"][0] == (measured["auroc/a"][0] + measured["auroc/b"][0]) / 2
+    assert np.isnan(measured["auroc"][1]) and measured["auroc/a"][1] == 1
 
 
 def test_support_counts_patients_of_each_kind() -> None:

@@ -32,7 +32,7 @@ def test_a_sample_draws_as_many_patients_as_there_are_each_with_all_images() -> 
     assert counts.mean(0) == pytest.approx(1, abs=0.12)
 
 
-def test_all_runs_have_the_same_draws_and_keep_their_own_figures() -> None:
+def test_all_runs_have_the_same_draws_and_keep_their_own_values() -> None:
     values = np.random.default_rng(2).normal(size=500)
     drawn = resampling.bootstrap([_mean_of(values + shift) for shift in (-1, 0, 1)], np.arange(500))["mean"]
     assert drawn.shape == (3, 1000)
@@ -75,7 +75,7 @@ def test_each_stratum_keeps_its_number_of_patients() -> None:
     assert (counts[:, 1] == counts[:, 3]).all() and {0, 1, 2} == set(counts.ravel())
 
 
-def test_draws_without_a_figure_are_nan() -> None:
+def test_draws_without_a_metric_are_nan() -> None:
     target = np.array([1.0, *[0.0] * 9])
     drawn = resampling.bootstrap([lambda c: {"auroc": metrics.auroc(target, target, c)}], np.arange(10))["auroc"]
     assert np.isnan(drawn).mean() == pytest.approx(0.9**10, abs=0.05)

@@ -12,11 +12,11 @@ from folders import write_folder
 from recipes import tiny_recipe
 from runs import pretrain
 
-Figures = Callable[..., None]
+WriteCounts = Callable[..., None]
 
 
 @pytest.fixture
-def figures(request: pytest.FixtureRequest) -> Figures:
+def write_counts(request: pytest.FixtureRequest) -> WriteCounts:
     """Write what was counted to ``$IMITATE_FIGURES/<name>.json``, for the large sizes only."""
 
     def write(name: str, **values: Any) -> None:

@@ -16,11 +16,11 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs/results/reliability"
 PAGE = ROOT / "docs/reliability.md"
 START, END = "<!-- figures -->\n", "<!-- end -->"
-Figures = dict[str, Any]
-Line = tuple[str, Callable[[Figures], tuple[str, str]]]
+Counts = dict[str, Any]
+Line = tuple[str, Callable[[Counts], tuple[str, str]]]
 
 
-def _images(found: Figures) -> tuple[str, str]:
+def _images(found: Counts) -> tuple[str, str]:
     damaged, dropped = (sum(found[key].values()) for key in ("damaged", "dropped"))
     kinds = f"{damaged:,} images of {len(found['damaged'])} archives, {len(found['faults'])} kinds of damage"
     return (
@@ -29,22 +29,22 @@ def _images(found: Figures) -> tuple[str, str]:
     )
 
 
-def _tables(found: Figures) -> tuple[str, str]:
+def _tables(found: Counts) -> tuple[str, str]:
     outcomes = sum((Counter(each) for each in found["outcomes"].values()), Counter[str]())
     return f"{outcomes.total():,} tables", ", ".join(f"{count:,} {what}" for what, count in sorted(outcomes.items()))
 
 
-def _parser(found: Figures) -> tuple[str, str]:
+def _parser(found: Counts) -> tuple[str, str]:
     slowest = 1000 * found["slowest_input_seconds"]
     return f"{found['inputs']:,} inputs", f"no exception other than a one-line error; slowest input {slowest:,.0f} ms"
 
 
-def _kills(found: Figures) -> tuple[str, str]:
+def _kills(found: Counts) -> tuple[str, str]:
     what = f"{found['images']} images" if "images" in found else f"{found['steps']} steps"
     return f"{found['kills']} kills within {what}", "every run continued; the final files are identical bit for bit"
 
 
-def _rank(found: Figures) -> tuple[str, str]:
+def _rank(found: Counts) -> tuple[str, str]:
     seconds, before, steps = found["seconds_until_the_other_ended"], found["steps_before"], found["steps"]
     return (
         "once",
@@ -52,22 +52,22 @@ def _rank(found: Figures) -> tuple[str, str]:
     )
 
 
-def _checkpoints(found: Figures) -> tuple[str, str]:
+def _checkpoints(found: Counts) -> tuple[str, str]:
     outcome = f"{found['noticed']} detected, the previous one used; {found['harmless']} in bytes without content"
     return f"{found['damaged']:,} checkpoints", outcome
 
 
-def _api(found: Figures) -> tuple[str, str]:
+def _api(found: Counts) -> tuple[str, str]:
     answers = ", ".join(f"{count:,} x {code}" for code, count in sorted(found["answers"].items()))
     return f"{found['questions']:,} requests to {found['operations']} operations", f"as the schema says: {answers}"
 
 
-def _training(found: Figures) -> tuple[str, str]:
+def _training(found: Counts) -> tuple[str, str]:
     before, after = found["handles"]
     return f"{found['steps']:,} steps", f"memory grew {found['grown_mb'] + 0:.1f} MB; open files {before} to {after}"
 
 
-def _viewer(found: Figures) -> tuple[str, str]:
+def _viewer(found: Counts) -> tuple[str, str]:
     memory, latency = found["memory_mb"], found["latency"]["classify"]
     outcome = (
         f"{found['unexpected']} unexpected responses; memory {memory['after_a_third']:,} MB after a third, "
@@ -77,7 +77,7 @@ def _viewer(found: Figures) -> tuple[str, str]:
     return f"{found['clients']} clients, {found['seconds']:.0f} s, {found['requests']:,} requests", outcome
 
 
-def _mutants(found: Figures) -> tuple[str, str]:
+def _mutants(found: Counts) -> tuple[str, str]:
     killed, drawn, in_all = (sum(each[key] for each in found.values()) for key in ("killed", "mutants", "in_all"))
     files = sum(len(each["files"]) for each in found.values())
     each_group = ", ".join(f"{name} {each['fraction']:.1%}" for name, each in found.items())

@@ -25,7 +25,7 @@ BEYOND_THE_SCHEMA = [positive_data_acceptance]  # any bytes are a body, and few 
 
 
 @pytest.mark.parametrize("each", [12, pytest.param(400, marks=pytest.mark.stress)])
-def test_no_question_breaks_the_server(each, tmp_path, figures):
+def test_no_question_breaks_the_server(each, tmp_path, write_counts):
     service, codes = Service(*untrained(tmp_path)), Counter()
     guard = create(service)
     guard.allowance = Allowance(burst=1e9)  # for one who asks thousands of times a minute
@@ -36,7 +36,9 @@ def test_no_question_breaks_the_server(each, tmp_path, figures):
             for mode in GenerationMode:
                 codes += answers(operation, mode, each, image=service.about.examples[0].id)
     assert len(operations) == 11 and codes[200] > each and codes[422] > each, codes
-    figures("api", questions=codes.total(), operations=len(operations), answers={str(c): n for c, n in codes.items()})
+    write_counts(
+        "api", questions=codes.total(), operations=len(operations), answers={str(c): n for c, n in codes.items()}
+    )
 
 
 def answers(operation, mode: GenerationMode, count: int, *, image: str) -> Counter[int]:

@@ -77,7 +77,7 @@ def _no_longer_than(seconds: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(17, marks=pytest.mark.stress)])
-def test_damaged_images_are_dropped_and_the_others_untouched(rounds, trees, tmp_path, figures):
+def test_damaged_images_are_dropped_and_the_others_untouched(rounds, trees, tmp_path, write_counts):
     damaged, dropped, per_fault = Counter[str](), Counter[str](), Counter[str]()
     for name, tree in trees.items():
         for number in range(rounds):
@@ -106,7 +106,7 @@ def test_damaged_images_are_dropped_and_the_others_untouched(rounds, trees, tmp_
             shutil.rmtree(raw)
             shutil.rmtree(tmp_path / "out")
     assert sum(damaged.values()) >= 100 * rounds and set(per_fault) == set(FAULTS)
-    figures("dirty_images", damaged=dict(damaged), dropped=dict(dropped), faults=dict(per_fault))
+    write_counts("dirty_images", damaged=dict(damaged), dropped=dict(dropped), faults=dict(per_fault))
 
 
 def _check(tree: Tree, hit: dict[str, str], rows: pd.DataFrame, told: set[str], paths: dict[str, Path]) -> None:
@@ -122,7 +122,7 @@ def _check(tree: Tree, hit: dict[str, str], rows: pd.DataFrame, told: set[str], 
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(4, marks=pytest.mark.stress)])
-def test_damaged_tables_end_in_one_line_or_in_good_rows(rounds, trees, tmp_path, figures):
+def test_damaged_tables_end_in_one_line_or_in_good_rows(rounds, trees, tmp_path, write_counts):
     """Each source meets every fault in the long run of this test, and every third one in the short run."""
     step = 3 if rounds == 1 else 1
     outcomes: dict[str, Counter[str]] = {fault: Counter() for fault in TABLE_FAULTS}
@@ -138,7 +138,7 @@ def test_damaged_tables_end_in_one_line_or_in_good_rows(rounds, trees, tmp_path,
                 shutil.rmtree(raw)
                 shutil.rmtree(tmp_path / "out", ignore_errors=True)
     assert all(sum(each.values()) >= rounds * (len(tables_of) // step) for each in outcomes.values())
-    figures("dirty_tables", outcomes={fault: dict(each) for fault, each in outcomes.items()})
+    write_counts("dirty_tables", outcomes={fault: dict(each) for fault, each in outcomes.items()})
 
 
 def _tables(raw: Path) -> list[Path]:

@@ -65,7 +65,7 @@ def content(folder: Path, *names: str) -> Content:
 
 
 @pytest.mark.parametrize("kills", SIZES)
-def test_prepare_killed_again_and_again(kills, tmp_path, figures):
+def test_prepare_killed_again_and_again(kills, tmp_path, write_counts):
     images = 60 if kills == 1 else 2600
     LAYOUTS["siim"](tmp_path / "raw", n=images, seed=0, size=64)
 
@@ -74,11 +74,11 @@ def test_prepare_killed_again_and_again(kills, tmp_path, figures):
         return Command("prepare", "siim", *places, "--size", 64, "--workers", min(kills, 2), fork=kills == 1)
 
     killed(start, everything, tmp_path, kills)
-    figures("kills_prepare", kills=kills, images=images, identical=True)
+    write_counts("kills_prepare", kills=kills, images=images, identical=True)
 
 
 @pytest.mark.parametrize("kills", SIZES)
-def test_pretrain_killed_again_and_again(kills, tmp_path, figures):
+def test_pretrain_killed_again_and_again(kills, tmp_path, write_counts):
     steps = 12 if kills == 1 else 120
     data, recipe = write_folder(tmp_path / "data", n=60), tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(tiny_recipe(epochs=steps // 4, checkpoint_every=3).model_dump(mode="json")))
@@ -87,7 +87,7 @@ def test_pretrain_killed_again_and_again(kills, tmp_path, figures):
         return Command("pretrain", recipe, "--data", data, "--out", out, fork=kills == 1)
 
     killed(start, lambda out: content(out, *RESULT), tmp_path, kills)
-    figures("kills_pretrain", kills=kills, steps=steps, identical=True)
+    write_counts("kills_pretrain", kills=kills, steps=steps, identical=True)
 
 
 MOMENTS: dict[str, tuple[object, str]] = {
@@ -131,7 +131,7 @@ def test_killed_at_this_moment_it_continues(moment, undisturbed, tmp_path, monke
 
 
 @pytest.mark.parametrize("damages", [60, pytest.param(1000, marks=pytest.mark.stress)])
-def test_a_damaged_checkpoint_is_noticed_or_harmless(damages, undisturbed, tmp_path, figures, caplog):
+def test_a_damaged_checkpoint_is_noticed_or_harmless(damages, undisturbed, tmp_path, write_counts, caplog):
     """Bytes that no check covers (paddings, dates of the zip) may change; tensors and structure may not."""
     from imitate.training.checkpoint import load_checkpoint
 
@@ -155,4 +155,4 @@ def test_a_damaged_checkpoint_is_noticed_or_harmless(damages, undisturbed, tmp_p
         if harmless:
             assert all(torch.equal(before["model"][key], value) for key, value in whole["model"].items())
     assert outcome["noticed"] > damages // 2 and "is damaged; continuing from previous.ckpt" in caplog.text
-    figures("damaged_checkpoints", damaged=damages, **outcome)
+    write_counts("damaged_checkpoints", damaged=damages, **outcome)

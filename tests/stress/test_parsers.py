@@ -193,7 +193,7 @@ def test_what_hypothesis_draws_raises_nothing_but_one_line(name, inputs, tmp_pat
 
 @pytest.mark.parametrize("inputs", [300, pytest.param(100_000, marks=pytest.mark.stress)])
 @pytest.mark.parametrize("name", PARSERS)
-def test_no_input_raises_but_in_one_line(name, inputs, tmp_path, figures):
+def test_no_input_raises_but_in_one_line(name, inputs, tmp_path, write_counts):
     parser, started, slowest = PARSERS[name], time.process_time(), 0.0
     more = (tmp_path,) if parser.in_folder else ()
     for seed in range(inputs):
@@ -205,7 +205,7 @@ def test_no_input_raises_but_in_one_line(name, inputs, tmp_path, figures):
         slowest = max(slowest, time.process_time() - began)
     assert slowest < 2
     seconds = {"cpu_seconds": round(time.process_time() - started, 1), "slowest_input_seconds": round(slowest, 3)}
-    figures(f"parser_{name.split()[0].lower()}", inputs=inputs, **seconds)
+    write_counts(f"parser_{name.split()[0].lower()}", inputs=inputs, **seconds)
 
 
 REPEATED = (

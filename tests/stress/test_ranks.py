@@ -52,7 +52,7 @@ def write_recipe(path: Path, epochs: int) -> Path:
 @pytest.mark.parametrize(
     ("victim", "epochs"), [(1, 4), *(pytest.param(rank, 20, marks=pytest.mark.stress) for rank in (0, 1))]
 )
-def test_a_rank_that_dies_ends_the_others_and_one_alone_continues(victim, epochs, tmp_path, figures):
+def test_a_rank_that_dies_ends_the_others_and_one_alone_continues(victim, epochs, tmp_path, write_counts):
     data, recipe = write_folder(tmp_path / "data", n=60), write_recipe(tmp_path / "recipe.yaml", epochs)
     fork = epochs < 20
     arguments = ["pretrain", str(recipe), "--data", str(data), "--out", str(tmp_path / "run")]
@@ -74,7 +74,7 @@ def test_a_rank_that_dies_ends_the_others_and_one_alone_continues(victim, epochs
     undisturbed = [row["loss"] for row in rows(tmp_path / "alone")]
     apart = max(abs(row["loss"] / loss - 1) for row, loss in zip(after, undisturbed, strict=True))
     assert apart < 0.01, "not the curve of a run that one process made undisturbed"
-    figures(
+    write_counts(
         f"rank_{victim}_killed", seconds_until_the_other_ended=round(seconds, 1), steps_before=len(before),
         steps=4 * epochs, largest_relative_difference_of_the_loss=float(f"{apart:.1g}"),
     )  # fmt: skip

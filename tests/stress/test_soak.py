@@ -24,7 +24,7 @@ def resident() -> float:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads its memory in /proc")
 @pytest.mark.parametrize("steps", [60, pytest.param(2000, marks=pytest.mark.stress)])
-def test_memory_and_handles_stay_level(steps, tmp_path, monkeypatch, figures):
+def test_memory_and_handles_stay_level(steps, tmp_path, monkeypatch, write_counts):
     data = Corpus.open(write_folder(tmp_path / "data", n=560, size=36))
     recipe = tiny_recipe(epochs=steps // 40 + 1, checkpoint_every=25)
     encoder = fit_or_load(recipe.text, corpus(data))
@@ -55,7 +55,7 @@ def test_memory_and_handles_stay_level(steps, tmp_path, monkeypatch, figures):
     half = len(settled) // 2
     grown = sum(memory[half:]) / len(memory[half:]) - sum(memory[:half]) / half
     assert max(handles) - min(handles) <= 2 and grown < 0.02 * memory[0] + 5
-    figures(
+    write_counts(
         "soak_training",
         steps=job.step,
         memory_mb=[round(m, 1) for m in memory],

@@ -48,8 +48,8 @@ class Noisy(Task):
     def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
         counts = metrics.one_sample(rows, len(predictions["patient"]))
         target, score = predictions["target"], predictions["score"]
-        figures = metrics.per_class("auroc", metrics.auroc, target, score, self.classes, counts)
-        return {name: float(figure[0]) for name, figure in figures.items()}
+        found = metrics.per_class("auroc", metrics.auroc, target, score, self.classes, counts)
+        return {name: float(values[0]) for name, values in found.items()}
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
         return {"auroc": 0.5}

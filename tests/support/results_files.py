@@ -67,7 +67,7 @@ def classification(
         chance = 0.5 if name == "auroc" else 0.3
         each = [metrics.per_class(name, metric, run["target"], run["score"], CLASSES) for run in runs]
         for key in each[0]:
-            found[key] = estimated(float(np.mean([figures[key][0] for figures in each])), chance=chance)
+            found[key] = estimated(float(np.mean([values[key][0] for values in each])), chance=chance)
         found[name] = found[name].model_copy(update={"note": "undefined and left out: Fracture"})
     return write_file(path, task, runs, found, **changes)
 
@@ -120,8 +120,8 @@ def grounding(path: Path, *, skill: float = 0.6, n: int = 40, size: int = 36, **
     generator = np.random.default_rng(6)
     levels = ("own", "chance", "centre", "usual place", "another text", "another image")
     run = {
-        f"{figure}:{level}": generator.random((n, 1)).astype(np.float32)
-        for figure in ("pointing", "pixel-auroc", "cnr", "cnr-absolute", "miou")
+        f"{metric}:{level}": generator.random((n, 1)).astype(np.float32)
+        for metric in ("pointing", "pixel-auroc", "cnr", "cnr-absolute", "miou")
         for level in levels
     }
     run |= {**identity(n), "label": np.full((n, 1), "Edema"), "marks": np.ones((n, 1), np.int64)}

@@ -21,7 +21,7 @@ from imitate.tasks.classification import (
 )
 
 
-def figures(task: Classification, data: Corpus, encoder: Encoder = BLOCKS) -> dict[str, float]:
+def measured(task: Classification, data: Corpus, encoder: Encoder = BLOCKS) -> dict[str, float]:
     return task.measure(task.predict(encoder, data, Budget()))
 
 
@@ -30,7 +30,7 @@ AUGMENTED = LinearClassification(path="augmented", epochs=12, batch_size=24, lea
 
 @pytest.mark.parametrize("task", [LinearClassification(), AUGMENTED])
 def test_labels_in_the_features_are_read_perfectly(task: Classification) -> None:
-    found = figures(task, prepared(independent()))
+    found = measured(task, prepared(independent()))
     assert list(found)[:4] == ["auroc", "auroc/Edema", "auroc/Mass", "auroc/Hernia"]
     assert {"threshold-balanced-accuracy/Mass", "threshold-mcc"} <= found.keys()
     assert all(value > 0.999 for value in found.values())
@@ -43,8 +43,8 @@ def test_constant_features_are_at_chance(task: Classification) -> None:
     data.images[:] = 7
     predictions = task.predict(BLOCKS, data, Budget())
     assert task.measure(predictions)["auroc"] == 0.5
-    figures = {name: value for name, value in task.measure(predictions).items() if not name.startswith("f1")}
-    assert figures == task.chance(predictions)
+    measured = {name: value for name, value in task.measure(predictions).items() if not name.startswith("f1")}
+    assert measured == task.chance(predictions)
     assert task.chance(predictions)["average-precision/Mass"] == pytest.approx(predictions["target"][:, 1].mean())
 
 
@@ -118,15 +118,15 @@ def test_exclusive_classes_have_an_accuracy(task: Classification) -> None:
 
 def test_yes_is_a_probability_above_one_half() -> None:
     found = LinearClassification(decays=(0.1,)).predict(BLOCKS, prepared(independent(), contrast=0.7), Budget())
-    figures, chance = LinearClassification().measure(found), LinearClassification().chance(found)
+    measured, chance = LinearClassification().measure(found), LinearClassification().chance(found)
     for c, name in enumerate(NAMES):
         called = 1 / (1 + np.exp(-found["score"][:, c])) > 0.5
         target = found["target"][:, c]
-        assert figures[f"threshold-mcc/{name}"] == pytest.approx(matthews_corrcoef(target, called)) != 1
+        assert measured[f"threshold-mcc/{name}"] == pytest.approx(matthews_corrcoef(target, called)) != 1
         expected = balanced_accuracy_score(target, called)
-        assert figures[f"threshold-balanced-accuracy/{name}"] == pytest.approx(expected)
+        assert measured[f"threshold-balanced-accuracy/{name}"] == pytest.approx(expected)
         assert (chance[f"threshold-balanced-accuracy/{name}"], chance[f"threshold-mcc/{name}"]) == (0.5, 0)
-    assert "accuracy" not in figures and "mcc" not in figures
+    assert "accuracy" not in measured and "mcc" not in measured
 
 
 def test_unknown_labels_take_no_part() -> None:
@@ -143,10 +143,10 @@ def test_unknown_labels_take_no_part() -> None:
     assert LinearClassification().measure(found)["auroc"] > 0.999
 
 
-def test_a_class_with_one_label_only_leaves_the_macro_figure() -> None:
+def test_a_class_with_one_label_only_leaves_the_macro_average() -> None:
     labels = independent()
     labels[160:, 1] = 0
-    found = figures(LinearClassification(), prepared(labels, contrast=2))
+    found = measured(LinearClassification(), prepared(labels, contrast=2))
     assert math.isnan(found["auroc/Mass"])
     assert found["auroc"] == pytest.approx((found["auroc/Edema"] + found["auroc/Hernia"]) / 2)
 
@@ -159,7 +159,7 @@ def test_a_class_that_training_knows_nothing_of_takes_no_part() -> None:
     assert found["target"].shape == found["score"].shape == (60, 2)
 
 
-def test_resampled_figures_are_those_of_the_repeated_rows() -> None:
+def test_resampled_metrics_are_those_of_the_repeated_rows() -> None:
     task = LinearClassification()
     predictions = task.predict(BLOCKS, prepared(independent(), contrast=0), Budget())
     rows = np.random.default_rng(4).integers(0, 60, 60)
@@ -263,11 +263,11 @@ def test_with_folds_noise_is_at_chance_and_scores_of_different_probes_are_not_ra
     task = LinearClassification(folds=5, decays=(1e5,))
     found = task.predict(BLOCKS, data, Budget())
     assert sorted(set(found["fold"])) == [0, 1, 2, 3, 4]
-    figures = task.measure(found)
+    measured = task.measure(found)
     together = task.measure({name: column for name, column in found.items() if name != "fold"})
-    assert abs(figures["auroc"] - 0.5) < 0.06 and together["auroc"] < 0.42
+    assert abs(measured["auroc"] - 0.5) < 0.06 and together["auroc"] < 0.42
     shifted = {**found, "score": found["score"] + 50 * found["fold"][:, None]}
-    ranked = {name: value for name, value in figures.items() if not name.startswith(("threshold", "f1"))}
+    ranked = {name: value for name, value in measured.items() if not name.startswith(("threshold", "f1"))}
     assert {name: task.measure(shifted)[name] for name in ranked} == pytest.approx(ranked)
     assert task.chance(found)["auroc"] == 0.5
 

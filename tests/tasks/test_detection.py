@@ -55,9 +55,9 @@ def encoder() -> Encoder:
 def test_it_learns_in_prepared_pixels_and_leaves_the_encoder_bit_identical(encoder: Encoder, data: Corpus) -> None:
     before = copy.deepcopy(encoder.image.state_dict())
     predictions = TASK.predict(encoder, data, Budget())
-    figures = TASK.measure(predictions)
-    assert figures["map"] > 0.3
-    assert figures["froc"] > 0.9
+    measured = TASK.measure(predictions)
+    assert measured["map"] > 0.3
+    assert measured["froc"] > 0.9
     assert all(torch.equal(before[name], tensor) for name, tensor in encoder.image.state_dict().items())
     assert predictions["image_id"].tolist() == [f"i{i}" for i in range(80, 96)]
     assert (np.diff(predictions["scores"], axis=1) <= 0).all()
@@ -108,17 +108,17 @@ def objects(data: Corpus) -> Objects:
 
 
 def test_the_oracle_is_perfect(objects: Objects) -> None:
-    figures = Detection().measure(tables(objects.corners, 0.9 * (objects.counts[:, None] > 0), objects))
-    assert set(figures.values()) == {1.0}
-    assert list(figures)[:4] == ["map", "map_coco", "ap50", "froc"]
+    measured = Detection().measure(tables(objects.corners, 0.9 * (objects.counts[:, None] > 0), objects))
+    assert set(measured.values()) == {1.0}
+    assert list(measured)[:4] == ["map", "map_coco", "ap50", "froc"]
 
 
 def test_finding_nothing_is_nil_and_without_objects_all_is_undefined(objects: Objects) -> None:
     nothing = np.zeros((96, 1, 4)), np.zeros((96, 1))
-    figures = Detection().measure(tables(*nothing, objects))
-    assert np.isnan(figures.pop("map_paper"))  # no image is left to count
-    assert figures.pop("image_auroc") == 0.5
-    assert set(figures.values()) == {0.0}
+    measured = Detection().measure(tables(*nothing, objects))
+    assert np.isnan(measured.pop("map_paper"))  # no image is left to count
+    assert measured.pop("image_auroc") == 0.5
+    assert set(measured.values()) == {0.0}
     empty = np.flatnonzero(objects.counts == 0)
     assert np.isnan(list(Detection().measure(tables(*nothing, objects), empty).values())).all()
 
@@ -152,11 +152,11 @@ def test_the_challenge_metrics_in_closed_form() -> None:
     )
     boxes = np.array([[[0, 0, 10, 10], [0, 0, 10, 8]], [[1, 1, 5, 5]] * 2, [[1, 1, 5, 5]] * 2, np.zeros((2, 4))], float)
     scores = np.array([[0.9, 0.6], [0.7, 0.0], [0.3, 0.0], [0.0, 0.0]])
-    figures = Detection().measure(tables(boxes, scores, Objects(corners.astype(float), np.array([2, 0, 0, 1]))))
-    assert figures["kaggle"] == pytest.approx(
+    measured = Detection().measure(tables(boxes, scores, Objects(corners.astype(float), np.array([2, 0, 0, 1]))))
+    assert measured["kaggle"] == pytest.approx(
         np.mean([1 / (1 + 1 + 1), 0, 0])
     )  # the third has nothing, and nothing sure
-    assert figures["image_auroc"] == 0.5  # .9 beats .7 and .3, no detection at all loses to both
+    assert measured["image_auroc"] == 0.5  # .9 beats .7 and .3, no detection at all loses to both
     assert np.isnan(Detection().measure(tables(boxes, scores, Objects(corners * 0.0, np.zeros(4, int))))["image_auroc"])
 
 
@@ -218,9 +218,9 @@ def test_rows_are_a_sample(objects: Objects) -> None:
     assert Detection().measure(table, np.arange(48))["map"] == 1
     assert Detection().measure(table, np.arange(48, 96))["map"] == 0
     counts = np.stack([np.arange(96) < 48, np.arange(96) >= 48, np.arange(96) % 3]).astype(int)
-    figures = Detection().resample(table, counts)
-    assert figures["map"].tolist()[:2] == [1, 0]
-    assert {name: each[2] for name, each in figures.items()} == Detection().measure(
+    measured = Detection().resample(table, counts)
+    assert measured["map"].tolist()[:2] == [1, 0]
+    assert {name: each[2] for name, each in measured.items()} == Detection().measure(
         table, np.arange(96).repeat(counts[2])
     )
 

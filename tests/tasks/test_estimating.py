@@ -9,7 +9,7 @@ from imitate.statistics import metrics, resampling
 from imitate.statistics.intervals import independent, share_interval, spread
 from imitate.tasks import estimating
 from imitate.tasks.base import Estimate, Predictions
-from imitate.tasks.estimating import Figures, drawn_figures, estimates
+from imitate.tasks.estimating import Resampled, estimates, resampled_metrics
 from imitate.tasks.zero_shot import ZeroShot
 
 TARGET = (np.random.default_rng(0).random((240, 3)) < [0.4, 0.3, 0.05]).astype(float)
@@ -49,7 +49,7 @@ def test_an_estimate_is_the_mean_of_the_runs_with_an_interval_over_patients_and_
     assert (found.low, found.high) == pytest.approx(expected)
 
 
-def test_rare_classes_and_macro_figures_with_one_have_no_interval() -> None:
+def test_rare_classes_and_macro_averages_with_one_have_no_interval() -> None:
     def found(positive: list[int]) -> dict[str, Estimate]:
         target = TARGET.copy()
         target[:, 2] = 0
@@ -94,13 +94,13 @@ def test_undefined_classes_are_named_and_a_constant_score_has_no_interval() -> N
 def test_a_test_is_paired_by_patient_and_by_seed() -> None:
     seeds = [run(1, i) for i in range(3)]
     better = [{**each, "score": each["score"] + 0.3 * TARGET} for each in seeds]
-    a, b = (drawn_figures(ZeroShot(), runs, resamples=200) for runs in (seeds, better))
+    a, b = (resampled_metrics(ZeroShot(), runs, resamples=200) for runs in (seeds, better))
     paired = estimating.tested(a, b, "auroc")
     assert paired.low is not None and paired.low > 0 and paired.p < 0.01
     assert paired.difference == pytest.approx(b.value("auroc") - a.value("auroc"))
-    mixed = estimating.tested(a, drawn_figures(ZeroShot(), [better[i] for i in (1, 2, 0)], resamples=200), "auroc")
+    mixed = estimating.tested(a, resampled_metrics(ZeroShot(), [better[i] for i in (1, 2, 0)], resamples=200), "auroc")
     assert mixed.difference == pytest.approx(paired.difference) and mixed.p > 3 * paired.p
-    fewer = estimating.tested(a, drawn_figures(ZeroShot(), better[:2], resamples=200), "auroc")
+    fewer = estimating.tested(a, resampled_metrics(ZeroShot(), better[:2], resamples=200), "auroc")
     assert fewer.low is not None and fewer.p > paired.p
     same = estimating.tested(a, a, "auroc")
     assert (same.difference, same.low, same.p) == (0, None, 1)
@@ -117,14 +117,14 @@ def test_heads_of_one_pre_training_are_resampled_as_nested() -> None:
     nested = estimates(ZeroShot(), one, measured(one), 100, pretrained=pretrained)["auroc/Mass"]
     assert flat.value == nested.value
     assert nested.high - nested.low > 2 * (flat.high - flat.low)
-    other = drawn_figures(ZeroShot(), [run(0.1, i) for i in range(6)], resamples=100)
-    as_nested, as_flat = (drawn_figures(ZeroShot(), one, resamples=100, pretrained=p) for p in (pretrained, ()))
+    other = resampled_metrics(ZeroShot(), [run(0.1, i) for i in range(6)], resamples=100)
+    as_nested, as_flat = (resampled_metrics(ZeroShot(), one, resamples=100, pretrained=p) for p in (pretrained, ()))
     assert estimating.tested(other, as_nested, "auroc/Mass").p > 10 * estimating.tested(other, as_flat, "auroc/Mass").p
 
 
 def test_a_metric_that_cannot_be_told_has_no_p() -> None:
     few = [{key: value if key == "classes" else value[:16] for key, value in run(1, i).items()} for i in range(2)]
-    a, b = (drawn_figures(ZeroShot(), [each], resamples=20) for each in few)
+    a, b = (resampled_metrics(ZeroShot(), [each], resamples=20) for each in few)
     found = estimating.tested(a, b, "auroc/Edema")
     assert found.low is None and math.isnan(found.p) and not math.isnan(found.difference)
 
@@ -137,6 +137,6 @@ def test_a_share_is_between_0_and_1_but_for_rounding() -> None:
         ([-0.2, 0.5], False),
         ([1.2, 1.4], False),
     ):
-        figures = Figures([{}], {"a/b": np.array(values)}, {}, 5, ())
-        assert figures.shares("a/b") is shares
-        assert not figures._replace(unbounded=frozenset({"a"})).shares("a/b")
+        resampled = Resampled([{}], {"a/b": np.array(values)}, {}, 5, ())
+        assert resampled.shares("a/b") is shares
+        assert not resampled._replace(unbounded=frozenset({"a"})).shares("a/b")

@@ -98,14 +98,14 @@ def test_what_takes_effect_has_no_idle_settings() -> None:
 @pytest.mark.parametrize(("better", "epochs"), [(True, 6), (False, 4)])
 def test_a_budget_in_steps_makes_epochs_and_patience_longer(better: bool, epochs: int) -> None:
     """Two epochs of five steps are ten; 25 steps take six epochs, and patience grows from one to three."""
-    model, figures = nn.Linear(1, 1), [-float(better) * epoch for epoch in range(9)]
+    model, values = nn.Linear(1, 1), [-float(better) * epoch for epoch in range(9)]
     found = fit(
         model,
         settings=Fitting(batch_size=16, epochs=2, patience=1, steps=25),
         budget=Budget(),
         rows=np.arange(80),
         step=lambda rows, generator: model(torch.ones(1, 1)).sum(),
-        validate=lambda: figures.pop(0),
+        validate=lambda: values.pop(0),
     )
     assert len(found.history) == epochs
 

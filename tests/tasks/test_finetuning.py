@@ -18,7 +18,7 @@ from imitate.tasks.finetuning import Classifier, FinetuneClassification
 from imitate.tasks.fitting import Fit
 
 
-def figures(task: Classification, data: Corpus, encoder: Encoder) -> dict[str, float]:
+def measured(task: Classification, data: Corpus, encoder: Encoder) -> dict[str, float]:
     return task.measure(task.predict(encoder, data, Budget()))
 
 
@@ -32,9 +32,9 @@ def test_fine_tuning_beats_the_probe_and_leaves_the_encoder_alone() -> None:
     before = state(encoder.image)
     encoder.image.requires_grad_(False)
     task = FinetuneClassification(learning_rate=0.01, batch_size=20, epochs=10)
-    tuned = figures(task, data, encoder)["auroc"]
+    tuned = measured(task, data, encoder)["auroc"]
     assert tuned > 0.95
-    assert tuned > figures(LinearClassification(), data, encoder)["auroc"] + 0.03
+    assert tuned > measured(LinearClassification(), data, encoder)["auroc"] + 0.03
     assert same(before, state(encoder.image))
     assert not any(parameter.requires_grad for parameter in encoder.image.parameters())
 
@@ -59,7 +59,7 @@ def test_what_a_protocol_asks_for_reaches_the_fit(monkeypatch: pytest.MonkeyPatc
     seen: dict = {}
 
     def fit(model: Classifier, **given: object) -> Fit:
-        seen.update(given, std=float(model.head.weight.detach().std()), figure=validated(given["validate"]))
+        seen.update(given, std=float(model.head.weight.detach().std()), value=validated(given["validate"]))
         return Fit([0.0], 0)
 
     @torch.no_grad()
@@ -70,10 +70,10 @@ def test_what_a_protocol_asks_for_reaches_the_fit(monkeypatch: pytest.MonkeyPatc
     settings = {"encoder_rate": 0.1, "clip_gradient": 1.0, "period": 30, "head_std": 2e-5, "monitor": "auroc"}
     FinetuneClassification(**settings).predict(resnet(), prepared(independent(2)), Budget())
     assert (seen["encoder_rate"], seen["clip"], seen["period"]) == (0.1, 1.0, 30)
-    assert seen["std"] == pytest.approx(2e-5, rel=0.5) and -1 <= seen["figure"][0] < 0 < seen["figure"][1]
+    assert seen["std"] == pytest.approx(2e-5, rel=0.5) and -1 <= seen["value"][0] < 0 < seen["value"][1]
     FinetuneClassification().predict(resnet(), prepared(independent(2)), Budget())
     assert (seen["encoder_rate"], seen["clip"], seen["period"]) == (1.0, None, 0)
-    assert seen["std"] == pytest.approx(0.02, rel=0.5) and isinstance(seen["figure"], float)
+    assert seen["std"] == pytest.approx(0.02, rel=0.5) and isinstance(seen["value"], float)
 
 
 def test_the_monitored_auroc_is_the_mean_over_classes_with_both_labels() -> None:

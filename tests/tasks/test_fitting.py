@@ -40,14 +40,14 @@ def prepared(splits: dict[str, int], *, images_a_patient: int = 2) -> Corpus:
 
 
 def regress(
-    model: nn.Module, *, seed: int = 0, figures: list | None = None, nothing: float | None = None, **settings: object
+    model: nn.Module, *, seed: int = 0, values: list | None = None, nothing: float | None = None, **settings: object
 ) -> Fit:
     def step(chosen: np.ndarray, generator: torch.Generator) -> Tensor:
         noise = 0.1 * torch.randn(len(chosen), 5, generator=generator)
         return mse_loss(model(INPUTS[chosen] + noise), OUTPUTS[chosen])
 
     def validate() -> float | tuple[float, float]:
-        return figures.pop(0) if figures is not None else float(mse_loss(model(INPUTS[80:]), OUTPUTS[80:]))
+        return values.pop(0) if values is not None else float(mse_loss(model(INPUTS[80:]), OUTPUTS[80:]))
 
     chosen = Fitting.model_validate({"learning_rate": 0.05, "batch_size": 16, "epochs": 30, **settings})
     return fit(
@@ -95,38 +95,38 @@ def test_the_training_images_are_no_test() -> None:
 
 def test_the_best_epoch_comes_back_and_patience_ends_the_fit() -> None:
     model, alone = linear(), linear()
-    found = regress(model, figures=[3.0, 1.0, 2.0, float("nan"), 1.5, 0.0], patience=3)
+    found = regress(model, values=[3.0, 1.0, 2.0, float("nan"), 1.5, 0.0], patience=3)
     assert found == Fit(history=pytest.approx([3.0, 1.0, 2.0, float("nan"), 1.5], nan_ok=True), epoch=1)
     regress(alone, epochs=2, patience=3)
     for ours, theirs in zip(model.state_dict().values(), alone.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs)
 
 
-def test_patience_starts_with_the_first_figure_that_says_something() -> None:
+def test_patience_starts_with_the_first_value_that_says_something() -> None:
     """Ten epochs without a hit would end a detector's fit before it finds anything."""
-    figures = [0.0] * 7 + [-0.3, -0.2, -0.1, 0.0, -0.4]
-    assert regress(linear(), figures=list(figures), patience=2).epoch == 0
-    found = regress(linear(), figures=list(figures), patience=2, nothing=0.0)
-    assert found.epoch == 7 and found.history == figures[:10]
+    values = [0.0] * 7 + [-0.3, -0.2, -0.1, 0.0, -0.4]
+    assert regress(linear(), values=list(values), patience=2).epoch == 0
+    found = regress(linear(), values=list(values), patience=2, nothing=0.0)
+    assert found.epoch == 7 and found.history == values[:10]
 
 
-def test_equal_figures_are_told_apart_by_the_second_one() -> None:
+def test_equal_values_are_distinguished_by_the_second_one() -> None:
     pairs = [(0.0, 3.0), (0.0, 2.0), (0.0, 2.5), (-0.2, 9.0), (-0.2, 8.0), (-0.2, 8.5), (-0.1, 0.0)]
-    found = regress(linear(), figures=list(pairs), epochs=7)
-    assert found.epoch == 4 and found.history == [figure for figure, _ in pairs]
-    assert regress(linear(), figures=list(pairs[:3]), epochs=3).epoch == 1
+    found = regress(linear(), values=list(pairs), epochs=7)
+    assert found.epoch == 4 and found.history == [value for value, _ in pairs]
+    assert regress(linear(), values=list(pairs[:3]), epochs=3).epoch == 1
 
 
-def test_a_figure_whose_loss_is_not_finite_does_not_count() -> None:
+def test_a_value_whose_loss_is_not_finite_does_not_count() -> None:
     """Scores that are NaN have an AUROC of .5, and an empty segmentation a Dice."""
-    assert regress(linear(), figures=[(-0.5, math.nan), (-0.4, 1.0), (-0.9, math.inf)], epochs=3).epoch == 1
-    with pytest.raises(FitError, match="no validation figure was finite in 2 epochs"):
-        regress(linear(), figures=[(-0.5, math.nan)] * 2, epochs=2)
+    assert regress(linear(), values=[(-0.5, math.nan), (-0.4, 1.0), (-0.9, math.inf)], epochs=3).epoch == 1
+    with pytest.raises(FitError, match="no validation metric was finite in 2 epochs"):
+        regress(linear(), values=[(-0.5, math.nan)] * 2, epochs=2)
 
 
-def test_a_fit_that_never_has_a_figure_is_an_error_of_the_user() -> None:
-    with pytest.raises(FitError, match="no validation figure was finite in 2 epochs: lower learning_rate"):
-        regress(linear(), figures=[float("nan"), float("inf")], epochs=2)
+def test_a_fit_that_never_has_a_value_is_an_error_of_the_user() -> None:
+    with pytest.raises(FitError, match="no validation metric was finite in 2 epochs: lower learning_rate"):
+        regress(linear(), values=[float("nan"), float("inf")], epochs=2)
 
 
 def test_too_few_images_for_a_batch() -> None:
@@ -306,12 +306,12 @@ def test_a_schedule_of_fewer_steps_rises_again() -> None:
     assert rates[17] == pytest.approx(1.0)
 
 
-def test_a_budget_is_told_the_best_figure_of_each_fit() -> None:
+def test_a_budget_has_the_best_value_of_each_fit() -> None:
     told: list[float] = []
-    figures: list = [3.0, 1.0, 2.0, (5.0, 1.0), (4.0, 1.0), (4.0, 2.0)]
+    values: list = [3.0, 1.0, 2.0, (5.0, 1.0), (4.0, 1.0), (4.0, 2.0)]
     for _ in range(2):
         fit(
             nn.Linear(5, 1), settings=Fitting(batch_size=16, epochs=3), budget=Budget(validated=told),
-            rows=np.arange(80), step=lambda *_: torch.zeros((), requires_grad=True), validate=lambda: figures.pop(0),
+            rows=np.arange(80), step=lambda *_: torch.zeros((), requires_grad=True), validate=lambda: values.pop(0),
         )  # fmt: skip
     assert told == [1.0, 4.0]

@@ -180,14 +180,14 @@ def test_controls_are_the_map_of_another_text_and_that_of_another_image(tmp_path
     data = marked_images(tmp_path / "data", boxes)
     found = predicted(data)
     assert found["label"].tolist() == [["Bright"], ["Bright"], ["Dark"]] and found["marks"].tolist() == [[1]] * 3
-    figures = Grounding().measure(found)
+    measured = Grounding().measure(found)
     assert found["pixel-auroc:own"][:2].min() > 0.95 and found["pixel-auroc:another text"][:2].max() < 0.1
     assert found["pointing:own"][:, 0].tolist() == [1, 1, 0] and found["pointing:another image"][:2].max() == 0
-    assert figures["pointing"] == pytest.approx(2 / 3) and figures["pointing/Bright"] == 1
-    assert figures["pointing-gain/another image"] == pytest.approx(
-        figures["pointing"] - figures["pointing/another image"]
+    assert measured["pointing"] == pytest.approx(2 / 3) and measured["pointing/Bright"] == 1
+    assert measured["pointing-gain/another image"] == pytest.approx(
+        measured["pointing"] - measured["pointing/another image"]
     )
-    assert Grounding().shuffled(found)["pointing"] == figures["pointing/another image"]
+    assert Grounding().shuffled(found)["pointing"] == measured["pointing/another image"]
     assert Grounding().chance(found)["pointing"] == pytest.approx(144 / SIZE**2)
     assert Grounding(average="classes").measure(found)["pointing"] == 0.5
 
@@ -221,7 +221,7 @@ def test_classes_are_asked_by_their_prompts_and_their_marks_are_one(
 
 
 def test_a_metric_is_a_mean_over_phrases_that_is_resampled_by_image() -> None:
-    columns = {f"{figure}:{what}": np.zeros((3, 2), np.float32) for figure in grounding.FIGURES
+    columns = {f"{metric}:{what}": np.zeros((3, 2), np.float32) for metric in grounding.METRICS
                for what in ("own", "chance", *grounding.CONTROLS)}  # fmt: skip
     columns["pointing:own"] = np.array([[1, 0], [1, np.nan], [np.nan, np.nan]], np.float32)
     columns["pointing:centre"] = np.array([[0.5, 0.5], [np.nan, np.nan], [1, np.nan]], np.float32)
@@ -277,5 +277,5 @@ def test_published_encoders_with_text_have_maps(write: Callable[[Path], Path], t
     data = marked_images(tmp_path / "data", boxes)
     encoder = load_encoder(str(write(tmp_path)), data=data)
     found = Grounding().predict(encoder, data, Budget())
-    own = [found[f"{figure}:own"] for figure in grounding.FIGURES]
+    own = [found[f"{metric}:own"] for metric in grounding.METRICS]
     assert np.isfinite(own).all() and (found["pixel-auroc:own"] != found["pixel-auroc:another image"]).any()

@@ -1,4 +1,4 @@
-"""Figures of maps against hand-worked cases, and the maps that know nothing of an image."""
+"""Metrics of maps against hand-worked cases, and the maps that know nothing of an image."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imitate.statistics.metrics import auroc
-from imitate.tasks.grounding_scores import FIGURES, UsualPlaces, centre, scores, shown
+from imitate.tasks.grounding_scores import METRICS, UsualPlaces, centre, scores, shown
 
 CORNER = np.zeros((4, 4), bool)
 CORNER[:2, :2] = True
@@ -16,7 +16,7 @@ def of(grid: Any, mask: np.ndarray = CORNER) -> dict[str, float]:
     return {name: float(value[0]) for name, value in scores(np.array([grid], float), mask[None]).items()}
 
 
-def test_figures_worked_by_hand() -> None:
+def test_metrics_worked_by_hand() -> None:
     """Inside 1.0, .4, .2, .0; outside one of .6, one of .35 and ten of 0; the peak is inside."""
     found = of([[1.0, 0.4, 0.6, 0.35], [0.2, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
     assert found["pointing"] == 1
@@ -42,7 +42,7 @@ def test_scale_does_not_matter_and_where_the_map_begins_matters_to_what_is_shown
     grid = np.random.default_rng(0).normal(size=(4, 4))
     first, scaled, shifted = of(grid), of(7 * grid), of(grid + 5)
     assert scaled == pytest.approx(first)
-    assert {name for name in FIGURES if shifted[name] != pytest.approx(first[name])} == {"miou"}
+    assert {name for name in METRICS if shifted[name] != pytest.approx(first[name])} == {"miou"}
 
 
 def test_equally_high_pixels_share_the_point_and_a_flat_map_is_at_chance() -> None:

@@ -59,7 +59,7 @@ def test_a_run_continues_without_asking_for_weights_and_with_what_is_said_to_cha
     assert "--continue-with text: only settings of training can change when a run continues" in capsys.readouterr().err
 
 
-def test_a_validation_ranks_once_each_way_and_has_the_figures_of_the_task(tmp_path, monkeypatch):
+def test_a_validation_ranks_once_each_way_and_has_the_metrics_of_the_task(tmp_path, monkeypatch):
     data = Corpus.open(write_folder(tmp_path / "data", n=60))
     encoder = ImitateEncoder("run", seeded_model(TINY_MODEL.model_copy(update={"text_width": 8}), pretrained=False, seed=0),
                              fit_or_load("lsa-8", corpus(data)))  # fmt: skip

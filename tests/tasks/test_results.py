@@ -151,7 +151,7 @@ def test_each_seed_is_a_run_where_nothing_else_is_recorded(file: Path) -> None:
     assert {name: value for name, value in found.model_dump().items() if name in expected} == expected
 
 
-def test_published_figures_have_a_value_a_share() -> None:
+def test_published_metrics_have_a_value_for_each_fraction() -> None:
     rows = {"ours": {"auroc": (80.0, None)}}
     assert Published(source="X", rows={"ours": {"auroc": (80.0,)}}).shares == (1.0,)
     assert Published(source="X", shares=(0.1, 1), rows=rows).note == ""

@@ -129,14 +129,14 @@ def test_an_oracle_is_perfect(tmp_path: Path) -> None:
     data = _data(tmp_path, findings, impression, a=[i % 2 for i in range(24)], b=[0] * 24)
     task = Retrieval()
     predictions = task.predict(_encoder(), data, Budget())
-    figures = task.measure(predictions)
-    perfect = {name: value for name, value in figures.items() if name.startswith(("recall", "percentile", "mean"))}
-    assert next(iter(figures)) == "mean-recall"
+    measured = task.measure(predictions)
+    perfect = {name: value for name, value in measured.items() if name.startswith(("recall", "percentile", "mean"))}
+    assert next(iter(measured)) == "mean-recall"
     assert len(perfect) == 1 + 2 * (4 + 4) + (3 + 4)  # seven distinct impressions: no recall@10 from image to text
     assert set(perfect.values()) == {1.0}
     chance, shuffled = task.chance(predictions), task.shuffled(predictions)
-    assert set(chance) == set(figures) == set(shuffled)
-    assert all(chance[name] <= figures[name] + 1e-6 for name in perfect)
+    assert set(chance) == set(measured) == set(shuffled)
+    assert all(chance[name] <= measured[name] + 1e-6 for name in perfect)
     assert shuffled["percentile/both/image-to-text"] == pytest.approx(chance["percentile/both/image-to-text"], abs=0.1)
 
 
@@ -171,9 +171,9 @@ def test_precision_by_classes(tmp_path: Path) -> None:
     data = _data(tmp_path, [f"findings {i}" for i in range(20)], impression, **labels)
     task = Retrieval()
     predictions = task.predict(_encoder(), data, Budget())
-    figures = task.measure(predictions)
-    assert figures["precision@1/impression/image-to-text"] == pytest.approx(1.0)
-    assert figures["precision@5/impression/text-to-image"] == pytest.approx((4 / 5 + 3) / 4)
+    measured = task.measure(predictions)
+    assert measured["precision@1/impression/image-to-text"] == pytest.approx(1.0)
+    assert measured["precision@5/impression/text-to-image"] == pytest.approx((4 / 5 + 3) / 4)
     assert task.chance(predictions)["precision@1/impression/image-to-text"] == pytest.approx(1 / 4)
     assert np.isnan(predictions["figure:precision@1/impression/image-to-text"][0])
 
@@ -190,7 +190,7 @@ def test_an_image_is_normal_only_if_every_label_is_known_to_be_nil(tmp_path: Pat
     assert not images[1].any() and not images[5].any()  # unknown
 
 
-def test_support_is_of_the_patients_whose_figure_is_known(tmp_path: Path) -> None:
+def test_support_is_of_the_patients_whose_metric_is_known(tmp_path: Path) -> None:
     texts: list[str | None] = [f"report {i}" for i in range(8)]
     data = _data(tmp_path, [*texts[:6], None, None], texts)
     predictions = Retrieval().predict(_encoder(), data, Budget())
@@ -204,8 +204,8 @@ def test_both_is_the_mean_cosine_of_what_a_report_has(tmp_path: Path) -> None:
     """Without its findings half, an image is nearest to its impression among reports that have no findings."""
     findings: list[str | None] = [*[f"findings {i}" for i in range(6)], *[None] * 6]
     data = _data(tmp_path, findings, [f"impression {i}" for i in range(12)])
-    figures = Retrieval().measure(Retrieval().predict(_encoder(), data, Budget()))
-    assert figures["recall@1/both/image-to-text"] == 1.0
+    measured = Retrieval().measure(Retrieval().predict(_encoder(), data, Budget()))
+    assert measured["recall@1/both/image-to-text"] == 1.0
     data.images[:6, : SIDE // 2] = data.images[[1, 2, 3, 4, 5, 0], : SIDE // 2]
     mixed = Retrieval().predict(_encoder(), data, Budget())
     both = mixed["figure:recall@5/both/image-to-text"]

@@ -44,7 +44,7 @@ def test_equals_sorting_in_both_directions(cells: int, monkeypatch: pytest.Monke
     monkeypatch.setattr(ranking, "CELLS", cells)
     images, texts = _sides()
     for queries, gallery in ((images, texts), (texts, images)):
-        found, expected = ranking.figures(ranking.rank(queries, gallery)), _naive(queries, gallery)
+        found, expected = ranking.query_metrics(ranking.rank(queries, gallery)), _naive(queries, gallery)
         assert set(found) == set(expected)
         for name in expected:
             np.testing.assert_allclose(found[name], expected[name], atol=1e-6, err_msg=name)
@@ -52,7 +52,7 @@ def test_equals_sorting_in_both_directions(cells: int, monkeypatch: pytest.Monke
 
 def test_ties_count_by_the_mean_over_their_orders() -> None:
     images, texts = _sides(decimals=0)
-    found = ranking.figures(ranking.rank(images, texts))
+    found = ranking.query_metrics(ranking.rank(images, texts))
     generator = np.random.default_rng(1)
     sums = {name: np.zeros(len(images.text)) for name in found}
     for _ in range(150):
@@ -71,12 +71,12 @@ def test_ties_count_by_the_mean_over_their_orders() -> None:
 def test_chance_is_the_level_of_random_vectors_and_of_a_model_that_tells_nothing_apart() -> None:
     images, texts = _sides()
     for queries, gallery in ((images, texts), (texts, images)):
-        chance = ranking.figures(ranking.at_random(ranking.rank(queries, gallery)))
+        chance = ranking.query_metrics(ranking.at_random(ranking.rank(queries, gallery)))
         constant = gallery._replace(vectors=torch.ones_like(gallery.vectors))
-        tied = ranking.figures(ranking.rank(queries, constant))
+        tied = ranking.query_metrics(ranking.rank(queries, constant))
         generator = torch.Generator().manual_seed(0)
         many = [
-            ranking.figures(
+            ranking.query_metrics(
                 ranking.rank(
                     queries._replace(vectors=torch.randn(len(queries.text), 32, generator=generator)),
                     gallery._replace(vectors=torch.randn(len(gallery.text), 32, generator=generator)),
@@ -123,7 +123,7 @@ def _of_patients(patients: int) -> tuple[Side, Side, np.ndarray]:
 def test_what_else_is_of_the_patient_is_no_candidate(
     patients: int, cells: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With few patients, a query can have fewer candidates than the figures count to."""
+    """With few patients, a query can have fewer candidates than the metrics count to."""
     monkeypatch.setattr(ranking, "CELLS", cells)
     monkeypatch.setattr(ranking, "LEAST", 7)
     images, texts, candidates = _of_patients(patients)
@@ -131,13 +131,13 @@ def test_what_else_is_of_the_patient_is_no_candidate(
     for queries, gallery, allowed in ((images, texts, candidates), (texts, images, candidates.T)):
         ranks = ranking.rank(queries, gallery)
         assert ranks.pool.tolist() == allowed.sum(1).tolist()
-        found, expected = ranking.figures(ranks), _naive(queries, gallery, allowed)
+        found, expected = ranking.query_metrics(ranks), _naive(queries, gallery, allowed)
         assert set(found) == set(expected)
         for name in expected:
             np.testing.assert_allclose(found[name], expected[name], atol=1e-6, err_msg=name)
-        chance = ranking.figures(ranking.at_random(ranks))
+        chance = ranking.query_metrics(ranking.at_random(ranks))
         constant = gallery._replace(vectors=torch.ones_like(gallery.vectors))
-        for name, column in ranking.figures(ranking.rank(queries, constant)).items():
+        for name, column in ranking.query_metrics(ranking.rank(queries, constant)).items():
             np.testing.assert_allclose(column, chance[name], atol=1e-6, err_msg=name)
 
 
@@ -152,7 +152,9 @@ def test_exchanged_images_bring_their_patients() -> None:
         (forward.taken(order.numpy()), ranking.rank(exchanged, texts)),
         (backward, ranking.rank(texts, exchanged)),
     ):
-        for ours, theirs in zip(ranking.figures(found).values(), ranking.figures(expected).values(), strict=True):
+        for ours, theirs in zip(
+            ranking.query_metrics(found).values(), ranking.query_metrics(expected).values(), strict=True
+        ):
             np.testing.assert_array_equal(ours, theirs)
 
 
@@ -171,6 +173,8 @@ def test_several_assignments_are_ranked_in_one_pass(cells: int, monkeypatch: pyt
         (forward.taken(order.numpy()), ranking.rank(exchanged, texts)),
         (backward, ranking.rank(texts, exchanged)),
     ):
-        for ours, theirs in zip(ranking.figures(found).items(), ranking.figures(expected).items(), strict=True):
+        for ours, theirs in zip(
+            ranking.query_metrics(found).items(), ranking.query_metrics(expected).items(), strict=True
+        ):
             assert ours[0] == theirs[0]
             np.testing.assert_array_equal(ours[1], theirs[1])

@@ -48,9 +48,9 @@ def encoder() -> Encoder:
 def test_it_learns_and_leaves_the_encoder_bit_identical(encoder: Encoder, data: Corpus) -> None:
     before = copy.deepcopy(encoder.image.state_dict())
     predictions = TASK.predict(encoder, data, Budget())
-    figures = TASK.measure(predictions)
-    assert figures["dice_positives"] > 0.8
-    assert figures["dice_micro"] > 0.8
+    measured = TASK.measure(predictions)
+    assert measured["dice_positives"] > 0.8
+    assert measured["dice_micro"] > 0.8
     assert all(torch.equal(before[name], tensor) for name, tensor in encoder.image.state_dict().items())
     assert predictions["image_id"].tolist() == [f"i{i}" for i in range(56, 72)]
     masks = np.unpackbits(predictions["masks"], axis=-1, count=SIZE * SIZE).astype(bool)
@@ -63,11 +63,11 @@ def test_it_learns_and_leaves_the_encoder_bit_identical(encoder: Encoder, data: 
         for pair in zip(masks, truth, strict=True)
     ]
     np.testing.assert_allclose(np.transpose(outlines), [predictions[name] for name in ("hd95", "surface_dice")])
-    assert figures["hd95"] == pytest.approx(np.nanmean(predictions["hd95"])) and figures["hd95"] < 8
-    assert 0.3 < figures["surface_dice"] == pytest.approx(np.nanmean(predictions["surface_dice"]))
+    assert measured["hd95"] == pytest.approx(np.nanmean(predictions["hd95"])) and measured["hd95"] < 8
+    assert 0.3 < measured["surface_dice"] == pytest.approx(np.nanmean(predictions["surface_dice"]))
     chance = TASK.chance(predictions)
     assert chance["hd95"] == pytest.approx(SIZE * np.sqrt(2)) and chance["surface_dice"] == 0
-    assert (figures["iou"] > chance["iou"]) and chance["iou_positives"] == 0
+    assert (measured["iou"] > chance["iou"]) and chance["iou_positives"] == 0
 
 
 @pytest.mark.parametrize("mode", ["clean", "paper"])
@@ -107,11 +107,11 @@ def predictions(both: list[int], predicted: list[int], actual: list[int], *, pap
     return {name: np.array(values) for name, values in counts.items()}
 
 
-def test_figures_in_closed_form() -> None:
+def test_metrics_in_closed_form() -> None:
     #                  empty, false alarm, missed, half, perfect
     table = predictions([0, 0, 0, 4, 9], [0, 1, 0, 8, 9], [0, 0, 5, 8, 9])
-    figures = Segmentation(batch_size=3).measure(table)
-    assert figures == pytest.approx(
+    measured = Segmentation(batch_size=3).measure(table)
+    assert measured == pytest.approx(
         {
             "dice": (1 + 0 + 0 + 0.5 + 1) / 5,
             "dice_positives": 1.5 / 3,
@@ -122,15 +122,15 @@ def test_figures_in_closed_form() -> None:
             "iou_positives": (0 + 4 / 12 + 1) / 3,
         }
     )
-    assert next(iter(figures)) == "dice"
+    assert next(iter(measured)) == "dice"
     assert Segmentation(batch_size=3).measure(table, np.array([4, 4, 1]))["dice"] == pytest.approx(2 / 3)
 
 
 def test_paper_puts_the_mean_of_batch_means_first() -> None:
-    figures = Segmentation(batch_size=2).measure(predictions([0, 0, 9], [0, 3, 9], [0, 0, 9], paper=True))
-    assert next(iter(figures)) == "dice_batched"
-    assert figures["dice_batched"] == pytest.approx((0.5 + 1) / 2)
-    assert figures["dice"] == pytest.approx(2 / 3)
+    measured = Segmentation(batch_size=2).measure(predictions([0, 0, 9], [0, 3, 9], [0, 0, 9], paper=True))
+    assert next(iter(measured)) == "dice_batched"
+    assert measured["dice_batched"] == pytest.approx((0.5 + 1) / 2)
+    assert measured["dice"] == pytest.approx(2 / 3)
 
 
 def test_constant_predictors() -> None:
@@ -153,18 +153,18 @@ def test_constant_predictors() -> None:
 def test_many_samples_at_once_are_each_measured_as_rows(paper: bool) -> None:
     table = predictions([0, 0, 0, 4, 9], [0, 3, 0, 8, 9], [0, 0, 5, 8, 9], paper=paper)
     task, counts = Segmentation(batch_size=2), np.array([[1, 1, 1, 1, 1], [0, 3, 0, 1, 1], [2, 3, 0, 0, 0]])
-    figures = task.resample(table, counts)
+    measured = task.resample(table, counts)
     for i, drawn in enumerate(counts):
         alone = task.measure(table, np.repeat(np.arange(5), drawn))
-        assert list(alone) == list(figures)
-        assert {name: each[i] for name, each in figures.items()} == pytest.approx(alone, nan_ok=True)
-    assert figures["dice_batched"][1] == pytest.approx((0 + 0.25 + 1) / 3)
+        assert list(alone) == list(measured)
+        assert {name: each[i] for name, each in measured.items()} == pytest.approx(alone, nan_ok=True)
+    assert measured["dice_batched"][1] == pytest.approx((0 + 0.25 + 1) / 3)
 
 
 def test_undefined_is_nan() -> None:
-    figures = Segmentation().measure(predictions([0], [3], [0]))
-    assert np.isnan(figures["dice_positives"])
-    assert figures["dice"] == figures["dice_micro"] == 0
+    measured = Segmentation().measure(predictions([0], [3], [0]))
+    assert np.isnan(measured["dice_positives"])
+    assert measured["dice"] == measured["dice_micro"] == 0
     assert np.isnan(Segmentation().measure(predictions([3], [3], [3]))["false_positive_rate"])
 
 
@@ -247,7 +247,7 @@ def test_dice_of_classes_is_the_mean_of_that_of_the_target_and_of_the_background
     assert TASK.chance(made)["dice_classes"] == pytest.approx(TASK.measure(none)["dice_classes"])
 
 
-def test_a_protocol_with_another_decoder_loss_and_figure(
+def test_a_protocol_with_another_decoder_loss_and_metric(
     encoder: Encoder, data: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, Any] = {}
@@ -267,9 +267,9 @@ def test_a_protocol_with_another_decoder_loss_and_figure(
     expected = entropy(main, target) + 0.4 * entropy(beside, target)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     network.eval()
-    figure, tie = given["validate"]()
+    value, tie = given["validate"]()
     called = torch.cat([network(view.images(each)) for each in np.split(rows.validation, 2)])
     truth = view.masks(rows.validation)
     assert tie == pytest.approx(float(entropy(called, truth)), rel=1e-5)
     both = [(side(called > 0), side(truth > 0.5)) for side in (lambda mask: mask, lambda mask: ~mask)]
-    assert -figure == pytest.approx(np.mean([2 * float((a & b).sum()) / float(a.sum() + b.sum()) for a, b in both]))
+    assert -value == pytest.approx(np.mean([2 * float((a & b).sum()) / float(a.sum() + b.sum()) for a, b in both]))

@@ -37,7 +37,7 @@ class Fitted(Noisy):
     def predict(self, encoder: Any, data: Any, budget: Budget) -> Predictions:
         fitted.append((budget.seed, self.learning_rate, self.batch_size))
         if self.learning_rate > 1:  # or where no batch is full
-            raise FitError("no validation figure was finite")
+            raise FitError("no validation metric was finite")
         assert budget.validated is not None
         budget.validated.append(abs(np.log10(self.learning_rate) + 2) + 1 / self.batch_size)
         found = super().predict(encoder, data, budget)
@@ -97,7 +97,7 @@ def test_a_fit_that_failed_in_a_sweep_fails_alone_too(data: Path, tmp_path: Path
     values: dict[str, Any] = {"model": "0.5", "data": data, "out": tmp_path / "r.json", "resamples": 10}
     with pytest.raises(UserError, match="no fit of the sweep had a finite validation value"):
         evaluate(TASK, **values, sweep=("learning_rate=[5]",))
-    with pytest.raises(UserError, match="no validation figure was finite"):
+    with pytest.raises(UserError, match="no validation metric was finite"):
         evaluate(TASK, **values, settings=("learning_rate=5",))
 
 
@@ -158,7 +158,7 @@ def test_only_of_numbers_the_ends_are_warned_of(caplog: pytest.LogCaptureFixture
     ]
 
 
-def test_equal_figures_and_fits_that_chose_differently() -> None:
+def test_equal_values_and_fits_that_chose_differently() -> None:
     one, two, none = (Tried(settings={"epochs": n}, validation=v) for n, v in ((1, 0.5), (2, 0.5), (3, None)))
     assert best_first([none, one, two]) == [one, two, none] and best_first([two, one])[0] == two
     with pytest.raises(UserError, match="no fit of the sweep had a finite validation value"):

@@ -124,7 +124,7 @@ def test_each_bootstrap_sample_is_measured() -> None:
     assert {name: values.tolist() for name, values in found.items()} == {"count": [3.0], "error": [0.5]}
 
 
-def test_a_class_that_no_macro_figure_has_does_not_bound_its_support() -> None:
+def test_a_class_that_no_macro_average_has_does_not_bound_its_support() -> None:
     target = np.zeros((40, 2))
     target[:20, 0] = target[:2, 1] = 1
     patients = np.array([f"p{i}" for i in range(40)])

@@ -92,9 +92,9 @@ def _target(n: int = 40) -> np.ndarray:
 @pytest.mark.parametrize("branch", ["impression", "findings", "both"])
 def test_an_oracle_is_perfect(encoder: ImitateEncoder, prompts: Path, branch: str) -> None:
     task = ZeroShot.model_validate({"prompts": prompts, "branch": branch})
-    figures = task.measure(task.predict(encoder, _data(_target()), Budget()))
-    assert next(iter(figures)) == "auroc"
-    assert set(figures) == {
+    measured = task.measure(task.predict(encoder, _data(_target()), Budget()))
+    assert next(iter(measured)) == "auroc"
+    assert set(measured) == {
         name + suffix
         for name in (
             "auroc",
@@ -103,19 +103,19 @@ def test_an_oracle_is_perfect(encoder: ImitateEncoder, prompts: Path, branch: st
         )
         for suffix in ("", *(f"/{label}" for label in CLASSES))
     }
-    assert set(figures.values()) == {1.0}
+    assert set(measured.values()) == {1.0}
 
 
 def test_branches_see_their_own_part(encoder: ImitateEncoder, prompts: Path) -> None:
     data = _data(_target())
     data.images[:, 1] = 1
-    figures = {
+    measured = {
         branch: ZeroShot(prompts=prompts, branch=branch).measure(
             ZeroShot(prompts=prompts, branch=branch).predict(encoder, data, Budget())
         )["auroc"]
         for branch in get_args(ZeroShot.model_fields["branch"].annotation)
     }
-    assert figures == {"findings": 1.0, "impression": 0.5, "both": 1.0}
+    assert measured == {"findings": 1.0, "impression": 0.5, "both": 1.0}
 
 
 def test_the_score_is_the_difference_of_cosines_with_the_middle_of_unit_vectors(

@@ -151,14 +151,14 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_p
     assert fit(job) and job.step == job.total
 
 
-def test_best_is_the_validation_with_the_highest_figure(tmp_path, data):
-    figures = iter([0.1, 0.9, 0.5, 0.7, 0.3, 0.2])
+def test_best_is_the_validation_with_the_highest_metric(tmp_path, data):
+    values = iter([0.1, 0.9, 0.5, 0.7, 0.3, 0.2])
     kept = []
 
     def validate(model: Imitate) -> dict[str, float]:
         assert not model.training
         kept.append({n: t.clone() for n, t in model.state_dict().items()})
-        return {"recall": next(figures), "other": 9.0}
+        return {"recall": next(values), "other": 9.0}
 
     settings = {"epochs": 3, "validate_every": 2, "snapshot_every": 5, "keep_best": 3}
     job = start(tmp_path / "run", data, tiny_recipe(**settings), validate)
@@ -492,7 +492,7 @@ def test_the_backbone_is_synchronised_on_gpus_only(tmp_path, idle):
         assert asked.pop() is everywhere
 
 
-def test_figures_are_written_with_and_without_a_validation_loss(tmp_path, idle, monkeypatch, caplog):
+def test_metrics_are_written_with_and_without_a_validation_loss(tmp_path, idle, monkeypatch, caplog):
     job, rows = copy_of(idle, tmp_path), []
     job.step, job.validate = 4, lambda model: {"recall": 0.5}
     journal: Any = loop.Journal(tmp_path, step=0)

@@ -8,7 +8,7 @@ from imitate.errors import UserError
 from imitate.report.groups import Entry, Group
 from imitate.tasks.base import Estimate, Predictions
 from imitate.tasks.comparison import p_above, task_of
-from imitate.tasks.estimating import Figures, drawn_figures
+from imitate.tasks.estimating import Resampled, resampled_metrics
 
 LEVEL = 0.05
 
@@ -26,7 +26,7 @@ def with_best(group: Group, *, resamples: int | None = None) -> Group:
     return group._replace(best=best)
 
 
-def _drawn(entries: Mapping[str, Entry], resamples: int) -> dict[str, Figures]:
+def _drawn(entries: Mapping[str, Entry], resamples: int) -> dict[str, Resampled]:
     """Bootstrap samples of each method; none where predictions are lost or not all are of the same images."""
     runs: dict[str, list[Predictions]] = {name: entry.predictions() for name, entry in entries.items()}
     if not all(runs.values()):
@@ -34,17 +34,17 @@ def _drawn(entries: Mapping[str, Entry], resamples: int) -> dict[str, Figures]:
     like = next(iter(runs.values()))[0]
     if any(not np.array_equal(np.sort(each[0]["image_id"]), np.sort(like["image_id"])) for each in runs.values()):
         return {}
-    found: dict[str, Figures] = {}
+    found: dict[str, Resampled] = {}
     for name, (path, results) in entries.items():
         try:
             task = task_of(results, path)
         except UserError:  # of another version
             return {}
-        found[name] = drawn_figures(task, runs[name], like=like, resamples=resamples, pretrained=results.pretrained)
+        found[name] = resampled_metrics(task, runs[name], like=like, resamples=resamples, pretrained=results.pretrained)
     return found
 
 
-def _best(group: Group, metric: str, fraction: float, drawn: Mapping[str, Figures]) -> str | None:
+def _best(group: Group, metric: str, fraction: float, drawn: Mapping[str, Resampled]) -> str | None:
     estimates = group.estimates(metric, fraction)
     values = {name: each.value for name, each in estimates.items() if each.value is not None}
     if len(values) < 2 or any(name not in drawn or metric not in drawn[name].drawn for name in values):

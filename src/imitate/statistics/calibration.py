@@ -1,4 +1,4 @@
-"""How far probabilities are from what happens, each figure over many bootstrap samples at once (see ``metrics``).
+"""How far probabilities are from what happens, each metric over many bootstrap samples at once (see ``metrics``).
 
 ``target`` is 1, 0 or NaN (unknown, which takes no part), ``probability`` that of 1. Probabilities of 0 and 1 are taken
 as ``CERTAIN`` away from these wherever their logarithm is needed.
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from scipy.fft import dct, idct
 from scipy.special import expit, logit
 
-from imitate.statistics.metrics import Counts, Figure, Rows, _known, _ratio, mean
+from imitate.statistics.metrics import Counts, Metric, Rows, _known, _ratio, mean
 
 CERTAIN = 1e-7
 BINS = 15
@@ -35,25 +35,25 @@ class Bins(NamedTuple):
     predicted: Sums
 
 
-def brier(target: Rows, probability: Rows, counts: Counts | None = None) -> Figure:
+def brier(target: Rows, probability: Rows, counts: Counts | None = None) -> Metric:
     """The mean of (p - y)^2 (Brier, 1950): 0 is perfect; always saying the prevalence q gives q (1 - q)."""
     return mean((np.asarray(probability, float) - target) ** 2, counts)
 
 
-def brier_skill(target: Rows, probability: Rows, counts: Counts | None = None) -> Figure:
+def brier_skill(target: Rows, probability: Rows, counts: Counts | None = None) -> Metric:
     """1 - Brier / (q (1 - q)), with the prevalence q of each sample; NaN where there is one label only."""
     prevalence = mean(np.asarray(target, float), counts)
     return 1 - _ratio(brier(target, probability, counts), prevalence * (1 - prevalence))
 
 
-def log_loss(target: Rows, probability: Rows, counts: Counts | None = None) -> Figure:
+def log_loss(target: Rows, probability: Rows, counts: Counts | None = None) -> Metric:
     """In nats."""
     sure = np.clip(np.asarray(probability, float), CERTAIN, 1 - CERTAIN)
     each = np.asarray(target, float)
     return mean(-each * np.log(sure) - (1 - each) * np.log1p(-sure), counts)
 
 
-def observed_to_expected(target: Rows, probability: Rows, counts: Counts | None = None) -> Figure:
+def observed_to_expected(target: Rows, probability: Rows, counts: Counts | None = None) -> Metric:
     """How many positives there are over how many the probabilities announce."""
     target, probability, counts = _known(target, probability, counts)
     return _ratio(counts @ target, counts @ probability)
@@ -67,7 +67,7 @@ def binned(target: Rows, probability: Rows, counts: Counts | None = None, *, bin
     return Bins(counts @ member, counts @ (member * target[:, None]), counts @ (member * probability[:, None]))
 
 
-def ece(target: Rows, probability: Rows, counts: Counts | None = None, *, bins: int = BINS) -> Figure:
+def ece(target: Rows, probability: Rows, counts: Counts | None = None, *, bins: int = BINS) -> Metric:
     """The mean distance between observed and predicted over bins of equal widths, each weighted by its rows.
 
     Biased upwards where bins hold few rows, and it depends on their number (Naeini et al., 2015): see ``smooth_ece``.
@@ -79,9 +79,9 @@ def ece(target: Rows, probability: Rows, counts: Counts | None = None, *, bins: 
 class Murphy(NamedTuple):
     """Brier = reliability - resolution + uncertainty (Murphy, 1973), but for the spread within bins."""
 
-    reliability: Figure
-    resolution: Figure
-    uncertainty: Figure
+    reliability: Metric
+    resolution: Metric
+    uncertainty: Metric
 
 
 def murphy(target: Rows, probability: Rows, counts: Counts | None = None, *, bins: int = BINS) -> Murphy:
@@ -96,7 +96,7 @@ def murphy(target: Rows, probability: Rows, counts: Counts | None = None, *, bin
     return Murphy(reliability, resolution, prevalence * (1 - prevalence))
 
 
-def smooth_ece(target: Rows, probability: Rows, counts: Counts | None = None) -> Figure:
+def smooth_ece(target: Rows, probability: Rows, counts: Counts | None = None) -> Metric:
     r"""The calibration error without bins of Blasiok and Nakkiran (2024).
 
     .. math:: \mathrm{smECE}_s = \int_0^1 \Big|\frac1n\sum_i (y_i - p_i)\,K_s(t, p_i)\Big|\,dt
@@ -115,7 +115,7 @@ def smooth_ece(target: Rows, probability: Rows, counts: Counts | None = None) ->
     return np.where(total > 0, fixed_point(waves), np.nan)
 
 
-def fixed_point(waves: Float[np.ndarray, "samples cells"]) -> Figure:
+def fixed_point(waves: Float[np.ndarray, "samples cells"]) -> Metric:
     """The smooth error at the width that is as large, of residuals as cosine waves."""
     low, high = np.zeros(len(waves)), np.ones(len(waves))
     over, under = _smoothed(waves, low), _smoothed(waves, high) - 1  # by how much the error is above the width
@@ -131,17 +131,17 @@ def fixed_point(waves: Float[np.ndarray, "samples cells"]) -> Figure:
     return _smoothed(waves, width)
 
 
-def _smoothed(waves: Float[np.ndarray, "samples cells"], width: Figure) -> Figure:
+def _smoothed(waves: Float[np.ndarray, "samples cells"], width: Metric) -> Metric:
     factors = np.exp(-((np.pi * np.arange(CELLS) * width[:, None]) ** 2) / 2)
     return np.abs(idct(waves * factors, norm="ortho")).sum(1)
 
 
-def slope(target: Rows, probability: Rows, counts: Counts | None = None) -> Figure:
+def slope(target: Rows, probability: Rows, counts: Counts | None = None) -> Metric:
     """b of logit P(y) = a + b logit p: 1 is ideal, below it probabilities are too extreme. NaN where there is none."""
     return _regressed(target, probability, counts)[:, 1]
 
 
-def intercept(target: Rows, probability: Rows, counts: Counts | None = None) -> Figure:
+def intercept(target: Rows, probability: Rows, counts: Counts | None = None) -> Metric:
     """a of logit P(y) = a + logit p, calibration in the large: 0 is ideal, above it probabilities are too low."""
     target, probability, counts = _known(target, probability, counts)
     given = logit(np.clip(probability, CERTAIN, 1 - CERTAIN))
@@ -198,12 +198,12 @@ def _likelihood(
     target: Float[np.ndarray, " rows"],
     counts: Counts,
     offset: Float[np.ndarray, " rows"] | float,
-) -> Figure:
+) -> Metric:
     said = offset + found @ inputs.T
     return (counts * (target * said - np.logaddexp(0, said))).sum(1)
 
 
-MEASURES: dict[str, Callable[..., Figure]] = {
+MEASURES: dict[str, Callable[..., Metric]] = {
     "brier": brier,
     "brier-skill": brier_skill,
     "log-loss": log_loss,

@@ -1,4 +1,4 @@
-"""Intervals and tests of a figure, the mean over runs, which varies over patients and over seeds.
+"""Intervals and tests of a metric, the mean over runs, which varies over patients and over seeds.
 
 With other patients it would be another, and with other seeds too. The bootstrap tells how these very runs vary over
 patients. What they have in common is one part of the variance; the other is that of the runs among each other, which
@@ -6,7 +6,7 @@ holds what each of them makes of the patients by itself. Each part has degrees o
 is the mean of those of the parts, weighted by their variances (Cochran and Cox, 1950). With Satterthwaite's degrees of
 freedom a test at 5% would reject up to 12% where two or three seeds vary much.
 
-A figure between 0 and 1 is skewed near these bounds. Its interval is symmetric as a logit; two of them are compared as
+A metric between 0 and 1 is skewed near these bounds. Its interval is symmetric as a logit; two of them are compared as
 angles, arcsin(sqrt(x)), which vary alike wherever they lie.
 """
 
@@ -27,19 +27,19 @@ ROUNDING = 1e-24  # variances are not told from none below
 FLOOR = 1e-12  # p values are not told apart below
 
 Support = tuple[int, ...]
-"""How many patients of each kind a figure compares: (positive, negative) for an AUROC, (all,) for a mean; for a mean
+"""How many patients of each kind a metric compares: (positive, negative) for an AUROC, (all,) for a mean; for a mean
 over classes those of each class, one after another."""
 
 
 class Part(NamedTuple):
-    """Of the variance of a figure."""
+    """Of the variance of a metric."""
 
     variance: float
     freedom: float  # degrees of freedom that the variance is known with
 
 
 class Spread(NamedTuple):
-    """How a figure varies; what it rests on."""
+    """How a metric varies; what it rests on."""
 
     parts: tuple[Part, ...]
     support: Support
@@ -59,7 +59,7 @@ class Spread(NamedTuple):
 
 
 class Runs(NamedTuple):
-    """What tells how a figure varies."""
+    """What tells how a metric varies."""
 
     drawn: Distribution
     values: Float[np.ndarray, " runs"]
@@ -93,7 +93,7 @@ def independent(drawn: Distribution, values: Float[np.ndarray, " runs"], origins
 def spread(*methods: Runs, support: Support) -> Spread | None:
     """Of a method's mean over runs; of two, that of their difference, paired by patient only.
 
-    None where too few patients support the figure, where half of the resamples lack it, and where a run does.
+    None where too few patients support the metric, where half of the resamples lack it, and where a run does.
     """
     defined = ~np.any([np.isnan(runs.drawn).any(0) for runs in methods], axis=0)
     lacking = any(np.isnan(runs.values).any() for runs in methods)
@@ -108,7 +108,7 @@ def spread(*methods: Runs, support: Support) -> Spread | None:
 
 
 def enough(support: Support) -> bool:
-    """Whether a figure can have an interval."""
+    """Whether a metric can have an interval."""
     least = LEAST if len(support) <= 2 else OF_SEVERAL
     return min(support) >= least and _freedom(support) >= LEAST - 1
 
@@ -139,7 +139,7 @@ def interval(estimate: float, spread: Spread | None, level: float = 0.95) -> tup
 
 
 def share_interval(share: float, spread: Spread | None, level: float = 0.95) -> tuple[float, float] | None:
-    """Of a figure between 0 and 1: symmetric as a logit.
+    """Of a metric between 0 and 1: symmetric as a logit.
 
     At 0 or 1 it is Wilson's, of as many patients as the rarest kind has. None where there is no spread, or no variance.
     """

@@ -1,7 +1,7 @@
-"""Figures of merit, each over many bootstrap samples at once.
+"""Metrics, each over many bootstrap samples at once.
 
 ``counts[s, i]`` says how often sample ``s`` draws row ``i``; without it there is one sample with every row once. A
-figure is an array with one entry a sample, NaN where it is undefined. A row of unknown target (NaN) takes no part.
+metric is an array with one entry a sample, NaN where it is undefined. A row of unknown target (NaN) takes no part.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float, Num, Shaped
 
 Rows = Shaped[np.ndarray, " rows"]
 Counts = Num[np.ndarray, "samples rows"]
-Figure = Float[np.ndarray, " samples"]
+Metric = Float[np.ndarray, " samples"]
 
 
-def auroc(target: Rows, score: Rows, counts: Counts | None = None) -> Figure:
+def auroc(target: Rows, score: Rows, counts: Counts | None = None) -> Metric:
     """P(score of a positive > score of a negative) + P(they are equal) / 2: the area under the ROC curve."""
     target, score, counts = _known(target, score, counts)
     positive, negative = np.flatnonzero(target > 0), np.flatnonzero(target <= 0)
@@ -26,15 +26,15 @@ def auroc(target: Rows, score: Rows, counts: Counts | None = None) -> Figure:
     return _ratio(wins, drawn.sum(1) * below[:, -1])
 
 
-def average_precision(target: Rows, score: Rows, counts: Counts | None = None) -> Figure:
+def average_precision(target: Rows, score: Rows, counts: Counts | None = None) -> Metric:
     """The precision at each positive's score, averaged over the positives: the area under the stepwise PR curve."""
     drawn, true, called = _retrieved(target, score, counts)
     return _ratio((drawn * np.nan_to_num(_ratio(true, called))).sum(1), drawn.sum(1))
 
 
 def within(
-    metric: Callable[..., Figure], parts: Shaped[np.ndarray, " rows"], target: Rows, score: Rows, counts: Counts | None
-) -> Figure:
+    metric: Callable[..., Metric], parts: Shaped[np.ndarray, " rows"], target: Rows, score: Rows, counts: Counts | None
+) -> Metric:
     """The mean of the AUROCs, or of the average precisions, of parts whose scores are not on one scale.
 
     Each counts by what it is a mean over: by its pairs of a positive and a negative, or by its positives.
@@ -56,14 +56,14 @@ def within(
     return _ratio(total, weights)
 
 
-def max_f1(target: Rows, score: Rows, counts: Counts | None = None) -> Figure:
+def max_f1(target: Rows, score: Rows, counts: Counts | None = None) -> Metric:
     """The best F1 of all thresholds, found on the very rows that it is measured on: an oracle, to be labelled so."""
     drawn, true, called = _retrieved(target, score, counts)
     actual = drawn.sum(1, keepdims=True)
     return np.where(actual[:, 0] > 0, _ratio(2 * true, called + actual).max(1, initial=0), np.nan)
 
 
-def f1(target: Rows, predicted: Rows, counts: Counts | None = None) -> Figure:
+def f1(target: Rows, predicted: Rows, counts: Counts | None = None) -> Metric:
     """2 TP / (2 TP + FP + FN) of yes-or-no predictions; NaN without a positive row."""
     target, predicted, counts = _known(target, predicted, counts)
     true, actual = counts @ ((target > 0) & (predicted > 0)), counts @ (target > 0)
@@ -77,13 +77,13 @@ def exclusive(target: Float[np.ndarray, "rows classes"]) -> bool:
 
 def accuracy(
     target: Float[np.ndarray, "rows classes"], score: Float[np.ndarray, "rows classes"], counts: Counts | None = None
-) -> Figure:
+) -> Metric:
     """How often the highest score is that of the one class; highest scores that are equal share the answer."""
     highest = score == score.max(1, keepdims=True)
     return mean((highest & (target > 0)).sum(1) / highest.sum(1), counts)
 
 
-def mean(values: Rows, counts: Counts | None = None, weights: Rows | None = None) -> Figure:
+def mean(values: Rows, counts: Counts | None = None, weights: Rows | None = None) -> Metric:
     """The mean of the values that are not NaN, e.g. accuracy from right-or-wrong; ``weights`` make rows count more."""
     weights = np.ones(len(values)) if weights is None else weights
     values, weights, counts = _known(values, weights, counts)
@@ -92,28 +92,28 @@ def mean(values: Rows, counts: Counts | None = None, weights: Rows | None = None
 
 def per_class(
     name: str,
-    metric: Callable[..., Figure],
+    metric: Callable[..., Metric],
     target: np.ndarray,
     score: np.ndarray,
     classes: Sequence[str],
     counts: Counts | None = None,
     *,
     least: int = 1,
-) -> dict[str, Figure]:
-    """``name`` is the macro figure, the mean over the classes where it is defined; ``name/class`` is each class's own.
+) -> dict[str, Metric]:
+    """``name`` is the macro average, the mean over the classes where it is defined; ``name/class`` is each class's own.
 
     Which classes these are is decided by ``target``: those with at least ``least`` positive and as many negative rows.
-    A sample that holds one of them with one label only has no macro figure (NaN), lest samples average over different
+    A sample that holds one of them with one label only has no macro average (NaN), lest samples average over different
     classes.
     """
     each = np.stack([metric(target[:, i], score[:, i], counts) for i in range(len(classes))])
     common = common_classes(target, least)
     macro = each[common].mean(0) if common.any() else np.full(each.shape[1], np.nan)
-    return {name: macro, **{f"{name}/{label}": figure for label, figure in zip(classes, each, strict=True)}}
+    return {name: macro, **{f"{name}/{label}": values for label, values in zip(classes, each, strict=True)}}
 
 
 def common_classes(target: Float[np.ndarray, "rows classes"], least: int = 1) -> Bool[np.ndarray, " classes"]:
-    """Those that a macro figure averages over."""
+    """Those that a macro average averages over."""
     return np.minimum((target > 0).sum(0), (target == 0).sum(0)) >= least
 
 
@@ -125,9 +125,9 @@ def class_support(
     *,
     least: int = 1,
 ) -> dict[str, tuple[int, ...]]:
-    """How many patients have a positive and how many a negative image, for each class and for the macro figures.
+    """How many patients have a positive and how many a negative image, for each class and for the macro averages.
 
-    ``names`` are those of the metrics. A macro figure rests on all of its classes.
+    ``names`` are those of the metrics. A macro average rests on all of its classes.
     """
     known = [~np.isnan(column) for column in target.T]
     each = [image_support(column[some] > 0, patients[some]) for column, some in zip(target.T, known, strict=True)]

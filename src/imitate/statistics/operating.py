@@ -10,43 +10,43 @@ from jaxtyping import Float
 from scipy.stats import norm
 
 from imitate.names import Aim
-from imitate.statistics.metrics import Counts, Figure, Rows, _known, _ratio
+from imitate.statistics.metrics import Counts, Metric, Rows, _known, _ratio
 
 
 class Calls(NamedTuple):
     """How many rows are rightly and wrongly called positive and negative, in each sample."""
 
-    true_positive: Figure
-    false_positive: Figure
-    false_negative: Figure
-    true_negative: Figure
+    true_positive: Metric
+    false_positive: Metric
+    false_negative: Metric
+    true_negative: Metric
 
     @property
-    def rows(self) -> Figure:
+    def rows(self) -> Metric:
         return self.true_positive + self.false_positive + self.false_negative + self.true_negative
 
     @property
-    def sensitivity(self) -> Figure:
+    def sensitivity(self) -> Metric:
         return _ratio(self.true_positive, self.true_positive + self.false_negative)
 
     @property
-    def specificity(self) -> Figure:
+    def specificity(self) -> Metric:
         return _ratio(self.true_negative, self.true_negative + self.false_positive)
 
     @property
-    def ppv(self) -> Figure:
+    def ppv(self) -> Metric:
         return _ratio(self.true_positive, self.true_positive + self.false_positive)
 
     @property
-    def npv(self) -> Figure:
+    def npv(self) -> Metric:
         return _ratio(self.true_negative, self.true_negative + self.false_negative)
 
     @property
-    def prevalence(self) -> Figure:
+    def prevalence(self) -> Metric:
         return _ratio(self.true_positive + self.false_negative, self.rows)
 
 
-def calls(target: Rows, score: Rows, threshold: Figure | float, counts: Counts | None = None) -> Calls:
+def calls(target: Rows, score: Rows, threshold: Metric | float, counts: Counts | None = None) -> Calls:
     """``threshold`` is one for all samples, or one for each."""
     target, score, counts = _known(target, score, counts)
     at = np.broadcast_to(np.asarray(threshold, float), (len(counts),))
@@ -56,7 +56,7 @@ def calls(target: Rows, score: Rows, threshold: Figure | float, counts: Counts |
     return Calls(hits, alarms, counts @ positive - hits, counts @ ~positive - alarms)
 
 
-def threshold(target: Rows, score: Rows, counts: Counts | None = None, *, aim: Aim, at: float = 0.0) -> Figure:
+def threshold(target: Rows, score: Rows, counts: Counts | None = None, *, aim: Aim, at: float = 0.0) -> Metric:
     """Of each sample the threshold, among its scores, that serves the aim best.
 
     ``sensitivity``: the highest with a sensitivity of at least ``at``. ``specificity``: the lowest with a specificity
@@ -90,21 +90,21 @@ def _at_least(counts: Counts, place: np.ndarray, steps: int) -> Float[np.ndarray
     return per_step[:, ::-1].cumsum(1)[:, ::-1]
 
 
-def _last(steps: np.ndarray, holds: np.ndarray) -> Figure:
+def _last(steps: np.ndarray, holds: np.ndarray) -> Metric:
     return np.where(holds.any(1), steps[len(steps) - 1 - holds[:, ::-1].argmax(1)], np.nan)
 
 
-def _first(steps: np.ndarray, holds: np.ndarray) -> Figure:
+def _first(steps: np.ndarray, holds: np.ndarray) -> Metric:
     return np.where(holds.any(1), steps[holds.argmax(1)], np.nan)
 
 
-def ppv_at(sensitivity: Figure, specificity: Figure, prevalence: float) -> Figure:
+def ppv_at(sensitivity: Metric, specificity: Metric, prevalence: float) -> Metric:
     """The positive predictive value where a share ``prevalence`` has the finding, by Bayes."""
     found = sensitivity * prevalence
     return _ratio(found, found + (1 - specificity) * (1 - prevalence))
 
 
-def npv_at(sensitivity: Figure, specificity: Figure, prevalence: float) -> Figure:
+def npv_at(sensitivity: Metric, specificity: Metric, prevalence: float) -> Metric:
     cleared = specificity * (1 - prevalence)
     return _ratio(cleared, cleared + (1 - sensitivity) * prevalence)
 
@@ -134,5 +134,5 @@ def net_benefit_of_all(
     return net_benefit(target, np.ones(len(target)), thresholds, counts)
 
 
-def _benefit(found: Calls, t: float) -> Figure:
+def _benefit(found: Calls, t: float) -> Metric:
     return _ratio(found.true_positive - found.false_positive * t / (1 - t), found.rows)

@@ -1,4 +1,4 @@
-"""The bootstrap: what figures would be with other patients. Everything is drawn from a seed."""
+"""The bootstrap: what metrics would be with other patients. Everything is drawn from a seed."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,7 +7,7 @@ from jaxtyping import Float, Shaped
 
 Distribution = Float[np.ndarray, "runs resamples"]
 Resample = Callable[[np.ndarray], dict[str, np.ndarray]]
-"""One run's figures: ``counts`` (samples, rows) to named arrays (samples,), or of curves (samples, points)."""
+"""One run's metrics: ``counts`` (samples, rows) to named arrays (samples,), or of curves (samples, points)."""
 
 CHUNK = 2**22  # cells of a count matrix held at once
 
@@ -20,7 +20,7 @@ def bootstrap(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Float[np.ndarray, "runs resamples *more"]]:
-    """Each run's figures with the patients drawn again, the same for all runs; NaN where a draw has no figure.
+    """Each run's metrics with the patients drawn again, the same for all runs; NaN where a draw has no metric.
 
     A patient comes with all of their images. With ``strata``, of which each patient is in one, as many patients are
     drawn of each as it has. Calls with one seed draw the same patients, so that differences between them are paired.
@@ -36,7 +36,7 @@ def bootstrap(
         draws = [part[generator.integers(0, len(part), (shape, len(part)))] for part in members]
         drawn = np.concatenate(draws, axis=1) + len(names) * np.arange(shape)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=shape * len(names)).reshape(shape, -1)[:, owner]
-        figures = [run(counts) for run in runs]
-        for name in figures[0]:
-            pieces.setdefault(name, []).append(np.stack([figure[name] for figure in figures]))
+        measured = [run(counts) for run in runs]
+        for name in measured[0]:
+            pieces.setdefault(name, []).append(np.stack([values[name] for values in measured]))
     return {name: np.concatenate(piece, axis=1) for name, piece in pieces.items()}

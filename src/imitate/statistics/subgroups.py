@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from scipy.stats import gamma
 
 from imitate.statistics import calibration
-from imitate.statistics.metrics import Counts, Figure, Rows, _cumulative, _ratio, auroc, mean
+from imitate.statistics.metrics import Counts, Metric, Rows, _cumulative, _ratio, auroc, mean
 
 CHUNK = 2**22  # cells of a matrix held at once
 LARGEST_EXACT = 0.1  # p values from here on are those of the shuffles, without a fitted tail
@@ -33,17 +33,17 @@ class Scored(NamedTuple):
         return Scored(self.target[rows], score, called, probability)
 
 
-def fnr(it: Scored, counts: Counts | None = None) -> Figure:
+def fnr(it: Scored, counts: Counts | None = None) -> Metric:
     """The fraction of the positives that are not called."""
     return mean(_missed(it), counts)
 
 
-def fpr(it: Scored, counts: Counts | None = None) -> Figure:
+def fpr(it: Scored, counts: Counts | None = None) -> Metric:
     """The fraction of the negatives that are called."""
     return mean(_alarmed(it), counts)
 
 
-def ppv(it: Scored, counts: Counts | None = None) -> Figure:
+def ppv(it: Scored, counts: Counts | None = None) -> Metric:
     """The fraction of the called that are positive."""
     assert it.called is not None
     return mean(np.where(it.called > 0, it.target, np.nan), counts)
@@ -59,13 +59,13 @@ def _alarmed(it: Scored) -> Rows:
     return np.where(it.target == 0, np.asarray(it.called, float), np.nan)
 
 
-def ranking(it: Scored, counts: Counts | None = None) -> Figure:
+def ranking(it: Scored, counts: Counts | None = None) -> Metric:
     assert it.score is not None
     return auroc(it.target, it.score, counts)
 
 
-def _of_probabilities(name: str) -> Callable[[Scored, Counts | None], Figure]:
-    def measure(it: Scored, counts: Counts | None = None) -> Figure:
+def _of_probabilities(name: str) -> Callable[[Scored, Counts | None], Metric]:
+    def measure(it: Scored, counts: Counts | None = None) -> Metric:
         assert it.probability is not None
         return calibration.MEASURES[name](it.target, it.probability, counts)
 
@@ -73,7 +73,7 @@ def _of_probabilities(name: str) -> Callable[[Scored, Counts | None], Figure]:
 
 
 OF_CALLS, OF_PROBABILITIES = ("fnr", "fpr", "ppv"), ("brier", "smooth-ece", "slope")
-METRICS: dict[str, Callable[[Scored, Counts | None], Figure]] = {
+METRICS: dict[str, Callable[[Scored, Counts | None], Metric]] = {
     "auroc": ranking,
     "fnr": fnr,
     "fpr": fpr,
@@ -84,7 +84,7 @@ TESTED = ("auroc", "fnr", "fpr")
 HIGHER_IS_WORSE = {"auroc": False, "fnr": True, "fpr": True}
 
 
-def measured(it: Scored, counts: Counts | None = None, *, names: Sequence[str] = tuple(METRICS)) -> dict[str, Figure]:
+def measured(it: Scored, counts: Counts | None = None, *, names: Sequence[str] = tuple(METRICS)) -> dict[str, Metric]:
     """Those of ``names`` that the rows can have: without a threshold no rates, without probabilities no calibration."""
     lacking = (
         *(("auroc",) if it.score is None else ()),
@@ -172,13 +172,13 @@ def _kinds(target: Rows, owner: Codes, blocks: int, metric: str) -> Int[np.ndarr
     return np.asarray(found)
 
 
-def _q(values: Float[np.ndarray, "samples groups"], variances: Float[np.ndarray, "samples groups"]) -> Figure:
+def _q(values: Float[np.ndarray, "samples groups"], variances: Float[np.ndarray, "samples groups"]) -> Metric:
     weights = 1 / variances
     middle = (weights * values).sum(1) / weights.sum(1)
     return (weights * (values - middle[:, None]) ** 2).sum(1)
 
 
-def _tail(observed: float, drawn: Figure) -> float:
+def _tail(observed: float, drawn: Metric) -> float:
     drawn = drawn[~np.isnan(drawn)]
     if math.isnan(observed) or not len(drawn):
         return math.nan
@@ -202,7 +202,7 @@ def _of_groups(
 
 def _rate(
     fits: Sequence[Scored], metric: str, member: Bool[np.ndarray, "samples blocks"], owner: Codes
-) -> tuple[Figure, Figure]:
+) -> tuple[Metric, Metric]:
     """Of the member blocks: the sum of a rate's zeros and ones over their number, and its variance as a ratio's."""
     each = np.mean([_missed(fit) if metric == "fnr" else _alarmed(fit) for fit in fits], axis=0)
     counted = ~np.isnan(each)
@@ -217,7 +217,7 @@ def _rate(
 
 def _area(
     fits: Sequence[Scored], metric: str, member: Bool[np.ndarray, "samples blocks"], owner: Codes
-) -> tuple[Figure, Figure]:
+) -> tuple[Metric, Metric]:
     """The AUROC among the member blocks, and its variance from the influence of each row (DeLong et al., 1988)."""
     rows = member[:, owner].astype(float)
     parts = [_influence(fit, rows) for fit in fits]
@@ -226,18 +226,18 @@ def _area(
     starts = np.flatnonzero(np.diff(owner[order], prepend=-1))
     blocks = np.add.reduceat(influence[:, order], starts, axis=1)
     rarer = np.minimum(*(rows @ (fits[0].target == kind) for kind in (1, 0)))
-    value: Figure = np.mean([part[0] for part in parts], axis=0)
+    value: Metric = np.mean([part[0] for part in parts], axis=0)
     return value, _variance((blocks**2).sum(1), member.sum(1).astype(float), rarer)
 
 
-def _variance(squares: Figure, blocks: Figure, rows: Figure) -> Figure:
+def _variance(squares: Metric, blocks: Metric, rows: Metric) -> Metric:
     """No variance is known better than to half a case."""
     return squares * blocks / np.maximum(blocks - 1, 1) + (0.5 / np.maximum(rows, 1)) ** 2
 
 
 def _influence(
     it: Scored, member: Float[np.ndarray, "samples rows"]
-) -> tuple[Figure, Float[np.ndarray, "samples rows"]]:
+) -> tuple[Metric, Float[np.ndarray, "samples rows"]]:
     """The AUROC among the members, and how much each row moves it."""
     assert it.score is not None
     positive, negative = np.flatnonzero(it.target > 0), np.flatnonzero(it.target == 0)
@@ -251,7 +251,7 @@ def _influence(
     return area, influence
 
 
-def _moved(apart: Float[np.ndarray, "samples n"], total: Figure) -> Float[np.ndarray, "samples n"]:
+def _moved(apart: Float[np.ndarray, "samples n"], total: Metric) -> Float[np.ndarray, "samples n"]:
     return np.nan_to_num(apart / np.maximum(total, 1)[:, None])
 
 

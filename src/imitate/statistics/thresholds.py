@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from imitate.statistics.metrics import Counts, Figure, Rows, _known, _ratio, _retrieved, one_sample
+from imitate.statistics.metrics import Counts, Metric, Rows, _known, _ratio, _retrieved, one_sample
 
 Confusion = Float[np.ndarray, "samples true called"]
 
@@ -54,17 +54,17 @@ def called_highest(
     return np.stack([counts[:, each] @ share[each] for each in rows], axis=1)
 
 
-def accuracy(confusion: Confusion) -> Figure:
+def accuracy(confusion: Confusion) -> Metric:
     return _ratio(np.trace(confusion, axis1=1, axis2=2), confusion.sum((1, 2)))
 
 
-def balanced_accuracy(confusion: Confusion) -> Figure:
+def balanced_accuracy(confusion: Confusion) -> Metric:
     """The mean over the true classes of how many are called so; NaN where one of them is absent."""
     classes = np.arange(confusion.shape[1])
     return _ratio(confusion[:, classes, classes], confusion.sum(2)).mean(1)
 
 
-def matthews(confusion: Confusion) -> Figure:
+def matthews(confusion: Confusion) -> Metric:
     """The correlation of truth and call (Matthews, 1975; of several classes Gorodkin, 2004), from -1 to 1.
 
     0 where everything is called the same, which its limit is; NaN where all is of one true class.
@@ -77,7 +77,7 @@ def matthews(confusion: Confusion) -> Figure:
     return np.where((spread[0] > 0) & (spread[1] <= 0), 0.0, found.round(12) + 0.0)  # a constant call is 0, not nearly
 
 
-def of(matrix: Callable[..., Confusion], measure: Callable[[Confusion], Figure]) -> Callable[..., Figure]:
+def of(matrix: Callable[..., Confusion], measure: Callable[[Confusion], Metric]) -> Callable[..., Metric]:
     """A metric of target, predictions and counts."""
     return lambda target, given, counts=None: measure(matrix(target, given, counts))
 

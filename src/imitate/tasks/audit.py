@@ -116,8 +116,8 @@ def _drawn(
         for by, groups, codes in divisions:
             for code, group in enumerate(groups):
                 rows = np.flatnonzero(codes == code)
-                for name, figure in subgroups.measured(fit.at(rows), counts[:, rows], names=names).items():
-                    found[key(by, group, name)] = figure
+                for name, values in subgroups.measured(fit.at(rows), counts[:, rows], names=names).items():
+                    found[key(by, group, name)] = values
         return found
 
     fast = [name for name in subgroups.METRICS if name not in SLOW]

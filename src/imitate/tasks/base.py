@@ -36,7 +36,7 @@ class Budget(NamedTuple):
     mode: Mode = "clean"
     device: str = "cpu"
     cache: Path | None = None  # folder for cached features and subset lists; None: keep nothing
-    validated: list[float] | None = None  # the best validation figure of each fit is added to it
+    validated: list[float] | None = None  # the best validation metric of each fit is added to it
 
 
 class Estimate(Config):
@@ -138,7 +138,7 @@ def extent(data: Mapping[str, Any]) -> str:
 
 
 class Published(Config):
-    """Figures that others printed, in percent: never measured here, and shown as such."""
+    """Metrics that others printed, in percent: never measured here, and shown as such."""
 
     source: str  # who, where
     note: str = ""  # what a reader must know to compare
@@ -147,10 +147,10 @@ class Published(Config):
 
     @model_validator(mode="after")
     def _one_value_a_share(self) -> "Published":
-        for method, figures in self.rows.items():
-            for figure, values in figures.items():
+        for method, metrics in self.rows.items():
+            for metric, values in metrics.items():
                 if len(values) != len(self.shares):
-                    raise ValueError(f"{method} has {len(values)} values of {figure} for {len(self.shares)} shares")
+                    raise ValueError(f"{method} has {len(values)} values of {metric} for {len(self.shares)} shares")
         return self
 
 
@@ -162,7 +162,7 @@ class Fit(Config):
 
 
 class Tried(Config):
-    """Of a sweep: one fit's settings and its validation figure, the smaller the better; None: it failed."""
+    """Of a sweep: one fit's settings and its validation metric, the smaller the better; None: it failed."""
 
     settings: dict[str, Any]
     validation: float | None

@@ -171,7 +171,7 @@ class Recalibration(CalibrationOptions, Task):
                 )
             yield name, found, note
 
-    def thresholds(self, predictions: Predictions, counts: metrics.Counts | None = None) -> list[metrics.Figure]:
+    def thresholds(self, predictions: Predictions, counts: metrics.Counts | None = None) -> list[metrics.Metric]:
         """Of each class and sample, chosen on the validation images; NaN where too few patients, or none, allow one."""
         held = predictions["part"] == VALIDATION
         found = []
@@ -185,7 +185,7 @@ class Recalibration(CalibrationOptions, Task):
 
     def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
         counts = metrics.one_sample(rows, len(predictions["target"]))
-        return {name: float(figure[0]) for name, figure in self.resample(predictions, counts).items()}
+        return {name: float(values[0]) for name, values in self.resample(predictions, counts).items()}
 
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         test, classes = predictions["part"] == TEST, predictions["classes"].tolist()
@@ -195,8 +195,8 @@ class Recalibration(CalibrationOptions, Task):
             for when, kind in WHEN.items():
                 said = predictions[kind][test, column]
                 if not np.isnan(said).any():
-                    for metric, figure in MEASURES.items():
-                        each.setdefault(f"{metric}{when}", {})[name] = figure(target, said, drawn)
+                    for metric, measure in MEASURES.items():
+                        each.setdefault(f"{metric}{when}", {})[name] = measure(target, said, drawn)
         for (name, column, target), at in zip(
             self._classes(predictions), self.thresholds(predictions, counts), strict=True
         ):
@@ -204,14 +204,14 @@ class Recalibration(CalibrationOptions, Task):
             for rate, achieved in self._rates(name, found).items():
                 each.setdefault(rate, {})[name] = np.where(np.isnan(at), np.nan, achieved)
         shared = self._shared(predictions)
-        figures: dict[str, np.ndarray] = {}
+        values: dict[str, np.ndarray] = {}
         for metric, of_class in each.items():
             common = [of_class[name] for name in shared if name in of_class]
-            figures[metric] = np.mean(common, axis=0) if common else np.full(len(counts), np.nan)
-            figures |= {f"{metric}/{name}": of_class[name] for name in classes if name in of_class}
-        return figures
+            values[metric] = np.mean(common, axis=0) if common else np.full(len(counts), np.nan)
+            values |= {f"{metric}/{name}": of_class[name] for name in classes if name in of_class}
+        return values
 
-    def _rates(self, name: str, found: operating.Calls) -> dict[str, metrics.Figure]:
+    def _rates(self, name: str, found: operating.Calls) -> dict[str, metrics.Metric]:
         """What the decisions of a class achieve."""
         rates = {rate: getattr(found, rate) for rate in ("sensitivity", "specificity", "ppv", "npv")}
         if (prevalence := self.prevalence_of(name)) is not None:

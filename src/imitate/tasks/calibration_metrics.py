@@ -11,7 +11,7 @@ from imitate.tasks.base import Predictions
 
 BEFORE = "-before"  # ends the metrics of the probabilities before calibration
 WHEN = {"": "probability", BEFORE: "before"}  # the field of the predictions
-MEASURES: dict[str, Callable[..., metrics.Figure]] = {
+MEASURES: dict[str, Callable[..., metrics.Metric]] = {
     **calibration.MEASURES,
     "reliability": lambda *given: calibration.murphy(*given).reliability,
     "resolution": lambda *given: calibration.murphy(*given).resolution,

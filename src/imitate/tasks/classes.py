@@ -49,7 +49,7 @@ class OfClasses(ClassificationOptions, Task):
 
     def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
         counts = metrics.one_sample(rows, len(predictions["target"]))
-        return {name: float(figure[0]) for name, figure in self.resample(predictions, counts).items()}
+        return {name: float(values[0]) for name, values in self.resample(predictions, counts).items()}
 
     def support(self, predictions: Predictions) -> dict[str, Support]:
         target, patients, classes = (predictions[key] for key in ("target", "patient", "classes"))
@@ -66,7 +66,7 @@ class OfClasses(ClassificationOptions, Task):
 
 def of_exclusive(
     target: Float[np.ndarray, "rows classes"], score: Float[np.ndarray, "rows classes"], counts: metrics.Counts
-) -> dict[str, metrics.Figure]:
+) -> dict[str, metrics.Metric]:
     """Nothing where the classes do not exclude each other."""
     if not metrics.exclusive(target):
         return {}

@@ -48,7 +48,7 @@ class Logits(NamedTuple):
 class Classification(OfClasses):
     """What probes and fine-tuning share: where the labels are, and how scores are measured.
 
-    A class that the test images hold with one label only is NaN and leaves the macro figures. Classes that exclude
+    A class that the test images hold with one label only is NaN and leaves the macro averages. Classes that exclude
     each other are fitted by softmax cross-entropy, and the metrics of the highest score come with the rest; of other
     classes, yes is a probability above .5, of which ``f1`` is the F1.
     """
@@ -85,18 +85,18 @@ class Classification(OfClasses):
 
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         target, score, classes = (predictions[key] for key in ("target", "score", "classes"))
-        figures: dict[str, np.ndarray] = {}
+        found: dict[str, np.ndarray] = {}
         fold = predictions.get("fold")
         for name, metric in RANKING.items():
-            figure = metric if fold is None else partial(metrics.within, metric, fold)
-            figures |= metrics.per_class(name, figure, target, score, classes.tolist(), counts, least=self.macro_least)
+            measure = metric if fold is None else partial(metrics.within, metric, fold)
+            found |= metrics.per_class(name, measure, target, score, classes.tolist(), counts, least=self.macro_least)
         if exclusive := of_exclusive(target, score, counts):
-            return figures | exclusive
+            return found | exclusive
         for name, at_threshold in (AT_THRESHOLD | {"f1": metrics.f1}).items():
-            figures |= metrics.per_class(
+            found |= metrics.per_class(
                 name, at_threshold, target, score > 0, classes.tolist(), counts, least=self.macro_least
             )
-        return figures
+        return found
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
         """Of a constant score; that of F1 depends on which."""
@@ -153,12 +153,12 @@ class LinearClassification(LinearOptions, Probe):
         for decay, linear in logistic_path(
             train, target[problem.rows.train], decays=self.decays, exclusive=problem.exclusive
         ):
-            figures = class_losses(linear(validation), known, problem.exclusive).cpu()
-            log.info("weight decay %g: validation loss %.4f", decay, float(figures.mean()))
-            better = figures < best
+            losses = class_losses(linear(validation), known, problem.exclusive).cpu()
+            log.info("weight decay %g: validation loss %.4f", decay, float(losses.mean()))
+            better = losses < best
             if not better.any():
                 break
-            best, found = torch.where(better, figures, best), [linear(validation), linear(test)]
+            best, found = torch.where(better, losses, best), [linear(validation), linear(test)]
             kept = zip(found, logits or found, strict=True)
             logits = [torch.where(better.to(new.device), new, before) for new, before in kept]
             chosen = [decay if improved else before for improved, before in zip(better, chosen, strict=True)]

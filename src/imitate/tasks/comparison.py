@@ -16,7 +16,7 @@ from imitate.statistics.delong import delong_test
 from imitate.statistics.intervals import FLOOR, holm
 from imitate.tasks import find_task
 from imitate.tasks.base import Predictions, Results, Task
-from imitate.tasks.estimating import Figures, drawn_figures, positions, tested
+from imitate.tasks.estimating import Resampled, positions, resampled_metrics, tested
 from imitate.tasks.printing import aligned
 from imitate.tasks.results import check_out, read_predictions, read_results, write_text
 
@@ -99,7 +99,7 @@ def differences(a: Measured, b: Measured, names: Sequence[str], *, resamples: in
     """``b`` minus ``a``, over the classes that both have; ``p_holm`` is yet to be adjusted."""
     a, b = _of_common_classes(a, b)
     first, second = (
-        drawn_figures(each.task, each.runs, like=a.runs[0], resamples=resamples, pretrained=each.results.pretrained)
+        resampled_metrics(each.task, each.runs, like=a.runs[0], resamples=resamples, pretrained=each.results.pretrained)
         for each in (a, b)
     )
     found = []
@@ -111,7 +111,7 @@ def differences(a: Measured, b: Measured, names: Sequence[str], *, resamples: in
     return found
 
 
-def p_above(first: Figures, others: Sequence[Figures], metric: str) -> list[float]:
+def p_above(first: Resampled, others: Sequence[Resampled], metric: str) -> list[float]:
     """Of paired tests of one method against each other one, corrected by Holm over them."""
     return holm([tested(other, first, metric).p for other in others])
 
@@ -165,7 +165,7 @@ def _name_differences(a: Measured, b: Measured) -> None:
 
 
 def _of_common_classes(a: Measured, b: Measured) -> tuple[Measured, Measured]:
-    """Both with the classes of both, in one order: a macro figure of others would be another metric."""
+    """Both with the classes of both, in one order: a macro average of others would be another metric."""
     if any("classes" not in each.runs[0] for each in (a, b)):
         return a, b
     one, two = (each.runs[0]["classes"].tolist() for each in (a, b))
@@ -197,7 +197,7 @@ def _value(measured: Measured, name: str) -> float:
 
 
 def _delong(a: Measured, b: Measured, name: str) -> float | None:
-    """Where the figure is the AUROC of one class, of runs with the same classes, and not within folds."""
+    """Where the metric is the AUROC of one class, of runs with the same classes, and not within folds."""
     classes = a.runs[0].get("classes", np.array([])).tolist()
     label = classes[0] if name == "auroc" and len(classes) == 1 else name.removeprefix("auroc/")
     if not name.startswith("auroc") or label not in classes or "fold" in a.runs[0]:

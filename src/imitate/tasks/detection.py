@@ -120,7 +120,7 @@ class Detection(DetectionOptions, Task):
 
     def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
         drawn = metrics.one_sample(rows, len(predictions["objects"]))
-        return {name: float(figure[0]) for name, figure in self.resample(predictions, drawn).items()}
+        return {name: float(values[0]) for name, values in self.resample(predictions, drawn).items()}
 
     def support(self, predictions: Predictions) -> dict[str, Support]:
         positive, negative = metrics.image_support(predictions["objects"] > 0, predictions["patient"])
@@ -133,7 +133,7 @@ class Detection(DetectionOptions, Task):
         counted = counts * ((objects > 0) & (scores >= PAPER_CONFIDENCE).any(axis=1))
         paper = average_precision(matched[..., CHEST], scores, objects, counted, floor=PAPER_CONFIDENCE)
         found = sensitivities(predictions["found"], predictions["false_alarm"], scores, objects, counts)
-        figures = {
+        values = {
             "map": precision[:, CHEST].mean(axis=1),
             "map_coco": precision[:, COCO].mean(axis=1),
             "ap50": precision[:, COCO][:, 0],
@@ -144,8 +144,8 @@ class Detection(DetectionOptions, Task):
             "map_paper": paper.mean(axis=1),
         }
         if predictions["paper"].all():
-            return {"map_paper": figures["map_paper"]} | figures
-        return figures
+            return {"map_paper": values["map_paper"]} | values
+        return values
 
     @torch.no_grad()
     def _detect(

@@ -1,4 +1,4 @@
-"""Boxes against boxes, one row an image: overlaps, matches, and the figures of many bootstrap samples of the images.
+"""Boxes against boxes, one row an image: overlaps, matches, and the metrics of many bootstrap samples of the images.
 
 Detections stand in order of falling score, padded with score 0; objects are padded beyond their count.
 ``weights[s, i]`` says how often sample s draws image i.
@@ -63,14 +63,14 @@ def average_precision(
     totals = weights @ counts
     image, rank = _falling((scores > 0) & (scores >= floor), scores)
     hits = [np.flatnonzero(each) for each in matched[image, rank].T]
-    figures = np.full((len(weights), matched.shape[-1]), np.nan)
+    values = np.full((len(weights), matched.shape[-1]), np.nan)
     for sample in np.flatnonzero(totals):
         drawn = weights[sample, image]
         ranked = np.cumsum(drawn)
         for threshold, hit in enumerate(hits):
             true = np.cumsum(drawn[hit])
-            figures[sample, threshold] = _interpolate(true / totals[sample], true / np.maximum(ranked[hit], 1))
-    return figures
+            values[sample, threshold] = _interpolate(true / totals[sample], true / np.maximum(ranked[hit], 1))
+    return values
 
 
 def _falling(chosen: Bool[np.ndarray, "images detections"], scores: Scores) -> tuple[np.ndarray, np.ndarray]:
@@ -125,10 +125,10 @@ def sensitivities(
     alarms = np.append(scores[image, rank], 0.0)
     owner, place = _falling(found > 0, found)
     best = -found[owner, place]
-    figures = np.full((len(weights), len(RATES)), np.nan)
+    values = np.full((len(weights), len(RATES)), np.nan)
     for sample in np.flatnonzero(totals):
         allowed = np.array(RATES) * weights[sample].sum()
         limits = alarms[np.searchsorted(np.cumsum(weights[sample, image]), allowed, side="right")]
         hits = np.append(0, np.cumsum(weights[sample, owner]))[np.searchsorted(best, -limits, side="left")]
-        figures[sample] = hits / totals[sample]  # at a score above the first false positive too many
-    return figures
+        values[sample] = hits / totals[sample]  # at a score above the first false positive too many
+    return values

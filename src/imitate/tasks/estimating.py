@@ -25,7 +25,7 @@ from imitate.statistics.resampling import Distribution, Resample, bootstrap
 from imitate.tasks.base import Estimate, Predictions, Task
 
 
-class Figures(NamedTuple):
+class Resampled(NamedTuple):
     """Of a method's runs on the same images."""
 
     per_seed: list[dict[str, float]]
@@ -40,7 +40,7 @@ class Figures(NamedTuple):
         return float(np.mean(self.of_seeds(metric)))
 
     def of_seeds(self, metric: str) -> list[float]:
-        return [figures.get(metric, math.nan) for figures in self.per_seed]
+        return [values.get(metric, math.nan) for values in self.per_seed]
 
     def supporting(self, metric: str) -> Support:
         return self.support.get(metric, (self.patients,))
@@ -72,14 +72,14 @@ class Test(NamedTuple):
     p: float  # two-sided; NaN where it cannot be told
 
 
-def drawn_figures(
+def resampled_metrics(
     task: Task,
     runs: Sequence[Predictions],
     *,
     resamples: int,
     like: Predictions | None = None,
     pretrained: Sequence[int] = (),
-) -> Figures:
+) -> Resampled:
     """The bootstrap draws the same patients for all that are compared with ``like``, which may be in another order."""
     like = runs[0] if like is None else like
     order = positions(runs[0], like)
@@ -92,18 +92,18 @@ def drawn_figures(
     per_seed = [task.measure(run) for run in runs]
     patients = len(np.unique(like["patient"]))
     support = task.support(runs[0])
-    return Figures(per_seed, drawn, support, patients, tuple(pretrained), frozenset(task.units), task.inflated)
+    return Resampled(per_seed, drawn, support, patients, tuple(pretrained), frozenset(task.units), task.inflated)
 
 
-def tested(a: Figures, b: Figures, metric: str) -> Test:
+def tested(a: Resampled, b: Resampled, metric: str) -> Test:
     """``b`` minus ``a``: paired by patient, and by seed where both have as many seeds."""
     support = min(a.supporting(metric), b.supporting(metric), key=min)
     first, second = b.value(metric), a.value(metric)
     angles = a.shares(metric) and b.shares(metric)
-    each = [figures.runs(metric, angles=angles) for figures in (b, a)]
+    each = [one.runs(metric, angles=angles) for one in (b, a)]
     if len(a.per_seed) == len(b.per_seed):
         origins = _origins(a, b)
-        one, two = (figures._replace(pretrained=()).runs(metric, angles=angles) for figures in (b, a))
+        one, two = (each._replace(pretrained=()).runs(metric, angles=angles) for each in (b, a))
         each = [independent(one.drawn - two.drawn, one.values - two.values, origins)]
     found = spread(*each, support=support)
     if angles:
@@ -115,7 +115,7 @@ def tested(a: Figures, b: Figures, metric: str) -> Test:
     return Test(first - second, low, high, p_value(change, found))
 
 
-def _origins(a: Figures, b: Figures) -> tuple[int, ...]:
+def _origins(a: Resampled, b: Resampled) -> tuple[int, ...]:
     """Of the method with fewer pre-trainings, but of one that has several."""
     several = [each.pretrained for each in (a, b) if len(set(each.pretrained)) > 1]
     return min(several, key=lambda each: len(set(each)), default=())
@@ -131,21 +131,21 @@ def estimates(
 ) -> dict[str, Estimate]:
     """The mean over the runs of every metric, its 95% interval over patients and seeds, and the levels beside it."""
     assert all(np.array_equal(run["image_id"], runs[0]["image_id"]) for run in runs), "the runs differ in their images"
-    figures = drawn_figures(task, runs, resamples=resamples, pretrained=pretrained)._replace(per_seed=per_seed)
+    measured = resampled_metrics(task, runs, resamples=resamples, pretrained=pretrained)._replace(per_seed=per_seed)
     chance, shuffled = task.chance(runs[0]), [task.shuffled(run) for run in runs]
     own = task.intervals(runs, resamples)
     found = {}
     for name in per_seed[0]:
-        value = figures.value(name)
-        ends = own.get(name) if enough(figures.supporting(name)) else None
-        low, high = ends or figures.interval(name) or (None, None)
+        value = measured.value(name)
+        ends = own.get(name) if enough(measured.supporting(name)) else None
+        low, high = ends or measured.interval(name) or (None, None)
         found[name] = Estimate(
             value=_defined(value),
             low=low,
             high=high,
             chance=_defined(chance.get(name, math.nan)),
             shuffled=_defined(np.mean([level.get(name, math.nan) for level in shuffled])),
-            note=_note(name, per_seed[0], figures.supporting(name)),
+            note=_note(name, per_seed[0], measured.supporting(name)),
         )
     return found
 
@@ -164,11 +164,11 @@ def _defined(value: float | np.floating) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _note(name: str, figures: dict[str, float], support: Support) -> str:
-    """Which classes a macro figure leaves out, and why there is no interval."""
-    absent = [key.split("/")[1] for key in figures if key.startswith(f"{name}/") and math.isnan(figures[key])]
+def _note(name: str, values: dict[str, float], support: Support) -> str:
+    """Which classes a macro average excludes, and why there is no interval."""
+    absent = [key.split("/")[1] for key in values if key.startswith(f"{name}/") and math.isnan(values[key])]
     notes = [f"undefined and left out: {', '.join(absent)}"] if absent else []
-    if not enough(support) and not math.isnan(figures[name]):
+    if not enough(support) and not math.isnan(values[name]):
         fewest = min(support)
         kind = " " if len(support) == 1 else " positive " if support.index(fewest) % 2 == 0 else " negative "
         least, of = (LEAST, "it") if len(support) <= 2 else (OF_SEVERAL, "its rarest class")

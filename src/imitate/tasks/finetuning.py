@@ -69,7 +69,7 @@ def _macro_auroc(logits: Tensor, target: Tensor) -> float:
     """Over the classes that the validation images hold with both labels; NaN where there is none."""
     known, scores = target.cpu().numpy(), logits.float().cpu().numpy()
     each = [float(metrics.auroc(known[:, i], scores[:, i])[0]) for i in range(known.shape[1])]
-    defined = [figure for figure in each if not np.isnan(figure)]
+    defined = [value for value in each if not np.isnan(value)]
     return float(np.mean(defined)) if defined else float("nan")
 
 

@@ -8,7 +8,7 @@ A task inherits its settings (``class Segmentation(Fitting, Task)``) and gives `
         fit(head, settings=self, budget=budget, rows=rows.train, step=step, validate=validate)
 
 ``step(rows, generator)`` is the loss of these images; it reads them with ``pixels`` and may augment them with the
-generator, which lives on the budget's device. ``validate()`` is the figure to make small (give minus the mAP), or a
+generator, which lives on the budget's device. ``validate()`` is the metric to make small (give minus the mAP), or a
 pair of it and of what decides between equal ones.
 """
 
@@ -45,11 +45,11 @@ Step = Callable[[np.ndarray, torch.Generator], Float[Tensor, ""]]
 
 
 class FitError(UserError):
-    """Nothing can be fitted with these settings: no batch is full, or no validation figure was finite."""
+    """Nothing can be fitted with these settings: no batch is full, or no validation metric was finite."""
 
 
 class Fit(NamedTuple):
-    """``history`` holds the validation figure of each epoch; the model has the state of ``epoch``, the best."""
+    """``history`` holds the validation metric of each epoch; the model has the state of ``epoch``, the best."""
 
     history: list[float]
     epoch: int
@@ -172,9 +172,9 @@ def fit(
     Image encoders have ``encoder_rate`` times the learning rate. ``clip`` is the largest norm of a gradient, ``period``
     the number of steps of the schedule where that is not all of them.
 
-    Patience starts with the first figure that is not ``nothing``, which says that nothing was learned yet.
+    Patience starts with the first value that is not ``nothing``, which says that nothing was learned yet.
     An epoch takes full batches only, in an order of its own. Deterministic by the budget's seed, with the model's
-    initial state. Raises UserError where there is no full batch and where no validation figure is finite.
+    initial state. Raises UserError where there is no full batch and where no validation metric is finite.
     """
     steps = _full_batches(rows, settings) * settings.epochs
     longer = max(1, math.ceil(settings.steps / steps))
@@ -184,7 +184,7 @@ def fit(
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: _rate((done + 1) / (period or total), settings))
     generator = torch.Generator(budget.device).manual_seed(budget.seed)
     orders = np.random.default_rng(budget.seed)
-    figures: list[tuple[float, float]] = []
+    values: list[tuple[float, float]] = []
     best, state = -1, copy.deepcopy(model.state_dict())
     with seeded(budget.seed):
         for epoch in progress(range(epochs), "fitting"):
@@ -195,14 +195,14 @@ def fit(
             model.eval()
             with torch.no_grad(), autocast(budget.device):
                 found = validate()
-            figures.append(found if isinstance(found, tuple) else (found, 0.0))
-            if all(map(math.isfinite, figures[-1])) and (best < 0 or figures[-1] < figures[best]):
+            values.append(found if isinstance(found, tuple) else (found, 0.0))
+            if all(map(math.isfinite, values[-1])) and (best < 0 or values[-1] < values[best]):
                 best, state = epoch, copy.deepcopy(model.state_dict())
-            if epoch - max(best, 0) >= patience and any(figure != nothing for figure, _ in figures):
+            if epoch - max(best, 0) >= patience and any(value != nothing for value, _ in values):
                 break
-    history = [figure for figure, _ in figures]
+    history = [value for value, _ in values]
     if best < 0:
-        raise FitError(f"no validation figure was finite in {len(history)} epochs: lower learning_rate")
+        raise FitError(f"no validation metric was finite in {len(history)} epochs: lower learning_rate")
     if budget.validated is not None:
         budget.validated.append(history[best])
     model.load_state_dict(state)

@@ -24,7 +24,7 @@ from imitate.statistics.intervals import Support
 from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.fitting import batches, pixels, progress
 from imitate.tasks.grounding_pairs import NONE, Key, Pairs, find_pairs, other_images, other_texts, padded
-from imitate.tasks.grounding_scores import FIGURES, UsualPlaces, centre, scores, shown
+from imitate.tasks.grounding_scores import METRICS, UsualPlaces, centre, scores, shown
 from imitate.tasks.options import GroundingOptions
 from imitate.tasks.zero_shot import class_prompts
 
@@ -35,7 +35,7 @@ KEPT = 32  # side of the maps that are kept for examples
 OWN, CHANCE = "own", "chance"
 CENTRE, USUAL, TEXT, IMAGE = "centre", "usual place", "another text", "another image"
 CONTROLS = (CENTRE, USUAL, TEXT, IMAGE)
-GAINS = tuple(figure for figure in FIGURES if figure != "cnr-absolute")
+GAINS = tuple(metric for metric in METRICS if metric != "cnr-absolute")
 NAMES = {
     "pointing": "pointing game",
     "pixel-auroc": "AUROC of pixels",
@@ -66,7 +66,7 @@ class Grounding(GroundingOptions, Task):
     - ``miou``: IoU with the pixels above .1, .2, .3, .4 and .5 of the map as it is shown (clipped at 0, highest 1).
 
     All are over the whole prepared square. ``centre``, ``usual place``, ``another text`` and ``another image`` are the
-    same figures of other maps of the same marks, and ``gain`` is the difference from them, paired phrase by phrase:
+    same metrics of other maps of the same marks, and ``gain`` is the difference from them, paired phrase by phrase:
     1 in the middle falling to the corners; where this class is marked in other patients; the map of a text of another
     class on this image; and the map of this text on another patient's image.
     """
@@ -81,11 +81,11 @@ class Grounding(GroundingOptions, Task):
         "pixel-auroc", "cnr", "miou", *(f"pixel-auroc-gain/{name}" for name in (USUAL, TEXT, IMAGE)),
     )  # fmt: skip
     units: ClassVar[Mapping[str, str]] = dict.fromkeys(
-        ("cnr", "cnr-absolute", *(f"{figure}-gain" for figure in GAINS)), "%"
+        ("cnr", "cnr-absolute", *(f"{metric}-gain" for metric in GAINS)), "%"
     )
     names: ClassVar[Mapping[str, str]] = {
         **NAMES,
-        **{f"{figure}-gain": f"{name}, gain over" for figure, name in NAMES.items() if figure in GAINS},
+        **{f"{metric}-gain": f"{name}, gain over" for metric, name in NAMES.items() if metric in GAINS},
     }
     about_chance: ClassVar[str] = (
         "Chance is a map of one height. “Shuffled” is the map of the same text on another patient's image: what the "
@@ -93,7 +93,7 @@ class Grounding(GroundingOptions, Task):
     )
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
-        """Columns ``<figure>:<map>`` (images, phrases), NaN where an image has fewer phrases.
+        """Columns ``<metric>:<map>`` (images, phrases), NaN where an image has fewer phrases.
 
         ``label`` is the class of each, ``map`` (images, phrases, side, side) what is shown of it, small, and ``peak``
         its highest pixel, (down, across); ``marks`` are the bits of those of ``data.marks`` that it is compared with.
@@ -103,15 +103,15 @@ class Grounding(GroundingOptions, Task):
         total, side = len(pairs.pairs), min(KEPT, data.size)
         log.info("%d phrases on %d images", total, len(np.unique(pairs.rows)))
         found = {
-            f"{figure}:{what}": np.full(total, np.nan, np.float32)
+            f"{metric}:{what}": np.full(total, np.nan, np.float32)
             for what in (OWN, CHANCE, *CONTROLS)
-            for figure in FIGURES
+            for metric in METRICS
         }
         maps, peaks = np.zeros((total, side, side), np.uint8), np.zeros((total, 2), np.int16)
 
         def add(what: str, places: list[int], given: np.ndarray, seen: np.ndarray | None = None) -> None:
-            for figure, values in scores(given, pairs.masks[places], seen).items():
-                found[f"{figure}:{what}"][places] = values
+            for metric, values in scores(given, pairs.masks[places], seen).items():
+                found[f"{metric}:{what}"][places] = values
 
         _add_baselines(pairs, add)
         for given, requests in self._maps(encoder, data, _requests(pairs), vectors, budget):
@@ -183,56 +183,56 @@ class Grounding(GroundingOptions, Task):
 
     def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
         counts = metrics.one_sample(rows, len(predictions["patient"]))
-        return {name: float(figure[0]) for name, figure in self.resample(predictions, counts).items()}
+        return {name: float(values[0]) for name, values in self.resample(predictions, counts).items()}
 
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
-        """The figures of the maps, their gains, the figures of the other maps, those of each class."""
-        own = {figure: predictions[f"{figure}:{OWN}"] for figure in FIGURES}
+        """The metrics of the maps, their gains, the metrics of the other maps, those of each class."""
+        own = {metric: predictions[f"{metric}:{OWN}"] for metric in METRICS}
         label = predictions["label"]
-        found = {figure: self._mean(values, label, counts) for figure, values in own.items()}
-        for figure in GAINS:
+        found = {metric: self._mean(values, label, counts) for metric, values in own.items()}
+        for metric in GAINS:
             for what in (CHANCE, *CONTROLS):
-                gain = own[figure] - predictions[f"{figure}:{what}"]
-                found[f"{figure}-gain/{what}"] = self._mean(gain, label, counts)
+                gain = own[metric] - predictions[f"{metric}:{what}"]
+                found[f"{metric}-gain/{what}"] = self._mean(gain, label, counts)
         for what in CONTROLS:
-            for figure in FIGURES:
-                found[f"{figure}/{what}"] = self._mean(predictions[f"{figure}:{what}"], label, counts)
+            for metric in METRICS:
+                found[f"{metric}/{what}"] = self._mean(predictions[f"{metric}:{what}"], label, counts)
         for name in _classes(label):
-            for figure, values in own.items():
-                found[f"{figure}/{name}"] = _mean(np.where(label == name, values, np.nan), counts)
+            for metric, values in own.items():
+                found[f"{metric}/{name}"] = _mean(np.where(label == name, values, np.nan), counts)
         return found
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
         """Of a map that is the same everywhere."""
         label, one = predictions["label"], metrics.one_sample(None, len(predictions["patient"]))
         found = {}
-        for figure in FIGURES:
-            if figure != "cnr-absolute":  # that of noise is above 0
-                values = predictions[f"{figure}:{CHANCE}"]
-                found[figure] = float(self._mean(values, label, one)[0])
+        for metric in METRICS:
+            if metric != "cnr-absolute":  # that of noise is above 0
+                values = predictions[f"{metric}:{CHANCE}"]
+                found[metric] = float(self._mean(values, label, one)[0])
                 for name in _classes(label):
-                    found[f"{figure}/{name}"] = float(_mean(np.where(label == name, values, np.nan), one)[0])
+                    found[f"{metric}/{name}"] = float(_mean(np.where(label == name, values, np.nan), one)[0])
         return found
 
     def shuffled(self, predictions: Predictions) -> dict[str, float]:
         """Of the same text on another image."""
         label, one = predictions["label"], metrics.one_sample(None, len(predictions["patient"]))
-        return {figure: float(self._mean(predictions[f"{figure}:{IMAGE}"], label, one)[0]) for figure in FIGURES}
+        return {metric: float(self._mean(predictions[f"{metric}:{IMAGE}"], label, one)[0]) for metric in METRICS}
 
     def support(self, predictions: Predictions) -> dict[str, Support]:
-        """The patients with a phrase of which the figure is known, of a mean over classes those of each class."""
+        """The patients with a phrase of which the metric is known, of a mean over classes those of each class."""
         patients, label = predictions["patient"], predictions["label"]
 
         def number(known: np.ndarray) -> int:
             return len(np.unique(patients[known.any(1)]))
 
         found: dict[str, Support] = {}
-        for figure in FIGURES:
-            own = ~np.isnan(predictions[f"{figure}:{OWN}"])
+        for metric in METRICS:
+            own = ~np.isnan(predictions[f"{metric}:{OWN}"])
             each = [number(own & (label == name)) for name in _classes(label)]
-            found |= {f"{figure}/{name}": (count,) for name, count in zip(_classes(label), each, strict=True)}
+            found |= {f"{metric}/{name}": (count,) for name, count in zip(_classes(label), each, strict=True)}
             whole = tuple(each) if self.average == "classes" else (number(own),)
-            names = [figure, *(f"{figure}{part}/{what}" for part in ("", "-gain") for what in (CHANCE, *CONTROLS))]
+            names = [metric, *(f"{metric}{part}/{what}" for part in ("", "-gain") for what in (CHANCE, *CONTROLS))]
             found |= dict.fromkeys(names, whole)
         return found
 
@@ -283,7 +283,7 @@ def _classes(label: np.ndarray) -> list[str]:
 
 
 def _mean(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Over the phrases of which the figure is known; ``counts`` are of the images."""
+    """Over the phrases of which the metric is known; ``counts`` are of the images."""
     known = ~np.isnan(values)
     number = known.sum(1)
     of_image = np.where(number > 0, np.where(known, values, 0).sum(1, dtype=np.float64) / np.maximum(number, 1), np.nan)

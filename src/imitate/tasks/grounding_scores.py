@@ -6,14 +6,14 @@ from scipy.stats import rankdata
 
 Maps = Float[np.ndarray, "maps size size"]
 Masks = Bool[np.ndarray, "maps size size"]
-FIGURES = ("pointing", "pixel-auroc", "cnr", "cnr-absolute", "miou")
+METRICS = ("pointing", "pixel-auroc", "cnr", "cnr-absolute", "miou")
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
 
 
 def scores(
     maps: Maps, masks: Masks, seen: Bool[np.ndarray, "size size"] | None = None
 ) -> dict[str, Float[np.ndarray, " maps"]]:
-    """Each of FIGURES, with A the marked pixels of a map M and B the others; docs/tasks.md. NaN where undefined.
+    """Each of METRICS, with A the marked pixels of a map M and B the others; docs/tasks.md. NaN where undefined.
 
     The peak of a map is among the pixels that its model has ``seen``; None: all.
     A map that is the same everywhere has the pointing game and mIoU |A| / |A + B|, AUROC 0.5 and CNR 0.

@@ -40,7 +40,7 @@ from imitate.tasks.sweeping import best_first, candidates, taken, warn_of_ends
 from imitate.tasks.transfer import fitted_elsewhere
 
 log = logging.getLogger(__name__)
-VALIDATION = "validation"  # the figure beside the predictions of a fit, until the results are written
+VALIDATION = "validation"  # the metric beside the predictions of a fit, until the results are written
 VERSIONS = ("imitate-cxr", "torch", "timm", "numpy", "scikit-learn")
 
 
@@ -211,7 +211,7 @@ def _measured(job: Job, path: Path) -> Results:
 def _swept(
     job: Job, path: Path, seed: int, encoder: Encoder, task: Task, data: Corpus
 ) -> tuple[Predictions, list[Tried]]:
-    """The predictions of one fit; of a sweep those of its best one, and what each of them had for a figure."""
+    """The predictions of one fit; of a sweep those of its best one, and the validation metric of each."""
     sweep = job.plan.sweep
     if not sweep:
         return _fit(job, path, seed, encoder, task, data)[0], []
@@ -221,10 +221,10 @@ def _swept(
         plan = job.plan.model_copy(update={"sweep": {}})
         alone = job._replace(task=job.task.model_copy(update=values), plan=plan)
         log.info("sweep: %s", ", ".join(f"{key} {value}" for key, value in values.items()))
-        run, figure = _fit(alone, path, seed, encoder, task.model_copy(update=values), data, may_fail=True)
-        every.append(Tried(settings=values, validation=None if math.isnan(figure) else figure))
-        if figure < best[0]:
-            best = figure, run
+        run, value = _fit(alone, path, seed, encoder, task.model_copy(update=values), data, may_fail=True)
+        every.append(Tried(settings=values, validation=None if math.isnan(value) else value))
+        if value < best[0]:
+            best = value, run
     ordered = best_first(every)
     warn_of_ends(sweep, ordered[0].settings)
     return best[1], ordered
@@ -233,7 +233,7 @@ def _swept(
 def _fit(
     job: Job, path: Path, seed: int, encoder: Encoder, task: Task, data: Corpus, *, may_fail: bool = False
 ) -> tuple[Predictions, float]:
-    """The predictions of one fit, and its validation figure; NaN and nothing of one that failed, if it may.
+    """The predictions of one fit, and its validation metric; NaN and nothing of one that failed, if it may.
 
     Those of an evaluation that was stopped are taken from where it left them.
     """
@@ -252,9 +252,9 @@ def _fit(
             raise
         log.warning("%s; these settings are skipped", error)
         run = {}
-    figure = float(np.mean(budget.validated)) if budget.validated and run else math.nan
-    keep_fit(path, digest, {**run, VALIDATION: np.array(figure)})
-    return run, figure
+    value = float(np.mean(budget.validated)) if budget.validated and run else math.nan
+    keep_fit(path, digest, {**run, VALIDATION: np.array(value)})
+    return run, value
 
 
 def _version(package: str) -> str:

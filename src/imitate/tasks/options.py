@@ -15,7 +15,7 @@ class TaskOptions(Config):
     measuring: ClassVar[frozenset[str]] = frozenset({"split", "projections"})
     """The settings that define what is measured: results that differ in one of them stand in different tables."""
     judging: ClassVar[frozenset[str]] = frozenset({"monitor", "loss"})
-    """The settings that define the validation figure: those of fits that differ in one cannot be compared."""
+    """The settings that define the validation metric: those of fits that differ in one cannot be compared."""
     projections: tuple[str, ...] | None = None  # projections of the images to use; None: the default of the folder
 
     def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:

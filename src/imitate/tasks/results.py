@@ -1,4 +1,4 @@
-"""Results files: a JSON, and beside it the predictions that comparisons and figures are made from.
+"""Results files: a JSON, and beside it the predictions that comparisons and plots are made from.
 
 One results file holds one or several fits. Its lists ``seeds``, ``per_seed``, ``fits`` and ``weights`` have one entry a
 fit, and so have the arrays of the predictions, which are named ``<seed>/<field>``. ``fits`` says which fits share a

@@ -20,7 +20,7 @@ from imitate.statistics import metrics
 from imitate.statistics.intervals import Support
 from imitate.tasks.base import Budget, Predictions, Task
 from imitate.tasks.options import RetrievalOptions
-from imitate.tasks.retrieval_ranking import Ranks, Side, at_random, figures, rank_each
+from imitate.tasks.retrieval_ranking import Ranks, Side, at_random, query_metrics, rank_each
 
 log = logging.getLogger(__name__)
 PERMUTATIONS = 5
@@ -47,7 +47,7 @@ class Retrieval(RetrievalOptions, Task):
     image of a text is a hit for it; mode ``paper`` gives each report a place of its own, as the peers do. ``both``
     compares by the mean cosine of the sections that a report has, or of a model that learnt from whole reports, by that
     of the whole report. Equal similarities count by the mean over their
-    orders, so that a model that tells nothing apart is at chance exactly. A figure is the mean over images, or texts.
+    orders, so that a model that tells nothing apart is at chance exactly. A metric is the mean over images, or texts.
 
     ``followups``: excluded, an image and a text are no candidates of each other where the text is not the image's own,
     but that of another image of the same patient. Each query then has a gallery of its own, for chance as well.
@@ -68,10 +68,10 @@ class Retrieval(RetrievalOptions, Task):
         "scores without looking at the right image."
     )
 
-    controls: ClassVar[bool] = True  # False: figures alone, without chance, exchanged images and nearest reports
+    controls: ClassVar[bool] = True  # False: metrics alone, without chance, exchanged images and nearest reports
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
-        """Columns ``<level>:<figure>/<branch>/<direction>`` of level figure, chance, shuffled or weight.
+        """Columns ``<level>:<metric>/<branch>/<direction>`` with level figure, chance, shuffled or weight.
 
         ``top`` names the reports nearest to each image, by both sections, as the images that they belong to.
         """
@@ -98,10 +98,10 @@ class Retrieval(RetrievalOptions, Task):
 
     def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
         counts = metrics.one_sample(rows, len(predictions["patient"]))
-        return {name: float(figure[0]) for name, figure in _means(predictions, "figure", counts).items()}
+        return {name: float(values[0]) for name, values in _means(predictions, "figure", counts).items()}
 
     def support(self, predictions: Predictions) -> dict[str, Support]:
-        """The patients of whose images the figure is known."""
+        """The patients of whose images the metric is known."""
         found = {
             name: len(np.unique(predictions["patient"][~np.isnan(column)]))
             for key, column in predictions.items()
@@ -115,11 +115,11 @@ class Retrieval(RetrievalOptions, Task):
         return _means(predictions, "figure", counts)
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
-        return {name: float(figure[0]) for name, figure in _means(predictions, "chance").items()}
+        return {name: float(values[0]) for name, values in _means(predictions, "chance").items()}
 
     def shuffled(self, predictions: Predictions) -> dict[str, float]:
         """The mean over a few permutations of the images against their reports."""
-        return {name: float(figure[0]) for name, figure in _means(predictions, "shuffled").items()}
+        return {name: float(values[0]) for name, values in _means(predictions, "shuffled").items()}
 
 
 def _nearest(pairs: Pairs, image_id: np.ndarray) -> np.ndarray:
@@ -147,7 +147,7 @@ def _without_followups(images: Side, texts: Side, k: int) -> np.ndarray:
 
 
 def _means(predictions: Predictions, level: str, counts: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Each figure's mean at this level, over images or distinct texts; first the mean of the main ones."""
+    """Each metric's mean at this level, over images or distinct texts; first the mean of the main ones."""
     means = {}
     for key, column in predictions.items():
         at, _, name = key.partition(":")
@@ -228,8 +228,8 @@ def _columns(pairs: Pairs, *, controls: bool) -> dict[str, np.ndarray]:
     columns = {f"weight:text/{pairs.branch}/text-to-image": 1 / np.bincount(text)[text]}
 
     def add(level: str, forward: Ranks, backward: Ranks, share: float = 1.0) -> None:
-        each = [("image-to-text", name, column) for name, column in figures(forward).items()]
-        each += [("text-to-image", name, column[text]) for name, column in figures(backward).items()]
+        each = [("image-to-text", name, column) for name, column in query_metrics(forward).items()]
+        each += [("text-to-image", name, column[text]) for name, column in query_metrics(backward).items()]
         for direction, name, column in each:
             key = f"{level}:{name}/{pairs.branch}/{direction}"
             columns[key] = columns.get(key, 0.0) + share * column

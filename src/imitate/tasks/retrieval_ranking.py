@@ -91,7 +91,7 @@ def at_random(ranks: Ranks) -> Ranks:
     return ranks._replace(above=0 * pool, tied=pool, tied_hits=ranks.hits, precision=share)
 
 
-def figures(ranks: Ranks) -> dict[str, Column]:
+def query_metrics(ranks: Ranks) -> dict[str, Column]:
     """Each query's recall@k and precision@k where the gallery allows, and percentile: expectations over orders of ties.
 
     A query whose only candidates are hits has no percentile, NaN.

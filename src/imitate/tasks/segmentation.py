@@ -83,7 +83,7 @@ class Segmentation(SegmentationOptions, Task):
         return identity(data, rows.test, budget) | joined
 
     def train(self, encoder: Encoder, data: Corpus, budget: Budget, rows: Parts) -> UNet | UPerNet:
-        """The network of the best validation figure."""
+        """The network of the best validation metric."""
         view = whole_images(encoder, data, budget, self)
         kind = UPerNet if self.decoder == "upernet" else UNet
         with seeded(budget.seed):
@@ -112,7 +112,7 @@ class Segmentation(SegmentationOptions, Task):
 
     def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
         drawn = metrics.one_sample(rows, len(predictions["actual"]))
-        return {name: float(figure[0]) for name, figure in self.resample(predictions, drawn).items()}
+        return {name: float(values[0]) for name, values in self.resample(predictions, drawn).items()}
 
     def support(self, predictions: Predictions) -> dict[str, Support]:
         positive, negative = metrics.image_support(predictions["actual"] > 0, predictions["patient"])
@@ -122,7 +122,7 @@ class Segmentation(SegmentationOptions, Task):
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         both, predicted, actual = (predictions[name] for name in ("intersection", "predicted", "actual"))
         dice, iou = _dice(both, predicted, actual), _iou(both, predicted, actual)
-        figures = {
+        found = {
             "dice": metrics.mean(dice, counts),
             "dice_positives": metrics.mean(np.where(actual > 0, dice, np.nan), counts),
             "dice_micro": _dice(counts @ both, counts @ predicted, counts @ actual),
@@ -138,8 +138,8 @@ class Segmentation(SegmentationOptions, Task):
             **{name: metrics.mean(predictions[name], counts) for name in SURFACES if name in predictions},
         }
         if predictions["paper"].all():
-            return {"dice_batched": figures["dice_batched"]} | figures
-        return figures
+            return {"dice_batched": found["dice_batched"]} | found
+        return found
 
     def _pixels(self, predictions: Predictions) -> list[np.ndarray]:
         """Of each image: those in both, predicted, actual, and all."""
@@ -156,8 +156,8 @@ class Segmentation(SegmentationOptions, Task):
         if "hd95" in predictions:
             side = isqrt(8 * predictions["masks"].shape[1])
             nothing["hd95"] = np.where(np.isnan(predictions["hd95"]), np.nan, np.hypot(side, side))
-        figures = self.measure(predictions | nothing)
-        return {name: value for name, value in figures.items() if not np.isnan(value)}
+        found = self.measure(predictions | nothing)
+        return {name: value for name, value in found.items() if not np.isnan(value)}
 
     def _training(self, data: Corpus, rows: np.ndarray, budget: Budget) -> np.ndarray:
         """The rows to train on: all, or the positive ones and as many empty ones, drawn by the seed."""

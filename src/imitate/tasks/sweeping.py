@@ -1,4 +1,4 @@
-"""A sweep: settings that are tried one after the other, of which those with the best validation figure count."""
+"""A sweep: settings that are tried one after the other, of which those with the best validation metric count."""
 
 import logging
 import math
@@ -35,7 +35,7 @@ def candidates(task: Task, sweep: Mapping[str, Sequence[Any]], mode: Mode) -> li
 
 
 def best_first(tried: Sequence[Tried]) -> list[Tried]:
-    """Of equal figures the earlier one. UserError: no fit had a finite figure."""
+    """Of equal metrics the earlier one. UserError: no fit had a finite metric."""
     ordered = sorted(tried, key=lambda each: math.inf if each.validation is None else each.validation)
     if ordered[0].validation is None:
         raise UserError(

@@ -201,15 +201,15 @@ class ZeroShot(ZeroShotOptions, OfClasses):
 
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         target, score, classes = predictions["target"], predictions["score"], predictions["classes"].tolist()
-        figures: dict[str, np.ndarray] = {}
+        found: dict[str, np.ndarray] = {}
         measured = {name: (metric, score) for name, metric in RANKING.items()}
         if "called" in predictions:
             measured |= {name: (metric, predictions["called"]) for name, metric in DIVIDED.items()}
         else:
             measured |= {name: (metric, score) for name, metric in ORACLES.items()}
         for name, (metric, given) in measured.items():
-            figures |= metrics.per_class(name, metric, target, given, classes, counts, least=self.macro_least)
-        return figures | of_exclusive(target, score, counts)
+            found |= metrics.per_class(name, metric, target, given, classes, counts, least=self.macro_least)
+        return found | of_exclusive(target, score, counts)
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
         """Of a constant score, and of a constant yes or no where its level does not depend on which of them it is."""
@@ -220,13 +220,13 @@ class ZeroShot(ZeroShotOptions, OfClasses):
         return {name: level for name, level in found.items() if name.partition("/")[0] not in left_out}
 
 
-ORACLES: dict[str, Callable[..., metrics.Figure]] = {
+ORACLES: dict[str, Callable[..., metrics.Metric]] = {
     "oracle-max-f1": metrics.max_f1,
     "oracle-accuracy": of(called_at_max_f1, accuracy),
     "oracle-balanced-accuracy": of(called_at_max_f1, balanced_accuracy),
     "oracle-mcc": of(called_at_max_f1, matthews),
 }
-DIVIDED: dict[str, Callable[..., metrics.Figure]] = {
+DIVIDED: dict[str, Callable[..., metrics.Metric]] = {
     "f1": metrics.f1,
     "threshold-accuracy": of(called, accuracy),
     **AT_THRESHOLD,

@@ -22,7 +22,7 @@ from imitate.training.warm_start import Start
 from imitate.training.watching import Means
 
 Validate = Callable[[Imitate], dict[str, float]]
-"""Figures of the model on held-out samples; the first one decides which validation is the best."""
+"""Metrics of the model on held-out samples; the first one decides which validation is the best."""
 
 
 @dataclass

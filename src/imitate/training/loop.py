@@ -184,7 +184,7 @@ def _scaler(job: Job) -> Any:
 
 
 def _validate(job: Job, module: nn.Module, journal: Journal | None) -> None:
-    """Write ``model/``; validate, unless the journal has this step's figures; keep the best. After the checkpoint:
+    """Write ``model/``; validate, unless the journal has this step's metrics; keep the best. After the checkpoint:
     whatever goes wrong here, the same command continues behind it."""
     if job.fabric.broadcast(journal is not None and journal.has_validated(job.step)):
         return
@@ -192,18 +192,18 @@ def _validate(job: Job, module: nn.Module, journal: Journal | None) -> None:
     job.model.eval()
     loss = _held_out_loss(job, module)
     with agreed(job.fabric):
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         if journal and job.validate:
             try:
-                figures = job.validate(job.model)
+                metrics = job.validate(job.model)
             except Exception as error:  # training does not end for it
                 log.warning("step %d is not validated: %s", job.step, error)
-        if journal and figures:
-            name, value = next(iter(figures.items()))
+        if journal and metrics:
+            name, value = next(iter(metrics.items()))
             log.info("step %d of %d: %s %.4f", job.step, job.total, name, value)
             keep_model(job.save, job.folder, journal.validated, job.step, value, job.recipe.training.keep_best)
-        if journal and (figures or loss):
-            journal.write(job.step, {f"{VALIDATION}{name}": value for name, value in {**figures, **loss}.items()})
+        if journal and (metrics or loss):
+            journal.write(job.step, {f"{VALIDATION}{name}": value for name, value in {**metrics, **loss}.items()})
     job.model.train()
 
 

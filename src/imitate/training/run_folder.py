@@ -23,7 +23,7 @@ from imitate.training.trackers import trackers
 
 log = logging.getLogger(__name__)
 
-VALIDATION = "val/"  # begins the names of figures of held-out samples in the metrics
+VALIDATION = "val/"  # begins the names of metrics of held-out samples in the journal
 HELD_OUT_LOSS = f"{VALIDATION}loss"
 FREE = {"devices", "nodes", "accelerator", "log_every", "checkpoint_every", "snapshot_every", "keep_best",
         "gradient_checkpointing"}  # fmt: skip
@@ -170,7 +170,7 @@ class Journal:
         self, folder: Path, *, step: int, log: Sequence[Tracker] = ("tensorboard",), recipe: Recipe | None = None
     ) -> None:
         self._path = folder / "metrics.jsonl"
-        self.validated: dict[int, float] = {}  # step: its main figure
+        self.validated: dict[int, float] = {}  # step: its main metric
         self._validations: set[int] = set()
         rows: list[dict[str, float]] = []
         if self._path.is_file():
@@ -185,11 +185,11 @@ class Journal:
         self._trackers = trackers(log, folder, step=step, recipe=facts, rows=rows)
 
     def _note(self, step: int, **values: float) -> None:
-        figures = {name: value for name, value in values.items() if name.startswith(VALIDATION)}
-        if figures:
+        metrics = {name: value for name, value in values.items() if name.startswith(VALIDATION)}
+        if metrics:
             self._validations.add(step)
-        if figures.keys() - {HELD_OUT_LOSS}:
-            self.validated[step] = next(iter(figures.values()))
+        if metrics.keys() - {HELD_OUT_LOSS}:
+            self.validated[step] = next(iter(metrics.values()))
 
     def has_validated(self, step: int) -> bool:
         return step in self._validations
