@@ -37,7 +37,7 @@ from measuring import RESULTS, Row, finish, machine, options
 log = logging.getLogger("coverage")
 PATIENTS, PREVALENCES, IMAGES = (30, 100, 300, 2000), (0.01, 0.05, 0.2, 0.5), (1, 3)
 SIMULATIONS, OF_MAP, SLOW, RESAMPLES = 1000, 500, 200, 200
-ENOUGH = 0.5  # share of the simulations with an interval, below which a cell is one without
+ENOUGH = 0.5  # fraction of the simulations with an interval, below which a cell is one without
 SKILL = 1.2  # deviations between positive and negative images: an AUROC of .80
 TESTED = (300, 0.2, 1)  # patients, prevalence, images
 SEEDS = (2, 3, 5)

@@ -80,10 +80,10 @@ def test_every_row_of_a_published_table_parses(path):
 def test_every_row_of_a_published_table_is_complete(path):
     """Every setting that takes effect is written out, so that no default of ours stands beside published values."""
     plan = load_config(Evaluation, path)
-    for share, task in plan.tasks().items():
+    for fraction, task in plan.tasks().items():
         effective = set(task.used(plan.mode, image_size=224)) - OURS
-        assert effective <= {*plan.settings, *plan.fractions[share]}
-        assert {*plan.settings, *plan.fractions[share]} - set(task.used(plan.mode, image_size=224)) == set()
+        assert effective <= {*plan.settings, *plan.fractions[fraction]}
+        assert {*plan.settings, *plan.fractions[fraction]} - set(task.used(plan.mode, image_size=224)) == set()
     assert plan.headline and plan.data.size == 256 and plan.data.resize
     assert plan.data.input == (224 if find_task(plan.task).trains else None)
     assert plan.published is None or (plan.published.note and plan.headline in str(plan.published.rows))

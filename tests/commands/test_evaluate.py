@@ -176,7 +176,9 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_recipe_measures_every_share_and_quotes_what_stands_beside(data: Path, tmp_path: Path, recipe: Path) -> None:
+def test_a_recipe_measures_every_fraction_and_quotes_what_stands_beside(
+    data: Path, tmp_path: Path, recipe: Path
+) -> None:
     out = tmp_path / "out" / "r.json"
     last = evaluate(model=("0.5",), beside=("0.7",), data=data, out=out, recipe=recipe, seeds=2, resamples=10)
     found = {path.stem: read_results(path) for path in out.parent.glob("*.json")}

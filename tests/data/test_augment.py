@@ -62,7 +62,7 @@ class Operations(NamedTuple):
     vertical: torch.Tensor
     degrees: torch.Tensor
     zoom: torch.Tensor
-    corners: torch.Tensor  # moved inwards by these shares of half a side
+    corners: torch.Tensor  # moved inwards by these fractions of half a side
 
     def __call__(self, image: torch.Tensor, i: int) -> torch.Tensor:
         """The published order, one operation at a time: crop, flips, rotation, zoom, perspective."""
@@ -116,9 +116,9 @@ def test_what_is_drawn_is_uniform_and_as_probable_as_asked():
 
     def is_uniform(values, low, high):
         edges = torch.linspace(0, 1, 9, dtype=torch.float64)
-        shares = torch.histc((values - low) / (high - low), 8, 0, 1) / len(values)
+        fractions = torch.histc((values - low) / (high - low), 8, 0, 1) / len(values)
         quantiles = torch.quantile((values - low) / (high - low), edges)
-        return bool((quantiles - edges).abs().max() < 0.03 and (shares - 1 / 8).abs().max() < 0.03)
+        return bool((quantiles - edges).abs().max() < 0.03 and (fractions - 1 / 8).abs().max() < 0.03)
 
     turned, zoomed = homographies(rotation=20), homographies(scale=0.25)
     assert is_uniform(torch.atan2(turned[:, 1, 0], turned[:, 0, 0]).rad2deg(), -20, 20)

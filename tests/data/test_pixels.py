@@ -102,9 +102,9 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("kind", WHOLE)
-@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_truncated_files_are_told_as_such(kind: str, share: float) -> None:
-    assert reason(WHOLE[kind][: int(len(WHOLE[kind]) * share)]) in {
+@pytest.mark.parametrize("fraction", [0.3, 0.6, 0.9])
+def test_truncated_files_are_told_as_such(kind: str, fraction: float) -> None:
+    assert reason(WHOLE[kind][: int(len(WHOLE[kind]) * fraction)]) in {
         "damaged or truncated image",
         "DICOM without an image",  # cut inside the header
     }

@@ -115,8 +115,8 @@ def test_split_spellings() -> None:
 
 
 def test_the_hashed_split_is_80_10_10_and_never_changes() -> None:
-    shares = pd.Series([hashed_split(f"p{number}") for number in range(10_000)]).value_counts(normalize=True)
-    assert shares.to_dict() == pytest.approx({"train": 0.8, "val": 0.1, "test": 0.1}, abs=0.01)
+    fractions = pd.Series([hashed_split(f"p{number}") for number in range(10_000)]).value_counts(normalize=True)
+    assert fractions.to_dict() == pytest.approx({"train": 0.8, "val": 0.1, "test": 0.1}, abs=0.01)
     assert [hashed_split(spelled) for spelled in ("002", "2.0", "0000002")] == [hashed_split("2")] * 3
     pinned = ["train", "train", "val", "train", "train", "test", "test"]
     assert [hashed_split(str(patient)) for patient in range(7)] == pinned

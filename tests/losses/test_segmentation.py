@@ -17,11 +17,11 @@ def naive_loss(logits: torch.Tensor, target: torch.Tensor) -> float:
     return 10 * focal_sum / logits.numel() - math.log(dice)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_equals_a_loop_over_pixels(share: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
+def test_equals_a_loop_over_pixels(fraction: float) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn((2, 5, 7), generator=generator, dtype=torch.float64)
-    target = (torch.rand((2, 5, 7), generator=generator) < share).double()
+    target = (torch.rand((2, 5, 7), generator=generator) < fraction).double()
     assert segmentation_loss(logits, target).item() == pytest.approx(naive_loss(logits, target), rel=1e-12)
 
 

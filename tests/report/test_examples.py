@@ -135,8 +135,8 @@ def test_masks_are_of_the_classes_that_were_measured(tmp_path: Path, folder: Cor
     assert _targeted(data, group) is data
     methods = {
         name: {
-            share: entry._replace(results=entry.results.model_copy(update={"used": {"labels": ["Edema"]}}))
-            for share, entry in each.items()
+            fraction: entry._replace(results=entry.results.model_copy(update={"used": {"labels": ["Edema"]}}))
+            for fraction, entry in each.items()
         }
         for name, each in group.methods.items()
     }

@@ -101,7 +101,7 @@ def test_every_task_that_it_is_for_measures(folder: tuple[str, Path, Path], enco
 
 
 def test_the_prepared_marks_are_those_of_the_archive(folder: tuple[str, Path, Path]) -> None:
-    """Boxes keep their reader; what is marked covers the same share of the image as in the archive."""
+    """Boxes keep their reader; what is marked covers the same fraction of the image as in the archive."""
     name, raw, data = folder
     corpus = Corpus.open(data)
     boxes = [box for row in range(len(corpus)) for box in corpus.boxes(row)]

@@ -92,8 +92,8 @@ def test_a_fraction_of_the_readers_is_a_label_of_training_images_alone(tmp_path:
     records = found(tree(tmp_path, normal=60), votes="fraction")
     by_split = {split: [each for each in records.values() if each.split == split] for split in ("train", "val", "test")}
     assert [len(each) for each in by_split.values()] == [50, 12, 2]
-    for name, share in (("Nodule/Mass", 2 / 3), ("COPD", 1 / 3), ("Cardiomegaly", 1.0), ("Edema", 0.0)):
-        assert records["a"].split == "train" and records["a"].labels and records["a"].labels[name] == share
+    for name, fraction in (("Nodule/Mass", 2 / 3), ("COPD", 1 / 3), ("Cardiomegaly", 1.0), ("Edema", 0.0)):
+        assert records["a"].split == "train" and records["a"].labels and records["a"].labels[name] == fraction
     for split in ("val", "test"):
         assert {value for each in by_split[split] for value in (each.labels or {}).values()} <= {0.0, 1.0}
 

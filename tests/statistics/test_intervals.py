@@ -13,10 +13,10 @@ from imitate.statistics.intervals import (
     Spread,
     angle,
     difference_interval,
+    fraction_interval,
     independent,
     interval,
     p_value,
-    share_interval,
     spread,
 )
 from imitate.statistics.resampling import bootstrap
@@ -97,8 +97,8 @@ def test_methods_with_unlike_numbers_of_runs_vary_each_by_itself() -> None:
 def test_degrees_of_freedom_are_those_of_welch_s_test() -> None:
     for positive, negative in ((15, 15), (12, 300), (2000, 10)):
         found = spread(Runs(NORMAL[None], np.array([0.0])), support=(positive, negative))
-        share = (1 / positive) / (1 / positive + 1 / negative)
-        expected = 1 / (share**2 / (positive - 1) + (1 - share) ** 2 / (negative - 1))
+        fraction = (1 / positive) / (1 / positive + 1 / negative)
+        expected = 1 / (fraction**2 / (positive - 1) + (1 - fraction) ** 2 / (negative - 1))
         assert found is not None and found.parts[0].freedom == pytest.approx(expected)
 
 
@@ -107,7 +107,7 @@ def test_fewer_than_ten_patients_of_a_kind_give_no_interval(support: tuple[int, 
     assert spread(Runs(NORMAL[None], np.array([0.0])), support=support) is None
     enough = tuple(max(10, number) for number in support)
     assert spread(Runs(NORMAL[None], np.array([0.0])), support=enough) is not None
-    assert interval(0.5, None) is None and share_interval(0.5, None) is None and math.isnan(p_value(0.5, None))
+    assert interval(0.5, None) is None and fraction_interval(0.5, None) is None and math.isnan(p_value(0.5, None))
 
 
 def test_a_mean_over_classes_needs_five_of_each_and_as_many_degrees_of_freedom() -> None:
@@ -129,38 +129,38 @@ def test_draws_without_the_metric_are_excluded_up_to_half_of_them() -> None:
 
 def test_without_variance_nothing_can_be_told() -> None:
     still = spread(Runs(np.full((2, 50), 0.7), np.array([0.7, 0.7])), support=(100,))
-    assert still is not None and interval(0.7, still) is None and share_interval(0.7, still) is None
+    assert still is not None and interval(0.7, still) is None and fraction_interval(0.7, still) is None
     assert math.isnan(p_value(0.1, still)) and p_value(0.0, still) == 1.0
     assert math.isnan(p_value(math.nan, one())) and interval(math.nan, one()) is None
 
 
-def test_a_share_is_symmetric_as_a_logit_and_stays_within_its_bounds() -> None:
-    low, high = share_interval(0.9, one(0.05)) or (0, 0)
+def test_a_fraction_is_symmetric_as_a_logit_and_stays_within_its_bounds() -> None:
+    low, high = fraction_interval(0.9, one(0.05)) or (0, 0)
     middle = math.log(0.9 / 0.1)
     reach = stats.t.ppf(0.975, 100) * 0.05 * math.sqrt(1.01) / 0.09
     assert (low, high) == pytest.approx((1 / (1 + math.exp(reach - middle)), 1 / (1 + math.exp(-reach - middle))))
-    low, high = share_interval(0.99, one(0.02)) or (0, 0)
+    low, high = fraction_interval(0.99, one(0.02)) or (0, 0)
     assert 0.5 < low < 0.9 and 0.999 < high < 1
-    assert share_interval(math.nan, one()) is None
+    assert fraction_interval(math.nan, one()) is None
 
 
 def test_angles() -> None:
-    shares = np.array([0, 0.25, 0.5, 1, 1 + 1e-15, -1e-15])
-    assert angle(shares) == pytest.approx(np.array([0, 1 / 3, 1 / 2, 1, 1, 0]) * math.pi / 2, abs=1e-12)
+    fractions = np.array([0, 0.25, 0.5, 1, 1 + 1e-15, -1e-15])
+    assert angle(fractions) == pytest.approx(np.array([0, 1 / 3, 1 / 2, 1, 1, 0]) * math.pi / 2, abs=1e-12)
 
 
-def test_a_share_at_a_bound_has_wilson_s_interval() -> None:
+def test_a_fraction_at_a_bound_has_wilson_s_interval() -> None:
     still = spread(Runs(np.ones((1, 50)), np.array([1.0])), support=(300, 20))
     quantile = stats.t.ppf(0.975, 19)
-    assert share_interval(1.0, still) == pytest.approx((20 / (20 + quantile**2), 1))
-    assert share_interval(1 - 1e-16, still) == share_interval(1.0, still)
-    assert share_interval(0.0, still) == pytest.approx((0, quantile**2 / (20 + quantile**2)))
+    assert fraction_interval(1.0, still) == pytest.approx((20 / (20 + quantile**2), 1))
+    assert fraction_interval(1 - 1e-16, still) == fraction_interval(1.0, still)
+    assert fraction_interval(0.0, still) == pytest.approx((0, quantile**2 / (20 + quantile**2)))
 
 
-def test_the_interval_of_a_difference_is_that_of_shares_as_far_apart_as_angles() -> None:
+def test_the_interval_of_a_difference_is_that_of_fractions_as_far_apart_as_angles() -> None:
     found = one(0.02)
     low, high = difference_interval(0.9, 0.8, found) or (0, 0)
-    one_angle, two = (math.asin(math.sqrt(share)) for share in (0.9, 0.8))
+    one_angle, two = (math.asin(math.sqrt(fraction)) for fraction in (0.9, 0.8))
     reach = found.critical(0.05) * found.error
     for end, change in ((low, one_angle - two - reach), (high, one_angle - two + reach)):
         first, second = ((one_angle + two + sign * change) / 2 for sign in (1, -1))

@@ -17,7 +17,7 @@ def _population() -> tuple[np.ndarray, np.ndarray]:
 
 def test_subsets_are_nested_stratified_and_seeded() -> None:
     patients, labels = _population()
-    small, large = (subsets.subset(patients, labels, share, seed=0) for share in (0.01, 0.1))
+    small, large = (subsets.subset(patients, labels, fraction, seed=0) for fraction in (0.01, 0.1))
     assert (len(small), len(large)) == (20, 200)
     assert set(small) < set(large) <= set(patients)
     assert small != subsets.subset(patients, labels, 0.01, seed=1)

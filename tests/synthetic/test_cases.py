@@ -40,8 +40,8 @@ def test_a_third_is_normal_and_every_finding_occurs_as_often_as_said(cases: list
     studies = [case for case in cases if case.image == 0]
     assert 0.25 < sum(not case.findings for case in studies) / len(studies) < 0.42
     for name in CLASSES:
-        share = sum(case.labels[name] for case in studies) / len(studies)
-        assert 0.5 * TRAITS[name].prevalence < share < 1.6 * TRAITS[name].prevalence, name
+        fraction = sum(case.labels[name] for case in studies) / len(studies)
+        assert 0.5 * TRAITS[name].prevalence < fraction < 1.6 * TRAITS[name].prevalence, name
 
 
 def test_no_two_findings_fill_one_zone_of_a_lung(cases: list[Case]) -> None:
@@ -57,7 +57,7 @@ def test_no_two_findings_fill_one_zone_of_a_lung(cases: list[Case]) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 17])
-def test_splits_are_by_patient_and_hold_their_share_even_in_a_small_set(seed: int) -> None:
+def test_splits_are_by_patient_and_hold_their_fraction_even_in_a_small_set(seed: int) -> None:
     by_patient = {case.patient: case.split for case in (draw_case(seed, index) for index in range(240))}
     counts = Counter(by_patient.values())
     assert abs(counts["train"] / len(by_patient) - 0.7) < 0.03

@@ -144,8 +144,8 @@ def decoded(text: str, side: int) -> np.ndarray:
 
 def test_run_lengths_decode_to_the_mask() -> None:
     random = np.random.default_rng(0)
-    for share in (0.05, 0.5, 0.95):
-        mask = random.random((40, 40)) < share
+    for fraction in (0.05, 0.5, 0.95):
+        mask = random.random((40, 40)) < fraction
         mask[0, 0] = mask[-1, -1] = True
         assert (decoded(encode_runs(mask), 40) == mask).all()
     corner = np.zeros((8, 8), bool)

@@ -138,15 +138,15 @@ def test_patients_in_both_parts_are_refused():
 def test_scores_of_exclusive_classes_are_logits_of_their_probabilities():
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(300, 3)) * 2
-    share = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    target = np.eye(3)[[generator.choice(3, p=p) for p in share]]
+    probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    target = np.eye(3)[[generator.choice(3, p=p) for p in probability]]
     rows = np.arange(300)
-    given = {"image_id": rows.astype(str), "patient": rows.astype(str), "target": target, "score": np.log(share)}
+    given = {"image_id": rows.astype(str), "patient": rows.astype(str), "target": target, "score": np.log(probability)}
     held = {f"{HELD}{name}": value[:150] for name, value in given.items()}
     found = Recalibration().of_head(
         {**{k: v[150:] for k, v in given.items()}, **held, "classes": np.array(["a", "b", "c"])}
     )
-    assert found["before"] == pytest.approx(share) and expit(found["score"]) == pytest.approx(share)
+    assert found["before"] == pytest.approx(probability) and expit(found["score"]) == pytest.approx(probability)
     with pytest.raises(
         UserError, match="there are no scores of validation images: delete the results and evaluate again"
     ):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imitate.statistics import metrics, resampling
-from imitate.statistics.intervals import independent, share_interval, spread
+from imitate.statistics.intervals import fraction_interval, independent, spread
 from imitate.tasks import estimating
 from imitate.tasks.base import Estimate, Predictions
 from imitate.tasks.estimating import Resampled, estimates, resampled_metrics
@@ -43,7 +43,7 @@ def test_an_estimate_is_the_mean_of_the_runs_with_an_interval_over_patients_and_
     )[""]
     positive = len(set(runs[0]["patient"][TARGET[:, 1] > 0]))
     negative = len(set(runs[0]["patient"][TARGET[:, 1] == 0]))
-    expected = share_interval(
+    expected = fraction_interval(
         np.mean(values), spread(independent(drawn, np.array(values)), support=(positive, negative))
     )
     assert (found.low, found.high) == pytest.approx(expected)
@@ -129,8 +129,8 @@ def test_a_metric_that_cannot_be_told_has_no_p() -> None:
     assert found.low is None and math.isnan(found.p) and not math.isnan(found.difference)
 
 
-def test_a_share_is_between_0_and_1_but_for_rounding() -> None:
-    for values, shares in (
+def test_a_fraction_is_between_0_and_1_but_for_rounding() -> None:
+    for values, is_fraction in (
         ([0.0, 1.0, math.nan], True),
         ([-1e-10, 1 + 1e-10], True),
         ([0.5, 1.2], False),
@@ -138,5 +138,5 @@ def test_a_share_is_between_0_and_1_but_for_rounding() -> None:
         ([1.2, 1.4], False),
     ):
         resampled = Resampled([{}], {"a/b": np.array(values)}, {}, 5, ())
-        assert resampled.shares("a/b") is shares
-        assert not resampled._replace(unbounded=frozenset({"a"})).shares("a/b")
+        assert resampled.is_fraction("a/b") is is_fraction
+        assert not resampled._replace(unbounded=frozenset({"a"})).is_fraction("a/b")

@@ -209,7 +209,7 @@ def test_frozen_keeps_weights_and_statistics_and_gives_the_modes_back() -> None:
     assert [parameter.requires_grad for parameter in encoder[0].parameters()] == [True, False]
 
 
-def test_a_share_of_the_training_images_still_chooses_on_the_whole_validation_split(
+def test_a_fraction_of_the_training_images_still_chooses_on_the_whole_validation_split(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level("INFO"):
@@ -239,7 +239,7 @@ def test_a_single_training_patient_cannot_be_split() -> None:
         parts(prepared({"train": 2, "test": 2}), Budget())
 
 
-def test_a_share_is_of_patients_nested_and_kept_in_the_cache(tmp_path: Path) -> None:
+def test_a_fraction_is_of_patients_nested_and_kept_in_the_cache(tmp_path: Path) -> None:
     data = prepared({"train": 80, "test": 2})
     tenth = training_rows(data, Budget(fraction=0.1))
     half = training_rows(data, Budget(fraction=0.5, cache=tmp_path))

@@ -85,7 +85,7 @@ class Oracle(Encoder):
 
 
 SHAPES = [(150, 100), (100, 150), (120, 120)]  # width, height
-PLACES = [(0.42, 0.3), (0.3, 0.5), (0.5, 0.45)]  # of the corner of a patch, as shares of the sides
+PLACES = [(0.42, 0.3), (0.3, 0.5), (0.5, 0.45)]  # of the corner of a patch, as fractions of the sides
 
 
 def folder(root: Path, resize: Resize, shape: tuple[int, int], **fields: Any) -> Corpus:

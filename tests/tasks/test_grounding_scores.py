@@ -63,7 +63,7 @@ def test_aurocs_are_those_of_the_other_tasks() -> None:
     np.testing.assert_allclose(scores(maps, masks)["pixel-auroc"], expected)
 
 
-def test_what_is_shown_is_the_share_of_the_highest() -> None:
+def test_what_is_shown_is_the_fraction_of_the_highest() -> None:
     np.testing.assert_allclose(shown(np.array([[[-2.0, 1], [4, 0]], [[-1, -2], [0, 0]]]))[0], [[0, 0.25], [1, 0]])
     assert not shown(np.array([[[-2.0, -1], [-4, 0]]])).any()
 

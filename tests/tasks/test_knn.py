@@ -11,10 +11,10 @@ from imitate.errors import UserError
 from imitate.tasks import knn
 from imitate.tasks.base import Budget
 from imitate.tasks.evaluation import planned
-from imitate.tasks.knn import NearestClassification, nearest_shares
+from imitate.tasks.knn import NearestClassification, nearest_fractions
 
 
-def _shares(queries: np.ndarray, train: np.ndarray, target: np.ndarray, k: int, temperature: float) -> np.ndarray:
+def _fractions(queries: np.ndarray, train: np.ndarray, target: np.ndarray, k: int, temperature: float) -> np.ndarray:
     found = np.full((len(queries), target.shape[1]), 0.5)
     for i, c in np.ndindex(*found.shape):
         known = [j for j in range(len(train)) if not np.isnan(target[j, c])]
@@ -38,9 +38,9 @@ def test_equals_a_loop_with_unknown_labels_and_few_images(
     target[generator.random((30, 4)) < 0.2] = np.nan
     target[3:, 2], target[:, 3] = np.nan, np.nan  # three known labels, and none
     asked, among = (normalize(torch.from_numpy(each), dim=1) for each in (queries, train))
-    found = nearest_shares(asked, among, torch.from_numpy(target), [20, 3, 1], temperature)
-    for shares, k in zip(found.numpy(), (20, 3, 1), strict=True):
-        np.testing.assert_allclose(shares, _shares(queries, train, target, k, temperature), atol=1e-9)
+    found = nearest_fractions(asked, among, torch.from_numpy(target), [20, 3, 1], temperature)
+    for fractions, k in zip(found.numpy(), (20, 3, 1), strict=True):
+        np.testing.assert_allclose(fractions, _fractions(queries, train, target, k, temperature), atol=1e-9)
 
 
 def test_the_number_of_neighbours_is_chosen_on_validation(caplog: pytest.LogCaptureFixture) -> None:
@@ -54,8 +54,8 @@ def test_the_number_of_neighbours_is_chosen_on_validation(caplog: pytest.LogCapt
     with caplog.at_level("INFO", logger="imitate"):
         NearestClassification(neighbours=ks, temperature=1e30).predict(BLOCKS, data, Budget())
     features = normalize(BLOCKS.features(torch.from_numpy(data.images)).pooled, dim=1)
-    shares = nearest_shares(features[held], features[train], torch.from_numpy(data.labels[train]), ks, 1e30)
-    quality = [roc_auc_score(data.labels[held], each) for each in shares]
+    fractions = nearest_fractions(features[held], features[train], torch.from_numpy(data.labels[train]), ks, 1e30)
+    quality = [roc_auc_score(data.labels[held], each) for each in fractions]
     told: list[float] = []  # what a sweep compares: the smaller the better
     for some in (ks, (120,)):
         NearestClassification(neighbours=some, temperature=1e30).predict(BLOCKS, data, Budget(validated=told))

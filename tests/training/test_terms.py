@@ -53,13 +53,13 @@ def correlations(text, keep, centred=False) -> np.ndarray:
     return np.maximum(np.corrcoef(rows), 0) * (1 - np.eye(len(keep)))
 
 
-def cross_entropy(x, y, target, tau, keep, shares=(1, 1)) -> float:
+def cross_entropy(x, y, target, tau, keep, fractions=(1, 1)) -> float:
     total = 0.0
-    for logits, wanted, share in zip((cosines(x, y), cosines(y, x)), (target, target.T), shares, strict=True):
+    for logits, wanted, fraction in zip((cosines(x, y), cosines(y, x)), (target, target.T), fractions, strict=True):
         for a, i in enumerate(keep):
             row = np.array([logits[i, j] / tau for j in keep])
             row = row - math.log(np.exp(row).sum())
-            total -= share * sum(wanted[a, b] * row[b] for b in range(len(keep)))
+            total -= fraction * sum(wanted[a, b] * row[b] for b in range(len(keep)))
     return total / len(keep)
 
 
@@ -164,25 +164,25 @@ def test_the_prior_may_be_made_of_other_vectors_than_the_texts():
 @pytest.mark.parametrize("identical", ["negative", "positive", "ignored"])
 def test_captions_of_one_text(name, identical):
     module, sample, draw = built(name=name, identical=identical, temperature_text=0.1)
-    shares = (0.5, 0.5) if name == "clip" else (0.75, 0.25)
+    fractions = (0.5, 0.5) if name == "clip" else (0.75, 0.25)
     text, views = projected(module, sample, "report"), embeddings(module, sample, draw)["impression"]
     alike = np.eye(8)
     alike[1, 6] = alike[6, 1] = 1
     every = list(range(8))
     if identical == "ignored":
-        expected = sum(_without(view, text, alike - np.eye(8), shares) for view in views)
+        expected = sum(_without(view, text, alike - np.eye(8), fractions) for view in views)
     else:
         target = np.eye(8) if identical == "negative" else alike / alike.sum(1, keepdims=True)
-        expected = sum(cross_entropy(view, text, target, 0.1, every, shares) for view in views)
+        expected = sum(cross_entropy(view, text, target, 0.1, every, fractions) for view in views)
     assert module(sample, draw)["caption"].item() == pytest.approx(expected, rel=1e-9)
 
 
-def _without(x, y, ignored, shares):
+def _without(x, y, ignored, fractions):
     total = 0.0
-    for logits, share in zip((cosines(x, y), cosines(y, x)), shares, strict=True):
+    for logits, fraction in zip((cosines(x, y), cosines(y, x)), fractions, strict=True):
         for i in range(8):
             row = np.array([logits[i, j] / 0.1 for j in range(8) if not ignored[i, j]])
-            total -= share * (logits[i, i] / 0.1 - math.log(np.exp(row).sum()))
+            total -= fraction * (logits[i, i] / 0.1 - math.log(np.exp(row).sum()))
     return total / 8
 
 

@@ -69,15 +69,15 @@ def _of_task(
 ) -> list[Column]:
     whole = _planned(what, settings)
     found = []
-    for share in sorted(set(fractions) if fractions and find_task(whole.task).trains else whole.fractions):
-        plan, lacks = _planned(what, settings, share), ""
-        task = plan.tasks()[share]
+    for fraction in sorted(set(fractions) if fractions and find_task(whole.task).trains else whole.fractions):
+        plan, lacks = _planned(what, settings, fraction), ""
+        task = plan.tasks()[fraction]
         try:
             plan = plan.on(data)
             check_data(task, data)
         except Lacking as error:
             lacks = str(error)
-        found.append(Column(what, plan, task, data, name, share, lacks))
+        found.append(Column(what, plan, task, data, name, fraction, lacks))
     return found
 
 

@@ -78,7 +78,7 @@ def draw_views(
 
 
 def _perspective(corners: Float[Tensor, "batch 4 2"], size: int) -> Float[Tensor, "batch 3 3"]:
-    """The homography that maps a view's pixels back, its corners moved inwards by these shares of half a side."""
+    """The homography that maps a view's pixels back, its corners moved inwards by these fractions of half a side."""
     half = size / 2
     signs = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
     original = (signs * half).expand(len(corners), 4, 2)

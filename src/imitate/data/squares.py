@@ -107,12 +107,12 @@ def area_average(gray: np.ndarray, width: int, height: int) -> UInt8[np.ndarray,
     """Each pixel the mean of the original's area that it covers; bilinear where the image has to grow."""
     if width > gray.shape[1] or height > gray.shape[0]:
         return _resized(gray, width, height, "bilinear")
-    down, across = _shares(gray.shape[0], height), _shares(gray.shape[1], width)
+    down, across = _fractions(gray.shape[0], height), _fractions(gray.shape[1], width)
     averaged = down @ gray.astype(np.float32) @ across.T
     return averaged.round().astype(np.uint8)
 
 
-def _shares(source: int, target: int) -> Float[np.ndarray, "target source"]:
+def _fractions(source: int, target: int) -> Float[np.ndarray, "target source"]:
     """How much of each new pixel comes from each old one, along an axis."""
     edges = np.arange(target + 1) * (source / target)
     covered = np.minimum(edges[1:, None], np.arange(1, source + 1)) - np.maximum(edges[:-1, None], np.arange(source))

@@ -11,7 +11,7 @@ from imitate.data.dicom import Gray, ImageError, check_size
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 CHANNELS = (1, 3, 4)  # gray, RGB, RGBA
 COLOURED = 24  # a pixel whose channels differ by more is coloured
-COLOURED_SHARE = 0.05  # more than a marker or a logo over a radiograph
+COLOURED_FRACTION = 0.05  # more than a marker or a logo over a radiograph
 
 
 @runtime_checkable
@@ -85,4 +85,4 @@ def to_gray(image: Shaped[np.ndarray, "..."]) -> tuple[Gray, bool]:
 
 
 def is_coloured(picture: UInt8[np.ndarray, "height width 3"]) -> bool:
-    return bool((np.ptp(picture, axis=2) > COLOURED).mean() > COLOURED_SHARE)
+    return bool((np.ptp(picture, axis=2) > COLOURED).mean() > COLOURED_FRACTION)

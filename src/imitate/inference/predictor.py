@@ -118,7 +118,7 @@ class Predictor:
         """One row an image, one column a class: its calibrated probability, where the model has a calibration of these
         prompts; ``table.attrs["calibration"]`` says of each class on which images it was found.
 
-        Of other classes, and with a ``temperature``, it is the share of the positive prompts in a softmax over the two
+        Of other classes, and with a ``temperature``, it is the weight of the positive prompts in a softmax over the two
         sides: p = exp(c+ / T) / (exp(c+ / T) + exp(c- / T)), c the cosine of the image and the mean of a side's unit
         vectors, T by default that of pre-training. These are uncalibrated: they rank images, and ``imitate calibrate``
         makes probabilities of them. ``prompts`` may be phrases, which name their class. Without them, the classes of

@@ -33,9 +33,9 @@ def info_nce_part(
     logits = similarities(x, y, temperature)
     least = torch.finfo(logits[0].dtype).min
     total = logits[0].new_zeros(())
-    for side, share in zip(logits, (weight, 1 - weight), strict=True):
+    for side, fraction in zip(logits, (weight, 1 - weight), strict=True):
         paired = side.masked_fill(~present.unsqueeze(0), least).log_softmax(dim=1).diagonal(own.start)
-        total = total - share * torch.where(present[own], paired, 0.0).sum()
+        total = total - fraction * torch.where(present[own], paired, 0.0).sum()
     return total / present.sum().clamp(min=1)
 
 

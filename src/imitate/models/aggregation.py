@@ -46,7 +46,7 @@ class HierarchicalAggregation(nn.Module):
 
     Without a draw (inference) all channels take part. The slots of a level are exchangeable, so each channel carries
     the mean positional embedding of its level's slots, and log(kept / channels) is added to its logit: the level keeps
-    its expected share of the softmax, and the result is the published draw's expectation up to the curvature of the
+    its expected fraction of the softmax, and the result is the published draw's expectation up to the curvature of the
     softmax (a ratio of expectations instead of an expectation of ratios).
     """
 
@@ -56,7 +56,7 @@ class HierarchicalAggregation(nn.Module):
         self.heads = config.heads
         self.levels = [level - 1 for level in config.levels]
         self.channels = [channels[level] for level in self.levels]
-        self.keep = [max(1, int(share * c)) for share, c in zip(config.keep, self.channels, strict=True)]
+        self.keep = [max(1, int(fraction * c)) for fraction, c in zip(config.keep, self.channels, strict=True)]
         self.width = width = config.grid**2  # of the output
         if sum(self.keep) > config.slots:
             raise UserError(
@@ -73,8 +73,8 @@ class HierarchicalAggregation(nn.Module):
             return self.each(levels, [draw])[0]
         slots = self._slots()
         position = torch.cat([s.mean(0).expand(c, -1) for s, c in zip(slots, self.channels, strict=False)])
-        shares = [math.log(k / c) for k, c in zip(self.keep, self.channels, strict=True)]
-        shift = position.new_tensor(shares).repeat_interleave(torch.tensor(self.channels, device=position.device))
+        logs = [math.log(k / c) for k, c in zip(self.keep, self.channels, strict=True)]
+        shift = position.new_tensor(logs).repeat_interleave(torch.tensor(self.channels, device=position.device))
         tokens = torch.cat([_tokens(pool(levels[level].movedim(1, -1), self.grid)) for level in self.levels], dim=1)
         return self._attend(tokens + position.to(tokens), padding=slots[-1], shift=shift)
 

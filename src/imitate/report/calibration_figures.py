@@ -41,9 +41,9 @@ def reliability_bins(target: np.ndarray, probability: np.ndarray, patient: np.nd
     found = []
     for number in np.unique(place):
         rows = place == number
-        cases, share = len(np.unique(patient[rows])), float((target[rows] > 0).mean())
-        low, high = wilson(share * cases, cases) or (0.0, 1.0)
-        found.append(Bin(float(probability[rows].mean()), share, low, high))
+        cases, fraction = len(np.unique(patient[rows])), float((target[rows] > 0).mean())
+        low, high = wilson(fraction * cases, cases) or (0.0, 1.0)
+        found.append(Bin(float(probability[rows].mean()), fraction, low, high))
     return found
 
 

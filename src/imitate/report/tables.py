@@ -92,7 +92,7 @@ def main_table(group: Group, look: Styles) -> Table:
 
 
 def all_metrics(group: Group, look: Styles) -> list[Table]:
-    """Every metric, also those of single classes; a table a fraction."""
+    """Every metric, also those of single classes; one table for each fraction."""
     tables = []
     for fraction in reversed(group.fractions):
         found = list(group.at(fraction))
@@ -146,12 +146,12 @@ def runs(group: Group) -> Table:
 
 def _fitted(results: Results, fraction: float) -> str:
     """The training patients as they were counted, where that is recorded; mode paper draws images."""
-    share = f"{100 * fraction:g}% of the {'images' if results.mode == 'paper' else 'patients'}"
+    part = f"{100 * fraction:g}% of the {'images' if results.mode == 'paper' else 'patients'}"
     counts = {key: results.train.get(key) for key in ("images", "patients")}
     if not all(counts.values()):
-        return share if find_task(results.task).trains else "nothing"
+        return part if find_task(results.task).trains else "nothing"
     each = f", in each of {results.train['folds']} folds" if "folds" in results.train else ""
-    return f"{share}: {counts['images']:,} images of {counts['patients']:,} patients of {results.train['name']}{each}"
+    return f"{part}: {counts['images']:,} images of {counts['patients']:,} patients of {results.train['name']}{each}"
 
 
 def _made(results: Results) -> str:

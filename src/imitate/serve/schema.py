@@ -84,7 +84,7 @@ class Sentence(BaseModel):
 class Score(BaseModel):
     """One class.
 
-    ``score`` is the share of the positive sentences in a softmax over the two sides: uncalibrated, it ranks images.
+    ``score`` is the weight of the positive sentences in a softmax over the two sides: uncalibrated, it ranks images.
     ``percentile`` is the percentage of the index's images with a lower score. ``probability``, and its ``threshold``,
     come from the model's calibration, where it has one of this class, these sentences and this branch; ``provenance``
     says on which images that was found. ``problem``: why there is nothing, such as that the model knows no word.

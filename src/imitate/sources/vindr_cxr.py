@@ -71,12 +71,13 @@ def records(options: VindrCxrOptions) -> Iterator[Record | Excluded]:
     for part in ("train", "test"):
         folder = find(options.raw, part)
         path = find(options.raw, f"annotations/image_labels_{part}.csv")
-        shares, readers = _shares(path, several=part == "train")
-        boxes = _boxes(options.raw / "annotations" / f"annotations_{part}.csv", several=part == "train", known=shares)
-        names = shares.index.to_list()
+        fractions, readers = _fractions(path, several=part == "train")
+        marked = options.raw / "annotations" / f"annotations_{part}.csv"
+        boxes = _boxes(marked, several=part == "train", known=fractions)
+        names = fractions.index.to_list()
         held = draw_patients(names, images=max(1, round(0.2 * len(names))))
         splits = np.where(held, "val", "train") if part == "train" else ["test"] * len(names)
-        rows = zip(names, shares.to_numpy(), readers, splits, strict=True)
+        rows = zip(names, fractions.to_numpy(), readers, splits, strict=True)
         for name, values, count, split in rows:
             drawn = boxes.get(name, [])
             fault = next(filter(None, map(box_fault, drawn)), None)
@@ -104,7 +105,7 @@ def records(options: VindrCxrOptions) -> Iterator[Record | Excluded]:
             )
 
 
-def _shares(path: Path, *, several: bool) -> tuple[pd.DataFrame, list[int]]:
+def _fractions(path: Path, *, several: bool) -> tuple[pd.DataFrame, list[int]]:
     """Of each image, by its name in order: the fraction of its readers who see each class, and how many they are."""
     keys = ["image_id", "rad_id"] if several else ["image_id"]
     table = read_table(path, keys, text=True)
@@ -146,11 +147,11 @@ def _boxes(path: Path, *, several: bool, known: pd.DataFrame) -> Boxes:
     return boxes
 
 
-def _labels(shares: np.ndarray, votes: str) -> np.ndarray:
+def _labels(fractions: np.ndarray, votes: str) -> np.ndarray:
     """What the fractions of the readers become."""
     if votes == "fraction":
-        return shares
-    return {"any": shares > 0, "majority": shares > 0.5, "all": shares == 1}[votes].astype(float)
+        return fractions
+    return {"any": fractions > 0, "majority": fractions > 0.5, "all": fractions == 1}[votes].astype(float)
 
 
 def _fused(boxes: list[Box], positive: set[str]) -> tuple[Box, ...]:
@@ -161,8 +162,8 @@ def _fused(boxes: list[Box], positive: set[str]) -> tuple[Box, ...]:
     return tuple(box for same in of_class.values() for box in fuse(same))
 
 
-def _notes(boxes: list[Box], shares: np.ndarray, readers: int) -> Iterator[str]:
-    seen = {name for name, share in zip(CLASSES, shares, strict=True) if share}
+def _notes(boxes: list[Box], fractions: np.ndarray, readers: int) -> Iterator[str]:
+    seen = {name for name, fraction in zip(CLASSES, fractions, strict=True) if fraction}
     if any(box.label not in seen for box in boxes):
         yield UNNAMED
     if readers != READERS:

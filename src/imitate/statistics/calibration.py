@@ -89,10 +89,10 @@ def murphy(target: Rows, probability: Rows, counts: Counts | None = None, *, bin
     found = binned(target, probability, counts, bins=bins)
     total = found.rows.sum(1)
     prevalence = _ratio(found.observed.sum(1), total)
-    share = np.nan_to_num(_ratio(found.observed, found.rows))
+    rate = np.nan_to_num(_ratio(found.observed, found.rows))
     said = np.nan_to_num(_ratio(found.predicted, found.rows))
-    reliability = _ratio((found.rows * (said - share) ** 2).sum(1), total)
-    resolution = _ratio((found.rows * (share - prevalence[:, None]) ** 2).sum(1), total)
+    reliability = _ratio((found.rows * (said - rate) ** 2).sum(1), total)
+    resolution = _ratio((found.rows * (rate - prevalence[:, None]) ** 2).sum(1), total)
     return Murphy(reliability, resolution, prevalence * (1 - prevalence))
 
 
@@ -163,15 +163,15 @@ def logistic(
 ) -> Float[np.ndarray, "samples inputs"]:
     """The maximum of the likelihood of logit P(y) = offset + x b, by Newton's method with halved steps.
 
-    A target between 0 and 1 counts as that share of a positive. NaN where the maximum lies at infinity: where the
+    A target between 0 and 1 counts as that fraction of a positive. NaN where the maximum lies at infinity: where the
     inputs separate the labels, or there is one label only; and where the inputs are collinear.
     """
     found = np.zeros((len(counts), inputs.shape[1]))
     value = _likelihood(found, inputs, target, counts, offset)
     for _ in range(STEPS):
-        share = expit(offset + found @ inputs.T)
-        gradient = (counts * (target - share)) @ inputs
-        weight = counts * share * (1 - share)
+        expected = expit(offset + found @ inputs.T)
+        gradient = (counts * (target - expected)) @ inputs
+        weight = counts * expected * (1 - expected)
         hessian = np.einsum("sn,ni,nj->sij", weight, inputs, inputs)
         largest = np.trace(hessian, axis1=1, axis2=2)[:, None, None]
         ridge = (SINGULAR * largest + 1e-300) * np.eye(inputs.shape[1])

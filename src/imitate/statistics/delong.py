@@ -33,16 +33,16 @@ def delong_test(
 
 
 def _placements(target: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each positive the share of negatives below it, for each negative that of positives above it; ties half."""
+    """For each positive the fraction of negatives below it, for each negative that of positives above it; ties half."""
     each = []
     for score in np.atleast_2d(scores):
         positive, negative = score[target > 0], score[target <= 0]
-        each.append((_share_below(positive, negative), _share_below(-negative, -positive)))
+        each.append((_fraction_below(positive, negative), _fraction_below(-negative, -positive)))
     above, below = (np.mean(part, axis=0) for part in zip(*each, strict=True))
     return above, below
 
 
-def _share_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _fraction_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
     ordered = np.sort(others)
     return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / (2 * len(others))
 

@@ -120,14 +120,14 @@ def _variance(computed: float | np.floating) -> float:
 
 def _freedom(support: Support) -> float:
     """By Satterthwaite, as if the variance of each kind of patient were in proportion to 1 / its number."""
-    shares = np.array([1 / number for number in support])
-    shares /= shares.sum()
-    return float(1 / sum(share**2 / (number - 1) for share, number in zip(shares, support, strict=True)))
+    fractions = np.array([1 / number for number in support])
+    fractions /= fractions.sum()
+    return float(1 / sum(fraction**2 / (number - 1) for fraction, number in zip(fractions, support, strict=True)))
 
 
-def angle(share: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
+def angle(fraction: Float[np.ndarray, "*any"]) -> Float[np.ndarray, "*any"]:
     """Without what is rounding: near 0 and 1 it would count."""
-    return np.arcsin(np.sqrt(share.clip(0, 1).round(12)))
+    return np.arcsin(np.sqrt(fraction.clip(0, 1).round(12)))
 
 
 def interval(estimate: float, spread: Spread | None, level: float = 0.95) -> tuple[float, float] | None:
@@ -138,19 +138,19 @@ def interval(estimate: float, spread: Spread | None, level: float = 0.95) -> tup
     return estimate - reach, estimate + reach
 
 
-def share_interval(share: float, spread: Spread | None, level: float = 0.95) -> tuple[float, float] | None:
+def fraction_interval(fraction: float, spread: Spread | None, level: float = 0.95) -> tuple[float, float] | None:
     """Of a metric between 0 and 1: symmetric as a logit.
 
     At 0 or 1 it is Wilson's, of as many patients as the rarest kind has. None where there is no spread, or no variance.
     """
-    if spread is None or math.isnan(share):
+    if spread is None or math.isnan(fraction):
         return None
-    share = round(share, 12)
-    if share in (0, 1):
+    fraction = round(fraction, 12)
+    if fraction in (0, 1):
         number = min(spread.support)
         nearest = number / (number + float(stdtrit(number - 1, (1 - level) / 2)) ** 2)
-        return (nearest, 1.0) if share == 1 else (0.0, 1 - nearest)
-    ends = interval(float(logit(share)), spread.scaled(1 / (share * (1 - share))), level)
+        return (nearest, 1.0) if fraction == 1 else (0.0, 1 - nearest)
+    ends = interval(float(logit(fraction)), spread.scaled(1 / (fraction * (1 - fraction))), level)
     return ends and (float(expit(ends[0])), float(expit(ends[1])))
 
 

@@ -78,7 +78,7 @@ def exclusive(target: Float[np.ndarray, "rows classes"]) -> bool:
 def accuracy(
     target: Float[np.ndarray, "rows classes"], score: Float[np.ndarray, "rows classes"], counts: Counts | None = None
 ) -> Metric:
-    """How often the highest score is that of the one class; highest scores that are equal share the answer."""
+    """How often the highest score is that of the one class; several equal ones count by the fraction that is right."""
     highest = score == score.max(1, keepdims=True)
     return mean((highest & (target > 0)).sum(1) / highest.sum(1), counts)
 

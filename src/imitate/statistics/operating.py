@@ -99,7 +99,7 @@ def _first(steps: np.ndarray, holds: np.ndarray) -> Metric:
 
 
 def ppv_at(sensitivity: Metric, specificity: Metric, prevalence: float) -> Metric:
-    """The positive predictive value where a share ``prevalence`` has the finding, by Bayes."""
+    """The positive predictive value where a fraction ``prevalence`` has the finding, by Bayes."""
     found = sensitivity * prevalence
     return _ratio(found, found + (1 - specificity) * (1 - prevalence))
 
@@ -110,13 +110,13 @@ def npv_at(sensitivity: Metric, specificity: Metric, prevalence: float) -> Metri
 
 
 def wilson(hits: float, of: float, level: float = 0.95) -> tuple[float, float] | None:
-    """The interval of a share of independent cases (Wilson, 1927); None of none."""
+    """The interval of a fraction of independent cases (Wilson, 1927); None of none."""
     if of <= 0:
         return None
     z = float(norm.ppf((1 + level) / 2))
-    share, spread = hits / of, z**2 / of
-    middle = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * (share * (1 - share) / of + spread / (4 * of)) ** 0.5
+    rate, spread = hits / of, z**2 / of
+    middle = (rate + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * (rate * (1 - rate) / of + spread / (4 * of)) ** 0.5
     return max(0.0, middle - half), min(1.0, middle + half)
 
 

@@ -15,7 +15,7 @@ def subset(patients: np.ndarray, labels: np.ndarray | None, fraction: float, see
     """The patients of a low-data run, sorted: a prefix of one order by seed, so that 1% lies within 10%.
 
     Patients are stratified by the rarest finding that any of their images (rows) is labelled with; each prefix has
-    every stratum's share to within one patient. UserError where the fraction holds no patient.
+    every stratum's fraction to within one patient. UserError where the fraction holds no patient.
     """
     names, owner = np.unique(patients, return_inverse=True)
     if not 0 < fraction <= 1:

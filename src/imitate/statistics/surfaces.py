@@ -16,11 +16,11 @@ Mask = Bool[np.ndarray, "height width"]
 class Outlines(NamedTuple):
     """NaN where the truth is empty.
 
-    Where only the prediction is, the distance is the image's diagonal, which is above any other, and the share is 0.
+    Where only the prediction is, the distance is the image's diagonal, which is above any other, and the fraction is 0.
     """
 
     hd95: float  # the larger of both directions' 95th percentiles of the distances
-    surface_dice: float  # the share of both outlines that lies within a tolerance of the other one
+    surface_dice: float  # the fraction of both outlines that lies within a tolerance of the other one
 
 
 def compared(predicted: Mask, actual: Mask, *, tolerance: float) -> Outlines:

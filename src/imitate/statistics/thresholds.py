@@ -41,7 +41,7 @@ def called_at_max_f1(target: Rows, score: Rows, counts: Counts | None = None) ->
 def called_highest(
     target: Float[np.ndarray, "rows classes"], score: Float[np.ndarray, "rows classes"], counts: Counts | None = None
 ) -> Confusion:
-    """Of exclusive classes, each row called that of its highest score; equal ones share it.
+    """Of exclusive classes, each row called that of its highest score; equal ones count in equal parts.
 
     Classes that no row is truly of have no line; their columns come last.
     """
@@ -49,9 +49,9 @@ def called_highest(
     present = (target > 0).any(0)
     order = np.argsort(~present, kind="stable")
     highest = score[:, order] == score.max(1, keepdims=True)
-    share = highest / highest.sum(1, keepdims=True)
+    weight = highest / highest.sum(1, keepdims=True)
     rows = [np.flatnonzero(column > 0) for column in target[:, present].T]
-    return np.stack([counts[:, each] @ share[each] for each in rows], axis=1)
+    return np.stack([counts[:, each] @ weight[each] for each in rows], axis=1)
 
 
 def accuracy(confusion: Confusion) -> Metric:

@@ -38,7 +38,7 @@ def aerated(anatomy: Anatomy, side: str) -> Map:
 
 
 def spot(anatomy: Anatomy, lung: Map, side: str, depth: float, out: float) -> Point:
-    """The point of a lung at this depth (0 top, 1 bottom) and share of the way to the chest wall."""
+    """The point of a lung at this depth (0 top, 1 bottom) and fraction of the way to the chest wall."""
     rows = np.flatnonzero((lung > 0.5).any(axis=1))
     row = rows[round(depth * (rows.size - 1))]
     columns = np.flatnonzero(lung[row] > 0.5)[:: anatomy.outward[side]]
@@ -47,7 +47,7 @@ def spot(anatomy: Anatomy, lung: Map, side: str, depth: float, out: float) -> Po
 
 
 def zone_spot(anatomy: Anatomy, finding: Finding, random: np.random.Generator, out: Point) -> Point:
-    """Somewhere in the finding's zone; ``out`` are the limits of its share of the way to the chest wall."""
+    """Somewhere in the finding's zone; ``out`` are the limits of its fraction of the way to the chest wall."""
     side, depth = finding.place.side, random.uniform(*DEPTH[finding.place.zone])
     return spot(anatomy, aerated(anatomy, side), side, depth, random.uniform(*out))
 

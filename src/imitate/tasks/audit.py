@@ -10,7 +10,7 @@ import numpy as np
 from imitate.data.groups import UNKNOWN
 from imitate.errors import UserError
 from imitate.statistics import subgroups
-from imitate.statistics.intervals import Runs, holm, interval, share_interval, spread
+from imitate.statistics.intervals import Runs, fraction_interval, holm, interval, spread
 from imitate.statistics.resampling import bootstrap
 from imitate.statistics.subgroups import Scored
 from imitate.tasks.audit_gaps import ALPHA, FEWER, Compared, Division, gaps_of, key
@@ -158,7 +158,7 @@ def _group_metrics(
 def _estimate(name: str, values: np.ndarray, drawn: np.ndarray, support: tuple[int, ...]) -> Estimate:
     value = float(values.mean())
     varies = spread(Runs(drawn, values), support=support)
-    ends = interval(value, varies) if name == "slope" else share_interval(value, varies)
+    ends = interval(value, varies) if name == "slope" else fraction_interval(value, varies)
     low, high = ends or (None, None)
     return Estimate(value=_finite(value), low=low, high=high)
 

@@ -98,7 +98,7 @@ def _gap(it: Compared, metric: str, names: Sequence[str]) -> Gap:
 def _balanced(
     it: Compared, metric: str, pair: tuple[str, str], compared: Sequence[int], support: tuple[int, ...]
 ) -> tuple[Estimate | None, float | None]:
-    """The gap of the same two groups, at the same shares of positives and of the columns of ``balance``."""
+    """The gap of the same two groups, at the same fractions of positives and of the columns of ``balance``."""
     by, _, codes = it.division
     target = it.fits[0].target
     words = [it.inputs.groups[name] for name in it.inputs.balance if name not in by.split(JOIN)]

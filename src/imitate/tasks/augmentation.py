@@ -13,7 +13,7 @@ from imitate.models.types import Images
 
 STRENGTH = 0.4  # brightness and contrast are factors in 1 +- STRENGTH
 BLUR = (0.1, 2.0)  # range of the standard deviation in pixels
-AREA = (0.08, 1.0)  # share of the image that a resized part has
+AREA = (0.08, 1.0)  # fraction of the image that a resized part has
 STRETCH = math.log(4 / 3)  # of its width over its height, either way
 RADIUS = 6  # pixels of the blur's kernel on either side
 

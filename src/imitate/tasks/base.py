@@ -29,7 +29,7 @@ HELD = "validation/"
 
 
 class Budget(NamedTuple):
-    """What a task may use: the share of training patients, the seed, the device, the mode."""
+    """What a task may use: the fraction of training patients, the seed, the device, the mode."""
 
     fraction: float = 1.0
     seed: int = 0
@@ -90,7 +90,7 @@ class Task(TaskOptions, ABC):
 
     @abstractmethod
     def predict(self, encoder: "Encoder", data: Corpus, budget: Budget) -> Predictions:
-        """Train what the task trains, with this seed and share of patients; predictions of the test images."""
+        """Train what the task trains, with this seed and fraction of patients; predictions of the test images."""
 
     @abstractmethod
     def measure(self, predictions: Predictions, rows: np.ndarray | None = None) -> dict[str, float]:
@@ -143,10 +143,10 @@ class Published(Config):
     source: str  # who, where
     note: str = ""  # what a reader must know to compare
     shares: tuple[float, ...] = (1.0,)
-    rows: dict[str, dict[str, tuple[float | None, ...]]]  # method, metric: a value a share; None where none is printed
+    rows: dict[str, dict[str, tuple[float | None, ...]]]  # method, metric: a value for each of ``shares``, if printed
 
     @model_validator(mode="after")
-    def _one_value_a_share(self) -> "Published":
+    def _one_value_per_fraction(self) -> "Published":
         for method, metrics in self.rows.items():
             for metric, values in metrics.items():
                 if len(values) != len(self.shares):
@@ -169,7 +169,7 @@ class Tried(Config):
 
 
 class Results(Config):
-    """One row of a table, as ``imitate evaluate`` writes it: a task, a model, a data set, a share of the patients."""
+    """What ``imitate evaluate`` writes: of a model, on a task, a data set and a fraction of the training patients."""
 
     format_version: int = 1
     task: str

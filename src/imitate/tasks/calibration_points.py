@@ -54,8 +54,8 @@ def _wilson(positive: np.ndarray, called: np.ndarray, patient: np.ndarray) -> di
         ("npv", ~called, ~positive),
     ):
         patients = len(np.unique(patient[among]))
-        share = float(right[among].mean()) if patients else 0.0
-        found[rate] = operating.wilson(share * patients, patients)
+        fraction = float(right[among].mean()) if patients else 0.0
+        found[rate] = operating.wilson(fraction * patients, patients)
     return found
 
 

@@ -45,7 +45,7 @@ class WholeImages(NamedTuple):
         return normalise(self.gray(rows), self.config)
 
     def masks(self, rows: np.ndarray) -> Gray:
-        """The share of each pixel that is masked."""
+        """The fraction of each pixel that is masked."""
         return _squash(self.stored(rows).to(torch.float32), self.size)
 
     def stored(self, rows: np.ndarray) -> UInt8[Tensor, "batch size size"]:

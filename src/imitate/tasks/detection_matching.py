@@ -116,7 +116,7 @@ def sensitivities(
     counts: Counts,
     weights: Weights,
 ) -> Float[np.ndarray, "samples rates"]:
-    """FROC: the share of objects found at the lowest score that keeps each of ``RATES`` false positives an image.
+    """FROC: the fraction of objects found at the lowest score that keeps each of ``RATES`` false positives an image.
 
     A rate that is never reached gives the sensitivity of all detections. NaN without an object.
     """

@@ -15,10 +15,10 @@ from imitate.statistics.intervals import (
     angle,
     difference_interval,
     enough,
+    fraction_interval,
     independent,
     interval,
     p_value,
-    share_interval,
     spread,
 )
 from imitate.statistics.resampling import Distribution, Resample, bootstrap
@@ -45,7 +45,7 @@ class Resampled(NamedTuple):
     def supporting(self, metric: str) -> Support:
         return self.support.get(metric, (self.patients,))
 
-    def shares(self, metric: str) -> bool:
+    def is_fraction(self, metric: str) -> bool:
         """Whether it is between 0 and 1, but for rounding."""
         values = self.drawn[metric]
         if metric.partition("/")[0] in self.unbounded:
@@ -62,7 +62,7 @@ class Resampled(NamedTuple):
         if metric.partition("/")[0] in self.inflated:
             ends = interval(2 * value - float(np.nanmean(self.drawn[metric])), found)
             return ends and (max(0.0, ends[0]), max(0.0, ends[1]))
-        return (share_interval if self.shares(metric) else interval)(value, found)
+        return (fraction_interval if self.is_fraction(metric) else interval)(value, found)
 
 
 class Test(NamedTuple):
@@ -99,7 +99,7 @@ def tested(a: Resampled, b: Resampled, metric: str) -> Test:
     """``b`` minus ``a``: paired by patient, and by seed where both have as many seeds."""
     support = min(a.supporting(metric), b.supporting(metric), key=min)
     first, second = b.value(metric), a.value(metric)
-    angles = a.shares(metric) and b.shares(metric)
+    angles = a.is_fraction(metric) and b.is_fraction(metric)
     each = [one.runs(metric, angles=angles) for one in (b, a)]
     if len(a.per_seed) == len(b.per_seed):
         origins = _origins(a, b)

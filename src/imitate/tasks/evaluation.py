@@ -56,11 +56,11 @@ class Evaluation(Config):
                 f"mode {self.mode} has no effect on {self.task}: omit it; publications differ in settings of the task "
                 "(imitate evaluate TASK --help)"
             )
-        for share in self.fractions:
-            if not 0 < share <= 1:
-                raise ValueError(f"a fraction must be in (0, 1], not {share:g}")
-            if share < 1 and not find_task(self.task).trains:
-                raise ValueError(f"{self.task} trains nothing, so a fraction of {share:g} has no effect: omit it")
+        for fraction in self.fractions:
+            if not 0 < fraction <= 1:
+                raise ValueError(f"a fraction must be in (0, 1], not {fraction:g}")
+            if fraction < 1 and not find_task(self.task).trains:
+                raise ValueError(f"{self.task} trains nothing, so a fraction of {fraction:g} has no effect: omit it")
         for key, values in self.sweep.items():
             if not values:
                 raise ValueError(f"sweep: {key} has no values to try")
@@ -69,15 +69,15 @@ class Evaluation(Config):
         return self
 
     def tasks(self, place: "Place | None" = None) -> dict[float, Task]:
-        """By share, the smallest first. UserError for settings that the task does not know, with their ``place``."""
+        """By fraction, the smallest first. UserError for settings that the task does not know, with their ``place``."""
         kind = find_task(self.task)
 
-        def where(share: float) -> Where:
-            return lambda location: f"settings of {self.task}{place(share, location) if place else ''}"
+        def where(fraction: float) -> Where:
+            return lambda location: f"settings of {self.task}{place(fraction, location) if place else ''}"
 
         return {
-            share: validate(kind, {**self.settings, **own}, where=where(share))
-            for share, own in sorted(self.fractions.items())
+            fraction: validate(kind, {**self.settings, **own}, where=where(fraction))
+            for fraction, own in sorted(self.fractions.items())
         }
 
     def on(self, data: Corpus) -> "Evaluation":
@@ -137,8 +137,8 @@ def planned(
         "mode": mode or plan.mode,
         "settings": fixed,
         "fractions": {
-            share: {key: value for key, value in {**own, **settings}.items() if key not in sweep}
-            for share, own in fractions.items()
+            fraction: {key: value for key, value in {**own, **settings}.items() if key not in sweep}
+            for fraction, own in fractions.items()
         },
         "sweep": {key: value for key, value in {**plan.sweep, **sweep}.items() if key in sweep or key not in settings},
     }
@@ -146,10 +146,10 @@ def planned(
     if recipe is not None:
         file = find_recipe(recipe)
 
-        def place(share: float, key: tuple[int | str, ...]) -> str:
+        def place(fraction: float, key: tuple[int | str, ...]) -> str:
             if not key or key[0] in settings:
                 return ""
-            section = ("fractions", str(share)) if key[0] in plan.fractions.get(share, {}) else ("settings",)
+            section = ("fractions", str(fraction)) if key[0] in plan.fractions.get(fraction, {}) else ("settings",)
             return f" in {recipe}{line_of(file, (*section, *key))}"
 
         found.tasks(place)  # a mistake is said with its line
@@ -162,10 +162,10 @@ def _changes(plan: Evaluation, found: Evaluation) -> list[str]:
     differ = [] if found.mode == plan.mode else [f"mode {found.mode}, not {plan.mode}"]
     differ += [] if found.sweep == plan.sweep else ["another sweep"]
     before = plan.tasks()
-    for share, task in found.tasks().items():
-        if share not in before:
-            differ.append(f"a fraction of {share:g}")
+    for fraction, task in found.tasks().items():
+        if fraction not in before:
+            differ.append(f"a fraction of {fraction:g}")
             continue
-        old, new = before[share].model_dump(), task.model_dump()
+        old, new = before[fraction].model_dump(), task.model_dump()
         differ += [f"{key} {new[key]}, not {old[key]}" for key in new if new[key] != old[key]]
     return list(dict.fromkeys(differ))

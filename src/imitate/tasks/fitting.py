@@ -64,7 +64,7 @@ class Parts(NamedTuple):
 
 
 def parts(data: Corpus, budget: Budget, *, test: str = "test") -> Parts:
-    """Which images train (the budget's share of the patients), validate (all of ``val``) and test.
+    """Which images train (the budget's fraction of the patients), validate (all of ``val``) and test.
 
     Where ``val`` is the test or absent, a fifth of the training patients validates instead. UserError where the
     training images are the test.
@@ -90,7 +90,7 @@ def parts(data: Corpus, budget: Budget, *, test: str = "test") -> Parts:
 
 
 def training_rows(data: Corpus, budget: Budget) -> np.ndarray:
-    """The budget's share of the training images: by patient; in mode ``paper`` by image, as the peers draw it."""
+    """The budget's fraction of the training images: by patient; in mode ``paper`` by image, as the peers draw it."""
     rows = data.rows("train")
     if budget.fraction >= 1:
         return rows

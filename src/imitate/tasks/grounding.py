@@ -58,8 +58,8 @@ class Request(NamedTuple):
 class Grounding(GroundingOptions, Task):
     """A heat-map of each phrase that is marked on an image is compared with the marks.
 
-    - ``pointing``: the pointing game, the share of phrases for which the highest pixel of the map, among those that the
-      network sees, is marked. There is no tolerance; of equally high pixels, the share that is marked counts.
+    - ``pointing``: the pointing game, the fraction of phrases for which the highest pixel of the map, among those that
+      the network sees, is marked. There is no tolerance; of equally high pixels, the fraction that is marked counts.
     - ``pixel-auroc``: AUROC of the marked pixels against the others.
     - ``cnr``: contrast-to-noise ratio, the difference of the means of both over the root of the sum of their variances;
       ``cnr-absolute`` is the mean of its absolute values, as it is published.

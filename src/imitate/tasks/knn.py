@@ -46,31 +46,31 @@ class NearestClassification(NearestOptions, Probe):
         if len(ks) > 1 or budget.validated is not None:
             held = problem.target[problem.rows.validation].numpy()
             quality = []
-            for shares in nearest_shares(validation, train, target, ks, self.temperature).cpu().numpy():
-                found = metrics.per_class("auroc", metrics.auroc, held, shares, problem.classes)
+            for fractions in nearest_fractions(validation, train, target, ks, self.temperature).cpu().numpy():
+                found = metrics.per_class("auroc", metrics.auroc, held, fractions, problem.classes)
                 quality.append(float(found["auroc"][0]))
                 log.info("%d neighbours: validation AUROC %.4f", ks[len(quality) - 1], quality[-1])
             best = int(np.nan_to_num(quality, nan=-1).argmax())
             ks = [ks[best]]
             if budget.validated is not None:
                 budget.validated.append(-quality[best])
-        both = (nearest_shares(part, train, target, ks, self.temperature)[0] for part in (validation, test))
-        certain = [shares.clamp(CERTAIN, 1 - CERTAIN) for shares in both]
-        return Logits(*(shares.log() if problem.exclusive else shares.logit() for shares in certain))
+        both = (nearest_fractions(part, train, target, ks, self.temperature)[0] for part in (validation, test))
+        certain = [fractions.clamp(CERTAIN, 1 - CERTAIN) for fractions in both]
+        return Logits(*(fractions.log() if problem.exclusive else fractions.logit() for fractions in certain))
 
 
-def nearest_shares(
+def nearest_fractions(
     queries: Float[Tensor, "queries width"],
     train: Float[Tensor, "images width"],
     target: Float[Tensor, "images classes"],
     ks: Sequence[int],
     temperature: float,
 ) -> Float[Tensor, "ks queries classes"]:
-    """The part of a class among the weights of each query's ``k`` nearest images, of unit vectors, in float64.
+    """The fraction of a class among the weights of each query's ``k`` nearest images, of unit vectors, in float64.
 
     An image with an unknown label of a class is none of its neighbours; .5 where every label is unknown.
     """
-    shares = torch.full((len(ks), len(queries), target.shape[1]), 0.5, dtype=torch.float64, device=queries.device)
+    fractions = torch.full((len(ks), len(queries), target.shape[1]), 0.5, dtype=torch.float64, device=queries.device)
     patterns, number = (~target.isnan()).unique(dim=1, return_inverse=True)
     for i, known in enumerate(patterns.T):
         columns = (number == i).nonzero()[:, 0]
@@ -82,5 +82,5 @@ def nearest_shares(
             weight = ((cosine - cosine[:, :1]).double() / temperature).exp()
             for j, k in enumerate(ks):
                 votes = torch.einsum("qk,qkc->qc", weight[:, :k], labels[place[:, :k]])
-                shares[j, rows[:, None], columns] = votes / weight[:, :k].sum(1, keepdim=True)
-    return shares
+                fractions[j, rows[:, None], columns] = votes / weight[:, :k].sum(1, keepdim=True)
+    return fractions

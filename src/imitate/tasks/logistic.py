@@ -55,13 +55,13 @@ def logistic_path(
     width = features.shape[1]
     target = target.T.contiguous()
     known = (~target.isnan()).to(features.dtype)
-    share = known / known.sum(1, keepdim=True).clamp(min=1)
+    fraction = known / known.sum(1, keepdim=True).clamp(min=1)
     target = target.nan_to_num(0)
-    rate = (share * target).sum(1)
+    rate = (fraction * target).sum(1)
     drawn = features[:: max(1, len(features) // (GRAM_ROWS * width))]
     curvature = (rate * (1 - rate)).mean() * (drawn.T @ drawn) / len(drawn)
     weight, bias = features.new_zeros(len(target), width), rate.logit(1e-4)[:, None]
-    data_term = partial(_cross_entropy, features, target, share, exclusive)
+    data_term = partial(_cross_entropy, features, target, fraction, exclusive)
     for decay in sorted(decays, reverse=True):
         ridge = decay + ROUNDING * curvature.trace()
         root = torch.linalg.cholesky(curvature + ridge * torch.eye(width).to(features))
@@ -105,9 +105,9 @@ def _minimise(
 
 
 def _cross_entropy(
-    features: Tensor, target: Tensor, share: Tensor, exclusive: bool, weight: Tensor, bias: Tensor
+    features: Tensor, target: Tensor, fraction: Tensor, exclusive: bool, weight: Tensor, bias: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss and its derivatives by weight and bias; ``target`` and ``share`` are (classes, rows)."""
+    """The loss and its derivatives by weight and bias; ``target`` and ``fraction`` are (classes, rows)."""
     loss, by_weight, by_bias = bias.new_zeros(()), torch.zeros_like(weight), torch.zeros_like(bias)
     for start in range(0, len(features), PIECE):
         piece = slice(start, start + PIECE)
@@ -117,8 +117,8 @@ def _cross_entropy(
             each, expected = -target[:, piece] * likelihood, likelihood.exp()
         else:
             each, expected = torch.nn.functional.softplus(logits) - target[:, piece] * logits, logits.sigmoid()
-        residual = share[:, piece] * (expected - target[:, piece])
-        loss += (share[:, piece] * each).sum()
+        residual = fraction[:, piece] * (expected - target[:, piece])
+        loss += (fraction[:, piece] * each).sum()
         by_weight += residual @ features[piece]
         by_bias += residual.sum(1, keepdim=True)
     return loss, by_weight, by_bias

@@ -94,9 +94,9 @@ def measure(
     written = []
     with warned_once():
         for row in _rows(request, out):
-            for share, chosen in tasks.items():
-                path = row.out if len(tasks) == 1 else _with(row.out, f"{share:g}")
-                job = Job(plan, chosen, folders, row, budget._replace(fraction=share), resamples)
+            for fraction, chosen in tasks.items():
+                path = row.out if len(tasks) == 1 else _with(row.out, f"{fraction:g}")
+                job = Job(plan, chosen, folders, row, budget._replace(fraction=fraction), resamples)
                 written.append(results_of(job, path))
                 sys.stdout.write(shown(written[-1]))
     return written[len(tasks) - 1]

@@ -39,9 +39,9 @@ class Pairs(NamedTuple):
 class Retrieval(RetrievalOptions, Task):
     """Recall@k, percentile rank and class precision@k, for each section and both, in both directions.
 
-    - recall@k: share of queries with a hit among the first k; ``mean-recall`` is the mean of those of ``both``
-    - percentile: share of the other candidates that stand behind the first hit
-    - precision@k: share of the first k with a positive class in common with the query, or like the query with none
+    - recall@k: fraction of queries with a hit among the first k; ``mean-recall`` is the mean of those of ``both``
+    - percentile: fraction of the other candidates that stand behind the first hit
+    - precision@k: fraction of the first k with a positive class in common with the query, or like the query with none
 
     The gallery holds distinct texts: identical reports take one place (with all classes of their images), and every
     image of a text is a hit for it; mode ``paper`` gives each report a place of its own, as the peers do. ``both``
@@ -227,12 +227,12 @@ def _columns(pairs: Pairs, *, controls: bool) -> dict[str, np.ndarray]:
     text = images.text.cpu().numpy()
     columns = {f"weight:text/{pairs.branch}/text-to-image": 1 / np.bincount(text)[text]}
 
-    def add(level: str, forward: Ranks, backward: Ranks, share: float = 1.0) -> None:
+    def add(level: str, forward: Ranks, backward: Ranks, weight: float = 1.0) -> None:
         each = [("image-to-text", name, column) for name, column in query_metrics(forward).items()]
         each += [("text-to-image", name, column[text]) for name, column in query_metrics(backward).items()]
         for direction, name, column in each:
             key = f"{level}:{name}/{pairs.branch}/{direction}"
-            columns[key] = columns.get(key, 0.0) + share * column
+            columns[key] = columns.get(key, 0.0) + weight * column
 
     generators = [np.random.default_rng(seed) for seed in range(PERMUTATIONS if controls else 0)]
     orders = [torch.from_numpy(generator.permutation(len(text))) for generator in generators]

@@ -51,7 +51,7 @@ class Ranks(NamedTuple):
     tied: Column  # as similar as the first hit, itself included
     tied_hits: Column  # both
     relevant: Column  # of a class in common; NaN where the query's classes are unknown
-    precision: dict[int, Column]  # k -> share of relevant ones among the first k
+    precision: dict[int, Column]  # k -> fraction of relevant ones among the first k
 
     def taken(self, order: np.ndarray) -> "Ranks":
         """Of the queries in this order."""
@@ -87,8 +87,8 @@ def rank_each(sides: Sequence[tuple[Side, Side]]) -> list[Ranks]:
 def at_random(ranks: Ranks) -> Ranks:
     """The same queries and gallery as a constant model ranks them: everything is tied."""
     pool = ranks.pool
-    share = {k: ranks.relevant / pool * (np.minimum(k, pool) / k) for k in ranks.precision}
-    return ranks._replace(above=0 * pool, tied=pool, tied_hits=ranks.hits, precision=share)
+    precision = {k: ranks.relevant / pool * (np.minimum(k, pool) / k) for k in ranks.precision}
+    return ranks._replace(above=0 * pool, tied=pool, tied_hits=ranks.hits, precision=precision)
 
 
 def query_metrics(ranks: Ranks) -> dict[str, Column]:

@@ -36,12 +36,12 @@ class Segmentation(SegmentationOptions, Task):
       rewards empty predictions: read it beside its chance level, the always-empty predictor, and the next three.
     - ``dice_positives``: the same over the images that have a target.
     - ``dice_micro``: one Dice over all pixels together; ``dice_classes``: the mean of it and of that of the background.
-    - ``false_positive_rate``: share of the images without a target that get a prediction.
+    - ``false_positive_rate``: fraction of the images without a target that get a prediction.
     - ``iou``, ``iou_positives``: as ``dice`` and ``dice_positives``, of |P and T| / |P or T|.
     - ``hd95``: of the images that have a target, mean 95th percentile of the distance between the outlines, the larger
       one of both directions, in pixels of the folder's masks; an image's diagonal where nothing is predicted.
-    - ``surface_dice``: of the images that have a target, mean share of both outlines within ``tolerance`` of the other
-      one, in the same pixels; 0 where nothing is predicted.
+    - ``surface_dice``: of the images that have a target, mean fraction of both outlines within ``tolerance`` of the
+      other one, in the same pixels; 0 where nothing is predicted.
     - ``dice_batched``: mean over batches of their mean Dice, as published; the main metric in mode ``paper``.
     """
 

@@ -60,10 +60,10 @@ def test_the_authors_score_has_a_local_similarity_of_words_and_places(tmp_path):
         words = [*words[1:], *[torch.zeros(128)] * 97][: min(len(prompt), 96)]
         for row in range(2):
             seen = maps_[2][row].flatten(1).T @ place[:, :, 0, 0].T  # places, width
-            shares = torch.stack([torch.stack([p @ w for w in words]).softmax(0) for p in seen])
+            weights = torch.stack([torch.stack([p @ w for w in words]).softmax(0) for p in seen])
             best = -1.0
             for number, word in enumerate(words):
-                context = ((4 * shares[:, number]).softmax(0)[:, None] * seen).sum(0)
+                context = ((4 * weights[:, number]).softmax(0)[:, None] * seen).sum(0)
                 best = max(best, float(context @ word / max(float(context.norm() * word.norm()), 1e-8)))
             vector = whole @ features.pooled[row] + state["gloria.img_encoder.global_embedder.bias"]
             cosine = F.cosine_similarity(vector, summed.sum(0), dim=0)

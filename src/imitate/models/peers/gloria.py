@@ -69,9 +69,9 @@ class Local(Decoder):
 
 
 def _nearest(places: Float[Tensor, "images width places"], words: Float[Tensor, "words width"]) -> Tensor:
-    """Of each image; places are shared out among the words first, then each word chooses among places."""
-    shares = torch.einsum("icp,wc->ipw", places, words).softmax(2)
-    seen = torch.einsum("icp,ipw->iwc", places, (SHARPNESS * shares).softmax(1))
+    """Of each image; places are divided among the words first, then each word chooses among places."""
+    weights = torch.einsum("icp,wc->ipw", places, words).softmax(2)
+    seen = torch.einsum("icp,ipw->iwc", places, (SHARPNESS * weights).softmax(1))
     return WEIGHT * cosine_similarity(seen, words[None], dim=2).amax(1)
 
 

@@ -49,8 +49,8 @@ class Prototypes(nn.Module):
         self.project, self.bank, self.pool = project, nn.Parameter(bank), pool
 
     def forward(self, mean: Tensor) -> Tensor:
-        shares = (self.project(mean) @ self.bank.T / SHARPNESS).softmax(1)
-        pooled: Tensor = self.pool((shares @ self.bank)[:, None])
+        weights = (self.project(mean) @ self.bank.T / SHARPNESS).softmax(1)
+        pooled: Tensor = self.pool((weights @ self.bank)[:, None])
         return pooled
 
 
