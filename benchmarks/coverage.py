@@ -4,7 +4,7 @@
     python benchmarks/coverage.py --out FOLDER --quick
 
 A cell of ``coverage`` is a metric, a number of test patients, a prevalence and a number of images per patient. In each
-simulation two models answer on new patients; their metrics and the difference are estimated by the functions that
+simulation two models predict on new patients; their metrics and the difference are estimated by the functions that
 ``imitate evaluate`` and ``imitate compare`` call, from fewer resamples. A cell of ``test`` is a number of seeds and a
 difference between two methods, each seed of which has a skill of its own.
 

@@ -110,17 +110,17 @@ def ended(command: list[str]) -> Row:
 
 
 def serving(command: list[str]) -> Row:
-    """A server until its page is answered; its memory is that of then."""
+    """A server until its page responds; its memory is that of then."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment("PYTHONPATH"))
     assert process.stderr
     found = next(filter(None, (re.search(r"http://[\w.:]+/", line) for line in process.stderr)))
     while True:
         try:
-            with urllib.request.urlopen(found[0]) as answer:
-                assert answer.status == 200
+            with urllib.request.urlopen(found[0]) as response:
+                assert response.status == 200
             break
-        except OSError:  # it listens, and does not answer yet
+        except OSError:  # it listens, and does not respond yet
             time.sleep(0.01)
     end = time.perf_counter()
     process.terminate()

@@ -5,7 +5,7 @@ both directions, and targets once a step. 1, 2 and 4 processes with gloo on the 
 backward in float32 through ``Pretraining`` itself. Seconds are those of the slowest process, and of processes that
 share this machine's cores; memory is the largest peak of a process above its embeddings. Where the processes would not
 fit into this machine's memory together, the first runs alone, its collectives filled with its own embeddings: its time
-is then without waiting and without contention. What would not fit even so is left out.
+is then without waiting and without contention. What would not fit even so is excluded.
 
     python benchmarks/loss.py
 """

@@ -86,13 +86,14 @@ def client(number: int, address: str, until: float, seen: Seen, codes: Counter[s
         def ask(name: str, path: str, method: str = "POST", **body: Any) -> httpx.Response | None:
             start = time.perf_counter()
             try:
-                answer = http.request(method, path, **body)
+                response = http.request(method, path, **body)
             except httpx.HTTPError as error:
                 codes[f"{name} {type(error).__name__}"] += 1
                 return None
             seen[name].append(time.perf_counter() - start)
-            codes[str(answer.status_code) if answer.status_code in EXPECTED else f"{name} {answer.status_code}"] += 1
-            return answer if answer.status_code == 200 else None
+            code = response.status_code
+            codes[str(code) if code in EXPECTED else f"{name} {code}"] += 1
+            return response if code == 200 else None
 
         while time.monotonic() < until:
             ask("bad file", "/api/images", content=b"no radiograph")
@@ -109,7 +110,7 @@ def client(number: int, address: str, until: float, seen: Seen, codes: Counter[s
 
 
 def memory(process: int) -> int:
-    """Resident bytes of a process, as Linux tells."""
+    """Resident bytes of a process, as Linux reports them."""
     pages = Path(f"/proc/{process}/statm").read_text().split()[1]
     return int(pages) * 4096
 
@@ -128,7 +129,7 @@ def soak(address: str, process: int, arguments: argparse.Namespace) -> dict[str,
     with connect(address) as http:
         while any(thread.is_alive() for thread in threads):
             start = time.perf_counter()
-            http.get("/api/about").raise_for_status()  # answered by the loop, whatever the worker does
+            http.get("/api/about").raise_for_status()  # served by the loop, whatever the worker does
             idle.append(time.perf_counter() - start)
             sizes.append(memory(process))
             time.sleep(0.5)

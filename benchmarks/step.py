@@ -2,8 +2,8 @@
 
 The published schedule is written here from REFERENCE.md: four backbone passes (each view once a channel draw), two
 BERT-base passes on 128 tokens, full self-attention over 513 tokens, each visual-visual loss computed twice, fp32.
-Reading and augmenting images are left out of it; ours includes drawing and warping the views. The published schedule
-is timed in bf16 as well: that row tells apart what is left out and what is rounded.
+It excludes reading and augmenting images; ours includes drawing and warping the views. The published schedule
+is timed in bf16 as well: that row distinguishes what is omitted and what is rounded.
 
     python benchmarks/step.py
 """

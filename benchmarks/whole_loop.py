@@ -178,13 +178,13 @@ def refused(device: str, found: dict[str, Any], on: bool) -> Iterator[None]:
         yield
         return
     torch.cuda.set_sync_debug_mode("warn")
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always")
         try:
             yield
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    found["refused"] = found.get("refused", 0) + sum("synchroniz" in str(each.message) for each in told)
+    found["refused"] = found.get("refused", 0) + sum("synchroniz" in str(each.message) for each in given)
 
 
 def where(events: Any, count: int) -> list[Row]:

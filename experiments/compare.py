@@ -170,8 +170,8 @@ def main() -> int:
     digests = {folder.resolve().name: each["of"] for folder, each in made.items()}
     for folder, each in made.items():
         others = {name: digest for name, digest in digests.items() if name != folder.resolve().name}
-        told = {**each, "corrected_with": others} if others else each
-        write_about(folder, {**read_folder(folder).about, "differences": told})
+        tested = {**each, "corrected_with": others} if others else each
+        write_about(folder, {**read_folder(folder).about, "differences": tested})
     return 0
 
 

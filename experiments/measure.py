@@ -1,7 +1,7 @@
 """Measure a method of a study on one task, as ``imitate bench`` measures its cells: only what is missing.
 
 Its argument is what ``Wanted`` holds, as JSON. Results have the names of the study's cells, and beside them the stamps
-that tell whether they are still of these weights, data, settings and code.
+that say whether they are still of these weights, data, settings and code.
 """
 
 import json

@@ -150,7 +150,7 @@ class Runner:
     def described(self, method: str, task: str) -> str:
         """The digest of all that decides a method's results of a task, whichever machine they are measured on."""
         study, measure, of = self.study, self.study.tasks[task], self.study.methods[method]
-        told: dict[str, Any] = {
+        facts: dict[str, Any] = {
             "recipe": file_digest(ROOT / study.recipe),
             "train": [study.made_of(name) for name in of.train] if of.train else study.made_of(study.train),
             "method": of.model_dump(mode="json", include={"settings", "model"}),
@@ -162,8 +162,8 @@ class Runner:
         if not self.trained(method):
             told["network"] = study.methods[study.reference].settings
         if study.resamples and measure.tested:
-            told["resamples"] = study.resamples
-        return sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+            facts["resamples"] = study.resamples
+        return sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def published(self, method: str, task: str) -> bool:
         """Whether the results were published, of the same settings, data and code."""

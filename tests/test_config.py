@@ -116,7 +116,7 @@ def write(tmp_path, text: str):
         ("a: [", r"not valid YAML"),
     ],
 )
-def test_each_mistake_is_told_in_one_line(tmp_path, text, message):
+def test_each_mistake_is_reported_in_one_line(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as error:
         load_config(Recipe, write(tmp_path, text))
     assert "\n" not in str(error.value)
@@ -304,9 +304,9 @@ def test_a_setting_below_a_value_is_a_mistake(tmp_path):
     ],
 )
 def test_a_models_config_names_no_file_or_hub_and_stays_within_bounds(given):
-    with pytest.raises(UserError, match=f"config.json: {next(iter(given))}|config.json: std") as told:
+    with pytest.raises(UserError, match=f"config.json: {next(iter(given))}|config.json: std") as reported:
         validate(ImitateConfig, given, where="config.json")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(reported.value)
 
 
 def test_options_of_a_backbone_that_change_the_architecture_alone_are_taken():

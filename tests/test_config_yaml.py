@@ -32,7 +32,7 @@ def test_a_mapping_is_read_with_its_aliases(tmp_path: Path) -> None:
         (b"#" * (BYTES + 1), f"has {BYTES + 1} bytes, more than {BYTES}"),
     ],
 )
-def test_what_is_no_mapping_is_told_in_one_line(content: bytes, message: str, tmp_path: Path) -> None:
+def test_what_is_no_mapping_is_reported_in_one_line(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
         read_yaml(tmp_path / "a.yaml", holds="letters")

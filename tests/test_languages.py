@@ -36,10 +36,10 @@ def test_from_the_table_to_zero_shot(language: str, tmp_path: Path, caplog, caps
     shown = capsys.readouterr().out
     known = {"de": "Pleuraerguss\n  + Pleuraerguss.", "es": "Derrame pleural\n  + Derrame pleural."}[language]
     assert known in shown and "cosine of the two sides: " in shown and "There is" not in shown
-    assert "  unknown words: " in shown and shown.count("  left out: ") == len(data.classes) - len(asked)
+    assert "  unknown words: " in shown and shown.count("  excluded: ") == len(data.classes) - len(asked)
     with pytest.raises(UserError, match="X: skipped for the reasons above"):
         prompts(model=str(tmp_path / "run"), prompts=["X=qwert|asdf"], device="cpu")
-    assert "  left out: no sentence with and none without the finding is known" in capsys.readouterr().out
+    assert "  excluded: no sentence with and none without the finding is known" in capsys.readouterr().out
 
 
 def test_only_a_table_is_written_in_other_languages(tmp_path: Path) -> None:

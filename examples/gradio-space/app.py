@@ -36,7 +36,7 @@ def interface() -> Any:
     """The page. Only this needs gradio."""
     import gradio as gr
 
-    def answer(file: str | None, findings: str) -> tuple[dict[str, float], np.ndarray, str]:
+    def examined(file: str | None, findings: str) -> tuple[dict[str, float], np.ndarray, str]:
         try:
             return examine(file, findings)
         except UserError as error:
@@ -45,7 +45,7 @@ def interface() -> Any:
     wanted = [gr.File(label="DICOM, PNG or JPEG"), gr.Textbox("pleural effusion, pulmonary edema", label="Findings")]
     shown = [gr.Label(label="Resemblance"), gr.Image(label="Where, for the first finding"), gr.Textbox(label="Model")]
     kept = {"delete_cache": (600, 600), "flagging_mode": "never", "analytics_enabled": False}  # nothing is kept
-    return gr.Interface(answer, wanted, shown, title="imitate", description=NOTICE, api_name="examine", **kept)
+    return gr.Interface(examined, wanted, shown, title="imitate", description=NOTICE, api_name="examine", **kept)
 
 
 if __name__ == "__main__":

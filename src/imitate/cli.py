@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     command continues; 130 after Ctrl-C.
     """
     try:
-        code = _answered((sys.argv[1:] if arguments is None else arguments) or ["--help"])
+        code = _executed((sys.argv[1:] if arguments is None else arguments) or ["--help"])
         sys.stdout.flush()
     except BrokenPipeError:  # whoever reads has seen enough, as head; nothing is to be flushed at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
-def _answered(words: list[str]) -> int:
+def _executed(words: list[str]) -> int:
     name, *rest = words
     if name in {"-h", "--help"}:
         sys.stdout.write(usage() + "\n")

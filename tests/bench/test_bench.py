@@ -151,8 +151,10 @@ def test_a_cell_that_fails_is_one_line_and_does_not_end_the_others(
     words = ["bench", *MODELS, "--data", *map(str, values["data"]), "--tasks", TASK, "segmentation"]
     words += ["--out", str(values["out"]), "--resamples", "50"]
     assert cli.main(words) == 2
-    told = capsys.readouterr().err.splitlines()[-1]
-    assert "4 of 16 cells failed" in told and told.endswith("the accelerator (bench.log has the details) and 3 more")
+    reported = capsys.readouterr().err.splitlines()[-1]
+    assert "4 of 16 cells failed" in reported and reported.endswith(
+        "the accelerator (bench.log has the details) and 3 more"
+    )
     page = (values["out"] / "bench.html").read_text(encoding="utf-8")
     assert "<li>bad, linear-classification on first, linear-classification on second: RuntimeError: the accel" in page
     assert "fine, linear-classification on first, linear-classification on second: this model cannot be read" in page
@@ -182,7 +184,7 @@ def test_a_model_that_lacks_something_is_a_dash_with_the_reason_and_no_failure(v
         ({"tasks": ("fly",)}, "there is no task 'fly'"),
     ],
 )
-def test_mistakes_are_told_before_the_work(values: dict[str, Any], changes: dict[str, Any], message: str) -> None:
+def test_mistakes_are_reported_before_the_work(values: dict[str, Any], changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         bench("good=0.5", **{**values, **changes})
     assert not predicted

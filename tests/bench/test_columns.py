@@ -68,7 +68,7 @@ def test_a_recipe_has_its_own_fractions_and_settings(data: Path) -> None:
         (["retrieval"], ["followups=right"], "followups"),
     ],
 )
-def test_mistakes_are_told(data: Path, tasks: list[str], settings: list[str], message: str) -> None:
+def test_mistakes_are_reported(data: Path, tasks: list[str], settings: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         columns(tasks, [data], settings=settings)
 

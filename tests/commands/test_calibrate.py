@@ -101,33 +101,37 @@ def test_the_head_of_a_probe_is_calibrated_from_its_results(root, tmp_path, caps
 
 
 def test_mistakes_are_one_line(root, calibrated, tmp_path, capsys, caplog):
-    def told(*flags: object) -> str:
+    def reported(*flags: object) -> str:
         assert calibrate(root, *flags, "--out", tmp_path / "x.json") == 2
         return capsys.readouterr().err.strip().splitlines()[-1]
 
     both = ("--model", root / "run", "--data", root / "data", "--prompts", root / "prompts.yaml")
-    assert told() == ("imitate calibrate: calibrate needs --model and --data, or the --results of imitate evaluate")
-    assert "either --model and --data, or --results" in told(*both, "--results", calibrated)
-    assert "the calibration is fitted on split val: measure another split" in told(*both, "--split", "val")
-    assert "at 1: give a sensitivity below 1, such as 0.9" in told(*both, "--at", "1")
-    assert "prevalence '5%': write a fraction between 0 and 1, as 0.05 or Edema=0.05" in told(
+    assert reported() == ("imitate calibrate: calibrate needs --model and --data, or the --results of imitate evaluate")
+    assert "either --model and --data, or --results" in reported(*both, "--results", calibrated)
+    assert "the calibration is fitted on split val: measure another split" in reported(*both, "--split", "val")
+    assert "at 1: give a sensitivity below 1, such as 0.9" in reported(*both, "--at", "1")
+    assert "prevalence '5%': write a fraction between 0 and 1, as 0.05 or Edema=0.05" in reported(
         *both, "--prevalence", "5%"
     )
-    assert "--branch applies to zero-shot scores" in told("--results", calibrated, "--branch", "findings")
-    assert "there are no scores of validation images" in told("--results", calibrated)
+    assert "--branch applies to zero-shot scores" in reported("--results", calibrated, "--branch", "findings")
+    assert "there are no scores of validation images" in reported("--results", calibrated)
     few = tmp_path / "few"
     write_folder(few, n=60)
     few = ("--model", root / "run", "--data", few, *both[4:])
     with caplog.at_level(logging.WARNING):
-        assert "no class of Left, Right can be calibrated: the lines above say why" in told(*few)
+        assert "no class of Left, Right can be calibrated: the lines above say why" in reported(*few)
     assert "Left stays uncalibrated: " in caplog.text and "validation patients, platt needs at least 10" in caplog.text
     calibrated.with_suffix(".npz").rename(tmp_path / "away.npz")
-    assert "are missing: keep the two together" in told("--results", calibrated)
+    assert "are missing: keep the two together" in reported("--results", calibrated)
     (tmp_path / "away.npz").rename(calibrated.with_suffix(".npz"))
     shared = tmp_path / "shared"
     write_folder(shared, n=100)
     edit_rows(shared, split=[("val", "test")[i % 2] for i in range(100)])
-    assert "is in both the validation and the test images" in told("--model", root / "run", "--data", shared, *both[4:])
+    assert "is in both the validation and the test images" in reported(
+        "--model", root / "run", "--data", shared, *both[4:]
+    )
     weights = tmp_path / "weights.pt"
     weights.write_bytes(b"")
-    assert "has no model folder to keep a calibration in: give --to FILE.json" in told("--model", weights, *both[2:])
+    assert "has no model folder to keep a calibration in: give --to FILE.json" in reported(
+        "--model", weights, *both[2:]
+    )

@@ -46,7 +46,7 @@ def test_metrics_intervals_and_files(data: Path, tmp_path: Path, fakes: dict[str
     assert again.metrics == results.metrics
 
 
-def test_an_undefined_class_is_left_out_and_named(data: Path, tmp_path: Path) -> None:
+def test_an_undefined_class_is_excluded_and_named(data: Path, tmp_path: Path) -> None:
     edit_rows(data, labels=[[label[0], 0.0] for label in Corpus.open(data).labels])
     out = tmp_path / "r.json"
     results = evaluate("linear-classification", model=("0.5",), data=data, out=out, resamples=20)
@@ -79,14 +79,14 @@ def test_a_rare_class_has_no_interval_and_says_so(data: Path, tmp_path: Path) ->
         ({"task": "zero-shot"}, "0.5 has no text encoder: give the folder of a pre-training run"),
     ],
 )
-def test_mistakes_are_told_in_one_line(
+def test_mistakes_are_reported_in_one_line(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], message: str
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     values: dict[str, Any] = {"model": ("0.5",), "data": data, "out": tmp_path / "r.json", **options}
-    with pytest.raises(UserError, match=message) as told:
+    with pytest.raises(UserError, match=message) as reported:
         evaluate(values.pop("task", "linear-classification"), **values)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(reported.value)
     assert not (tmp_path / "r.json").exists()
 
 
@@ -232,9 +232,9 @@ def test_mistakes_of_a_recipe(
 ) -> None:
     recipe.write_text(text or "")
     values: dict[str, Any] = {"model": ("0.5",), "data": data, "out": tmp_path / "r.json", "recipe": recipe, **options}
-    with pytest.raises(UserError, match=message) as told:
+    with pytest.raises(UserError, match=message) as reported:
         evaluate(values.pop("task", None), **values)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(reported.value)
 
 
 def test_every_name_has_a_place() -> None:

@@ -144,7 +144,7 @@ def test_images_that_neither_train_nor_test_take_no_part(data: Path, tmp_path: P
     ("task", "other", "message"),
     [
         (TASK, {"classes": ("Nodule", "Effusion")}, r"share no class \(Edema, Mass; Nodule, Effusion\)"),
-        (TASK, None, "are the same folder: leave out the test data"),
+        (TASK, None, "are the same folder: omit the test data"),
         ("zero-shot", {}, "zero-shot trains nothing: give .*other as the data"),
     ],
 )

@@ -69,7 +69,7 @@ def test_a_copy_with_one_wrong_byte_is_refused(root, tmp_path, name):
 
 
 def test_a_copy_without_its_text_encoder_or_calibration_is_refused(root, tmp_path):
-    """It would answer no prompts, or with other probabilities; another calibration may take the place of the first."""
+    """It would score no prompts, or with other probabilities; another calibration may take the place of the first."""
     assert export(root, tmp_path / "shared") == 0
     kept = tmp_path / "shared" / "calibration.json"
     kept.write_text("{}")
@@ -115,7 +115,7 @@ def test_the_card_says_what_an_audit_of_this_model_found(root, tmp_path, capsys)
     assert "the audit is of a different model" in capsys.readouterr().err
 
 
-def test_the_card_tells_data_training_licence_use_and_limits_and_no_path(root, tmp_path, caplog):
+def test_the_card_states_data_training_licence_use_and_limits_and_no_path(root, tmp_path, caplog):
     assert export(root, tmp_path / "odd", "--license", 'cc: "by"\n---\n') == 0
     front = (tmp_path / "odd" / "README.md").read_text().split("---\n")[1]
     assert yaml.safe_load(front)["license"] == 'cc: "by" ---'
@@ -127,7 +127,7 @@ def test_the_card_tells_data_training_licence_use_and_limits_and_no_path(root, t
     assert yaml.safe_load(front)["pipeline_tag"] == "image-feature-extraction"  # transformers' pipeline loads it
     assert yaml.safe_load(front)["tags"][-2:] == ["timm", "transformers"]
     parameters = sum(tensor.numel() for tensor in Imitate.from_pretrained(root / "run" / "model").parameters())
-    for told in (
+    for reported in (
         "not a medical device",
         "## Intended use",
         "## Limits",
@@ -136,7 +136,7 @@ def test_the_card_tells_data_training_licence_use_and_limits_and_no_path(root, t
         f"resnet18, {parameters / 1e6:.1f} M parameters",
         "vocabulary lists words of the training reports",
     ):
-        assert told in body, told
+        assert reported in body, reported
     assert "$" not in body and str(root) not in card
     assert "lists words of the training reports: read it before you share it" in caplog.text
 
@@ -285,7 +285,7 @@ def test_an_export_is_whole_or_absent(root, tmp_path, monkeypatch):
     assert not (to / "old").exists() and load(to)
 
 
-def test_a_disk_that_takes_no_more_is_told(root, tmp_path, monkeypatch, capsys):
+def test_a_disk_that_takes_no_more_is_reported(root, tmp_path, monkeypatch, capsys):
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -331,6 +331,6 @@ def test_mistakes_are_one_line_and_nothing_is_written_over(root, tmp_path, capsy
         (["--model", str(tmp_path / "absent"), "--to", str(tmp_path / "new")], "no model at"),
     ):
         assert main(["export", *flags]) == 2
-        told = capsys.readouterr().err
-        assert message in told and told.count("\n") == 1
+        reported = capsys.readouterr().err
+        assert message in reported and reported.count("\n") == 1
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["precious"] and not (tmp_path / "new").exists()

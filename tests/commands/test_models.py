@@ -76,7 +76,7 @@ def test_an_imported_folder_is_the_same_model_of_plain_tensors(tmp_path, beside)
     assert torch.equal(before.embed_texts(TEXTS), after.embed_texts(TEXTS))
 
 
-def test_a_size_that_tensors_do_not_tell_is_said_when_a_file_is_imported(tmp_path, capsys):
+def test_a_size_that_tensors_do_not_determine_is_reported_when_a_file_is_imported(tmp_path, capsys):
     file = write_kad(tmp_path / "in")
     for size, words in ((512, []), (1024, ["--size", "1024"])):
         assert cli.main(["import", str(file), "--out", str(tmp_path / str(size)), *words]) == 0

@@ -191,16 +191,16 @@ def write_bad_images(folder: Path) -> dict[str, str]:
     }
 
 
-def test_an_image_that_cannot_be_used_alone_is_one_line_and_among_others_is_left_out(
+def test_an_image_that_cannot_be_used_alone_is_one_line_and_among_others_is_excluded(
     root, ask, tmp_path, capsys, caplog
 ):
     bad = write_bad_images(tmp_path / "bad")
     for name, reason in bad.items():
         for action in ("classify", "embed"):
             assert ask(action, "--images", tmp_path / "bad" / name) == 2
-            told = capsys.readouterr()
-            assert not told.out and told.err.count("\n") == 1
-            assert re.match(f"imitate predict: cannot use .*{name}: {reason}", told.err)
+            reported = capsys.readouterr()
+            assert not reported.out and reported.err.count("\n") == 1
+            assert re.match(f"imitate predict: cannot use .*{name}: {reason}", reported.err)
     with caplog.at_level(logging.WARNING):
         assert ask("classify", "--images", tmp_path / "bad", *films(root), "--prompts", "Edema=edema") == 0
     table = pd.read_csv(io.StringIO(capsys.readouterr().out))
@@ -219,7 +219,7 @@ def test_a_colour_photograph_is_classified_with_a_warning(root, ask, tmp_path, c
     assert len(pd.read_csv(io.StringIO(capsys.readouterr().out))) == 1
 
 
-def test_what_is_missing_or_cannot_be_is_told_before_the_model_is_read(root, tmp_path, capsys):
+def test_what_is_missing_or_cannot_be_is_reported_before_the_model_is_read(root, tmp_path, capsys):
     film, other = films(root)[0], tmp_path / "a.png"
     other.write_bytes(film.read_bytes())
     (tmp_path / "empty").mkdir()
@@ -244,18 +244,18 @@ def test_what_is_missing_or_cannot_be_is_told_before_the_model_is_read(root, tmp
     }
     for message, (action, *flags) in mistakes.items():
         assert main(["predict", action, "--model", "absent", *map(str, flags)]) == 2
-        told = capsys.readouterr().err
-        assert message in told and told.count("\n") == 1
+        reported = capsys.readouterr().err
+        assert message in reported and reported.count("\n") == 1
 
 
 def test_a_heatmap_is_not_written_to_a_terminal(root, ask, monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     assert ask("heatmap", "--images", films(root)[0], "--text", "edema") == 2
-    told = capsys.readouterr()
-    assert not told.out and "give --out map.png, or redirect the output" in told.err
+    reported = capsys.readouterr()
+    assert not reported.out and "give --out map.png, or redirect the output" in reported.err
 
 
-def test_mistakes_of_the_question_and_of_the_model_are_told(root, ask, tmp_path, capsys):
+def test_mistakes_of_the_question_and_of_the_model_are_reported(root, ask, tmp_path, capsys):
     film = str(films(root)[0])
     (tmp_path / "file").write_text("")
     mistakes = {
@@ -268,5 +268,5 @@ def test_mistakes_of_the_question_and_of_the_model_are_told(root, ask, tmp_path,
     }
     for message, mistake in mistakes.items():
         assert mistake() == 2
-        told = capsys.readouterr().err
-        assert message in told.splitlines()[-1] and "Traceback" not in told
+        reported = capsys.readouterr().err
+        assert message in reported.splitlines()[-1] and "Traceback" not in reported

@@ -171,7 +171,7 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) ->
             "--raw is missing: give the folder of the archive archive (for the current folder: --raw $PWD)",
         ),
         (("archive", *out, "--raw", ""), "--raw is missing: give the folder of the archive archive"),
-        (("archive", *out, *raw, "--workers", "0"), "--workers 0: give 1 or more, or leave it out"),
+        (("archive", *out, *raw, "--workers", "0"), "--workers 0: give 1 or more, or omit it"),
         (("archive", *out, *raw, "--size", "8"), "archive: size = 8: Input should be greater than or equal to 16"),
         (("archive", *out, *raw, "--part", "3"), "--part 3: write it as i/n, such as 3/64"),
         (("archive", *out, *raw, "--part", "0/2"), "--part 0/2: write it as i/n with i from 1 to n"),

@@ -72,7 +72,7 @@ def test_a_run_folder_is_complete_and_loads(data, recipe, tmp_path):
     assert torch.isfinite(embedded).all()
 
 
-def test_the_same_command_again_changes_nothing_and_another_setting_is_told(data, recipe, tmp_path, capsys):
+def test_the_same_command_again_changes_nothing_and_another_setting_is_reported(data, recipe, tmp_path, capsys):
     out = tmp_path / "run"
     run_in_process(recipe, data, out)
     before = (out / "model/model.safetensors").read_bytes()
@@ -93,7 +93,7 @@ def test_the_same_command_again_changes_nothing_and_another_setting_is_told(data
         ("training.batch_size=4000", "fewer than batch_size 4000"),
     ],
 )
-def test_mistakes_are_told_in_one_line_and_leave_no_run(data, recipe, tmp_path, capsys, setting, message):
+def test_mistakes_are_reported_in_one_line_and_leave_no_run(data, recipe, tmp_path, capsys, setting, message):
     assert run_in_process(recipe, data, tmp_path / "run", "--settings", setting) == 2
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("imitate pretrain:")]
     assert len(error) == 1 and message in error[0]

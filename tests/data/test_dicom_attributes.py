@@ -55,7 +55,7 @@ def test_attributes_that_cannot_be_guessed_are_named() -> None:
     assert reason(dicom(CHEST, PhotometricInterpretation="MONOCHROME")) == "DICOM without PhotometricInterpretation"
 
 
-def test_black_and_white_may_be_told_otherwise() -> None:
+def test_black_and_white_may_be_given_otherwise() -> None:
     for shape, expected in (("IDENTITY", CHEST), ("INVERSE", -CHEST.astype(int))):
         content = dicom(CHEST, PhotometricInterpretation=None, PresentationLUTShape=shape)
         same(content, expected)

@@ -127,7 +127,7 @@ def test_a_range_of_padding() -> None:
         np.testing.assert_array_equal(gray[CHEST <= 3000], (pixels - LOW)[CHEST <= 3000])
 
 
-def test_the_length_of_the_pixels_tells_the_bits_that_are_allocated() -> None:
+def test_the_length_of_the_pixels_says_the_bits_that_are_allocated() -> None:
     wide = CHEST.astype(np.uint32) * 2**16
     same(dicom(wide, BitsAllocated=None, BitsStored=32), wide)
     odd = (CHEST[:47, :39] // 16).astype(np.uint8)  # an odd number of bytes, which a file rounds up

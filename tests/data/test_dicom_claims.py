@@ -34,7 +34,7 @@ def encoded(pixels: np.ndarray, form: str, **options: Any) -> bytes:
 # Files
 
 
-def test_a_dicom_is_told_by_its_first_bytes() -> None:
+def test_a_dicom_is_recognised_by_its_first_bytes() -> None:
     assert is_dicom(bytes(128) + b"DICM")
     assert is_dicom(b"\x02\x00\x00\x00" + b"x" * 128) and is_dicom(b"\x08\x00\x05\x00")
     for head in (bytes(132), bytes(127) + b"DICMx", b"\x00\x02", b"\x89PNG", b"\xff\xd8\xff", b"\x04\x00"):
@@ -92,7 +92,7 @@ def test_pixels_that_look_like_the_begin_of_a_stream_are_pixels() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "colour"), [(np.uint8, False), (np.uint16, False), (np.uint8, True)])
-def test_the_number_of_segments_tells_the_bits_of_a_run_length_image(dtype: Any, colour: bool) -> None:
+def test_the_number_of_segments_says_the_bits_of_a_run_length_image(dtype: Any, colour: bool) -> None:
     tags = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0} if colour else {}
     pixels = BYTES.astype(dtype)
     content = compressed(dicom(GRAY if colour else pixels, BitsStored=8 * pixels.itemsize, **tags), RLELossless)
@@ -101,7 +101,7 @@ def test_the_number_of_segments_tells_the_bits_of_a_run_length_image(dtype: Any,
 
 
 @pytest.mark.parametrize("depth", [8, 16])
-def test_the_stream_tells_the_bits_of_a_jpeg_2000_image(depth: int) -> None:
+def test_the_stream_says_the_bits_of_a_jpeg_2000_image(depth: int) -> None:
     pixels = BYTES if depth == 8 else DEPTH_16
     stream = encoded(pixels, "JPEG2000", no_jp2=True)
     same(changed(dicom(stream, JPEG2000Lossless), BitsAllocated=None, BitsStored=None), pixels)
@@ -182,7 +182,7 @@ def test_unsigned_values_without_their_sign_stay_unsigned() -> None:
     same(dicom(DEPTH_16, BitsStored=16, PixelRepresentation=None), DEPTH_16)
 
 
-def test_lengths_that_do_not_tell_the_bits() -> None:
+def test_lengths_that_do_not_say_the_bits() -> None:
     three = np.zeros((*CHEST.shape, 3), np.uint8)
     assert reason(dicom(three, BitsAllocated=None, BitsStored=8)) == "DICOM without BitsAllocated"
     two_more = np.concatenate([BYTES.ravel(), [0, 0]]).astype(np.uint8).reshape(1, -1)

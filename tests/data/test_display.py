@@ -239,7 +239,7 @@ def shown(
 
 
 def levels(*counts: int) -> np.ndarray:
-    """An image of 20 x 20 that holds each level as often as told, the lowest 0 and the highest 1."""
+    """An image of 20 x 20 that holds each level as often as asked, the lowest 0 and the highest 1."""
     assert sum(counts) == 400
     return np.repeat(np.linspace(0, 1, len(counts)), counts).reshape(20, 20)
 

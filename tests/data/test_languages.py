@@ -1,4 +1,4 @@
-"""The language of a folder's reports: what is recorded, else what their words tell."""
+"""The language of a folder's reports: what is recorded, else what their words show."""
 
 from pathlib import Path
 
@@ -16,11 +16,11 @@ FRENCH = "Pas de foyer et pas de lésion. La silhouette cardiaque est normale. I
 
 
 @pytest.mark.parametrize("language", WORDS)
-def test_a_few_reports_tell_their_language(language: str) -> None:
+def test_a_few_reports_show_their_language(language: str) -> None:
     assert guess_language([whole_report(draw_case(5, index), language) for index in range(4)]) == language
 
 
-def test_words_of_no_language_and_too_few_words_tell_nothing() -> None:
+def test_words_of_no_language_and_too_few_words_say_nothing() -> None:
     assert guess_language([FRENCH]) == "fr"
     assert guess_language([]) is guess_language(["Normal."]) is None
     assert guess_language(["De longen zijn goed ontplooid; geen pleuravocht, het hart is niet vergroot."] * 9) is None

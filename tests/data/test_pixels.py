@@ -58,19 +58,19 @@ def test_the_content_decides_not_the_name(tmp_path: Path) -> None:
 
 
 def test_bad_paths_have_their_reasons(tmp_path: Path) -> None:
-    def told(path: Path) -> str:
+    def reported(path: Path) -> str:
         with pytest.raises(ImageError) as caught:
             read_gray(path)
         return caught.value.reason
 
-    assert told(tmp_path / "absent.png") == "missing file"
-    assert told(tmp_path) == "a folder, not a file"
+    assert reported(tmp_path / "absent.png") == "missing file"
+    assert reported(tmp_path) == "a folder, not a file"
     (tmp_path / "empty").touch()
-    assert told(tmp_path / "empty") == "empty file"
+    assert reported(tmp_path / "empty") == "empty file"
     (tmp_path / "secret").write_bytes(encoded(RAMP))
     (tmp_path / "secret").chmod(0)
     if os.geteuid():
-        assert told(tmp_path / "secret") == "file without read permission"
+        assert reported(tmp_path / "secret") == "file without read permission"
 
 
 def test_black_constant_and_tiny_images_are_refused() -> None:
@@ -103,7 +103,7 @@ WHOLE = {
 
 @pytest.mark.parametrize("kind", WHOLE)
 @pytest.mark.parametrize("fraction", [0.3, 0.6, 0.9])
-def test_truncated_files_are_told_as_such(kind: str, fraction: float) -> None:
+def test_truncated_files_are_reported_as_such(kind: str, fraction: float) -> None:
     assert reason(WHOLE[kind][: int(len(WHOLE[kind]) * fraction)]) in {
         "damaged or truncated image",
         "DICOM without an image",  # cut inside the header
@@ -153,12 +153,12 @@ def test_reduction_does_not_alias() -> None:
     assert np.abs(image[4:-4, 4:-4].astype(int) - 127.5).max() < 10
 
 
-def test_what_is_no_file_is_told_and_never_waited_for(tmp_path: Path) -> None:
+def test_what_is_no_file_is_reported_and_never_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "device").symlink_to("/dev/zero")
     (tmp_path / "loop").symlink_to("loop")
-    for name, told in (("pipe", "a pipe or"), ("device", "a pipe or"), ("loop", "a link that"), (".", "a folder")):
-        with pytest.raises(ImageError, match=told):
+    for name, reported in (("pipe", "a pipe or"), ("device", "a pipe or"), ("loop", "a link that"), (".", "a folder")):
+        with pytest.raises(ImageError, match=reported):
             read_gray(tmp_path / name)
 
 

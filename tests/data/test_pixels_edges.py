@@ -71,7 +71,7 @@ def test_where_an_image_lies_in_its_square(shape: tuple[int, int], resize: Resiz
     assert image.sum() == image[top:bottom, left:right].sum() > 0
 
 
-def test_images_are_stretched_unless_told_otherwise() -> None:
+def test_images_are_stretched_unless_stated_otherwise() -> None:
     assert to_prepared(ramp(20, 60), 32)[1].content == (0, 0, 32, 32)
 
 

@@ -28,7 +28,7 @@ def test_every_epoch_is_another_permutation_of_all_rows():
     assert not np.array_equal(BatchSampler([np.arange(40) * 2], batch_size=10, seed=2).batch(0), order.batch(0))
 
 
-def test_too_few_samples_for_a_batch_are_told():
+def test_too_few_samples_for_a_batch_are_reported():
     with pytest.raises(UserError, match="9 training samples are fewer than batch_size 10"):
         BatchSampler([np.arange(9)], batch_size=10, seed=0)
 

@@ -98,7 +98,7 @@ def test_a_house_style(tmp_path: Path) -> None:
         ("Befund: [findings]\n", r"is assigned to \['findings'\]"),
     ],
 )
-def test_a_wrong_house_style_is_told_in_one_line(tmp_path: Path, content: str, message: str) -> None:
+def test_a_wrong_house_style_is_reported_in_one_line(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "headers.yaml"
     path.write_text(content)
     with pytest.raises(UserError, match=message) as caught:

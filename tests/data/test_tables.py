@@ -69,7 +69,7 @@ def test_parquet_as_text(tmp_path: Path) -> None:
         ("a.parquet", b"", "is not a readable table"),
     ],
 )
-def test_a_bad_table_is_told_in_one_line(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
+def test_a_bad_table_is_reported_in_one_line(tmp_path: Path, name: str, content: str | bytes, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         read_table(write(tmp_path / name, content), ["text"])
     assert "\n" not in str(caught.value) and name in str(caught.value)

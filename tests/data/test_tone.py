@@ -33,7 +33,7 @@ def test_equalisation_is_that_of_opencv() -> None:
         equalize(np.full((4, 4), 7, np.uint8))
 
 
-def test_an_equalised_image_stays_as_it_is_and_is_told_from_a_native_one() -> None:
+def test_an_equalised_image_stays_as_it_is_and_is_distinguished_from_a_native_one() -> None:
     for image in IMAGES:
         flat = equalize(image)
         assert np.abs(equalize(flat).astype(int) - flat).max() <= 1

@@ -29,7 +29,7 @@ def read(path: Path, made: openpyxl.Workbook, **options: Any) -> pd.DataFrame:
     return read_table(path, HEADER[:2], optional=HEADER[2:], text=True, **options)
 
 
-def test_two_sheets_with_the_columns_must_be_told_apart(tmp_path: Path) -> None:
+def test_two_sheets_with_the_columns_must_be_distinguished(tmp_path: Path) -> None:
     years = {"Y2019": [HEADER, ["a.png", "1", "x"]], "Y2020": [HEADER, ["b.png", "2", "y"]], "About": [["us"]]}
     path = tmp_path / "t.xlsx"
     with pytest.raises(

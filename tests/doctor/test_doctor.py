@@ -70,7 +70,7 @@ def test_folders_of_this_program_are_recognised(
     assert bool(output.err) == bool(code)
 
 
-def test_the_exit_code_tells_what_is_broken_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_exit_code_says_what_is_broken_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "stage_2_train_labels.csv").write_text("patientId,x,y,width,height,Target\n")
     (tmp_path / "config.yaml").write_text("training: {epochs: 0}\n")
     assert main(["doctor", str(tmp_path), "--source", "rsna"]) == 2

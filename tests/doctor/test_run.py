@@ -67,14 +67,14 @@ def test_a_loss_that_is_not_finite_is_broken_and_a_torn_line_is_not(tmp_path: Pa
 
 def test_settings_of_another_version_are_broken(tmp_path: Path) -> None:
     run(tmp_path)
-    for text, told in (
+    for text, reported in (
         ("flux: 3\n", "unknown key 'flux'"),
         ("a: [", "while parsing"),
         ("just words\n", "must hold keys"),
     ):
         (tmp_path / "config.yaml").write_text(text)
         assert examined(tmp_path)["config.yaml"].state == "broken"
-        assert told in examined(tmp_path)["config.yaml"].found
+        assert reported in examined(tmp_path)["config.yaml"].found
 
 
 def cut(path: Path) -> None:

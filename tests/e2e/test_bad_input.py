@@ -49,12 +49,12 @@ REFUSED: list[tuple[str, Spoil, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("source", "spoil", "told"), REFUSED, ids=["label", "label of another table", "duplicate id", "empty split"]
+    ("source", "spoil", "reported"), REFUSED, ids=["label", "label of another table", "duplicate id", "empty split"]
 )
 def test_a_table_that_cannot_be_right_is_refused(
     source: str,
     spoil: Spoil,
-    told: str,
+    reported: str,
     archive: Callable[..., Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture,
@@ -64,7 +64,7 @@ def test_a_table_that_cannot_be_right_is_refused(
     capsys.readouterr()
     assert main(["prepare", source, "--raw", str(raw), "--out", str(tmp_path / "out"), "--size", "32"]) == 2
     line = capsys.readouterr().err
-    assert re.match(rf"imitate prepare: .*{told}", line) and line.count("\n") == 1
+    assert re.match(rf"imitate prepare: .*{reported}", line) and line.count("\n") == 1
     assert not (tmp_path / "out" / "meta.json").exists()
 
 
@@ -75,11 +75,11 @@ EXCLUDED: list[tuple[str, Spoil, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("source", "spoil", "told"), EXCLUDED, ids=["box", "run lengths", "box of no frame"])
+@pytest.mark.parametrize(("source", "spoil", "reported"), EXCLUDED, ids=["box", "run lengths", "box of no frame"])
 def test_a_record_that_cannot_be_right_is_excluded_and_counted(
     source: str,
     spoil: Spoil,
-    told: str,
+    reported: str,
     archive: Callable[..., Path],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -100,7 +100,7 @@ def test_a_record_that_cannot_be_right_is_excluded_and_counted(
             "1",
         ]
         assert main(command) == 0
-    assert [record.getMessage() for record in caplog.records].count(f"        1  {told}") == 1
+    assert [record.getMessage() for record in caplog.records].count(f"        1  {reported}") == 1
 
 
 def measured(folder: Path, out: Path, *options: str) -> int:
@@ -109,19 +109,19 @@ def measured(folder: Path, out: Path, *options: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reported"),
     [
         (["--settings", "split=5x200"], r"has no images in split '5x200'; it has \{'train': 24"),
         (["--fraction", "0.5", "--settings", "path=augmented"], "12 training images make no batch of 48: raise --fraction or"),
         (["--fraction", "0.01"], "fraction 0.01 of 12 patients is less than one patient: use at least 0.083"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_measured_is_told(
-    options: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture
+def test_what_cannot_be_measured_is_reported(
+    options: list[str], reported: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert measured(write_folder(tmp_path / "folder"), tmp_path / "r.json", *options) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert re.match(f"imitate evaluate: .*{told}", line)
+    assert re.match(f"imitate evaluate: .*{reported}", line)
     assert not (tmp_path / "r.json").exists()
 
 

@@ -60,7 +60,7 @@ def test_what_is_missing_is_said(app, tmp_path):
     assert "not a medical device" in app.NOTICE
 
 
-def test_the_space_answers_over_http(app, monkeypatch):
+def test_the_space_responds_over_http(app, monkeypatch):
     if not os.environ.get("IMITATE_NEEDS_GRADIO"):  # set in the job of CI that installs it
         pytest.importorskip("gradio")
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")

@@ -1,4 +1,4 @@
-"""The plain PyTorch loop learns, leaves the encoder alone unless told, and keeps patients apart."""
+"""The plain PyTorch loop learns, leaves the encoder alone unless asked, and keeps patients apart."""
 
 import math
 

@@ -28,8 +28,13 @@ def test_each_study_is_run_once_with_its_options(tmp_path):
     environment = {**os.environ, "PYTHON": str(python), "CALLS": str(tmp_path / "calls")}
     subprocess.run(command, env=environment, check=True, capture_output=True)
     calls = [line.split() for line in (tmp_path / "calls").read_text().splitlines() if "run.py" in line]
-    told = {Path(call[1]).stem: call[2:] for call in calls if "--fold" not in call}
-    assert set(told) == {"longer", "dense"} and told["dense"][:4] == ["--work", "WORK", "--out", "docs/results/dense"]
+    given = {Path(call[1]).stem: call[2:] for call in calls if "--fold" not in call}
+    assert set(given) == {"longer", "dense"} and given["dense"][:4] == [
+        "--work",
+        "WORK",
+        "--out",
+        "docs/results/dense",
+    ]
     folds = {call[call.index("--fold") + 1]: call for call in calls if "--fold" in call}
     assert (
         len(calls) == 4

@@ -131,7 +131,7 @@ def test_an_export_takes_it_along(root, tmp_path):
     assert main(["export", "--model", str(root / "run"), "--to", str(tmp_path / "shared")]) == 0
     assert read(tmp_path / "shared" / "calibration.json") == read(beside(root / "run"))
     assert load(tmp_path / "shared").calibration is not None
-    flags = ["--to", str(tmp_path / "images"), "--images-only"]  # which answer no prompts
+    flags = ["--to", str(tmp_path / "images"), "--images-only"]  # which score no prompts
     assert main(["export", "--model", str(root / "run"), *flags]) == 0
     assert not (tmp_path / "images" / "calibration.json").exists()
 
@@ -144,7 +144,7 @@ def test_an_export_takes_it_along(root, tmp_path):
         ({"branch": None, "task": "linear-classification"}, "it is of linear-classification, not of the model's"),
     ],
 )
-def test_that_of_another_model_is_refused_or_left_out(root, tmp_path, caplog, changes, why):
+def test_that_of_another_model_is_refused_or_excluded(root, tmp_path, caplog, changes, why):
     predictor = load(root / "run")
     calibration_of(predictor, **changes).save(tmp_path / "other.json")
     with pytest.raises(UserError, match=f"other.json cannot be used with .*: {why}"):

@@ -15,7 +15,7 @@ SENTENCES = (
 
 
 @pytest.mark.parametrize(
-    ("model", "told"),
+    ("model", "reported"),
     [
         (
             {"objective": ""},
@@ -38,9 +38,9 @@ SENTENCES = (
         ),
     ],
 )
-def test_the_card_says_which_features_were_aligned_with_which_texts(model, told):
+def test_the_card_says_which_features_were_aligned_with_which_texts(model, reported):
     config = type(TINY_MODEL).model_validate({**TINY_MODEL.model_dump(), **model})
-    assert told in _alignment(config)
+    assert reported in _alignment(config)
 
 
 def test_the_card_says_how_long_a_model_was_trained():

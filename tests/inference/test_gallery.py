@@ -79,7 +79,7 @@ def test_identical_reports_count_once_and_a_missing_section_takes_no_part(tmp_pa
     assert np.allclose(alone.vectors @ f, [f @ a, f @ b], atol=1e-3)
 
 
-def test_a_folder_without_that_section_is_told(tmp_path):
+def test_a_folder_without_that_section_is_reported(tmp_path):
     data = folder(tmp_path, ["a", "b"], [None, None])
     with pytest.raises(UserError, match="has no impression to find"):
         reports(encoder(), data, "impression", "cpu")

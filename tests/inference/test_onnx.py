@@ -164,8 +164,8 @@ def test_the_command_writes_the_same_table_and_refuses_the_same_file(fitted, fil
         assert first["image"] == second["image"] and abs(first["Edema"] - second["Edema"]) < NEAR
 
 
-def test_the_server_answers_the_same_and_says_that_there_are_no_maps(fitted, films):
-    answers = []
+def test_the_server_responds_with_the_same_and_says_that_there_are_no_maps(fitted, films):
+    responses = []
     for model in ("run", "onnx"):
         service = Service(load(fitted / model), Corpus.open(fitted / "data"))
         with serving(create(service)) as address, httpx.Client(base_url=address) as client:
@@ -181,9 +181,9 @@ def test_the_server_answers_the_same_and_says_that_there_are_no_maps(fitted, fil
             reports = client.post(f"/api/images/{opened}/reports", json={}).json()["reports"]
             map_ = client.post(f"/api/images/{opened}/heatmap", json={"phrase": "effusion"})
             assert map_.status_code == (200 if model == "run" else 422)
-        answers.append((scores, [each["similarity"] for each in reports]))
+        responses.append((scores, [each["similarity"] for each in reports]))
     assert "has no heat maps" in map_.json()["error"]
-    (first, near), (second, others) = answers
+    (first, near), (second, others) = responses
     assert np.abs(np.subtract(near, others)).max() < 1e-3
     for one, other in zip(chain(*first), chain(*second), strict=True):
         assert one[0] == other[0] and abs(one[1] - other[1]) < NEAR and (one[2] is None) == (other[2] is None)
@@ -195,23 +195,25 @@ def test_what_the_backend_cannot_do_is_one_line(fitted, films, tmp_path, capsys)
 
     def refused(*words: str) -> str:
         assert main([*words, "--device", "cpu"] if "--device" not in words else [*words]) == 2
-        told = capsys.readouterr().err
-        assert told.count("\n") == 1
-        return told
+        reported = capsys.readouterr().err
+        assert reported.count("\n") == 1
+        return reported
 
     film, out = str(films[0]), str(tmp_path / "map.png")
     assert "has no heat maps, which need gradients" in refused(
         "predict", "heatmap", "--model", folder, "--images", film, "--text", "effusion", "--out", out
     )
     for command in (("predict", "embed", "--images", film), ("serve",)):
-        told = refused(*command, "--model", run, "--backend", "onnx")
-        assert f"imitate export --model {run} --format onnx --to FOLDER" in told
+        reported = refused(*command, "--model", run, "--backend", "onnx")
+        assert f"imitate export --model {run} --format onnx --to FOLDER" in reported
     assert "has ONNX files only" in refused(
         "predict", "embed", "--images", film, "--model", folder, "--backend", "torch"
     )
     assert "use --device cpu" in refused("predict", "embed", "--images", film, "--model", folder, "--device", "cuda")
-    told = refused("evaluate", "zero-shot", "--model", folder, "--data", str(fitted / "data"), "--out", f"{out}.json")
-    assert "is an ONNX model, which only predict and serve accept" in told
+    reported = refused(
+        "evaluate", "zero-shot", "--model", folder, "--data", str(fitted / "data"), "--out", f"{out}.json"
+    )
+    assert "is an ONNX model, which only predict and serve accept" in reported
 
 
 def test_a_damaged_folder_says_what_is_wrong(fitted, tmp_path, capsys):
@@ -219,9 +221,9 @@ def test_a_damaged_folder_says_what_is_wrong(fitted, tmp_path, capsys):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         shutil.copytree(fitted / "onnx", folder)
         change(folder / name)
-        with pytest.raises(UserError) as told:
+        with pytest.raises(UserError) as reported:
             load(folder)
-        return told
+        return reported
 
     def changed(**values: object):
         def change(path: Path) -> None:

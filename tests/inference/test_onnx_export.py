@@ -187,7 +187,7 @@ def test_a_classifier_of_one_branch_and_without_calibration(spatial, images):
     found = run.run(["probabilities"], {"pixels": pixels_of(predictor, images)})[0]
     assert np.abs(found - table.to_numpy()).max() < 1e-4
     heads = [each.name for each in onnx.load(path).graph.initializer if "impression_head" in each.name]
-    assert not heads, "the branch that is not asked is left out"
+    assert not heads, "the branch that is not asked is excluded"
 
 
 def test_a_file_says_how_to_feed_it_what_it_may_be_used_for_and_nothing_of_this_machine(spatial, tmp_path):
@@ -303,9 +303,9 @@ def test_mistakes_are_one_line_and_leave_nothing(channels, tmp_path, capsys, mon
 
     def refused(*flags: str, format: str = "onnx") -> str:
         assert main(["export", "--model", run, "--format", format, *flags]) == 2
-        told = capsys.readouterr().err
-        assert told.count("\n") == 1 and not new.exists()
-        return told
+        reported = capsys.readouterr().err
+        assert reported.count("\n") == 1 and not new.exists()
+        return reported
 
     assert "is not an empty folder" in refused("--to", str(tmp_path / "full"))
     assert "only --format onnx accepts them" in refused("--to", str(new), "--prompts", "A=b", format="safetensors")

@@ -148,7 +148,7 @@ def test_a_score_of_the_authors_is_the_best_prompts_and_standardised(data, tmp_p
     np.testing.assert_allclose(run["score"], expected, atol=1e-3)
 
 
-def test_medklip_answers_its_authors_way_alone_and_with_a_bert_beside_it(data, tmp_path):
+def test_medklip_scores_its_authors_way_alone_and_with_a_bert_beside_it(data, tmp_path):
     file = write_medklip(tmp_path / "medklip")
     (tmp_path / "prompts.yaml").write_text(
         "{Left: {positive: [left], negative: [a]}, Right: {positive: [normal], negative: [a]}}"

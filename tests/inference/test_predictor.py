@@ -198,7 +198,7 @@ def test_a_model_of_images_without_their_extremes_reads_images_so(tmp_path):
     assert np.array_equal(predictor.read(image).pixels, expected) and expected.mean() > 90
 
 
-def test_without_a_text_encoder_images_are_embedded_and_the_rest_is_told(tmp_path, images):
+def test_without_a_text_encoder_images_are_embedded_and_the_rest_is_reported(tmp_path, images):
     run = write_run(tmp_path)
     (run / "text" / "text.json").unlink()
     predictor = load(run)
@@ -215,7 +215,7 @@ def test_without_a_text_encoder_images_are_embedded_and_the_rest_is_told(tmp_pat
             ask()
 
 
-def test_mistakes_are_told_in_one_line(root, predictor, images, tmp_path):
+def test_mistakes_are_reported_in_one_line(root, predictor, images, tmp_path):
     mistakes = {
         "no model at .*absent": lambda: load(tmp_path / "absent"),
         "give at least one": lambda: predictor.embed_images([]),
@@ -233,12 +233,12 @@ def test_mistakes_are_told_in_one_line(root, predictor, images, tmp_path):
     }
     (root / "notes.txt").write_text("not an image at all")
     for message, mistake in mistakes.items():
-        with pytest.raises(UserError, match=message) as told:
+        with pytest.raises(UserError, match=message) as reported:
             mistake()
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(reported.value)
 
 
-def test_a_run_of_another_version_is_told(tmp_path):
+def test_a_run_of_another_version_is_reported(tmp_path):
     run = write_run(tmp_path)
     config = run / "model" / "config.json"
     text = config.read_text()

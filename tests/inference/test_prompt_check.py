@@ -1,4 +1,4 @@
-"""What a text encoder makes of prompts: unknown words, sides that it cannot tell apart."""
+"""What a text encoder makes of prompts: unknown words, sides that it cannot distinguish."""
 
 from pathlib import Path
 
@@ -29,6 +29,6 @@ def test_sides_that_are_the_same_to_the_encoder_and_words_that_it_does_not_know(
     capsys.readouterr()
     with pytest.raises(UserError, match="^B: skipped for the reasons above"):
         prompts(model=str(run), prompts=["A=pulmonary edema|no edema", "B=edema xyz|edema qwe"], device="cpu")
-    assert capsys.readouterr().out.count("left out: the text encoder does not distinguish both sides") == 1
+    assert capsys.readouterr().out.count("excluded: the text encoder does not distinguish both sides") == 1
     prompts(prompts=["A=eine Stauung"], language="de")
     assert capsys.readouterr().out.splitlines()[:2] == ["A", "  + Stauung."]

@@ -26,7 +26,7 @@ class WordPieces:
     name, identity, width = "pieces", "pieces", 2
 
     def encode(self, texts: list[str]) -> Float[Tensor, "texts width"]:
-        raise AssertionError("prompts of word pieces need no embedding to be told apart")
+        raise AssertionError("prompts of word pieces need no embedding to be distinguished")
 
 
 def test_a_phrase_gets_the_templates_without_its_article_and_full_stop():
@@ -53,10 +53,10 @@ def test_sentences_may_be_one_or_many():
         ({"Hernia": {"positive": "hiatus", "negative": "no edema"}}, "prompts of Hernia: .*knows no word of one side"),
     ],
 )
-def test_what_cannot_be_asked_is_told(prompts, message):
-    with pytest.raises(UserError, match=message) as told:
+def test_what_cannot_be_asked_is_reported(prompts, message):
+    with pytest.raises(UserError, match=message) as reported:
         choose_prompts(prompts, LSA)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(reported.value)
 
 
 def test_a_prompt_of_unknown_words_leaves_the_ensemble_and_unknown_words_are_warned_of(caplog):
@@ -128,7 +128,7 @@ def test_a_phrase_gets_the_templates_of_the_encoders_language():
 
 
 @pytest.mark.parametrize("wording", ["výpotek", {"positive": "výpotek", "negative": "no výpotek"}])
-def test_sides_that_are_the_same_to_the_encoder_are_told(wording):
+def test_sides_that_are_the_same_to_the_encoder_are_reported(wording):
     czech = LsaTextEncoder.fit(["malý výpotek vlevo", "bez výpotku", "srdce zvětšené", "výpotek"], width=3)
     with pytest.raises(
         UserError, match="prompts of V: the text encoder .* does not distinguish both sides.*'V=...|...'"

@@ -46,18 +46,18 @@ def push(root: Path, *flags: str, name: str = "shared") -> int:
 
 def test_words_of_reports_are_listed_and_refused_and_nothing_is_sent(root, hub, capsys):
     assert push(root) == 2
-    told = capsys.readouterr()
+    reported = capsys.readouterr()
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/someone/model is new, and will be private\. It will hold:",
-                        told.out.splitlines()[0])  # fmt: skip
-    shown = [line.split(maxsplit=3) for line in told.out.splitlines()[1:]]
+                        reported.out.splitlines()[0])  # fmt: skip
+    shown = [line.split(maxsplit=3) for line in reported.out.splitlines()[1:]]
     assert [line[0] for line in shown] == FILES
     assert shown[0][3] == "names and sizes of the training data"
     assert shown[3][3] == "weights, trained on images and reports"
     assert shown[4][3] == "computed from the training reports" and len(shown[5]) == 3
     size = (root / "shared" / "model.safetensors").stat().st_size
     assert shown[3][1:3] == [f"{size / 1000:.3g}", "kB"] and shown[6][3] == "words of the training reports"
-    assert "vocabulary.json lists words of the training reports: read it, then push --with-vocabulary" in told.err
-    assert "nothing was uploaded" in told.err and told.err.count("\n") == 1
+    assert "vocabulary.json lists words of the training reports: read it, then push --with-vocabulary" in reported.err
+    assert "nothing was uploaded" in reported.err and reported.err.count("\n") == 1
     assert not hub.repositories and not [each for each in hub.asked if each.startswith("POST")]
 
 
@@ -89,9 +89,9 @@ def test_a_folder_that_has_changed_is_pushed_again_and_what_it_lacks_is_removed(
 def test_a_public_repository_needs_a_flag(root, hub, capsys):
     found = hub.repositories["someone/model"] = Repository(private=False)
     assert push(root, name="images") == 2
-    told = capsys.readouterr()
-    assert "/someone/model is public. It will hold:\n  README.md" in told.out
-    assert "someone/model is public, and nothing was uploaded: make it private, or push --public" in told.err
+    reported = capsys.readouterr()
+    assert "/someone/model is public. It will hold:\n  README.md" in reported.out
+    assert "someone/model is public, and nothing was uploaded: make it private, or push --public" in reported.err
     assert len(found.commits) == 1
     assert push(root, "--public", name="images") == 0 and len(found.commits) == 2
     hub.repositories.clear()
@@ -140,9 +140,9 @@ def test_a_folder_of_onnx_is_pushed_likewise(hub, tmp_path, capsys):
     write_onnx(tmp_path / "onnx", "image.onnx", "text.npz", "vocabulary.json", text={"kind": "lsa"})
     (tmp_path / "onnx" / "trained_on.npz").write_text("{}")
     assert push(tmp_path, name="onnx") == 2
-    told = capsys.readouterr()
-    assert "vocabulary.json lists words of the training reports" in told.err and not hub.repositories
-    assert [re.sub(" +", " ", line.strip()) for line in told.out.splitlines()[1:]] == [
+    reported = capsys.readouterr()
+    assert "vocabulary.json lists words of the training reports" in reported.err and not hub.repositories
+    assert [re.sub(" +", " ", line.strip()) for line in reported.out.splitlines()[1:]] == [
         "image.onnx 2 B weights, trained on images and reports",
         f"imitate.json {(tmp_path / 'onnx' / 'imitate.json').stat().st_size} B classes and their prompts",
         "text.npz 2 B computed from the training reports",
@@ -173,8 +173,8 @@ def test_a_folder_that_lacks_a_file_takes_none_from_the_repository(root, hub, tm
     (tmp_path / "shared" / name).unlink()
     capsys.readouterr()
     assert push(tmp_path, "--with-vocabulary") == 2
-    told = capsys.readouterr()
-    assert f"has no {name}, which belongs to it: copy the folder again" in told.err and not told.out
+    reported = capsys.readouterr()
+    assert f"has no {name}, which belongs to it: copy the folder again" in reported.err and not reported.out
     assert hub.repositories["someone/model"].files == before
 
 
@@ -218,16 +218,20 @@ def test_three_readers_fetch_it_from_the_hub(root, hub):
         torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_a_hub_that_refuses_or_is_not_reached_is_told_in_one_line(root, hub, capsys, monkeypatch):
+def test_a_hub_that_refuses_or_is_not_reached_is_reported_in_one_line(root, hub, capsys, monkeypatch):
     hub.refused = 401
     assert push(root, name="images") == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "cannot push to someone/model" in told and "log in with `hf auth login`" in told
+    reported = capsys.readouterr().err
+    assert (
+        reported.count("\n") == 1
+        and "cannot push to someone/model" in reported
+        and "log in with `hf auth login`" in reported
+    )
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     asked = len(hub.asked)
     assert push(root, name="images") == 2 and len(hub.asked) == asked
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1 and "offline mode is enabled" in told
+    reported = capsys.readouterr().err
+    assert reported.count("\n") == 1 and "offline mode is enabled" in reported
     assert main(["push", str(root / "images"), "no/such/name"]) == 2
     assert "cannot push to no/such/name" in capsys.readouterr().err
 

@@ -79,9 +79,9 @@ def test_what_is_read_already_passes_through():
     ],
 )
 def test_what_cannot_be_used_is_named_with_the_reason_and_the_way_out(source, reason):
-    with pytest.raises(UserError, match=f"cannot use film: .*{reason}.*; give one frontal radiograph") as told:
+    with pytest.raises(UserError, match=f"cannot use film: .*{reason}.*; give one frontal radiograph") as reported:
         read(source, name="film")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(reported.value)
 
 
 def test_an_error_comes_out_of_another_process_as_it_was():

@@ -128,7 +128,7 @@ def naive_row(scores: list[float], target: list[float]) -> float:
 
 @pytest.mark.parametrize("weight, normalised, ignore", itertools.product((None, 1.0), (False, True), (False, True)))
 def test_other_targets_equal_a_loop(weight, normalised, ignore):
-    """The ablation's: a factor of its own, rows that sum to one, pairs of one text left out of the matrices."""
+    """The ablation's: a factor of its own, rows that sum to one, pairs of one text excluded from the matrices."""
     x, y, text = sample(7)
     text[4] = text[1]
     present = [i != 5 for i in range(6)]

@@ -125,7 +125,7 @@ def test_fewer_levels_read_only_those():
     assert torch.equal(module(levels), before)
 
 
-def test_too_many_channels_for_the_slots_is_told():
+def test_too_many_channels_for_the_slots_is_reported():
     with pytest.raises(UserError, match="slots is 8"):
         build(slots=8)
 

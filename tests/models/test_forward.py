@@ -59,7 +59,7 @@ def test_a_plain_loop_lowers_the_loss_and_reaches_every_weight(changes):
     assert [name for name, each in model.named_parameters() if each.grad is None] == []
 
 
-def test_in_ddp_no_weight_is_left_out(tmp_path):
+def test_in_ddp_no_weight_is_excluded(tmp_path):
     """Where one were, the second step would raise."""
     store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)

@@ -36,26 +36,26 @@ def test_a_repository_is_fetched_at_its_revision_without_pickles(tmp_path, monke
 
 
 @pytest.mark.parametrize("name", ["hf-hub:model", "hf-hub:a/b/c", "hf-hub:a/b@", "hf-hub:", "hf-hub:../b"])
-def test_what_is_no_repository_is_told(name):
+def test_what_is_no_repository_is_reported(name):
     with pytest.raises(UserError, match="is not a repository of the hub: write hf-hub:OWNER/NAME@REVISION"):
         local_folder(name)
 
 
-def test_a_hub_that_cannot_be_reached_is_told_in_one_line(monkeypatch):
+def test_a_hub_that_cannot_be_reached_is_reported_in_one_line(monkeypatch):
     def snapshot_download(*args: object, **options: object) -> str:
         raise huggingface_hub.errors.LocalEntryNotFoundError("cannot find\nthe snapshot")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    with pytest.raises(UserError, match="cannot get someone/model@main from the hub.*give a") as told:
+    with pytest.raises(UserError, match="cannot get someone/model@main from the hub.*give a") as reported:
         local_folder("hf-hub:someone/model")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(reported.value)
 
 
 @pytest.mark.parametrize(
-    "cached, answer, expected", [(True, None, True), (False, None, True), (False, OSError("no route"), False)]
+    "cached, response, expected", [(True, None, True), (False, None, True), (False, OSError("no route"), False)]
 )
-def test_weights_are_to_be_had_from_the_cache_or_from_a_hub_that_answers(
-    tmp_path, monkeypatch, cached, answer, expected
+def test_weights_are_to_be_had_from_the_cache_or_from_a_hub_that_responds(
+    tmp_path, monkeypatch, cached, response, expected
 ):
     def snapshot_download(repository: str, *, revision: str | None, local_files_only: bool) -> str:
         assert local_files_only and revision == "v1"
@@ -63,8 +63,8 @@ def test_weights_are_to_be_had_from_the_cache_or_from_a_hub_that_answers(
 
     def get_hf_file_metadata(url: str, *, timeout: float) -> None:
         assert not cached and "someone/model" in url and url.endswith("/config.json") and timeout == 10
-        if answer:
-            raise answer
+        if response:
+            raise response
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", get_hf_file_metadata)
@@ -72,7 +72,7 @@ def test_weights_are_to_be_had_from_the_cache_or_from_a_hub_that_answers(
     assert is_available("someone/model", "v1") == expected
 
 
-def test_weights_are_cached_as_either_kind_and_a_refusal_is_an_answer(tmp_path, monkeypatch):
+def test_weights_are_cached_as_either_kind_and_a_refusal_is_a_response(tmp_path, monkeypatch):
     (tmp_path / "pytorch_model.bin").write_text("")
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_, **__: pytest.fail("asked the hub"))
@@ -87,8 +87,8 @@ def test_weights_are_cached_as_either_kind_and_a_refusal_is_an_answer(tmp_path, 
     assert is_available("someone/model")
 
 
-@pytest.mark.parametrize(("error", "told"), [(KeyError(), "KeyError"), (OSError("x" * 300), "x" * 200)])
-def test_a_reason_is_short_and_never_empty(monkeypatch, error, told):
+@pytest.mark.parametrize(("error", "reported"), [(KeyError(), "KeyError"), (OSError("x" * 300), "x" * 200)])
+def test_a_reason_is_short_and_never_empty(monkeypatch, error, reported):
     class Refusing:
         endpoint = "https://hub.example"
 
@@ -96,5 +96,5 @@ def test_a_reason_is_short_and_never_empty(monkeypatch, error, told):
             raise error
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Refusing)
-    with pytest.raises(UserError, match=f"cannot push to someone/model: {told}; check its name"):
+    with pytest.raises(UserError, match=f"cannot push to someone/model: {reported}; check its name"):
         look_up("someone/model")

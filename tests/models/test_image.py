@@ -38,7 +38,7 @@ def test_pooled_is_the_global_average_of_the_deepest_level():
     torch.testing.assert_close(features.pooled, features.levels[-1].mean((2, 3)))
 
 
-def test_unknown_network_and_wrong_option_are_told():
+def test_unknown_network_and_wrong_option_are_reported():
     with pytest.raises(UserError, match="resnet18"):
         ImageEncoder("resnet1888")
     with pytest.raises(UserError, match="nonsense"):
@@ -80,7 +80,7 @@ def test_positions_are_interpolated_for_images_of_other_sizes(name, side):
             encoder.check_side(60)
 
 
-def test_tokens_that_are_no_place_are_left_out_of_the_pyramid():
+def test_tokens_that_are_no_place_are_excluded_from_the_pyramid():
     options = {"img_size": 56, "depth": 4, "embed_dim": 48}
     encoder = ImageEncoder("vit_small_patch14_reg4_dinov2", options=options).eval()
     images, kept = torch.randn(1, 3, 56, 56), []
@@ -91,14 +91,14 @@ def test_tokens_that_are_no_place_are_left_out_of_the_pyramid():
     assert torch.equal(levels[-1].flatten(2).transpose(1, 2), kept[0][:, 5:])
 
 
-def test_a_size_that_a_network_cannot_take_is_told():
+def test_a_size_that_a_network_cannot_take_is_reported():
     with pytest.raises(
         UserError, match=r"crossvit_tiny_240 accepts images of 240 px, not of 64: set model.image_size=240"
     ):
         ImageEncoder("crossvit_tiny_240", size=64)
 
 
-def test_weights_that_cannot_be_had_are_told_before_anything_is_built(monkeypatch):
+def test_weights_that_cannot_be_had_are_reported_before_anything_is_built(monkeypatch):
     monkeypatch.setattr("imitate.models.hub.is_available", lambda repository: repository != "timm/resnet18.a1_in1k")
     monkeypatch.setattr("timm.create_model", lambda *_, **__: pytest.fail("built"))
     with pytest.raises(UserError, match="timm's weights for resnet18: the hub does not respond.*pretrained=false"):
@@ -175,7 +175,7 @@ def test_one_statistic_that_the_recipe_sets_keeps_both():
         assert (model.mean, model.std) != ((0.5,) * 3, (0.5,) * 3)
 
 
-def test_a_network_without_weights_or_features_is_told(monkeypatch):
+def test_a_network_without_weights_or_features_is_reported(monkeypatch):
     with pytest.raises(UserError, match="timm has no weights for somenet: set pretrained=false"):
         image._check_weights("somenet", PretrainedCfg())
     monkeypatch.setattr(timm, "create_model", lambda *_, **__: nn.Identity())

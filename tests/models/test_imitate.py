@@ -84,7 +84,7 @@ def test_runs_in_float64():
     assert embedding.findings.dtype == embedding.impression.dtype == torch.float64
 
 
-def test_a_folder_without_a_model_or_of_another_shape_is_told(tmp_path):
+def test_a_folder_without_a_model_or_of_another_shape_is_reported(tmp_path):
     with pytest.raises(UserError, match="no model at"):
         Imitate.from_pretrained(tmp_path)
     seeded_model(TINY, pretrained=False, seed=0).save(tmp_path)
@@ -93,7 +93,7 @@ def test_a_folder_without_a_model_or_of_another_shape_is_told(tmp_path):
         Imitate.from_pretrained(tmp_path)
 
 
-def test_a_model_of_another_format_version_is_told(tmp_path):
+def test_a_model_of_another_format_version_is_reported(tmp_path):
     seeded_model(TINY, pretrained=False, seed=0).save(tmp_path)
     config = tmp_path / "config.json"
     assert json.loads(config.read_text())["format_version"] == 1
@@ -125,7 +125,7 @@ def test_without_levels_both_branches_are_one_embedding_and_nothing_else_is_stor
     assert not [name for name in model.state_dict() if name.startswith(("aggregation", "findings_head"))]
 
 
-def test_a_damaged_folder_is_told_in_one_line(tmp_path):
+def test_a_damaged_folder_is_reported_in_one_line(tmp_path):
     seeded_model(TINY, pretrained=False, seed=0).save(tmp_path)
     weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
     whole, good = weights.read_bytes(), config.read_text()
@@ -142,9 +142,9 @@ def test_a_damaged_folder_is_told_in_one_line(tmp_path):
         (json.dumps({**json.loads(good), "joint_width": 2**16}), "does not fit its config.json: .*findings_head"),
     ):
         config.write_text(content)
-        with pytest.raises(UserError, match=message) as told:
+        with pytest.raises(UserError, match=message) as reported:
             Imitate.from_pretrained(tmp_path)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(reported.value)
     config.write_text(good)
     for content in (whole[:-5], whole[:4], b"", b"\xff" * 100):
         weights.write_bytes(content)

@@ -35,7 +35,7 @@ def test_like_texts_correlate_more_than_unlike_ones():
     assert correlation[0, 1] > 0.5 > correlation[0, 2]
 
 
-def test_lsa_tells_the_words_that_it_knows():
+def test_lsa_says_the_words_that_it_knows():
     encoder = LsaTextEncoder.fit(texts(), width=8)
     assert encoder.words("Small hydropneumothorax, 3 XXXX") == {"small": True, "hydropneumothorax": False}
     assert torch.equal(encoder.encode(["small effusion"]), encoder.encode(["small effusion hydropneumothorax"]))
@@ -73,7 +73,7 @@ def test_chinese_reports_of_like_findings_are_alike():
     assert cosine(fluid, other, dim=0) > 0.5 > cosine(fluid, clear, dim=0)
 
 
-def test_a_damaged_folder_is_told_in_one_line(tmp_path):
+def test_a_damaged_folder_is_reported_in_one_line(tmp_path):
     save_text_encoder(fit_or_load("lsa-4", texts()), tmp_path)
     arrays, vocabulary = tmp_path / "lsa.safetensors", tmp_path / "vocabulary.json"
     good = arrays.read_bytes(), vocabulary.read_text()
@@ -88,9 +88,9 @@ def test_a_damaged_folder_is_told_in_one_line(tmp_path):
         lambda: vocabulary.write_text(json.dumps(json.loads(good[1])[1:])),
     ):
         damage()
-        with pytest.raises(UserError, match="the text encoder in .* is damaged: ") as told:
+        with pytest.raises(UserError, match="the text encoder in .* is damaged: ") as reported:
             load_text_encoder(tmp_path)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(reported.value)
         arrays.write_bytes(good[0])
         vocabulary.write_text(good[1])
     load_text_encoder(tmp_path)

@@ -76,7 +76,7 @@ def test_prefixes_and_foreign_heads_do_not_matter(prefix):
     assert all(torch.equal(a, b) for a, b in zip(donor.parameters(), encoder.parameters(), strict=True))
 
 
-def test_what_is_no_checkpoint_is_told(tmp_path):
+def test_what_is_no_checkpoint_is_reported(tmp_path):
     (tmp_path / "text.pth").write_text("hello")
     with pytest.raises(UserError, match="not a checkpoint of plain tensors"):
         read_state(tmp_path / "text.pth")
@@ -105,7 +105,7 @@ def test_the_tensors_of_a_file_are_found_under_the_usual_keys(tmp_path, wrapped)
         read_state(tmp_path / "none.pth")
 
 
-def test_a_published_model_of_other_shapes_or_names_is_told(published, tmp_path):
+def test_a_published_model_of_other_shapes_or_names_is_reported(published, tmp_path):
     state = torch.load(published[0], weights_only=True)["state_dict"]
     for changes, message in (
         ({"module.cls_token": torch.zeros(1, 1, 64)}, "shapes differ from the published ones: .*cls_token"),

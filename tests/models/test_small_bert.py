@@ -116,7 +116,7 @@ def test_a_word_of_one_text_alone_is_neither_listed_nor_a_piece():
     )
 
 
-def test_words_that_the_corpus_had_not_are_told(encoder):
+def test_words_that_the_corpus_had_not_are_reported(encoder):
     assert encoder.words("Small hydropneumothorax, 3 XXXX") == {"small": True, "hydropneumothorax": False}
 
 
@@ -131,7 +131,7 @@ def test_a_recipe_names_it_with_its_steps(encoder, monkeypatch):
             fit_or_load(wrong, ["one"])
 
 
-def test_a_corpus_without_words_and_no_steps_are_told():
+def test_a_corpus_without_words_and_no_steps_are_reported():
     with pytest.raises(UserError, match="needs at least one step"):
         SmallBertTextEncoder.fit(texts(), steps=0)
     with pytest.raises(UserError, match="found no words in 3 distinct texts"):
@@ -140,7 +140,7 @@ def test_a_corpus_without_words_and_no_steps_are_told():
         SmallBertTextEncoder.fit(["one", "two", "one"], steps=1)
 
 
-def test_a_damaged_folder_is_told_in_one_line(encoder, tmp_path):
+def test_a_damaged_folder_is_reported_in_one_line(encoder, tmp_path):
     save_text_encoder(encoder, tmp_path)
     files = [tmp_path / name for name in ("vocabulary.json", "whitening.safetensors", "text.json", "model.safetensors")]
     words, centre, record, weights = files
@@ -155,9 +155,9 @@ def test_a_damaged_folder_is_told_in_one_line(encoder, tmp_path):
         lambda: record.write_text('{"kind": "bert-small"}'),
     ):
         damage()
-        with pytest.raises(UserError, match="is damaged|cannot load the text encoder") as told:
+        with pytest.raises(UserError, match="is damaged|cannot load the text encoder") as reported:
             load_text_encoder(tmp_path)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(reported.value)
         for path, content in good.items():
             path.write_bytes(content)
     load_text_encoder(tmp_path)

@@ -158,7 +158,7 @@ def test_the_commit_is_recorded_and_stays_with_a_copy_of_a_copy(tiny_bert, tmp_p
                        "commit": "0123abc", "identity": encoder.identity}  # fmt: skip
 
 
-def test_a_hub_that_does_not_answer_is_told_at_once(monkeypatch):
+def test_a_hub_that_does_not_respond_is_reported_at_once(monkeypatch):
     monkeypatch.setattr("imitate.models.hub.is_available", lambda repository, revision: revision != "v1")
     with pytest.raises(UserError, match="cannot get the text encoder some/model@v1: the hub does not respond"):
         fit_or_load("hf:some/model@v1:mean", [])
@@ -175,7 +175,7 @@ def test_the_device_is_given_and_left(tiny_bert, monkeypatch):
     assert devices == ["cuda:1", "cpu"] and encoder._device == "cpu"
 
 
-def test_an_encoder_with_a_decoder_is_told(tmp_path):
+def test_an_encoder_with_a_decoder_is_reported(tmp_path):
     folder = write_bert(tmp_path)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "is_encoder_decoder": True}))

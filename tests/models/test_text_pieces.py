@@ -73,7 +73,7 @@ def test_weights_of_less_than_a_byte_a_number_do_not_fit(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("damage", [{"kind": "x"}, {"pooling": "max"}, {"pooling": None}, {"name": 3}, {"name": None}])
-def test_a_record_that_is_no_encoder_s_is_told(tmp_path: Path, damage: dict[str, object]) -> None:
+def test_a_record_that_is_no_encoder_s_is_reported(tmp_path: Path, damage: dict[str, object]) -> None:
     (tmp_path / "text.json").write_text(json.dumps({"kind": "hf", "pooling": "cls", "name": "bert", **damage}))
     with pytest.raises(UserError, match="text.json is damaged: it must hold kind, name and pooling of a text encoder"):
         load_text_encoder(tmp_path)

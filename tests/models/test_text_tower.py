@@ -146,7 +146,7 @@ def test_what_has_learned_is_saved_over_what_was_there(bert, tmp_path):
     assert any(weight.requires_grad for weight in made.parameters())
 
 
-def test_what_cannot_be_trained_is_told(bert, monkeypatch):
+def test_what_cannot_be_trained_is_reported(bert, monkeypatch):
     with pytest.raises(UserError, match="training.text_layers is 3, and .* has 2 layers"):
         tower(bert, layers=3)
     lsa = LsaTextEncoder.fit(texts(), width=4)

@@ -44,7 +44,7 @@ def test_tables_stand_in_the_order_of_the_tasks(tmp_path: Path) -> None:
     assert [group.task for group in read_groups(paths)] == ["segmentation", "retrieval"]
 
 
-def test_settings_tell_models_of_one_name_apart_only_where_they_must(tmp_path: Path) -> None:
+def test_settings_distinguish_models_of_one_name_only_where_they_must(tmp_path: Path) -> None:
     settings = [{"path": "cached", "split": "test"}, {"path": "augmented", "split": "test"}]
     paths = [
         results_files.classification(tmp_path / f"{i}.json", settings=each, n=60) for i, each in enumerate(settings)
@@ -76,7 +76,7 @@ def test_the_headline_of_a_recipe_comes_first(tmp_path: Path) -> None:
     assert read_groups([path])[0].metrics[:2] == ["ap50", "map"]
 
 
-def test_models_fitted_elsewhere_are_told_apart(tmp_path: Path) -> None:
+def test_models_fitted_elsewhere_are_distinguished(tmp_path: Path) -> None:
     paths = [
         results_files.detection(tmp_path / f"{name}.json", train={"name": name, "images": 9, "patients": 4})
         for name in ("folder", "elsewhere")

@@ -198,7 +198,7 @@ def test_runs_name_settings_without_folders(tmp_path: Path) -> None:
     assert rows(table)[1][:6] == ["a.json", "IMITATE", "nothing", "2", "clean", "82"]
 
 
-def test_runs_count_patients_and_tell_heads_from_pre_trainings(tmp_path: Path) -> None:
+def test_runs_count_patients_and_distinguish_heads_from_pre_trainings(tmp_path: Path) -> None:
     train = {"name": "folder", "fingerprint": "f", "images": 1200, "patients": 700}
     fits = [{"run": 0, "head": 0}, {"run": 0, "head": 1}]
     made = {"train": train, "fits": fits, "used": {"path": "augmented"}, "method": "2.1", "weights": ["0123456789"] * 2}

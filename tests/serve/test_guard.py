@@ -13,7 +13,7 @@ from imitate.serve.server import create
 
 
 async def echo(scope, receive, send):
-    """Reads the whole body and answers with its length."""
+    """Reads the whole body and responds with its length."""
     length, more = 0, True
     while more:
         message = await receive()
@@ -39,18 +39,18 @@ def basic(password: str) -> dict[str, str]:
     return {"authorization": "Basic " + base64.b64encode(f"anyone:{password}".encode()).decode()}
 
 
-def test_every_answer_has_the_headers():
-    answers = [ask(guarded()), ask(guarded(password="x")), ask(guarded(), headers={"host": "elsewhere"})]
-    assert [answer.status_code for answer in answers] == [200, 401, 421]
-    for answer in answers:
-        assert HEADERS.items() <= dict(answer.headers).items()
+def test_every_response_has_the_headers():
+    responses = [ask(guarded()), ask(guarded(password="x")), ask(guarded(), headers={"host": "elsewhere"})]
+    assert [response.status_code for response in responses] == [200, 401, 421]
+    for response in responses:
+        assert HEADERS.items() <= dict(response.headers).items()
     assert "'unsafe" not in HEADERS["content-security-policy"]
 
 
 @pytest.mark.parametrize(
     "host", ["localhost", "localhost:8000", "127.0.0.1:8000", "127.0.0.2:8000", "[::1]:8000", "[::1]"]
 )
-def test_names_of_this_machine_are_answered(host):
+def test_names_of_this_machine_are_accepted(host):
     assert ask(guarded(), headers={"host": host}).status_code == 200
 
 

@@ -128,10 +128,10 @@ def test_a_sliver_can_be_shown(predictor):
         (lambda folder: dicom(folder, Rows=60_000, Columns=60_000), "too many pixels"),
     ],
 )
-def test_what_cannot_be_used_is_told_in_one_line(predictor, tmp_path, make, reason):
-    with pytest.raises(UserError, match=reason) as told:
+def test_what_cannot_be_used_is_reported_in_one_line(predictor, tmp_path, make, reason):
+    with pytest.raises(UserError, match=reason) as reported:
         read_upload(make(tmp_path), predictor)
-    assert "\n" not in str(told.value) and "give one frontal radiograph" in str(told.value)
+    assert "\n" not in str(reported.value) and "give one frontal radiograph" in str(reported.value)
 
 
 def test_colours_are_as_opaque_as_the_map_is_high():

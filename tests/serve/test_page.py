@@ -10,7 +10,7 @@ from browser import requested, wait
 from PIL import Image
 from served import MARKUP, calibrated, serving
 from uploads import dicom, encoded, enormous, picture
-from viewer import answered, click, element, mapped, open_example, open_files, opened, press, reach, rested, values
+from viewer import click, element, mapped, open_example, open_files, opened, press, reach, rested, settled, values
 
 from imitate.serve import service as services
 from imitate.serve.schema import NOTICE, ClassifyQuestion
@@ -29,7 +29,7 @@ def written(path: Path, content: bytes) -> Path:
 def test_upload_type_see(page, tmp_path, address, kind):
     open_files(page, written(tmp_path / f"image.{kind}", encoded(picture()) if kind == "png" else dicom(tmp_path)))
     opened(page, f"image.{kind} – imitate")
-    answered(page)
+    settled(page)
     assert page.execute_script("return document.querySelector('#canvas').width") == 80
     assert (element(page, "#name").text, element(page, "#size").text) == (f"image.{kind}", "80 × 90")
     assert f"image.{kind} is open, 80 by 90 pixels" in element(page, "#status").get_attribute("textContent")
@@ -52,7 +52,7 @@ def test_upload_type_see(page, tmp_path, address, kind):
 
 def test_branches_ask_different_questions(page):
     open_example(page)
-    both = answered(page)
+    both = settled(page)
     labels = {each.text: each for each in page.find_elements("css selector", "#branch label")}
     labels["findings"].click()
     wait(page, lambda _: rested(page) and values(page) != both)
@@ -65,7 +65,7 @@ def test_branches_ask_different_questions(page):
 
 def test_rows_are_sorted_and_show_their_percentile_among_the_index(page, service):
     open_example(page)
-    shown = answered(page)
+    shown = settled(page)
     expected = service.classify(service.find("example-1"), ClassifyQuestion())
     percentiles = {each.name: each.percentile for each in sorted(expected, key=lambda each: -each.percentile)}
     assert [*shown] == [*percentiles]
@@ -77,7 +77,7 @@ def test_rows_are_sorted_and_show_their_percentile_among_the_index(page, service
 
 def test_a_row_shows_the_cosine_of_each_sentence(page, service):
     open_example(page)
-    name = next(iter(answered(page)))
+    name = next(iter(settled(page)))
     (expected,) = [
         each for each in service.classify(service.find("example-1"), ClassifyQuestion()) if each.name == name
     ]
@@ -93,7 +93,7 @@ def test_sentences_can_be_changed_added_and_removed(page):
     from selenium.webdriver import Keys
 
     open_example(page)
-    before = answered(page)
+    before = settled(page)
     name = next(iter(before))
     element(page, "#rows summary").click()
     row = f"#rows li[data-name='{name}'] "
@@ -109,7 +109,7 @@ def test_sentences_can_be_changed_added_and_removed(page):
     wait(page, lambda _: len(page.find_elements("css selector", f"{row}textarea")) == count + 1 and rested(page))
     element(page, "#finding").send_keys("right effusion\n")
     wait(page, lambda _: len(values(page)) == len(before) + 1)
-    answered(page)
+    settled(page)
     element(page, "#finding").send_keys("Right effusion.\n")
     assert "in the list already" in element(page, "#classes-problem").text
     click(page, f"{row}.line button:nth-of-type(2)")
@@ -120,7 +120,7 @@ def test_sentences_can_be_changed_added_and_removed(page):
 
 def test_a_class_of_unknown_words_leaves_the_others(page):
     open_example(page)
-    before = answered(page)
+    before = settled(page)
     element(page, "#finding").send_keys("qwertz\n")
     wait(page, lambda _: rested(page) and "qwertz" in element(page, "#classes-problem").text)
     assert list(values(page).items()) == [*before.items(), ("qwertz", "–")]
@@ -128,7 +128,7 @@ def test_a_class_of_unknown_words_leaves_the_others(page):
 
 def test_where_shows_the_map_of_a_finding(page):
     open_example(page)
-    answered(page)
+    settled(page)
     element(page, "#rows summary").click()
     click(page, "#rows details[open] .line button")
     wait(page, lambda _: mapped(page))
@@ -141,7 +141,7 @@ def test_a_model_without_maps_does_not_offer_them(driver, service, monkeypatch):
     with serving(create(Service(service.predictor, service.index))) as address:
         page = fresh(driver, address)
         open_example(page, 1)
-        answered(page)
+        settled(page)
         assert values(page)
         click(page, "#rows summary")
         assert element(page, "#rows .pair").is_displayed() and not element(page, "#rows .where").is_displayed()
@@ -166,7 +166,7 @@ def test_what_goes_wrong_is_said_where_it_was_asked(page, tmp_path):
     assert "at most 64 MiB" in wait(page, lambda _: "large" in (text := element(page, "#stage-problem").text) and text)
     assert not requested(page)
     open_files(page, written(tmp_path / "good.png", encoded(picture())))
-    answered(page)
+    settled(page)
     assert not element(page, "#stage-problem").is_displayed()
     element(page, "#phrase").clear()
     element(page, "#phrase").send_keys("qwertz\n")
@@ -176,7 +176,7 @@ def test_what_goes_wrong_is_said_where_it_was_asked(page, tmp_path):
 
 def test_a_refused_file_clears_what_was_there(page, tmp_path):
     open_example(page, 1)  # with a map
-    answered(page)
+    settled(page)
     wait(page, lambda _: mapped(page))
     open_files(page, written(tmp_path / "other.png", b"hello"))
     wait(page, lambda _: element(page, "#stage-problem").text.startswith("other.png: "))
@@ -190,19 +190,19 @@ def test_a_refused_file_clears_what_was_there(page, tmp_path):
 
 def test_old_findings_go_before_the_next_image_is_there(page, service, tmp_path, monkeypatch):
     open_example(page)
-    answered(page)
+    settled(page)
     read = service.read
     seen = []
     monkeypatch.setattr(service, "read", lambda content: seen.append(values(page)) or read(content))
     open_files(page, written(tmp_path / "next.png", encoded(picture())))
     opened(page, "next.png")
-    answered(page)
+    settled(page)
     assert set(seen[0].values()) == {"–"}  # while the server reads the file
 
 
 def test_markup_in_a_report_is_text(page):
     open_example(page)
-    answered(page)
+    settled(page)
     page.find_elements("css selector", "#branch label")[1].click()
     wait(page, lambda _: rested(page))
     shown = page.execute_async_script(
@@ -221,7 +221,7 @@ def test_a_calibrated_class_has_a_probability_and_says_where_it_comes_from(drive
     with serving(create(own)) as address:
         page = fresh(driver, address)
         open_example(page)
-        shown = answered(page)
+        shown = settled(page)
         (expected, *_) = own.classify(own.find("example-1"), ClassifyQuestion())
         assert expected.name == next(iter(shown)) == name
         assert shown[name] == f"{round(100 * expected.probability)}%"
@@ -244,7 +244,7 @@ def test_scores_and_map_are_downloaded(page, tmp_path):
     page.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
     open_files(page, written(tmp_path / "+first.png", encoded(picture())))
     opened(page, "+first.png")
-    shown = answered(page)
+    shown = settled(page)
     click(page, "#save-scores")
     table = tmp_path / "_first.scores.csv"
     wait(page, lambda _: table.is_file() and table.stat().st_size)
@@ -267,18 +267,18 @@ def test_several_images_of_a_study(page, tmp_path):
     first, second = encoded(picture()), encoded(picture()[:, ::-1].copy())
     open_files(page, written(tmp_path / "pa.png", first), written(tmp_path / "ap.png", second))
     opened(page, "pa.png")
-    here = answered(page)
+    here = settled(page)
     wait(page, lambda _: len(page.find_elements("css selector", ".scale .other")) == len(here))
     names = [each.text for each in page.find_elements("css selector", "#strip button")]
     assert names == ["pa.png", "ap.png"]
     press(page, "]")
     opened(page, "ap.png")
-    assert answered(page) != here
+    assert settled(page) != here
     assert element(page, "#strip [aria-pressed=true]").text == "ap.png"
     click(page, "#more")  # its dialog of the browser is no part of this: files go to the input
     open_files(page, written(tmp_path / "third.png", first))
     opened(page, "third.png")
-    assert answered(page) == here
+    assert settled(page) == here
     assert len(page.find_elements("css selector", "#strip button")) == 3
     click(page, "#close")
     opened(page, "pa.png")
@@ -307,11 +307,11 @@ def test_a_refresh_keeps_everything(page, service, tmp_path):
     element(page, "#finding").send_keys("right effusion\n")
     element(page, "#phrase").send_keys("left effusion\n")
     wait(page, lambda _: mapped(page))
-    before, shown = answered(page), element(page, "#readout").text
+    before, shown = settled(page), element(page, "#readout").text
     page.refresh()
     opened(page, "ap.png")
     wait(page, lambda _: mapped(page))
-    assert answered(page) == before and "right effusion" in before
+    assert settled(page) == before and "right effusion" in before
     assert element(page, "#readout").text == shown and element(page, "#invert").get_attribute("aria-pressed") == "true"
     assert element(page, "#branch :checked").get_attribute("value") == "findings"
     service._uploads.clear()  # as if the server had started again
@@ -325,7 +325,7 @@ def test_a_password_is_asked_for_once(driver, service):
         driver.get(address.replace("http://", "http://me:secret@"))
         page = fresh(driver, address)
         open_example(page)
-        answered(page)
+        settled(page)
 
 
 def test_the_token_in_the_address_opens_the_page(driver, service):
@@ -336,7 +336,7 @@ def test_the_token_in_the_address_opens_the_page(driver, service):
         for _ in range(2):
             wait(driver, lambda _: driver.find_elements("css selector", "#examples button"))
             open_example(driver)
-            answered(driver)
+            settled(driver)
             assert "secret" not in driver.current_url
             driver.refresh()
         assert not any("secret" in url for url in requested(driver)[2:])  # none but the one that was typed
@@ -349,7 +349,7 @@ def test_with_the_keyboard_alone(page):
     for each in order:
         reach(page, each)
     press(page, Keys.ENTER)
-    answered(page)
+    settled(page)
     page.execute_script("document.activeElement.blur(); scrollTo(0, 0)")
     reach(page, "#view")
     reach(page, "[name=mode]")

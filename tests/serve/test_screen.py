@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from browser import axe, emulate, wait
 from uploads import dicom, encoded, picture
-from viewer import answered, click, element, gray, mapped, open_example, open_files, opened, press, readout
+from viewer import click, element, gray, mapped, open_example, open_files, opened, press, readout, settled
 
 from imitate.serve.images import FULL_SIDE
 
@@ -179,7 +179,7 @@ def test_axe_finds_nothing(page, tmp_path, width, dark):
         open_files(page, tmp_path / "pa.png", tmp_path / "ap.png")
         opened(page, "pa.png")
         element(page, "#phrase").send_keys("left effusion\n")
-        answered(page)
+        settled(page)
         wait(page, lambda _: mapped(page))
         element(page, "#finding").send_keys("qwertz\n")  # with a problem
         wait(page, lambda _: element(page, "#classes-problem").is_displayed())
@@ -199,7 +199,7 @@ def test_nothing_moves_where_less_motion_is_wanted(page):
     moves = """return [...document.querySelectorAll('*')].filter(e => { const s = getComputedStyle(e)
       return parseFloat(s.transitionDuration) > 0 && s.transitionProperty !== 'none' || s.animationName !== 'none' }).length"""
     open_example(page)
-    answered(page)
+    settled(page)
     page.execute_script("document.querySelector('#view').classList.add('busy')")
     assert page.execute_script(moves) > 0
     emulate(page, still=True)

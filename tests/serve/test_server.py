@@ -47,9 +47,9 @@ def test_pixels_to_show(client, image, accepted):
     described = client.get(f"/api/images/{image}").json()
     shown = described["pixels"]
     assert (described["id"], shown["width"], shown["height"], shown["bits"]) == (image, 80, 90, 8)
-    answer = client.get(f"/api/images/{image}/pixels", headers={"accept-encoding": accepted})
-    assert answer.headers.get("content-encoding", "identity") == accepted
-    assert np.array_equal(np.frombuffer(answer.content, np.uint8).reshape(90, 80), picture())
+    response = client.get(f"/api/images/{image}/pixels", headers={"accept-encoding": accepted})
+    assert response.headers.get("content-encoding", "identity") == accepted
+    assert np.array_equal(np.frombuffer(response.content, np.uint8).reshape(90, 80), picture())
 
 
 def test_an_image_can_be_forgotten(client):
@@ -63,10 +63,10 @@ def test_an_image_can_be_forgotten(client):
 
 def test_classify(client, image):
     prompts = {"Effusion": "left effusion", "Heart": {"positive": ["heart large"], "negative": ["heart normal"]}}
-    answer = client.post(f"/api/images/{image}/classify", json={"prompts": prompts, "branch": "impression"}).json()
-    assert [each["name"] for each in answer["classes"]] == ["Effusion", "Heart"]
-    assert all(0 < each["score"] < 1 and each["probability"] is None for each in answer["classes"])
-    assert answer["notice"] == NOTICE
+    response = client.post(f"/api/images/{image}/classify", json={"prompts": prompts, "branch": "impression"}).json()
+    assert [each["name"] for each in response["classes"]] == ["Effusion", "Heart"]
+    assert all(0 < each["score"] < 1 and each["probability"] is None for each in response["classes"])
+    assert response["notice"] == NOTICE
     built_in = client.post(f"/api/images/{image}/classify", json={}).json()
     assert {each["name"] for each in built_in["classes"]} == client.get("/api/about").json()["prompts"].keys()
 
@@ -75,8 +75,8 @@ def test_words_that_are_not_known_are_noted(client, image):
     asked = {"prompts": {"x": {"positive": ["left effusion qwertz"], "negative": ["clear"]}}}
     (note,) = client.post(f"/api/images/{image}/classify", json=asked).json()["notes"]
     assert note.endswith("qwertz")
-    answer = client.post(f"/api/images/{image}/heatmap", json={"phrase": "left effusion Ünbekannt\n"})
-    assert "nbekannt" in answer.headers["x-notes"]
+    response = client.post(f"/api/images/{image}/heatmap", json={"phrase": "left effusion Ünbekannt\n"})
+    assert "nbekannt" in response.headers["x-notes"]
 
 
 def test_heatmap_as_picture_and_as_array(client, image, service):
@@ -97,8 +97,8 @@ def test_reports(client, image):
 
 def test_embeddings_give_the_cosine(client, image, service):
     (seen,) = client.post(f"/api/images/{image}/embedding", json={"branch": "findings"}).json()["vectors"]
-    answer = client.post("/api/texts/embedding", json={"texts": ["left effusion", "clear"], "branch": "findings"})
-    read = np.array(answer.json()["vectors"])
+    response = client.post("/api/texts/embedding", json={"texts": ["left effusion", "clear"], "branch": "findings"})
+    read = np.array(response.json()["vectors"])
     assert read.shape == (2, len(seen)) and np.linalg.norm(seen) == pytest.approx(1, abs=1e-5)
     found = service.predictor.retrieve(image=picture(), index=["left effusion"], branch="findings")
     assert read[0] @ seen == pytest.approx(found["similarity"][0], abs=1e-5)
@@ -114,10 +114,10 @@ def test_embeddings_give_the_cosine(client, image, service):
         (several_frames, "several frames"),
     ],
 )
-def test_a_bad_file_is_told_of_in_one_line(client, tmp_path, make, reason):
-    answer = client.post("/api/images", content=make(tmp_path))
-    assert answer.status_code == 422 and answer.json().keys() == {"error"}
-    assert reason in answer.json()["error"] and "\n" not in answer.json()["error"]
+def test_a_bad_file_is_reported_in_one_line(client, tmp_path, make, reason):
+    response = client.post("/api/images", content=make(tmp_path))
+    assert response.status_code == 422 and response.json().keys() == {"error"}
+    assert reason in response.json()["error"] and "\n" not in response.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -141,30 +141,32 @@ def test_a_bad_file_is_told_of_in_one_line(client, tmp_path, make, reason):
         ("reports", {"k": 10**9}, "k:"),
     ],
 )
-def test_a_bad_question_is_told_of_in_one_line(client, image, path, body, reason):
-    answer = client.post(f"/api/images/{image}/{path}", json=body)
-    assert answer.status_code == 422 and reason in answer.json()["error"], answer.text
-    assert "\n" not in answer.json()["error"] and len(answer.json()["error"]) < 400
+def test_a_bad_question_is_reported_in_one_line(client, image, path, body, reason):
+    response = client.post(f"/api/images/{image}/{path}", json=body)
+    assert response.status_code == 422 and reason in response.json()["error"], response.text
+    assert "\n" not in response.json()["error"] and len(response.json()["error"]) < 400
 
 
-def test_what_is_no_json_is_told_of(client, image):
+def test_what_is_no_json_is_reported(client, image):
     for body in (b"{", b"\xff\xfe", b"[" * 100_000):
-        answer = client.post(f"/api/images/{image}/reports", content=body, headers={"content-type": "application/json"})
-        assert 400 <= answer.status_code < 500 and answer.json()["error"]
+        response = client.post(
+            f"/api/images/{image}/reports", content=body, headers={"content-type": "application/json"}
+        )
+        assert 400 <= response.status_code < 500 and response.json()["error"]
 
 
 @pytest.mark.parametrize("id_", ["nothing", "..%2f..%2fetc%2fpasswd", "%00", "<script>"])
-def test_an_unknown_image_is_told_of(client, id_):
-    answer = client.post(f"/api/images/{id_}/reports", json={})
-    assert answer.status_code == 404 and answer.headers["content-type"] == "application/json"
-    assert "script" not in answer.text
+def test_an_unknown_image_is_reported(client, id_):
+    response = client.post(f"/api/images/{id_}/reports", json={})
+    assert response.status_code == 404 and response.headers["content-type"] == "application/json"
+    assert "script" not in response.text
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/docs", "/redoc", "/../server.py", "/%2e%2e/server.py"])
 def test_only_the_files_of_the_page_are_served(client, path):
-    answer = client.get(path)
-    assert answer.status_code == 404 and "/openapi.json" in answer.json()["error"]
-    assert HEADERS.items() <= dict(answer.headers).items()
+    response = client.get(path)
+    assert response.status_code == 404 and "/openapi.json" in response.json()["error"]
+    assert HEADERS.items() <= dict(response.headers).items()
 
 
 def test_the_page_asks_only_its_own_server(client):
@@ -179,7 +181,7 @@ def test_the_page_asks_only_its_own_server(client):
     assert client.head("/").content == b""
 
 
-def test_the_schema_types_every_question_and_answer(client):
+def test_the_schema_types_every_request_and_response(client):
     schema = client.get("/openapi.json").json()
     assert NOTICE in schema["info"]["description"]
     for path, methods in schema["paths"].items():
@@ -194,20 +196,20 @@ def test_no_telemetry(service, monkeypatch, caplog):
     monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     asked = iter(["lifespan.startup", "lifespan.shutdown"])
-    told = []
+    reported = []
 
     async def receive() -> dict[str, str]:
         return {"type": next(asked)}
 
     async def send(message: dict[str, str]) -> None:
-        told.append(message["type"])
+        reported.append(message["type"])
 
     asyncio.run(create(service)({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send))
-    assert told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert reported == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert not caplog.records
 
 
-def test_a_busy_server_says_so_and_goes_on_answering(service, monkeypatch):
+def test_a_busy_server_says_so_and_goes_on_responding(service, monkeypatch):
     release = threading.Event()
     monkeypatch.setattr(service, "embed_texts", lambda *_: release.wait(HANG) and [[1.0]])
     app: Any = create(service)
@@ -251,9 +253,9 @@ def test_our_own_mistake_is_a_response_and_one_line_in_the_log(service, monkeypa
 
     monkeypatch.setattr(service, "embed_texts", fail)
     with serving(create(service)) as address:
-        answer = httpx.post(f"{address}/api/texts/embedding", json={"texts": ["a"]}, timeout=HANG)
-        assert answer.status_code == 500 and "effusion" not in answer.text and answer.json()["error"]
-        assert HEADERS.items() <= dict(answer.headers).items()
+        response = httpx.post(f"{address}/api/texts/embedding", json={"texts": ["a"]}, timeout=HANG)
+        assert response.status_code == 500 and "effusion" not in response.text and response.json()["error"]
+        assert HEADERS.items() <= dict(response.headers).items()
         assert httpx.get(f"{address}/api/about", timeout=HANG).status_code == 200
     (record,) = caplog.records
     line = record.getMessage()
@@ -267,7 +269,7 @@ def test_no_user_puts_a_traceback_into_the_log(service, caplog):
     with serving(create(service)) as address:
         host, port = address.removeprefix("http://").split(":")
         for sent in (
-            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64),  # a browser that was told https://
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64),  # a browser that was given https://
             b"NONSENSE\r\n\r\n",
             post + b"Content-Length: 1000\r\n\r\n" + json,
             post + b"Content-Length: %d\r\n\r\n" % len(json) + json,  # gone before the response

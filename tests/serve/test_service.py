@@ -54,15 +54,15 @@ def test_a_class_without_known_words_does_not_take_the_others_with_it(service):
     assert "knows no word of 'qwertz'" in broken.problem and "one is empty" in empty.problem
 
 
-def test_answers_are_those_of_the_predictor(service):
+def test_results_are_those_of_the_predictor(service):
     held = service.read(encoded(picture()))
     question = ClassifyQuestion(prompts={"Effusion": "left effusion"}, branch="findings", temperature=0.1)
     expected = service.predictor.classify(
         held.radiograph, {"Effusion": "left effusion"}, branch="findings", temperature=0.1
     )
-    (answer,) = service.classify(held, question)
-    assert (answer.name, answer.score) == ("Effusion", pytest.approx(expected["Effusion"].iloc[0]))
-    assert answer.probability is None and answer.provenance == "uncalibrated"
+    (score,) = service.classify(held, question)
+    assert (score.name, score.score) == ("Effusion", pytest.approx(expected["Effusion"].iloc[0]))
+    assert score.probability is None and score.provenance == "uncalibrated"
     for branch in ("both", "findings", "impression"):
         found = service.reports(held, ReportsQuestion(branch=branch, k=3))
         nearest = service.predictor.retrieve(image=held.radiograph, index=service.index, k=3, branch=branch)
@@ -74,9 +74,9 @@ def test_answers_are_those_of_the_predictor(service):
 def test_each_sentence_has_its_own_cosine(service, branch):
     held = service.read(encoded(picture()))
     pair = {"positive": ["left effusion", "qwertz"], "negative": ["the lungs are clear"]}
-    (answer,) = service.classify(held, ClassifyQuestion(prompts={"x": pair}, branch=branch))
+    (score,) = service.classify(held, ClassifyQuestion(prompts={"x": pair}, branch=branch))
     (image,) = service.predictor.embed_images(held.radiograph, branch=branch)
-    for found, sentences in [(answer.positive, ["left effusion"]), (answer.negative, pair["negative"])]:  # known ones
+    for found, sentences in [(score.positive, ["left effusion"]), (score.negative, pair["negative"])]:  # known ones
         assert [each.text for each in found] == sentences
         expected = service.predictor.embed_texts(sentences, branch=branch) @ image
         assert [each.cosine for each in found] == pytest.approx(expected.tolist(), abs=1e-6)
@@ -91,10 +91,10 @@ def test_the_percentile_is_the_part_of_the_index_that_scores_lower(service, bran
     others = scorer.scores(image_vectors(embed_images(predictor.encoder, index, rows, "cpu"), branch))[:, 0]
     held = service.read(encoded(picture()))
     own = scorer.scores(image_vectors(service.seen(held), branch))[0, 0]
-    (answer,) = service.classify(held, ClassifyQuestion(prompts=prompts, branch=branch))
+    (score,) = service.classify(held, ClassifyQuestion(prompts=prompts, branch=branch))
     expected = 100 * ((others < own).mean() + (others == own).mean() / 2)
     assert service.about.compared == len(index)
-    assert answer.percentile == pytest.approx(expected) and 0 < expected < 100
+    assert score.percentile == pytest.approx(expected) and 0 < expected < 100
 
 
 def test_a_large_index_is_compared_with_in_part(service, monkeypatch):
@@ -150,8 +150,8 @@ def test_probabilities_of_a_calibrated_class_are_those_of_the_predictor(service)
     assert found.provenance == predictor.calibration.about(name)
     assert other.probability is other.threshold is other.above_threshold is None and other.score == found.score
     for changed in ({"branch": "findings"}, {"temperature": 0.5}, {"prompts": {name: "large heart"}}):
-        (answer,) = own.classify(held, ClassifyQuestion(**{"prompts": {name: own.about.prompts[name]}, **changed}))
-        assert answer.probability is None and answer.score is not None and "uncalibrated" in answer.provenance
+        (score,) = own.classify(held, ClassifyQuestion(**{"prompts": {name: own.about.prompts[name]}, **changed}))
+        assert score.probability is None and score.score is not None and "uncalibrated" in score.provenance
 
 
 def test_about_names_no_folder_above(service):

@@ -125,7 +125,7 @@ def test_flat_outlines_are_read_too(tmp_path: Path) -> None:
     )["train/1.png"].annotations  # fmt: skip
 
 
-def test_a_wrong_tree_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_wrong_tree_is_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no train\.json"):
         found(tmp_path)
     path = tree(tmp_path) / "ChestX_Det_train.json"

@@ -100,7 +100,7 @@ def test_the_archives_may_stay_in_their_own_folders(tmp_path: Path) -> None:
     assert len(kept(options)) == 80
 
 
-def test_wrong_trees_are_told_in_one_line(tmp_path: Path) -> None:
+def test_wrong_trees_are_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no Data_Entry_2017_v2020\.csv or Data_Entry_2017\.csv"):
         list(SOURCE.records(SOURCE.Options(raw=tmp_path)))
     options = tree(tmp_path, findings={"00000003_000.png": "Edema|Scoliosis"})

@@ -114,7 +114,7 @@ def test_run_lengths_may_be_numbers(tmp_path: Path) -> None:
     assert [each.runs for each in record.annotations if isinstance(each, RunLengths)][-1] == "7 3"
 
 
-def test_a_wrong_tree_is_told_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wrong_tree_is_reported_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tree(tmp_path, Effusion=SQUARE)
     with pytest.raises(UserError, match="patient64541_study1_view1_frontal has 'Effusion', which is none of Enlarged"):
         found(tmp_path)

@@ -182,7 +182,7 @@ def test_the_test_part_is_a_split_of_its_own(tmp_path: Path) -> None:
         list(SOURCE.records(options))
 
 
-def test_a_list_of_another_release_is_told(tmp_path: Path) -> None:
+def test_a_list_of_another_release_is_reported(tmp_path: Path) -> None:
     options = tree(tmp_path, plain(10))
     write(tmp_path, "chexpert_5x200.csv", [row(77_777)], ("Path",))
     with pytest.raises(UserError, match=r"lists 1 images that train\.csv lacks, train/patient77777/"):
@@ -193,7 +193,7 @@ def test_a_list_of_another_release_is_told(tmp_path: Path) -> None:
         list(SOURCE.records(options))
 
 
-def test_wrong_tables_are_told_in_one_line(tmp_path: Path) -> None:
+def test_wrong_tables_are_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no train\.csv"):
         list(SOURCE.records(SOURCE.Options(raw=tmp_path)))
     options = tree(tmp_path, [*plain(5), row(6, Edema="3")])

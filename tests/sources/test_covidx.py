@@ -70,15 +70,15 @@ def test_missing_repeated_and_shared_rows_are_excluded_and_counted(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "reported"),
     [
         ("a x.png normal", "line 7: 3 fields"),
         ("a x y.png normal rsna", "line 7: 5 fields"),
         ("a x.png positive rsna", "class 'positive' is none of normal, pneumonia, COVID-19"),
     ],
 )
-def test_a_row_that_is_none_is_told_with_its_line(tmp_path: Path, line: str, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_a_row_that_is_none_is_reported_with_its_line(tmp_path: Path, line: str, reported: str) -> None:
+    with pytest.raises(UserError, match=reported):
         list(SOURCE.records(tree(tmp_path, [*rows(6, part="a"), line], rows(9, part="b"))))
 
 
@@ -100,5 +100,5 @@ def test_images_of_rsna_have_its_patients_where_the_mapping_is_there(tmp_path: P
     patients = {r.image_id: r.patient for r in found if isinstance(r, Record)}
     assert patients["test/b.png"] == "chest-xray14:00000000" and patients["train/a6.png"] == "chest-xray14:00000001"
     assert patients["train/a8.png"] == "p8", "of another source than RSNA"
-    left_out = [each.source for each in found if isinstance(each, Excluded)]
-    assert left_out == ["a0.png", "a1.png", "a3.png", "a4.png"]
+    excluded = [each.source for each in found if isinstance(each, Excluded)]
+    assert excluded == ["a0.png", "a1.png", "a3.png", "a4.png"]

@@ -132,7 +132,7 @@ def test_a_server_that_is_stopped_or_slow_is_one_line(tmp_path: Path) -> None:
         UserError, match=r"cannot be reached; what has been fetched is kept, and the same command continues"
     ):
         prepare("dicomweb", **places, retries=0)
-    with socket.create_server(("127.0.0.1", port)) as server:  # accepts and never answers
+    with socket.create_server(("127.0.0.1", port)) as server:  # accepts and never responds
         ended = threading.Event()
         threading.Thread(target=lambda: (server.accept(), ended.wait()), daemon=True).start()
         with pytest.raises(UserError, match=r"did not respond within 0.2 s: raise --timeout"):

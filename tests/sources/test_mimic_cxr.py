@@ -237,7 +237,7 @@ def test_a_report_is_read_once_a_study_and_only_when_needed(tmp_path: Path, monk
     assert len(list(found)) == 3 and names == [images[0].report, images[2].report]
 
 
-def test_wrong_trees_are_told(tmp_path: Path) -> None:
+def test_wrong_trees_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no MIMIC-CXR archive at"):
         read(tmp_path)
     (tmp_path / "files").mkdir()

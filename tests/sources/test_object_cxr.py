@@ -124,7 +124,7 @@ def test_one_bad_record_is_excluded_with_its_reason(tmp_path: Path) -> None:
     assert len(found) == 10
 
 
-def test_wrong_trees_are_told_in_one_line(tmp_path: Path) -> None:
+def test_wrong_trees_are_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no train\.csv"):
         list(SOURCE.records(SOURCE.Options(raw=tmp_path)))
     options = tree(tmp_path, [""] * 5, column="file")

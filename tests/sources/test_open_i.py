@@ -138,7 +138,7 @@ def test_of_two_files_the_dicom_is_taken_and_linked_folders_are_entered_once(tmp
     assert found["1_IM-0001-4001"].image == raw / "images/1_IM-0001-4001.dcm"
 
 
-def test_wrong_trees_are_told(tmp_path: Path) -> None:
+def test_wrong_trees_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no Open-i folder at"):
         read(tmp_path / "absent")
     with pytest.raises(UserError, match=r"no images .* below"):

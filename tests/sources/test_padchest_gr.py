@@ -149,7 +149,7 @@ def test_images_that_something_lacks_are_excluded(tmp_path: Path) -> None:
     ]
 
 
-def test_a_wrong_tree_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_wrong_tree_is_reported_in_one_line(tmp_path: Path) -> None:
     tree(tmp_path, more=[{"ImageID": "a.png", "findings": []}])
     with pytest.raises(UserError, match=r"grounded_reports_20240819\.json lists a\.png again"):
         found(tmp_path)

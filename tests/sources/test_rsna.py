@@ -93,7 +93,7 @@ def test_a_missing_file_is_excluded(tmp_path: Path) -> None:
     assert [item.reason for item in found if isinstance(item, Excluded)] == ["missing file"]
 
 
-def test_a_wrong_tree_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_wrong_tree_is_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no stage_2_train_labels\.csv"):
         list(SOURCE.records(SOURCE.Options(raw=tmp_path)))
     options = tree(tmp_path, ["a,,,,,2", *negatives(5)])
@@ -104,7 +104,7 @@ def test_a_wrong_tree_is_told_in_one_line(tmp_path: Path) -> None:
         list(SOURCE.records(options))
 
 
-def test_the_publishers_mapping_tells_patients_apart(tmp_path: Path) -> None:
+def test_the_publishers_mapping_distinguishes_patients(tmp_path: Path) -> None:
     names = [row.split(",")[0] for row in negatives(61)]
     mapping = tmp_path / "mapping.json"
     listed = [{"subset_img_id": name, "img_id": f"{i // 3:08d}_{i % 3:03d}.png"} for i, name in enumerate(names[:60])]

@@ -86,7 +86,7 @@ def test_one_bad_mask_is_excluded_with_its_reason(tmp_path: Path, rows: list[str
     assert len(found) == 5
 
 
-def test_a_missing_file_is_excluded_and_a_missing_archive_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_excluded_and_a_missing_archive_reported(tmp_path: Path) -> None:
     options = tree(tmp_path, negatives(4))
     first = next(tmp_path.glob("*/*/*/*00000.dcm"))
     first.unlink()
@@ -98,7 +98,7 @@ def test_a_missing_file_is_excluded_and_a_missing_archive_told(tmp_path: Path) -
         list(SOURCE.records(options))
 
 
-def test_wrong_tables_are_told_in_one_line(tmp_path: Path) -> None:
+def test_wrong_tables_are_reported_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no stage_2_train\.csv or train-rle\.csv"):
         list(SOURCE.records(SOURCE.Options(raw=tmp_path)))
     with pytest.raises(UserError, match="lacks the columns ImageId, EncodedPixels; it has ImageId, Pixels"):

@@ -118,7 +118,7 @@ def test_rows_that_cannot_be_used(tmp_path: Path) -> None:
     assert reasons(read(tmp_path)) == ["no patient", "no split", "ok"]
 
 
-def test_a_patient_in_two_splits_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_patient_in_two_splits_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tree(tmp_path, "1.png")
     (tmp_path / "t.csv").write_text(
         "image_path,patient,findings,split\n1.png,7,x,train\n1.png,7,x,test\n1.png,8,x,val\n"
@@ -138,7 +138,7 @@ def test_a_patient_in_two_splits_is_told(tmp_path: Path, caplog: pytest.LogCaptu
         ("image_path,patient,report\n1.png,7,x\n", {"sections": Path("absent.yaml")}, "absent.yaml"),
     ],
 )
-def test_a_wrong_table_is_told_before_any_record(
+def test_a_wrong_table_is_reported_before_any_record(
     tmp_path: Path, content: str, options: dict[str, object], message: str
 ) -> None:
     (tmp_path / "t.csv").write_text(content)

@@ -142,7 +142,7 @@ def test_bad_annotations_exclude_their_image(original: Path, tmp_path: Path) -> 
     }  # fmt: skip
 
 
-def test_a_wrong_tree_is_told_in_one_line(original: Path, tmp_path: Path) -> None:
+def test_a_wrong_tree_is_reported_in_one_line(original: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no annotations/ and no data\.csv: --raw must be the folder of TBX11K"):
         found(tmp_path)
     root = copied(original, tmp_path)

@@ -127,7 +127,7 @@ def test_draws_without_the_metric_are_excluded_up_to_half_of_them() -> None:
     assert spread(Runs(NORMAL[None], np.array([np.nan])), support=(1001,)) is None
 
 
-def test_without_variance_nothing_can_be_told() -> None:
+def test_without_variance_nothing_can_be_said() -> None:
     still = spread(Runs(np.full((2, 50), 0.7), np.array([0.7, 0.7])), support=(100,))
     assert still is not None and interval(0.7, still) is None and fraction_interval(0.7, still) is None
     assert math.isnan(p_value(0.1, still)) and p_value(0.0, still) == 1.0

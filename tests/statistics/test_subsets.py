@@ -38,7 +38,7 @@ def test_patients_without_a_finding_are_a_stratum_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(("fraction", "message"), [(0.0001, "less than one patient"), (0.0, "not in"), (1.5, "not in")])
-def test_a_fraction_without_patients_is_told(fraction: float, message: str) -> None:
+def test_a_fraction_without_patients_is_reported(fraction: float, message: str) -> None:
     with pytest.raises(UserError, match=message):
         subsets.subset(*_population(), fraction, 0)
 

@@ -1,4 +1,4 @@
-"""Mutants that no test can tell from the original, with the reason: file, text of the line, change, reason."""
+"""Mutants that no test distinguishes from the original, with the reason: file, text of the line, change, reason."""
 
 EQUIVALENT = [
     (

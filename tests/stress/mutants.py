@@ -4,7 +4,7 @@
 
 The tests of a group run once, to see which functions each of them calls. A mutant is then tried with those that call
 its function, those of its own file first and for ``CPU_SECONDS`` at most: in a fork of a process that has imported all,
-with the function's code exchanged, or, outside of functions, of one that has imported all that does not depend on its
+with the function's code replaced, or, outside of functions, of one that has imported all that does not depend on its
 file. Survivors are listed with their line and change.
 """
 
@@ -205,7 +205,7 @@ def _survives(mutant: Mutant, called: list[Called], put: Callable[[], None]) -> 
 
 
 def _in_place(drawn: list[Mutant], called: list[Called], names: list[str]) -> tuple[list[Mutant], list[Mutant]]:
-    """Those whose function's code can be exchanged, and the survivors among them."""
+    """Those whose function's code can be replaced, and the survivors among them."""
     placing = Placing(dict.fromkeys(each.test.partition("::")[0] for each in called), names)
     gc.freeze()  # else collections in the forks copy all of it
     codes = [(each, code) for each in drawn if (code := placing.code(each))]

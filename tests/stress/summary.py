@@ -58,8 +58,8 @@ def _checkpoints(found: Counts) -> tuple[str, str]:
 
 
 def _api(found: Counts) -> tuple[str, str]:
-    answers = ", ".join(f"{count:,} x {code}" for code, count in sorted(found["answers"].items()))
-    return f"{found['questions']:,} requests to {found['operations']} operations", f"as the schema says: {answers}"
+    responses = ", ".join(f"{count:,} x {code}" for code, count in sorted(found["answers"].items()))
+    return f"{found['questions']:,} requests to {found['operations']} operations", f"as the schema says: {responses}"
 
 
 def _training(found: Counts) -> tuple[str, str]:

@@ -1,6 +1,6 @@
 """The viewer's API asked at random, well and badly, from its own description of itself, over real HTTP.
 
-Each answer must be one that the description has: its status, its content type, the shape of its JSON; never a 500.
+Each response must be one that the description has: its status, its content type, the shape of its JSON; never a 500.
 """
 
 from collections import Counter
@@ -34,14 +34,14 @@ def test_no_question_breaks_the_server(each, tmp_path, write_counts):
         operations = [found.ok() for found in schema.get_all_operations()]
         for operation in operations:
             for mode in GenerationMode:
-                codes += answers(operation, mode, each, image=service.about.examples[0].id)
+                codes += statuses(operation, mode, each, image=service.about.examples[0].id)
     assert len(operations) == 11 and codes[200] > each and codes[422] > each, codes
     write_counts(
         "api", questions=codes.total(), operations=len(operations), answers={str(c): n for c, n in codes.items()}
     )
 
 
-def answers(operation, mode: GenerationMode, count: int, *, image: str) -> Counter[int]:
+def statuses(operation, mode: GenerationMode, count: int, *, image: str) -> Counter[int]:
     """How often each status came. Good questions are about an image that is there."""
     codes: Counter[int] = Counter()
 

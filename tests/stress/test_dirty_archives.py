@@ -1,4 +1,4 @@
-"""Archives of every source with faults in them: no crash, no hang, each fault told, good records untouched."""
+"""Archives of every source with faults in them: no crash, no hang, each fault reported, good records untouched."""
 
 import shutil
 import signal
@@ -97,9 +97,9 @@ def test_damaged_images_are_dropped_and_the_others_untouched(rounds, trees, tmp_
             paths = {record.image_id: record.image for record in kept}
             for image_id, fault in hit.items():
                 FAULTS[fault](paths[image_id], random)
-            rows, told = _prepared(tree.source, raw, tmp_path / "out")
-            assert len(told) == tree.dropped + len(tree.clean) - len(rows) and told["reason"].all()
-            _check(tree, hit, rows, {str(path) for path in told["source"]}, paths)
+            rows, reported = _prepared(tree.source, raw, tmp_path / "out")
+            assert len(reported) == tree.dropped + len(tree.clean) - len(rows) and reported["reason"].all()
+            _check(tree, hit, rows, {str(path) for path in reported["source"]}, paths)
             damaged[name] += len(hit)
             dropped[name] += len(tree.clean) - len(rows)
             per_fault.update(hit.values())
@@ -109,14 +109,14 @@ def test_damaged_images_are_dropped_and_the_others_untouched(rounds, trees, tmp_
     write_counts("dirty_images", damaged=dict(damaged), dropped=dict(dropped), faults=dict(per_fault))
 
 
-def _check(tree: Tree, hit: dict[str, str], rows: pd.DataFrame, told: set[str], paths: dict[str, Path]) -> None:
+def _check(tree: Tree, hit: dict[str, str], rows: pd.DataFrame, reported: set[str], paths: dict[str, Path]) -> None:
     missing = tree.clean.index.difference(rows.index)
     assert set(missing) <= set(hit), "a good record is missing"
     assert {image_id for image_id, fault in hit.items() if fault in FATAL} <= set(missing), "prepared out of nothing"
     for image_id in missing:
         names = {image_id, str(paths[image_id]), paths[image_id].stem, str(paths[image_id].name)}
-        in_table = tree.source == "table" and any("row" in source for source in told)
-        assert names & told or in_table, f"{image_id} is not listed as excluded"
+        in_table = tree.source == "table" and any("row" in source for source in reported)
+        assert names & reported or in_table, f"{image_id} is not listed as excluded"
     good = [image_id for image_id in tree.clean.index if image_id not in hit]
     pd.testing.assert_frame_equal(rows.loc[good], tree.clean.loc[good])
 
@@ -192,7 +192,7 @@ def test_no_path_of_a_table_leads_out_of_the_archive(source, trees, tmp_path):
             shutil.copy(picture, outside / f"{number}{suffix}")
     paths = [f"{'../' * up}secret/{up}{picture.suffix}" for up in range(1, 9)]
     paths += [str(outside / f"0{picture.suffix}"), "x" * 5000, "..", "."]
-    if source in {"mimic-cxr", "rsna", "siim"}:  # whose tables leave the suffix out
+    if source in {"mimic-cxr", "rsna", "siim"}:  # whose tables omit the suffix
         paths = [path.removesuffix(picture.suffix) for path in paths]
     _plant(source, raw, paths)
     sys.addaudithook(_watch)

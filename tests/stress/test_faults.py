@@ -34,32 +34,32 @@ def in_a_fork(largest: int, recipe: Path, data: Path, out: Path) -> tuple[int, s
             os._exit(1)
     os.close(writing)
     with os.fdopen(reading) as file:
-        told = file.read()
-    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), told
+        reported = file.read()
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), reported
 
 
-def test_without_room_pre_training_is_told_so_and_continues(undisturbed, tmp_path):
+def test_without_room_pre_training_reports_it_and_continues(undisturbed, tmp_path):
     recipe, data, whole = undisturbed
     checkpoint, model = ((whole / name).stat().st_size for name in ("last.ckpt", "model/model.safetensors"))
     assert model < checkpoint
     for largest in (100, 4000, model - 9, checkpoint - 9):
         code, words = in_a_fork(largest, recipe, data, tmp_path / "run")
-        told = [line for line in words.splitlines() if line.startswith("imitate pretrain:")]
+        reported = [line for line in words.splitlines() if line.startswith("imitate pretrain:")]
         assert code == 2, f"with files of {largest} bytes at most: {words[-500:]}"
-        assert len(told) == 1 and "cannot write" in told[0] and os.strerror(27) in told[0]
+        assert len(reported) == 1 and "cannot write" in reported[0] and os.strerror(27) in reported[0]
     assert pretrain(recipe, data, tmp_path / "run") == 0
     assert content(tmp_path / "run") == content(whole)
 
 
-def test_a_place_that_takes_no_files_is_told(undisturbed, tmp_path, capsys):
+def test_a_place_that_takes_no_files_is_reported(undisturbed, tmp_path, capsys):
     recipe, data, _ = undisturbed
     LAYOUTS["table"](tmp_path / "raw", n=20, seed=0, size=64)
     (tmp_path / "file").touch()
     for out in ("/proc/run", str(tmp_path / "file" / "run")):
         assert pretrain(recipe, data, Path(out)) == 2
         assert cli.main(["prepare", "table", "--raw", str(tmp_path / "raw"), "--out", out]) == 2
-        told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("imitate ")]
-        assert len(told) == 2 and all(f"cannot write into {out}" in line for line in told)
+        reported = [line for line in capsys.readouterr().err.splitlines() if line.startswith("imitate ")]
+        assert len(reported) == 2 and all(f"cannot write into {out}" in line for line in reported)
 
 
 def test_a_clock_that_jumps_changes_nothing(undisturbed, tmp_path, monkeypatch):

@@ -70,7 +70,7 @@ def test_functions_that_tests_call_are_noted_also_in_a_fixture_that_they_share(t
     assert found.test == item.nodeid and found.functions == {("target", "A.f"), ("target", "g")}
 
 
-def test_a_function_s_code_is_exchanged_wherever_it_is_referred_to(monkeypatch):
+def test_a_function_s_code_is_replaced_wherever_it_is_referred_to(monkeypatch):
     monkeypatch.setattr("placing.pytest.main", lambda arguments: 0)
     placing = Placing([], ["imitate.statistics.intervals"])
     module = sys.modules["imitate.statistics.intervals"]

@@ -68,7 +68,7 @@ def shapes(text: str) -> None:
     assert shapes_mask(*FRAME, shapes=found).shape == FRAME[::-1]
 
 
-def told(work: Callable[[], object]) -> None:
+def reported(work: Callable[[], object]) -> None:
     try:
         work()
     except UserError as error:
@@ -79,18 +79,18 @@ def recipe(data: tuple[str, dict[str, Any]], folder: Path) -> None:
     text, overrides = data
     path = folder / "recipe.yaml"
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
-    told(lambda: load_config(Recipe, path, overrides))
-    told(lambda: read_headers(path))
-    told(lambda: parse_settings((text, *(f"{key}={value}" for key, value in overrides.items()))))
+    reported(lambda: load_config(Recipe, path, overrides))
+    reported(lambda: read_headers(path))
+    reported(lambda: parse_settings((text, *(f"{key}={value}" for key, value in overrides.items()))))
 
 
 def prompts(data: tuple[str, list[str]], folder: Path) -> None:
     text, arguments = data
     path = folder / "prompts.yaml"
     path.write_text(text, encoding="utf-8", errors="surrogateescape")
-    told(lambda: read_prompts(path))
-    told(lambda: choose_prompts(parse_prompts([str(path)]), ENCODER))
-    told(lambda: choose_prompts(parse_prompts(arguments), ENCODER))
+    reported(lambda: read_prompts(path))
+    reported(lambda: choose_prompts(parse_prompts([str(path)]), ENCODER))
+    reported(lambda: choose_prompts(parse_prompts(arguments), ENCODER))
 
 
 KEYS = [*Recipe.model_fields, *(f"{name}.{part}" for name, field in Recipe.model_fields.items()

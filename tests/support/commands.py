@@ -125,16 +125,16 @@ class Page:
         self._stop.append(stop)
 
     def _curl(self, rest: list[str]) -> None:
-        """Against the server that the page started; TOKEN is the server's, ID what the last upload answered."""
+        """Against the server that the page started; TOKEN is the server's, ID what the last upload returned."""
         rest = [self.token if word == "TOKEN" else word for word in rest]
         rest = [re.sub(r"http://[\w.:]+", self.address, word).replace("/ID/", f"/{self.image}/") for word in rest]
         out = Path(rest[rest.index(">") + 1]) if ">" in rest else None
         rest = rest[: rest.index(">")] if out else rest
-        answer = subprocess.run(["curl", "-sS", "--fail", *rest], capture_output=True, check=True).stdout
+        response = subprocess.run(["curl", "-sS", "--fail", *rest], capture_output=True, check=True).stdout
         if out:
-            out.write_bytes(answer)
+            out.write_bytes(response)
         else:
-            self.image = json.loads(answer).get("id", self.image)
+            self.image = json.loads(response).get("id", self.image)
 
 
 def smaller(name: str, rest: list[str]) -> list[str]:

@@ -50,7 +50,7 @@ def spliced(data: bytes, random: Random) -> bytes:
 
 
 def enormous(data: bytes, random: Random) -> bytes:
-    """The header tells of far more pixels than there are."""
+    """The header claims far more pixels than there are."""
     side = random.choice((40_000, 65_500))
     if data.startswith(b"\x89PNG"):
         head = data[12:16] + struct.pack(">2I", side, side) + data[24:29]

@@ -22,7 +22,7 @@ def program(name: str) -> Any:
 
 
 def write_labelled(folder: Path, count: int, *, path_column: str, side: int = 40) -> pd.DataFrame:
-    """Two images a patient. Classes are textures, which even random networks tell: an effusion is loud, a large heart
+    """Two images a patient. Classes are textures, which even random networks distinguish: an effusion is loud, a large heart
     coarse. One label is blank."""
     folder.mkdir(parents=True)
     random, rows = np.random.default_rng(0), []

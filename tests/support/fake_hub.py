@@ -22,14 +22,14 @@ class Repository:
 
 
 class Hub:
-    """``asked`` are the requests so far, ``refused`` is a status with which it answers all of them."""
+    """``asked`` are the requests so far, ``refused`` is a status with which it responds to all of them."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, Repository] = {}
         self.asked: list[str] = []
         self.refused = 0
 
-    def answer(self, method: str, path: str, body: bytes) -> tuple[int, Any, dict[str, str]]:
+    def respond(self, method: str, path: str, body: bytes) -> tuple[int, Any, dict[str, str]]:
         """Status, content (bytes, or what JSON is made of) and headers."""
         self.asked.append(f"{method} {path}")
         if self.refused:
@@ -105,7 +105,7 @@ def running(monkeypatch: pytest.MonkeyPatch, cache: str) -> Iterator[Hub]:
 
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, content, headers = hub.answer(self.command, urlsplit(self.path).path, body)
+            status, content, headers = hub.respond(self.command, urlsplit(self.path).path, body)
             sent = content if isinstance(content, bytes) else json.dumps(content).encode()
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(sent))}.items():

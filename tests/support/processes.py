@@ -20,7 +20,7 @@ def web_server(app):
         def run(self, sockets): print("listening", sockets[0].getsockname()[1])
     return Server()
 server.web_server = web_server
-"""  # after which `imitate serve` ends where it would begin to answer
+"""  # after which `imitate serve` ends where it would begin to respond
 
 
 def until(done: Callable[[], object], *, alive: Callable[[], object] = lambda: True, what: str) -> None:

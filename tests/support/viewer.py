@@ -48,7 +48,7 @@ def values(page: Any) -> dict[str, str]:
     return dict(rows)
 
 
-def answered(page: Any) -> dict[str, str]:
+def settled(page: Any) -> dict[str, str]:
     found: dict[str, str] = wait(page, lambda _: rested(page) and "–" not in (now := values(page)).values() and now)
     return found
 

@@ -56,7 +56,7 @@ def test_the_same_arguments_give_the_same_bytes_and_another_seed_others(name: st
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_mistakes_are_told(name: str, tmp_path: Path) -> None:
+def test_mistakes_are_reported(name: str, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("precious")
     with pytest.raises(UserError, match="not an empty folder: give --out"):

@@ -63,7 +63,7 @@ def test_what_is_denied_is_absent_and_listed(reports: list[tuple[Case, Report]])
     assert {name for _, report in reports for name in report.denied} >= {"Pneumothorax", "Cardiomegaly", "Edema"}
 
 
-def test_sides_and_zones_are_told(reports: list[tuple[Case, Report]]) -> None:
+def test_sides_and_zones_are_named(reports: list[tuple[Case, Report]]) -> None:
     case = draw_case(2, 0)
     for side in ("right", "left"):
         other = {"right": "left", "left": "right"}[side]

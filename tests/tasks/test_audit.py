@@ -170,7 +170,7 @@ def test_without_a_threshold_only_the_ranking_is_audited(folder: Path, tmp_path:
         ({"by": "age", "bands": (40, 18)}, "age bands 40 18: give years in ascending order"),
     ],
 )
-def test_wrong_columns_are_told_in_one_line(
+def test_wrong_columns_are_reported_in_one_line(
     folder: Path, tmp_path: Path, options: dict[str, Any], message: str
 ) -> None:
     test = predicted(folder, tmp_path / "t.json")
@@ -178,7 +178,7 @@ def test_wrong_columns_are_told_in_one_line(
         imitate.audit(test, data=folder, out=tmp_path / "a.json", **options, **FAST)
 
 
-def test_wrong_predictions_are_told_in_one_line(folder: Path, tmp_path: Path) -> None:
+def test_wrong_predictions_are_reported_in_one_line(folder: Path, tmp_path: Path) -> None:
     other = predicted(
         folder, tmp_path / "other.json", data={**SETTINGS, "name": "x", "fingerprint": "0", "images": 1, "patients": 1}
     )

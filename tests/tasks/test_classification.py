@@ -48,12 +48,12 @@ def test_constant_features_are_at_chance(task: Classification) -> None:
     assert task.chance(predictions)["average-precision/Mass"] == pytest.approx(predictions["target"][:, 1].mean())
 
 
-def test_a_sweep_is_told_the_validation_loss_of_either_path() -> None:
+def test_a_sweep_has_the_validation_loss_of_either_path() -> None:
     """Without noise both are low; of one weight decay far too large it is nearly that of knowing nothing."""
-    data, told = prepared(independent()), list[float]()
+    data, reported = prepared(independent()), list[float]()
     for task in (LinearClassification(), AUGMENTED, LinearClassification(decays=(1e6,))):
-        task.predict(BLOCKS, data, Budget(validated=told))
-    assert len(told) == 3 and 0 <= told[0] < 0.2 and 0 <= told[1] < 0.4 and 0.5 < told[2] < 0.75
+        task.predict(BLOCKS, data, Budget(validated=reported))
+    assert len(reported) == 3 and 0 <= reported[0] < 0.2 and 0 <= reported[1] < 0.4 and 0.5 < reported[2] < 0.75
 
 
 def test_predictions_are_of_the_chosen_split() -> None:

@@ -59,7 +59,7 @@ def test_the_mode_says_what_moves_and_the_encoder_is_copied(encoder: Encoder) ->
     assert not (next(encoder.image.parameters()) == 7).all()
 
 
-def test_a_size_that_the_network_does_not_take_is_told() -> None:
+def test_a_size_that_the_network_does_not_take_is_reported() -> None:
     encoder = ImageEncoder("vit_tiny_patch16_224", options={"img_size": 64})
     with pytest.raises(UserError, match="vit_tiny_patch16_224 does not accept images of 96 px"):
         pyramid(Encoder("vit", encoder, CONFIG), Budget(), Dense(image_size=96))

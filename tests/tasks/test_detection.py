@@ -257,7 +257,7 @@ def test_the_centre_must_lie_on_the_mask_where_there_is_one(objects: Objects) ->
     assert not found[60:].any()
 
 
-def test_mistakes_are_told(encoder: Encoder, data: Corpus) -> None:
+def test_mistakes_are_reported(encoder: Encoder, data: Corpus) -> None:
     for part, count in (("train", 64), ("val", 16)):
         boxes = [[] if split == part else data.boxes(i) for i, split in enumerate(data.table["split"])]
         bare = prepared(data.images, boxes, data.table["split"].to_numpy())

@@ -122,7 +122,7 @@ def test_heads_of_one_pre_training_are_resampled_as_nested() -> None:
     assert estimating.tested(other, as_nested, "auroc/Mass").p > 10 * estimating.tested(other, as_flat, "auroc/Mass").p
 
 
-def test_a_metric_that_cannot_be_told_has_no_p() -> None:
+def test_a_metric_that_cannot_be_known_has_no_p() -> None:
     few = [{key: value if key == "classes" else value[:16] for key, value in run(1, i).items()} for i in range(2)]
     a, b = (resampled_metrics(ZeroShot(), [each], resamples=20) for each in few)
     found = estimating.tested(a, b, "auroc/Edema")

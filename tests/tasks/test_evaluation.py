@@ -110,6 +110,6 @@ def test_a_budget_in_steps_makes_epochs_and_patience_longer(better: bool, epochs
     assert len(found.history) == epochs
 
 
-def test_a_task_that_there_is_not_is_told_as_what_was_typed() -> None:
+def test_a_task_that_there_is_not_is_reported_as_what_was_typed() -> None:
     with pytest.raises(UserError, match="^imitate evaluate: task"):
         planned("retreival", None, mode=None, fraction=None, settings={})

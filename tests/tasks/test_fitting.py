@@ -307,11 +307,11 @@ def test_a_schedule_of_fewer_steps_rises_again() -> None:
 
 
 def test_a_budget_has_the_best_value_of_each_fit() -> None:
-    told: list[float] = []
+    reported: list[float] = []
     values: list = [3.0, 1.0, 2.0, (5.0, 1.0), (4.0, 1.0), (4.0, 2.0)]
     for _ in range(2):
         fit(
-            nn.Linear(5, 1), settings=Fitting(batch_size=16, epochs=3), budget=Budget(validated=told),
+            nn.Linear(5, 1), settings=Fitting(batch_size=16, epochs=3), budget=Budget(validated=reported),
             rows=np.arange(80), step=lambda *_: torch.zeros((), requires_grad=True), validate=lambda: values.pop(0),
         )  # fmt: skip
-    assert told == [1.0, 4.0]
+    assert reported == [1.0, 4.0]

@@ -51,7 +51,7 @@ def test_equally_high_pixels_share_the_point_and_a_flat_map_is_at_chance() -> No
     assert of([[1] * 4] * 4) == flat and of([[0] * 4] * 4) == {**flat, "miou": 0}
 
 
-def test_a_mark_of_the_whole_image_has_nothing_to_be_told_from() -> None:
+def test_a_mark_of_the_whole_image_has_nothing_to_be_distinguished_from() -> None:
     found = of(np.random.default_rng(0).normal(size=(4, 4)), np.ones((4, 4), bool))
     assert found["pointing"] == 1 and np.isnan([found["pixel-auroc"], found["cnr"]]).all()
 

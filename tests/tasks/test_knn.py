@@ -56,10 +56,10 @@ def test_the_number_of_neighbours_is_chosen_on_validation(caplog: pytest.LogCapt
     features = normalize(BLOCKS.features(torch.from_numpy(data.images)).pooled, dim=1)
     fractions = nearest_fractions(features[held], features[train], torch.from_numpy(data.labels[train]), ks, 1e30)
     quality = [roc_auc_score(data.labels[held], each) for each in fractions]
-    told: list[float] = []  # what a sweep compares: the smaller the better
+    reported: list[float] = []  # what a sweep compares: the smaller the better
     for some in (ks, (120,)):
-        NearestClassification(neighbours=some, temperature=1e30).predict(BLOCKS, data, Budget(validated=told))
-    assert told == pytest.approx([-max(quality), -0.5])
+        NearestClassification(neighbours=some, temperature=1e30).predict(BLOCKS, data, Budget(validated=reported))
+    assert reported == pytest.approx([-max(quality), -0.5])
     said = [record.message for record in caplog.records if "neighbours" in record.message]
     assert said == [f"{k} neighbours: validation AUROC {each:.4f}" for k, each in zip(ks, quality, strict=True)]
     best = ks[int(np.argmax(quality))]

@@ -107,7 +107,7 @@ def test_the_bounds(name: str) -> None:
                     OPTIONS[name].model_validate({field: refused})
 
 
-def test_what_runs_is_told_without_what_has_no_effect() -> None:
+def test_what_runs_is_reported_without_what_has_no_effect() -> None:
     def used(name: str, mode: Any = "clean", **settings: Any) -> dict[str, Any]:
         return OPTIONS[name].model_validate(settings).used(mode, image_size=224)
 

@@ -129,8 +129,8 @@ def test_a_run_with_grounding_does_not_continue_with_another_number_of_processes
     starts = out / "starts.jsonl"
     starts.write_text(starts.read_text().replace('"processes": 1', '"processes": 2'))
     assert pretrain(recipe, data, out) == 2
-    told = "was trained by 2 processes, not 1; with objective.grounding their number decides the negatives"
-    assert told in capsys.readouterr().err
+    reported = "was trained by 2 processes, not 1; with objective.grounding their number decides the negatives"
+    assert reported in capsys.readouterr().err
 
 
 def test_a_run_folder_has_an_encoder_where_it_is_complete(tmp_path):
@@ -215,15 +215,17 @@ def test_a_section_that_no_training_image_has_is_not_learned_from(tmp_path, monk
         ({"findings": ["findings"], "impression": ["impression"]}, None),
     ],
 )
-def test_a_branch_that_is_compared_with_a_section_that_it_does_not_learn_is_told(tmp_path, caplog, pairs, warned):
+def test_a_branch_that_is_compared_with_a_section_that_it_does_not_learn_is_reported(tmp_path, caplog, pairs, warned):
     texts = [{"text": text, "branch": branch} for branch, names in pairs.items() for text in names]
     recipe = Recipe(text="lsa-8", model={**TINY_MODEL.model_dump(), "texts": texts}, training={"batch_size": 8})
     data = Corpus.open(write_folder(tmp_path / "data"))
     pretraining_plan.plan_of(recipe.resolved(), data, (), ())
-    told = [each for each in caplog.messages if "branch learns only" in each]
-    assert bool(told) == bool(warned)
+    reported = [each for each in caplog.messages if "branch learns only" in each]
+    assert bool(reported) == bool(warned)
     if warned:
-        assert told[0].startswith(f"the {warned} branch") and f"compares it with the {warned} section" in told[0]
+        assert (
+            reported[0].startswith(f"the {warned} branch") and f"compares it with the {warned} section" in reported[0]
+        )
     caplog.clear()
     pooled = recipe.model.model_copy(update={"levels": (), "keep": ()})  # one embedding of both branches
     pretraining_plan.plan_of(recipe.model_copy(update={"model": pooled}).resolved(), data, (), ())

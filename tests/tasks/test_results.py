@@ -58,7 +58,7 @@ def test_predictions_are_sought_beside_the_file(file: Path) -> None:
         read_predictions(found, file)
 
 
-def test_what_is_no_results_file_is_told(tmp_path: Path) -> None:
+def test_what_is_no_results_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no results at .*: write them with `imitate evaluate ... --out "):
         read_results(tmp_path / "absent.json")
     path = tmp_path / "x.json"

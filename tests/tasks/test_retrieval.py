@@ -140,7 +140,7 @@ def test_an_oracle_is_perfect(tmp_path: Path) -> None:
     assert shuffled["percentile/both/image-to-text"] == pytest.approx(chance["percentile/both/image-to-text"], abs=0.1)
 
 
-def test_images_without_knowledge_are_where_exchanged_images_are(tmp_path: Path) -> None:
+def test_images_without_knowledge_are_where_shuffled_images_are(tmp_path: Path) -> None:
     data = _data(tmp_path, *_reports())
     data.images[:] = np.tile(_pattern("a collapsed model"), 2).reshape(SIDE, SIDE)
     task = Retrieval()
@@ -309,7 +309,7 @@ def test_stored_embeddings_of_an_encoder_of_the_same_name_are_not(tmp_path: Path
     assert Retrieval().measure(Retrieval().predict(encoder, data, Budget()))["mean-recall"] == 1.0
 
 
-def test_too_few_reports_are_told(tmp_path: Path) -> None:
+def test_too_few_reports_are_reported(tmp_path: Path) -> None:
     for impression in ([None] * 4, ["normal"] * 4):
         data = _data(tmp_path, [None] * 4, impression)
         with pytest.raises(UserError, match="fewer than two distinct reports in split 'test'"):

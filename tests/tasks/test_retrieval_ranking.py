@@ -68,7 +68,7 @@ def test_ties_count_by_the_mean_over_their_orders() -> None:
         assert column.mean() == pytest.approx(sums[name].mean(), abs=0.03), name
 
 
-def test_chance_is_the_level_of_random_vectors_and_of_a_model_that_tells_nothing_apart() -> None:
+def test_chance_is_the_level_of_random_vectors_and_of_a_model_that_distinguishes_nothing() -> None:
     images, texts = _sides()
     for queries, gallery in ((images, texts), (texts, images)):
         chance = ranking.query_metrics(ranking.at_random(ranking.rank(queries, gallery)))
@@ -141,16 +141,16 @@ def test_what_else_is_of_the_patient_is_no_candidate(
             np.testing.assert_allclose(column, chance[name], atol=1e-6, err_msg=name)
 
 
-def test_exchanged_images_bring_their_patients() -> None:
+def test_shuffled_images_bring_their_patients() -> None:
     images, texts, _ = _of_patients(6)
     order = torch.from_numpy(np.random.default_rng(4).permutation(30))
-    exchanged = images._replace(vectors=images.vectors[order])
+    shuffled = images._replace(vectors=images.vectors[order])
     same = images.taken(torch.argsort(order))
     _, forward = ranking.rank_each([(images, texts), (same, texts)])
     _, backward = ranking.rank_each([(texts, images), (texts, same)])
     for found, expected in (
-        (forward.taken(order.numpy()), ranking.rank(exchanged, texts)),
-        (backward, ranking.rank(texts, exchanged)),
+        (forward.taken(order.numpy()), ranking.rank(shuffled, texts)),
+        (backward, ranking.rank(texts, shuffled)),
     ):
         for ours, theirs in zip(
             ranking.query_metrics(found).values(), ranking.query_metrics(expected).values(), strict=True
@@ -164,14 +164,14 @@ def test_several_assignments_are_ranked_in_one_pass(cells: int, monkeypatch: pyt
     images, texts = _sides()
     order = torch.from_numpy(np.random.default_rng(4).permutation(30))
     back = torch.argsort(order)
-    exchanged = images._replace(vectors=images.vectors[order])
+    shuffled = images._replace(vectors=images.vectors[order])
     same = images._replace(text=images.text[back], classes=images.classes[back])
     first, forward = ranking.rank_each([(images, texts), (same, texts)])
     _, backward = ranking.rank_each([(texts, images), (texts, same)])
     for found, expected in (
         (first, ranking.rank(images, texts)),
-        (forward.taken(order.numpy()), ranking.rank(exchanged, texts)),
-        (backward, ranking.rank(texts, exchanged)),
+        (forward.taken(order.numpy()), ranking.rank(shuffled, texts)),
+        (backward, ranking.rank(texts, shuffled)),
     ):
         for ours, theirs in zip(
             ranking.query_metrics(found).items(), ranking.query_metrics(expected).items(), strict=True

@@ -220,7 +220,7 @@ def test_masks_are_counted_in_their_own_pixels_whatever_the_input(encoder: Encod
     assert Segmentation().support(found) == {**dict.fromkeys(positives, (4,)), "false_positive_rate": (12,)}
 
 
-def test_mistakes_are_told(encoder: Encoder, data: Corpus) -> None:
+def test_mistakes_are_reported(encoder: Encoder, data: Corpus) -> None:
     unmasked = Corpus(data.root, data.meta, data.table, data.images, None)
     with pytest.raises(UserError, match="has no masks: prepare a source"):
         Segmentation().predict(encoder, unmasked, Budget())

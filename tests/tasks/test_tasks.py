@@ -139,7 +139,7 @@ def test_every_task_measures_the_same_split_by_default() -> None:
     assert VALIDATION.split == "val"  # of a pre-training run, whose best epoch it chooses
 
 
-def test_unknown_names_and_needs_are_told(installed: None) -> None:
+def test_unknown_names_and_needs_are_reported(installed: None) -> None:
     with pytest.raises(
         UserError, match="no task 'guessing'; there are linear-classification, .*grounding, calibration, counting"
     ):
@@ -181,7 +181,7 @@ def _data(**changes: object) -> Corpus:
 
 
 @pytest.mark.parametrize("name", ["linear-classification", "segmentation", "detection", "zero-shot", "retrieval"])
-def test_a_folder_that_lacks_what_a_task_needs_is_told(name: str) -> None:
+def test_a_folder_that_lacks_what_a_task_needs_is_reported(name: str) -> None:
     bare = _data()
     data = replace(bare, table=bare.table.assign(has_findings=False, has_impression=False))
     with pytest.raises(Lacking, match=rf"{name} needs (labels|masks|boxes|reports), but folder has none"):
@@ -189,7 +189,7 @@ def test_a_folder_that_lacks_what_a_task_needs_is_told(name: str) -> None:
     check_data(find_task("retrieval")(), replace(data, table=data.table.assign(has_impression=[False, True])))
 
 
-def test_an_encoder_without_text_is_told_why(tiny_encoders: dict[str, Encoder]) -> None:
+def test_an_encoder_without_text_is_refused_with_the_reason(tiny_encoders: dict[str, Encoder]) -> None:
     check_encoder(find_task("segmentation")(), tiny_encoders["simclr"])
     with pytest.raises(
         UserError, match="retrieval compares images with text, but run was trained by simclr, without text"

@@ -214,7 +214,7 @@ def test_every_source_has_prompts_for_its_classes() -> None:
     assert class_prompts(other, None) != rsna
 
 
-def test_a_class_without_prompts_is_left_out_and_named(
+def test_a_class_without_prompts_is_excluded_and_named(
     encoder: ImitateEncoder, prompts: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     data = _data(_target(), classes=["Edema", "Situs inversus", "COVID-19"])
@@ -238,7 +238,7 @@ def test_a_class_without_prompts_is_left_out_and_named(
         (None, "no prompts at"),
     ],
 )
-def test_unusable_prompts_are_told(prompts: Path, text: str | None, message: str) -> None:
+def test_unusable_prompts_are_reported(prompts: Path, text: str | None, message: str) -> None:
     if text is None:
         prompts.unlink()
     else:
@@ -247,7 +247,7 @@ def test_unusable_prompts_are_told(prompts: Path, text: str | None, message: str
         class_prompts(_data(_target()), prompts)
 
 
-def test_embeddings_that_are_not_finite_are_told(prompts: Path, encoder: ImitateEncoder) -> None:
+def test_embeddings_that_are_not_finite_are_reported(prompts: Path, encoder: ImitateEncoder) -> None:
     class Broken(FakeModel):
         def encode_image(self, images: Images) -> ImageEmbedding:
             return ImageEmbedding(

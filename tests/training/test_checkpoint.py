@@ -57,7 +57,7 @@ def test_no_space_leaves_the_last_one_untouched(tmp_path, monkeypatch):
     assert {p.name for p in tmp_path.iterdir()} == {LAST}
 
 
-def test_the_cause_that_torch_hides_is_told(tmp_path, monkeypatch):
+def test_the_cause_that_torch_hides_is_reported(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         try:
             raise OSError(28, "No space left on device")

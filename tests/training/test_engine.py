@@ -125,7 +125,7 @@ def test_one_row_for_the_heads_is_refused(rows):
             engine.check_rows(TrainingConfig(batch_size=rows), rows, contrasts_within=setting)
 
 
-def test_few_rows_for_the_heads_are_told(caplog):
+def test_few_rows_for_the_heads_are_reported(caplog):
     engine.check_rows(TrainingConfig(batch_size=8), 4)
     engine.check_rows(TrainingConfig(batch_size=16, sync_batchnorm=False), 2)
     assert not caplog.text
@@ -180,19 +180,19 @@ def test_a_process_that_ends_by_itself_is_not_killed(monkeypatch):
 def test_a_process_that_lost_another_says_so(monkeypatch, error, world, lost):
     monkeypatch.setattr(Processes, "strategy", SimpleNamespace(launcher=None))
     monkeypatch.setattr(Processes, "world_size", world)
-    with pytest.raises(UserError if lost else type(error)) as told, engine.together(Processes()):
+    with pytest.raises(UserError if lost else type(error)) as reported, engine.together(Processes()):
         raise error
     ended = "another process of this run has ended, see its message: run the same command again, with any number "
-    assert str(told.value).startswith(ended) == (str(told.value) == engine.ENDED) == lost
+    assert str(reported.value).startswith(ended) == (str(reported.value) == engine.ENDED) == lost
 
 
 @pytest.mark.parametrize("other_fails", [False, True])
 @pytest.mark.parametrize("fails", [False, True])
 def test_where_one_process_fails_all_end(monkeypatch, fails, other_fails):
-    told = []
+    reported = []
 
     def all_reduce(failed: torch.Tensor) -> None:
-        told.append(int(failed))
+        reported.append(int(failed))
         failed += other_fails
 
     monkeypatch.setattr(engine.dist, "all_reduce", all_reduce)
@@ -205,7 +205,7 @@ def test_where_one_process_fails_all_end(monkeypatch, fails, other_fails):
         reached.append(True)
     except (ZeroDivisionError, UserError) as error:
         assert isinstance(error, ZeroDivisionError) if fails else str(error) == engine.ENDED
-    assert told == [fails] and bool(reached) == (not fails and not other_fails)
+    assert reported == [fails] and bool(reached) == (not fails and not other_fails)
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -140,11 +140,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(tmp_p
     advice = r"of step 5\. Lower .* bf16-mixed: the same command with --continue-with training\.learning_rate=0\.0003,"
     with pytest.raises(UserError, match=rf"not finite at step 5; .* the last good checkpoint: {advice}"):
         fit(start(tmp_path / "run", data, recipe))
-    told = json.loads((tmp_path / "run/not_finite.json").read_text())
+    reported = json.loads((tmp_path / "run/not_finite.json").read_text())
     assert (
-        told["step"] == 5
-        and len(told["image_ids"]) == 8
-        and all(name.startswith("image0") for name in told["image_ids"])
+        reported["step"] == 5
+        and len(reported["image_ids"]) == 8
+        and all(name.startswith("image0") for name in reported["image_ids"])
     )
     monkeypatch.undo()
     job = start(tmp_path / "run", data, recipe)
@@ -404,13 +404,13 @@ def test_a_row_has_the_means_the_rate_and_the_scale(tmp_path, idle, monkeypatch,
     assert written == [(2, values, {"samples_per_second": 20.0})]
 
 
-def test_what_is_not_finite_is_told_with_its_images(tmp_path, idle):
+def test_what_is_not_finite_is_reported_with_its_images(tmp_path, idle):
     job = copy_of(idle, tmp_path)
     loop._check(job)
     job.broken = torch.tensor(5)
-    for saved, told in ((None, "none yet"), (4, "of step 4")):
+    for saved, reported in ((None, "none yet"), (4, "of step 4")):
         job.saved = saved
-        with pytest.raises(UserError, match=rf"not finite at step 5; .* the last good checkpoint: {told}\. Lower"):
+        with pytest.raises(UserError, match=rf"not finite at step 5; .* the last good checkpoint: {reported}\. Lower"):
             loop._check(job)
     images = [str(name) for name in job.reader.image_ids[job.order.batch(5)]]
     content = json.dumps({"step": 5, "image_ids": images}, indent=1) + "\n"

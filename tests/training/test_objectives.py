@@ -100,7 +100,7 @@ def test_another_packages_objective_is_found_asked_and_trained(installed):
         Recipe.model_validate({"objective": {"name": "pairs", "kernel": "exp"}})
 
 
-def test_what_no_batch_has_and_unknown_names_are_told(installed):
+def test_what_no_batch_has_and_unknown_names_are_reported(installed):
     with pytest.raises(UserError, match="objective unknown needs volumes: a batch can have findings, images"):
         find_objective("unknown")
     with pytest.raises(UserError, match="there is no objective 'barlow'; there are imitate, .*simclr, pairs, unknown"):

@@ -44,7 +44,7 @@ def test_warmup_rises_to_the_peak_and_the_end_is_low():
     assert [learning_rate(step, total=20, training=fraction) for step in range(21)] == rates
 
 
-def test_a_warm_up_as_long_as_the_run_is_told_once(caplog):
+def test_a_warm_up_as_long_as_the_run_is_reported_once(caplog):
     training = TrainingConfig(learning_rate=1.0, warmup_steps=20)
     assert [learning_rate(step, total=19, training=training) for step in (0, 18)] == [0.05, 0.95]
     assert [record.message for record in caplog.records] == [

@@ -15,7 +15,7 @@ RANK = "objective.negatives=rank"
 DATA = {"path": "/data/a", "fingerprint": "f"}
 
 
-def test_another_recipe_in_the_folder_is_told_with_its_difference(tmp_path):
+def test_another_recipe_in_the_folder_is_reported_with_its_difference(tmp_path):
     settle(tmp_path, tiny_recipe(), DATA)
     settle(tmp_path, tiny_recipe(), {**DATA, "path": "/moved"})
     settle(tmp_path, tiny_recipe(log_every=7, checkpoint_every=3), DATA)
@@ -48,8 +48,8 @@ def test_a_run_continues_with_what_is_said_to_have_changed(tmp_path):
         settle(tmp_path, tiny_recipe(), DATA)
     with pytest.raises(UserError) as error:
         settle(tmp_path, other, {**DATA, "fingerprint": "g"})
-    told = "holds a run with other settings: data.fingerprints is ['f'] there and ['g'] here. Choose another --out"
-    assert str(error.value) == f"{tmp_path} {told}"
+    reported = "holds a run with other settings: data.fingerprints is ['f'] there and ['g'] here. Choose another --out"
+    assert str(error.value) == f"{tmp_path} {reported}"
     with pytest.raises(UserError, match=r"here\. Choose another --out, or continue with the new values: --continue"):
         settle(tmp_path, tiny_recipe(), DATA)
 
@@ -64,7 +64,7 @@ def test_what_decides_the_samples_or_the_model_cannot_change(key):
         check_changes(["training.learning_rate", key])
 
 
-def test_a_start_that_is_not_like_the_last_is_told_and_refused_where_it_changes_the_objective(tmp_path, caplog):
+def test_a_start_that_is_not_like_the_last_is_reported_and_refused_where_it_changes_the_objective(tmp_path, caplog):
     facts = {"time": "now", "step": 0, "processes": 2, "torch": "2.14.1"}
     compare_start(tmp_path, facts, contrasts_within=RANK, normalises=True)
     note_start(tmp_path, facts)
@@ -87,7 +87,7 @@ def test_a_start_that_is_not_like_the_last_is_told_and_refused_where_it_changes_
         compare_start(tmp_path, {**facts, "processes": 4}, contrasts_within=RANK, normalises=True)
 
 
-def test_a_setting_that_an_older_run_does_not_tell_is_at_its_default(tmp_path):
+def test_a_setting_that_an_older_run_does_not_record_is_at_its_default(tmp_path):
     settle(tmp_path, tiny_recipe(), DATA)
     path = tmp_path / "config.yaml"
     older = yaml.safe_load(path.read_text())
@@ -161,7 +161,7 @@ def test_tensorboard_has_what_the_file_has_and_what_is_measured(tmp_path):
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 4, "loss": 0.5}
 
 
-def test_a_full_disk_is_told_and_another_error_is_not(tmp_path):
+def test_a_full_disk_is_reported_and_another_error_is_not(tmp_path):
     for number in (errno.ENOSPC, errno.EROFS):
         with pytest.raises(UserError, match="make room and run the same command again"), room(tmp_path):
             raise OSError(number, os.strerror(number))
@@ -169,7 +169,7 @@ def test_a_full_disk_is_told_and_another_error_is_not(tmp_path):
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot write into .*: choose another --out"), claimed(tmp_path / "file/run"):
         pass

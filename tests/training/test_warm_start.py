@@ -150,12 +150,12 @@ def test_a_part_that_has_grown_is_taken_as_far_as_it_goes():
          "init: source is of another architecture than resnet18: act1 is ReLU there and SiLU here; set model.backbone"),
     ],
 )  # fmt: skip
-def test_another_architecture_is_told(backbone, options, message):
+def test_another_architecture_is_reported(backbone, options, message):
     with pytest.raises(UserError, match=message):
         started(CONFIG, recipe_of(backbone=backbone, backbone_options=options, **POOLED))
 
 
-def test_another_number_of_heads_is_told():
+def test_another_number_of_heads_is_reported():
     recipe = recipe_of(
         backbone="vit_base_patch16_224", backbone_options={**VIT, "num_heads": 4, "img_size": 32}, **POOLED
     )
@@ -165,7 +165,7 @@ def test_another_number_of_heads_is_told():
                    Weights("x", network.state_dict(), {}, network), recipe, {})  # fmt: skip
 
 
-def test_a_file_of_which_nothing_fits_is_told():
+def test_a_file_of_which_nothing_fits_is_reported():
     model = seeded_model(CONFIG, pretrained=False, seed=0)
     count = sum(not name.endswith("num_batches_tracked") for name in model.image.network.state_dict())
     with pytest.raises(UserError, match=rf"does not fit resnet18: {count} of {count} tensors are missing"):

@@ -93,7 +93,7 @@ def _console(monkeypatch, *, terminal: bool) -> StringIO:
     return written
 
 
-def test_without_a_terminal_a_line_a_minute_tells_the_time_left(monkeypatch, caplog, now):
+def test_without_a_terminal_a_line_a_minute_says_the_time_left(monkeypatch, caplog, now):
     caplog.set_level(logging.INFO)
     written = _console(monkeypatch, terminal=False)
     with progress(20, 100, shown=True) as advance:

@@ -88,7 +88,7 @@ def test_the_checkpoint_of_a_run_has_the_rest_and_averaged_weights_the_temperatu
     ("learned", "taken"), [(False, set()), (True, {"log_temperature"}), (None, {"log_temperature"})]
 )
 def test_a_temperature_is_taken_where_it_was_learned_or_an_older_model_does_not_say(tmp_path, learned, taken):
-    """From whichever folder; where nothing records it, only a run's checkpoint can tell."""
+    """From whichever folder; where nothing records it, only a run's checkpoint can say it."""
     run = write_run(tmp_path, temperature_learned=learned)
     config = json.loads((run / "model" / "config.json").read_text())
     if learned is None:  # as older versions wrote it
@@ -196,7 +196,7 @@ def test_weights_of_timm_are_read_from_the_cache_at_the_size_of_the_images(tmp_p
         ("timm:resnet1888", "timm has no network 'resnet1888'"),
     ],
 )
-def test_what_holds_no_weights_is_told(tmp_path, monkeypatch, source, message):
+def test_what_holds_no_weights_is_reported(tmp_path, monkeypatch, source, message):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     Path("text.pth").write_text("hello")
@@ -204,7 +204,7 @@ def test_what_holds_no_weights_is_told(tmp_path, monkeypatch, source, message):
         opened(source)
 
 
-def test_a_missing_package_of_the_hub_is_told(monkeypatch):
+def test_a_missing_package_of_the_hub_is_reported(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
     with pytest.raises(UserError, match="hf-hub:a/b needs the package huggingface_hub: pip install huggingface_hub"):
         opened("hf-hub:a/b@v1")

@@ -138,7 +138,7 @@ def _attempt(cell: Cell) -> Outcome:
 
 def _shown(outcome: Outcome) -> str:
     if outcome.results is None:
-        return f"failed: {outcome.failed}" if outcome.failed else f"left out: {outcome.lacks}"
+        return f"failed: {outcome.failed}" if outcome.failed else f"excluded: {outcome.lacks}"
     metric, estimate = next(iter(outcome.results.metrics.items()))
     return f"{metric} {percent(estimate)}"
 

@@ -100,7 +100,7 @@ def _settings(tasks: Sequence[str], given: Sequence[str]) -> dict[str, dict[str,
 
 
 def _distinct(corpora: Sequence[Corpus]) -> dict[str, Corpus]:
-    """By name, with the folder above where two have one; UserError where that does not tell them apart."""
+    """By name, with the folder above where two have one; UserError where that does not distinguish them."""
     names = [each.name for each in corpora]
     longer = ["/".join(each.root.resolve().parts[-2:]) if names.count(each.name) > 1 else each.name for each in corpora]
     if len(set(longer)) < len(longer):

@@ -1,4 +1,4 @@
-"""What a cell's results are of: a file beside them that tells without loading a model whether they are still right."""
+"""What a cell's results are of: a file beside them that says, without loading a model, whether they are still right."""
 
 import hashlib
 import json
@@ -64,7 +64,7 @@ def weights(model: str) -> str:
     if model in WORDS or model.startswith(TIMM):
         return f"{model}, timm {version('timm')}"
     path = hub.local_folder(model) if model.startswith(hub.HUB) else Path(model)
-    if path.is_file():  # what lies beside it may be its vocabulary; of other weights size and date tell enough
+    if path.is_file():  # what lies beside it may be its vocabulary; of other weights size and date are enough
         beside = [(each.name, *_date(each)) for each in sorted(path.parent.iterdir()) if each.is_file()]
         return digest_of(_digest(path, *_date(path)), beside)
     within = path / "model" if (path / "model").is_dir() else path  # not what a run says of itself

@@ -16,7 +16,7 @@ from imitate.names import AnyPath
 
 log = logging.getLogger(__name__)
 
-DRAWN, SIZE = 128, 72  # px
+ORIGINAL, SIZE = 128, 72  # px
 STUDIES, LABELLED = 4000, 2000
 BASELINES = {"untrained": "random", "24x24 pixels": "pixels"}
 MARK = ".imitate-demo"
@@ -37,10 +37,10 @@ def demo(*, out: AnyPath = Path("demo"), seed: int = 0, threads: int | None = No
     log.info("1/5  an archive in MIMIC-CXR's own layout, and radiographs with masks and boxes")
     if not (out / "raw").is_dir():
         with TemporaryDirectory(dir=out) as part:
-            synthesize("mimic-cxr", out=Path(part) / "raw", n=STUDIES, seed=2 * seed, size=DRAWN)
+            synthesize("mimic-cxr", out=Path(part) / "raw", n=STUDIES, seed=2 * seed, size=ORIGINAL)
             (Path(part) / "raw").rename(out / "raw")
     prepare("mimic-cxr", raw=out / "raw", out=out / "mimic-cxr", size=SIZE)
-    prepare("synthetic", n=LABELLED, seed=2 * seed + 1, original_size=DRAWN, out=out / "labelled", size=SIZE)
+    prepare("synthetic", n=LABELLED, seed=2 * seed + 1, original_size=ORIGINAL, out=out / "labelled", size=SIZE)
     log.info("2/5  pre-training")
     settings = (f"training.seed={seed}",)
     pretrain("recipes/demo.yaml", data=out / "mimic-cxr", out=out / "run", threads=threads, settings=settings)

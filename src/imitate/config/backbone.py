@@ -1,4 +1,4 @@
-"""Which networks, options and weights a config may name: networks and options are those that only timm answers to.
+"""Which networks, options and weights a config may name: networks and options are those that only timm knows.
 
 A config may come from a stranger, and timm.create_model takes options that read files or reach the network.
 """

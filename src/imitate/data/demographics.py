@@ -170,7 +170,7 @@ def require_categories(columns: Mapping[str, pd.Series], path: Path) -> None:
         if name != "age" and distinct > MOST:
             raise UserError(
                 f"{path}: group column {cells.name!r} holds {distinct} different values, more than {MOST}: a group "
-                "column holds categories, not numbers or free text; leave it out"
+                "column holds categories, not numbers or free text; remove it"
             )
 
 

@@ -185,7 +185,7 @@ def _check_header(header: Dataset) -> None:
 
 
 def _photometric(header: Dataset) -> str:
-    """Upper case; empty where the header does not tell black from white."""
+    """Upper case; empty where the header does not distinguish black from white."""
     found = str(header.get("PhotometricInterpretation") or "").strip().upper()
     return "" if found.startswith("MONOCHROME") and found not in GRAY else found
 
@@ -249,7 +249,7 @@ def _set_syntax(data: Dataset) -> bytes:
 
 
 def _cell(data: Dataset, stream: bytes) -> int | None:
-    """The bits that a decoded sample takes; None where the pixels do not tell."""
+    """The bits that a decoded sample takes; None where the pixels do not say."""
     if not stream:
         size, rest = divmod(len(data.PixelData), data.Rows * data.Columns * data.SamplesPerPixel)
         return 8 * size if size in (1, 2, 4) and rest <= 1 else None

@@ -134,8 +134,8 @@ def _tone(folder: Path, settings: dict[str, Any], traits: dict[str, Any], shards
     """As it was made; as the source says; else as some of the images have it."""
     if settings.get("equalized"):
         return "equalized"
-    if (told := traits.get("tone", "unknown")) != "unknown":
-        return str(told)
+    if (tone := traits.get("tone", "unknown")) != "unknown":
+        return str(tone)
     return measured_tone([(folder / FOLDER / f"{each['name']}.npy", each["rows"]) for each in shards], settings["size"])
 
 

@@ -33,7 +33,7 @@ def require_alike(parts: "Sequence[Corpus]") -> None:
                 )
     tones = {str(part.meta.get("tone", "unknown")) for part in parts}
     if len(tones) > 1:
-        log.warning("the folders differ in tone (%s): a model may learn to tell them apart", ", ".join(sorted(tones)))
+        log.warning("the folders differ in tone (%s): a model may learn to distinguish them", ", ".join(sorted(tones)))
 
 
 def require_projections(every: "Sequence[Corpus]", projections: Sequence[str]) -> None:

@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 TOKEN, USER, PASSWORD = "IMITATE_DICOMWEB_TOKEN", "IMITATE_DICOMWEB_USER", "IMITATE_DICOMWEB_PASSWORD"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 WAIT = 0.5  # seconds before the first retry, doubled at each
-BUSY = (408, 429, 500, 502, 503, 504)  # answers after which a request is sent again
-PAGE = 500  # studies of one answer
+BUSY = (408, 429, 500, 502, 503, 504)  # responses after which a request is sent again
+PAGE = 500  # studies of one response
 REPORTS = ("SR", "DOC")  # modalities of series that hold reports
 REFUSED = "not delivered by the server"
 GOES_ON = "what has been fetched is kept, and the same command continues from there"
@@ -89,7 +89,7 @@ class Server(NamedTuple):
         try:
             yield
         except exceptions.HTTPError as error:
-            code, reason = _answer(error)
+            code, reason = _response(error)
             if code in (401, 403):
                 raise UserError(
                     f"{self.url} refuses the login ({code}): set {TOKEN}, or {USER} and {PASSWORD}"
@@ -234,10 +234,10 @@ class Store:
             try:
                 return client.retrieve_instance(study, series, instance, media_types=(("application/dicom", "*"),))
             except exceptions.HTTPError as error:
-                if _answer(error)[0] in (401, 403, 429, 503):
+                if _response(error)[0] in (401, 403, 429, 503):
                     raise
                 return None
-            except (exceptions.ChunkedEncodingError, exceptions.ContentDecodingError):  # cut off within an answer
+            except (exceptions.ChunkedEncodingError, exceptions.ContentDecodingError):  # cut off within a response
                 if attempt == self.server.retries:
                     raise
         raise AssertionError("the last attempt returns or raises")
@@ -262,8 +262,8 @@ class Store:
         return hidden(self.key, *parts)
 
 
-def _answer(error: HTTPError) -> tuple[int, str]:
-    """Status code and words of what the server answered."""
+def _response(error: HTTPError) -> tuple[int, str]:
+    """Status code and words of what the server responded."""
     assert error.response is not None
     return error.response.status_code, error.response.reason
 
@@ -285,10 +285,10 @@ def _key(path: Path) -> bytes:
     return key
 
 
-def _dataset(answer: Mapping[str, Any]) -> Dataset:
+def _dataset(response: Mapping[str, Any]) -> Dataset:
     from pydicom import Dataset
 
-    return Dataset.from_json(dict(answer))
+    return Dataset.from_json(dict(response))
 
 
 def _write(path: Path, text: str) -> None:

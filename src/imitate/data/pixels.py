@@ -224,7 +224,7 @@ def _decode(
     except Image.DecompressionBombError as error:
         raise ImageError("too many pixels") from error
     except Exception as error:  # decoders raise whatever they like over damaged bytes
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: told to seek nowhere
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: an invalid seek
             raise  # the disk's fault, not the file's
         raise ImageError(_undecoded(file) or DAMAGED) from error
 

@@ -26,7 +26,7 @@ START_LIMIT = 300.0  # seconds; imports over a slow network
 
 
 class _Died(Exception):
-    """A worker ended before it answered."""
+    """A worker ended before it returned a result."""
 
 
 class Pool:
@@ -85,10 +85,10 @@ class Pool:
         reason = ""
         try:
             worker = worker or self._start()
-            for result in worker.answers(items, self.time_limit):
+            for result in worker.results(items, self.time_limit):
                 results.append(result)
         except BaseException as error:
-            ended, worker = worker, None  # after any error: answers may still be on their way
+            ended, worker = worker, None  # after any error: results may still be on their way
             if ended:
                 with self._lock:
                     self._alive.discard(ended)
@@ -142,7 +142,7 @@ class _Worker:
         self.ready = self.timed_out = False
         self.deadline = math.inf
 
-    def answers(self, items: Sequence[Any], limit: float) -> Iterator[Any]:
+    def results(self, items: Sequence[Any], limit: float) -> Iterator[Any]:
         assert self.process.stdin and self.process.stdout
         try:
             if not self.ready:

@@ -85,7 +85,7 @@ def decode_report(data: bytes) -> str:
 
 
 def _sections(text: str, rules: Rules) -> list[tuple[str, str]]:
-    """Every section as (name, text), in order, empty findings and impressions left out."""
+    """Every section as (name, text), in order, without empty findings and impressions."""
     sections = [
         (name, body)
         for header, body in _cut(text)

@@ -21,7 +21,7 @@ from imitate.names import SECTIONS
 
 
 class BatchSampler:
-    """The rows of each step, from (seed, step) alone; the last incomplete batch of an epoch is left out.
+    """The rows of each step, from (seed, step) alone; the last incomplete batch of an epoch is excluded.
 
     An epoch has as many samples as there are rows. Without ``weights`` it is a permutation of all rows. With them each
     corpus supplies its weight's fraction of the samples (by largest remainder): permutations of its rows one after the

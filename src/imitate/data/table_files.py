@@ -43,7 +43,7 @@ class Columns(NamedTuple):
     def chosen(self, path: Path, found: Sequence[str]) -> dict[str, str]:
         """Columns of the file -> what they are called here, in order; UserError where a required one is absent.
 
-        A name counts in any Unicode form; case and accents count only where they tell two columns apart.
+        A name counts in any Unicode form; case and accents count only where they distinguish two columns.
         """
         wanted = dict.fromkeys([*self.required, *(self.optional or ())])
         own = {name: name for name in wanted if name in found}
@@ -138,7 +138,7 @@ def _read_csv(path: Path, columns: Columns, text: bool) -> pd.DataFrame:
 
 
 def _encoding(head: bytes) -> str | None:
-    """What the first bytes tell; None where they do not."""
+    """What the first bytes say; None where they say nothing."""
     for mark, name in MARKS:
         if head.startswith(mark):
             return name
@@ -173,13 +173,13 @@ def require_single(path: Path, names: Sequence[object], chosen: Collection[str])
 
 def _find_header(file: TextIOWrapper, columns: Columns) -> str:
     """The delimiter; leaves the file where its header begins, after titles, or at its first line."""
-    told, first = "", None
+    named, first = "", None
     for _ in range(HEADER_LINES):
         start, line = file.tell(), file.readline(LINE)
         if separator := _SEPARATOR.fullmatch(line):
-            told = separator[1]
+            named = separator[1]
             continue
-        for delimiter in sorted(told or DELIMITERS, key=line.count, reverse=True) if line.strip() else ():
+        for delimiter in sorted(named or DELIMITERS, key=line.count, reverse=True) if line.strip() else ():
             first = first or (start, delimiter)
             if columns.all_in(next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])):
                 file.seek(start)

@@ -108,7 +108,7 @@ def label_value(spelling: str) -> float | None:
 def decimals(cells: pd.Series, *, path: Path) -> pd.Series:
     """A column of texts as floats, NaN where blank; a comma may be the decimal mark.
 
-    UserError: what is no number, and 1,234 where nothing in the column tells whether it is a thousand or a fraction.
+    UserError: what is no number, and 1,234 where nothing in the column says whether it is a thousand or a fraction.
     """
     texts = cells.astype("string").str.strip()
     blank = texts.isna() | (texts == "")

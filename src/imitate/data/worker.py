@@ -45,19 +45,19 @@ def read_message(stream: IO[bytes]) -> Any:
 
 
 def main() -> None:
-    """Items come in lists; each is answered by a message of its own."""
+    """Items come in lists; the result of each is a message of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
     keep_freed_memory()
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints must not end up among the answers
+    results = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not end up among the results
     jobs: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
     function, setup = read_message(sys.stdin.buffer)
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
     work = load(function)(setup)
-    write_message(answers, None)  # ready
+    write_message(results, None)  # ready
     while True:
         for item in jobs.get():
-            write_message(answers, _answer(work, item))
+            write_message(results, _result(work, item))
 
 
 def load(function: str) -> Callable[[Any], Callable[[Any], Any]]:
@@ -67,7 +67,7 @@ def load(function: str) -> Callable[[Any], Callable[[Any], Any]]:
     return found
 
 
-def _answer(work: Callable[[Any], Any], item: Any) -> tuple[str, Any]:
+def _result(work: Callable[[Any], Any], item: Any) -> tuple[str, Any]:
     try:
         return DONE, work(item)
     except Exception as error:

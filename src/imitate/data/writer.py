@@ -56,7 +56,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
-            raise UserError(f"--workers {self.workers}: give 1 or more, or leave it out")
+            raise UserError(f"--workers {self.workers}: give 1 or more, or omit it")
         if not 1 <= self.part[0] <= self.part[1]:
             raise UserError(f"--part {self.part[0]}/{self.part[1]}: write it as i/n with i from 1 to n")
 

@@ -78,8 +78,8 @@ def examine_prepared(path: Path) -> Iterator[Check]:
         return
     settings, shards = index["settings"], index["shards"]
     size, masks, classes = settings["size"], index["traits"]["masks"], settings["classes"]
-    told = f"{index['images']:,} images of {size} px from {settings['source']}, mode {settings['mode']}"
-    yield Check("ok", "folder", told)
+    summary = f"{index['images']:,} images of {size} px from {settings['source']}, mode {settings['mode']}"
+    yield Check("ok", "folder", summary)
     yield Check("ok", "tone", str(index.get("tone", "unknown")))
     same = fingerprint(settings, shards) == index["fingerprint"]
     yield Check("ok" if same else "broken", "fingerprint", "as written" if same else f"{INDEX} changed: {AGAIN}")

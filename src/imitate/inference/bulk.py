@@ -68,7 +68,7 @@ class Batch(NamedTuple):
     pixels: UInt8[np.ndarray, "readable size size"]
 
 
-Answer = Callable[[UInt8[np.ndarray, "_ size size"]], Float32[np.ndarray, "_ width"]]
+Compute = Callable[[UInt8[np.ndarray, "_ size size"]], Float32[np.ndarray, "_ width"]]
 
 
 def predict_in_parts(
@@ -102,7 +102,7 @@ def predict_in_parts(
 def write_parts(plan: Plan, numbers: Iterable[int], predictor: Predictor, *, workers: int) -> Iterator[int]:
     """Yields the number of each part when it is written; images are decoded ahead of the computation."""
     scorer = _scorer(plan.question, predictor)
-    answer = _answer(plan.question, predictor, scorer)
+    compute = _computing(plan.question, predictor, scorer)
     if plan.data:
         batches = _prepared(_open(plan.data, predictor), numbers)
     else:
@@ -113,10 +113,10 @@ def write_parts(plan: Plan, numbers: Iterable[int], predictor: Predictor, *, wor
             names += batch.names
             reasons += batch.reasons
             if len(batch.pixels):
-                values.append(answer(batch.pixels))
+                values.append(compute(batch.pixels))
         if not values:  # for the width
             side = batch.pixels.shape[1]
-            values.append(answer(np.zeros((1, side, side), np.uint8))[:0])
+            values.append(compute(np.zeros((1, side, side), np.uint8))[:0])
         decided = _decided(plan.question, scorer) if scorer else []
         columns = [*scorer.prompts, *decided] if scorer else None
         parts.save(plan.out, number, names, reasons, np.concatenate(values), columns, decided)
@@ -236,10 +236,10 @@ def _decided(question: Question, scorer: Scorer) -> list[str]:
     return [f"{name} {POSITIVE}" for name in scorer.decisions(nothing)] if question.decide else []
 
 
-def _answer(question: Question, predictor: Predictor, scorer: Scorer | None) -> Answer:
+def _computing(question: Question, predictor: Predictor, scorer: Scorer | None) -> Compute:
     encoder = predictor.encoder.to(predictor.device)
 
-    def answer(pixels: UInt8[np.ndarray, "_ size size"]) -> Float32[np.ndarray, "_ width"]:
+    def compute(pixels: UInt8[np.ndarray, "_ size size"]) -> Float32[np.ndarray, "_ width"]:
         vectors = image_vectors(embed_batch(encoder, pixels, predictor.device), question.branch)
         if scorer is None:
             return vectors
@@ -247,7 +247,7 @@ def _answer(question: Question, predictor: Predictor, scorer: Scorer | None) -> 
         decided = scorer.decisions(scores) if question.decide else {}
         return np.column_stack([scorer.probabilities(scores), *decided.values()]).astype(np.float32)
 
-    return answer
+    return compute
 
 
 def _anywhere(question: Question) -> Question:

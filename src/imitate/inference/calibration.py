@@ -190,7 +190,7 @@ def beside(folder: Path) -> Path:
 
 def calibration_of(encoder: BaseEncoder, folder: Path, given: Path | None = None) -> Calibration | None:
     """``given``, or what lies beside the weights. UserError where the one that is given is of another model; one that
-    lies there is left out with a warning.
+    lies there is ignored with a warning.
     """
     path = given or beside(folder)
     if given is None and not path.is_file():

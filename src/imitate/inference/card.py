@@ -61,8 +61,8 @@ def card(
 
 def onnx_card(record: Mapping[str, Any], *, images: str, vocabulary: bool) -> str:
     """``record`` is ``imitate.json``, ``images`` says how to prepare them."""
-    told = {"classifier": None, **record, "images": images, "vocabulary": WORDS if vocabulary else ""}
-    return _filled("onnx_card.md", **told)
+    facts = {"classifier": None, **record, "images": images, "vocabulary": WORDS if vocabulary else ""}
+    return _filled("onnx_card.md", **facts)
 
 
 def _filled(template: str, *facts: Mapping[str, Any], **more: Any) -> str:
@@ -120,7 +120,7 @@ def _listed(values: tuple[float, ...] | list[float]) -> str:
 
 
 def facts_of(source: Path) -> dict[str, str]:
-    """Data and training, as far as the run folder and its prepared folder tell; no path, no patient."""
+    """Data and training, as far as the run folder and its prepared folder say; no path, no patient."""
     places = [source, hub.run_of(source) or source]
     found = [folder / "config.yaml" for folder in places if (folder / "config.yaml").is_file()]
     if not found:

@@ -42,7 +42,7 @@ class Encoder(BaseEncoder):
 
     text: TextEncoder | None = None
     device = "cpu"
-    scoring: Scoring | None = None  # how the authors of a published encoder tell classes
+    scoring: Scoring | None = None  # how the authors of a published encoder distinguish classes
     asks: TextEncoder | None = None  # what reads prompts for them, where they score by more than vectors
 
     def __init__(self, name: str, image: nn.Module, preprocessing: Preprocessing) -> None:

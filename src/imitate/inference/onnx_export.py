@@ -86,8 +86,8 @@ def export_onnx(
         record["files"] = {each.name: sha256(each) for each in sorted(part.iterdir())}
         record["digest"] = record_digest(record)
         (part / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        told = {**record, "name": to.resolve().name}
-        words = onnx_card(told, images=_about(record)["images"], vocabulary=VOCABULARY in record["files"])
+        facts = {**record, "name": to.resolve().name}
+        words = onnx_card(facts, images=_about(record)["images"], vocabulary=VOCABULARY in record["files"])
         (part / CARD).write_text(words, encoding="utf-8")
     if data is not None and known is not None:
         log.warning("the calibration was fitted to float32 scores: with --int8, its probabilities are approximate")
@@ -239,7 +239,7 @@ def _check_near(wanted: tuple[torch.Tensor, ...], found: list[np.ndarray], what:
 
 
 def _write_text(encoder: Encoder, part: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Of an encoder of ours; that of another group is left out."""
+    """Of an encoder of ours; that of another group is excluded."""
     text = encoder.text
     if text is None or not encoder.has_text:
         return None

@@ -34,7 +34,7 @@ class Checked(NamedTuple):
 
     unknown: tuple[str, ...]  # words
     cosine: float  # of the two sides, in the space in which they are compared with images
-    fault: str  # why the class is left out, or ""
+    fault: str  # why the class is excluded, or ""
 
 
 def shown_prompts(
@@ -52,7 +52,7 @@ def shown_prompts(
         every = {name: expanded(name, each, spoken) for name, each in wordings.items()}
     elif data and data.classes:
         every = matching(data.classes, built_in_prompts(spoken, own_prompts(data)))
-        yield from (f"{name}\n  left out: no prompts" for name in data.classes if name not in every)
+        yield from (f"{name}\n  excluded: no prompts" for name in data.classes if name not in every)
     else:
         every = distinct(built_in_prompts(spoken))
     faulty = []
@@ -67,7 +67,7 @@ def shown_prompts(
             yield f"  cosine of the two sides: {found.cosine:.3f}"
             if found.fault:
                 faulty.append(name)
-                yield f"  left out: {found.fault}"
+                yield f"  excluded: {found.fault}"
     if wordings is not None and faulty:
         raise UserError(f"{', '.join(faulty)}: skipped for the reasons above: use words of the reports")
 

@@ -50,7 +50,7 @@ def choose_prompts(
 
     Built-in prompts, and the sentences around a phrase, are in ``language``, by default that of the encoder's words.
     UserError names an empty prompt, and a class of which nothing is left, or whose two sides are the same to the
-    encoder; a built-in one is left out instead.
+    encoder; a built-in one is excluded instead.
     """
     if wordings is None:
         spoken = language or encoder_language(encoder, built_in_languages())
@@ -99,7 +99,7 @@ def matching(labels: Iterable[str], prompts: Mapping[str, Prompts]) -> dict[str,
 def known_prompts(every: Mapping[str, Prompts], encoder: "TextEncoder", *, built_in: bool = True) -> dict[str, Prompts]:
     """What the encoder can express, and a warning that names the other classes.
 
-    Of a built-in prompt it must know every word that carries meaning, of others one such word. A class is left out
+    Of a built-in prompt it must know every word that carries meaning, of others one such word. A class is excluded
     where a side has no such prompt, or where both sides are the same to the encoder.
     """
     enough = all_content if built_in else any_content
@@ -146,12 +146,12 @@ def _prompts(name: str, wording: Wording, encoder: "TextEncoder", language: str 
     if isinstance(wording, str):
         check_texts([wording], encoder)  # before the template's own words hide that it says nothing
         language = language or encoder_language(encoder, TEMPLATES)
-        return _told_apart(name, expanded(name, wording, language), encoder)
+        return _distinguished(name, expanded(name, wording, language), encoder)
     known = _known(expanded(name, wording, ""), encoder, any_content)
     if known is None:
         raise UserError(f"prompts of {name}: the text encoder {encoder.name} knows no word of one side: use others")
     check_texts((*known.positive, *known.negative), encoder)
-    return _told_apart(name, known, encoder)
+    return _distinguished(name, known, encoder)
 
 
 def expanded(name: str, wording: Wording, language: str) -> Prompts:
@@ -165,7 +165,7 @@ def expanded(name: str, wording: Wording, language: str) -> Prompts:
     return found
 
 
-def _told_apart(name: str, prompts: Prompts, encoder: "TextEncoder") -> Prompts:
+def _distinguished(name: str, prompts: Prompts, encoder: "TextEncoder") -> Prompts:
     if _alike(prompts, encoder):
         raise UserError(
             f"prompts of {name}: the text encoder {encoder.name} does not distinguish both sides, so every image would "

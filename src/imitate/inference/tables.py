@@ -189,7 +189,7 @@ def _files(paths: tuple[Path, ...]) -> tuple[Path, ...]:
 
 
 def _readable(predictor: Predictor, paths: tuple[Path, ...]) -> Iterator[Radiograph]:
-    """Each as it is needed, named as ``shown``. One that cannot be used is left out with a warning; UserError where
+    """Each as it is needed, named as ``shown``. One that cannot be used is excluded with a warning; UserError where
     none can be used."""
     used = 0
     for path in paths:

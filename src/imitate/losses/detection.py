@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-IGNORE = 0.5  # IoU by width and height above which an anchor is not told that there is no object
+IGNORE = 0.5  # IoU by width and height above which an anchor is not trained to be empty
 BOX_WEIGHT = 2.5
 EMPTY_WEIGHT = 0.5
 

@@ -25,7 +25,7 @@ def sigmoid_loss(
     r"""What own rows contribute to :math:`-\frac1N \sum_{i,j} \log\sigma(z_{ij} (x_i y_j / \tau + b))`, cosines.
 
     z is 1 on a sample's own pair, and on those of samples with its number in ``numbers``; -1 on the others. N is the
-    number of present samples, and pairs with another are left out. No matrix is larger than own rows by
+    number of present samples, and pairs with another are excluded. No matrix is larger than own rows by
     ``columns``: each block is computed again for the backward pass.
     """
     rows, every = (F.normalize(x.own, dim=1), F.normalize(y.every, dim=1)) if x.alone else (x.own, y.every)

@@ -145,7 +145,7 @@ def _fetched(repository: str, revision: str) -> Path:
 
 
 def is_available(repository: str, revision: str | None = None) -> bool:
-    """Whether weights are in the hub's cache on this disk, or the hub answers: its own client tries for a minute."""
+    """Whether weights are in the hub's cache on this disk, or the hub responds: its own client tries for a minute."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -157,7 +157,7 @@ def is_available(repository: str, revision: str | None = None) -> bool:
         pass
     try:
         get_hf_file_metadata(hf_hub_url(repository, "config.json"), timeout=_SECONDS)
-    except HfHubHTTPError:  # an answer, though it may be that there is no such file
+    except HfHubHTTPError:  # a response, though it may be that there is no such file
         return True
     except Exception:  # those of the HTTP library that the client of this version uses
         return False
@@ -180,7 +180,7 @@ def look_up(repository: str, *, private: bool = True) -> Remote:
 
     api = HfApi()
     address = f"{api.endpoint}/{repository}"
-    with _told(repository):
+    with _reported(repository):
         try:
             info = api.model_info(repository)
         except RepositoryNotFoundError:
@@ -198,7 +198,7 @@ def upload(folder: Path, repository: str, names: Sequence[str], *, stale: Collec
     api = HfApi()
     adding = [CommitOperationAdd(name, folder / name) for name in names]
     removing = [CommitOperationDelete(name) for name in stale]
-    with _told(repository):
+    with _reported(repository):
         api.create_repo(repository, private=not public, exist_ok=True)
         before = api.repo_info(repository)
         if not before.private and not public:
@@ -210,7 +210,7 @@ def upload(folder: Path, repository: str, names: Sequence[str], *, stale: Collec
 
 
 @contextmanager
-def _told(repository: str) -> Iterator[None]:
+def _reported(repository: str) -> Iterator[None]:
     try:
         with hushed(*CLIENTS):
             yield

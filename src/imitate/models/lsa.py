@@ -33,7 +33,7 @@ class LsaTextEncoder:
     """TF-IDF over words and word pairs, truncated SVD, centred on the corpus; needs no download.
 
     The centring takes away the component that all reports share: without it nearly every pair of reports correlates,
-    and the clinical prior could not tell like from unlike.
+    and the clinical prior could not distinguish like from unlike.
     """
 
     def __init__(self, vocabulary: list[str], arrays: dict[str, np.ndarray]) -> None:

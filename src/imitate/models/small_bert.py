@@ -26,7 +26,7 @@ WHITENING = "whitening.safetensors"
 WHITENED = 4096  # texts that decide the whitening, at most
 FLOOR = 1e-3  # added to the variance of each direction, as a fraction of the largest
 PIECES = 4096  # of the vocabulary at most
-MASKED = 0.2  # fraction of the pieces that are to be told from the others
+MASKED = 0.2  # fraction of the pieces that are to be distinguished from the others
 BATCH, LEARNING_RATE, WARMUP = 32, 1e-3, 0.1
 SHAPE: dict[str, Any] = {
     "hidden_size": 256,
@@ -41,9 +41,9 @@ class SmallBertTextEncoder(HuggingFaceTextEncoder):
     """The mean over all word pieces of the embeddings and the last layer, whitened on the texts of the training.
 
     Without the whitening a few directions that all reports share would outweigh the others, and nearly every pair would
-    correlate. After so short a training, the last layer alone tells reports apart worse than with the embeddings. Four
-    layers, width 256, and the corpus's own WordPiece vocabulary. The folder is one of transformers, with the whitening
-    and the words beside it.
+    correlate. After so short a training, the last layer alone distinguishes reports less well than with the embeddings.
+    Four layers, width 256, and the corpus's own WordPiece vocabulary. The folder is one of transformers, with the
+    whitening and the words beside it.
     """
 
     def __init__(self, folder: Path, *, record: dict[str, str] | None = None) -> None:
@@ -155,7 +155,7 @@ def _with_vocabulary(words: Any, model: Any) -> Any:
 
 
 def train_masked(tokenizer: Any, texts: list[str], *, steps: int) -> Any:
-    """A BERT that tells masked word pieces from the others (80% are masked, 10% another piece, 10% as they were)."""
+    """A BERT that finds masked word pieces among the others (80% are masked, 10% another piece, 10% as they were)."""
     from transformers import BertConfig, BertForMaskedLM, BertModel, DataCollatorForLanguageModeling
 
     shape: dict[str, Any] = dict(SHAPE)

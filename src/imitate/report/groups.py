@@ -41,7 +41,7 @@ class Group(NamedTuple):
     data: dict[str, Any]
     methods: dict[str, dict[float, Entry]]
     best: Mapping[tuple[float, str], str] = MappingProxyType({})  # the method that is clearly so, by fraction, metric
-    apart: Mapping[str, Any] = MappingProxyType({})  # settings that tell it from a group of the same images
+    apart: Mapping[str, Any] = MappingProxyType({})  # settings that distinguish it from a group of the same images
 
     @property
     def kind(self) -> type[Task]:
@@ -125,7 +125,7 @@ def measuring(results: Results) -> dict[str, Any]:
 
 
 def _apart(group: Group, alike: list[Group]) -> Group:
-    """With what tells it from those that differ in nothing but these settings."""
+    """With what distinguishes it from those that differ in nothing but these settings."""
     every = [measuring(each.entries[0].results) for each in alike]
     own = measuring(group.entries[0].results)
     return group._replace(apart={key: value for key, value in own.items() if any(each[key] != value for each in every)})
@@ -171,15 +171,15 @@ def _names(entries: list[Entry]) -> list[str]:
         alike.setdefault((entry.results.model, entry.results.fraction), []).append(entry.results)
     differing: dict[str, list[str]] = {}
     for (model, _), same in alike.items():
-        keys = dict.fromkeys(key for results in same for key in _told(results))
-        found = [key for key in keys if len({repr(_told(results).get(key)) for results in same}) > 1]
+        keys = dict.fromkeys(key for results in same for key in _settings(results))
+        found = [key for key in keys if len({repr(_settings(results).get(key)) for results in same}) > 1]
         differing[model] = list(dict.fromkeys([*differing.get(model, []), *found]))
     names = []
     for _, results in entries:
-        settings = ", ".join(f"{key} {_told(results).get(key)}" for key in differing[results.model])
+        settings = ", ".join(f"{key} {_settings(results).get(key)}" for key in differing[results.model])
         names.append(f"{results.model} ({settings})" if settings else results.model)
     return names
 
 
-def _told(results: Results) -> dict[str, Any]:
+def _settings(results: Results) -> dict[str, Any]:
     return {**results.settings, "fitted on": results.train.get("name", results.data["name"])}

@@ -1,4 +1,4 @@
-"""Drawn radiographs to begin with: one finding each, and one with none."""
+"""Synthetic radiographs to begin with: one finding each, and one with none."""
 
 from collections.abc import Iterator
 from itertools import count

@@ -1,4 +1,4 @@
-"""What stands before the API: who may ask, how often and how much; and the headers of every answer."""
+"""What stands before the API: who may ask, how often and how much; and the headers of every response."""
 
 import asyncio
 import base64
@@ -65,7 +65,7 @@ class Allowance:
 class Guard:
     """ASGI middleware. ``local``: the server listens at this machine's own address alone.
 
-    Then only names of this machine are answered, since a page elsewhere can give its own name this address
+    Then only names of this machine are accepted, since a page elsewhere can give its own name this address
     (DNS rebinding). A ``password`` guards everything; a ``token`` the API, since the files of the page, which read the
     token from the address, hold nothing of anybody.
     """
@@ -90,13 +90,13 @@ class Guard:
         try:
             self._check(scope)
         except Refused as refused:
-            answer = JSONResponse({"error": refused.reason}, refused.status, refused.headers)
-            await answer(scope, receive, sending)
+            response = JSONResponse({"error": refused.reason}, refused.status, refused.headers)
+            await response(scope, receive, sending)
         else:
             as_get = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope  # the server sends no body then
             try:
                 await self.app(as_get, _limited(receive, self._limit(scope)), sending)
-            except Exception as error:  # answered by then; what it says may hold words that somebody typed
+            except Exception as error:  # the response is sent by then; what it says may hold words that somebody typed
                 log.error("a request failed: %s in %s; please report this", type(error).__name__, _place(error))
                 log.debug("the request that failed", exc_info=error)
 
@@ -106,7 +106,7 @@ class Guard:
             raise Refused(429, "too many requests from here: wait a few seconds", retry_after="5")
         self.allowance.spend(address)
         if self.local and not is_loopback(_without_port(headers.get("host", ""))):
-            raise Refused(421, "this server answers to localhost only: use that name, or start it with --host")
+            raise Refused(421, "this server accepts the name localhost only: use that name, or start it with --host")
         if headers.get("sec-fetch-site") in {"cross-site", "same-site"} and scope["method"] not in {"GET", "HEAD"}:
             raise Refused(403, "asked by a page of another site: open the viewer itself")
         if self.password is not None and not _same(_password(headers), self.password):

@@ -1,4 +1,4 @@
-"""What is asked and answered over HTTP."""
+"""Requests and responses over HTTP."""
 
 from typing import Annotated, Literal
 
@@ -50,7 +50,7 @@ class TextsQuestion(Question):
     texts: Annotated[list[Text], Field(min_length=1, max_length=256)]
 
 
-class Answer(BaseModel):
+class Result(BaseModel):
     """``notes``: what the asker should know about the question, such as words that the model does not know."""
 
     notice: str = NOTICE
@@ -102,7 +102,7 @@ class Score(BaseModel):
     problem: str | None = None
 
 
-class Classified(Answer):
+class Classified(Result):
     classes: list[Score]
 
 
@@ -116,18 +116,18 @@ class Report(BaseModel):
     images: int
 
 
-class Reports(Answer):
+class Reports(Result):
     reports: list[Report]
 
 
-class Vectors(Answer):
+class Vectors(Result):
     """Unit vectors; a product of an image's and a text's of the same branch is their cosine."""
 
     vectors: list[list[float]]
 
 
 class Example(Uploaded):
-    """A drawing, and the phrase for what was drawn."""
+    """A synthetic radiograph, and the phrase for what it shows."""
 
     title: str
     phrase: str

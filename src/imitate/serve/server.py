@@ -42,8 +42,8 @@ KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".s
 UPLOADS = 8 * MAX_BYTES  # in memory at once; of one address half of it
 GRACE = 5  # seconds that requests under way have to end when the server is stopped
 SILENT: Any = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
-ANSWERED = (400, 401, 403, 404, 408, 413, 421, 422, 429, 503)
-PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in ANSWERED}
+REFUSALS = (400, 401, 403, 404, 408, 413, 421, 422, 429, 503)
+PROBLEMS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in REFUSALS}
 REASONS = {  # for what the framework says
     "Not Found": "nothing is at this address: /openapi.json lists what is",
     "There was an error parsing the body": "the body is no JSON in UTF-8",

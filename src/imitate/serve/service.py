@@ -55,9 +55,9 @@ class Service:
         self._uploads: OrderedDict[str, tuple[Held, str]] = OrderedDict()  # the longest unasked first
         self._reports: dict[Branch, Gallery] = {} if index is None else self._read_index(index)
         self.scores = Scores(predictor, index)
-        drawn = {f"example-{number}": drawing for number, drawing in enumerate(drawings(), 1)}
-        self._examples = {id_: hold(drawing.pixels, predictor) for id_, drawing in drawn.items()}
-        self.about = self._describe(drawn)
+        synthetic = {f"example-{number}": drawing for number, drawing in enumerate(drawings(), 1)}
+        self._examples = {id_: hold(drawing.pixels, predictor) for id_, drawing in synthetic.items()}
+        self.about = self._describe(synthetic)
 
     def find(self, id_: str) -> Held | None:
         if id_ in self._uploads:
@@ -125,10 +125,10 @@ class Service:
         vectors: list[list[float]] = self.predictor.embed_texts(texts, branch=branch).tolist()
         return vectors
 
-    def _describe(self, drawn: Mapping[str, Drawing]) -> About:
+    def _describe(self, synthetic: Mapping[str, Drawing]) -> About:
         calibration = self.predictor.calibration
         examples = [
-            Example(**describe(id_, held).model_dump(), title=drawn[id_].title, phrase=drawn[id_].phrase)
+            Example(**describe(id_, held).model_dump(), title=synthetic[id_].title, phrase=synthetic[id_].phrase)
             for id_, held in self._examples.items()
         ]
         return About(

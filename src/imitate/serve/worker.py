@@ -48,7 +48,7 @@ class Places:
 
 
 class Worker:
-    """Runs one job after the other, away from the event loop, which goes on answering."""
+    """Runs one job after the other, away from the event loop, which goes on responding."""
 
     def __init__(self, waiting: int = 16) -> None:
         self.places = Places(waiting)

@@ -83,9 +83,9 @@ def records(options: ChexpertPlusOptions) -> Iterator[Record | Excluded]:
     places = table["path_to_image"].fillna("").str.extract(PLACE)
     odd = places[0].isna() | (places[1] != table["deid_patient_id"])
     if odd.any():
-        told = table["path_to_image"][odd].iloc[0]
+        first = table["path_to_image"][odd].iloc[0]
         raise UserError(
-            f"{path}: path_to_image {told!r} is not <part>/<deid_patient_id>/studyN/<file>: download it again"
+            f"{path}: path_to_image {first!r} is not <part>/<deid_patient_id>/studyN/<file>: download it again"
         )
     keys = table["path_to_image"].str.rsplit(".", n=1).str[0]
     labels = _labels(options)

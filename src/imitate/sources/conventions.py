@@ -34,8 +34,8 @@ def check_header(path: Path, found: Sequence[str], published: Sequence[str]) -> 
     lacks = [name for key, name in there.items() if key not in here]
     extra = [name for key, name in here.items() if key not in there]
     if lacks or extra:
-        told = [f"it lacks {', '.join(lacks)}"] * bool(lacks) + [f"it also has {', '.join(extra)}"] * bool(extra)
-        log.warning("the header of %s differs from the published one: %s", path.name, "; ".join(told))
+        differences = [f"it lacks {', '.join(lacks)}"] * bool(lacks) + [f"it also has {', '.join(extra)}"] * bool(extra)
+        log.warning("the header of %s differs from the published one: %s", path.name, "; ".join(differences))
 
 
 def settle(labels: pd.DataFrame, policy: Uncertain) -> pd.DataFrame:

@@ -4,7 +4,7 @@
 ImageDir, or in the zip files of that name, which are read in place; either may be below ``images``.
 
 The publishers have applied the DICOM window, so that the one of the table is not applied again. They have not inverted
-MONOCHROME1, which only the table tells: it is done here. The report is the findings section, in Spanish ("es").
+MONOCHROME1, which only the table says: it is done here. The report is the findings section, in Spanish ("es").
 There is no official split: 80/10/10 by a hash of the patient. Images labelled exclude or suboptimal study, and those
 of projection EXCLUDE, are excluded. The default selection is PA, AP and AP_HORIZONTAL.
 

@@ -6,7 +6,7 @@ is absent, <part>_metadata.json gives the images alone. The parts are train, val
 
 POSTERO_ANTERIOR is PA, ANTERO_POSTERIOR is AP, LL and RL are LATERAL; other projections keep their name, so that the
 default selection, PA and AP, has neither KUB, which is an abdomen, nor ERECT and SUPINE. An image without projection
-has "". Adults and infants are mixed: ``age`` tells them apart.
+has "". Adults and infants are mixed: ``age`` distinguishes them.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 FEW = 100
-"""Images that are drawn before a second process would have started."""
+"""Images that are rendered before a second process would have started."""
 TIME_LIMIT = 600.0  # seconds for one image
 
 

@@ -59,7 +59,7 @@ def records(options: Tbx11kOptions) -> Iterator[Record | Excluded]:
     root = _root(options.raw)
     simplified = not (root / "annotations").is_dir()
     if simplified and options.split_by == "official":
-        raise UserError(f"{root / 'data.csv'} names no official parts: give --split-by image, or leave it out")
+        raise UserError(f"{root / 'data.csv'} names no official parts: give --split-by image, or omit it")
     labels, boxes, parts = _simplified(root) if simplified else _original(root)
     names = sorted(labels)
     if parts and options.split_by != "image":

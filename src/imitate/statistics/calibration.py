@@ -21,7 +21,7 @@ HALVINGS = 30
 FINE = 9  # steps of the Illinois method, to six digits
 STEPS = 50  # of Newton's method
 CONVERGED = 1e-9
-SINGULAR = 1e-12  # of the curvature, below which the inputs do not tell coefficients apart
+SINGULAR = 1e-12  # of the curvature, below which the inputs do not distinguish coefficients
 SETTLED, FAR = 1e-4, 1e3  # of the last step, and of coefficients: beyond these the maximum lies at infinity
 
 Sums = Float[np.ndarray, "samples bins"]

@@ -1,6 +1,6 @@
 """Intervals and tests of a metric, the mean over runs, which varies over patients and over seeds.
 
-With other patients it would be another, and with other seeds too. The bootstrap tells how these very runs vary over
+With other patients it would be another, and with other seeds too. The bootstrap shows how these very runs vary over
 patients. What they have in common is one part of the variance; the other is that of the runs among each other, which
 holds what each of them makes of the patients by itself. Each part has degrees of freedom of its own: the critical value
 is the mean of those of the parts, weighted by their variances (Cochran and Cox, 1950). With Satterthwaite's degrees of
@@ -23,8 +23,8 @@ from imitate.statistics.resampling import Distribution
 
 LEAST = 10  # patients of each kind, below which resamples say too little of the population
 OF_SEVERAL = 5  # the same for a mean over classes, where the others make up for a rare one
-ROUNDING = 1e-24  # variances are not told from none below
-FLOOR = 1e-12  # p values are not told apart below
+ROUNDING = 1e-24  # smaller variances are not distinguished from none
+FLOOR = 1e-12  # smaller p values are not distinguished
 
 Support = tuple[int, ...]
 """How many patients of each kind a metric compares: (positive, negative) for an AUROC, (all,) for a mean; for a mean
@@ -59,7 +59,7 @@ class Spread(NamedTuple):
 
 
 class Runs(NamedTuple):
-    """What tells how a metric varies."""
+    """What shows how a metric varies."""
 
     drawn: Distribution
     values: Float[np.ndarray, " runs"]

@@ -1,7 +1,7 @@
 """Metrics of groups of patients, and a test of whether the groups differ. docs/audit.md says why they are these.
 
-A block is a patient's rows in one group. Shuffled labels of groups are exchanged between blocks, so that what belongs
-together stays together.
+A block is a patient's rows in one group. Labels of groups are shuffled between blocks, so that what belongs together
+stays together.
 """
 
 import math

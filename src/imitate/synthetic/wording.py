@@ -26,7 +26,7 @@ class Report(NamedTuple):
     impression: str | None
     denied: frozenset[str]  # classes that the text says are absent
     conclusion: str
-    sentences: Mapping[Finding, str]  # what the description says of each finding, also where it is left out
+    sentences: Mapping[Finding, str]  # what the description says of each finding, also where it is omitted
 
 
 def words_of(language: str, hospital: Hospital = "north") -> Words:

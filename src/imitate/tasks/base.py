@@ -46,7 +46,7 @@ class Estimate(Config):
     low: float | None = None
     high: float | None = None
     chance: float | None = None  # exact, of a random order
-    shuffled: float | None = None  # of the same model with its images exchanged
+    shuffled: float | None = None  # of the same model with its images shuffled
     note: str = ""
 
 
@@ -104,7 +104,7 @@ class Task(TaskOptions, ABC):
         return {}
 
     def shuffled(self, predictions: Predictions) -> dict[str, float]:
-        """The level of this model with its images exchanged, for those metrics that have one."""
+        """The level of this model with its images shuffled, for those metrics that have one."""
         return {}
 
     def support(self, predictions: Predictions) -> dict[str, Support]:

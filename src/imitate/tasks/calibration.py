@@ -1,8 +1,8 @@
 """Calibration and operating points: found on the validation images, measured on the test images.
 
-Predictions hold the rows of both parts, told apart by ``part``, since the threshold is chosen again in each bootstrap
-sample: the patients of either part are drawn among themselves. ``score`` is what the model gives, ``before`` the
-probability that it makes of it, ``probability`` the calibrated one, NaN for a class that stays uncalibrated.
+Predictions hold the rows of both parts, distinguished by ``part``, since the threshold is chosen again in each
+bootstrap sample: the patients of either part are drawn among themselves. ``score`` is what the model gives, ``before``
+the probability that it makes of it, ``probability`` the calibrated one, NaN for a class that stays uncalibrated.
 """
 
 import logging
@@ -97,7 +97,7 @@ class Recalibration(CalibrationOptions, Task):
     }
     about_chance: ClassVar[str] = (
         "Chance is, for Brier score and log loss, always saying the fraction of positives; for calibration errors, "
-        "what the same probabilities show with labels drawn from them: a smaller error cannot be told from none."
+        "what the same probabilities show with labels drawn from them: a smaller error is indistinguishable from none."
     )
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:

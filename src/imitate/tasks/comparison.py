@@ -35,7 +35,7 @@ RETIRED = frozenset({"search"})
 class Difference(Config):
     """``b`` minus ``a`` in one metric."""
 
-    model_config = ConfigDict(allow_inf_nan=True)  # p is NaN where it cannot be told
+    model_config = ConfigDict(allow_inf_nan=True)  # p is NaN where it cannot be known
 
     metric: str
     a: str
@@ -62,7 +62,7 @@ def compare_results(
     """Differences of all other files from the first, printed and returned; ``imitate compare`` has the details."""
     if out is not None:
         check_out(out)
-    first, *others = _told_apart([read_measured(path) for path in files])
+    first, *others = _distinguished([read_measured(path) for path in files])
     found = adjusted(tests(first, others, metrics=metrics, resamples=resamples))
     if out is not None:
         write_text(out, f"[{','.join(each.model_dump_json(indent=1) for each in found)}]")
@@ -128,7 +128,7 @@ def read_measured(path: Path) -> Measured:
     return Measured(results.model, path, results, task_of(results, path), read_predictions(results, path))
 
 
-def _told_apart(all_measured: list[Measured]) -> list[Measured]:
+def _distinguished(all_measured: list[Measured]) -> list[Measured]:
     """By the models' names, or by the files' where two models share one."""
     if len({each.name for each in all_measured}) == len(all_measured):
         return all_measured

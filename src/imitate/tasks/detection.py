@@ -177,7 +177,7 @@ def _kaggle(matched: np.ndarray, kept: np.ndarray, objects: np.ndarray) -> np.nd
 
 
 def objects_of(data: Corpus, rows: np.ndarray) -> Objects:
-    """Corners in prepared pixels; boxes without area are left out."""
+    """Corners in prepared pixels; boxes without area are excluded."""
     found = [[box for box in data.boxes(int(row)) if box.width > 0 and box.height > 0] for row in rows]
     counts = np.array([len(boxes) for boxes in found])
     corners = np.zeros((len(rows), max(1, counts.max()), 4))

@@ -69,7 +69,7 @@ class Test(NamedTuple):
     difference: float
     low: float | None  # 95%
     high: float | None
-    p: float  # two-sided; NaN where it cannot be told
+    p: float  # two-sided; NaN where it cannot be known
 
 
 def resampled_metrics(

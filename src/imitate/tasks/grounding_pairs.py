@@ -54,7 +54,7 @@ class Pairs(NamedTuple):
 
 
 def find_pairs(data: Corpus, rows: np.ndarray, key_of: Callable[[Mark], Key | None]) -> Pairs:
-    """Of these images; the marks of one key are one, and those of none are left out."""
+    """Of these images; the marks of one key are one, and those of none are excluded."""
     patients = data.table["patient"].to_numpy(dtype=str)
     found, masks = [], []
     for row in rows.tolist():

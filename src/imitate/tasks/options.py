@@ -87,7 +87,7 @@ class FinetuneOptions(ClassificationOptions, Fitting):
 
 
 class Dense(Fitting):
-    """The settings of a task whose answer is laid out in the image."""
+    """The settings of a task whose result is laid out in the image."""
 
     measuring: ClassVar[frozenset[str]] = Fitting.measuring | {"labels"}
     split: str = "test"

@@ -40,7 +40,7 @@ def shown(results: Results) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """The first column to the left, the others to the right; empty columns are left out."""
+    """The first column to the left, the others to the right; empty columns are omitted."""
     columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
     widths = [max(map(len, column)) for column in columns]
     lines = []

@@ -47,7 +47,7 @@ class Retrieval(RetrievalOptions, Task):
     image of a text is a hit for it; mode ``paper`` gives each report a place of its own, as the peers do. ``both``
     compares by the mean cosine of the sections that a report has, or of a model that learnt from whole reports, by that
     of the whole report. Equal similarities count by the mean over their
-    orders, so that a model that tells nothing apart is at chance exactly. A metric is the mean over images, or texts.
+    orders, so that a model that distinguishes nothing is at chance exactly. A metric is the mean over images, or texts.
 
     ``followups``: excluded, an image and a text are no candidates of each other where the text is not the image's own,
     but that of another image of the same patient. Each query then has a gallery of its own, for chance as well.
@@ -64,11 +64,11 @@ class Retrieval(RetrievalOptions, Task):
     also: ClassVar[tuple[str, ...]] = ("percentile", "precision@5")
     names: ClassVar[Mapping[str, str]] = {"mean-recall": "mean recall", "percentile": "percentile rank"}
     about_chance: ClassVar[str] = (
-        "Chance is a random order, exactly. “Images exchanged” is the same model with its images permuted: what it "
+        "Chance is a random order, exactly. “Shuffled” is the same model with its images permuted: what it "
         "scores without looking at the right image."
     )
 
-    controls: ClassVar[bool] = True  # False: metrics alone, without chance, exchanged images and nearest reports
+    controls: ClassVar[bool] = True  # False: metrics alone, without chance, shuffled images and nearest reports
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:
         """Columns ``<level>:<metric>/<branch>/<direction>`` with level figure, chance, shuffled or weight.
@@ -236,9 +236,9 @@ def _columns(pairs: Pairs, *, controls: bool) -> dict[str, np.ndarray]:
 
     generators = [np.random.default_rng(seed) for seed in range(PERMUTATIONS if controls else 0)]
     orders = [torch.from_numpy(generator.permutation(len(text))) for generator in generators]
-    exchanged = [images] + [images.taken(back) for back in map(torch.argsort, orders)]
-    forwards = rank_each([(each, texts) for each in exchanged])
-    backwards = rank_each([(texts, each) for each in exchanged])
+    shuffled = [images] + [images.taken(back) for back in map(torch.argsort, orders)]
+    forwards = rank_each([(each, texts) for each in shuffled])
+    backwards = rank_each([(texts, each) for each in shuffled])
     add("figure", forwards[0], backwards[0])
     if not controls:
         return columns

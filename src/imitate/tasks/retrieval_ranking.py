@@ -1,4 +1,4 @@
-"""Where the right answers stand among all candidates: exact ranks, a block of queries at a time."""
+"""Where the right candidates stand among all candidates: exact ranks, a block of queries at a time."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -22,9 +22,9 @@ def fitted_elsewhere(task: Task, train: Corpus, test: Corpus) -> tuple[Task, Cor
     if not task.trains:
         raise UserError(f"{task.name} trains nothing: give {test.root} as the data, without test data")
     if getattr(task, "folds", 0):
-        raise UserError("folds test on the images that they train on: leave out folds or the test data")
+        raise UserError("folds test on the images that they train on: omit folds or the test data")
     if train.fingerprint == test.fingerprint:
-        raise UserError(f"{train.root} and {test.root} are the same folder: leave out the test data")
+        raise UserError(f"{train.root} and {test.root} are the same folder: omit the test data")
     train, test = task.selected(train), task.selected(test)
     split: str = getattr(task, "split", TEST)
     both = merge([train, test])

@@ -216,8 +216,8 @@ class ZeroShot(ZeroShotOptions, OfClasses):
         constant: Predictions = {
             key: np.zeros_like(predictions[key]) for key in ("score", "called") if key in predictions
         }
-        found, left_out = self.measure({**predictions, **constant}), DIVIDED.keys() - AT_THRESHOLD.keys()
-        return {name: level for name, level in found.items() if name.partition("/")[0] not in left_out}
+        found, excluded = self.measure({**predictions, **constant}), DIVIDED.keys() - AT_THRESHOLD.keys()
+        return {name: level for name, level in found.items() if name.partition("/")[0] not in excluded}
 
 
 ORACLES: dict[str, Callable[..., metrics.Metric]] = {

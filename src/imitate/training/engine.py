@@ -47,7 +47,7 @@ def launch(training: TrainingConfig, *, threads: int | None = None, contrasts_wi
             log.warning(remark)
     else:
         logging.getLogger("imitate").setLevel(logging.WARNING)  # what every process says is said once
-    check_rows(training, fabric.world_size, contrasts_within=contrasts_within, tell=fabric.is_global_zero)
+    check_rows(training, fabric.world_size, contrasts_within=contrasts_within, warn=fabric.is_global_zero)
     return fabric
 
 
@@ -62,7 +62,7 @@ def accelerator(training: TrainingConfig) -> str:
     return training.accelerator
 
 
-def check_rows(training: TrainingConfig, world: int, *, contrasts_within: str = "", tell: bool = True) -> None:
+def check_rows(training: TrainingConfig, world: int, *, contrasts_within: str = "", warn: bool = True) -> None:
     """UserError where the batch cannot be divided, or leaves one sample where BatchNorm or the loss needs several.
 
     Normalised over one row every embedding is zero, over two rows both are always opposite.
@@ -77,7 +77,7 @@ def check_rows(training: TrainingConfig, world: int, *, contrasts_within: str = 
             f"batch_size {training.batch_size} over {world} processes is one sample each, which {needs} with itself: "
             "raise training.batch_size, or lower training.devices"
         )
-    if rows < FEW_ROWS and tell:
+    if rows < FEW_ROWS and warn:
         log.warning("the heads' BatchNorm sees %d samples at once: raise training.batch_size, or set "
                     "training.sync_batchnorm=heads", rows)  # fmt: skip
 
@@ -98,7 +98,7 @@ def processes(training: TrainingConfig) -> tuple[int | str, int]:
         return found
     raise UserError(
         f"{found[0]} processes on each of {found[1]} machines were launched, but training.devices is "
-        f"{training.devices} and training.nodes {training.nodes}: leave both out, or launch as many"
+        f"{training.devices} and training.nodes {training.nodes}: omit both, or launch as many"
     )
 
 

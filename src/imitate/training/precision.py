@@ -30,7 +30,7 @@ BFLOAT16 = ("avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16")  # the last: AR
 
 
 def possible(name: Name, device: str) -> tuple[Name, list[str]]:
-    """What is used instead where the device cannot do it, or only slowly, and what to tell the user of it."""
+    """What is used instead where the device cannot do it, or only slowly, and what to report to the user."""
     remarks = []
     if name == "16-mixed" and device == "cpu":
         remarks.append("precision 16-mixed is for GPUs: on this CPU, bf16-mixed is used instead")
@@ -67,5 +67,5 @@ def memory_format(module: nn.Module, device: str) -> torch.memory_format:
 
 
 def _capabilities() -> dict[str, Any]:
-    """What the CPU has; empty where torch does not tell."""
+    """What the CPU has; empty where torch does not say."""
     return dict(getattr(torch.cpu, "get_capabilities", dict)())

@@ -66,11 +66,11 @@ def room(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        told = str(error)
-        if not any(os.strerror(number) in told for number in (*FULL, errno.EROFS)):
+        reason = str(error)
+        if not any(os.strerror(number) in reason for number in (*FULL, errno.EROFS)):
             raise
         raise UserError(
-            f"cannot write to {folder} ({told}): make room and run the same command again, it continues from the "
+            f"cannot write to {folder} ({reason}): make room and run the same command again, it continues from the "
             "last checkpoint"
         ) from error
 
@@ -97,19 +97,20 @@ def settle(folder: Path, recipe: Recipe, data: dict[str, Any], changes: Collecti
     wanted = {**recipe.resolved().model_dump(mode="json"), "data": data_of(data)}
     path = folder / "config.yaml"
     differ = _differences(path, wanted) if path.is_file() else {}
-    told = {key: f"{key} is {there!r} there and {here!r} here" for key, (there, here) in differ.items()}
+    differences = {key: f"{key} is {there!r} there and {here!r} here" for key, (there, here) in differ.items()}
     free = {*changes, "data.paths", "model.tone", *(f"training.{name}" for name in FREE)}
     if refused := [key for key in differ if key not in free]:
         way = "Choose another --out"
         if all(map(_may_change, refused)):
             pairs = " ".join(f"{key}={differ[key][1]}" for key in refused)
             way += f", or continue with the new values: --continue-with {pairs}"
-        raise UserError(f"{folder} holds a run with other settings: {'; '.join(told[key] for key in refused)}. {way}")
+        reasons = "; ".join(differences[key] for key in refused)
+        raise UserError(f"{folder} holds a run with other settings: {reasons}. {way}")
     if differ or not path.is_file():
         part = folder / "config.yaml.part"
         part.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
         part.replace(path)
-    return list(told.values())
+    return list(differences.values())
 
 
 def _differences(path: Path, wanted: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -151,8 +152,8 @@ def compare_start(folder: Path, facts: Mapping[str, Any], *, contrasts_within: s
             f"{contrasts_within} their number decides the negatives: start as many, or choose another --out"
         )
     if differ:
-        told = "; ".join(f"{key} was {before[key]} and is {facts[key]}" for key in differ)
-        log.warning("this run continues under other conditions: %s", told)
+        changes = "; ".join(f"{key} was {before[key]} and is {facts[key]}" for key in differ)
+        log.warning("this run continues under other conditions: %s", changes)
     if "processes" in differ and normalises:
         log.warning("BatchNorm now sees another part of the batch; training.sync_batchnorm=true prevents this")
 

@@ -23,7 +23,7 @@ from imitate.training.weights import STATISTICS, Weights
 log = logging.getLogger(__name__)
 RECORD = "init.json"  # of a run folder
 SHOWN = 4  # reasons in the line for people
-ALIKE = ("num_heads", "groups", "stride")  # of a module: what no tensor's shape tells
+ALIKE = ("num_heads", "groups", "stride")  # of a module: what no tensor's shape says
 MEANING = {"channels": ("levels", "heads", "keep"), "spatial": ("levels", "heads"), "pooled": ("levels",)}
 """The same of an aggregation: settings with which equal tensors compute something else."""
 PASSING = ("Identity", "Drop", "Pool")  # in names of modules whose kind does not matter

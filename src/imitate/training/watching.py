@@ -117,16 +117,16 @@ def progress(step: int, total: int, *, shown: bool) -> Iterator[Callable[[int, s
     bar = Progress(*columns) if shown else None
     live = bar if bar and bar.console.is_terminal else nullcontext()
     task = bar.add_task("", total=total, completed=step, note="") if bar else None
-    started, first, told = time.monotonic(), step, time.monotonic()
+    started, first, reported = time.monotonic(), step, time.monotonic()
 
     def advance(step: int, note: str) -> None:
-        nonlocal told
+        nonlocal reported
         if not bar or task is None:
             return
         bar.update(task, completed=step, note=note)
         now = time.monotonic()
-        if not bar.console.is_terminal and now - told > 60:
-            told, left = now, (total - step) * (now - started) / (step - first)
+        if not bar.console.is_terminal and now - reported > 60:
+            reported, left = now, (total - step) * (now - started) / (step - first)
             log.info("step %d of %d, %s, %.0f s left", step, total, note, left)
 
     with live:

@@ -87,7 +87,7 @@ def _ours(path: Path, commit: str | None) -> Weights:
 def _of_objective(path: Path, config: ImitateConfig) -> dict[str, Tensor]:
     """What a run's checkpoint has beside the model; a learned temperature is that of the model, maybe an average.
 
-    Where an older model does not record whether it was learned, the checkpoint tells; without one it is taken.
+    Where an older model does not record whether it was learned, the checkpoint says it; without one it is taken.
     """
     state: dict[str, Any] | None = None
     with suppress(UserError):  # of a damaged one: the model is whole

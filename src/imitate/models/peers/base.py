@@ -23,7 +23,7 @@ VECTORS: tuple[Gives, ...] = ("features", "pyramid", "image vectors", "text vect
 
 @dataclass(frozen=True)
 class Scoring:
-    """How the authors tell whether a class is present: prompts made of its name, and how cosines become a score.
+    """How the authors decide whether a class is present: prompts made of its name, and how cosines become a score.
 
     Without templates the prompts are the program's own. ``ensemble`` and ``scoring`` are the settings of the zero-shot
     task.
@@ -59,7 +59,7 @@ class Family:
     companion: tuple[str, ...] = ()  # tensors of which the text encoder's file has one, where that is another file
     vocabulary: str = ""  # what has to lie beside the weights, for text
     note: str = ""  # what a user should know
-    sizes: tuple[int, ...] = ()  # sides of images that the tensors do not tell apart, the one to take first
+    sizes: tuple[int, ...] = ()  # sides of images that the tensors do not distinguish, the one to take first
     averaged: bool = False  # the authors take the mean of several checkpoints
     particular: bool = True  # so that a file with most of its signs is one of this family that is damaged
 

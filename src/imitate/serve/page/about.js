@@ -1,4 +1,4 @@
-// What is known of the model, below its answers: calibration, thresholds, groups of patients.
+// What is known of the model, below its results: calibration, thresholds, groups of patients.
 
 import { $, capital, make } from './document.js'
 

@@ -24,13 +24,13 @@ export async function pixels(image) {
 }
 
 export async function ask(image, what, question) {
-  const answer = await json(address(image, `/${what}`), posted(question))
-  return { ...answer, notes: answer.notes.map(sentence) }
+  const response = await json(address(image, `/${what}`), posted(question))
+  return { ...response, notes: response.notes.map(sentence) }
 }
 
 export async function heatmap(image, question) {
-  const answer = await reach(address(image, '/heatmap'), posted(question))
-  return { picture: await answer.blob(), notes: JSON.parse(answer.headers.get('X-Notes')).map(sentence) }
+  const response = await reach(address(image, '/heatmap'), posted(question))
+  return { picture: await response.blob(), notes: JSON.parse(response.headers.get('X-Notes')).map(sentence) }
 }
 
 const address = (image, what = '') => `api/images/${image.id}${what}`
@@ -43,15 +43,15 @@ const json = async (path, options) => (await reach(path, options)).json()
 const sentence = line => `${capital(line)}.`
 
 async function reach(path, options) {
-  let answer
+  let response
   try {
-    answer = await fetch(path, { ...options, headers: { ...options?.headers, ...proof } })
+    response = await fetch(path, { ...options, headers: { ...options?.headers, ...proof } })
   } catch {
     throw new Error('The server does not respond: is it still running?')
   }
-  if (answer.ok) return answer
-  if (answer.status === 401) sessionStorage.removeItem('token') // of a server that has ended
-  const told = await answer.json().catch(() => ({}))
-  const error = new Error(sentence(told.error ?? `the server responded with ${answer.status}`))
-  throw Object.assign(error, { status: answer.status })
+  if (response.ok) return response
+  if (response.status === 401) sessionStorage.removeItem('token') // of a server that has ended
+  const body = await response.json().catch(() => ({}))
+  const error = new Error(sentence(body.error ?? `the server responded with ${response.status}`))
+  throw Object.assign(error, { status: response.status })
 }

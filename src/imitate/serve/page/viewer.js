@@ -19,15 +19,15 @@ let known
 const branch = () => document.querySelector('[name=branch]:checked').value
 const nothing = text => [make('li', { className: 'empty-note' }, [text])]
 
-/** Only the latest question of a panel may answer; what goes wrong is said where it was asked. */
+/** Only the latest question of a panel may show its result; what goes wrong is said where it was asked. */
 async function latest(panel, problem, work, show, clear) {
   const turn = (turns[panel] = (turns[panel] ?? 0) + 1)
   const current = () => turn === turns[panel]
   say(problem, '')
   $(panel).setAttribute('aria-busy', 'true')
   try {
-    const answer = await work()
-    if (current()) show(answer)
+    const result = await work()
+    if (current()) show(result)
   } catch (error) {
     if (current()) (say(problem, error.message), clear?.())
   } finally {
@@ -68,11 +68,11 @@ async function classify() {
   if (!image || !Object.keys(prompts).length) return
   for (const each of study.images()) delete each.classes
   const question = { prompts, branch: branch() }
-  await latest('rows', 'classes-problem', () => server.ask(image, 'classify', question), answer => {
-    image.classes = answer.classes
-    if (findings.untouched()) answer.notes.forEach(note => usual.add(note))
-    say('classes-problem', answer.classes.filter(each => each.problem).map(findings.problem).join(' '))
-    say('classes-note', answer.notes.filter(note => !usual.has(note)).join(' '))
+  await latest('rows', 'classes-problem', () => server.ask(image, 'classify', question), result => {
+    image.classes = result.classes
+    if (findings.untouched()) result.notes.forEach(note => usual.add(note))
+    say('classes-problem', result.classes.filter(each => each.problem).map(findings.problem).join(' '))
+    say('classes-note', result.notes.filter(note => !usual.has(note)).join(' '))
     showClasses(image)
     classifyOthers(image, question)
   }, findings.clear)
@@ -82,9 +82,9 @@ async function classifyOthers(image, question) {
   const turn = turns.rows
   for (const other of study.images()) {
     if (other === image) continue
-    const answer = await server.ask(other, 'classify', question).catch(() => null)
+    const result = await server.ask(other, 'classify', question).catch(() => null)
     if (turn !== turns.rows) return
-    if (answer) other.classes = answer.classes
+    if (result) other.classes = result.classes
     showClasses(image)
   }
 }
@@ -107,7 +107,7 @@ function nearest() {
   const image = study.current()
   if (!image || known.index === null) return
   const list = reports => $('reports').replaceChildren(...reports.map(report))
-  latest('reports', 'nearest-problem', () => server.ask(image, 'reports', { branch: branch() }), answer => list(answer.reports), () => list([]))
+  latest('reports', 'nearest-problem', () => server.ask(image, 'reports', { branch: branch() }), result => list(result.reports), () => list([]))
 }
 
 function report(found) {
@@ -155,17 +155,17 @@ function fade() {
 
 const explain = () => ($('branch-note').textContent = BRANCHES[branch()])
 
-async function example(drawn) {
+async function example(given) {
   const button = make('button', { type: 'button' }, [
-    make('img', { src: await server.picture(drawn), alt: '' }),
-    make('span', {}, [drawn.title]),
+    make('img', { src: await server.picture(given), alt: '' }),
+    make('span', {}, [given.title]),
   ])
-  button.dataset.id = drawn.id
+  button.dataset.id = given.id
   button.setAttribute('aria-pressed', 'false')
   button.onclick = () => {
-    $('phrase').value = drawn.phrase
+    $('phrase').value = given.phrase
     $('phrase').dataset.example = 'true' // not the user's words
-    study.open([{ ...drawn, name: `Synthetic example: ${drawn.title}`, example: true }])
+    study.open([{ ...given, name: `Synthetic example: ${given.title}`, example: true }])
   }
   return make('li', {}, [button])
 }
