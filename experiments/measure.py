@@ -49,7 +49,7 @@ def cells_of(wanted: Wanted) -> list[Cell]:
     found = []
     for cell in cells([line], across, Path(wanted.work), **given):  # type: ignore[arg-type]  # each of its own type
         path = Path(wanted.paths[f"{cell.column.fraction:g}"])
-        found.append(replace(cell, path=path, job=cell.job._replace(row=cell.job.row._replace(out=path))))
+        found.append(replace(cell, path=path, job=cell.job._replace(measured=cell.job.measured._replace(out=path))))
     return found
 
 

@@ -228,7 +228,7 @@ def carry_out(
 
     ``families``: only the methods of these; none: all.
 
-    Method after method, so that a study that is stopped has whole rows; whatever can start, does: no process waits
+    Method after method, so that a study that is stopped has whole methods; whatever can start, does: no process waits
     for the end of a method.
     """
     waiting = jobs(runner, families)

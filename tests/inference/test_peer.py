@@ -68,10 +68,10 @@ def test_a_predictor_classifies_retrieves_and_draws(file):
 
 
 def test_baselines_beside_an_imported_folder_have_the_default_network(file, tmp_path):
-    from imitate.tasks.measuring import Request, _rows
+    from imitate.tasks.measuring import Request, _methods
 
     request = Request("retrieval", None, None, None, {}, (str(file.parent),), ("random",), None, None, 1)
-    assert [row.like for row in _rows(request, tmp_path / "r.json")] == [None, None]
+    assert [method.like for method in _methods(request, tmp_path / "r.json")] == [None, None]
 
 
 @pytest.mark.parametrize("task", ["zero-shot", "retrieval", "linear-classification"])

@@ -10,7 +10,7 @@ from imitate.tasks import record
 from imitate.tasks.base import Budget, Fit
 from imitate.tasks.classification import LinearClassification
 from imitate.tasks.evaluation import planned
-from imitate.tasks.record import Data, Job, Row, called, digests, numbered, precision, training
+from imitate.tasks.record import Data, Job, Method, called, digests, numbered, precision, training
 from imitate.tasks.results import digest_of
 from imitate.tasks.retrieval import Retrieval
 from imitate.tasks.zero_shot import ZeroShot
@@ -71,8 +71,8 @@ def test_each_digest_is_of_what_it_names(tmp_path: Path) -> None:
     def of(resamples: int = 10, test: Corpus | None = None, mode: Any = "clean", **settings: Any) -> dict[str, str]:
         task = ZeroShot(**settings)
         plan = planned("zero-shot", None, mode=None, fraction=None, settings={})
-        row = Row(("random",), None, None, tmp_path)
-        return digests(Job(plan, task, Data(data, test), row, Budget(mode=mode), resamples))
+        method = Method(("random",), None, None, tmp_path)
+        return digests(Job(plan, task, Data(data, test), method, Budget(mode=mode), resamples))
 
     first = of()
     assert first == of() and first.keys() == {"method", "settings", "data", "device", "resamples"}

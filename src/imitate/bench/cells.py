@@ -17,7 +17,7 @@ from imitate.errors import Lacking, UserError
 from imitate.report.markdown import percent
 from imitate.tasks.base import Budget, Results
 from imitate.tasks.measuring import results_of
-from imitate.tasks.record import Data, Job, Row
+from imitate.tasks.record import Data, Job, Method
 from imitate.tasks.results import read_results
 
 log = logging.getLogger(__name__)
@@ -57,8 +57,8 @@ def cells(
         for line in lines:
             path = folder / "results" / f"{_slug(line.name)}--{_slug(column.title)}.json"
             models = tuple(model for model in line.models for _ in range(seeds))
-            row = Row(models, line.like, line.name, path)
-            job = Job(column.plan, column.task, Data(column.data, None), row, budget, resamples)
+            method = Method(models, line.like, line.name, path)
+            job = Job(column.plan, column.task, Data(column.data, None), method, budget, resamples)
             found.append(Cell(line, column, job, path))
     paths = [cell.path for cell in found]
     if twice := next((cell for cell in found if paths.count(cell.path) > 1), None):

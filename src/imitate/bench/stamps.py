@@ -25,13 +25,13 @@ class Kept(NamedTuple):
 
 def stamp(job: Job) -> dict[str, Any]:
     """Of command, code, data and weights."""
-    plan, row = job.plan, job.row
+    plan, method = job.plan, job.measured
     return {
         **digests(job),
-        "shown": digest_of(row.name, plan.headline, plan.model_dump(mode="json", include={"published", "data"})),
-        "weights": [weights(model) for model in dict.fromkeys(row.models)],
-        "fits": len(row.models),
-        "like": weights(row.like) if row.like else "",
+        "shown": digest_of(method.name, plan.headline, plan.model_dump(mode="json", include={"published", "data"})),
+        "weights": [weights(model) for model in dict.fromkeys(method.models)],
+        "fits": len(method.models),
+        "like": weights(method.like) if method.like else "",
     }
 
 

@@ -26,8 +26,8 @@ def bench(
     have changed. A cell that fails is listed on the page, and the others are still measured; the exit code is then 2.
 
     Args:
-        models: As for imitate evaluate, each a row of the table; a folder of runs stands for all of them. Runs whose
-            recipes differ only in the seed form one row, as do models with the same NAME in NAME=MODEL.
+        models: As for imitate evaluate; a folder of runs stands for all of them. Runs whose recipes differ only in
+            the seed are one method of the table, as are models with the same NAME in NAME=MODEL.
         data: The prepared folders. A dash marks a task for which a folder or a model lacks something.
         tasks: Tasks, or recipes such as recipes/downstream/rsna_linear.yaml.
         out: Folder for the results, bench.html and results.csv.

@@ -47,16 +47,16 @@ def demo(*, out: AnyPath = Path("demo"), seed: int = 0, threads: int | None = No
     untrained, pixels = BASELINES.items()
     models = [("IMITATE", str(out / "run")), untrained]
     log.info("3/5  retrieval and zero-shot classification, beside the untrained model")
-    for row in models:
-        _measure(out, "retrieval", row, data="mimic-cxr")
-        _measure(out, "zero-shot", row)
+    for method in models:
+        _measure(out, "retrieval", method, data="mimic-cxr")
+        _measure(out, "zero-shot", method)
     log.info("4/5  linear probes at 5% and 20% of the labelled patients, detection, fine-tuning")
-    for row in [*models, pixels]:
+    for method in [*models, pixels]:
         for fraction in (0.05, 0.2):
-            _measure(out, "linear-classification", row, fraction=fraction)
-    for row in models:
-        _measure(out, "finetune-classification", row, fraction=0.35, epochs=6, batch_size=16, learning_rate=1e-3)
-        _measure(out, "detection", row, fraction=0.35, epochs=6, width=128, learning_rate=1e-3)
+            _measure(out, "linear-classification", method, fraction=fraction)
+    for method in models:
+        _measure(out, "finetune-classification", method, fraction=0.35, epochs=6, batch_size=16, learning_rate=1e-3)
+        _measure(out, "detection", method, fraction=0.35, epochs=6, width=128, learning_rate=1e-3)
     log.info("5/5  the report")
     page = out / "report.html"
     report(tuple(sorted((out / "results").glob("*.json"))), out=page, data=(out / "labelled", out / "mimic-cxr"))
@@ -64,10 +64,10 @@ def demo(*, out: AnyPath = Path("demo"), seed: int = 0, threads: int | None = No
 
 
 def _measure(
-    out: Path, task: str, row: tuple[str, str], *, data: str = "labelled", fraction: float = 1.0, **settings: Any
+    out: Path, task: str, method: tuple[str, str], *, data: str = "labelled", fraction: float = 1.0, **settings: Any
 ) -> None:
-    """One results file; ``row`` is the name in tables and the model."""
-    name, model = row
+    """One results file; ``method`` is the name in tables and the model."""
+    name, model = method
     evaluate(
         task,
         model=model,

@@ -24,7 +24,7 @@ from imitate.tasks.estimating import estimates
 from imitate.tasks.evaluation import planned
 from imitate.tasks.fitting import FitError
 from imitate.tasks.printing import shown, warned_once
-from imitate.tasks.record import Data, Job, Row, called, digests, numbered, precision, tested, training
+from imitate.tasks.record import Data, Job, Method, called, digests, numbered, precision, tested, training
 from imitate.tasks.results import (
     check_out,
     commit,
@@ -93,10 +93,10 @@ def measure(
     budget = Budget(mode=plan.mode, device=choose_device(device), cache=cache)
     written = []
     with warned_once():
-        for row in _rows(request, out):
+        for method in _methods(request, out):
             for fraction, chosen in tasks.items():
-                path = row.out if len(tasks) == 1 else _with(row.out, f"{fraction:g}")
-                job = Job(plan, chosen, folders, row, budget._replace(fraction=fraction), resamples)
+                path = method.out if len(tasks) == 1 else _with(method.out, f"{fraction:g}")
+                job = Job(plan, chosen, folders, method, budget._replace(fraction=fraction), resamples)
                 written.append(results_of(job, path))
                 sys.stdout.write(shown(written[-1]))
     return written[len(tasks) - 1]
@@ -108,12 +108,12 @@ def results_of(job: Job, path: Path) -> Results:
     return _kept(job, path) or _measured(job, path)
 
 
-def _rows(request: Request, out: Path) -> list[Row]:
-    """The row of the models first; those beside it have as many seeds, and by default its architecture."""
+def _methods(request: Request, out: Path) -> list[Method]:
+    """The one of the models first; those beside it have as many seeds, and by default its architecture."""
     models = tuple(path for path in request.models for _ in range(request.seeds))
     like = request.like or next((path for path in request.models if is_ours(Path(path))), None)
-    plain = [Row((each,) * len(models), like, None, _with(out, Path(each).name)) for each in request.beside]
-    return [Row(models, like, request.name, out), *plain]
+    baselines = [Method((each,) * len(models), like, None, _with(out, Path(each).name)) for each in request.beside]
+    return [Method(models, like, request.name, out), *baselines]
 
 
 def _with(out: Path, what: str) -> Path:
@@ -134,7 +134,7 @@ def _kept(job: Job, path: Path) -> Results | None:
         differ.append("predictions")
     if job.plan.headline and job.plan.headline not in found.metrics:
         differ.append("metrics")  # written before there was this one
-    if not differ and found.weights != [_encoder(job, seed).identity for seed in range(len(job.row.models))]:
+    if not differ and found.weights != [_encoder(job, seed).identity for seed in range(len(job.measured.models))]:
         differ.append("weights")
     if differ:
         log.warning("%s is measured again: it was measured with other %s", path, ", ".join(differ))
@@ -145,7 +145,7 @@ def _kept(job: Job, path: Path) -> Results | None:
 
 def _renamed(job: Job, found: Results, path: Path) -> Results:
     plan = job.plan.seen_at(found.used["image_size"])
-    changes = {"model": job.row.name or found.model, "published": plan.published, "headline": plan.headline}
+    changes = {"model": job.measured.name or found.model, "published": plan.published, "headline": plan.headline}
     changed = found.model_copy(update={**changes, "metrics": _main_first(found.metrics, plan.headline)})
     if changed != found or list(changed.metrics) != list(found.metrics):
         write_text(path, changed.model_dump_json(indent=1))
@@ -158,7 +158,7 @@ def _measured(job: Job, path: Path) -> Results:
     if job.data.test is not None:
         task, data = fitted_elsewhere(task, data, job.data.test)
     encoders, runs, sweeps = [], [], []
-    for seed in range(len(job.row.models)):
+    for seed in range(len(job.measured.models)):
         encoder = _encoder(job, seed)
         encoders.append((encoder.name, encoder.identity))
         run, tried = _swept(job, path, seed, encoder, task, data)
@@ -175,7 +175,7 @@ def _measured(job: Job, path: Path) -> Results:
     device = torch.device(job.budget.device)
     results = Results(
         task=task.name,
-        model=job.row.name or called(job.row.models, names),
+        model=job.measured.name or called(job.measured.models, names),
         data=tested(
             job.data.test or job.data.train,
             runs[0],
@@ -277,7 +277,9 @@ def _encoder(job: Job, seed: int) -> Encoder:
     for each in job.data:
         if each is not None:
             check_data(task, each)
-    encoder = load_encoder(job.row.models[seed], like=job.row.like, data=data, seed=seed, cache=job.budget.cache)
+    encoder = load_encoder(
+        job.measured.models[seed], like=job.measured.like, data=data, seed=seed, cache=job.budget.cache
+    )
     check_preparation(task, encoder, data)
     check_encoder(task, encoder)
     return encoder

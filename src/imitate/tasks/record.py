@@ -14,8 +14,8 @@ from imitate.tasks.fitting import autocast, training_rows
 from imitate.tasks.results import digest_of, file_digest
 
 
-class Row(NamedTuple):
-    """Of a table: an encoder for each seed, the architecture of those that have none, what the row is called."""
+class Method(NamedTuple):
+    """An encoder for each seed, the architecture of those that have none, and the name in tables."""
 
     models: tuple[str, ...]
     like: str | None
@@ -36,13 +36,13 @@ class Job(NamedTuple):
     plan: Evaluation
     task: Task
     data: Data
-    row: Row
+    measured: Method
     budget: Budget
     resamples: int
 
 
 def called(models: Sequence[str], encoders: Sequence[str]) -> str:
-    """What tables call a row. Runs in numbered folders, such as runs/ours/0, have the name of the folder above."""
+    """What tables call a method. Runs in numbered folders, such as runs/ours/0, have the name of the folder above."""
     names = []
     for model, encoder in zip(models, encoders, strict=True):
         parts = [part for part in Path(model).resolve().parts if part not in ("model", "best")]

@@ -16,7 +16,7 @@ def warn_of_seen(job: Job) -> None:
 
     A model that does not know what it was trained on, such as an exported one, says nothing.
     """
-    known = {f"{model} was trained on": trained_on(model) for model in job.row.models}
+    known = {f"{model} was trained on": trained_on(model) for model in job.measured.models}
     if job.data.test is not None and job.task.trains:
         train = job.task.selected(job.data.train)
         fitted = np.flatnonzero(train.table["split"].isin(["train", "val"]))
