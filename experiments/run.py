@@ -160,7 +160,7 @@ class Runner:
             "seeds": len(self.seeds),
         }
         if not self.trained(method):
-            told["network"] = study.methods[study.reference].settings
+            facts["network"] = study.methods[study.reference].settings
         if study.resamples and measure.tested:
             facts["resamples"] = study.resamples
         return sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
