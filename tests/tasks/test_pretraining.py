@@ -199,7 +199,7 @@ def test_a_section_that_no_training_image_has_is_not_learned_from(tmp_path, monk
     data = Corpus.open(write_folder(tmp_path / "data"))
     recipe = tiny_recipe().resolved()
     monkeypatch.setattr(Corpus, "has", lambda self, section: np.full(len(self), section == "impression"))
-    with pytest.raises(UserError, match="no training image has a section findings, .* set model.texts=report"):
+    with pytest.raises(UserError, match="no training image has the section findings, .* set model.texts=report"):
         pretraining_plan.plan_of(recipe, data, (), ())
     report = recipe.model_copy(update={"model": recipe.model.model_copy(update={"texts": "report"})})
     assert len(pretraining_plan.plan_of(report, data, (), ()).order.rows)
