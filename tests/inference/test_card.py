@@ -4,7 +4,9 @@ import pytest
 from recipes import TINY_MODEL
 
 from imitate.config import TextLevel
-from imitate.inference.card import _alignment, _length
+from imitate.inference.card import _alignment, _length, card
+from imitate.inference.encoder import ImitateEncoder
+from imitate.models.imitate import seeded_model
 
 EVERY, DEEPEST = "the features of levels 1, 2, 3 and 4", "the pooled feature of the deepest level"
 SENTENCES = (
@@ -46,3 +48,13 @@ def test_the_card_says_which_features_were_aligned_with_which_texts(model, repor
 def test_the_card_says_how_long_a_model_was_trained():
     assert _length({"epochs": 20, "steps": 1250}) == "1250 steps"
     assert _length({"epochs": 20, "steps": None}) == "20 epochs"
+
+
+@pytest.mark.parametrize("reads_text", [True, False])
+def test_the_limits_name_reports_only_of_a_model_that_learned_from_them(reads_text):
+    config = TINY_MODEL.model_copy(update={"reads_text": reads_text, "objective": "imitate" if reads_text else "simclr"})
+    encoder = ImitateEncoder("tiny", seeded_model(config, pretrained=False, seed=0), None)
+    facts = {"data": "unknown", "training": "unknown", "groups": ""}
+    words = " ".join(card(encoder, name="tiny", license="mit", facts=facts, unread={}).split())
+    assert ("learned from reports" in words) == reads_text
+    assert ("outside the hospitals of its training data" in words) != reads_text

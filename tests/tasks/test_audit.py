@@ -137,7 +137,7 @@ def test_the_file_becomes_a_section_of_a_report(audited: Audit, tmp_path: Path) 
     assert page.count("data:image/svg+xml") == 3 + 3 * 3
     flagged = sum(gap.flagged for gap in audited.gaps)
     found = card(audited)
-    assert f"{len(audited.gaps)} gaps were tested, {flagged} are beyond chance" in found
+    assert f"{len(audited.gaps)} gaps were tested, {flagged} are significant" in found
     assert re.search(r"- Edema, FNR by sex: F \d+\.\d%, M \d+\.\d% \(gap", found) and found.count("\n- ") == flagged
 
 

@@ -46,6 +46,7 @@ def card(
         **config.model_dump(include={"backbone", "resize", "prepared_size", "image_size"}),
         **_preprocessing(config),
         alignment=_alignment(config),
+        from_reports=config.reads_text,
         radiograph=f"radiograph ({_joined(config.projections)})" if config.projections else "frontal radiograph",
         license=license,
         name=name,

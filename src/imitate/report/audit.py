@@ -154,10 +154,10 @@ def card(audit: Audit) -> str:
     for each in audit.groups:
         named.setdefault(each.by, {})[each.group] = None
     groups = "; ".join(f"{by} ({', '.join(names)})" for by, names in named.items())
-    tested = f"{len(audit.gaps)} gaps were tested, {len(flagged)} are beyond chance (p < .05, corrected by Holm)."
+    tested = f"{len(audit.gaps)} gaps were tested, {len(flagged)} are significant (p < .05, corrected by Holm)."
     lines = [
         f"Measured as {audit.task} on {audit.data['name']}, split {audit.data['split']}: {extent(audit.data)}.",
-        f"Groups: {groups}. {tested} A gap that is not beyond chance may still exist.",
+        f"Groups: {groups}. {tested} A gap that is not significant may still be real.",
         f"Thresholds: {audit.threshold}.",
         "",
         *(f"- {gap.label}, {title(gap.metric, gap.label)} by {gap.by}: {_in_words(gap)}" for gap in flagged),
