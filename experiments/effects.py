@@ -6,7 +6,7 @@ error over seeds; all cells are measured on the same patients, so an effect hold
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations, product
 from typing import NamedTuple
 
@@ -42,44 +42,57 @@ def cells() -> list[tuple[str, ...]]:
 
 
 def effects(study: Folder, task: str, *, fraction: float = 1.0, metric: str | None = None) -> list[Effect]:
-    """Main effects, then interactions of two factors; p is not corrected. Empty where a cell is missing."""
-    names = [" ".join(cell) for cell in cells()]
-    every = [Cell(name, task, fraction) for name in names]
+    """Main effects, then interactions; p is not corrected. Empty where a cell is missing."""
+    every = [Cell(" ".join(cell), task, fraction) for cell in cells()]
     if any(cell not in study.results for cell in every):
         return []
-    chosen = metric or study.main_metric(every[0])
-    values = np.array([[run[chosen] for run in study.results[cell].per_seed] for cell in every])
-    return contrasts(values)
+    return contrasts(per_seed(study, every, metric), weights())
 
 
-def contrasts(values: Float[np.ndarray, "cells seeds"]) -> list[Effect]:
-    """Of the cells in the order of ``cells``."""
+def per_seed(study: Folder, cells: Sequence[Cell], metric: str | None = None) -> Float[np.ndarray, "cells seeds"]:
+    chosen = metric or study.main_metric(cells[0])
+    return np.array([[run[chosen] for run in study.results[cell].per_seed] for cell in cells])
+
+
+def contrasts(
+    values: Float[np.ndarray, "cells seeds"], named: Sequence[tuple[str, Float[np.ndarray, " cells"]]]
+) -> list[Effect]:
+    """Of each name and weights of the cells, which sum to zero."""
     count, seeds = values.shape
     means = values.mean(1)
     residual = values - means[:, None] - values.mean(0) + values.mean()
     freedom = (count - 1) * (seeds - 1)
     variance = (residual**2).sum() / freedom
     found = []
-    for name, weights in _weights():
-        value, error = float(weights @ means), math.sqrt(variance * (weights**2).sum() / seeds)
+    for name, weight in named:
+        value, error = float(weight @ means), math.sqrt(variance * (weight**2).sum() / seeds)
         half = float(stats.t.ppf(1 - ALPHA / 2, freedom)) * error
         p = float(2 * stats.t.sf(abs(value) / error, freedom)) if error else float(value == 0)
         found.append(Effect(name, value, value - half, value + half, p))
     return found
 
 
-def _weights() -> list[tuple[str, Float[np.ndarray, " cells"]]]:
-    """Of each contrast; those of one factor are differences of means, those of two are differences of differences."""
-    single = {
-        (factor, value): _difference(factor, value, values[0])
+def weights() -> list[tuple[str, Float[np.ndarray, " cells"]]]:
+    """Of each contrast of the factors: differences of means, differences of these, and so on.
+
+    Only with attention over channels do the two branches read different levels, as published, so the interaction of
+    levels and texts is also that of these cells alone.
+    """
+    single = [
+        (factor, f"{value} − {values[0]}", _difference(factor, value, values[0]))
         for factor, values in FACTORS.items()
         for value in values[1:]
-    }
-    found = [(f"{value} − {FACTORS[factor][0]}", _over(sign)) for (factor, value), sign in single.items()]
-    for (first, one), (second, other) in combinations(single.items(), 2):
-        if first[0] != second[0]:
-            name = f"({first[1]} − {FACTORS[first[0]][0]}) × ({second[1]} − {FACTORS[second[0]][0]})"
-            found.append((name, _over(one, other)))
+    ]
+    found = [(name, _over([sign])) for _, name, sign in single]
+    for count in (2, 3):
+        for several in combinations(single, count):
+            factors, names, signs = zip(*several, strict=True)
+            if len(set(factors)) == count:
+                found.append((" × ".join(f"({name})" for name in names), _over(signs)))
+    own = np.array([float(cell[0] == FACTORS["aggregation"][0]) for cell in cells()])
+    for (first, one, sign), (second, other, another) in combinations(single, 2):
+        if (first, second) == ("levels", "texts"):
+            found.append((f"({one}) × ({other}), with channels", _over([sign * own, another])))
     return found
 
 
@@ -88,7 +101,7 @@ def _difference(factor: str, value: str, base: str) -> Float[np.ndarray, " cells
     return np.array([float(cell[place] == value) - float(cell[place] == base) for cell in cells()])
 
 
-def _over(*signs: Float[np.ndarray, " cells"]) -> Float[np.ndarray, " cells"]:
+def _over(signs: Sequence[Float[np.ndarray, " cells"]]) -> Float[np.ndarray, " cells"]:
     """The product of the signs, as means over the cells of each combination of signs."""
     product_ = np.prod(signs, axis=0)
     return product_ / (np.abs(product_).sum() / 2 ** len(signs))
@@ -97,8 +110,11 @@ def _over(*signs: Float[np.ndarray, " cells"]) -> Float[np.ndarray, " cells"]:
 def table(study: Folder, tasks: Sequence[tuple[str, str, float]]) -> str:
     """Effects as lines, tasks (title, name, fraction) as columns, in points; Holm over the whole table."""
     columns = {title: effects(study, task, fraction=fraction) for title, task, fraction in tasks}
-    if not all(columns.values()):
-        return ""
+    return corrected(columns) if all(columns.values()) else ""
+
+
+def corrected(columns: Mapping[str, Sequence[Effect]]) -> str:
+    """The same effects on each task; Holm over the whole table."""
     adjusted = iter(holm([each.p for column in columns.values() for each in column]))
     shown = {title: [_shown(each, next(adjusted)) for each in column] for title, column in columns.items()}
     names = [each.name for each in next(iter(columns.values()))]

@@ -18,6 +18,7 @@ from pathlib import Path
 import changes
 import dense
 import effects
+import longer
 import pointing
 import selection
 import tables
@@ -214,6 +215,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder o
         for what, table in (("", confirmed), ("-tests", tables.tests))
     },
     "longer": ("longer", lambda study: selection.table(selection.of_seeds(study), SELECT)),
+    "longer/effects": ("longer", lambda study: longer.table(study, SELECT)),
     "dense/tasks": ("dense", dense.of_fractions),
     "dense/tests": ("dense", lambda study: tables.tests(study, "dense")),
     "heatmaps": ("heatmaps", pointing.of_synthetic),
