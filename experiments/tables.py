@@ -101,12 +101,17 @@ def spent(study: Folder, method: str) -> Spent:
 
 
 def compute(study: Folder) -> str:
-    lines = []
-    for method in study.about["compute"]:
+    """With the processors of each method's runs where not all are the study's."""
+    usual, lines, processors = study.about["machine"]["processor"], [], []
+    for method, runs in study.about["compute"].items():
         each = spent(study, method)
         took = [f"{value:.0f}" for value in (each.seconds, each.cpu_seconds)]
         lines.append([method, str(each.runs), f"{each.pairs:,}", f"{each.steps:,}", *took])
-    return markdown_table(["method", "runs", "pairs", "steps", "seconds per run", "CPU seconds per run"], lines)
+        processors.append(", ".join(dict.fromkeys(run.get("processor", usual) for run in runs)))
+    heads = ["method", "runs", "pairs", "steps", "seconds per run", "CPU seconds per run"]
+    if set(processors) - {usual}:
+        heads, lines = [*heads, "processor"], [[*line, each] for line, each in zip(lines, processors, strict=True)]
+    return markdown_table(heads, lines)
 
 
 def forest_file(family: str) -> str:

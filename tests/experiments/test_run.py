@@ -1,6 +1,7 @@
 """A study of a tiny recipe, its commands run in this process: order, resumption, what is written."""
 
 import json
+import re
 import shutil
 import threading
 import time
@@ -226,6 +227,10 @@ def test_tables_and_tests_are_made_from_what_is_published(work: Path) -> None:
     assert value is not None and f" {100 * value:.1f} " in text
     assert "probe at 50%, AUROC" in text and "minus IMITATE" in text
     assert "Made by `the command` with `" in text and "of commit 0000000;" in text
+    assert re.search(r"CPU seconds per run \| +processor \|", text), "the runs were not made on the study's processor"
+    for runs in found.about["compute"].values():
+        runs[:] = [{**each, "processor": "one"} for each in runs]
+    assert not re.search(r"\| +processor \|", page(found))
 
 
 def alike(tests: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:
