@@ -129,8 +129,10 @@ def confirmed(study: Folder, family: str) -> str:
 
 
 def one_seed(study: Folder) -> str:
-    """Temperatures of all but CLIP; at its usual one, the first seed of the factorial."""
+    """Temperatures of all but CLIP; at its usual one, the first seed of a study that has it in the same arithmetic."""
     usual = selection.of_seeds(study_of("factorial"))
+    published = selection.of_seeds(study_of("own_hospital"))
+    usual |= {cell: each for cell, each in published.items() if cell[0] == "IMITATE"}
     first = {cell: each[:1] for cell, each in usual.items() if cell[0] in {name for name, _ in OTHERS.values()}}
     others = selection.of_seeds(study_of("temperatures_others"))
     return selection.temperatures({**first, **selection.of_seeds(study), **others}, OTHERS, SELECT[:2])
@@ -162,6 +164,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder o
         for family in ("equal steps", "equal seconds")
         for what, table in (("", confirmed), ("-tests", tables.tests))
     },
+    "own_hospital": ("own_hospital", lambda study: selection.table(selection.of_seeds(study), SELECT[:2])),
     "longer": ("longer", lambda study: selection.table(selection.of_seeds(study), SELECT)),
     "longer/effects": ("longer", lambda study: longer.table(study, SELECT)),
     "dense/tasks": ("dense", dense.of_fractions),
