@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 import effects
+from imitate.report.markdown import markdown_table
 from layout import Folder
 from selection import Column
 
@@ -59,3 +60,15 @@ def table(study: Folder, columns: Sequence[Column]) -> str:
         for each in columns
     }
     return effects.corrected(found)
+
+
+def validations(study: Folder) -> str:
+    """The validation metric of the longer runs in the course of training, means over seeds in percent."""
+    compute: Mapping[str, list[dict[str, dict[str, float]]]] = study.about["compute"]
+    runs = {name: [run["validation"] for run in each] for name, each in compute.items() if "validation" in each[0]}
+    steps = list(dict.fromkeys(step for each in runs.values() for run in each for step in run))
+    lines = [
+        [name, *(f"{100 * float(np.mean([run[step] for run in each])):.1f}" for step in steps)]
+        for name, each in runs.items()
+    ]
+    return markdown_table(["", *(f"step {int(step):,}" for step in steps)], lines)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import drawn
 from imitate.tasks.base import Predictions
 from imitate.tasks.results import commit, file_digest, read_predictions, read_results
+from imitate.training.run_folder import VALIDATION
 from layout import SCORES, Json, digest_of, read_folder, write_about, write_folder, write_scores
 from measure import kept as resampled
 from study import ROOT, Cell, Study
@@ -110,12 +111,22 @@ def positives(runs: Mapping[Cell, Sequence[Predictions]]) -> Json:
 
 
 def _spent(runner: "Runner", method: str) -> list[Json] | None:
-    """What each run of the method took; None where its runs are not here."""
-    files = [runner.folder(method, seed) / "done.json" for seed in runner.seeds]
-    if not all(file.is_file() for file in files):
+    """What each run of the method took, and its validations; None where its runs are not here."""
+    folders = [runner.folder(method, seed) for seed in runner.seeds]
+    if not all((folder / "done.json").is_file() for folder in folders):
         return None
-    done = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    return [{key: each[key] for key in COMPUTE if key in each} for each in done]
+    done = [json.loads((folder / "done.json").read_text(encoding="utf-8")) for folder in folders]
+    spent = [{key: each[key] for key in COMPUTE if key in each} for each in done]
+    return [{**each, **validations(folder)} for each, folder in zip(spent, folders, strict=True)]
+
+
+def validations(run: Path) -> Json:
+    """The main validation metric by step, where it was measured before the end, too."""
+    found = {}
+    for line in map(json.loads, (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()):
+        if metric := next((name for name in line if name.startswith(VALIDATION)), None):
+            found[str(line["step"])] = line[metric]
+    return {"validation": found} if len(found) > 1 else {}
 
 
 def made_by(study: Study, arguments: argparse.Namespace) -> Json:

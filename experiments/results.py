@@ -166,6 +166,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder o
     },
     "own_hospital": ("own_hospital", lambda study: selection.table(selection.of_seeds(study), SELECT[:2])),
     "longer": ("longer", lambda study: selection.table(selection.of_seeds(study), SELECT)),
+    "longer/validation": ("longer", longer.validations),
     "longer/effects": ("longer", lambda study: longer.table(study, SELECT)),
     "dense/tasks": ("dense", dense.of_fractions),
     "dense/tests": ("dense", lambda study: tables.tests(study, "dense")),

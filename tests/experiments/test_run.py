@@ -29,7 +29,7 @@ from imitate.tasks.base import Estimate
 from imitate.tasks.results import commit, file_digest, read_predictions
 from layout import read_folder, write_about
 from prepared import check_prepared
-from publish import made_by, publish
+from publish import made_by, publish, validations
 from run import Runner, carry_out, jobs
 from study import Cell, Study, load_study
 from tables import page
@@ -184,6 +184,19 @@ ABOUT = {
     "made_by": {"command": "the command", "commit": "0" * 40},
     "machine": {"processor": "one", "threads": 1, "workers": 1},
 }
+
+
+def test_what_was_validated_in_the_course_of_a_run_is_published(tmp_path: Path) -> None:
+    rows = [
+        {"step": 2, "loss": 1.0},
+        {"step": 2, "val/mean-recall": 0.1, "val/recall@1": 0.0},
+        {"step": 4, "loss": 0.5},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert validations(tmp_path) == {}, "at the end alone, as most studies"
+    rows.append({"step": 4, "val/mean-recall": 0.2, "val/recall@1": 0.1})
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert validations(tmp_path) == {"validation": {"2": 0.1, "4": 0.2}}
 
 
 def test_tables_and_tests_are_made_from_what_is_published(work: Path) -> None:
