@@ -124,3 +124,12 @@ def test_an_objective_of_two_views_refuses_one():
         training_module(model, options.model_copy(update={"views": 1}))
     training_module(model, options)
     assert not any(p.requires_grad for p in model.text_head.parameters())
+
+
+def test_all_objectives_that_contrast_image_and_text_have_the_same_temperature_by_default():
+    """The published one: a comparison of objectives is then none of temperatures."""
+    every = {name: each(name=name) for name, each in OPTIONS.items()}
+    contrasting = {name: each for name, each in every.items() if hasattr(each, "temperature_text")}
+    assert contrasting.keys() == {"imitate", "clip", "convirt"}
+    assert {each.temperature_text for each in contrasting.values()} == {0.07}
+    assert not any(each.learn_temperature for each in contrasting.values())
