@@ -32,7 +32,14 @@ from tables import Line
 
 log = logging.getLogger("study")
 RESULTS = ROOT / "docs/results"
-PAGES = ("README.md", "docs/results.md", "docs/hierarchy.md", "docs/heatmaps.md", "docs/mixtures.md")
+PAGES = (
+    "README.md",
+    "docs/results.md",
+    "docs/hierarchy.md",
+    "docs/heatmaps.md",
+    "docs/mixtures.md",
+    "docs/experiments.md",
+)
 PATTERN = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PAIRED = ("untrained", "IMITATE", "CLIP", "ConVIRT", "M-FLAG")
 ABLATED = ("IMITATE", "without multi-level branch")
@@ -97,6 +104,15 @@ def older(_: Folder) -> str:
     return "\n".join(lines)
 
 
+def durations(_: Folder) -> str:
+    """Of pre-training, as the clock ran; runs that were interrupted count from their last start."""
+    lines = []
+    for name in folders():
+        took = [run["seconds"] for runs in study_of(name).about["compute"].values() for run in runs]
+        lines.append([f"`{name}`", str(len(took)), f"{sum(took) / 3600:.1f}", f"{max(took) / 60:.0f}"])
+    return markdown_table(["results", "runs", "hours of all runs", "longest run, minutes"], lines)
+
+
 def effects_of(study: Folder) -> str:
     found = effects.table(study, SELECT)
     done = sum(all(each.of(name) in study.results for each in SELECT) for name in map(" ".join, effects.cells()))
@@ -142,6 +158,7 @@ BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder o
     "readme": ("open_i", readme),
     "claim": ("confirm_open_i", claim),
     "older": ("open_i", older),
+    "durations": ("open_i", durations),
     "open_i/retrieval": ("open_i", lambda study: tables.metrics(study, PAIRED, recalls(), chance=True)),
     "open_i/zero-shot": ("open_i", lambda study: tables.metrics(study, PAIRED, auroc(study, "zero-shot"), chance=True)),
     "open_i/ablations": ("open_i", lambda study: tables.metrics(study, ABLATED, MAIN)),
