@@ -52,7 +52,9 @@ def test_the_card_says_how_long_a_model_was_trained():
 
 @pytest.mark.parametrize("reads_text", [True, False])
 def test_the_limits_name_reports_only_of_a_model_that_learned_from_them(reads_text):
-    config = TINY_MODEL.model_copy(update={"reads_text": reads_text, "objective": "imitate" if reads_text else "simclr"})
+    config = TINY_MODEL.model_copy(
+        update={"reads_text": reads_text, "objective": "imitate" if reads_text else "simclr"}
+    )
     encoder = ImitateEncoder("tiny", seeded_model(config, pretrained=False, seed=0), None)
     facts = {"data": "unknown", "training": "unknown", "groups": ""}
     words = " ".join(card(encoder, name="tiny", license="mit", facts=facts, unread={}).split())
