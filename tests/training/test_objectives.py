@@ -132,4 +132,4 @@ def test_all_objectives_that_contrast_image_and_text_have_the_same_temperature_b
     contrasting = {name: each for name, each in every.items() if hasattr(each, "temperature_text")}
     assert contrasting.keys() == {"imitate", "clip", "convirt"}
     assert {each.temperature_text for each in contrasting.values()} == {0.07}
-    assert not any(each.learn_temperature for each in contrasting.values())
+    assert {each.model_dump()["learn_temperature"] for each in contrasting.values()} == {False}
