@@ -14,6 +14,7 @@ from tables import Line
 RESULTS = ROOT / "docs/results"
 SYNTHETIC = ("CLIP", "IMITATE", "pooled all levels report", "spatial all levels report",
           "spatial all levels report, texts with places", "untrained")  # fmt: skip
+SENTENCES = ("CLIP", "IMITATE", "pooled all levels sections", *SYNTHETIC[3:])
 CONTROLS = ("centre", "usual place", "another text", "another image")
 OF_OPEN_I = ("CLIP", "IMITATE", "selected", "spatial", "spatial, texts with places", "untrained")
 MAPS = [
@@ -25,6 +26,7 @@ MAPS = [
     Line("pointing game · centre", "grounding", "pointing/centre"),
     Line("pointing game · usual place", "grounding", "pointing/usual place"),
 ]
+ATTENTION = [line._replace(task="attention") for line in MAPS[: len(MAPS) - 2]]
 BRANCHES = ("both", "findings", "impression")
 SHORT = {
     "pointing game": "pointing",
@@ -100,8 +102,12 @@ def earlier() -> str:
     return markdown_table(["images", "map", *EARLIER], lines, left=2)
 
 
-def of_sentences() -> str:
-    """Maps of the sentences of reports, which are in no study."""
+def of_sentences(study: Folder | None) -> str:
+    """Maps of the sentences of reports: of the study, or as long as it is not measured, of single results."""
+    if study is not None:
+        weights = tables.metrics(study, SENTENCES[3:5], ATTENTION, chance=True)
+        own = tables.metrics(study, SENTENCES, MAPS, chance=True)
+        return f"{own}\n\nThe attention weights themselves, as maps:\n\n{weights}"
     files = {"CLIP": "synthetic-clip.json", "untrained": "synthetic-untrained.json"}
     found = {Cell(name, "grounding", 1.0): read_results(RESULTS / "grounding" / file) for name, file in files.items()}
     return tables.metrics(Folder({}, found), [cell.method for cell in found], MAPS, chance=True)
