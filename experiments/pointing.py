@@ -70,7 +70,7 @@ def of_open_i(study: Folder) -> str:
 
 def of_branches(study: Folder) -> str:
     """The maps of each branch, and the attention weights themselves, below the maps that know no image."""
-    lines = []
+    lines: list[list[str]] = []
     for method in OF_OPEN_I:
         for task, words in (("grounding", method), ("attention", f"{method}, attention weights")):
             found = {branch: study.results.get(Cell(method, _task(task, branch))) for branch in BRANCHES}
@@ -81,7 +81,7 @@ def of_branches(study: Folder) -> str:
 
 def of_half_width() -> str:
     """Of runs of benchmarks/quality.py, which are in no study."""
-    lines = []
+    lines: list[list[str]] = []
     for method, name in HALF_WIDTH.items():
         files = {branch: RESULTS / f"grounding/open-i-{name}-{branch}.json" for branch in BRANCHES}
         lines += _by_branch(
