@@ -20,7 +20,7 @@ from imitate.models.types import Images
 from imitate.names import Branch, HeatMap
 
 LEVELS = (2, 3)  # C3 and C4, as indices of the encoder's stages
-SMOOTHING = 1 / 28  # standard deviation of the last blur, as a fraction of the side: half a cell of C4 at 224 pixels
+SMOOTHING = 1 / 28  # standard deviation of the last blur, as a fraction of the side: half a cell of C3 at 224 pixels
 
 
 def similarity(seen: Named, text: Float[Tensor, "batch joint"], branch: Branch) -> Float[Tensor, " batch"]:
