@@ -102,15 +102,13 @@ def earlier() -> str:
     return markdown_table(["images", "map", *EARLIER], lines, left=2)
 
 
-def of_sentences(study: Folder | None) -> str:
-    """Maps of the sentences of reports: of the study, or as long as it is not measured, of single results."""
-    if study is not None:
-        weights = tables.metrics(study, SENTENCES[3:5], ATTENTION, chance=True)
-        own = tables.metrics(study, SENTENCES, MAPS, chance=True)
-        return f"{own}\n\nThe attention weights themselves, as maps:\n\n{weights}"
-    files = {"CLIP": "synthetic-clip.json", "untrained": "synthetic-untrained.json"}
-    found = {Cell(name, "grounding", 1.0): read_results(RESULTS / "grounding" / file) for name, file in files.items()}
-    return tables.metrics(Folder({}, found), [cell.method for cell in found], MAPS, chance=True)
+def of_sentences(study: Folder) -> str:
+    return tables.metrics(study, SENTENCES, MAPS, chance=True)
+
+
+def of_sentences_by_attention(study: Folder) -> str:
+    """The attention weights themselves, as maps; they do not depend on the sentence."""
+    return tables.metrics(study, SENTENCES[3:5], ATTENTION, chance=True)
 
 
 def _task(name: str, branch: str) -> str:

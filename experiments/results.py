@@ -188,7 +188,8 @@ BLOCKS: dict[str, tuple[str, Callable[[Folder], str]]] = {  # name: the folder o
     "dense/tasks": ("dense", dense.of_fractions),
     "dense/tests": ("dense", lambda study: tables.tests(study, "dense")),
     "heatmaps": ("heatmaps", pointing.of_synthetic),
-    "heatmaps/sentences": ("heatmaps", lambda _: pointing.of_sentences(study_if_measured("heatmaps_sentences"))),
+    "heatmaps/sentences": ("heatmaps_sentences", pointing.of_sentences),
+    "heatmaps/sentences-attention": ("heatmaps_sentences", pointing.of_sentences_by_attention),
     "heatmaps/open_i": ("heatmaps_open_i", pointing.of_open_i),
     "heatmaps/branches": ("heatmaps_open_i", pointing.of_branches),
     "heatmaps/earlier": ("heatmaps_open_i", lambda _: pointing.earlier()),
@@ -219,10 +220,6 @@ def study_of(name: str) -> Folder:
                 f"{RESULTS / name}: the paired tests are of other results: run experiments/compare.py {together} again"
             )
     return found
-
-
-def study_if_measured(name: str) -> Folder | None:
-    return study_of(name) if (RESULTS / name / "study.json").is_file() else None
 
 
 def folders() -> list[str]:
