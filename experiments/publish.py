@@ -21,7 +21,7 @@ from study import ROOT, Cell, Study
 if TYPE_CHECKING:
     from run import Runner
 
-COMPUTE = ("resumed", "processor", "seconds", "cpu_seconds", "steps", "pairs")
+COMPUTE = ("resumed", "processor", "precision", "seconds", "cpu_seconds", "steps", "pairs")
 
 
 def publish(runner: "Runner", out: Path, about: Json) -> None:

@@ -114,7 +114,8 @@ class Runner:
         if spent is None:
             return False
         write_text(
-            done, json.dumps({**made, "resumed": resumed, "processor": processor(), **spent, **pairs(folder)}, indent=1)
+            done,
+            json.dumps({**made, "resumed": resumed, "processor": processor(), **spent, **computed(folder)}, indent=1),
         )
         return True
 
@@ -214,11 +215,18 @@ class Runner:
             child.stop()
 
 
-def pairs(folder: Path) -> dict[str, int]:
-    """Steps of a finished run, and the image-report pairs that these took."""
-    step = json.loads((folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])["step"]
+def computed(folder: Path) -> dict[str, Any]:
+    """Steps of a finished run, the image-report pairs that these took, and its precision on this processor."""
+    step, start = (
+        json.loads((folder / name).read_text(encoding="utf-8").splitlines()[-1])
+        for name in ("metrics.jsonl", "starts.jsonl")
+    )
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    return {"steps": step, "pairs": step * config["training"]["batch_size"]}
+    return {
+        "steps": step["step"],
+        "pairs": step["step"] * config["training"]["batch_size"],
+        "precision": start["precision"],
+    }
 
 
 def carry_out(

@@ -101,16 +101,21 @@ def spent(study: Folder, method: str) -> Spent:
 
 
 def compute(study: Folder) -> str:
-    """With the processors of each method's runs where not all are the study's."""
-    usual, lines, processors = study.about["machine"]["processor"], [], []
+    """With the processors of each method's runs where not all are the study's, and the precisions where they differ."""
+    usual, lines, processors, precisions = study.about["machine"]["processor"], [], [], []
     for method, runs in study.about["compute"].items():
         each = spent(study, method)
         took = [f"{value:.0f}" for value in (each.seconds, each.cpu_seconds)]
         lines.append([method, str(each.runs), f"{each.pairs:,}", f"{each.steps:,}", *took])
         processors.append(", ".join(dict.fromkeys(run.get("processor", usual) for run in runs)))
+        precisions.append(", ".join(dict.fromkeys(run.get("precision", "not recorded") for run in runs)))
     heads = ["method", "runs", "pairs", "steps", "seconds per run", "CPU seconds per run"]
-    if set(processors) - {usual}:
-        heads, lines = [*heads, "processor"], [[*line, each] for line, each in zip(lines, processors, strict=True)]
+    for name, values, shown in (
+        ("processor", processors, set(processors) - {usual}),
+        ("precision", precisions, len(set(precisions)) > 1),
+    ):
+        if shown:
+            heads, lines = [*heads, name], [[*line, each] for line, each in zip(lines, values, strict=True)]
     return markdown_table(heads, lines)
 
 

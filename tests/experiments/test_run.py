@@ -244,6 +244,9 @@ def test_tables_and_tests_are_made_from_what_is_published(work: Path) -> None:
     for runs in found.about["compute"].values():
         runs[:] = [{**each, "processor": "one"} for each in runs]
     assert not re.search(r"\| +processor \|", page(found))
+    assert not re.search(r"\| +precision \|", text), "that of all runs is the same"
+    found.about["compute"]["CLIP"][0]["precision"] = "16-mixed"
+    assert re.search(r"\| CLIP +\|.*\| 16-mixed, (32-true|bf16-mixed) \|", page(found))
 
 
 def alike(tests: list[dict[str, Any]], others: list[dict[str, Any]]) -> bool:
