@@ -4,9 +4,9 @@ LINE = 1000  # characters of a message at most
 
 
 class UserError(ValueError):
-    """A mistake that the user can correct, reported in one line: what is wrong, the value, the way out.
+    """An error that the user can correct, reported in one line: what is wrong, the value, and what to do.
 
-    The command line prints it without a traceback and exits with 2. A value of megabytes is shortened to its ends.
+    The command line prints it without a traceback and exits with code 2. Very long messages are cut in the middle.
     """
 
     def __init__(self, message: str) -> None:

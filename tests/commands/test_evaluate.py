@@ -102,7 +102,7 @@ def test_data_without_what_the_task_needs(
 
 def test_images_of_another_size(data: Path, tmp_path: Path, fakes: dict[str, Any]) -> None:
     fakes["size"] = 16
-    with pytest.raises(UserError, match="holds images of 8 px, this model needs 16"):
+    with pytest.raises(UserError, match="holds images of 8 px, but this model needs 16"):
         evaluate("linear-classification", model=("0.5",), data=data, out=tmp_path / "r.json")
 
 

@@ -89,7 +89,7 @@ def test_the_same_command_again_changes_nothing_and_another_setting_is_reported(
         ("nonsense", "has no value: write it as key=value"),
         ("text=word2vec", "unknown text encoder 'word2vec'"),
         ("model.backbone=resnet1888", "timm has no network 'resnet1888'"),
-        ("model.prepared_size=64", "holds images of 36 px, this model needs 64"),
+        ("model.prepared_size=64", "holds images of 36 px, but this model needs 64"),
         ("training.batch_size=4000", "fewer than batch_size 4000"),
     ],
 )

@@ -169,7 +169,7 @@ def test_what_is_wrong_with_a_folder_is_one_line(tmp_path, message):
 
 
 def test_another_size_is_an_error(tmp_path):
-    with pytest.raises(UserError, match=r"holds images of 36 px, this model needs 256: .* --size 256"):
+    with pytest.raises(UserError, match=r"holds images of 36 px, but this model needs 256: .* --size 256"):
         Corpus.open(write_folder(tmp_path / "data"), size=256)
 
 

@@ -99,7 +99,7 @@ def garble(path: Path) -> None:
         ("shards/00003.parquet", Path.unlink, "shards", "00003.parquet is missing"),
         ("shards/00000.excluded.parquet", flip, "shards", "00000.excluded.parquet changed"),
         ("manifest-1.parquet", cut, "manifests", "is damaged"),
-        ("manifest-1.parquet", Path.unlink, "manifests", "other manifests than those of index.json"),
+        ("manifest-1.parquet", Path.unlink, "manifests", "manifests other than those of index.json"),
         ("manifest.parquet", empty, "manifests", "is damaged"),
         ("index.json", garble, "folder", "index.json ("),
         ("index.json", Path.unlink, "folder", "is incomplete: run the same `imitate prepare` again"),

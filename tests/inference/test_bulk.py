@@ -231,11 +231,11 @@ def test_a_class_and_a_prepared_folder_that_cannot_be_used(root, tmp_path):
     with pytest.raises(UserError, match="a class cannot be called image"):
         predict_in_parts(question(root, "classify", prompts={"image": "edema"}), tmp_path / "a", data=root / "data")
     padded = write_folder(tmp_path / "padded", resize="letterbox")
-    with pytest.raises(UserError, match="prepared with --resize letterbox, this model needs stretch"):
+    with pytest.raises(UserError, match="prepared with --resize letterbox, but the model needs stretch"):
         predict_in_parts(question(root), tmp_path / "b", data=padded)
     cut = write_folder(tmp_path / "cut")
     edit_index(cut, percentiles=[1, 99])
-    with pytest.raises(UserError, match="prepared with --percentiles .* this model needs None"):
+    with pytest.raises(UserError, match="prepared with --percentiles .* the model needs None"):
         predict_in_parts(question(root), tmp_path / "b", data=cut)
 
 

@@ -140,7 +140,7 @@ def test_an_export_takes_it_along(root, tmp_path):
     ("changes", "why"),
     [
         ({"weights": "0"}, "it is of another model: its weights differ"),
-        ({"preprocessing": "0"}, "it is of another model: its images are prepared in another way"),
+        ({"preprocessing": "0"}, "it is of another model: its images are prepared differently"),
         ({"branch": None, "task": "linear-classification"}, "it is of linear-classification, not of the model's"),
     ],
 )

@@ -224,5 +224,5 @@ def test_maps_of_attention_over_places_are_chosen_by_name():
     gradient = heatmap(made, images, words, "both", "gradient")
     torch.testing.assert_close(gradient, over_pixels(contributions(made, images, words, "both"), 64))
     for kind in ("places", "attention"):
-        with pytest.raises(UserError, match=f"map {kind}: made has no attention over places"):
+        with pytest.raises(UserError, match=f"map {kind}: made has no attention over positions"):
             heatmap(model(), images, words, "both", kind)

@@ -182,7 +182,7 @@ def test_the_server_responds_with_the_same_and_says_that_there_are_no_maps(fitte
             map_ = client.post(f"/api/images/{opened}/heatmap", json={"phrase": "effusion"})
             assert map_.status_code == (200 if model == "run" else 422)
         responses.append((scores, [each["similarity"] for each in reports]))
-    assert "has no heat maps" in map_.json()["error"]
+    assert "has no heat-maps" in map_.json()["error"]
     (first, near), (second, others) = responses
     assert np.abs(np.subtract(near, others)).max() < 1e-3
     for one, other in zip(chain(*first), chain(*second), strict=True):
@@ -200,7 +200,7 @@ def test_what_the_backend_cannot_do_is_one_line(fitted, films, tmp_path, capsys)
         return reported
 
     film, out = str(films[0]), str(tmp_path / "map.png")
-    assert "has no heat maps, which need gradients" in refused(
+    assert "has no heat-maps, which need gradients" in refused(
         "predict", "heatmap", "--model", folder, "--images", film, "--text", "effusion", "--out", out
     )
     for command in (("predict", "embed", "--images", film), ("serve",)):
@@ -234,7 +234,7 @@ def test_a_damaged_folder_says_what_is_wrong(fitted, tmp_path, capsys):
 
     assert broken("imitate.json", Path.unlink).match("has no imitate.json: it is incomplete")
     assert broken("imitate.json", lambda path: path.write_text("{")).match("imitate.json is damaged")
-    assert broken("imitate.json", changed(format_version=2)).match("is of format 2, this version reads 1")
+    assert broken("imitate.json", changed(format_version=2)).match("is of format 2, but imitate reads 1")
     assert broken("imitate.json", changed(preprocessing={"mean": []})).match("imitate.json is damaged")
     damage = broken(
         "imitate.json", lambda path: path.write_text(path.read_text().replace('"temperature": 0', '"temperature": 1'))
@@ -265,7 +265,7 @@ def test_eight_bits_say_that_a_calibration_is_of_float32_scores(fitted, tmp_path
     for folder, said in ((fitted / "onnx", False), (tmp_path / "onnx", True)):
         caplog.clear()
         load(folder)
-        assert ("is in 8 bits and its calibration is of float32 scores" in caplog.text) == said
+        assert ("has 8-bit weights, but its calibration was fitted to float32 scores" in caplog.text) == said
 
 
 def test_eight_bits_are_another_model_to_a_folder_of_predictions(fitted):

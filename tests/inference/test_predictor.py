@@ -224,9 +224,9 @@ def test_mistakes_are_reported_in_one_line(root, predictor, images, tmp_path):
         "text 2 is empty": lambda: predictor.embed_texts(["edema", ""]),
         "temperature 0 must be above": lambda: predictor.classify(images[0], {"Edema": "edema"}, temperature=0),
         "either an image, .* or a text": lambda: predictor.retrieve(index=root / "data"),
-        "k 0: ask": lambda: predictor.retrieve(text="edema", index=root / "data", k=0),
+        "k 0 must": lambda: predictor.retrieve(text="edema", index=root / "data", k=0),
         "prepared folder .* does not exist": lambda: predictor.retrieve(text="edema", index=tmp_path / "none"),
-        "holds images of 40 px, this model needs 36": lambda: predictor.retrieve(
+        "holds images of 40 px, but this model needs 36": lambda: predictor.retrieve(
             text="edema", index=write_folder(tmp_path / "other", size=40)
         ),
         "cannot use .*notes.txt: not a DICOM": lambda: predictor.read(root / "notes.txt"),

@@ -134,7 +134,7 @@ def test_a_run_records_the_tag_of_its_weights_and_the_statistics_they_were_train
 )
 def test_the_levels_are_the_four_deepest_strides_or_spread_over_the_blocks(strides, levels, stem):
     assert image._choose(strides) == (levels, stem)
-    with pytest.raises(UserError, match="the network has 3 feature levels, 4 are needed"):
+    with pytest.raises(UserError, match="the network has 3 feature levels, but 4 are needed"):
         image._choose(strides[:3])
 
 

@@ -86,7 +86,7 @@ def test_a_fitted_encoder_is_as_wide_as_its_corpus_allows(tmp_path: Path) -> Non
     assert few.width == 5
     repeated = LsaTextEncoder.fit(["ab", "cd", "ef", "gh"] * 2, width=99)
     assert repeated.width == 3
-    with pytest.raises(UserError, match="needs at least 3 distinct texts, the corpus has 2"):
+    with pytest.raises(UserError, match="needs at least 3 distinct texts, but the corpus has 2"):
         LsaTextEncoder.fit(["ab cd", "ef gh"], width=8)
     assert encoder.name == f"lsa-2-{encoder.identity[:8]}" and encoder.record == {"kind": "lsa", "name": encoder.name}
     save_text_encoder(encoder, tmp_path / "a" / "b")

@@ -103,7 +103,7 @@ def test_two_results_for_one_cell_are_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 2}, "format version 2, this program reads 1"),
+        ({"format_version": 2}, "format version 2, but imitate reads 1"),
         ({"task": "guessing"}, r"a\.json: there is no task 'guessing'; there are linear-classification"),
         ({"data": {"name": "folder"}}, "does not state the fingerprint"),
         ({"metrics": {}}, "holds no metrics"),

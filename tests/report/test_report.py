@@ -78,7 +78,7 @@ def test_with_the_folder_there_are_radiographs(tmp_path: Path, caplog: pytest.Lo
     path = results_files.detection(tmp_path / "a.json")
     out = report((path,), out=tmp_path / "report.html", data=(root, other))
     assert out.read_text().count("data:image/png;base64,") == 3
-    assert f"{other}: no results are of this folder" in caplog.text
+    assert f"{other}: no results belong to this folder" in caplog.text
 
 
 def test_the_figures_are_the_same_every_time(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def test_wrong_predictions_are_reported_in_one_line(folder: Path, tmp_path: Path
         UserError, match="shares 180 patients with the test images: a threshold must be chosen on others"
     ):
         run(test, threshold_from=test)
-    with pytest.raises(UserError, match=r"alien\.json is of another model, task or seed"):
+    with pytest.raises(UserError, match=r"alien\.json is of a different model, task or seed"):
         run(test, threshold_from=alien)
     val.with_suffix(".npz").unlink()
     with pytest.raises(UserError, match="are missing: keep the two together"):
@@ -243,11 +243,11 @@ def test_a_calibration_gives_probabilities_and_thresholds(folder: Path, tmp_path
     rows = (missed["target"][:, 0] > 0) & np.isin(missed["image_id"], [f"i{i}" for i in range(N) if i // 2 % 2 == 0])
     assert women.metrics["fnr"].value == pytest.approx((missed["score"][rows, 0] < -1).mean())
     made.model_copy(update={"weights": "other"}).save(tmp_path / "other.json")
-    with pytest.raises(UserError, match=r"other\.json is of another model, task or seed"):
+    with pytest.raises(UserError, match=r"other\.json is of a different model, task or seed"):
         run(tmp_path / "other.json")
     zero_shot = made.model_copy(update={"branch": "both", "encoder": "other"})
     zero_shot.save(tmp_path / "zero-shot.json")
-    with pytest.raises(UserError, match=r"zero-shot\.json is of another model, task or seed"):
+    with pytest.raises(UserError, match=r"zero-shot\.json is of a different model, task or seed"):
         run(tmp_path / "zero-shot.json")
     made.model_copy(update={"data": facts | {"split": "test"}}).save(tmp_path / "test.json")
     with pytest.raises(UserError, match=r"test\.json was fitted on the test images"):

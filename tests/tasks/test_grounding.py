@@ -249,7 +249,7 @@ def test_what_cannot_be_measured_is_one_line(tmp_path: Path) -> None:
         predicted(unmarked)
     with pytest.raises(UserError, match="no prompts for any of Sunny"):
         predicted(marked_images(tmp_path / "odd", [[boxed("", "Sunny", 10)]]))
-    with pytest.raises(UserError, match="map places: oracle has no attention over places: use gradient"):
+    with pytest.raises(UserError, match="map places: oracle has no attention over positions: use gradient"):
         predicted(marked_images(tmp_path / "spot", [[boxed("bright", "", 10)]]), map="places")
 
 

@@ -168,7 +168,7 @@ def test_a_run_that_continues_on_a_cpu_without_bfloat16_says_so(tmp_path, caplog
     for can in (True, False):
         monkeypatch.setattr(precision, "multiplies_bfloat16", lambda can=can: can)
         assert pretrain(recipe, data, out) == 0
-    assert "continues under other conditions: precision was bf16-mixed and is 32-true" in caplog.text
+    assert "continues under different conditions: precision was bf16-mixed and is 32-true" in caplog.text
     starts = [json.loads(line) for line in (out / "starts.jsonl").read_text().splitlines()]
     assert [each["precision"] for each in starts] == ["bf16-mixed", "32-true"]
 

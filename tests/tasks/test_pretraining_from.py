@@ -86,11 +86,11 @@ def test_a_run_that_has_begun_needs_its_source_no_more_and_takes_no_other(root, 
     assert [row["step"] for row in metrics(out) if "loss" in row] == [1, 2, 3]
     assert yaml.safe_load((out / "config.yaml").read_text())["model"]["mean"] == [0.4] * 3
     assert pretrain(bare, root / "data", out, "--init", str(root / "first"), "--training.steps", "3") == 2
-    assert "holds a run with other settings: init is" in capsys.readouterr().err
+    assert "holds a run with different settings: init is" in capsys.readouterr().err
     plain = tmp_path / "plain"  # which began without
     assert pretrain(bare, root / "data", plain, "--training.steps", "1") == 0
     assert continued(root, plain, "--training.steps", "1", recipe=bare) == 2
-    assert "holds a run with other settings: init is None there" in capsys.readouterr().err
+    assert "holds a run with different settings: init is None there" in capsys.readouterr().err
     assert pretrain(bare, root / "data", tmp_path / "other", *command[3:], "1") == 2
     assert "no model at" in capsys.readouterr().err and not (tmp_path / "other").exists()
 

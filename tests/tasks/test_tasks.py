@@ -222,11 +222,11 @@ def test_a_folder_of_another_size_is_refused_but_for_tasks_on_whole_images(
 ) -> None:
     large, small = (Corpus.open(write_folder(tmp_path / f"{size}", size=size)) for size in (48, 24))
     for name in ("linear-classification", "retrieval", "zero-shot"):
-        with pytest.raises(UserError, match="holds images of 48 px, this model needs 36"):
+        with pytest.raises(UserError, match="holds images of 48 px, but this model needs 36"):
             check_preparation(find_task(name)(), tiny_encoders["simclr"], large)
     for name in ("segmentation", "detection"):
         check_preparation(find_task(name)(), tiny_encoders["simclr"], large)
-        with pytest.raises(UserError, match="holds images of 24 px, this model needs 36"):
+        with pytest.raises(UserError, match="holds images of 24 px, but this model needs 36"):
             check_preparation(find_task(name)(), tiny_encoders["simclr"], small)
 
 

@@ -53,7 +53,7 @@ def test_an_allocation_without_srun_names_srun(asked):
 
 
 def test_tasks_without_a_number_for_each_machine_are_refused_in_one_line(asked):
-    with pytest.raises(UserError, match="SLURM started 6 tasks, of a job without --ntasks-per-node"):
+    with pytest.raises(UserError, match="SLURM started 6 tasks in a job without --ntasks-per-node"):
         asked({key: value for key, value in SRUN.items() if key != "SLURM_NTASKS_PER_NODE"})
 
 
@@ -100,7 +100,7 @@ def test_the_engine_gets_what_the_recipe_says_and_the_batch_must_divide(two, mon
     assert made.settings == {"accelerator": "cpu", "strategy": "ddp", "devices": 2, "num_nodes": 3}
     with pytest.raises(UserError, match="batch_size 9 is global and must be divisible by 2 processes"):
         engine.launch(TrainingConfig(batch_size=9))
-    with pytest.raises(UserError, match=r"training.accelerator is cuda, this machine has cpu"):
+    with pytest.raises(UserError, match=r"training.accelerator is cuda, but this machine has cpu"):
         engine.launch(TrainingConfig(accelerator="cuda"))
 
 
@@ -117,11 +117,13 @@ def test_one_row_for_the_heads_is_refused(rows):
     """A row less its own mean is zero, and so is every gradient."""
     alone = PresentBatchNorm(3, affine=False)(torch.randn(1, 3))
     assert torch.equal(alone, torch.zeros(1, 3))
-    with pytest.raises(UserError, match="is one sample each, which the heads' BatchNorm normalises with itself"):
+    with pytest.raises(
+        UserError, match="leaves one sample for each, which the heads' BatchNorm normalises with itself"
+    ):
         engine.check_rows(TrainingConfig(batch_size=rows, sync_batchnorm=False), rows)
     engine.check_rows(TrainingConfig(batch_size=rows), rows)  # synchronised by default
     for setting in ("objective.negatives=rank", "objective.grounding"):
-        with pytest.raises(UserError, match=f"one sample each, which {setting} contrasts with itself"):
+        with pytest.raises(UserError, match=f"one sample for each, which {setting} contrasts with itself"):
             engine.check_rows(TrainingConfig(batch_size=rows), rows, contrasts_within=setting)
 
 
@@ -242,7 +244,7 @@ def test_the_device_is_the_first_there_is_or_the_one_asked_for(monkeypatch, cuda
         if name in found:
             assert engine.accelerator(TrainingConfig(accelerator=name)) == name
         else:
-            with pytest.raises(UserError, match=f"training.accelerator is {name}, this machine has {found}$"):
+            with pytest.raises(UserError, match=f"training.accelerator is {name}, but this machine has {found}$"):
                 engine.accelerator(TrainingConfig(accelerator=name))
 
 

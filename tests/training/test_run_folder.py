@@ -48,7 +48,9 @@ def test_a_run_continues_with_what_is_said_to_have_changed(tmp_path):
         settle(tmp_path, tiny_recipe(), DATA)
     with pytest.raises(UserError) as error:
         settle(tmp_path, other, {**DATA, "fingerprint": "g"})
-    reported = "holds a run with other settings: data.fingerprints is ['f'] there and ['g'] here. Choose another --out"
+    reported = (
+        "holds a run with different settings: data.fingerprints is ['f'] there and ['g'] here. Choose another --out"
+    )
     assert str(error.value) == f"{tmp_path} {reported}"
     with pytest.raises(UserError, match=r"here\. Choose another --out, or continue with the new values: --continue"):
         settle(tmp_path, tiny_recipe(), DATA)
@@ -75,13 +77,13 @@ def test_a_start_that_is_not_like_the_last_is_reported_and_refused_where_it_chan
     assert not caplog.text
     compare_start(tmp_path, {**facts, "torch": "2.15"}, contrasts_within=RANK, normalises=True)
     assert (
-        caplog.messages == ["this run continues under other conditions: torch was 2.14.1 and is 2.15"]
+        caplog.messages == ["this run continues under different conditions: torch was 2.14.1 and is 2.15"]
         and "BatchNorm" not in caplog.text
     )
     compare_start(tmp_path, {**facts, "processes": 4}, contrasts_within="", normalises=True)
     assert caplog.messages[1:] == [
-        "this run continues under other conditions: processes was 2 and is 4",
-        "BatchNorm now sees another part of the batch; training.sync_batchnorm=true prevents this",
+        "this run continues under different conditions: processes was 2 and is 4",
+        "BatchNorm now sees a different part of the batch; training.sync_batchnorm=true prevents this",
     ]
     with pytest.raises(UserError, match="trained by 2 processes, not 4; with objective.negatives=rank"):
         compare_start(tmp_path, {**facts, "processes": 4}, contrasts_within=RANK, normalises=True)

@@ -82,7 +82,7 @@ def test_statistics_that_the_recipe_sets_stay():
     "source, model, text, loaded, reasons",
     [
         ({}, {}, OTHER, {"image", "aggregation", "findings_head", "impression_head"},
-         {"text_head": "it reads another text encoder"}),
+         {"text_head": "it reads a different text encoder"}),
         ({}, {"text_width": 3}, TEXT, {"image", "aggregation", "findings_head", "impression_head"},
          {"text_head": r"0.weight is \[1024, 2\] in the source, not \[1024, 3\]"}),
         ({"levels": (), "keep": ()}, {}, TEXT, {"image", "impression_head", "text_head"},
@@ -95,12 +95,12 @@ def test_statistics_that_the_recipe_sets_stay():
           "impression_head": r"0.weight is \[32, 32\] in the source, not \[16, 16\]"}),
         ({**POOLS, "token_width": 32}, {}, TEXT, {"image", "text_head"},
          {"aggregation": "the source has none", "findings_head": r"0.weight is .*",
-          "impression_head": "it reads another feature in the source"}),
+          "impression_head": "it reads a different feature in the source"}),
         ({**POOLS, "token_width": 32}, {"levels": (), "keep": ()}, TEXT, {"image", "text_head"},
-         {"impression_head": "it reads another feature in the source"}),
+         {"impression_head": "it reads a different feature in the source"}),
         ({}, {**POOLS, "token_width": 32}, TEXT, {"image", "text_head"},
          {"aggregation": "the source has none", "findings_head": r"0.weight is .*",
-          "impression_head": "it reads another feature in the source"}),
+          "impression_head": "it reads a different feature in the source"}),
         ({"heads": 2}, {}, TEXT, {"image", "impression_head", "text_head"},
          {"aggregation": "heads is 2 in the source, not 4", "findings_head": BEHIND}),
         ({"keep": (0.25, 0.15, 0.1, 0.2)}, {}, TEXT, {"image", "impression_head", "text_head"},
@@ -147,7 +147,7 @@ def test_a_part_that_has_grown_is_taken_as_far_as_it_goes():
         ("resnet18", {"channels": [8, 8, 16, 32]},
          r"e.g. layer1.0.conv1.weight, which has the shape \[4, 64, 3, 3\] there, not \[8, 64, 3, 3\]; set model.back"),
         ("resnet18", {"channels": [4, 8, 16, 32], "act_layer": "silu"},
-         "init: source is of another architecture than resnet18: act1 is ReLU there and SiLU here; set model.backbone"),
+         "init: source has a different architecture from resnet18: act1 is ReLU there and SiLU here; set model.backbone"),
     ],
 )  # fmt: skip
 def test_another_architecture_is_reported(backbone, options, message):

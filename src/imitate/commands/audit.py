@@ -48,8 +48,8 @@ def audit(
         at: The sensitivity or specificity to reach, or the cost of a missed positive in false alarms.
         calibration: A file of `imitate calibrate` with probabilities and thresholds, instead of threshold_from.
         bands: Ages at which a new age band begins.
-        least: Least number of patients with and without the finding that a group needs to be compared.
-        balance: Columns that the balanced gap gives the same proportions in all groups, in addition to the prevalence.
+        least: Minimum number of patients with, and of patients without the finding in a group that is compared.
+        balance: Columns whose proportions the balanced gap equalises across groups, in addition to the prevalence.
         resamples: Number of bootstrap samples for each interval.
         shuffles: How often the groups are shuffled for each test.
     """

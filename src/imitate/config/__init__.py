@@ -69,36 +69,37 @@ Steps = Annotated[int, Field(ge=1, le=10**7)]
 class AugmentConfig(Config):
     """Random views, drawn on the device as one warp a batch."""
 
-    horizontal_flip: Fraction = 0.5
-    vertical_flip: Fraction = 0.5
-    rotation: float = Field(30.0, ge=0, le=180)  # degrees, uniform in +-
-    scale: float = Field(0.0, ge=0, lt=1)  # zoom uniform in 1 +- scale
+    horizontal_flip: Fraction = 0.5  # probability
+    vertical_flip: Fraction = 0.5  # probability
+    rotation: float = Field(30.0, ge=0, le=180)  # largest angle in degrees, in either direction
+    scale: float = Field(0.0, ge=0, lt=1)  # zoom by a factor between 1 - scale and 1 + scale
     perspective: Fraction = 0.5  # distortion scale
     perspective_probability: Fraction = 0.5
-    autocontrast: Fraction = 0.5
+    autocontrast: Fraction = 0.5  # probability
 
 
 class TrainingConfig(Config):
     epochs: int = Field(20, ge=1, le=100_000)
-    steps: Steps | None = None  # steps of the whole training, instead of epochs
+    steps: Steps | None = None  # number of training steps, instead of epochs
     batch_size: int = Field(128, ge=2, le=2**20)  # global: over all processes
-    learning_rate: Rate = 2e-4
-    final_learning_rate: float = Field(1e-8, ge=0, le=1)
+    learning_rate: Rate = 2e-4  # after the warm-up, before the cosine decay
+    final_learning_rate: float = Field(1e-8, ge=0, le=1)  # at the end of the cosine decay
     warmup_steps: int = Field(0, ge=0, le=10**7)
-    warmup_fraction: float = Field(0.0, ge=0, lt=1)  # fraction of all steps, instead of warmup_steps
-    backbone_learning_rate: Rate | None = None  # of the image encoder; None: the same
+    warmup_fraction: float = Field(0.0, ge=0, lt=1)  # warm-up as a fraction of all steps, instead of warmup_steps
+    backbone_learning_rate: Rate | None = None  # learning rate of the image encoder; None: learning_rate
     layer_decay: float = Field(1.0, ge=0.1, le=1)  # factor of the rate for each block of the image encoder downwards
     freeze: Literal["image"] | None = None  # image: do not train the image encoder, including its BatchNorm statistics
     gradient_checkpointing: bool = False  # recompute blocks of the image encoder in the backward pass: less memory
-    text_layers: int | None = Field(None, ge=1, le=512)  # number of last text encoder layers to train
-    text_lora: int | None = Field(None, ge=1, le=1024)  # instead: rank of adapters in all its layers (LoRA)
-    text_learning_rate: Rate | None = None  # of the text encoder; None: the same
+    text_layers: int | None = Field(None, ge=1, le=512)  # train this many of the last layers of the text encoder
+    text_lora: int | None = Field(None, ge=1, le=1024)  # instead: rank of LoRA adapters in all of its layers
+    text_learning_rate: Rate | None = None  # learning rate of the text encoder; None: learning_rate
     ema_decay: float | None = Field(None, ge=0.5, lt=1)  # validate and save moving averages of the weights
     weight_decay: float = Field(0.05, ge=0, le=10)
     decay_everything: bool = False  # True: weight decay also for normalisation, biases and embeddings, as published
-    clip_gradient: float | None = Field(None, ge=1e-6, le=1e6)
+    clip_gradient: float | None = Field(None, ge=1e-6, le=1e6)  # largest norm of the gradient
     precision: Precision = "bf16-mixed"
-    # BatchNorm statistics of the global batch: heads, for the heads only; true, also for the backbone, on GPUs
+    # Where BatchNorm uses the statistics of the global batch: heads: in the heads; true: also in the backbone, which
+    # needs GPUs; false: nowhere
     sync_batchnorm: bool | Literal["heads"] = "heads"
     # Samples that the backbone processes at a time: gradient accumulation with cached contrastive gradients (gradient
     # caching, GradCache), so that the loss still uses the whole batch
@@ -107,16 +108,16 @@ class TrainingConfig(Config):
     image_sizes: tuple[Annotated[int, Field(ge=8, le=8192)], ...] = ()
     compile: Literal["default", "reduce-overhead"] | None = None  # torch.compile's mode for the backbone
     seed: int = Field(0, ge=0, lt=2**32)
-    log_every: Steps = 10
-    checkpoint_every: Steps = 500  # also after each epoch and at each validation
-    validate_every: Steps | None = None  # None: after each epoch
+    log_every: Steps = 10  # steps between the rows of metrics.jsonl
+    checkpoint_every: Steps = 500  # steps between checkpoints, in addition to those at each epoch and validation
+    validate_every: Steps | None = None  # steps between validations; None: after each epoch
     snapshot_every: Steps | None = None  # steps between the weights kept in snapshots/; None: no snapshots
     keep_best: int = Field(1, ge=1, le=1000)  # number of best validations whose weights are kept; if several, in top/
     deterministic: bool = False  # deterministic algorithms only; slower on GPUs
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"] = "auto"  # Fabric's, for several processes
     devices: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"  # processes on this machine
-    nodes: int = Field(1, ge=1, le=2**16)
+    nodes: int = Field(1, ge=1, le=2**16)  # number of machines
 
     @property
     def trains_text(self) -> bool:
@@ -156,7 +157,7 @@ class Recipe(Config):
     # weights to start from instead: FILE or FOLDER (a run, an exported model, a published encoder), timm:NAME, or
     # hf-hub:OWNER/NAME@REVISION
     init: Annotated[str | None, AfterValidator(check_init)] = None
-    text: str = "lsa"  # lsa[-<width>], bert-small[:<steps>], or hf:<id>@<revision>[:mean]
+    text: str = "lsa"  # lsa[-WIDTH], bert-small[:STEPS], hf:ID@REVISION[:POOLING] or hf:FOLDER[:POOLING]
     labels_as_text: bool = False  # sentences made from the labels, for images without a report
     objective: SerializeAsAny[ObjectiveOptions] = ImitateOptions()
     augment: AugmentConfig = AugmentConfig()

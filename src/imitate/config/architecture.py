@@ -21,7 +21,7 @@ class ImitateConfig(Preprocessing):
     """The architecture; saved as ``config.json`` beside the weights."""
 
     backbone: Annotated[str, AfterValidator(check_backbone)] = "resnet50"  # name of any timm network, CNN or ViT
-    backbone_options: Annotated[dict[str, Any], AfterValidator(check_options)] = Field({})  # of timm.create_model
+    backbone_options: Annotated[dict[str, Any], AfterValidator(check_options)] = Field({})  # options for timm
     projections: tuple[str, ...] | None = None  # projections to train on; None: the default of each folder
     levels: tuple[int, ...] = (
         1,
@@ -36,20 +36,22 @@ class ImitateConfig(Preprocessing):
     channel_draw: ChannelChoice = "replacement"  # distinct: without replacement; sample: for each sample
     cls_token: Literal["zeros", "normal"] = "normal"  # initial CLS token; the release has zeros
     feed_forward: bool = False  # LayerNorm and a feed-forward block after the attention
-    grid: int = Field(16, ge=1, le=64)  # channels: one is a token of grid x grid features; spatial: tokens of a level
+    grid: int = Field(16, ge=1, le=64)  # side of the grid to which levels are average-pooled
     slots: int = Field(512, ge=1, le=WIDEST)  # tokens after zero-padding
-    heads: int = Field(4, ge=1, le=WIDEST)
+    heads: int = Field(4, ge=1, le=WIDEST)  # attention heads
     token_width: int = Field(256, ge=1, le=WIDEST)  # width of the feature, if the aggregation is spatial or pooled
     grounding: bool = False  # each position of the spatial aggregation has a vector in the joint space
-    joint_width: int = Field(512, ge=1, le=WIDEST)
-    text_width: int = Field(768, ge=1, le=WIDEST)
+    joint_width: int = Field(512, ge=1, le=WIDEST)  # width of the joint space of images and texts
+    text_width: int = Field(768, ge=1, le=WIDEST)  # width of the text encoder, which sets it
     # Running BatchNorm statistics of the text head: of all texts, as published, or separate ones for each section
     text_statistics: Literal["shared", "section"] = "shared"
-    # Texts of the branches: sections; swapped: each the other's; report: both the whole report; both: the sections
-    # and the report; or a list of texts, each with its branch and weight
+    # Texts on which the branches are trained: sections; swapped: each section with the other branch; report: the whole
+    # report with both branches; both: sections and report; or a list of texts, each with its branch and weight
     texts: Texts | Annotated[tuple[TextLevel, ...], Field(min_length=1)] = "sections"
-    temperature: float = Field(0.07, gt=0, le=10)  # of image and text in training, and of the softmax over prompts
-    temperature_learned: bool | None = None  # whether training changed it; None: not recorded
+    temperature: float = Field(
+        0.07, gt=0, le=10
+    )  # softmax temperature, in training and over prompts; set from the objective
+    temperature_learned: bool | None = None  # whether training learned the temperature; None: not recorded
     objective: str = ""  # objective of the training; empty: not recorded
     reads_text: bool = True  # False: the objective used no text, so the text head is untrained
 

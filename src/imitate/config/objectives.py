@@ -40,10 +40,10 @@ class ContrastOptions(ObjectiveOptions):
     """Image with text, in whatever form."""
 
     negatives: Negatives = "global"
-    temperature_text: Temperature = 0.07  # for image and text; if it is learned, the initial value
-    learn_temperature: bool = False  # on a log scale, between 0.01 and 1
+    temperature_text: Temperature = 0.07  # between image and text; the initial value, if it is learned
+    learn_temperature: bool = False  # learn temperature_text, on a log scale between 0.01 and 1
     contrast: Literal["softmax", "sigmoid"] = "softmax"  # sigmoid: each pair is classified on its own, as in SigLIP
-    bias: float = Field(-10.0, ge=-100, le=100)  # initial bias of the logits of sigmoid; it is learned
+    bias: float = Field(-10.0, ge=-100, le=100)  # initial value of the learned bias, if contrast is sigmoid
 
     @model_validator(mode="after")
     def _starts_in_bounds(self) -> "ContrastOptions":
@@ -61,16 +61,17 @@ class ImitateOptions(ContrastOptions):
     name: str = "imitate"
     kernel: Kernel = "exp"
     kernel_lambda: float = Field(0.2, ge=0, le=100)
-    prior: str | None = None  # text encoder for the clinical prior, as in ``text``; None: the model's own
+    prior: str | None = None  # text encoder for the clinical prior, named as in text; None: the model's own
     prior_centred: bool = False  # subtract the mean of the batch's texts from each vector
     prior_weight: float | None = Field(None, ge=0, le=100)  # factor of k(P); None: the temperature, as published
     prior_mass: float | None = Field(None, ge=0, lt=1)  # fixed weight of the other samples in each row of the target
-    # Samples with the same text: by k(P); k(P) = 1; not candidates; or the same target as a sample's own text
+    # Targets of samples with the same text: kernel: by k(P); one: k(P) = 1; ignored: not candidates for each other;
+    # positive: the same target as a sample's own text
     identical: Literal["kernel", "one", "ignored", "positive"] = "kernel"
     normalise_targets: bool = False  # each row of the target sums to one
-    temperature_views: Temperature = 0.2  # view with view
-    grounding: Weight = 0.0  # weight of the contrast between texts and places, within each process; 0: none
-    # Weight of the terms between views, which need two: one for both branches, or of findings and impression; 0: none
+    temperature_views: Temperature = 0.2  # between two views
+    grounding: Weight = 0.0  # weight of the contrast between texts and positions; 0: none
+    # Weight of the terms between two views: one value for both branches, or one each for findings and impression
     visual_visual: Weight | tuple[Weight, Weight] = 2.0
 
     @property
@@ -134,7 +135,7 @@ class CaptionOptions(ContrastOptions):
 
     identical: Literal["negative", "ignored", "positive"] = "negative"  # what samples with the same text are
     visual_visual: Weight = 0.0  # weight of SimCLR's loss on the two views
-    temperature_views: Temperature = 0.2  # view with view
+    temperature_views: Temperature = 0.2  # between two views
 
     @property
     def compares_views(self) -> bool:

@@ -17,11 +17,11 @@ class Preprocessing(Config):
 
     prepared_size: int = Field(256, ge=8, le=8192)  # side of the prepared images
     image_size: int = Field(224, ge=8, le=8192)  # side of the crop that the encoder sees
-    resize: Resize = "stretch"  # how an image was brought into the prepared square
-    percentiles: tuple[Percent, Percent] | None = None  # of its gray values, which became black and white
-    tone: Tone = "unknown"  # of the images that it learnt from
-    range: tuple[Gray, Gray] = (0.0, 1.0)  # of the gray values before normalisation, black and white
-    mean: tuple[Gray, ...] = Field((0.485, 0.456, 0.406), min_length=1)  # an entry for each channel
+    resize: Resize = "stretch"  # how images are resized to the prepared square
+    percentiles: tuple[Percent, Percent] | None = None  # percentiles of the gray values that become black and white
+    tone: Tone = "unknown"  # tone of the training images
+    range: tuple[Gray, Gray] = (0.0, 1.0)  # gray values of black and white before normalisation
+    mean: tuple[Gray, ...] = Field((0.485, 0.456, 0.406), min_length=1)  # mean gray value, one for each channel
     std: tuple[Annotated[float, Field(ge=1e-3, le=WIDEST)], ...] = Field((0.229, 0.224, 0.225), min_length=1)
 
     @property

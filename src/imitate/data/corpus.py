@@ -58,7 +58,7 @@ class Corpus:
         for folder in opened:
             if size is not None and folder.meta["size"] != size:
                 raise UserError(
-                    f"{folder.root} holds images of {folder.meta['size']} px, this model needs {size}: "
+                    f"{folder.root} holds images of {folder.meta['size']} px, but this model needs {size}: "
                     f"run `imitate prepare` with --size {size} into another folder"
                 )
         every = [_whole(folder) for folder in opened]

@@ -182,5 +182,5 @@ def _fault(kind: str, message: str, trace: str) -> Exception:
     if kind == "MemoryError":
         return UserError("out of memory in a worker process: run the same command again with fewer --workers")
     if kind == "OSError":
-        return UserError(f"an image cannot be read ({message}): run the same command again, it continues from there")
+        return UserError(f"an image cannot be read ({message}): run the same command again; it continues from there")
     return RuntimeError(f"in a worker process:\n{trace}")

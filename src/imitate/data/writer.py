@@ -281,7 +281,7 @@ def _room(out: Path) -> Iterator[None]:
         shards = len(list((out / FOLDER).glob("[0-9]*[0-9].parquet")))
         raise UserError(
             f"no space left for {out} after {shards} shards ({error.strerror}): "
-            "make room and run the same command again, it continues from there"
+            "make room and run the same command again; it continues from there"
         ) from error
 
 

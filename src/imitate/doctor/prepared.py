@@ -161,7 +161,7 @@ def _manifest_faults(folder: Path, index: dict[str, Any]) -> Iterator[str]:
         return
     with manifests:
         if [path.name for path in manifests.paths] != [part["manifest"] for part in index["parts"]]:
-            yield "other manifests than those of index.json: run the same `imitate prepare` again"
+            yield "manifests other than those of index.json: run the same `imitate prepare` again"
             return
         if manifests.shards != len(index["shards"]):
             yield f"{manifests.shards} row groups for {len(index['shards'])} shards"

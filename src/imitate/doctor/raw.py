@@ -120,7 +120,7 @@ def _compare(found: Mapping[str, int], expected: Mapping[str, int]) -> Check:
     if not differ:
         return Check("ok", "published counts", f"all {len(expected)} agree")
     more = f", and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
-    said = f"part of the archive, another version or other options? {', '.join(differ[:SHOWN])}{more}"
+    said = f"part of the archive, or a different version or options? {', '.join(differ[:SHOWN])}{more}"
     return Check("warn", "published counts", said)
 
 

@@ -37,7 +37,7 @@ class BaseEncoder(ABC):
     text: "TextEncoder | None" = None  # what knows which words say something
     temperature = TEMPERATURE  # of the softmax over positive and negative prompts
     whole_reports = True  # both sections of a report are read as one text
-    has_maps = True  # can draw heat maps
+    has_maps = True  # can draw heat-maps
     own_prompts: Mapping[str, Any] = {}  # the classes to ask unless others are named, with the sentences of both sides
 
     @property

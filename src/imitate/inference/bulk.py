@@ -132,7 +132,7 @@ def write_one(plan: Plan, number: int) -> int:
         _kept.cache_clear()
         predictor = _kept(*named)
     if predictor.encoder.identity != plan.identity:
-        raise UserError(f"a worker of the cluster finds another model at {question.model}: give it the same files")
+        raise UserError(f"a worker of the cluster finds a different model at {question.model}: give it the same files")
     (done,) = write_parts(plan, [number], predictor, workers=1)
     return done
 
@@ -211,7 +211,7 @@ def _open(folder: Path, predictor: Predictor) -> Corpus:
     for key in ("resize", "percentiles"):
         if getattr(data, key) != getattr(wanted, key):
             raise UserError(
-                f"{folder} was prepared with --{key} {getattr(data, key)}, this model needs {getattr(wanted, key)}: "
+                f"{folder} was prepared with --{key} {getattr(data, key)}, but the model needs {getattr(wanted, key)}: "
                 "prepare another folder, or give --images"
             )
     warn_of_tone(str(folder), data.meta.get("tone", "unknown"), predictor.encoder.name, wanted)

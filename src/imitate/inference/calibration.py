@@ -68,10 +68,10 @@ class ClassCalibration(Config):
 
 
 class Calibration(Config):
-    """Of the classes of a model. ``imitate.inference.calibration.read`` reads one from its file.
+    """The calibration of the classes of a model. ``imitate.inference.calibration.read`` reads it from its file.
 
-    Scores are what the model gives: the difference of the cosines with the positive and the negative prompts for
-    zero-shot classification, logits for a probe or a fine-tuned head.
+    Scores are the outputs of the model: for zero-shot classification, the cosine with the positive prompts minus that
+    with the negative ones; for a probe or a fine-tuned head, the logits.
     """
 
     format_version: Literal[1] = 1
@@ -91,7 +91,7 @@ class Calibration(Config):
         return name in self.classes and self.classes[name].method is not None
 
     def probabilities(self, name: str, scores: Scores) -> Scores:
-        """UserError: the class is not calibrated."""
+        """The probabilities of these scores. UserError: the class is not calibrated."""
         if not self.calibrated(name):
             raise UserError(f"{name} is {self.about(name)}")
         return self.classes[name].probabilities(scores)
@@ -100,7 +100,7 @@ class Calibration(Config):
         return self.classes[name].operating if name in self.classes else None
 
     def threshold(self, name: str) -> float | None:
-        """Of the score; None where no operating point was found."""
+        """The threshold of the score; None if the class has none."""
         point = self.operating(name)
         return None if point is None else point.threshold
 
@@ -112,7 +112,7 @@ class Calibration(Config):
         return float(self.classes[name].probabilities(np.array([at]))[0])
 
     def decisions(self, name: str, scores: Scores) -> Bool[np.ndarray, " rows"]:
-        """Which are called positive. UserError: the class has no operating point."""
+        """Which scores reach the threshold. UserError: the class has none."""
         at = self.threshold(name)
         if at is None:
             why = self.classes[name].note if name in self.classes else ""
@@ -122,7 +122,7 @@ class Calibration(Config):
 
     @property
     def provenance(self) -> str:
-        """On what it was found, in words."""
+        """The images on which it was fitted, in words."""
         data = self.data
         return (
             f"{self.method}, fitted on {data['images']:,} images of {data['patients']:,} {data.get('unit', 'patients')}"
@@ -145,7 +145,7 @@ class Calibration(Config):
         if self.weights != encoder.digest():
             return "it is of another model: its weights differ"
         if self.preprocessing != preprocessing_digest(encoder):
-            return "it is of another model: its images are prepared in another way"
+            return "it is of another model: its images are prepared differently"
         return ""
 
     @property
@@ -206,7 +206,7 @@ def calibration_of(encoder: BaseEncoder, folder: Path, given: Path | None = None
 
 
 def read(path: Path) -> Calibration:
-    """UserError: there is none, or it is damaged or of another version."""
+    """Read a calibration from its file. UserError: there is none, or it is damaged or of another version."""
     if not path.is_file():
         raise UserError(f"no calibration at {path}: make one with imitate calibrate")
     try:

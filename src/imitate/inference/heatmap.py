@@ -53,7 +53,7 @@ def heatmap(
     aggregation = getattr(getattr(encoder, "model", None), "aggregation", None)
     spatial = isinstance(aggregation, SpatialAggregation)
     if not spatial and kind in ("places", "attention"):
-        raise UserError(f"map {kind}: {encoder.name} has no attention over places: use gradient")
+        raise UserError(f"map {kind}: {encoder.name} has no attention over positions: use gradient")
     if kind == "gradient" or not spatial:
         maps = contributions(encoder, images, text, branch)
     else:

@@ -74,7 +74,7 @@ def _import_published(path: Path, out: Path, text: str | None) -> None:
         encoder = fit_or_load(text, [])
         if encoder.width != model.config.text_width:
             raise UserError(
-                f"{text} has width {encoder.width}, the checkpoint needs a text encoder of {model.config.text_width}"
+                f"{text} has width {encoder.width}, but the checkpoint needs width {model.config.text_width}"
             )
         save_text_encoder(encoder, out / "text")
     with torch.no_grad():

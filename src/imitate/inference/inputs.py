@@ -34,9 +34,9 @@ UNSURE = ("", "OT", "SC")  # modalities of what was converted to DICOM
 def find_images(folder: Path | str) -> list[Path]:
     """The radiographs below a folder, sorted: DICOM, PNG and JPEG files by their content.
 
-    DICOM files of other modalities than CR, DX and RG (CT, structured reports, ...) are passed over, as are hidden
-    files and folders. Damaged files that are called .dcm, .png or .jpg are listed: reading them says what is wrong.
-    UserError: there are none, or it is a prepared folder.
+    DICOM files of modalities other than CR, DX, RG, OT, SC or none (CT, structured reports, ...) are skipped, as are
+    hidden files and folders. Damaged files called .dcm, .png or .jpg are listed, so that reading them reports the
+    error. UserError: there are none, or it is a prepared folder.
     """
     try:
         return list(_below(Path(folder)))

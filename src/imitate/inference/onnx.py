@@ -29,7 +29,7 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class OnnxEncoder(BaseEncoder):
-    """Its vectors are those of the model that was exported, to 1e-4; heat maps, which need gradients, it has none."""
+    """Its vectors are those of the model that was exported, to 1e-4; heat-maps, which need gradients, it has none."""
 
     has_maps = False
 
@@ -47,7 +47,10 @@ class OnnxEncoder(BaseEncoder):
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{folder / RECORD} is damaged ({error}): export the model again") from error
         if self.record.get("calibration") and self.record.get("precision", "float32") != "float32":
-            log.warning("%s is in 8 bits and its calibration is of float32 scores: probabilities are approximate", name)
+            log.warning(
+                "%s has 8-bit weights, but its calibration was fitted to float32 scores: probabilities are approximate",
+                name,
+            )
         classes = self.record.get("classes", {})
         self.own_prompts = {name: {side: each[side] for side in each["vectors"]} for name, each in classes.items()}
         self._known = {
@@ -184,7 +187,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged ({error}): export the model again") from error
     if record.get("format_version") != FORMAT_VERSION:
         raise UserError(
-            f"{path} is of format {record.get('format_version')}, this version reads {FORMAT_VERSION}: "
+            f"{path} is of format {record.get('format_version')}, but imitate reads {FORMAT_VERSION}: "
             "export the model again"
         )
     check_record(path, record)
@@ -233,7 +236,7 @@ def chosen_device(name: str) -> str:
     kind = name.partition(":")[0]
     if kind not in PROVIDERS or (kind == "cuda" and not has_gpu):
         raise UserError(
-            f"device {name}: this onnxruntime computes on {'cuda or cpu' if has_gpu else 'the CPU alone'}; "
+            f"device {name}: this onnxruntime runs on {'cuda or cpu' if has_gpu else 'the CPU alone'}; "
             "use --device cpu, or install onnxruntime-gpu in place of onnxruntime"
         )
     return name

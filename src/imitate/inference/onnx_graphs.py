@@ -106,7 +106,7 @@ def exported(
     graph = program.model_proto
     _strip(graph)
     if graph.opset_import[0].version != OPSET:
-        raise UserError(f"{what} cannot be exported to ONNX: it needs another opset than {OPSET}")
+        raise UserError(f"{what} cannot be exported to ONNX: it needs an opset other than {OPSET}")
     for each in graph.graph.input:
         fixed = [
             name for name, dim in zip(axes[each.name], each.type.tensor_type.shape.dim, strict=False) if dim.dim_value

@@ -152,7 +152,7 @@ def save(
             raise
         raise UserError(
             f"no space left for {out} ({error.strerror}): "
-            "make room and run the same command again, it continues from there"
+            "make room and run the same command again; it continues from there"
         ) from error
 
 
@@ -177,7 +177,7 @@ def _compare(
     found = [UNLIKE.get(key) or f"{key} {before.get(key)}, not {now.get(key)}" for key in keys]
     if {"digest", "images"} & set(keys) and "source" not in keys and listing is not None:
         raise UserError(
-            f"{out} was begun with other images: {_changes(out, listing)} in {images}: choose another --out"
+            f"{out} was begun with different images: {_changes(out, listing)} in {images}: choose another --out"
         )
     if found:
         raise UserError(f"{out} was begun with {'; '.join(found)}: choose another --out, or delete it first")

@@ -33,10 +33,10 @@ POSITIVE = "positive"  # ends the name of a column of decisions
 
 
 def load(source: Path | str, *, device: str = "auto", calibration: Path | str | None = None) -> "Predictor":
-    """A run folder, a model folder within it, an exported folder, ``hf-hub:OWNER/NAME@REVISION``, or the file or folder
-    of a published encoder, as a Predictor.
+    """Load a model: a run folder, a model folder within it, an exported folder, ``hf-hub:OWNER/NAME@REVISION``, or the
+    file or folder of a published encoder.
 
-    ``calibration`` is a file that ``imitate calibrate`` wrote, by default the ``calibration.json`` beside the weights.
+    ``calibration`` is a file that ``imitate calibrate`` wrote; default: ``calibration.json`` beside the weights.
     """
     path = local_folder(source)
     encoder, chosen = open_encoder(path, name=str(source), device=device)
@@ -60,10 +60,10 @@ class Predictor:
         model.retrieve(text="small left effusion", index="data/open-i")        # the nearest images
         model.embed_images(paths), model.embed_texts(["No effusion."])         # unit vectors
 
-    Images are paths (DICOM, PNG, JPEG), folders, arrays, tensors, pictures of Pillow, data sets of pydicom or open
-    files, one or many; many are read as they are needed (docs/python.md). ``branch`` says which question is asked:
-    ``findings`` compares with what a report describes, ``impression`` with what it concludes, ``both`` takes the mean
-    of the two cosines. Research software, not a medical device.
+    Images are paths (DICOM, PNG, JPEG), folders, arrays, tensors, Pillow images, pydicom data sets or open files, one
+    or many; many are read as they are needed (docs/python.md). ``branch`` selects the embedding of the image:
+    ``findings``, which is aligned with the Findings section of reports, ``impression`` with their Impression;
+    ``both`` takes the mean of the two cosines. Research software, not a medical device.
     """
 
     def __init__(self, encoder: BaseEncoder, *, device: str = "cpu", calibration: Calibration | None = None) -> None:
@@ -94,13 +94,13 @@ class Predictor:
 
     @property
     def preprocess(self) -> "Transform":
-        """A transform for a Dataset of torch: an image as the tensor that the network reads. It holds no weights."""
+        """A transform for a torch Dataset: turns an image into the tensor that the network reads. Holds no weights."""
         from imitate.inference.transform import Transform
 
         return Transform(self.encoder.preprocessing)
 
     def read(self, image: Source) -> Radiograph:
-        """The image as every method takes it: read once, asked often."""
+        """Read an image once, to pass it to several methods."""
         wanted = self.encoder.preprocessing
         return radiograph(image, **preparing(wanted))
 
@@ -115,21 +115,21 @@ class Predictor:
         language: str | None = None,
         errors: Errors = "raise",
     ) -> pd.DataFrame:
-        """One row an image, one column a class: its calibrated probability, where the model has a calibration of these
-        prompts; ``table.attrs["calibration"]`` says of each class on which images it was found.
+        """A table with one row for each image and one column for each class. If the model has a calibration of these
+        prompts, values are probabilities; ``table.attrs["calibration"]`` states on which images each was fitted.
 
-        Of other classes, and with a ``temperature``, it is the weight of the positive prompts in a softmax over the two
-        sides: p = exp(c+ / T) / (exp(c+ / T) + exp(c- / T)), c the cosine of the image and the mean of a side's unit
-        vectors, T by default that of pre-training. These are uncalibrated: they rank images, and ``imitate calibrate``
-        makes probabilities of them. ``prompts`` may be phrases, which name their class. Without them, the classes of
-        the calibration, or the built-in ones.
+        Otherwise, and with a ``temperature``, a value is the weight of the positive prompts in a softmax over both
+        sides: p = exp(c+ / T) / (exp(c+ / T) + exp(c- / T)), where c is the cosine of the image and the mean of the
+        unit vectors of a side, and T is by default the temperature of pre-training. Such values only rank images;
+        ``imitate calibrate`` turns them into probabilities. ``prompts`` may be phrases, which also name their classes;
+        default: the classes of the calibration, or the built-in ones.
 
-        With ``decide`` a further column, ``CLASS positive``, says which images reach the threshold of each class.
-        ``language`` is that of built-in prompts and of the sentences around a phrase, by default that of the words
-        that the text encoder knows.
+        With ``decide``, a column ``CLASS positive`` states which images reach the threshold of each class.
+        ``language`` is that of the built-in prompts and of the sentences around a phrase; default: the language whose
+        words the text encoder knows.
 
-        With ``errors="skip"`` an image that cannot be used has a row of NaN, and the column ``reason`` says why; it is
-        None of all others. With ``raise`` it ends the call.
+        With ``errors="skip"``, an image that cannot be used has a row of NaN and the reason in the column ``reason``,
+        which is None for all other images. With ``raise``, it ends the call.
         """
         scorer = self.scorer(prompts, branch=branch, temperature=temperature, language=language)
         reading, seen = self._see(images, errors)
@@ -149,7 +149,7 @@ class Predictor:
         temperature: float | None = None,
         language: str | None = None,
     ) -> "Scorer":
-        """What ``classify`` does after an image is embedded; its prompts are embedded here, once."""
+        """The part of ``classify`` that follows the embedding of images; the prompts are embedded here, once."""
         if prompts is not None and not isinstance(prompts, Mapping):
             prompts = {each: each for each in ([prompts] if isinstance(prompts, str) else prompts)}
         own = None if temperature is not None else self.calibration
@@ -173,15 +173,15 @@ class Predictor:
         k: int = 5,
         branch: Branch = "both",
     ) -> pd.DataFrame:
-        """The ``k`` nearest by cosine: of an image the texts, of a text the images.
+        """The ``k`` nearest texts of an image, or the ``k`` nearest images of a text, by cosine.
 
-        ``index`` is a prepared folder, whose identical reports count once, or for an image a list of texts, for a text
-        a list of images. A prepared folder's vectors are kept for the next call.
+        ``index`` is a prepared folder, in which identical reports count once, or a list of texts (for an image) or of
+        images (for a text). The vectors of a prepared folder are kept for the next call.
         """
         if (image is None) == (text is None):
             raise UserError("retrieve needs either an image, to find texts, or a text, to find images")
         if k < 1:
-            raise UserError(f"k {k}: ask for at least 1")
+            raise UserError(f"k {k} must be at least 1")
         if image is not None:
             query, gallery = image_vectors(self._see(self.read(image))[1], branch), self._texts_of(index, branch)
         else:
@@ -189,13 +189,13 @@ class Predictor:
         return gallery.nearest(query[0], k)
 
     def heatmap(self, image: Source, text: str, *, branch: Branch = "both") -> Float[np.ndarray, "height width"]:
-        """Where the similarity of image and text comes from, over the original image; docs/heatmaps.md.
+        """Which positions of the original image contribute to its similarity with the text; see docs/heatmaps.md.
 
-        1 is the place that adds most, 0 one that adds nothing or speaks against the text; all 0 where every place does.
-        The scale is that of this image and text alone: a map's height says nothing of how probable the finding is.
+        1 marks the largest contribution, 0 none or a negative one; if no position contributes, all values are 0. Each
+        map has its own scale, so its values do not show how probable the finding is.
         """
         if not self.encoder.has_maps:
-            raise UserError(f"{self.encoder.name} has no heat maps, which need gradients: use the exported run")
+            raise UserError(f"{self.encoder.name} has no heat-maps, which need gradients: use the exported run")
         from imitate.inference.heatmap import map_of
 
         seen = self.read(image)
@@ -209,7 +209,7 @@ class Predictor:
     def similarity(
         self, images: Images, texts: str | Sequence[str], *, branch: Branch = "both", errors: Errors = "raise"
     ) -> pd.DataFrame:
-        """One row an image, one column a text: their cosine, of ``both`` the mean of two. ``errors`` as in classify."""
+        """Cosines, with a row for each image and a column for each text. ``errors`` works as in ``classify``."""
         read = self.embed_texts(texts, branch=branch)
         reading, seen = self._embed(images, branch, errors)
         columns = [texts] if isinstance(texts, str) else list(texts)
@@ -218,20 +218,20 @@ class Predictor:
     def embed_images(
         self, images: Images, *, branch: Branch = "both", errors: Errors = "raise"
     ) -> Float[np.ndarray, "images width"]:
-        """Unit vectors. Those of ``both`` are twice as wide; a product with a text's is the mean of the cosines.
+        """Unit vectors. Those of ``both`` are twice as wide; their product with a text's is the mean of both cosines.
 
-        With ``errors="skip"`` an image that cannot be used has a row of NaN, and a warning says why.
+        With ``errors="skip"``, an image that cannot be used has a row of NaN, and a warning states the reason.
         """
         reading, seen = self._embed(images, branch, errors)
         return reading.rows(seen)
 
     def embed_texts(self, texts: str | Sequence[str], *, branch: Branch = "both") -> Float[np.ndarray, "texts width"]:
-        """Unit vectors, to be multiplied with those of images of the same branch."""
+        """Unit vectors, whose products with those of images of the same branch are cosines."""
         return text_vectors(self._read([texts] if isinstance(texts, str) else list(texts)), branch)
 
     @property
     def text(self) -> "TextEncoder":
-        """UserError where there is none."""
+        """The text encoder. UserError: the model has none."""
         if self.encoder.text is None or not self.encoder.has_text:
             raise UserError(
                 f"{self.encoder.lacks}, and can only embed images: keep text/ beside model/, import with --text, "

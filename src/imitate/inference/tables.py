@@ -175,10 +175,10 @@ def _check(action: Action, request: Request) -> None:
         raise UserError(f"--out {out}: {action} writes {known}, or - for standard output")
     if request.out == "-" and action == "heatmap" and sys.stdout.isatty():
         raise UserError(
-            "a heat map is a PNG file, which a terminal cannot show: give --out map.png, or redirect the output"
+            "a heat-map is a PNG file, which a terminal cannot show: give --out map.png, or redirect the output"
         )
     if action == "heatmap" and len(request.images) > 1 and (request.out == "-" or out.suffix):
-        raise UserError(f"--out {out} holds one map, there are {len(request.images)} images: give a folder")
+        raise UserError(f"--out {out} holds one map, but there are {len(request.images)} images: give a folder")
     if action == "heatmap" and len({path.stem for path in request.images}) < len(request.images):
         raise UserError("two images have the same name, so their maps would overwrite each other: run them separately")
 

@@ -13,11 +13,11 @@ from imitate.inference.tones import preparing
 
 
 class Transform(NamedTuple):
-    """Reads and prepares one image exactly as ``Predictor.classify`` does; it can be pickled, for workers."""
+    """Reads and prepares one image exactly as ``Predictor.classify`` does. It can be pickled, for worker processes."""
 
     preprocessing: Preprocessing
 
     def __call__(self, image: Source) -> Float[Tensor, "channels height width"]:
-        """Normalised float32 on the CPU. UserError: the image cannot be used, and why."""
+        """A normalised float32 tensor on the CPU. UserError: the image cannot be used; the message states why."""
         pixels = radiograph(image, **preparing(self.preprocessing)).pixels
         return evaluation_view(torch.from_numpy(pixels[None].copy()), self.preprocessing)[0]

@@ -250,7 +250,7 @@ def _choose(reductions: list[int]) -> tuple[list[int], int | None]:
     """Indices of the four levels among a network's stages, and the stride-2 stem's if there is one."""
     count = len(reductions)
     if count < DEPTH:
-        raise UserError(f"the network has {count} feature levels, {DEPTH} are needed: choose another")
+        raise UserError(f"the network has {count} feature levels, but {DEPTH} are needed: choose another network")
     if reductions[0] == reductions[-1]:
         return [round((i + 1) * count / DEPTH) - 1 for i in range(DEPTH)], None
     first = count - DEPTH

@@ -34,11 +34,11 @@ FORMAT_VERSION = 1
 
 
 class Imitate(nn.Module):
-    """Images and text embeddings into one joint space, twice: descriptive (findings) and conclusive (impression).
+    """The network: maps images and text embeddings to a joint space, with a findings and an impression branch.
 
-    Embeddings are not L2-normalised; losses and tasks do that. In eval mode everything is deterministic: all channels
-    take part in the aggregation (see HierarchicalAggregation). Without levels both branches have one embedding, that of
-    the pooled feature. ``config.branches`` are those that were trained.
+    ``forward`` returns unit vectors; those of ``encode_image`` and ``encode_text`` are not normalised. In eval mode,
+    the network is deterministic: all channels are used (see HierarchicalAggregation). Without levels, both branches
+    have the same embedding, that of the pooled feature. ``config.branches`` lists the branches that were trained.
     """
 
     aggregation: Any  # one of AGGREGATIONS, where there are levels
@@ -71,13 +71,12 @@ class Imitate(nn.Module):
         images: Images,
         texts: Float[Tensor, "texts encoded"] | Mapping[str, Float[Tensor, "_ encoded"]] | None = None,
     ) -> JointEmbedding:
-        """``images`` (B, channels, H, W), as ``Predictor.preprocess`` makes them, and ``texts`` (T, text_width), as a
-        ``TextEncoder`` encodes them, to unit vectors: ``findings`` and ``impression`` (B, joint_width), ``texts``
-        (T, joint_width).
+        """Unit vectors: ``findings`` and ``impression`` of images (B, joint_width), and ``texts`` (T, joint_width).
 
-        ``texts`` may be several tensors by name, of as many rows as each has; those named ``findings`` and
-        ``impression`` are embedded as texts of that section. Every weight takes part where texts are given, as
-        DistributedDataParallel expects. To score a pair, take the cosine, and divide it by ``config.temperature``.
+        ``Predictor.preprocess`` makes ``images`` (B, channels, H, W), a text encoder ``texts`` (T, text_width).
+        ``texts`` may be a dictionary of tensors with any numbers of rows; those named ``findings`` and ``impression``
+        are embedded as texts of that section. If texts are given, all weights are used, as DistributedDataParallel
+        expects. The score of a pair is its cosine divided by ``config.temperature``.
         """
         seen = self.encode_image(images)
         named = texts if isinstance(texts, Mapping) else {"": texts}
@@ -138,7 +137,7 @@ class Imitate(nn.Module):
                 module.synchronised = True
 
     def save(self, folder: Path) -> None:
-        """``model.safetensors`` and ``config.json``, each written and synced whole or not at all."""
+        """Write ``model.safetensors`` and ``config.json``, each completely or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         save_file(state, folder / f"{WEIGHTS}.part")
@@ -152,11 +151,9 @@ class Imitate(nn.Module):
 
     @classmethod
     def from_pretrained(cls, source: Path | str) -> "Imitate":
-        """What ``save`` or ``exported.save`` wrote, in eval mode, to be trained on.
+        """Load a model, in eval mode, from a run, a model or exported folder, or ``hf-hub:OWNER/NAME@REVISION``.
 
-        From a folder or ``hf-hub:OWNER/NAME@REVISION``.
-
-        UserError: no model, a damaged one, one of another version, or a folder in ONNX.
+        UserError: there is no model, it is damaged or of another version, or the folder is in ONNX.
         """
         folder = model_within(local_folder(source))
         if is_onnx(folder):
@@ -210,7 +207,7 @@ def _check_size(config: ImitateConfig, files: Mapping[Path, str]) -> None:
     if unlike:
         raise UserError(
             f"{folder / names} does not fit its config.json: {len(unlike)} of {len(wanted)} tensors are missing, "
-            f"unknown or of another shape, e.g. {unlike[0]}"
+            f"unknown or have a different shape, e.g. {unlike[0]}"
         )
 
 

@@ -60,7 +60,7 @@ class LsaTextEncoder:
             raise UserError(f"the lsa text encoder found no words in {len(distinct)} distinct texts") from error
         width = min(width, matrix.shape[1] - 1, matrix.shape[0] - 1)
         if width < 2:
-            raise UserError(f"the lsa text encoder needs at least 3 distinct texts, the corpus has {len(distinct)}")
+            raise UserError(f"the lsa text encoder needs at least 3 distinct texts, but the corpus has {len(distinct)}")
         reduced = TruncatedSVD(width, random_state=0).fit(matrix)
         components = reduced.components_.astype(np.float32)
         arrays = {

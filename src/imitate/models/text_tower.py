@@ -103,7 +103,7 @@ def _stack(encoder: HuggingFaceTextEncoder, *, least: int) -> nn.ModuleList:
     if not found:
         raise UserError(f"{encoder.name} ({encoder.network.config.model_type}) has no separate layers to train")
     if least > count:
-        raise UserError(f"training.text_layers is {least}, and {encoder.name} has {count} layers")
+        raise UserError(f"training.text_layers is {least}, but {encoder.name} has only {count} layers")
     return found[0]
 
 

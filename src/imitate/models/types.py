@@ -25,9 +25,9 @@ class ImageEmbedding(NamedTuple):
 
 
 class JointEmbedding(NamedTuple):
-    """Images and texts as unit vectors of the joint space: products are cosines.
+    """Images and texts as unit vectors of the joint space, whose products are cosines.
 
-    ``texts`` has the form in which they were given, one tensor or one by name, and is None where none were.
+    ``texts`` is a tensor or a dictionary of tensors, as the texts were given, or None if there were none.
     """
 
     findings: Float[Tensor, "batch joint"]

@@ -42,7 +42,7 @@ def write_report(results: Sequence[Path], *, out: Path, data: Sequence[Path] = (
     known = {str(each.data["fingerprint"]) for each in groups} | {str(each.data["fingerprint"]) for each in audits}
     for fingerprint, folder in folders.items():
         if fingerprint not in known:
-            log.warning("%s: no results are of this folder, so none of its images are shown", folder.root)
+            log.warning("%s: no results belong to this folder, so none of its images are shown", folder.root)
     if out.suffix != ".md":
         groups = [with_best(group) for group in groups]
     if out.suffix == ".md":

@@ -135,7 +135,7 @@ def _read(path: Path) -> Results:
     results = read_results(path)
     if results.format_version != FORMAT_VERSION:
         raise UserError(
-            f"{path} has format version {results.format_version}, this program reads {FORMAT_VERSION}: evaluate again"
+            f"{path} has format version {results.format_version}, but imitate reads {FORMAT_VERSION}: evaluate again"
         )
     try:
         find_task(results.task)

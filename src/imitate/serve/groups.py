@@ -20,7 +20,7 @@ def groups_of(encoder: BaseEncoder, folder: Path) -> Groups | None:
         return None
     found = read_audit(path)
     if found.weights and encoder.identity not in found.weights:
-        log.warning("%s is not used, it is of another model: its weights differ; audit this one, or delete it", path)
+        log.warning("%s is not used: it is of another model, with other weights; audit this model or delete it", path)
         return None
     flagged = sorted((gap for gap in found.gaps if gap.flagged), key=lambda gap: -gap.gap)
     return Groups(

@@ -62,7 +62,7 @@ def records(options: CheXlocalizeOptions) -> Iterator[Record | Excluded]:
         table = _table(path)
         masks = _masks(find(options.raw, *(f"{at}gt_segmentations_{part}.json" for at in ("CheXlocalize/", ""))))
         if unknown := sorted(masks.keys() - set(table["key"])):
-            log.warning("%s lacks %d images that have masks, %s first", path.name, len(unknown), unknown[0])
+            log.warning("%s lacks %d images that have masks, such as %s", path.name, len(unknown), unknown[0])
         held = draw_patients(table["patient"].to_list(), images=max(1, round(0.2 * len(table))))
         divided = part == "val" and options.val == "train"
         table["split"] = np.where(held, "val", "train") if divided else part

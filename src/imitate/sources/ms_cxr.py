@@ -90,7 +90,7 @@ def _table(path: Path, options: MsCxrOptions, base: Path) -> pd.DataFrame:
                             "--split-by out")  # fmt: skip
         table["split"] = table["dicom_id"].map(splits)
     elif "split" not in table:
-        log.info("%s has no split: every image is test", path.name)
+        log.info("%s has no split: every image is in the test split", path.name)
         table["split"] = "test"
     return table.assign(split=table["split"].map(split_name, na_action="ignore"))
 

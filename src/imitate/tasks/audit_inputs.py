@@ -169,7 +169,7 @@ def _is_of(found: Calibration, results: Results) -> bool:
 
 def _require_own(same: bool, path: Path, of: Path) -> None:
     if not same:
-        raise UserError(f"{path} is of another model, task or seed than {of}: make it from the same model")
+        raise UserError(f"{path} is of a different model, task or seed than {of}: make it from the same model")
 
 
 def _fits(

@@ -96,8 +96,9 @@ class Recalibration(CalibrationOptions, Task):
         **OF_POINTS,
     }
     about_chance: ClassVar[str] = (
-        "Chance is, for Brier score and log loss, always saying the fraction of positives; for calibration errors, "
-        "what the same probabilities show with labels drawn from them: a smaller error is indistinguishable from none."
+        "For Brier score and log loss, chance is a constant prediction, the fraction of positives; for calibration "
+        "errors, it is the error of the same probabilities with labels sampled from them: a smaller error cannot be "
+        "distinguished from zero."
     )
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:

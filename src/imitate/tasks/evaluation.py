@@ -160,7 +160,7 @@ def planned(
 def _changes(plan: Evaluation, found: Evaluation) -> list[str]:
     """What flags changed of a recipe."""
     differ = [] if found.mode == plan.mode else [f"mode {found.mode}, not {plan.mode}"]
-    differ += [] if found.sweep == plan.sweep else ["another sweep"]
+    differ += [] if found.sweep == plan.sweep else ["a different sweep"]
     before = plan.tasks()
     for fraction, task in found.tasks().items():
         if fraction not in before:

@@ -57,7 +57,7 @@ def _encode(encoder: Encoder, data: Corpus, rows: np.ndarray, device: str) -> Te
             if not i:
                 features = torch.empty(len(rows), pooled.shape[1])
             if not pooled.isfinite().all():
-                raise UserError(f"{encoder.name} gives features that are not finite: take an earlier checkpoint")
+                raise UserError(f"{encoder.name} gives features that are not finite: use an earlier checkpoint")
             features[i * BATCH : i * BATCH + len(chosen)] = pooled
     return features
 

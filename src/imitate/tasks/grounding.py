@@ -88,8 +88,8 @@ class Grounding(GroundingOptions, Task):
         **{f"{metric}-gain": f"{name}, gain over" for metric, name in NAMES.items() if metric in GAINS},
     }
     about_chance: ClassVar[str] = (
-        "Chance is a map of one height. “Shuffled” is the map of the same text on another patient's image: what the "
-        "map shows without looking at this image."
+        "Chance is a constant map. “Shuffled” is the map of the same text on another patient's image: the level that "
+        "a map reaches without this image."
     )
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:

@@ -137,7 +137,7 @@ def _kept(job: Job, path: Path) -> Results | None:
     if not differ and found.weights != [_encoder(job, seed).identity for seed in range(len(job.measured.models))]:
         differ.append("weights")
     if differ:
-        log.warning("%s is measured again: it was measured with other %s", path, ", ".join(differ))
+        log.warning("%s is measured again, since this has changed: %s", path, ", ".join(differ))
         return None
     log.info("%s is kept: its method, settings, data and weights are the same", path)
     return _renamed(job, found, path)

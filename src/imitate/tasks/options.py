@@ -33,11 +33,11 @@ class Fitting(TaskOptions):
     weight_decay: float = Field(1e-6, ge=0)
     batch_size: int = Field(48, ge=1)
     epochs: int = Field(50, ge=1)
-    patience: int = Field(10, ge=1)  # epochs without a better validation metric
-    steps: int = Field(0, ge=0)  # least number of steps: with few images, epochs and patience are extended to reach it
+    patience: int = Field(10, ge=1)  # epochs without a better validation value after which training stops
+    steps: int = Field(0, ge=0)  # minimum number of steps; epochs and patience are extended to reach it
     schedule: Literal["constant", "cosine"] = "constant"
-    warmup: float = Field(0.0, ge=0, lt=1)  # fraction of all steps with a rising learning rate
-    layer_decay: float = Field(1.0, gt=0, le=1)  # factor of the learning rate for each block of the encoder downwards
+    warmup: float = Field(0.0, ge=0, lt=1)  # warm-up of the learning rate, as a fraction of all steps
+    layer_decay: float = Field(1.0, gt=0, le=1)  # learning rate of each block relative to the next one
 
 
 FITTING = frozenset(Fitting.model_fields) - frozenset(TaskOptions.model_fields)
@@ -57,8 +57,9 @@ class ProbeOptions(ClassificationOptions):
 
 class LinearOptions(ProbeOptions, Fitting):
     path: Literal["cached", "augmented"] = "cached"
-    decays: tuple[PositiveFloat, ...] = Field((10.0, 1.0, 0.1, 0.01, 0.001, 0.0001), min_length=1)  # weight decays
-    augmentation: Literal["crop", "distort"] = "crop"  # for path augmented: random crops, or flips and affine maps
+    # Weight decays to try
+    decays: tuple[PositiveFloat, ...] = Field((10.0, 1.0, 0.1, 0.01, 0.001, 0.0001), min_length=1)
+    augmentation: Literal["crop", "distort"] = "crop"  # if path is augmented; distort: flips and affine maps
 
     def used(self, mode: Mode, *, image_size: int) -> dict[str, Any]:
         path = "augmented" if mode == "paper" else self.path
@@ -68,7 +69,7 @@ class LinearOptions(ProbeOptions, Fitting):
 
 
 class NearestOptions(ProbeOptions):
-    neighbours: tuple[PositiveInt, ...] = Field((5, 10, 20, 50, 100, 200), min_length=1)  # chosen on validation
+    neighbours: tuple[PositiveInt, ...] = Field((5, 10, 20, 50, 100, 200), min_length=1)  # numbers of neighbours to try
     temperature: float = Field(0.07, gt=0)  # the weight of a neighbour is exp(cosine / temperature)
 
 
@@ -81,7 +82,8 @@ class FinetuneOptions(ClassificationOptions, Fitting):
     encoder_rate: float = Field(1.0, gt=0, le=1)  # factor of the learning rate for the whole encoder
     period: int = Field(0, ge=0)  # period of the cosine schedule, in steps; 0: all steps
     clip_gradient: float | None = Field(None, gt=0)  # largest norm of the gradient
-    augmentation: Literal["jitter", "resized"] = "jitter"  # crops and contrast, or resized parts of any size and flips
+    # jitter: crops and contrast; resized: crops of any size, resized, and flips
+    augmentation: Literal["jitter", "resized"] = "jitter"
     monitor: Literal["loss", "auroc"] = "loss"  # criterion on the validation images
     head_std: float = Field(0.02, gt=0)  # standard deviation of the initial weights of the head
 
@@ -139,29 +141,33 @@ class DetectionOptions(Dense):
 class RetrievalOptions(TaskOptions):
     measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"followups"}
     split: str = "test"
-    followups: Literal["wrong", "excluded"] = "wrong"  # how other reports and images of the same patient count
+    followups: Literal["wrong", "excluded"] = "wrong"  # excluded: not compared with other studies of the patient
 
 
 class GroundingOptions(TaskOptions):
     measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"texts", "average"}
     split: str = "test"  # all: every image, if the model was not trained on the folder
-    texts: Literal["phrases", "classes"] = "phrases"  # the phrase of each box or mask, if any, or always the class
-    average: Literal["phrases", "classes"] = "phrases"  # over all phrases, or over the means of the classes
-    branch: Branch = "both"  # both: the mean of their cosines
-    map: HeatMap = "default"  # gradient: HiResCAM; attention over places: places, attention
-    prompts: Path | None = None  # of the classes: YAML, class: {positive: [...], negative: [...]}; default: built-in
-    language: Language | None = None  # of the built-in prompts; default: that of the reports
+    texts: Literal["phrases", "classes"] = "phrases"  # classes: never the phrase of a mark, always its class
+    average: Literal["phrases", "classes"] = "phrases"  # classes: mean of the means of the classes
+    branch: Branch = "both"  # both: the mean of the cosines of both branches
+    map: HeatMap = "default"  # gradient: HiResCAM; places, attention: for attention over positions
+    prompts: Path | None = None  # YAML file, class: {positive: [...], negative: [...]}; default: built-in
+    language: Language | None = None  # language of the built-in prompts; default: the reports'
 
 
 class ZeroShotOptions(ClassificationOptions):
     measuring: ClassVar[frozenset[str]] = ClassificationOptions.measuring | {"threshold"}
-    branch: Branch = "both"  # both: the mean of their cosines
+    branch: Branch = "both"  # both: the mean of the cosines of both branches
     prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: the built-in ones
-    language: Language | None = None  # of the built-in prompts; default: that of the reports
-    ensemble: Literal["embedding", "score", "max"] = "embedding"  # mean vector, mean or best cosine
-    scoring: Literal["margin", "positive", "standardised"] = "margin"  # positive minus negative cosine; positive alone
-    authors: bool = False  # as a published encoder's authors do: their templates, ensemble and scoring
-    threshold: Literal["oracle", "val", "even"] = "oracle"  # of F1: best on the test images, best on val, a margin of 0
+    language: Language | None = None  # language of the built-in prompts; default: the reports'
+    # How the prompts of one side are combined: embedding: the mean of their embeddings; score: their mean cosine; max:
+    # the best one
+    ensemble: Literal["embedding", "score", "max"] = "embedding"
+    # margin: cosine of the positive minus that of the negative prompts; positive: the positive ones alone;
+    # standardised: these as z-scores over the test images
+    scoring: Literal["margin", "positive", "standardised"] = "margin"
+    authors: bool = False  # use the templates, ensemble and scoring of a published encoder's authors
+    threshold: Literal["oracle", "val", "even"] = "oracle"  # best F1 on test, on val, or a margin of 0
 
     @model_validator(mode="after")
     def _has_a_threshold(self) -> "ZeroShotOptions":
@@ -176,14 +182,14 @@ class ZeroShotOptions(ClassificationOptions):
 
 class CalibrationOptions(TaskOptions):
     measuring: ClassVar[frozenset[str]] = TaskOptions.measuring | {"macro_least", "aim", "at", "prevalence"}
-    split: str = "test"  # split to evaluate; the calibration is fitted on split val
+    split: str = "test"  # split to evaluate; the calibration is fitted on val
     macro_least: int = Field(1, ge=1)  # classes with fewer positive or negative test images are not in macro averages
-    calibrator: CalibrationMethod = "platt"  # temperature has one parameter for each class, platt two
-    aim: Aim = "sensitivity"  # criterion for the threshold on val; youden: largest sum of both
+    calibrator: CalibrationMethod = "platt"  # temperature fits one parameter for each class, platt two
+    aim: Aim = "sensitivity"  # criterion for the threshold; youden: sensitivity + specificity
     at: float = Field(0.9, gt=0)  # the sensitivity or specificity to reach, or the cost of a miss in false alarms
-    prevalence: tuple[str, ...] = ()  # for further PPV and NPV: 0.05, or by class, Edema=0.1 Mass=0.02
+    prevalence: tuple[str, ...] = ()  # also report PPV and NPV at 0.05, say, or Edema=0.1 Mass=0.02
     benefit: tuple[float, float] = (0.02, 0.5)  # range of probabilities of the decision curve
-    branch: Branch = "both"  # both: the mean of their cosines
+    branch: Branch = "both"  # both: the mean of the cosines of both branches
     prompts: Path | None = None  # YAML, class: {positive: [...], negative: [...]}; default: the built-in ones
 
     @model_validator(mode="after")

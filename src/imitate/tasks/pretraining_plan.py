@@ -47,7 +47,7 @@ def plan_of(recipe: Recipe, data: Corpus, weights: tuple[float, ...], changes: C
     }
     if "labels" in objective.needs and not data.classes:
         raise UserError(
-            f"objective {recipe.objective.name} needs labels, {data.root} has none: prepare a source with them"
+            f"objective {recipe.objective.name} needs labels, but {data.root} has none: prepare a source with them"
         )
     if recipe.labels_as_text:
         data = with_label_texts(data)

@@ -64,8 +64,8 @@ class Retrieval(RetrievalOptions, Task):
     also: ClassVar[tuple[str, ...]] = ("percentile", "precision@5")
     names: ClassVar[Mapping[str, str]] = {"mean-recall": "mean recall", "percentile": "percentile rank"}
     about_chance: ClassVar[str] = (
-        "Chance is a random order, exactly. “Shuffled” is the same model with its images permuted: what it "
-        "scores without looking at the right image."
+        "Chance is the exact expectation for a random order. “Shuffled” is the same model with its images permuted: "
+        "its level without the right image."
     )
 
     controls: ClassVar[bool] = True  # False: metrics alone, without chance, shuffled images and nearest reports

@@ -67,7 +67,7 @@ class Segmentation(SegmentationOptions, Task):
         "surface_dice": "surface Dice, positives only",
     }
     about_chance: ClassVar[str] = (
-        "Chance is the predictor that never finds anything: where most images are empty, its Dice is high."
+        "Chance is an empty prediction for every image: if most images have no target, its Dice is high."
     )
 
     def predict(self, encoder: Encoder, data: Corpus, budget: Budget) -> Predictions:

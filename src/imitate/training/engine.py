@@ -58,7 +58,7 @@ def accelerator(training: TrainingConfig) -> str:
         return next(name for name, is_there in there.items() if is_there)
     if not there[training.accelerator]:
         found = ", ".join(name for name, is_there in there.items() if is_there)
-        raise UserError(f"training.accelerator is {training.accelerator}, this machine has {found}")
+        raise UserError(f"training.accelerator is {training.accelerator}, but this machine has {found}")
     return training.accelerator
 
 
@@ -74,8 +74,8 @@ def check_rows(training: TrainingConfig, world: int, *, contrasts_within: str = 
     if rows == 1 or (share == 1 and contrasts_within):
         needs = f"{contrasts_within} contrasts" if rows > 1 else "the heads' BatchNorm normalises"
         raise UserError(
-            f"batch_size {training.batch_size} over {world} processes is one sample each, which {needs} with itself: "
-            "raise training.batch_size, or lower training.devices"
+            f"batch_size {training.batch_size} over {world} processes leaves one sample for each, which {needs} with "
+            "itself: raise training.batch_size, or lower training.devices"
         )
     if rows < FEW_ROWS and warn:
         log.warning("the heads' BatchNorm sees %d samples at once: raise training.batch_size, or set "
@@ -113,7 +113,9 @@ def _launched() -> tuple[int, int] | None:
     if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) < tasks:
         return 1, 1
     if "SLURM_NTASKS_PER_NODE" not in os.environ:
-        raise UserError(f"SLURM started {tasks} tasks, of a job without --ntasks-per-node: give it, as Fabric needs it")
+        raise UserError(
+            f"SLURM started {tasks} tasks in a job without --ntasks-per-node: give it, since Fabric needs it"
+        )
     return int(os.environ["SLURM_NTASKS_PER_NODE"]), int(os.environ.get("SLURM_NNODES", 1))
 
 

@@ -70,7 +70,7 @@ def room(folder: Path) -> Iterator[None]:
         if not any(os.strerror(number) in reason for number in (*FULL, errno.EROFS)):
             raise
         raise UserError(
-            f"cannot write to {folder} ({reason}): make room and run the same command again, it continues from the "
+            f"cannot write to {folder} ({reason}): make room and run the same command again; it continues from the "
             "last checkpoint"
         ) from error
 
@@ -105,7 +105,7 @@ def settle(folder: Path, recipe: Recipe, data: dict[str, Any], changes: Collecti
             pairs = " ".join(f"{key}={differ[key][1]}" for key in refused)
             way += f", or continue with the new values: --continue-with {pairs}"
         reasons = "; ".join(differences[key] for key in refused)
-        raise UserError(f"{folder} holds a run with other settings: {reasons}. {way}")
+        raise UserError(f"{folder} holds a run with different settings: {reasons}. {way}")
     if differ or not path.is_file():
         part = folder / "config.yaml.part"
         part.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
@@ -153,9 +153,9 @@ def compare_start(folder: Path, facts: Mapping[str, Any], *, contrasts_within: s
         )
     if differ:
         changes = "; ".join(f"{key} was {before[key]} and is {facts[key]}" for key in differ)
-        log.warning("this run continues under other conditions: %s", changes)
+        log.warning("this run continues under different conditions: %s", changes)
     if "processes" in differ and normalises:
-        log.warning("BatchNorm now sees another part of the batch; training.sync_batchnorm=true prevents this")
+        log.warning("BatchNorm now sees a different part of the batch; training.sync_batchnorm=true prevents this")
 
 
 def note_start(folder: Path, facts: Mapping[str, Any]) -> None:

@@ -129,7 +129,7 @@ def _fill_image(encoder: ImageEncoder, weights: Weights, start: Start) -> None:
         hint = f"set model.backbone={config.backbone}{options}"
     filled = load_encoder(encoder, weights.image, where=f"init: {start.init}", hint=hint)
     if weights.network is not None and (unlike := _difference(encoder.network, weights.network)):
-        raise UserError(f"init: {start.init} is of another architecture than {encoder.name}: {unlike}; {hint}")
+        raise UserError(f"init: {start.init} has a different architecture from {encoder.name}: {unlike}; {hint}")
     start.loaded["image"] = len(weights.image) - len(filled.unused)
     start.unused += filled.unused
     start.interpolated += filled.interpolated
@@ -189,9 +189,9 @@ def _why_fresh(
     if unlike:
         return f"{unlike[0]} is {list(given[unlike[0]].shape)} in the source, not {list(own[unlike[0]].shape)}"
     if part == "text_head" and not same_text:
-        return "it reads another text encoder"
+        return "it reads a different text encoder"
     if part == "impression_head" and _concludes_from_levels(kinds.ours) != _concludes_from_levels(kinds.theirs):
-        return "it reads another feature in the source"
+        return "it reads a different feature in the source"
     behind = {"findings_head", *(["impression_head"] if _concludes_from_levels(kinds.ours) else [])}
     return "it reads the aggregation, which is fresh" if part in behind and "aggregation" in start.fresh else ""
 
