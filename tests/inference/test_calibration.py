@@ -153,7 +153,7 @@ def test_that_of_another_model_is_refused_or_excluded(root, tmp_path, caplog, ch
     calibration_of(predictor, **changes).save(beside(tmp_path / "run"))
     with caplog.at_level(logging.WARNING):
         assert load(tmp_path / "run").calibration is None
-    assert f"is not used, {why}" in caplog.text
+    assert f"is not used, since {why}" in caplog.text
 
 
 def test_damaged_files_are_one_line(tmp_path):

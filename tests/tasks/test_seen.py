@@ -21,7 +21,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [message for message in caplog.messages if "too good" in message]
+    return [message for message in caplog.messages if "too optimistic" in message]
 
 
 def test_a_run_that_has_seen_the_test_patients_is_named_with_numbers(
@@ -40,7 +40,7 @@ def test_a_run_that_has_seen_the_test_patients_is_named_with_numbers(
         caplog.clear()
         evaluate("linear-classification", **values)
         assert warnings(caplog) == [
-            f"0.5 was trained on 3 of the 50 patients of {folder}, split test: metrics will be too good"
+            f"0.5 was trained on 3 of the 50 patients of {folder}, split test: metrics will be too optimistic"
         ]
     (Path("0.5") / FILE).unlink()
     note_training(Path("0.5"), Corpus.open(folder), np.arange(20))

@@ -32,7 +32,7 @@ from imitate.errors import UserError
 log = logging.getLogger(__name__)
 LOCK = ".lock"
 COUNTED = {"split": "splits", "excluded": "excluded", "box_excluded": "boxes_excluded", "note": "notes"}
-SHARED = "%d images are in train or val and, under another name, in another split: metrics will be too good"
+SHARED = "%d images are in train or val and, under another name, in another split: metrics will be too optimistic"
 SMALL = 250  # records that one process has decoded by the time that another one is up
 
 

@@ -199,7 +199,8 @@ def _examine_tables(folder: Path, index: dict[str, Any], classes: list[str]) -> 
     yield from examine_splits(census, overlap=overlap)
     yield from examine_ids(index["traits"].get("patients", "patients"))
     if shared := homes.shared():
-        found = f"{shared:,} are in train or val and, under another name, in another split: metrics will be too good"
+        where = "in train or val and, under another name, in another split"
+        found = f"{shared:,} are {where}: metrics will be too optimistic"
         yield Check("warn", "same pixels", found)
     yield from examine_labels(census)
     if texts.any():

@@ -201,7 +201,7 @@ def calibration_of(encoder: BaseEncoder, folder: Path, given: Path | None = None
     if why and given is not None:
         raise UserError(f"{path} cannot be used with {encoder.name}: {why}")
     if why:
-        log.warning("%s is not used, %s: run imitate calibrate again, or delete it", path, why)
+        log.warning("%s is not used, since %s: run imitate calibrate again, or delete it", path, why)
     return None if why else found
 
 

@@ -141,7 +141,7 @@ def _listing(raw: Path, studies: dict[str, _Study]) -> Iterator[tuple[str, str, 
         for uid, name, word in table.dropna()[["uid", "filename", "projection"]].itertuples(index=False, name=None):
             yield uid, _key(name), word.strip().upper()
         return
-    log.warning("projections are unknown, lateral images are selected too: put %s into the folder", PROJECTIONS)
+    log.warning("projections are unknown, so lateral images are selected, too: put %s into the folder", PROJECTIONS)
     for uid, study in studies.items():
         yield from ((uid, key, "") for key in study.images)
 

@@ -225,7 +225,7 @@ def _check_values(table: pd.DataFrame, columns: TableColumns, path: Path, same: 
     patients = table[columns.patient].map(_cell).map(lambda patient: same.get(patient, patient))
     shared = int((table[columns.split].map(_split).groupby(patients).nunique() > 1).sum())
     if shared:
-        log.warning("%s: %d patients are in more than one split: metrics will be too good", path.name, shared)
+        log.warning("%s: %d patients are in more than one split: metrics will be too optimistic", path.name, shared)
 
 
 def _split(value: object) -> str | None:

@@ -27,7 +27,7 @@ def warn_of_seen(job: Job) -> None:
     rows, split = _tested(job, tested)
     for start, keys in known.items():
         if keys is not None and (said := _words(tested, rows, keys)):
-            log.warning("%s %s of %s%s: metrics will be too good", start, said, tested.root, split)
+            log.warning("%s %s of %s%s: metrics will be too optimistic", start, said, tested.root, split)
 
 
 def _tested(job: Job, data: Corpus) -> tuple[np.ndarray, str]:
