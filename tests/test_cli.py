@@ -210,11 +210,11 @@ def test_the_help_of_a_setting_is_its_own_comment(capsys):
     about = dict(re.findall(r"--(\S+) (.*?)(?= --|$)", shown))
     for name, text in {
         "training.chunk": "Samples that the backbone processes at a time: gradient accumulation with cached",
-        "training.sync-batchnorm": "BatchNorm statistics of the global batch",
+        "training.sync-batchnorm": "Where BatchNorm uses the statistics of the global batch",
         "model.text-statistics": "Running BatchNorm statistics",
         "model.aggregation": "How levels are combined",
         "init": "weights to start from instead",
-        "model.texts": "Texts of the branches",
+        "model.texts": "Texts on which the branches are trained",
     }.items():
         assert text in about[name]
     assert "BatchNorm" not in about["model.text-width"] and "subcommands" not in shown

@@ -22,7 +22,7 @@ def compare(
     """Test whether other results differ from the first, on the same test images.
 
     The tests are paired by patient and by seed (docs/statistics.md). Results of other modes, splits or images
-    are refused, other differences are listed. Macro averages are compared over the classes that both files have.
+    are refused; other differences are listed. Macro averages are compared over the classes that both files have.
 
     Args:
         a: The results file to compare with.
