@@ -48,9 +48,7 @@ class ImitateConfig(Preprocessing):
     # Texts on which the branches are trained: sections; swapped: each section with the other branch; report: the whole
     # report with both branches; both: sections and report; or a list of texts, each with its branch and weight
     texts: Texts | Annotated[tuple[TextLevel, ...], Field(min_length=1)] = "sections"
-    temperature: float = Field(
-        0.07, gt=0, le=10
-    )  # softmax temperature, in training and over prompts; set from the objective
+    temperature: float = Field(0.07, gt=0, le=10)  # of the softmax in training and over prompts; set by the objective
     temperature_learned: bool | None = None  # whether training learned the temperature; None: not recorded
     objective: str = ""  # objective of the training; empty: not recorded
     reads_text: bool = True  # False: the objective used no text, so the text head is untrained
