@@ -10,7 +10,7 @@ from imitate.inference.gallery import image_vectors
 from imitate.inference.predictor import Predictor
 from imitate.serve import scores
 from imitate.serve import service as services
-from imitate.serve.schema import ClassifyQuestion, ReportsQuestion
+from imitate.serve.schema import ClassifyQuestion, HeatmapQuestion, ReportsQuestion
 from imitate.serve.scores import Scores
 from imitate.serve.service import HELD, Service
 from imitate.serve.worker import noting
@@ -121,6 +121,22 @@ def test_sentences_are_encoded_once(service, monkeypatch):
     for branch in ("both", "findings", "impression"):
         service.classify(service.read(encoded(picture())), ClassifyQuestion(branch=branch))
     assert not encoded_texts
+
+
+def test_words_of_a_question_are_not_logged_even_where_they_are_read_for_the_first_time(service, caplog):
+    held = service.read(encoded(picture()))
+    prompts = {"x": {"positive": ["left effusion of zacharias"], "negative": ["clear"]}}
+    assert "zacharias" in noting(lambda: service.classify(held, ClassifyQuestion(prompts=prompts)))[1][0]
+    assert not caplog.records
+
+
+def test_what_is_wrong_names_the_model_without_its_path(service, monkeypatch):
+    name = service.about.model
+    monkeypatch.setattr(service.predictor.encoder, "has_maps", False)
+    held = service.read(encoded(picture()))
+    with pytest.raises(UserError, match=f"^{name} has no heat maps"):
+        service.heatmap(held, HeatmapQuestion(phrase="left effusion"))
+    assert name.count("/") == 1 and not name.startswith("/")
 
 
 def test_an_image_is_embedded_once(service, monkeypatch):

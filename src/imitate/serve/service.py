@@ -51,6 +51,7 @@ class Service:
                 f"{predictor.encoder.lacks}, and nothing could be shown: keep text/ beside model/, import with --text, "
                 "or pre-train with an objective that reads text"
             )
+        predictor.encoder.name = "/".join(Path(predictor.encoder.name).parts[-2:])  # what clients read names no path
         self.predictor, self.index, self.groups = predictor, index, groups
         self._uploads: OrderedDict[str, tuple[Held, str]] = OrderedDict()  # the longest unasked first
         self._reports: dict[Branch, Gallery] = {} if index is None else self._read_index(index)
@@ -132,7 +133,7 @@ class Service:
             for id_, held in self._examples.items()
         ]
         return About(
-            model="/".join(Path(self.predictor.encoder.name).parts[-2:]),  # of a path no more than of a hub id
+            model=self.predictor.encoder.name,
             backbone=self.predictor.encoder.backbone,
             temperature=self.predictor.encoder.temperature,
             index=None if self.index is None else self.index.root.name,

@@ -71,15 +71,15 @@ class Run(NamedTuple):
 
 
 def noting(job: Callable[[], Result]) -> tuple[Result, list[str]]:
-    """Remarks on words go to who wrote them, not to the log."""
-    notes = Notes()
+    """Remarks on words go to who wrote them, not to the log; a job may note what a part of it says."""
+    notes, logged = Notes(), remarks.propagate
     remarks.addHandler(notes)
     remarks.propagate = False
     try:
         return job(), list(dict.fromkeys(notes.lines))
     finally:
         remarks.removeHandler(notes)
-        remarks.propagate = True
+        remarks.propagate = logged
 
 
 class Notes(logging.Handler):
