@@ -204,6 +204,44 @@ def test_a_validation_that_was_killed_is_made_up_for_and_a_finished_one_is_not_r
     assert len(asked) == 2 and len([row for row in metrics(tmp_path / "run") if "val/recall" in row]) == 1
 
 
+@pytest.mark.parametrize("ema_decay", [None, 0.9])
+def test_a_snapshot_that_was_killed_is_made_up_for(tmp_path, data, monkeypatch, ema_decay):
+    recipe = tiny_recipe(epochs=1, checkpoint_every=1, snapshot_every=2, ema_decay=ema_decay)
+    fit(start(tmp_path / "whole", data, recipe))
+    original = loop._save
+
+    def killed(job: Any, optimizer: Any) -> None:
+        original(job, optimizer)
+        if job.step == 2:
+            raise SystemError("killed before this step has its snapshot")
+
+    monkeypatch.setattr(loop, "_save", killed)
+    with pytest.raises(SystemError):
+        fit(start(tmp_path / "broken", data, recipe))
+    monkeypatch.undo()
+    assert fit(start(tmp_path / "broken", data, recipe))
+    for step in ("step-0000002", "step-0000004"):
+        found = [
+            Imitate.from_pretrained(tmp_path / name / "snapshots" / step).state_dict() for name in ("whole", "broken")
+        ]
+        assert same(*found)
+
+
+def test_no_snapshot_is_kept_of_weights_behind_a_loss_that_is_not_finite(tmp_path, data, monkeypatch):
+    original = loop.draw_step
+
+    def poisoned(model, recipe, *, step, **more):
+        draw = original(model, recipe, step=step, **more)
+        if step == 1:
+            draw.views[0].homography.mul_(float("nan"))
+        return draw
+
+    monkeypatch.setattr(loop, "draw_step", poisoned)
+    with pytest.raises(UserError, match="not finite at step 1"):
+        fit(start(tmp_path / "run", data, tiny_recipe(log_every=4, snapshot_every=1)))
+    assert [path.name for path in (tmp_path / "run/snapshots").iterdir()] == ["step-0000001"]
+
+
 def test_a_row_is_the_mean_of_its_steps_and_the_validation_loss_that_of_the_objective(tmp_path, data):
     def run(name: str, log_every: int) -> list[dict[str, float]]:
         job = start(tmp_path / name, data, tiny_recipe(log_every=log_every, epochs=1))

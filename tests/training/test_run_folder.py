@@ -89,6 +89,16 @@ def test_a_start_that_is_not_like_the_last_is_reported_and_refused_where_it_chan
         compare_start(tmp_path, {**facts, "processes": 4}, contrasts_within=RANK, normalises=True)
 
 
+def test_a_start_whose_line_was_cut_short_is_compared_with_the_one_before(tmp_path, caplog):
+    note_start(tmp_path, {"torch": "2.14.1"})
+    with (tmp_path / "starts.jsonl").open("a") as file:
+        file.write('{"torch": "2.1')  # the disk was full
+    compare_start(tmp_path, {"torch": "2.15"}, contrasts_within="", normalises=True)
+    assert caplog.messages == ["this run continues under other conditions: torch was 2.14.1 and is 2.15"]
+    note_start(tmp_path, {"torch": "2.15"})
+    assert (tmp_path / "starts.jsonl").read_text().splitlines()[2] == '{"torch": "2.15"}'
+
+
 def test_a_setting_that_an_older_run_does_not_record_is_at_its_default(tmp_path):
     settle(tmp_path, tiny_recipe(), DATA)
     path = tmp_path / "config.yaml"

@@ -107,12 +107,12 @@ def unfinished(run: Path) -> str:
     """Where a run is, as ``step 3 of 10``, whose model/ is then that of a validation before; "" of one that has
     finished, and of what is no run or does not say it.
     """
-    step, total = _last(run / "metrics.jsonl").get("step", 0), _last(run / "starts.jsonl").get("total", 0)
+    step, total = last_line(run / "metrics.jsonl").get("step", 0), last_line(run / "starts.jsonl").get("total", 0)
     return f"step {step} of {total}" if step < total else ""
 
 
-def _last(file: Path) -> dict[str, Any]:
-    """The last whole line: a kill may cut one short."""
+def last_line(file: Path) -> dict[str, Any]:
+    """What the last whole line of JSON says: a kill, or a full disk, may cut one short; {} where there is none."""
     for line in reversed(file.read_text(encoding="utf-8").splitlines() if file.is_file() else []):
         try:
             return dict(json.loads(line))

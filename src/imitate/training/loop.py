@@ -45,9 +45,8 @@ def fit(job: Job) -> bool:
         signals() as signalled,
         progress(job.step, job.total, shown=job.fabric.is_global_zero) as advance,
     ):
-        if job.validates:  # it may have been killed between the checkpoint and the validation
-            with averaged(optimizer):
-                _validate(job, module, journal)
+        if job.step:  # it may have been killed between the checkpoint and what follows it
+            _follow(job, module, optimizer, journal)
         for batch in batches:
             job.means.add(_step(job, module, optimizer, job.fabric.to_device(batch)))
             stopping = _agreed(job, signalled)
@@ -56,12 +55,7 @@ def fit(job: Job) -> bool:
             ends_epoch = job.is_every(job.order.steps_per_epoch)
             if stopping or ends_epoch or job.validates or job.is_every(training.checkpoint_every):
                 _save(job, optimizer)
-            if job.is_every(training.snapshot_every):
-                with averaged(optimizer):
-                    _keep(job, job.folder / "snapshots" / step_name(job.step))
-            if job.validates:
-                with averaged(optimizer):
-                    _validate(job, module, journal)
+            _follow(job, module, optimizer, journal)
             if stopping:
                 break
     return job.step == job.total
@@ -181,6 +175,17 @@ def _loss_scale(job: Job) -> float:
 def _scaler(job: Job) -> Any:
     """None but for 16-mixed on a GPU; on a CPU, bf16 takes its place."""
     return getattr(job.fabric.strategy.precision, "scaler", None)
+
+
+def _follow(job: Job, module: nn.Module, optimizer: Any, journal: Journal | None) -> None:
+    """What a step leaves behind its checkpoint: a snapshot, and a validation."""
+    if job.is_every(job.recipe.training.snapshot_every):
+        _check(job)  # a snapshot may come before the next row of metrics, and before the next checkpoint
+        with averaged(optimizer):
+            _keep(job, job.folder / "snapshots" / step_name(job.step))
+    if job.validates:
+        with averaged(optimizer):
+            _validate(job, module, journal)
 
 
 def _validate(job: Job, module: nn.Module, journal: Journal | None) -> None:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from imitate.config import Recipe, data_of, read_yaml, validate
 from imitate.data.files import FULL, locked, this_process
 from imitate.errors import UserError
+from imitate.models.hub import last_line
 from imitate.models.image import pinned
 from imitate.names import Tracker
 from imitate.training.trackers import trackers
@@ -141,10 +142,7 @@ def compare_start(folder: Path, facts: Mapping[str, Any], *, contrasts_within: s
     ``contrasts_within``: the setting by which a term compares samples with those of their process only; empty: there is
     none. ``normalises``: statistics are those of a process's part of the batch.
     """
-    lines = (folder / STARTS).read_text(encoding="utf-8").splitlines() if (folder / STARTS).is_file() else []
-    if not lines:
-        return
-    before = json.loads(lines[-1])
+    before = last_line(folder / STARTS)
     differ = [key for key in facts if key not in QUIET and key in before and before[key] != facts[key]]
     if "processes" in differ and contrasts_within:
         raise UserError(
@@ -159,9 +157,11 @@ def compare_start(folder: Path, facts: Mapping[str, Any], *, contrasts_within: s
 
 
 def note_start(folder: Path, facts: Mapping[str, Any]) -> None:
-    """A line of ``starts.jsonl``: when, from which step, on what."""
-    with (folder / STARTS).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(facts) + "\n")
+    """A line of ``starts.jsonl``: when, from which step, on what; behind one that was cut short, a line of its own."""
+    with (folder / STARTS).open("a+", encoding="utf-8") as file:
+        file.seek(0)
+        written = file.read()
+        file.write(("" if written.endswith("\n") or not written else "\n") + json.dumps(facts) + "\n")
 
 
 class Journal:
