@@ -153,11 +153,23 @@ def test_scores_of_exclusive_classes_are_logits_of_their_probabilities():
         Recalibration().of_head({**given, "classes": np.array(["a", "b", "c"])})
 
 
+def test_logits_stay_logits_where_the_labels_of_these_images_exclude_each_other_by_chance() -> None:
+    generator = np.random.default_rng(0)
+    target = np.eye(3)[generator.integers(3, size=120)]
+    logits = target * 2 + generator.normal(size=target.shape)
+    names = np.arange(120).astype(str)
+    every = {"target": target, "score": logits, "image_id": names, "patient": names}
+    held = {f"{HELD}{name}": value[60:] for name, value in every.items()}
+    run = {**{name: value[:60] for name, value in every.items()}, **held, "classes": np.array(["a", "b", "c"])}
+    found = Recalibration().of_head(run)
+    assert found["score"] == pytest.approx(np.concatenate([logits[60:], logits[:60]]))
+
+
 def test_scores_of_exclusive_classes_become_logits_and_others_are_logits() -> None:
     logits = np.array([[0.5, -1.0, 2.0], [1.0, 0.0, -3.0]])
-    target = np.eye(3)[[2, 0]]
     kept = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     probability = np.exp(kept)
-    assert head_scores(kept, target) == pytest.approx(np.log(probability / (1 - probability)))
-    target[0, 0] = 1
-    assert head_scores(kept, target) == pytest.approx(kept)
+    assert head_scores(kept) == pytest.approx(np.log(probability / (1 - probability)))
+    assert head_scores(kept.astype(np.float32)) == pytest.approx(np.log(probability / (1 - probability)), rel=1e-5)
+    assert head_scores(logits) == pytest.approx(logits)
+    assert head_scores(logits[:, :1] * 0) == pytest.approx(0)  # the log-probability of one class would be 0, too

@@ -13,13 +13,12 @@ from scipy.special import expit
 from imitate.data.corpus import Corpus
 from imitate.data.groups import JOIN, group_columns, group_values
 from imitate.errors import UserError
-from imitate.statistics.metrics import exclusive
 from imitate.statistics.operating import threshold
 from imitate.statistics.subgroups import Scored
 from imitate.tasks import find_task
 from imitate.tasks.audit_model import AuditOptions, is_no_finding
 from imitate.tasks.base import Predictions, Results
-from imitate.tasks.calibration import head_scores
+from imitate.tasks.calibration import are_logs, head_scores
 from imitate.tasks.results import digest_of, read_predictions, read_results
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def read_inputs(path: Path, folder: Path, options: AuditOptions) -> Inputs:
     if any("fold" in run for run in runs):
         raise UserError(f"{path} is cross-validated, its folds have no common threshold: evaluate without folds")
     if options.calibration and results.task != "zero-shot":  # of heads a calibration is of logits
-        runs = [{**run, "score": head_scores(run["score"], run["target"])} for run in runs]
+        runs = [{**run, "score": head_scores(run["score"])} for run in runs]
     data = Corpus.open(folder)
     if data.fingerprint != results.data.get("fingerprint"):
         raise UserError(
@@ -198,7 +197,7 @@ def _fits(
             if calibrated is not None and calibrated.calibrated(name):
                 probability = calibrated.probabilities(name, score)
             elif calibrated is None and words == UNCALIBRATED:
-                probability = np.exp(score) if exclusive(run["target"]) else expit(score)
+                probability = np.exp(score) if are_logs(run["score"]) else expit(score)
             called = score >= marks[name][number] if name in marks else None
             found[name].append(Scored(target, score, called, probability))
     return found, words

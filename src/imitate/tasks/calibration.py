@@ -52,10 +52,19 @@ class Part(NamedTuple):
     patient: np.ndarray
 
 
-def head_scores(score: np.ndarray, target: np.ndarray) -> np.ndarray:
+def head_scores(score: np.ndarray) -> np.ndarray:
     """Logits of a head; those of exclusive classes are kept as logarithms of probabilities."""
-    score = score.astype(np.float64)
-    return logit(np.exp(score).clip(CERTAIN, 1 - CERTAIN)) if metrics.exclusive(target) else score
+    logs, score = are_logs(score), score.astype(np.float64)
+    return logit(np.exp(score).clip(CERTAIN, 1 - CERTAIN)) if logs else score
+
+
+def are_logs(score: np.ndarray) -> bool:
+    """Whether scores of a head are logarithms of the probabilities of exclusive classes, which sum to 1, not logits.
+
+    Labels do not say so: those of a part of the images may exclude each other where those that trained did not.
+    """
+    with np.errstate(over="ignore"):
+        return score.shape[1] > 1 and bool(np.allclose(np.exp(score.astype(np.float64)).sum(1), 1, atol=1e-3))
 
 
 class Recalibration(CalibrationOptions, Task):
@@ -129,10 +138,9 @@ class Recalibration(CalibrationOptions, Task):
                 "there are no scores of validation images: delete the results and evaluate again with this version "
                 "(linear, k-nearest-neighbour or fine-tuned classification, without --folds)"
             )
-        targets = np.concatenate([run["target"], run[f"{HELD}target"]])
         found = []
         for prefix in (HELD, ""):
-            score = head_scores(run[f"{prefix}score"], targets)
+            score = head_scores(run[f"{prefix}score"])
             kept = {name: run[f"{prefix}{name}"] for name in ("image_id", "patient", "target")}
             found.append({**kept, "score": score, "before": expit(score)})
         return self.joined(*found, classes=run["classes"])
