@@ -125,6 +125,23 @@ def test_a_half_written_block_is_no_block(tmp_path):
     assert sorted(again.asked) == ["one", "two"]
 
 
+def test_reports_that_are_longer_than_the_encoder_reads_are_counted(tmp_path, monkeypatch, caplog):
+    class Short(Counting):
+        longest = 4
+
+        def cut(self, texts: list[str]) -> list[str]:
+            return [text for text in texts if len(text) > self.longest]
+
+    monkeypatch.setattr(text_cache, "AT_ONCE", 2)
+    cache = TextCache(Short(), tmp_path)
+    cache.fill(["a", "heart", "clear", "b", "effusion"])
+    said = "the text encoder counting-2 reads at most 4 word pieces: the end of 3 of 5 texts is ignored"
+    assert caplog.messages == [said]
+    cache.fill(["a", "heart"])
+    TextCache(Counting(), tmp_path / "other").fill(["heart"])
+    assert caplog.messages == [said]
+
+
 def test_other_folders_are_read_but_not_written(tmp_path):
     TextCache(Counting(), tmp_path / "run").fill(["one"])
     before = sorted((tmp_path / "run").rglob("*"))

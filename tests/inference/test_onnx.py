@@ -108,6 +108,19 @@ def test_what_is_embedded_classified_and_retrieved_is_that_of_torch(request, fil
         assert list(first.columns) == list(second.columns)
 
 
+@pytest.mark.parametrize("name", ["run", "onnx"])
+def test_the_end_of_a_text_that_is_ignored_is_reported(trained, caplog, name):
+    found = load(trained / name, device="cpu")
+    text: Any = found.text
+    fits = " ".join(["effusion"] * (text.longest - 2))
+    found.embed_texts(["edema", fits])
+    assert not caplog.messages
+    found.embed_texts(["edema", f"{fits} edema"])
+    assert caplog.messages == [
+        f"the text encoder {text.name} reads at most {text.longest} word pieces: the end of 1 of 2 texts is ignored"
+    ]
+
+
 def test_the_calibration_and_its_classes_are_part_of_the_folder(fitted, films):
     run, folder = (load(fitted / each).classify(films, decide=True) for each in ("run", "onnx"))
     assert list(folder) == list(run) == ["Edema", "Effusion", "Edema positive"]

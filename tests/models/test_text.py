@@ -12,6 +12,7 @@ from text_models import write_bert, write_clip, write_gpt
 from imitate.errors import UserError
 from imitate.models.lsa import LsaTextEncoder
 from imitate.models.text import could_be, fit_or_load, load_text_encoder, placed, save_text_encoder
+from imitate.models.text_tower import TextTower
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,9 @@ def test_hugging_face_is_frozen_and_long_reports_are_cut(tiny_bert):
     encoder: Any = fit_or_load(f"hf:{tiny_bert}", [])
     assert not any(p.requires_grad for p in encoder._model.parameters()) and not encoder._model.training
     assert torch.isfinite(encoder.encode(["opacity " * 1000])).all()
+    fits = " ".join(["opacity"] * (encoder.longest - 2))  # beside the pieces that begin and end a text
+    assert encoder.cut(["clear", fits, f"{fits} opacity", "", fits]) == [f"{fits} opacity"] and encoder.cut([]) == []
+    assert TextTower(encoder, layers=1).pieces.cut([fits, f"{fits} clear"]) == [f"{fits} clear"]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from rich.progress import track
 from imitate.data.corpus import Corpus
 from imitate.data.sentences import split_sentences
 from imitate.errors import UserError
+from imitate.models.lengths import number_cut, warn_of_cut
 from imitate.models.text import placed
 from imitate.models.types import TextEncoder
 from imitate.names import REPORT, SECTIONS, SENTENCES
@@ -124,14 +125,18 @@ class TextCache:
         log.info("encoding the reports with %s: %d distinct texts", self.encoder.name, sum(map(len, todo)))
         pieces = [(keys, keys[start : start + AT_ONCE]) for keys in todo for start in range(0, len(keys), AT_ONCE)]
         computed: list[np.ndarray] = []
+        cut = 0
         console = Console(stderr=True)
         for keys, piece in track(
             pieces, "encoding reports", console=console, transient=True, disable=not console.is_terminal
         ):
-            computed.append(self._encode([by_key[key] for key in piece.tolist()]))
+            texts = [by_key[key] for key in piece.tolist()]
+            cut += number_cut(texts, self.encoder)
+            computed.append(self._encode(texts))
             if sum(map(len, computed)) == len(keys):
                 self._add(keys, np.concatenate(computed))
                 computed = []
+        warn_of_cut(log, self.encoder, cut, sum(map(len, todo)))
 
     def rows(self, texts: pd.Series) -> "TextRows":
         """The embeddings of texts that ``fill`` was given, zero rows where a text is null."""

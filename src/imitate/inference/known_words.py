@@ -9,6 +9,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from imitate.data.languages import FUNCTION_WORDS
 from imitate.errors import UserError
 from imitate.inference.templates import TEMPLATES
+from imitate.models.lengths import number_cut, warn_of_cut
 
 if TYPE_CHECKING:
     from imitate.models.types import TextEncoder
@@ -22,7 +23,10 @@ HALF = 0.5  # of the words of a language's templates
 
 
 def check_texts(texts: Iterable[str], encoder: "TextEncoder") -> None:
-    """UserError: a blank text, or one without a known word. Words that are not known are warned of, once each."""
+    """UserError: a blank text, or one without a known word. Words that are not known are warned of, once each, and ends
+    of texts that are too long for the encoder.
+    """
+    texts = list(texts)
     unknown: dict[str, None] = {}
     for number, text in enumerate(texts, 1):
         if not text.strip():
@@ -42,6 +46,7 @@ def check_texts(texts: Iterable[str], encoder: "TextEncoder") -> None:
             ", ".join([*unknown][:SHOWN]),
             more,
         )
+    warn_of_cut(remarks, encoder, number_cut(texts, encoder), len(texts))
 
 
 def unread_texts(texts: Iterable[str], encoder: "TextEncoder") -> list[str]:

@@ -136,6 +136,7 @@ class TransformerText:
 
         self.name, self.identity = str(facts["name"]), str(facts["identity"])
         self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        self.longest = int(facts["longest"])
         self._session = session(folder / "text.onnx", device)
         self.width = int(self._session.get_outputs()[0].shape[1])
 
@@ -154,6 +155,11 @@ class TransformerText:
         return out
 
     stored = encode
+
+    def cut(self, texts: list[str]) -> list[str]:
+        """Those that have more word pieces than it reads, so that their ends are ignored."""
+        pieces = self._tokenizer.encode_batch(texts)
+        return [text for text, each in zip(texts, pieces, strict=True) if each.overflowing]
 
     def project(self, encoded: Float[np.ndarray, "texts width"]) -> Vectors:
         return encoded

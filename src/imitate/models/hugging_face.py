@@ -87,6 +87,11 @@ class HuggingFaceTextEncoder:
         found = self._tokenizer(texts, padding=True, truncation=True, max_length=self.longest, return_tensors="pt")
         return found["input_ids"], found["attention_mask"]
 
+    def cut(self, texts: list[str]) -> list[str]:
+        """Those that have more word pieces than it reads, so that their ends are ignored."""
+        pieces = self._tokenizer(texts, truncation=True, max_length=self.longest + 1)["input_ids"] if texts else []
+        return [text for text, each in zip(texts, pieces, strict=True) if len(each) > self.longest]
+
     def vectors(self, ids: Int[Tensor, "texts pieces"], mask: Int[Tensor, "texts pieces"]) -> Float[Tensor, "texts _"]:
         """Of word pieces, padded on the right; differentiable."""
         hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state  # not all models take token types

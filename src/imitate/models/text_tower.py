@@ -23,6 +23,7 @@ class WordPieces:
     def __init__(self, encoder: HuggingFaceTextEncoder) -> None:
         self._encoder = encoder
         self.name, self.width = f"the word pieces of {encoder.name}", encoder.longest
+        self.longest, self.cut = encoder.longest, encoder.cut
         self.identity = hashlib.sha256(f"word pieces {self.width} {encoder.rules}".encode()).hexdigest()
 
     def encode(self, texts: list[str]) -> Int[Tensor, "texts pieces"]:

@@ -56,7 +56,10 @@ class PretrainBatch(TypedDict, total=False):
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """A frozen text encoder. ``identity`` is the digest of its weights and vocabulary, ``name`` is for people."""
+    """A frozen text encoder. ``identity`` is the digest of its weights and vocabulary, ``name`` is for people.
+
+    One that reads no more than ``longest`` word pieces of a text says by ``cut(texts)`` which ones are longer.
+    """
 
     name: str
     identity: str

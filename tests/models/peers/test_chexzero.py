@@ -32,6 +32,7 @@ def test_both_sides_are_those_of_open_clip(clip, tmp_path):
     written = [*TEXTS, "No   PNEUMOTHORAX &amp; no edema; it's 3.5 cm", "naïve", long]
     tokens = open_clip.SimpleTokenizer()(written)
     assert peer.text._padded([peer.text.pieces(text) for text in written])[0].tolist() == tokens.tolist()
+    assert peer.text.cut(written) == [text for text in written if long in text]
     assert close(peer.text.encode(written), clip.encode_text(tokens))
     assert peer.temperature == pytest.approx(float(torch.exp(-clip.logit_scale)))
 

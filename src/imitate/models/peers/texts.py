@@ -67,6 +67,17 @@ class PeerText(nn.Module):
         longest = self.rules.longest
         return found if len(found) <= longest else [*found[: longest - 1], found[-1]]
 
+    @property
+    def longest(self) -> int:
+        """Word pieces of a text at most."""
+        return self.rules.longest
+
+    def cut(self, texts: list[str]) -> list[str]:
+        """Those that have more word pieces than it reads, so that their ends are ignored."""
+        assert self.tokenizer is not None, "no tokenizer"
+        ids = self.tokenizer.ids
+        return [text for text in texts if len(ids(self.rules.clean(text))) > self.rules.longest]
+
     def _batches(self, order: list[int], pieces: Sequence[list[int]], size: int) -> list[list[int]]:
         groups: list[list[int]] = []
         for i in order:
