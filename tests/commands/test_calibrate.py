@@ -91,6 +91,11 @@ def test_the_head_of_a_probe_is_calibrated_from_its_results(root, tmp_path, caps
     results, first = read_results(out), read(tmp_path / "calibrated-calibration-1.json")
     assert results.model == "run (k-nearest-neighbour classification)" and len(results.per_seed) == 2
     assert first.task == "knn-classification" and first.branch is None
+    to = tmp_path / "kept" / "heads.json"
+    assert calibrate(root, "--results", probe, "--out", tmp_path / "again.json", "--to", to) == 0
+    assert sorted(path.name for path in to.parent.iterdir()) == ["heads-0.json", "heads-1.json"]  # none over another
+    assert read(to.with_stem("heads-1")).settings == first.settings != read(to.with_stem("heads-0")).settings
+    capsys.readouterr()
     point = first.classes["Left"].operating
     assert point is not None and point.aim == "specificity" and point.at == 0.8
     image, kept = tmp_path / "image.png", tmp_path / "calibrated-calibration-1.json"

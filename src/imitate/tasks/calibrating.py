@@ -80,14 +80,18 @@ def _of_model(request: Request, model: str, data: Path, out: Path, resamples: in
 def _place(model: str, to: Path | None) -> Path:
     """UserError before the work, where there is no place for it beside the weights."""
     if to is not None:
-        if to.suffix != ".json":
-            raise UserError(f"--to {to} must be the path of a .json file")
-        to.parent.mkdir(parents=True, exist_ok=True)
-        return to
+        return _made(to)
     folder = local_folder(model)
     if model.startswith(HUB) or not is_ours(folder):
         raise UserError(f"{model} has no model folder to keep a calibration in: give --to FILE.json")
     return calibration.beside(folder)
+
+
+def _made(to: Path) -> Path:
+    if to.suffix != ".json":
+        raise UserError(f"--to {to} must be the path of a .json file")
+    to.parent.mkdir(parents=True, exist_ok=True)
+    return to
 
 
 def _of_results(request: Request, path: Path, out: Path, resamples: int) -> Results:
@@ -96,6 +100,7 @@ def _of_results(request: Request, path: Path, out: Path, resamples: int) -> Resu
         raise UserError(
             f"--{given[0]} applies to zero-shot scores only: those of --results are used as they were evaluated"
         )
+    place = _made(request.to or out.with_name(f"{out.stem}-calibration.json"))
     measured = read_measured(path)
     source = measured.results
     task = validate(Recalibration, request.settings, where="imitate calibrate")
@@ -133,7 +138,7 @@ def _of_results(request: Request, path: Path, out: Path, resamples: int) -> Resu
         }  # fmt: skip
         found = written(task, run, alone, prompts={}, facts=facts)
         number = "" if len(runs) == 1 else f"-{seed}"
-        _keep(task, found, request.to or out.with_name(f"{out.stem}-calibration{number}.json"))
+        _keep(task, found, place.with_stem(f"{place.stem}{number}"))
     return results
 
 
