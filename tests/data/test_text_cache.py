@@ -156,6 +156,8 @@ def test_what_float16_cannot_hold_is_its_largest_number():
     cache = TextCache(Counting(factor=1e6))
     cache.fill(["eee"])
     assert cache.embed(["eee"]).tolist() == [[65504, 65504]]
+    with pytest.raises(UserError, match="counting-2 gives text embeddings that are not finite"):
+        TextCache(Counting(factor=float("nan"))).fill(["eee"])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

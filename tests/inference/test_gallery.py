@@ -89,3 +89,17 @@ def test_batches_of_pixels_may_come_without_their_number_but_not_without_images(
     config = ImitateConfig(prepared_size=8, image_size=8)
     with pytest.raises(UserError, match="no images: give at least one"):
         embeddings.embed_pixels(Encoder("fake", torch.nn.Identity(), config), iter(list[np.ndarray]()), "cpu")
+
+
+class Broken(Words):
+    def encode(self, texts: list[str]) -> torch.Tensor:
+        return super().encode(texts) * torch.nan
+
+
+def test_texts_without_finite_vectors_are_refused(tmp_path):
+    """They would be ranked last, and give a score of NaN, which a picture shows as 0."""
+    broken = ImitateEncoder("fake", Same(), Broken())
+    with pytest.raises(UserError, match="fake gives text embeddings that are not finite: its weights are unusable"):
+        embeddings.embed_texts(broken, ["a"], "cpu")
+    with pytest.raises(UserError, match="gives text embeddings that are not finite"):
+        reports(broken, folder(tmp_path, ["a", "b"], [None, None]), "findings", "cpu")

@@ -329,3 +329,9 @@ def test_preprocess_gives_what_the_network_reads_and_works_in_the_workers_of_a_l
     np.testing.assert_allclose(predictor.embed_images(paths), both, atol=1e-5)
     with pytest.raises(UserError, match="absent.png: missing file"):
         preprocess(tmp_path / "absent.png")
+
+
+def test_a_map_that_is_not_finite_is_refused(predictor, images, monkeypatch):
+    monkeypatch.setattr("imitate.inference.heatmap.map_of", lambda *given: np.full((32, 32), np.nan, np.float32))
+    with pytest.raises(UserError, match="gives heat-maps that are not finite: its weights are unusable"):
+        predictor.heatmap(images[0], "left effusion")

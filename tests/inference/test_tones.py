@@ -18,6 +18,7 @@ from imitate.data.tone import equalize
 from imitate.inference.encoder import load_folder
 from imitate.inference.tones import described, preparation
 from imitate.models.imitate import Imitate
+from imitate.serve.scores import Scores
 from imitate.synthetic.cases import draw_case
 from imitate.synthetic.phantom import render
 from imitate.tasks import check_preparation, find_task
@@ -45,6 +46,24 @@ def test_a_folder_of_another_tone_is_warned_of_and_an_unknown_one_is_not(tmp_pat
         in (found["equalized", "native"].replace("run", "equalized"))
     )
     assert "equalisation cannot be undone" in found["native", "equalized"]
+
+
+def test_an_index_that_was_prepared_in_another_way_is_warned_of(tmp_path: Path, caplog) -> None:
+    model, data = imitate.load(run(tmp_path, "native"), device="cpu"), write_folder(tmp_path / "data")
+    Scores(model, Corpus.open(data))
+    model.retrieve(text="left effusion", index=data)
+    assert not caplog.text
+    edit_index(data, resize="letterbox", percentiles=[1, 99])
+    model = imitate.load(tmp_path / "native" / "run", device="cpu")
+    model.retrieve(image=IMAGE, index=data)
+    assert not caplog.text  # nothing but reports was read
+    for _ in range(2):
+        model.retrieve(text="left effusion", index=data)
+    said = [f"{data} has resize letterbox, but", f"{data} has percentiles (1.0, 99.0), but"]
+    assert [line.partition(" but")[0] + " but" for line in caplog.messages] == said
+    caplog.clear()
+    Scores(model, Corpus.open(data))
+    assert [line.partition(" but")[0] + " but" for line in caplog.messages] == said
 
 
 def test_image_files_are_equalised_for_a_model_that_learnt_from_such(tmp_path: Path, caplog) -> None:

@@ -162,6 +162,8 @@ class TextCache:
     def _encode(self, texts: list[str]) -> np.ndarray:
         """Embeddings in float16; the numbers of word pieces as they are."""
         encoded, limit = self.encoder.encode(texts).numpy(), np.finfo(np.float16).max
+        if not np.isfinite(encoded).all():
+            raise UserError(f"{self.encoder.name} gives text embeddings that are not finite: its weights are unusable")
         return encoded if encoded.dtype == np.int32 else encoded.clip(-limit, limit).astype(np.float16)
 
     def _add(self, keys: np.ndarray, vectors: np.ndarray) -> None:

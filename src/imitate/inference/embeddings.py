@@ -27,9 +27,15 @@ def embed_images(encoder: BaseEncoder, data: Corpus, rows: np.ndarray, device: s
 def embed_batch(encoder: BaseEncoder, batch: UInt8[np.ndarray, "_ size size"], device: str) -> dict[str, np.ndarray]:
     """The same of one batch of prepared images. UserError: a vector is not finite."""
     vectors = encoder.to(device).vectors_of_images(batch)
-    if not all(np.isfinite(each).all() for each in vectors.values()):
-        raise UserError(f"{encoder.name} gives image embeddings that are not finite: its weights are unusable")
+    for each in vectors.values():
+        require_finite(each, encoder, "image embeddings")
     return vectors
+
+
+def require_finite(found: np.ndarray, encoder: BaseEncoder, what: str) -> None:
+    """UserError: ``found`` is not finite; compared, ranked or drawn it would look like a low value."""
+    if not np.isfinite(found).all():
+        raise UserError(f"{encoder.name} gives {what} that are not finite: its weights are unusable")
 
 
 def embed_pixels(
@@ -50,8 +56,10 @@ def embed_pixels(
 
 
 def embed_texts(encoder: BaseEncoder, texts: list[str], device: str) -> Vectors:
-    """Unit vectors; the caller knows that the encoder has text."""
-    return encoder.to(device).vectors_of_texts(texts)
+    """Unit vectors; the caller knows that the encoder has text. UserError: a vector is not finite."""
+    vectors = encoder.to(device).vectors_of_texts(texts)
+    require_finite(vectors, encoder, "text embeddings")
+    return vectors
 
 
 def texts_of(encoder: BaseEncoder, sections: Sequence[Section]) -> list[Text]:
@@ -64,6 +72,7 @@ def embed_reports(encoder: BaseEncoder, data: Corpus, text: Text, rows: np.ndarr
     """This text of these images' reports; a missing text has a zero row."""
     present = data.has(text)[rows]
     vectors = encoder.to(device).vectors_of_reports(data.text(text, rows[present]).tolist(), text)
+    require_finite(vectors, encoder, "text embeddings")
     out = np.zeros((len(rows), vectors.shape[1]), vectors.dtype)
     out[present] = vectors
     return out

@@ -14,7 +14,7 @@ from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference.encoder import Encoder
 from imitate.inference.onnx_graphs import IMAGE, IR_VERSION, OPSET
-from imitate.inference.tones import warn_of_tone
+from imitate.inference.tones import warn_of_preparation
 
 KINDS = ["Conv", "Add", "MaxPool", "Relu", "Gemm", "MatMul"]
 FINE = ("aggregation", "_head.")  # weights that stay as they are: few, and they decide most
@@ -26,7 +26,7 @@ def open_images(encoder: Encoder, folder: Path) -> Corpus:
     """The prepared folder. UserError: it is not of the encoder's size, or has no training or validation images."""
     wanted = encoder.preprocessing
     data = Corpus.open(folder, size=wanted.prepared_size)
-    warn_of_tone(str(data.root), data.meta.get("tone", "unknown"), encoder.name, wanted)
+    warn_of_preparation(data, encoder.name, wanted)
     for split in ("train", "val"):
         data.rows(split)
     return data

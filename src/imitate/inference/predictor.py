@@ -12,7 +12,7 @@ from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference.base import TEMPERATURE, BaseEncoder
 from imitate.inference.calibration import Calibration, calibration_of
-from imitate.inference.embeddings import BATCH, embed_images, embed_pixels, embed_texts
+from imitate.inference.embeddings import BATCH, embed_images, embed_pixels, embed_texts, require_finite
 from imitate.inference.gallery import Gallery, image_vectors, reports, text_vectors
 from imitate.inference.inputs import Errors, Images, Reading, radiographs
 from imitate.inference.known_words import check_texts
@@ -20,7 +20,7 @@ from imitate.inference.opening import open_encoder
 from imitate.inference.prompts import Prompts, Wording, choose_prompts
 from imitate.inference.radiograph import Radiograph, Source, radiograph, to_original
 from imitate.inference.scorer import Scorer, middle
-from imitate.inference.tones import preparing, warn_of_files, warn_of_tone
+from imitate.inference.tones import preparing, warn_of_files, warn_of_preparation
 from imitate.models.hub import local_folder
 from imitate.names import Branch
 
@@ -199,7 +199,9 @@ class Predictor:
         from imitate.inference.heatmap import map_of
 
         seen = self.read(image)
-        density = map_of(self.encoder.to(self.device), seen.pixels, self._read([text]), branch).clip(min=0)
+        density = map_of(self.encoder.to(self.device), seen.pixels, self._read([text]), branch)
+        require_finite(density, self.encoder, "heat-maps")
+        density = density.clip(min=0)
         margin = (len(seen.pixels) - len(density)) // 2
         square = np.zeros(seen.pixels.shape, np.float32)
         square[margin : margin + len(density), margin : margin + len(density)] = density
@@ -272,16 +274,14 @@ class Predictor:
             return Gallery(pd.DataFrame({"image": reading.names}), image_vectors(seen, branch))
         key = found.meta["fingerprint"]
         if key not in self._images:
+            warn_of_preparation(found, self.encoder.name, self.encoder.preprocessing)
             self._images[key] = embed_images(self.encoder, found, np.arange(len(found)), self.device)
         table = found.table[["image_id", "projection"]].assign(**found.reports())
         return Gallery(table, image_vectors(self._images[key], branch))
 
     def _opened(self, index: Index) -> Corpus | Images:
         wanted = self.encoder.preprocessing
-        opened = Corpus.open(Path(index), size=wanted.prepared_size) if isinstance(index, str | Path) else index
-        if isinstance(opened, Corpus):
-            warn_of_tone(str(opened.root), opened.meta.get("tone", "unknown"), self.encoder.name, wanted)
-        return opened
+        return Corpus.open(Path(index), size=wanted.prepared_size) if isinstance(index, str | Path) else index
 
     def _read(self, texts: Sequence[str]) -> Float[np.ndarray, "texts joint"]:
         check_texts(texts, self.text)

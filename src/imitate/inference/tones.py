@@ -30,6 +30,15 @@ def warn_of_tone(images: str, found: str, model: str, wanted: "Preprocessing") -
         log.warning(said, images, found, model, wanted.tone, _WAYS[wanted.tone])
 
 
+def warn_of_preparation(data: "Corpus", model: str, wanted: "Preprocessing") -> None:
+    """Where the square of a prepared folder's images, or their black and white, were made in another way."""
+    for key in ("resize", "percentiles"):
+        own, learnt = getattr(data, key), getattr(wanted, key)
+        if own != learnt:
+            log.warning("%s has %s %s, but %s was trained on %s", data.root, key, own, model, learnt)
+    warn_of_tone(str(data.root), data.meta.get("tone", "unknown"), model, wanted)
+
+
 def warn_of_files(flat: int, count: int, model: str, wanted: "Preprocessing") -> None:
     """``flat`` of ``count`` image files are equalised, more than chance makes of native ones."""
     if wanted.tone == "native" and flat > count / 2:

@@ -17,6 +17,7 @@ from imitate.inference.gallery import image_vectors, text_vectors
 from imitate.inference.known_words import remarks
 from imitate.inference.predictor import Predictor, Scorer, middle
 from imitate.inference.prompts import Prompts, choose_prompts
+from imitate.inference.tones import warn_of_preparation
 from imitate.names import Branch
 from imitate.serve.schema import Pair, Score, Sentence
 from imitate.serve.worker import noting
@@ -119,9 +120,11 @@ class Scores:
 
     def _compare(self, index: Corpus) -> Seen:
         """Evenly chosen images of the index."""
+        encoder = self.predictor.encoder
+        warn_of_preparation(index, encoder.name, encoder.preprocessing)
         rows = np.linspace(0, len(index) - 1, min(COMPARED, len(index))).round().astype(int)
         log.info("embedding %d images of the index, for the percentiles of scores", len(rows))
-        return embed_images(self.predictor.encoder, index, rows, self.predictor.device)
+        return embed_images(encoder, index, rows, self.predictor.device)
 
 
 def _calibrated(calibration: Calibration | None, name: str, score: float) -> dict[str, Any]:

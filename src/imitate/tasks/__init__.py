@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from imitate.tasks.base import Task
     from imitate.tasks.options import TaskOptions
 
-log = logging.getLogger(__name__)
 TASKS: dict[str, str] = {
     "linear-classification": "classification.LinearClassification",
     "knn-classification": "knn.NearestClassification",
@@ -101,15 +99,11 @@ def check_preparation(task: Task, encoder: Encoder, data: Corpus) -> None:
     """
     from imitate.data.corpus import Corpus
     from imitate.inference.encoder import ImitateEncoder
-    from imitate.inference.tones import warn_of_tone
+    from imitate.inference.tones import warn_of_preparation
 
     wanted = encoder.preprocessing
     whole = bool(task.needs & {"masks", "boxes"})
     Corpus.open(data.root, size=max(wanted.prepared_size, data.size) if whole else wanted.prepared_size)
     if not (isinstance(encoder, ImitateEncoder) and encoder.model.config.objective):
         return
-    for key in ("resize", "percentiles"):
-        own, learnt = getattr(data, key), getattr(wanted, key)
-        if own != learnt:
-            log.warning("%s has %s %s, but %s was trained on %s", data.root, key, own, encoder.name, learnt)
-    warn_of_tone(str(data.root), data.meta.get("tone", "unknown"), encoder.name, wanted)
+    warn_of_preparation(data, encoder.name, wanted)
