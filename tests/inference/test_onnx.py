@@ -275,17 +275,23 @@ def test_eight_bits_say_that_a_calibration_is_of_float32_scores(fitted, tmp_path
     record = {**json.loads((tmp_path / "onnx" / "imitate.json").read_text()), "precision": "int8"}
     record["digest"] = record_digest(record)
     (tmp_path / "onnx" / "imitate.json").write_text(json.dumps(record))
-    for folder, said in ((fitted / "onnx", False), (tmp_path / "onnx", True)):
+    given = beside(fitted / "run")
+    for folder, file, said in ((fitted / "onnx", None, False), (tmp_path / "onnx", None, True),
+                               (fitted / "onnx", given, False), (tmp_path / "onnx", given, True)):  # fmt: skip
         caplog.clear()
-        load(folder)
+        about = load(folder, calibration=file).scorer(CLASSES).about["Edema"]
         assert ("has 8-bit weights, but its calibration was fitted to float32 scores" in caplog.text) == said
+        assert ("approximate: fitted to float32 scores, but the model has 8-bit weights" in about) == said
 
 
 def test_eight_bits_are_another_model_to_a_folder_of_predictions(fitted):
     encoder: Any = load(fitted / "onnx").encoder
     assert encoder.identity == load(fitted / "run").encoder.identity
-    encoder.record = {**encoder.record, "precision": "int8"}
-    assert encoder.identity != load(fitted / "run").encoder.identity
+    encoder.precision = "int8"
+    first = encoder.identity
+    assert first != load(fitted / "run").encoder.identity
+    encoder.record = {**encoder.record, "files": {**encoder.record["files"], "image.onnx": "scaled by other images"}}
+    assert encoder.identity not in (first, load(fitted / "run").encoder.identity)
 
 
 def pd_read(path: Path):

@@ -38,6 +38,7 @@ class BaseEncoder(ABC):
     temperature = TEMPERATURE  # of the softmax over positive and negative prompts
     whole_reports = True  # both sections of a report are read as one text
     has_maps = True  # can draw heat-maps
+    precision = "float32"  # of the weights; calibrations are of float32 scores
     own_prompts: Mapping[str, Any] = {}  # the classes to ask unless others are named, with the sentences of both sides
 
     @property

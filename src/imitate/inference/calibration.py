@@ -86,6 +86,7 @@ class Calibration(Config):
     settings: str = ""  # digest of those that a probe or a head was fitted with
     classes: dict[str, ClassCalibration]
     versions: dict[str, str] = Field({})
+    approximate: str = ""  # why its probabilities and thresholds are not exactly those of the model that uses it
 
     def calibrated(self, name: str) -> bool:
         return name in self.classes and self.classes[name].method is not None
@@ -126,7 +127,7 @@ class Calibration(Config):
         data = self.data
         return (
             f"{self.method}, fitted on {data['images']:,} images of {data['patients']:,} {data.get('unit', 'patients')}"
-            f" ({data['name']}, split {data['split']}), {self.date}"
+            f" ({data['name']}, split {data['split']}), {self.date}{self.approximate and f'; {self.approximate}'}"
         )
 
     def about(self, name: str) -> str:
@@ -195,14 +196,29 @@ def calibration_of(encoder: BaseEncoder, folder: Path, given: Path | None = None
     path = given or beside(folder)
     if given is None and not path.is_file():
         own = encoder.own_calibration
-        return None if own is None else validate(Calibration, own, where=str(folder))
+        return None if own is None else _used(validate(Calibration, own, where=str(folder)), encoder)
     found = read(path)
     why = found.unlike(encoder)
     if why and given is not None:
         raise UserError(f"{path} cannot be used with {encoder.name}: {why}")
     if why:
         log.warning("%s is not used, since %s: run imitate calibrate again, or delete it", path, why)
-    return None if why else found
+    return None if why else _used(found, encoder)
+
+
+def _used(found: Calibration, encoder: BaseEncoder) -> Calibration:
+    """The calibration as this encoder can use it: that of one in 8 bits says so wherever it is quoted."""
+    if encoder.precision == "float32":
+        return found
+    said = "%s has 8-bit weights, but its calibration was fitted to float32 scores: probabilities are approximate"
+    log.warning(said, encoder.name)
+    return in_8_bits(found)
+
+
+def in_8_bits(found: Calibration) -> Calibration:
+    return found.model_copy(
+        update={"approximate": "approximate: fitted to float32 scores, but the model has 8-bit weights"}
+    )
 
 
 def read(path: Path) -> Calibration:

@@ -46,11 +46,7 @@ class OnnxEncoder(BaseEncoder):
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{folder / RECORD} is damaged ({error}): export the model again") from error
-        if self.record.get("calibration") and self.record.get("precision", "float32") != "float32":
-            log.warning(
-                "%s has 8-bit weights, but its calibration was fitted to float32 scores: probabilities are approximate",
-                name,
-            )
+        self.precision = str(self.record.get("precision", "float32"))
         classes = self.record.get("classes", {})
         self.own_prompts = {name: {side: each[side] for side in each["vectors"]} for name, each in classes.items()}
         self._known = {
@@ -69,9 +65,10 @@ class OnnxEncoder(BaseEncoder):
 
     @property
     def identity(self) -> str:
-        """That of the model; of one in 8 bits, whose vectors differ, another."""
-        precision = self.record.get("precision", "float32")
-        return self._identity if precision == "float32" else _digest(f"{self._identity} {precision}")
+        """That of the model; of one in 8 bits, whose vectors differ by the images that scaled it, another."""
+        if self.precision == "float32":
+            return self._identity
+        return _digest(f"{self._identity} {self.precision} {self.record['files']['image.onnx']}")
 
     def digest(self, beside: str = "") -> str:
         return _digest(f"{self._weights} {beside}") if beside else self._weights

@@ -22,7 +22,7 @@ from imitate.config.digests import record_digest, sha256
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.inference import onnx_graphs as graphs
-from imitate.inference.calibration import calibration_of, preprocessing_digest
+from imitate.inference.calibration import calibration_of, in_8_bits, preprocessing_digest
 from imitate.inference.card import onnx_card
 from imitate.inference.embeddings import embed_texts
 from imitate.inference.encoder import Encoder, ImitateEncoder, load_folder
@@ -71,7 +71,9 @@ def export_onnx(
     named = model if model.startswith(HUB) else None  # else by its last part, not by a path of this machine
     encoder = (None if is_ours(path) else load_peer(path, name=named)) or load_folder(path, name=named)
     assert isinstance(encoder, Encoder)
-    predictor = Predictor(encoder.to("cpu"), calibration=calibration_of(encoder, path))
+    calibration = calibration_of(encoder, path)
+    calibration = in_8_bits(calibration) if calibration and int8 else calibration
+    predictor = Predictor(encoder.to("cpu"), calibration=calibration)
     scorer = _scorer(predictor, prompts, branch)
     data = None if int8 is None else open_images(encoder, int8)
     fixed = scorer if prompts is not None or predictor.calibration else None
