@@ -5,7 +5,8 @@ from orthanc import structured_report
 from pydicom import Dataset
 
 from imitate.data.dicom_reports import PDF, UNREAD, report_text
-from imitate.data.sections import read_headers, split_by_headers
+from imitate.data.section_labels import read_headers
+from imitate.data.sections import split_by_headers
 
 
 def document(kind: str, content: bytes) -> Dataset:

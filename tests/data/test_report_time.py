@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from imitate.data.reports import parse_sections
-from imitate.data.sections import read_headers, split_by_headers
+from imitate.data.section_labels import read_headers
+from imitate.data.sections import split_by_headers
 
 LIMIT = 20  # CPU seconds; quadratic time would be many minutes
 

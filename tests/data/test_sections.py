@@ -6,8 +6,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imitate.data.markup import plain_text
 from imitate.data.reports import Sections
-from imitate.data.sections import contains_header, header_like, plain_text, read_headers, split_by_headers
+from imitate.data.section_labels import read_headers
+from imitate.data.sections import contains_header, header_like, split_by_headers
 from imitate.errors import UserError
 
 STYLES = yaml.safe_load(Path(__file__).with_name("house_styles.yaml").read_text(encoding="utf-8"))

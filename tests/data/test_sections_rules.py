@@ -4,14 +4,14 @@ import string
 
 import pytest
 
+from imitate.data.markup import plain_text
+from imitate.data.section_labels import read_headers
 from imitate.data.sections import (
     LEFT_OVER,
     NO_HEADER,
     contains_header,
     has_header,
     header_like,
-    plain_text,
-    read_headers,
     split_by_headers,
     whole_text,
 )

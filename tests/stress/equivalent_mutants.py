@@ -8,13 +8,13 @@ EQUIVALENT = [
         "a newline that begins the text then counts as part of the first line, of which spaces are stripped",
     ),
     (
-        "data/sections",
+        "data/section_labels",
         'return folded(header).strip(":：*_ ")',
         "':：*_ ' -> 'X:：*_ '",
         "a folded header holds no capital letter",
     ),
     (
-        "data/sections",
+        "data/section_labels",
         'languages: dict[str, dict[str, list[str]]] = parse_yaml(text, where="section_headers.yaml")',
         "'section_headers.yaml' -> 'Xsection_headers.yaml'",
         "named where the file is damaged, which comes with the package",

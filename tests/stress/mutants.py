@@ -45,7 +45,7 @@ def _every(folder: str) -> list[str]:
 GROUPS = {
     "images": ["data/dicom", "data/pixels", "data/display", "data/streams"],
     "annotations": ["data/annotations"],
-    "reports": ["data/reports", "data/sections"],
+    "reports": ["data/reports", "data/sections", "data/section_labels", "data/markup"],
     "statistics": _every("statistics"),
     "augmentation": ["data/augment", "data/evaluation", "data/sampler"],
     "losses": _every("losses"),

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from imitate.config import Recipe, load_config, parse_settings
 from imitate.data.annotations import parse_runs, runs_mask, shapes_mask
 from imitate.data.reports import decode_report, mimic_rules, parse_sections
-from imitate.data.sections import read_headers, split_by_headers
+from imitate.data.section_labels import read_headers
+from imitate.data.sections import split_by_headers
 from imitate.errors import UserError
 from imitate.inference.prompts import choose_prompts, parse_prompts, read_prompts
 from imitate.models.text import LsaTextEncoder

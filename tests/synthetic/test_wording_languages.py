@@ -5,7 +5,8 @@ import re
 import pytest
 
 from imitate.data.languages import FUNCTION_WORDS
-from imitate.data.sections import read_headers, split_by_headers
+from imitate.data.section_labels import read_headers
+from imitate.data.sections import split_by_headers
 from imitate.errors import UserError
 from imitate.synthetic.cases import CLASSES, Case, draw_case
 from imitate.synthetic.wording import ENGLISH, WORDS, Report, compose, whole_report

@@ -19,7 +19,8 @@ from pydantic import Field
 
 from imitate.data.records import Excluded, Record
 from imitate.data.reports import Sections, cell_text
-from imitate.data.sections import NO_HEADER, Headers, read_headers, split_by_headers, whole_text
+from imitate.data.section_labels import Headers, read_headers
+from imitate.data.sections import NO_HEADER, split_by_headers, whole_text
 from imitate.data.tables import hashed_split, read_table
 from imitate.errors import UserError
 from imitate.names import REPORT, SECTIONS

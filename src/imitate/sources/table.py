@@ -26,14 +26,13 @@ from imitate.data.lazy import pd
 from imitate.data.lookup import find_image
 from imitate.data.records import Excluded, Record
 from imitate.data.reports import Sections, cell_text
+from imitate.data.section_labels import Headers, read_headers
 from imitate.data.sections import (
     LEFT_OVER,
     NO_HEADER,
-    Headers,
     contains_header,
     has_header,
     header_like,
-    read_headers,
     split_by_headers,
     whole_text,
 )

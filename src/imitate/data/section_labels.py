@@ -1,0 +1,95 @@
+"""The headers of the sections of a report: the built-in ones in four languages, or those of a house style."""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from imitate.config import parse_yaml, read_yaml
+from imitate.data.reports import mimic_rules
+from imitate.data.words import folded
+from imitate.errors import UserError
+
+Target = Literal["findings", "impression", "other"]
+SIGNATURE = "signature"  # where a section ends without another beginning
+_REMARK = r"(?:[ \t]*\([^()\n]{1,60}\))?"  # IMPRESSION (PRELIMINARY):
+_DAY = r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}"
+_TIME = r"(?:[ \t]+\d{1,2}[:.h]\d{2}(?:[ \t]*Uhr)?)?"
+_DATE = rf"(?:[ \t]+(?:vom|of|from|du|del|on|am)?[ \t]*{_DAY}{_TIME})?"
+_END = r"[*_]*"
+
+
+class Headers(NamedTuple):
+    """The headers of a house style: what each leads to, and the pattern that finds them."""
+
+    targets: Mapping[str, str]  # by ``key``: a Target, or SIGNATURE
+    pattern: re.Pattern[str]
+
+
+def read_headers(path: Path | None = None) -> Headers:
+    """The headers of a house style, from YAML such as ``Befund: findings``; without a path, the built-in ones.
+
+    The built-in headers are English, German, Spanish and French. Values are ``findings``, ``impression`` or ``other``
+    (a header that ends a section); the built-in signatures end a section in any case. UserError for another value.
+    """
+    if path is None:
+        return _built_in()
+    values = read_yaml(path, holds="lines such as 'Befund: findings'")
+    for header, target in values.items():
+        if not isinstance(header, str) or not key(header):
+            raise UserError(f"{path}: header {header!r} is not text: put it in quotes")
+        if target not in ("findings", "impression", "other"):
+            raise UserError(f"{path}: {header!r} is assigned to {target!r}: choose findings, impression or other")
+    if not {"findings", "impression"} & set(values.values()):
+        raise UserError(f"{path}: no header is assigned to findings or impression")
+    return _compiled({**{key(header): target for header, target in values.items()}, **_signatures()})
+
+
+def key(header: str) -> str:
+    """A header as it is compared: without case, accents, spaces around and a last colon."""
+    return folded(header).strip(":：*_ ")
+
+
+def _spellings(header: str) -> list[str]:
+    """The keys of a built-in header: umlauts are also written as two letters."""
+    written = header.replace("ä", "ae").replace("ö", "oe").replace("ü", "ue")
+    return [key(header), key(written)]
+
+
+@cache
+def _vocabulary() -> dict[str, dict[str, list[str]]]:
+    text = files("imitate.data").joinpath("section_headers.yaml").read_text(encoding="utf-8")
+    languages: dict[str, dict[str, list[str]]] = parse_yaml(text, where="section_headers.yaml")
+    return languages
+
+
+def _signatures() -> dict[str, str]:
+    every = (each for language in _vocabulary().values() for each in language["signatures"])
+    return {key: SIGNATURE for each in every for key in _spellings(each)}
+
+
+@cache
+def _built_in() -> Headers:
+    published = {name: target for name, target in mimic_rules().names.items() if name != "preamble"}
+    known = {
+        key(name): target if target in ("findings", "impression") else "other" for name, target in published.items()
+    }
+    for language in _vocabulary().values():
+        for target in ("other", "findings", "impression"):
+            known |= {key: target for each in language[target] for key in _spellings(each)}
+    return _compiled(known | _signatures())
+
+
+def _compiled(targets: Mapping[str, str]) -> Headers:
+    def alternatives(names: Iterable[str]) -> str:
+        longest_first = sorted(names, key=len, reverse=True)
+        spaced = (r"[ \t]+".join(map(re.escape, name.split(" "))) for name in longest_first)
+        return "|".join(spaced).replace("ss", "(?:ss|ß)")
+
+    plain = alternatives(name for name, target in targets.items() if target != SIGNATURE)
+    signed = alternatives(name for name, target in targets.items() if target == SIGNATURE)
+    header = rf"(?P<name>(?P<signed>(?:{signed})(?!\w))|(?:{plain})(?!\w))"
+    after = rf"{_END}{_DATE}{_REMARK}{_END}[ \t]*(?:(?P<mark>[:：]|[-–—](?=\s)){_END})?"
+    return Headers(targets, re.compile(rf"(?<![\w/-]){header}{after}", re.IGNORECASE))
