@@ -41,6 +41,11 @@ def test_of_the_published_parser(piece: str) -> None:
         "signed by ",
         "<b",
         "\\n",
+        "Dr. A ",
+        "A, M.D. ",
+        "This report was ",
+        "signed: ",
+        "Patient: ",
     ],
 )
 def test_of_house_styles(piece: str) -> None:

@@ -14,6 +14,7 @@ from imitate.errors import UserError
 
 Target = Literal["findings", "impression", "other"]
 SIGNATURE = "signature"  # where a section ends without another beginning
+NAMING = "naming"  # what names somebody within a section: only its line belongs to none
 _REMARK = r"(?:[ \t]*\([^()\n]{1,60}\))?"  # IMPRESSION (PRELIMINARY):
 _DAY = r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}"
 _TIME = r"(?:[ \t]+\d{1,2}[:.h]\d{2}(?:[ \t]*Uhr)?)?"
@@ -26,6 +27,9 @@ class Headers(NamedTuple):
 
     targets: Mapping[str, str]  # by ``key``: a Target, or SIGNATURE
     pattern: re.Pattern[str]
+    electronic: frozenset[str]  # signatures anywhere in a line
+    signers: frozenset[str]  # headers that are followed by who signed
+    identity: frozenset[str]  # headers that are followed by who somebody is
 
 
 def read_headers(path: Path | None = None) -> Headers:
@@ -44,7 +48,7 @@ def read_headers(path: Path | None = None) -> Headers:
             raise UserError(f"{path}: {header!r} is assigned to {target!r}: choose findings, impression or other")
     if not {"findings", "impression"} & set(values.values()):
         raise UserError(f"{path}: no header is assigned to findings or impression")
-    return _compiled({**{key(header): target for header, target in values.items()}, **_signatures()})
+    return _compiled({key(header): target for header, target in values.items()})
 
 
 def key(header: str) -> str:
@@ -65,9 +69,10 @@ def _vocabulary() -> dict[str, dict[str, list[str]]]:
     return languages
 
 
-def _signatures() -> dict[str, str]:
-    every = (each for language in _vocabulary().values() for each in language["signatures"])
-    return {key: SIGNATURE for each in every for key in _spellings(each)}
+def _keys(kind: str) -> frozenset[str]:
+    """The keys of one kind in all built-in languages."""
+    every = (each for language in _vocabulary().values() for each in language[kind])
+    return frozenset(key for each in every for key in _spellings(each))
 
 
 @cache
@@ -76,20 +81,25 @@ def _built_in() -> Headers:
     known = {
         key(name): target if target in ("findings", "impression") else "other" for name, target in published.items()
     }
-    for language in _vocabulary().values():
-        for target in ("other", "findings", "impression"):
-            known |= {key: target for each in language[target] for key in _spellings(each)}
-    return _compiled(known | _signatures())
+    for target in ("other", "findings", "impression"):
+        known |= dict.fromkeys(_keys(target), target)
+    return _compiled(known)
 
 
-def _compiled(targets: Mapping[str, str]) -> Headers:
+def _compiled(given: Mapping[str, str]) -> Headers:
+    """The given headers, and what is built in about those who sign a report and whom it names."""
+
     def alternatives(names: Iterable[str]) -> str:
         longest_first = sorted(names, key=len, reverse=True)
         spaced = (r"[ \t]+".join(map(re.escape, name.split(" "))) for name in longest_first)
         return "|".join(spaced).replace("ss", "(?:ss|ß)")
 
+    electronic, signers, identity = (_keys(kind) - given.keys() for kind in ("electronic", "signers", "identity"))
+    signatures = dict.fromkeys(_keys("signatures") | electronic, SIGNATURE)
+    targets = {**dict.fromkeys(signers | identity, "other"), **given, **signatures}
     plain = alternatives(name for name, target in targets.items() if target != SIGNATURE)
-    signed = alternatives(name for name, target in targets.items() if target == SIGNATURE)
+    signed = alternatives(signatures)
     header = rf"(?P<name>(?P<signed>(?:{signed})(?!\w))|(?:{plain})(?!\w))"
     after = rf"{_END}{_DATE}{_REMARK}{_END}[ \t]*(?:(?P<mark>[:：]|[-–—](?=\s)){_END})?"
-    return Headers(targets, re.compile(rf"(?<![\w/-]){header}{after}", re.IGNORECASE))
+    pattern = re.compile(rf"(?<![\w-])(?<!\w/){header}{after}", re.IGNORECASE)
+    return Headers(targets, pattern, electronic, signers, identity)
