@@ -15,11 +15,14 @@ from imitate.errors import UserError
 Target = Literal["findings", "impression", "other"]
 SIGNATURE = "signature"  # where a section ends without another beginning
 NAMING = "naming"  # what names somebody within a section: only its line belongs to none
+TITLE = "title"  # belongs to no section, ends none
 _REMARK = r"(?:[ \t]*\([^()\n]{1,60}\))?"  # IMPRESSION (PRELIMINARY):
 _DAY = r"\d{1,4}[./-]\d{1,2}[./-]\d{1,4}"
 _TIME = r"(?:[ \t]+\d{1,2}[:.h]\d{2}(?:[ \t]*Uhr)?)?"
 _DATE = rf"(?:[ \t]+(?:vom|of|from|du|del|on|am)?[ \t]*{_DAY}{_TIME})?"
-_END = r"[*_]*"
+_END = r"[*_=]*"
+_RULE = r"(?:[ \t]*[=*_#~-]{2,}(?=[ \t]*(?:\n|$)))?"  # === FINDINGS ===
+JOIN = re.compile(r"[ \t]*(?:[/&+,]|\b(?:and|und|u\.|y|e|et)(?=[ \t]))[ \t]*", re.IGNORECASE)
 
 
 class Headers(NamedTuple):
@@ -30,6 +33,8 @@ class Headers(NamedTuple):
     electronic: frozenset[str]  # signatures anywhere in a line
     signers: frozenset[str]  # headers that are followed by who signed
     identity: frozenset[str]  # headers that are followed by who somebody is
+    titles: frozenset[str]  # what is no header but a title within a report
+    diagnoses: frozenset[str]  # headers of the referrer's diagnosis where they precede the findings
 
 
 def read_headers(path: Path | None = None) -> Headers:
@@ -83,10 +88,30 @@ def _built_in() -> Headers:
     }
     for target in ("other", "findings", "impression"):
         known |= dict.fromkeys(_keys(target), target)
-    return _compiled(known)
+    return _compiled(known, diagnoses=_keys("diagnoses"))
 
 
-def _compiled(given: Mapping[str, str]) -> Headers:
+@cache
+def words(kind: Literal["prior", "draft", "qualifiers", "tail"]) -> re.Pattern[str]:
+    """What finds the words of one kind in all languages in a text without accents.
+
+    ``qualifiers`` end the text before a header, ``tail`` begins the text after it.
+    """
+
+    def any_of(*kinds: str) -> str:
+        return "|".join(word for language in _vocabulary().values() for each in kinds for word in language[each])
+
+    some = any_of("qualifiers", "prior", "draft")
+    if kind == "qualifiers":
+        pattern = rf"(?:(?<![\w-])(?:{some})[ \t]+){{1,5}}$"
+    elif kind == "tail":
+        pattern = rf"(?:by|von|por|par)\b|(?:(?:of|for|in|on|from|at)[ \t]+)?(?:(?:the|this)[ \t]+)?(?:{some})\b"
+    else:
+        pattern = rf"\b(?:{any_of(kind)})\b"
+    return re.compile(pattern, re.IGNORECASE)
+
+
+def _compiled(given: Mapping[str, str], *, diagnoses: frozenset[str] = frozenset()) -> Headers:
     """The given headers, and what is built in about those who sign a report and whom it names."""
 
     def alternatives(names: Iterable[str]) -> str:
@@ -94,12 +119,15 @@ def _compiled(given: Mapping[str, str]) -> Headers:
         spaced = (r"[ \t]+".join(map(re.escape, name.split(" "))) for name in longest_first)
         return "|".join(spaced).replace("ss", "(?:ss|ß)")
 
-    electronic, signers, identity = (_keys(kind) - given.keys() for kind in ("electronic", "signers", "identity"))
+    electronic, signers, identity, titles = (
+        _keys(kind) - given.keys() for kind in ("electronic", "signers", "identity", "titles")
+    )
     signatures = dict.fromkeys(_keys("signatures") | electronic, SIGNATURE)
-    targets = {**dict.fromkeys(signers | identity, "other"), **given, **signatures}
+    targets = {**dict.fromkeys(signers | identity | titles, "other"), **given, **signatures}
     plain = alternatives(name for name, target in targets.items() if target != SIGNATURE)
-    signed = alternatives(signatures)
-    header = rf"(?P<name>(?P<signed>(?:{signed})(?!\w))|(?:{plain})(?!\w))"
-    after = rf"{_END}{_DATE}{_REMARK}{_END}[ \t]*(?:(?P<mark>[:：]|[-–—](?=\s)){_END})?"
+    signed, sections = alternatives(signatures), alternatives(given)
+    more = rf"(?P<more>(?:{JOIN.pattern}(?:{sections})(?!\w)){{0,3}})"
+    header = rf"(?P<name>(?P<signed>(?:{signed})(?!\w))|(?:{plain})(?!\w)){more}"
+    after = rf"{_END}{_DATE}{_REMARK}{_END}{_RULE}[ \t]*(?:(?P<mark>[:：]|[-–—](?=\s)|\][ \t]*[:：]?){_END})?"
     pattern = re.compile(rf"(?<![\w-])(?<!\w/){header}{after}", re.IGNORECASE)
-    return Headers(targets, pattern, electronic, signers, identity)
+    return Headers(targets, pattern, electronic, signers, identity, titles, diagnoses)
