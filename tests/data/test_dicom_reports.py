@@ -66,3 +66,76 @@ def test_an_encapsulated_text_is_a_typed_report():
 )
 def test_what_cannot_be_read_is_said(made, note):
     assert report_text(made) == (None, note)
+
+
+def item(kind: str, code: tuple[str, str, str] | None = None, **values: object) -> Dataset:
+    made = Dataset()
+    made.ValueType = kind
+    made.RelationshipType = values.pop("relation", "CONTAINS")
+    if code:
+        made.ConceptNameCodeSequence = [coded(*code)]
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
+
+
+def coded(scheme: str, value: str, meaning: str) -> Dataset:
+    made = Dataset()
+    made.CodingSchemeDesignator, made.CodeValue, made.CodeMeaning = scheme, value, meaning
+    return made
+
+
+FINDING, FINDINGS = ("DCM", "121071", "Finding"), ("DCM", "121070", "Findings")
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        ("DCM", "121068", "Previous Findings"),
+        ("DCM", "121062", "Request"),
+        ("L", "1", "Vorbefunde"),
+        ("L", "2", "Prior"),
+    ],
+)
+def test_findings_below_an_earlier_examination_or_a_request_are_not_of_this_one(place):
+    report = Dataset()
+    old = [item("TEXT", FINDING, TextValue="Pneumonia.")]
+    new = [item("TEXT", FINDING, TextValue="Clear."), item("TEXT", TextValue="No effusion.")]
+    report.ContentSequence = [
+        item("CONTAINER", FINDINGS, ContentSequence=new),
+        item("CONTAINER", place, ContentSequence=[item("CONTAINER", FINDINGS, ContentSequence=old)]),
+        item("TEXT", ("DCM", "121073", "Impression"), TextValue="Normal."),
+    ]
+    assert sections(report) == ("Clear. No effusion.", "Normal.")
+
+
+def test_numbers_and_codes_of_the_findings_are_read_with_what_qualifies_them():
+    unit, measured = coded("UCUM", "mm", "millimeter"), Dataset()
+    measured.NumericValue, measured.MeasurementUnitsCodeSequence = "5", [unit]
+    absent = item("CODE", ("L", "1", "Presence"), relation="HAS CONCEPT MOD")
+    absent.ConceptCodeSequence = [coded("SCT", "2667000", "Absent")]
+    gone = item(
+        "CODE", FINDING, ConceptCodeSequence=[coded("SCT", "36118008", "Pneumothorax")], ContentSequence=[absent]
+    )
+    size = item("NUM", ("SCT", "1", "Diameter"), MeasuredValueSequence=[measured])
+    reader = item("TEXT", ("DCM", "121008", "Person Observer Name"), TextValue="Ann Person", relation="HAS OBS CONTEXT")
+    report = Dataset()
+    report.ContentSequence = [item("CONTAINER", FINDINGS, ContentSequence=[reader, gone, size])]
+    assert sections(report) == ("Pneumothorax, Absent. Diameter 5 mm.", None)
+
+
+def test_nested_sections_of_a_clinical_document_by_their_codes():
+    def part(code: str, title: str, text: str, inner: str = "") -> str:
+        head = f'<code code="{code}" codeSystem="2.16.840.1.113883.6.1"/><title>{title}</title>'
+        return f"<component><section>{head}<text>{text}</text>{inner}</section></component>"
+
+    rows = "<table><tr><td>Heart</td><td>large.</td></tr></table><list><item>No effusion.</item></list>"
+    parts = (
+        part("55114-3", "Before", "", part("59776-5", "Findings", "Pneumonia.")),
+        part("59776-5", "Seen", rows, part("", "", "Bones intact.")),
+        part("19005-8", "Thus", "Cardiomegaly."),
+    )
+    text = f"<ClinicalDocument xmlns='urn:hl7-org:v3'>{''.join(parts)}</ClinicalDocument>"
+    expected = ("Heart large. No effusion. Bones intact.", "Cardiomegaly.")
+    assert sections(document("text/xml", text.encode())) == expected
+    assert split_by_headers(f'<?xml version="1.0"?>\n{text}', read_headers())[:2] == expected
