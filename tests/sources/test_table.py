@@ -259,3 +259,22 @@ def test_a_study_in_two_spellings_is_one(tmp_path: Path, caplog: pytest.LogCaptu
     (tmp_path / "t.csv").write_text("image_path,patient,study,findings\n1.png,7,0012,x\n2.png,7,12,x\n3.png,8,13,x\n")
     assert [each.study for each in read(tmp_path)] == ["12", "12", "13"]
     assert "t.csv: the id of 1 studies differs from another only in leading zeros" in caplog.text
+
+
+def test_text_in_an_unknown_section_is_noted(tmp_path: Path) -> None:
+    reports = ("Ergebnis: Beide Lungen sind frei.\nBeurteilung: Normal.", "Befund: Lungen frei.\nBeurteilung: Normal.")
+    first, second = read(house(tmp_path, *reports))
+    assert (first.findings, first.impression, first.notes) == (
+        None,
+        "Normal.",
+        ("text in an unknown section left out",),
+    )
+    assert (second.findings, second.notes) == ("Lungen frei.", ())
+
+
+def test_columns_of_sections_hold_no_markup_and_nobody_who_signed(tmp_path: Path) -> None:
+    tree(tmp_path, "1.png")
+    cells = "<p>Clear &amp; dry.</p>,Normal. Electronically signed by A. Person"
+    (tmp_path / "t.csv").write_text(f"image_path,patient,findings,impression\n1.png,1,{cells}\n")
+    [record] = read(tmp_path)
+    assert (record.findings, record.impression) == ("Clear & dry.", "Normal.")

@@ -10,6 +10,7 @@ from imitate.data.section_labels import JOIN, NAMING, SIGNATURE, TITLE, Headers,
 from imitate.data.words import bare
 
 NO_HEADER = "no known section header"  # why a record is excluded, or noted where it is used nevertheless
+LEFT_OUT = "text in an unknown section left out"
 LEFT_OVER = "a section with another section's header"
 
 _MARKS = re.compile(
@@ -134,6 +135,23 @@ def contains_header(section: str | None, headers: Headers) -> bool:
 def has_header(text: str, headers: Headers) -> bool:
     """Whether a report has a header that leads to its findings or its impression."""
     return any(each.target in ("findings", "impression") for each in find_headers(plain_text(text), headers))
+
+
+def has_unknown_section(text: str, headers: Headers) -> bool:
+    """Whether text that no section uses stands behind an unknown header: more than three words of it."""
+    text = plain_text(text)
+    found = find_headers(text, headers)
+    ends = [each.start for each in found]
+    unused = [(0, ends[0] if ends else len(text))]
+    unused += [
+        (each.end, end) for each, end in zip(found, [*ends[1:], len(text)], strict=False) if each.target == "other"
+    ]
+    for start, end in unused:
+        for match in _HEADER_LIKE.finditer(text, start, end):
+            line = text[match.start() : match.start() + LINE]
+            if text[match.start() - 1 : match.start()] in ("", "\n") and len(line.partition(":")[2].split()) > 3:
+                return True
+    return False
 
 
 def whole_text(text: str, headers: Headers) -> str | None:

@@ -20,7 +20,7 @@ from pydantic import Field
 from imitate.data.records import Excluded, Record
 from imitate.data.reports import Sections, cell_text
 from imitate.data.section_labels import Headers, read_headers
-from imitate.data.sections import NO_HEADER, split_by_headers, whole_text
+from imitate.data.sections import LEFT_OUT, NO_HEADER, has_unknown_section, split_by_headers, whole_text
 from imitate.data.tables import hashed_split, read_table
 from imitate.errors import UserError
 from imitate.names import REPORT, SECTIONS
@@ -156,13 +156,14 @@ def _sections(study: Mapping[str, Any], texts: _Texts) -> tuple[Sections, tuple[
     if texts.table is not None:
         row = next((texts.table[key] for key in study["keys"] if key in texts.table), {})
     if row.get("findings") or row.get("impression"):
-        return Sections(row.get("findings"), row.get("impression")), ()
+        cells = (row.get(name) for name in SECTIONS)
+        return Sections(*(whole_text(cell, texts.headers) if cell else None for cell in cells)), ()
     report = row.get(REPORT)
     if not report:
         return Sections(), ()
     found = split_by_headers(report, texts.headers)
     if found.findings or found.impression:
-        return found, ()
+        return found, (LEFT_OUT,) if has_unknown_section(report, texts.headers) else ()
     text = whole_text(report, texts.headers)
     return Sections(*(text if texts.whole in (name, REPORT) else None for name in SECTIONS)), (NO_HEADER,)
 

@@ -28,10 +28,12 @@ from imitate.data.records import Excluded, Record
 from imitate.data.reports import Sections, cell_text
 from imitate.data.section_labels import Headers, read_headers
 from imitate.data.sections import (
+    LEFT_OUT,
     LEFT_OVER,
     NO_HEADER,
     contains_header,
     has_header,
+    has_unknown_section,
     header_like,
     split_by_headers,
     whole_text,
@@ -262,7 +264,8 @@ def _sections(row: Row, layout: _Layout, tally: _Tally) -> tuple[Sections, tuple
     """The sections, and what is odd about them."""
     columns, headers = layout.columns, layout.headers
     if columns.findings in row or columns.impression in row:
-        found = Sections(cell_text(row.get(columns.findings)), cell_text(row.get(columns.impression)))
+        cells = (cell_text(row.get(name)) for name in (columns.findings, columns.impression))
+        found = Sections(*(whole_text(cell, headers) if cell else None for cell in cells))
     elif (report := row.get(columns.report)) is None:
         return Sections(), ()
     else:
@@ -274,6 +277,8 @@ def _sections(row: Row, layout: _Layout, tally: _Tally) -> tuple[Sections, tuple
                 tally.lines.update(set(header_like(report)))
             text = whole_text(report, headers)
             return Sections(*(text if layout.whole in (name, REPORT) else None for name in SECTIONS)), (NO_HEADER,)
+        if has_unknown_section(report, headers):
+            return found, (LEFT_OUT,)
     left = any(contains_header(section, headers) for section in (found.findings, found.impression))
     return found, (LEFT_OVER,) if left else ()
 
