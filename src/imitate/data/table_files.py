@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imitate.data.lazy import pd
+from imitate.data.quotes import OPEN_AT_END, require_closed
 from imitate.data.words import folded
 from imitate.errors import UserError
 
@@ -156,11 +157,18 @@ def _decode_csv(path: Path, columns: Columns, text: bool, *, encoding: str, erro
         start = file.tell()
         names = next(csv.reader(iter(file.readline, ""), delimiter=delimiter, skipinitialspace=True), [])
         file.seek(start)
-        table = pd.read_csv(file, sep=delimiter, skipinitialspace=True, **as_text)
-    if not isinstance(table.index, pd.RangeIndex):
-        raise UserError(f"{path}: its rows have more fields than its header: quote fields that hold a {delimiter!r}")
-    chosen = columns.chosen(path, list(table.columns))
-    require_single(path, names, chosen)
+        try:
+            table = pd.read_csv(file, sep=delimiter, skipinitialspace=True, **as_text)
+        except pd.errors.ParserError as error:
+            if opened := OPEN_AT_END.search(str(error)):
+                raise UserError(f"{path}, row {opened[1]}: a quote opens a field and is never closed") from error
+            raise
+        if not isinstance(table.index, pd.RangeIndex):
+            raise UserError(f"{path}: its rows have more fields than its header: quote fields that hold {delimiter!r}")
+        chosen = columns.chosen(path, list(table.columns))
+        require_single(path, names, chosen)
+        ids = [place for place, name in chosen.items() if name in columns.required[:2]]  # image and patient, mostly
+        require_closed(table, path, file, delimiter=delimiter, ids=ids)
     return table[list(chosen)].rename(columns=chosen)
 
 
