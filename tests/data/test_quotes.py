@@ -36,6 +36,12 @@ def test_a_row_within_a_field_is_refused_with_its_line(rows: str, line: int, tmp
                 read(tmp_path / "t.csv", title + HEADER + rows + more, as_text=as_text)
 
 
+def test_a_row_within_a_field_where_lines_end_as_on_old_macs(tmp_path: Path) -> None:
+    rows = 'a.png,1,"x,train\rb.png,2,y,train\rc.png,3,"z",test\r'
+    with pytest.raises(UserError, match=r"t\.csv, line 3: this row is within a field of column 'report'"):
+        read(tmp_path / "t.csv", HEADER.replace("\n", "\r") + rows)
+
+
 def test_a_file_that_ends_within_quotes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"t\.csv, row 2: a quote opens a field and is never closed"):
         read(tmp_path / "t.csv", HEADER + 'a.png,1,"x\ny",train\nb.png,2,"x,train\nc.png,3,x,test\n')

@@ -5,16 +5,15 @@ The content decides on the kind, the compression and the encoding. ``Columns`` s
 
 from __future__ import annotations
 
-import codecs
 import csv
 import gzip
-import logging
 import re
 from collections.abc import Collection, Sequence
 from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from imitate.data.encodings import encoding_of, require_western
 from imitate.data.lazy import pd
 from imitate.data.quotes import OPEN_AT_END, require_closed
 from imitate.data.words import folded
@@ -24,10 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-log = logging.getLogger(__name__)
 PARQUET, ZIP, GZIP, OLD_EXCEL = b"PAR1", b"PK\x03\x04", b"\x1f\x8b", b"\xd0\xcf\x11\xe0"
 DELIMITERS = ",;\t|"
-MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 HEADER_LINES = 20  # among which the header is looked for: titles precede it
 LINE = 2**16  # characters of a header at most
 MAX_EXPANDED, MAX_RATIO = 2**28, 1000  # a file of more bytes in memory, which are so many times its own, is refused
@@ -128,31 +125,21 @@ def _read_parquet(path: Path, columns: Columns, text: bool) -> pd.DataFrame:
 
 def _read_csv(path: Path, columns: Columns, text: bool) -> pd.DataFrame:
     with _open(path) as file:
-        encoding = _encoding(file.read(1024))
+        encoding = encoding_of(file.read(1024))
     try:
-        return _decode_csv(path, columns, text, encoding=encoding or "utf-8", errors="strict")
+        return _decode_csv(path, columns, text, encoding=encoding or "utf-8")
     except UnicodeDecodeError as error:
         if encoding:
             raise UserError(f"{path} is not a readable table: not everything in it is {encoding}") from error
-        log.info("%s is not UTF-8: it is read as Windows-1252", path.name)
-        return _decode_csv(path, columns, text, encoding="cp1252", errors="replace")
+        with _open(path) as file:
+            require_western(file, path)
+        return _decode_csv(path, columns, text, encoding="cp1252")
 
 
-def _encoding(head: bytes) -> str | None:
-    """What the first bytes say; None where they say nothing."""
-    for mark, name in MARKS:
-        if head.startswith(mark):
-            return name
-    even, odd = head[::2].count(0), head[1::2].count(0)  # the other half of ASCII characters
-    if max(even, odd) > len(head) // 4:
-        return "utf-16-le" if odd > even else "utf-16-be"
-    return None
-
-
-def _decode_csv(path: Path, columns: Columns, text: bool, *, encoding: str, errors: str) -> pd.DataFrame:
+def _decode_csv(path: Path, columns: Columns, text: bool, *, encoding: str) -> pd.DataFrame:
     """All columns: asked to read only some, pandas no longer notices rows that are too long."""
     as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""]} if text else {}
-    with _open(path) as binary, TextIOWrapper(binary, encoding, errors, newline="") as file:
+    with _open(path) as binary, TextIOWrapper(binary, encoding, newline="") as file:
         delimiter = _find_header(file, columns)
         start = file.tell()
         names = next(csv.reader(iter(file.readline, ""), delimiter=delimiter, skipinitialspace=True), [])

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from imitate.data.encodings import warn_of_broken_letters
 from imitate.data.lazy import np, pd
 from imitate.data.records import Excluded, Record
 from imitate.data.table_files import Columns, read_file
@@ -62,6 +63,7 @@ def read_table(
         raise UserError(f"{path} cannot be read ({error}): copy or download it again") from error
     if table.empty:
         raise UserError(f"{path} has a header but no rows: copy or download it again")
+    warn_of_broken_letters(table, path)
     return table
 
 
