@@ -278,3 +278,11 @@ def test_columns_of_sections_hold_no_markup_and_nobody_who_signed(tmp_path: Path
     (tmp_path / "t.csv").write_text(f"image_path,patient,findings,impression\n1.png,1,{cells}\n")
     [record] = read(tmp_path)
     assert (record.findings, record.impression) == ("Clear & dry.", "Normal.")
+
+
+def test_m_beside_h_is_a_woman(tmp_path: Path) -> None:
+    tree(tmp_path, "1.png", "2.png")
+    (tmp_path / "t.csv").write_text("image_path,patient,findings,Sexo,edad\n1.png,7,x,H,60\n2.png,8,x,M,58M\n")
+    assert [each.sex for each in read(tmp_path, group_columns=("sex=Sexo",))] == ["M", "F"]
+    with pytest.raises(UserError, match="age column 'edad' holds '58M': is the letter a unit or a sex"):
+        read(tmp_path, group_columns=("age=edad",))

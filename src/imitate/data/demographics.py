@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from imitate.data.records import Record
 
 SEXES = {
-    "F": ("f", "female", "w", "woman", "weiblich", "femme", "feminin", "femenino", "feminino", "mujer", "femmina"),
-    "M": ("m", "male", "man", "mannlich", "maennlich", "homme", "masculin", "masculino", "hombre", "maschio"),
+    "F": ("f", "female", "w", "woman", "weiblich", "frau", "femme", "feminin", "femenino", "feminino", "mujer",
+          "mulher", "hembra", "femmina", "donna", "vrouw", "kvinna", "kvinne", "kvinde", "kobieta"),
+    "M": ("m", "male", "man", "mannlich", "maennlich", "mann", "homme", "masculin", "masculino", "hombre", "homem",
+          "varon", "maschio", "uomo", "mand"),
     "O": ("o", "other", "x", "d", "divers", "diverse", "intersex", "non-binary", "nonbinary"),
     "": ("u", "unk", "unknown", "unbekannt", "inconnu", "desconocido", "not reported", "undisclosed"),
-}
+}  # fmt: skip
 _SEXES = {word: sex for sex, words in SEXES.items() for word in words}
 OLDEST = 120  # years
 MOST = 50  # values of a column of groups
