@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from imitate.data.dicom_reports import report_text
 from imitate.data.files import locked
 from imitate.data.progress import progress
+from imitate.data.studies import find_studies, to_dataset
 from imitate.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ TOKEN, USER, PASSWORD = "IMITATE_DICOMWEB_TOKEN", "IMITATE_DICOMWEB_USER", "IMIT
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 WAIT = 0.5  # seconds before the first retry, doubled at each
 BUSY = (408, 429, 500, 502, 503, 504)  # responses after which a request is sent again
-PAGE = 500  # studies of one response
 REPORTS = ("SR", "DOC")  # modalities of series that hold reports
 REFUSED = "not delivered by the server"
 GOES_ON = "what has been fetched is kept, and the same command continues from there"
@@ -158,28 +158,17 @@ class Store:
         asked = json.dumps([self.server.url, dict(self.wanted.filters), list(self.wanted.modalities)])
         path = self.folder / f"search-{hashlib.sha256(asked.encode()).hexdigest()[:12]}.json"
         if path.is_file():
-            found: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
-            return found
-        client, studies = self._client(), {}
+            known: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
+            return known
         with self.server.errors():
-            for modality in self.wanted.modalities:
-                start = 0
-                while page := client.search_for_studies(
-                    search_filters={**self.wanted.filters, "ModalitiesInStudy": modality}, limit=PAGE, offset=start,
-                    fields=["PatientID", "StudyInstanceUID", "AccessionNumber"],
-                ):  # fmt: skip
-                    for each in map(_dataset, page):
-                        study = {name: str(each.get(name, "") or "") for name in ("StudyInstanceUID", "PatientID")}
-                        study["AccessionNumber"] = str(each.get("AccessionNumber", "") or "")
-                        studies[study["StudyInstanceUID"]] = study
-                    start += len(page)
+            studies = find_studies(self._client(), self.server.url, self.wanted.filters, self.wanted.modalities)
         if not studies:
             raise UserError(
                 f"{self.server.url} has no study with these dates, modalities and filters: widen the search"
             )
-        found = [studies[number] for number in sorted(studies)]
-        _write(path, json.dumps(found))
-        return found
+        every = [studies[number] for number in sorted(studies)]
+        _write(path, json.dumps(every))
+        return every
 
     def _study(self, study: Mapping[str, str]) -> dict[str, Any]:
         path = self._path(study)
@@ -199,12 +188,12 @@ class Store:
             "images": [], "excluded": [], "report": None, "notes": [],
         }  # fmt: skip
         reports: list[tuple[str, str | None, str]] = []
-        for series in map(_dataset, client.search_for_series(number, fields=["BodyPartExamined"])):
+        for series in map(to_dataset, client.search_for_series(number, fields=["BodyPartExamined"])):
             modality, part = str(series.get("Modality", "")), str(series.get("BodyPartExamined", "") or "").upper()
             if modality not in (*self.wanted.modalities, *(REPORTS if self.wanted.reports else ())):
                 continue
             fits = modality in REPORTS or part in self.wanted.body_parts
-            for each in map(_dataset, client.search_for_instances(number, series.SeriesInstanceUID)):
+            for each in map(to_dataset, client.search_for_instances(number, series.SeriesInstanceUID)):
                 name = self._hidden(each.SOPInstanceUID)
                 if not fits:
                     found["excluded"].append([name, "another body part"])
@@ -283,12 +272,6 @@ def _key(path: Path) -> bytes:
     if len(key) < 32:
         raise UserError(f"{path} is too short for a key: it needs 32 characters or more")
     return key
-
-
-def _dataset(response: Mapping[str, Any]) -> Dataset:
-    from pydicom import Dataset
-
-    return Dataset.from_json(dict(response))
 
 
 def _write(path: Path, text: str) -> None:

@@ -22,6 +22,7 @@ from imitate.data.reports import Sections, cell_text
 from imitate.data.section_labels import Headers, read_headers
 from imitate.data.sections import LEFT_OUT, NO_HEADER, has_unknown_section, split_by_headers, whole_text
 from imitate.data.tables import hashed_split, read_table
+from imitate.data.words import is_nothing
 from imitate.errors import UserError
 from imitate.names import REPORT, SECTIONS
 from imitate.sources import Options, Source, Traits
@@ -94,6 +95,8 @@ def _filters(options: DicomwebOptions) -> dict[str, str]:
         key, equals, value = each.partition("=")
         if not (key and equals and value):
             raise UserError(f"--filters {each}: write it as KEYWORD=VALUE, such as InstitutionName=North")
+        if key in found or key == "ModalitiesInStudy" or (key == "StudyDate" and (options.since or options.until)):
+            raise UserError(f"--filters {each}: {key} is given twice, or by --modalities, --since or --until: keep one")
         found[key] = value
     if options.since or options.until:
         found["StudyDate"] = f"{options.since}-{options.until}"
@@ -114,7 +117,7 @@ def _table(path: Path, key: bytes) -> dict[str, dict[str, str | None]]:
         values = {name: cell_text(row[name]) if name != REPORT else row[name] or None for name in texts if name in row}
         for name in keys:
             number = str(row[name] or "").strip()
-            if not number:
+            if is_nothing(number):
                 continue
             known = found.setdefault(hidden(key, number), values)
             if known != values:
