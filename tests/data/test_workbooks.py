@@ -108,3 +108,12 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("image_path,patient,patient\na,1,2\n")
     with pytest.raises(UserError, match=r"t\.csv has 2 columns 'patient'"):
         read_table(tmp_path / "t.csv", HEADER[:2], text=True)
+
+
+def test_numbers_that_excel_has_rounded_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.xlsx"
+    for value in (1.23456789012346e18, 1234567890123450000):
+        with pytest.raises(UserError, match=r"row 3, column 'patient': a number of 19 digits, of which Excel keeps 15"):
+            read(path, book(path, s=[HEADER, ["a.png", 1, "x"], ["b.png", value, "y"]]))
+    exact = [HEADER, ["a.png", 123456789012345, "x"], ["b.png", "12345678901234567", "y"]]
+    assert read(path, book(path, s=exact))["patient"].tolist() == ["123456789012345", "12345678901234567"]

@@ -23,6 +23,7 @@ from imitate.errors import UserError
 
 log = logging.getLogger(__name__)
 LONGEST = 32_767  # characters of a cell
+DIGITS = 15  # of a number
 SHOWN = 5  # sheets of a message
 _OTHERS = {"content.xml": "an OpenDocument table", "xl/workbook.bin": "a binary workbook"}
 _MERGED = re.compile(rb'<mergeCell ref="([A-Z]+)(\d+):([A-Z]+)(\d+)"')
@@ -101,6 +102,7 @@ def _table(path: Path, rows: list[list[Any]], start: int, places: Mapping[int, s
             raise UserError(
                 f"{path}, {where}: a formula without a stored value: open and save it in Excel, or export a CSV"
             )
+    _require_exact(path, rows, start, places)
     filled = _fill(rows, start, places, extras.merged)
     table = pd.DataFrame(
         [[row[place] if place < len(row) else None for place in places] for row in rows[start + 1 :]],
@@ -123,6 +125,18 @@ def _table(path: Path, rows: list[list[Any]], start: int, places: Mapping[int, s
         if count:
             log.warning("%s: %d %s", path.name, count, what)
     return table.map(_shown).dropna(how="all", ignore_index=True)
+
+
+def _require_exact(path: Path, rows: list[list[Any]], start: int, places: Mapping[int, str]) -> None:
+    """UserError for a number of which Excel has rounded digits away: different ids may have become one."""
+    for number, row in enumerate(rows[start + 1 :], start + 2):
+        for place, name in places.items():
+            value = row[place] if place < len(row) else None
+            if isinstance(value, int | float) and abs(value) >= 10**DIGITS:
+                raise UserError(
+                    f"{path}, row {number}, column {name!r}: a number of {len(str(abs(int(value))))} digits, of which "
+                    f"Excel keeps {DIGITS}: export it again with this column as text"
+                )
 
 
 def _fill(rows: list[list[Any]], start: int, places: Mapping[int, str], merged: Sequence[Range]) -> int:
