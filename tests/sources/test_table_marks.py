@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import imitate
 from imitate.data.annotations import Box, RunLengths
@@ -132,3 +132,28 @@ def test_ids_that_a_spreadsheet_rounded_or_could_not_compute(tmp_path: Path, cap
 def test_yes_and_no_in_four_languages(yes: str, no: str, tmp_path: Path) -> None:
     path = archive(tmp_path, f"image_path,patient,Edema\na.png,1,{yes}\nb.png,2,{no}\nc.png,3,\n")
     assert [each.labels["Edema"] for each in read(path, labels=("Edema",))[:2] if isinstance(each, Record)] == [1, 0]
+
+
+def test_a_mask_of_several_classes_is_refused(tmp_path: Path) -> None:
+    path = archive(tmp_path, "image_path,patient,findings,m\na.png,1,x,m.png\n")
+    mask = np.zeros((64, 48), np.uint8)
+    mask[4:20, 4:20], mask[30:40, 4:20], mask[44:60, 25:40] = 1, 2, 3
+    palette = Image.fromarray(mask).convert("P")
+    palette.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255])
+    for image in (Image.fromarray(mask), palette):
+        image.save(tmp_path / "m.png")
+        with pytest.raises(
+            UserError,
+            match=r"mask .*m\.png has areas of the values .*: are these classes\? Write a file for each class",
+        ):
+            read(path, mask="m")
+
+
+def test_smooth_edges_and_compression_are_no_classes(tmp_path: Path) -> None:
+    path = archive(tmp_path, "image_path,patient,findings,m\na.png,1,x,m.jpg\n")
+    canvas = Image.new("L", (480, 640))
+    ImageDraw.Draw(canvas).ellipse((100, 100, 300, 420), fill=255)
+    for quality, size in ((30, (480, 640)), (90, (48, 64)), (75, (960, 1280))):
+        canvas.resize(size, Image.Resampling.BILINEAR).save(tmp_path / "m.jpg", quality=quality)
+        (record,) = read(path, mask="m")
+        assert isinstance(record, Record) and record.annotations[0].runs

@@ -20,6 +20,8 @@ from imitate.errors import UserError
 
 log = logging.getLogger(__name__)
 BAD_MASK = "missing or unreadable mask"
+AROUND = 0.1  # of the brightest value: how far values of compressed masks are from 0 and from it
+CLASS = 0.02  # of the pixels inside, in areas of one value in between: another class
 Names = tuple[str, str, str, str]
 
 
@@ -155,7 +157,10 @@ def _word(values: Mapping[Hashable, object], column: str | None) -> str:
 
 
 def _runs(path: Path | None) -> tuple[str, tuple[int, int]] | None:
-    """Run lengths of a mask, and its width and height; None where it cannot be read."""
+    """Run lengths of a mask, and its width and height; None where it cannot be read. UserError: it has several classes.
+
+    Smooth edges and JPEG give many values, of which none but the two of the mask fill an area.
+    """
     from imitate.data.dicom import ImageError
     from imitate.data.pixels import read_gray
 
@@ -165,4 +170,13 @@ def _runs(path: Path | None) -> tuple[str, tuple[int, int]] | None:
         gray = read_gray(path)
     except ImageError:
         return None
+    flat = (gray[1:, 1:] == gray[:-1, 1:]) & (gray[1:, 1:] == gray[1:, :-1]) & (gray[1:, 1:] == gray[:-1, :-1])
+    values, counts = np.unique(gray[1:, 1:][flat], return_counts=True)
+    inside = (values > AROUND * gray.max()) & (counts > CLASS * max(1, (gray > AROUND * gray.max()).sum()))
+    if values[inside].size and float(values[inside].min()) < (1 - AROUND) * float(gray.max()):
+        found = ", ".join(f"{value:g}" for value in values[inside])
+        raise UserError(
+            f"mask {path} has areas of the values {found} beside 0: are these classes? Write a file for each class, "
+            "with 0 outside and one value inside"
+        )
     return encode_runs(gray > gray.max() / 2), (gray.shape[1], gray.shape[0])
