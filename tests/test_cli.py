@@ -265,3 +265,14 @@ def test_a_reader_that_has_seen_enough_is_no_error(words: list[str]) -> None:
     run = subprocess.run([sys.executable, "-m", "imitate", *words], stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_a_list_that_is_given_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (
+        ["prepare", "table", "--raw", "a", "--out", "b", "--labels", "A", "--labels", "B"],
+        ["prompts", "--prompts", "A=a", "--prompts=B=b"],
+    ):
+        assert cli.main(words) == 2
+        assert "is given twice, and only the last would count: give all values after one --" in capsys.readouterr().err
+    assert cli.main(["prompts", "--prompts", "Edema=a", "edema=b"]) == 2
+    assert "the class edema is given twice: keep one" in capsys.readouterr().err

@@ -1,9 +1,9 @@
 """The words that settings and files use, where more than one module needs them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 AnyPath = str | Path
 Paths = AnyPath | Sequence[AnyPath]
@@ -77,3 +77,17 @@ POPULATIONS = ("brax", "chest-xray14", "chexpert", "covidx", "mimic-cxr", "open-
 def several(given: str | PathLike[str] | Sequence[Any]) -> tuple[Any, ...]:
     """One path or name, or several of them, as a tuple."""
     return (given,) if isinstance(given, str | PathLike) else tuple(given)
+
+
+def require_once(words: Sequence[str], flags: Mapping[str, Any]) -> None:
+    """UserError where a flag that takes several values is repeated on the command line: only the last would count."""
+    from imitate.errors import UserError
+
+    given = [word.partition("=")[0].replace("_", "-") for word in words]
+    for name, kind in flags.items():
+        if given.count(flag := f"--{name.replace('_', '-')}") > 1 and _is_list(kind):
+            raise UserError(f"{flag} is given twice, and only the last would count: give all values after one {flag}")
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) is tuple or any(map(_is_list, get_args(kind)))

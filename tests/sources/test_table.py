@@ -286,3 +286,11 @@ def test_m_beside_h_is_a_woman(tmp_path: Path) -> None:
     assert [each.sex for each in read(tmp_path, group_columns=("sex=Sexo",))] == ["M", "F"]
     with pytest.raises(UserError, match="age column 'edad' holds '58M': is the letter a unit or a sex"):
         read(tmp_path, group_columns=("age=edad",))
+
+
+def test_a_name_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image_path,patient,findings,a,b\n1.png,7,x,1,0\n")
+    with pytest.raises(UserError, match="--group-columns has 'sex' twice: keep one of them"):
+        read(tmp_path, group_columns=("sex=a", "sex=b"))
+    with pytest.raises(UserError, match="--labels has 'a' twice"):
+        read(tmp_path, labels=("a", "b", "a"))

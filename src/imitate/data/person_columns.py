@@ -65,9 +65,9 @@ def require_years(cells: pd.Series, path: Path) -> None:
         )
     impossible = [number for number in numbers if number > 120 and number != UNKNOWN_AGE]
     if len(impossible) > MOST_IMPOSSIBLE * len(numbers) or (numbers and _MONTHS.search(folded(str(cells.name)))):
-        shown = (impossible or numbers)[0]
+        first = (impossible or numbers)[0]
         raise UserError(
-            f"{path}: age column {cells.name!r} holds {shown:g}, not an age in years: write years, or 6M, 2W, 10D"
+            f"{path}: age column {cells.name!r} holds {first:g}, not an age in years: write years, or 6M, 2W, 10D"
         )
     _say_unread([read_age(cell)[1] in ("unreadable", "impossible") for cell in cells], cells, path, "an age")
 

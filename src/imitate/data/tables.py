@@ -194,6 +194,14 @@ def require_unique(ids: pd.Series, *, path: Path) -> None:
         )
 
 
+def require_once(option: str, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The pairs as a mapping; UserError where an option names something twice, so that one would be lost."""
+    names = [name for name, _ in pairs]
+    if again := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{option} has {again[0]!r} twice: keep one of them")
+    return dict(pairs)
+
+
 def is_below(path: Path, root: Path) -> bool:
     """Whether a path that a table names stays in ``root`` as it is written; links in the tree are the owner's own."""
     whole, start = (Path(os.path.abspath(each)) for each in (path, root))  # noqa: PTH100 (resolve follows links)

@@ -123,6 +123,8 @@ def parse_prompts(arguments: Sequence[str]) -> dict[str, Wording] | None:
             raise UserError(
                 f"--prompts {argument!r}: write 'Class=positive|negative', 'Class=phrase', or one YAML file"
             )
+        if any(_key(name) == _key(other) for other in parsed):
+            raise UserError(f"--prompts {argument!r}: the class {name.strip()} is given twice: keep one")
         positive, bar, negative = wording.partition("|")
         parsed[name.strip()] = {"positive": positive, "negative": negative} if bar else wording
     return parsed

@@ -46,6 +46,7 @@ from imitate.data.tables import (
     label_value,
     one_spelling,
     read_table,
+    require_once,
     split_name,
 )
 from imitate.data.words import is_nobody, is_nothing
@@ -120,6 +121,7 @@ def records(options: TableOptions) -> Iterator[Record | Excluded]:
     texts = (columns.report, columns.findings, columns.impression)
     optional = [columns.study, columns.split, columns.projection, OLD_PROJECTION, *texts]
     groups = _groups(columns.group_columns or ())
+    require_once("--labels", [(label, label) for label in columns.labels])
     required = [columns.image_path, columns.patient, *columns.labels, *groups.values()]
     table = read_table(path, list(dict.fromkeys(required)), optional=optional, text=True, sheet=options.sheet)
     if not columns.labels and not set(texts) & set(table.columns):
@@ -203,7 +205,7 @@ def _record(row: Row, layout: _Layout, tally: _Tally, *, place: str) -> Record |
 def _groups(given: tuple[str, ...]) -> dict[str, str]:
     """Name -> column of NAME=COLUMN; a column alone has its own name, in lower case."""
     pairs = [(name.strip(), column.strip()) for name, _, column in (each.rpartition("=") for each in given)]
-    return {name or column.casefold(): column for name, column in pairs}
+    return require_once("--group-columns", [(name or column.casefold(), column) for name, column in pairs])
 
 
 def _path(raw: Path) -> Path:
