@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imitate.data.demographics import as_category, read_age, read_sex
+from imitate.data.demographics import as_category, read_age, read_sex, require_categories
 from imitate.data.words import folded
 from imitate.errors import UserError
 
@@ -27,6 +28,15 @@ MOST_IMPOSSIBLE, UNKNOWN_AGE = 0.05, 999
 _MONTHS = re.compile("month|monat|mois|meses|mesi|week|woche|semaine|semana|settiman")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
 _UNIT = re.compile(r"(\d+) ?([a-z])", re.IGNORECASE)
+
+
+def spell_out_groups(table: pd.DataFrame, groups: Mapping[str, str], path: Path) -> None:
+    """Check the columns of ``groups`` (sex, age, ... -> column), and write sexes as ``spelled_out``, in place."""
+    require_categories({name: table[column] for name, column in groups.items()}, path)
+    if "sex" in groups:
+        table[groups["sex"]] = spelled_out(table[groups["sex"]], path)
+    if "age" in groups:
+        require_years(table[groups["age"]], path)
 
 
 def spelled_out(cells: pd.Series, path: Path) -> pd.Series:

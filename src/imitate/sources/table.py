@@ -21,10 +21,10 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from imitate.config import Config
-from imitate.data.demographics import demographics, require_categories
+from imitate.data.demographics import demographics
 from imitate.data.lazy import pd
 from imitate.data.lookup import find_image
-from imitate.data.person_columns import require_years, spelled_out
+from imitate.data.person_columns import spell_out_groups
 from imitate.data.records import Excluded, Record
 from imitate.data.reports import Sections, cell_text
 from imitate.data.section_labels import Headers, read_headers
@@ -136,11 +136,7 @@ def records(options: TableOptions) -> Iterator[Record | Excluded]:
         studies = _same_ids(table[columns.study], path, "study", "studies")
         table[columns.study] = table[columns.study].map(lambda name: studies.get(name, name))
     _check_values(table, columns, path, same)
-    require_categories({name: table[column] for name, column in groups.items()}, path)
-    if "sex" in groups:
-        table[groups["sex"]] = spelled_out(table[groups["sex"]], path)
-    if "age" in groups:
-        require_years(table[groups["age"]], path)
+    spell_out_groups(table, groups, path)
     root, headers, language = path.parent.resolve(), read_headers(options.sections), options.language or ""
     marks = read_marks(options, path, columns.image_path, sheet=options.sheet, find=partial(find_image, root))
     layout = _Layout(root, columns, headers, options.whole_report, same, language, marks, groups)
