@@ -23,7 +23,7 @@ from imitate.report.build import write_report
 from imitate.tasks.audit_inputs import DERIVED
 from imitate.tasks.audit_model import Audit, read_audit
 from imitate.tasks.base import Estimate
-from imitate.tasks.results import digest_of, read_predictions, read_results
+from imitate.tasks.results import digest_of, read_predictions, read_results, write_results
 
 N = 480
 CLASSES = ["Edema", "Fracture"]
@@ -112,6 +112,21 @@ def test_groups_have_their_counts_and_what_is_undefined_is_missing(audited: Audi
     assert {gap.metric for gap in audited.gaps if gap.label == DERIVED} <= {"fnr", "fpr"}
     assert set(found["Edema", "sex", "F"].metrics) == {"auroc", "fnr", "fpr", "ppv", "brier", "smooth-ece", "slope"}
     assert all(name in audited.threshold for name in ("youden", "hospital", "val"))
+
+
+def test_a_predictive_value_of_few_called_patients_has_no_interval(folder: Path, tmp_path: Path) -> None:
+    test, val = predicted(folder, tmp_path / "t.json"), predicted(folder, tmp_path / "v.json", split="val")
+    about = {"data": folder, "threshold_from": val, "by": "sex", **FAST}
+    known = read_predictions(read_results(val), val)
+    found = []
+    for higher in (0, 2.2):
+        shifted = [{**run, "score": run["score"] + higher} for run in known]
+        write_results(read_results(val), shifted, val)
+        groups = imitate.audit(test, out=tmp_path / "a.json", **about).groups
+        found.append([each.metrics["ppv"] for each in groups if each.label == "Edema"])
+    many, few = found
+    assert all(each.low is not None and each.low < each.value < each.high for each in many)
+    assert all(each.value == 1 and each.low is None for each in few), "it would be Wilson's of all who have the finding"
 
 
 def test_nobody_has_a_finding_and_who_is_called_healthy(audited: Audit, folder: Path) -> None:

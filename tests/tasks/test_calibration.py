@@ -98,6 +98,25 @@ def test_a_stated_prevalence():
     assert "ppv-at-prevalence" not in Recalibration().measure(run())
 
 
+def test_predictive_values_rest_on_the_patients_that_are_called_so():
+    """All of three that are called positive are: that is no PPV of at least 93%, as of as many as have the finding."""
+    task = Recalibration(aim="specificity", at=0.99, prevalence=("0.01",))
+    held, test = part(400, 1), part(300, 2)
+    test["score"][:, 0] = np.minimum(test["score"][:, 0], 0)
+    test["score"][np.flatnonzero(test["target"][:, 0])[:3], 0] = 9
+    found = task.joined(held, test, classes=np.array(NAMES))
+    metrics = estimates(task, [found], [task.measure(found)], 100)
+    ppv = metrics["ppv/Edema"]
+    assert (ppv.value, ppv.low, ppv.high) == (1, None, None)
+    assert ppv.note == "no interval: it rests on 3 patients, at least 10 are needed"
+    assert metrics["npv/Edema"].low < metrics["npv/Edema"].value < metrics["npv/Edema"].high
+    at_prevalence = metrics["ppv-at-prevalence/Edema"]
+    assert (at_prevalence.value, at_prevalence.low) == (1, None), "without a false alarm its rate is not known"
+    assert metrics["npv-at-prevalence/Edema"].low is not None
+    several = estimates(task, [run(task), found], [task.measure(each) for each in (run(task), found)], 20)
+    assert several["ppv/Edema"].low is None, "as of the run with the fewest"
+
+
 def test_several_images_of_a_patient_are_one_case_to_wilson():
     once, twice = (points(Recalibration(), run(images=images))[0] for images in (1, 2))
     widths = [each.wilson["sensitivity"][1] - each.wilson["sensitivity"][0] for each in (once, twice)]

@@ -10,7 +10,7 @@ import numpy as np
 from imitate.data.groups import UNKNOWN
 from imitate.errors import UserError
 from imitate.statistics import subgroups
-from imitate.statistics.intervals import Runs, fraction_interval, holm, interval, spread
+from imitate.statistics.intervals import Runs, Support, fraction_interval, holm, interval, spread
 from imitate.statistics.resampling import bootstrap
 from imitate.statistics.subgroups import Scored
 from imitate.tasks.audit_gaps import ALPHA, FEWER, Compared, Division, gaps_of, key
@@ -139,10 +139,13 @@ def _group_metrics(
         known = ~np.isnan(target)
         values = [subgroups.measured(fit.at(rows)) for fit in fits]
         kinds = [len(np.unique(patients[rows][target == kind])) for kind in (1, 0)]
+        called = min(_called(fit.at(rows), patients[rows]) for fit in fits)
+        both = (kinds[0], kinds[1])
+        supports: dict[str, Support] = {"fnr": both[:1], "fpr": both[1:], "ppv": min(both, (called,), key=min)}
         metrics = {}
         for name in values[0]:
             each = np.array([value[name][0] for value in values])
-            support = {"fnr": (kinds[0],), "fpr": (kinds[1],)}.get(name, (kinds[0], kinds[1]))
+            support = supports.get(name, both)
             metrics[name] = _estimate(name, each, drawn[key(division.by, group, name)], support)
         note = "no positives" if not kinds[0] else "no negatives" if not kinds[1] else ""
         found.append(
@@ -155,7 +158,12 @@ def _group_metrics(
     return found
 
 
-def _estimate(name: str, values: np.ndarray, drawn: np.ndarray, support: tuple[int, ...]) -> Estimate:
+def _called(fit: Scored, patients: np.ndarray) -> int:
+    """How many patients a predictive value is a mean over."""
+    return 0 if fit.called is None else len(np.unique(patients[fit.called & ~np.isnan(fit.target)]))
+
+
+def _estimate(name: str, values: np.ndarray, drawn: np.ndarray, support: Support) -> Estimate:
     value = float(values.mean())
     varies = spread(Runs(drawn, values), support=support)
     ends = interval(value, varies) if name == "slope" else fraction_interval(value, varies)

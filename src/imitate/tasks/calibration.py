@@ -262,8 +262,11 @@ class Recalibration(CalibrationOptions, Task):
         return found
 
     def support(self, predictions: Predictions) -> dict[str, Support]:
-        """Of an operating point also the validation patients that its threshold rests on."""
+        """Of an operating point also the validation patients that its threshold rests on, and of a predictive value
+        the test patients that are called so. One at a stated prevalence is not known where there is no false call.
+        """
         found: dict[str, Support] = {}
+        thresholds = self.thresholds(predictions)
         on = {"sensitivity": (True, False), "specificity": (False, True)}.get(self.aim, (True, True))
         for column, name in enumerate(predictions["classes"].tolist()):
             numbers = []
@@ -276,6 +279,12 @@ class Recalibration(CalibrationOptions, Task):
             both = (min(yes, held_yes if on[0] else yes), min(no, held_no if on[1] else no))
             found |= {f"{metric}/{name}": both for metric in AT_POINT}
             found |= {f"sensitivity/{name}": (min(yes, *chosen),), f"specificity/{name}": (min(no, *chosen),)}
+            test = part_of(predictions, TEST, column)
+            called = test.score >= thresholds[column]
+            for rate, those in (("ppv", called), ("npv", ~called)):
+                found[f"{rate}/{name}"] = min(both, (len(np.unique(test.patient[those])),), key=min)
+                if not (those & ((test.target > 0) != called)).any():
+                    found[f"{rate}-at-prevalence/{name}"] = (0,)
         shared = self._shared(predictions)
         for metric in dict.fromkeys(name.partition("/")[0] for name in found):
             found[metric] = tuple(number for name in shared for number in found[f"{metric}/{name}"]) or (0, 0)

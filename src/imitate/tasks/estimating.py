@@ -91,7 +91,8 @@ def resampled_metrics(
     )
     per_seed = [task.measure(run) for run in runs]
     patients = len(np.unique(like["patient"]))
-    support = task.support(runs[0])
+    each = [task.support(run) for run in runs]
+    support = {name: min((one[name] for one in each if name in one), key=min) for name in each[0]}
     return Resampled(per_seed, drawn, support, patients, tuple(pretrained), frozenset(task.units), task.inflated)
 
 
