@@ -98,6 +98,10 @@ def test_the_head_of_a_probe_is_calibrated_from_its_results(root, tmp_path, caps
     capsys.readouterr()
     point = first.classes["Left"].operating
     assert point is not None and point.aim == "specificity" and point.at == 0.8
+    own = tmp_path / "own.json"  # each seed's calibration is its own, also where a place is given
+    assert calibrate(root, "--results", probe, "--out", out, "--to", own, "--aim", "specificity", "--at", "0.8") == 0
+    kept = [read(tmp_path / f"own-{seed}.json") for seed in range(2)]
+    assert not own.exists() and kept[0].settings != kept[1].settings and kept[1].classes == first.classes
     image, kept = tmp_path / "image.png", tmp_path / "calibrated-calibration-1.json"
     Image.new("L", (64, 64), 99).save(image)
     flags = ("--model", root / "run", "--images", image, "--calibration", kept)

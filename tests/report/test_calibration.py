@@ -42,6 +42,17 @@ def test_the_tables_and_figures_of_a_calibration(tmp_path: Path) -> None:
     assert shown[2] == [f"Reliability of {results_files.CLASSES[2]}, before calibration"]
 
 
+def test_of_several_seeds_the_images_are_counted_once_and_what_is_of_one_is_said(tmp_path: Path) -> None:
+    (group,) = read_groups([results_files.calibration(tmp_path / "a.json")])
+    (run,) = group.methods["IMITATE"][1.0].predictions()
+    look = figures.styles(["IMITATE"])
+    once, twice = (calibration.shown(group, {"IMITATE": runs}, look) for runs in ([run], [run, run]))
+    assert once.folded[0].summary.partition(";")[0] == twice.folded[0].summary.partition(";")[0]
+    assert once.tables[1].caption == "Operating points, %: IMITATE"
+    said = "thresholds, Wilson's intervals and counts: the first of 2 seeds"
+    assert twice.tables[1].caption == f"Operating points, %: IMITATE ({said})"
+
+
 def test_two_calibrations_are_compared_on_one_page(tmp_path: Path) -> None:
     paths = [results_files.calibration(tmp_path / f"{name}.json", model=name) for name in ("one", "two")]
     page = write_report(paths, out=tmp_path / "page.html").read_text(encoding="utf-8")

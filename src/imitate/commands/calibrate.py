@@ -42,6 +42,7 @@ def calibrate(
         results: Instead of model and data: results of imitate evaluate for a classification, to calibrate its head.
         out: Results file, .json, for imitate report and compare; predictions go to a .npz next to it.
         to: Where to write the calibration, .json; default: calibration.json beside the weights, or beside --out.
+            For results of several seeds it is FILE-0.json, FILE-1.json and so on.
         name: Name of this method in tables.
         resamples: Number of bootstrap samples for each interval.
         device: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.

@@ -105,7 +105,8 @@ def _operating(group: Group, task: Recalibration, name: str, runs: list[Predicti
         cells += [cell(metrics.get(f"{rate}/{of}"), bold=False, scale=100) for rate in at_prevalence]
         cells += [Cell(f"{point.counts[key]:,}") for key in ("tp", "fp", "fn", "tn")]
         lines.append(Line(of, cells))
-    return Table(f"Operating points, %: {name}", columns, lines, corner="class")
+    of_first = f" (thresholds, Wilson's intervals and counts: the first of {len(runs)} seeds)" if len(runs) > 1 else ""
+    return Table(f"Operating points, %: {name}{of_first}", columns, lines, corner="class")
 
 
 def _probability(task: Recalibration, run: Predictions, column: int, threshold: float) -> str:
@@ -128,8 +129,8 @@ def _figures(tasks: Mapping[str, Recalibration], runs: Runs, look: Styles) -> li
         if curves := {name: part for name, part in parts.items() if not np.isnan(part["probability"]).any()}:
             images[f"Decision curve of {of}"] = _decisions(tasks, curves, look)
         if images:
-            first = next(iter(parts.values()))
-            counts = int((first["target"] > 0).sum()), len(first["target"])
+            target = _test(runs[next(iter(parts))][:1], of)["target"]  # of one seed: all have the same images
+            counts = int((target > 0).sum()), len(target)
             caption = f"{of}: {counts[0]:,} of {counts[1]:,} are positive; {'; '.join(images)}"
             found.append(Details(caption, [Figure(caption, images)], open=len(found) < UNFOLDED))
     return found
