@@ -14,7 +14,8 @@ from jaxtyping import Float, Int
 
 from imitate.statistics.resampling import Distribution
 from imitate.tasks.base import Results
-from imitate.tasks.comparison import read_measured, task_of
+from imitate.tasks.comparable import task_of
+from imitate.tasks.comparison import read_measured
 from imitate.tasks.estimating import Resampled, Test, resampled_metrics, tested
 
 FILE = "resamples.npz"

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import results_files
 
 from imitate import cli
 from imitate.commands.compare import compare
@@ -161,10 +162,63 @@ def test_other_measurements_are_refused_and_other_settings_named(
     ):
         with pytest.raises(UserError, match=message):
             compare(a, _write(tmp_path / f"{name}.json", [run], **changes), resamples=10)
+    val = _write(tmp_path / "h.json", [run], settings={"threshold": "val"})
+    even = _write(tmp_path / "i.json", [run], settings={"threshold": "even"})
+    with pytest.raises(UserError, match=r"differ in threshold \(val, even\)"):  # both have a metric called f1
+        compare(val, even, resamples=10)
     compare(a, _write(tmp_path / "e.json", [run], fraction=0.01, settings={"branch": "findings"}), resamples=10)
     assert "differ in fraction (1.0, 0.01), branch (both, findings)" in caplog.text
     earlier = _write(tmp_path / "g.json", [run], settings={"search": "exact"})  # of a version that had this setting
     assert compare(a, earlier, resamples=10)[0].difference == 0
+
+
+def test_where_heads_were_fitted_and_changed_prompts_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = _run(0.8, 0)
+    here, there = (
+        _write(tmp_path / f"{name}.json", [run], train={"name": name, "fingerprint": "abc"})
+        for name in ("here", "there")
+    )
+    compare(here, there, resamples=10)
+    assert "differ in fitted on (here abc, there abc)" in caplog.text
+    caplog.clear()
+    same, edited = (
+        _write(tmp_path / f"{digest}.json", [run], settings={"prompts": "prompts.yaml"}, digests={"settings": digest})
+        for digest in ("before", "after")
+    )
+    compare(same, same, resamples=10)
+    assert not caplog.messages
+    compare(same, edited, resamples=10)
+    assert "differ in the contents of the files that their settings name, such as prompts" in caplog.text
+
+
+def test_other_labels_of_the_same_images_are_refused(tmp_path: Path) -> None:
+    run = _run(0.8, 0)
+    target = TARGET.copy()
+    target[0, 1] = 1 - target[0, 1]
+    a, b = _write(tmp_path / "a.json", [run]), _write(tmp_path / "b.json", [{**run, "target": target}])
+    with pytest.raises(UserError, match=r"a\.json and .*b\.json have other labels or marks of the same images"):
+        compare(a, b, resamples=10)
+    one = _write(tmp_path / "c.json", [_with_classes(0.8, 0, ["Edema"])])
+    assert compare(b, one, resamples=10)[0].difference == 0, "of the class that both have, all labels are the same"
+
+
+def test_the_settings_of_every_task_that_define_it_are_compared(tmp_path: Path) -> None:
+    """``labels`` is written only where there are any, and the detections of one class are not those of all."""
+    files = [
+        results_files.detection(tmp_path / f"{i}.json", model=f"{i}", settings=settings)
+        for i, settings in enumerate(({}, {"labels": ["Mass"]}, {"confidence": 0.05}, {"confidence": 0.3}))
+    ]
+    for i, message in ((1, r"differ in labels \(\(\), \('Mass',\)\)"), (3, r"differ in confidence \(None, 0.3\)")):
+        with pytest.raises(UserError, match=message):
+            compare(files[0], files[i], resamples=10)
+    calibrated = [
+        results_files.calibration(tmp_path / f"c{i}.json", model=f"{i}", settings={"prevalence": [each]})
+        for i, each in enumerate(("0.01", "0.2"))
+    ]
+    with pytest.raises(UserError, match=r"differ in prevalence \(\('0.01',\), \('0.2',\)\)"):
+        compare(*calibrated, resamples=10)
 
 
 def test_one_seed_is_said_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

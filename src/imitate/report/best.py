@@ -7,7 +7,8 @@ import numpy as np
 from imitate.errors import UserError
 from imitate.report.groups import Entry, Group
 from imitate.tasks.base import Estimate, Predictions
-from imitate.tasks.comparison import p_above, task_of
+from imitate.tasks.comparable import task_of
+from imitate.tasks.comparison import p_above
 from imitate.tasks.estimating import Resampled, resampled_metrics
 
 LEVEL = 0.05

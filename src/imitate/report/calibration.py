@@ -17,7 +17,7 @@ from imitate.tasks.base import Predictions
 from imitate.tasks.calibration import TEST, Recalibration
 from imitate.tasks.calibration_metrics import BEFORE, WHEN
 from imitate.tasks.calibration_points import RATES, Point, points
-from imitate.tasks.comparison import task_of
+from imitate.tasks.comparable import task_of
 
 COMPARED = ("brier", "log-loss", "smooth-ece", "slope", "intercept")
 RESAMPLES = 200  # behind the band of a decision curve

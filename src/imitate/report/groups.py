@@ -10,6 +10,7 @@ from imitate.errors import UserError
 from imitate.names import Mode
 from imitate.tasks import find_task, task_names
 from imitate.tasks.base import Estimate, Predictions, Published, Results, Task
+from imitate.tasks.comparable import measuring
 from imitate.tasks.results import read_predictions, read_results
 
 FORMAT_VERSION = 1
@@ -114,14 +115,6 @@ def group_entries(entries: Sequence[Entry]) -> list[Group]:
     for key, group in zip(keys, groups, strict=True):
         alike.setdefault(key[:-1], []).append(group)
     return [_apart(group, alike[key[:-1]]) for key, group in zip(keys, groups, strict=True)]
-
-
-def measuring(results: Results) -> dict[str, Any]:
-    """The settings that define what is measured, as they took effect; one that a file does not know is its default."""
-    kind = find_task(results.task)
-    fields = {name: kind.model_fields[name].default for name in sorted(kind.measuring & kind.model_fields.keys())}
-    found = {name: {**results.settings, **results.used}.get(name, default) for name, default in fields.items()}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
 def _apart(group: Group, alike: list[Group]) -> Group:

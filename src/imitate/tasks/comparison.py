@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import ConfigDict
 
-from imitate.config import Config, validate
+from imitate.config import Config
 from imitate.errors import UserError
 from imitate.statistics.delong import delong_test
 from imitate.statistics.intervals import FLOOR, holm
-from imitate.tasks import find_task
 from imitate.tasks.base import Predictions, Results, Task
+from imitate.tasks.comparable import made_otherwise, measured_otherwise, same_truth, task_of
 from imitate.tasks.estimating import Resampled, positions, resampled_metrics, tested
 from imitate.tasks.printing import aligned
 from imitate.tasks.results import check_out, read_predictions, read_results, write_text
@@ -23,13 +23,7 @@ from imitate.tasks.results import check_out, read_predictions, read_results, wri
 log = logging.getLogger(__name__)
 
 
-DEFINING = frozenset(
-    {"projections", "macro_least", "folds", "unit", "followups", "tolerance", "texts", "average", "aim", "at"}
-)
-"""Settings without which a metric of the same name is another."""
 PER_CLASS = ("target", "score", "called", "before", "probability")  # arrays of predictions with a column a class
-RETIRED = frozenset({"search"})
-"""Settings of earlier versions that changed nothing of what was measured."""
 
 
 class Difference(Config):
@@ -98,6 +92,11 @@ def adjusted(found: Sequence[Difference]) -> list[Difference]:
 def differences(a: Measured, b: Measured, names: Sequence[str], *, resamples: int) -> list[Difference]:
     """``b`` minus ``a``, over the classes that both have; ``p_holm`` is yet to be adjusted."""
     a, b = _of_common_classes(a, b)
+    if not same_truth(a.runs[0], b.runs[0]):
+        raise UserError(
+            f"{a.path} and {b.path} have other labels or marks of the same images: evaluate both with the same version "
+            "and settings; of grounding, with classes that both models know"
+        )
     first, second = (
         resampled_metrics(each.task, each.runs, like=a.runs[0], resamples=resamples, pretrained=each.results.pretrained)
         for each in (a, b)
@@ -116,12 +115,6 @@ def p_above(first: Resampled, others: Sequence[Resampled], metric: str) -> list[
     return holm([tested(other, first, metric).p for other in others])
 
 
-def task_of(results: Results, path: Path) -> Task:
-    """With the settings of the results; UserError where this version does not know them."""
-    settings = {name: value for name, value in results.settings.items() if name not in RETIRED}
-    return validate(find_task(results.task), settings, where=f"settings in {path}")
-
-
 def read_measured(path: Path) -> Measured:
     """UserError where predictions are lost, or this version does not know the settings."""
     results = read_results(path)
@@ -136,18 +129,11 @@ def _distinguished(all_measured: list[Measured]) -> list[Measured]:
 
 
 def _require_same_test(a: Measured, b: Measured) -> None:
-    for what in ("task", "mode", "fingerprint", "split", *sorted(DEFINING)):
-        one, two = (
-            {"task": each.results.task, "mode": each.results.mode, **each.task.model_dump(), **each.results.data}.get(
-                what
-            )
-            for each in (a, b)
+    if differ := measured_otherwise(a.results, b.results):
+        raise UserError(
+            f"{a.path} and {b.path} differ in {differ}: evaluate both on the same data, with the same settings of what "
+            "is measured"
         )
-        if one != two:
-            raise UserError(
-                f"{a.path} and {b.path} differ in {what} ({one}, {two}): evaluate both on the same data, with the same "
-                "settings of what is measured"
-            )
     one, two = (set(each.runs[0]["image_id"].tolist()) for each in (a, b))
     if one != two:
         raise UserError(
@@ -158,10 +144,8 @@ def _require_same_test(a: Measured, b: Measured) -> None:
 
 def _name_differences(a: Measured, b: Measured) -> None:
     """What may be the very difference that is tested, or a mistake."""
-    each = [{"fraction": m.results.fraction, **m.task.model_dump(mode="json")} for m in (a, b)]
-    differ = [f"{key} ({each[0][key]}, {each[1].get(key)})" for key in each[0] if each[0][key] != each[1].get(key)]
-    if differ:
-        log.warning("%s and %s differ in %s", a.path, b.path, ", ".join(differ))
+    if differ := made_otherwise((a.results, a.path), (b.results, b.path)):
+        log.warning("%s and %s differ in %s", a.path, b.path, differ)
 
 
 def _of_common_classes(a: Measured, b: Measured) -> tuple[Measured, Measured]:
