@@ -18,11 +18,12 @@ from imitate.data.shards import Settings
 from imitate.data.writer import Archive, Engine, write_folder
 from imitate.errors import UserError
 from imitate.inference.calibration import Calibration, ClassCalibration, OperatingPoint
+from imitate.inference.prompts import Prompts, built_in_prompts
 from imitate.report.audit import card
 from imitate.report.build import write_report
 from imitate.tasks.audit_inputs import DERIVED
 from imitate.tasks.audit_model import Audit, read_audit
-from imitate.tasks.base import Estimate
+from imitate.tasks.base import Estimate, Results
 from imitate.tasks.results import digest_of, read_predictions, read_results, write_results
 
 N = 480
@@ -51,7 +52,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def predicted(
-    folder: Path, path: Path, *, split: str = "test", gap: float = 0.0, one: bool = False, **changes: Any
+    folder: Path,
+    path: Path,
+    *,
+    split: str = "test",
+    gap: float = 0.0,
+    one: bool = False,
+    task: str = "linear-classification",
+    **changes: Any,
 ) -> Path:
     """Edema is found in all alike but for a ``gap`` of its score in women; Fracture has no positive in men."""
     data = Corpus.open(folder)
@@ -71,7 +79,7 @@ def predicted(
     about = {"name": "hospital", "source": "table", "fingerprint": data.fingerprint, "split": split}
     about |= {"images": len(table), "patients": table["patient"].nunique()}
     values = {"data": about, "settings": {**SETTINGS, "split": split}, "weights": ["abc"] * len(runs)} | changes
-    return write_file(path, "linear-classification", runs, {"auroc": Estimate(value=0.9)}, **values)
+    return write_file(path, task, runs, {"auroc": Estimate(value=0.9)}, **values)
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +219,13 @@ def test_wrong_predictions_are_reported_in_one_line(folder: Path, tmp_path: Path
         run(test, threshold_from=test)
     with pytest.raises(UserError, match=r"alien\.json is of a different model, task or seed"):
         run(test, threshold_from=alien)
+    for changes, what in (
+        ({"fraction": 0.01}, r"fraction \(1\.0, 0\.01\)"),
+        ({"settings": {**SETTINGS, "split": "val", "decays": [1.0]}}, r"decays \(.*\)"),
+    ):
+        head = predicted(folder, tmp_path / "head.json", split="val", **changes)
+        with pytest.raises(UserError, match=rf"t\.json and .*head\.json differ in {what}: choose the threshold with"):
+            run(test, threshold_from=head)
     val.with_suffix(".npz").unlink()
     with pytest.raises(UserError, match="are missing: keep the two together"):
         run(test, threshold_from=val)
@@ -267,3 +282,62 @@ def test_a_calibration_gives_probabilities_and_thresholds(folder: Path, tmp_path
     made.model_copy(update={"data": facts | {"split": "test"}}).save(tmp_path / "test.json")
     with pytest.raises(UserError, match=r"test\.json was fitted on the test images"):
         run(tmp_path / "test.json")
+
+
+def test_a_calibration_of_zero_shot_scores_is_of_these_prompts_and_this_branch(folder: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.yaml"
+    prompts.write_text("Edema: {positive: [wet lungs], negative: [dry lungs]}\n")
+    builtin = built_in_prompts("en")["edema"]
+    facts = {"name": "hospital", "fingerprint": "1", "split": "val", "images": 90, "patients": 45}
+    point = OperatingPoint(aim="sensitivity", at=0.9, threshold=-1.0)
+    made = ClassCalibration(method="platt", positives=30, negatives=60, operating=point, prompts=builtin)
+    own = Calibration(
+        task="zero-shot", method="platt", data=facts, date="2026-01-01", classes={"Edema": made}, weights="",
+        preprocessing="", branch="both", encoder="abc",
+    )  # fmt: skip
+    own.save(tmp_path / "c.json")
+
+    def run(**settings: Any) -> Audit:
+        changes = {"task": "zero-shot", "one": True, "settings": {**SETTINGS, **settings}}
+        about = {"classes": "Edema", "by": "sex", "calibration": tmp_path / "c.json"}
+        return imitate.audit(
+            predicted(folder, tmp_path / "t.json", **changes), data=folder, out=tmp_path / "a.json", **about, **FAST
+        )
+
+    assert run().thresholds == run(language="en").thresholds == {"Edema": [-1.0]}
+    for other in ({"prompts": str(prompts)}, {"branch": "findings"}, {"scoring": "positive"}, {"unit": "study"}):
+        with pytest.raises(UserError, match=r"c\.json is of other scores than .*t\.json"):
+            run(**other)
+    theirs = Prompts(positive=("wet lungs",), negative=("dry lungs",))
+    own.model_copy(update={"classes": {"Edema": made.model_copy(update={"prompts": theirs})}}).save(tmp_path / "c.json")
+    assert run(prompts=str(prompts)).thresholds == {"Edema": [-1.0]}
+    with pytest.raises(UserError, match=r"c\.json is of other scores"):
+        run()
+
+
+def test_heads_of_one_pre_training_are_no_further_models(folder: Path, tmp_path: Path) -> None:
+    """Two pre-trainings with two heads each that are alike: the intervals are those of two models."""
+    test, val = (predicted(folder, tmp_path / f"{split}.json", split=split) for split in ("test", "val"))
+    about = {"data": folder, "by": "sex", "classes": "Edema", **FAST}
+    several = {"seeds": [0, 1, 2, 3], "weights": ["a", "a", "b", "b"], "per_seed": [{}] * 4}
+    flat: list[Audit] = []
+    for fits in ([], [{"run": i // 2, "head": i % 2} for i in range(4)]):
+        for path in (test, val):
+            results = read_results(path)
+            one, two, *_ = read_predictions(results, path)
+            two = {**two, "score": two["score"] - 2.0 * two["target"] * (path == test)}
+            changed = Results.model_validate({**results.model_dump(), **several, "fits": fits})
+            write_results(changed, [one, one, two, two], tmp_path / f"{path.stem}-4.json")
+        given = tmp_path / "test-4.json", tmp_path / "val-4.json"
+        flat.append(imitate.audit(given[0], threshold_from=given[1], out=tmp_path / "a.json", **about))
+    counted, nested = ([each.metrics["auroc"] for each in found.groups] for found in flat)
+    for four, pair in zip(counted, nested, strict=True):
+        assert four.value == pair.value and pair.high - pair.low > 1.5 * (four.high - four.low)
+    counted, nested = ([gap for gap in found.gaps if gap.metric == "fnr"] for found in flat)
+    assert nested[0].high - nested[0].low > 1.5 * (counted[0].high - counted[0].low)
+
+
+def test_a_calibration_error_has_no_interval_which_would_lie_above_the_truth(audited: Audit) -> None:
+    found = next(each for each in audited.groups if each.label == "Edema").metrics
+    assert found["smooth-ece"].value is not None and found["smooth-ece"].low is found["smooth-ece"].high is None
+    assert found["brier"].low is not None and found["slope"].low is not None

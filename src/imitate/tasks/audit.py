@@ -10,18 +10,19 @@ import numpy as np
 from imitate.data.groups import UNKNOWN
 from imitate.errors import UserError
 from imitate.statistics import subgroups
-from imitate.statistics.intervals import Runs, Support, fraction_interval, holm, interval, spread
+from imitate.statistics.intervals import Runs, Support, fraction_interval, holm, independent, interval, spread
 from imitate.statistics.resampling import bootstrap
 from imitate.statistics.subgroups import Scored
 from imitate.tasks.audit_gaps import ALPHA, FEWER, Compared, Division, gaps_of, key
-from imitate.tasks.audit_inputs import read_inputs
+from imitate.tasks.audit_inputs import Inputs, read_inputs
 from imitate.tasks.audit_model import Audit, AuditOptions, GroupMetrics, said, title
 from imitate.tasks.base import Estimate
 from imitate.tasks.results import check_out, write_text
 
 log = logging.getLogger(__name__)
 SHOWN = 5  # groups of a note
-SLOW = ("smooth-ece", "slope")  # metrics with fewer resamples
+SLOW = ("slope",)  # metrics with fewer resamples
+BIASED = ("smooth-ece",)  # larger in every resample than in the data, as in the data than in truth: without an interval
 
 
 def audit_results(results: Path, data: Path, options: AuditOptions, *, out: Path) -> Audit:
@@ -36,7 +37,7 @@ def audit_results(results: Path, data: Path, options: AuditOptions, *, out: Path
         drawn = _drawn(fits, divisions, inputs.patients, options.resamples)
         for division in divisions:
             log.info("%s by %s", label, division.by)
-            groups += _group_metrics(label, fits, division, drawn, inputs.patients)
+            groups += _group_metrics(label, fits, division, drawn, inputs)
             gaps += gaps_of(Compared(label, fits, division, drawn, inputs, options))
     if not gaps:
         raise UserError(
@@ -120,7 +121,7 @@ def _drawn(
                     found[key(by, group, name)] = values
         return found
 
-    fast = [name for name in subgroups.METRICS if name not in SLOW]
+    fast = [name for name in subgroups.METRICS if name not in (*SLOW, *BIASED)]
     drawn: dict[str, np.ndarray] = {}
     for names, number in ((fast, resamples), (SLOW, min(FEWER, resamples))):
         runs = [lambda counts, fit=fit, names=names: of(fit, names, counts) for fit in fits]
@@ -130,9 +131,9 @@ def _drawn(
 
 
 def _group_metrics(
-    label: str, fits: Sequence[Scored], division: Division, drawn: Mapping[str, np.ndarray], patients: np.ndarray
+    label: str, fits: Sequence[Scored], division: Division, drawn: Mapping[str, np.ndarray], inputs: Inputs
 ) -> list[GroupMetrics]:
-    found = []
+    found, patients = [], inputs.patients
     for code, group in enumerate(division.names):
         rows = np.flatnonzero(division.codes == code)
         target = fits[0].target[rows]
@@ -146,7 +147,9 @@ def _group_metrics(
         for name in values[0]:
             each = np.array([value[name][0] for value in values])
             support = supports.get(name, both)
-            metrics[name] = _estimate(name, each, drawn[key(division.by, group, name)], support)
+            of = drawn.get(key(division.by, group, name))
+            runs = None if of is None else independent(of, each, inputs.results.pretrained)
+            metrics[name] = _estimate(name, float(each.mean()), runs, support)
         note = "no positives" if not kinds[0] else "no negatives" if not kinds[1] else ""
         found.append(
             GroupMetrics(
@@ -163,9 +166,8 @@ def _called(fit: Scored, patients: np.ndarray) -> int:
     return 0 if fit.called is None else len(np.unique(patients[fit.called & ~np.isnan(fit.target)]))
 
 
-def _estimate(name: str, values: np.ndarray, drawn: np.ndarray, support: Support) -> Estimate:
-    value = float(values.mean())
-    varies = spread(Runs(drawn, values), support=support)
+def _estimate(name: str, value: float, runs: Runs | None, support: Support) -> Estimate:
+    varies = None if runs is None else spread(runs, support=support)
     ends = interval(value, varies) if name == "slope" else fraction_interval(value, varies)
     low, high = ends or (None, None)
     return Estimate(value=_finite(value), low=low, high=high)

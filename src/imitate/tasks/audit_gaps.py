@@ -7,7 +7,7 @@ import numpy as np
 
 from imitate.data.groups import JOIN, UNKNOWN
 from imitate.statistics import subgroups
-from imitate.statistics.intervals import Runs, interval, spread
+from imitate.statistics.intervals import Runs, independent, interval, spread
 from imitate.statistics.resampling import bootstrap
 from imitate.statistics.subgroups import Scored
 from imitate.tasks.audit_inputs import Inputs
@@ -48,6 +48,10 @@ class Compared(NamedTuple):
         rows = self.division.rows(group)
         return subgroups.few(self.fits[0].target[rows], self.inputs.patients[rows], metric)
 
+    def runs(self, drawn: np.ndarray, values: np.ndarray) -> Runs:
+        """Several heads of one pre-training are not independent."""
+        return independent(drawn, values, self.inputs.results.pretrained)
+
 
 def key(by: str, group: str, metric: str) -> str:
     return "\0".join((by, group, metric))
@@ -72,7 +76,7 @@ def _gap(it: Compared, metric: str, names: Sequence[str]) -> Gap:
     sign = 1 if subgroups.HIGHER_IS_WORSE[metric] else -1
     kinds = ("fnr", "fpr") if metric == "auroc" else (metric,)
     support = tuple(it.few(kind, name) for name in (worst, best) for kind in kinds)
-    runs = Runs(
+    runs = it.runs(
         sign * (it.drawn[key(by, worst, metric)] - it.drawn[key(by, best, metric)]),
         sign * (values[worst] - values[best]),
     )
@@ -121,5 +125,5 @@ def _balanced(
     runs = [lambda counts, fit=fit: of(fit, counts) for fit in it.fits]
     drawn = bootstrap(runs, it.inputs.patients, resamples=min(FEWER, it.options.resamples))["gap"]
     value = float(values.mean())
-    low, high = interval(value, spread(Runs(drawn, values), support=support)) or (None, None)
+    low, high = interval(value, spread(it.runs(drawn, values), support=support)) or (None, None)
     return Estimate(value=value, low=low, high=high), kept

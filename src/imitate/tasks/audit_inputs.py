@@ -13,12 +13,15 @@ from scipy.special import expit
 from imitate.data.corpus import Corpus
 from imitate.data.groups import JOIN, group_columns, group_values
 from imitate.errors import UserError
+from imitate.inference.label_texts import own_prompts
+from imitate.inference.prompts import built_in_languages, built_in_prompts, matching, read_prompts
 from imitate.statistics.operating import threshold
 from imitate.statistics.subgroups import Scored
 from imitate.tasks import find_task
 from imitate.tasks.audit_model import AuditOptions, is_no_finding
 from imitate.tasks.base import Predictions, Results
 from imitate.tasks.calibration import are_logs, head_scores
+from imitate.tasks.comparable import made_otherwise, task_of
 from imitate.tasks.results import digest_of, read_predictions, read_results
 
 if TYPE_CHECKING:
@@ -61,7 +64,7 @@ def read_inputs(path: Path, folder: Path, options: AuditOptions) -> Inputs:
         )
     rows = _rows(data, runs[0]["image_id"], path)
     classes = _classes(runs[0], options.classes, path)
-    marks, where = _thresholds(results, runs, classes, path, options)
+    marks, where = _thresholds(results, runs, classes, path, data, options)
     fits, probabilities = _fits(results, runs, classes, marks, options)
     by, balance = _columns(data, options)
     groups = {name: group_values(data, name, rows, bands=options.bands) for name in dict.fromkeys([*by, *balance])}
@@ -109,16 +112,21 @@ def _columns(data: Corpus, options: AuditOptions) -> tuple[tuple[str, ...], tupl
 
 
 def _thresholds(
-    results: Results, runs: Sequence[Predictions], classes: list[str], path: Path, options: AuditOptions
+    results: Results, runs: Sequence[Predictions], classes: list[str], path: Path, data: Corpus, options: AuditOptions
 ) -> tuple[dict[str, list[float]], str]:
     """Of each class one a fit, and where they come from."""
     if options.threshold_from:
-        return _validated(results, runs, classes, options.threshold_from, options)
+        return _validated(results, runs, classes, path, options.threshold_from, options)
     if options.calibration:
         from imitate.inference import calibration
 
         found = calibration.read(options.calibration)
         _require_own(_is_of(found, results), options.calibration, path)
+        if found.branch is not None and not _scored_alike(found, results, path, data):
+            raise UserError(
+                f"{options.calibration} is of other scores than {path}: it is of images one by one, the margin of the "
+                f"mean prompts, branch {found.branch}, and prompts of its own: evaluate zero-shot in the same way"
+            )
         if all(found.data.get(name) == results.data.get(name) for name in ("fingerprint", "split")):
             raise UserError(f"{options.calibration} was fitted on the test images: fit it on validation images")
         marks = {name: at for name in classes if (at := found.threshold(name)) is not None}
@@ -129,11 +137,13 @@ def _thresholds(
 
 
 def _validated(
-    results: Results, runs: Sequence[Predictions], classes: list[str], path: Path, options: AuditOptions
+    results: Results, runs: Sequence[Predictions], classes: list[str], own: Path, path: Path, options: AuditOptions
 ) -> tuple[dict[str, list[float]], str]:
     other = read_results(path)
     same = other.task == results.task and other.weights == results.weights and other.seeds == results.seeds
-    _require_own(same, path, Path(results.model))
+    _require_own(same and other.mode == results.mode, path, own)
+    if differ := made_otherwise((results, own), (other, path), but=("split",)):
+        raise UserError(f"{own} and {path} differ in {differ}: choose the threshold with the settings that are audited")
     validation = read_predictions(other, path)
     if shared := {*validation[0]["patient"].tolist()} & {*runs[0]["patient"].tolist()}:
         alike = other.data.get("fingerprint") == results.data.get("fingerprint")
@@ -164,6 +174,28 @@ def _is_of(found: Calibration, results: Results) -> bool:
         return found.task == results.task and [found.encoder] == results.weights
     own = [digest_of(results.settings, results.fraction, seed) for seed in results.seeds]
     return found.task == results.task and [found.weights] == results.weights and [found.settings] == own
+
+
+def _scored_alike(found: Calibration, results: Results, path: Path, data: Corpus) -> bool:
+    """Whether zero-shot results have the scores that a calibration is of. Prompts may lack what an encoder cannot read.
+
+    UserError: the file of their prompts is gone.
+    """
+    task = task_of(results, path)
+    alike = {"branch": found.branch, "ensemble": "embedding", "scoring": "margin", "authors": False, "unit": "image"}
+    if any(getattr(task, name) != value for name, value in alike.items()):
+        return False
+    languages = [given] if (given := getattr(task, "language", None)) else built_in_languages()
+    file: Path | None = getattr(task, "prompts", None)
+    possible = [read_prompts(file)] if file else [built_in_prompts(each, own_prompts(data)) for each in languages]
+    asked = [matching(found.prompts, each) for each in possible]
+    return all(
+        any(
+            name in each and {*own.positive} <= {*each[name].positive} and {*own.negative} <= {*each[name].negative}
+            for each in asked
+        )
+        for name, own in found.prompts.items()
+    )
 
 
 def _require_own(same: bool, path: Path, of: Path) -> None:
