@@ -47,7 +47,8 @@ def test_at_the_best_f1_everything_is_that_of_every_threshold_in_turn(seed: int)
 def test_without_a_positive_there_is_no_threshold() -> None:
     assert np.isnan(accuracy(called_at_max_f1(np.zeros(3), np.arange(3.0)))).all()
     assert np.isnan(matthews(called_at_max_f1(np.array([1.0, 0]), np.arange(2.0), np.array([[0, 2]])))).all()
-    assert best_threshold(np.zeros(3), np.arange(3.0)) == np.inf
+    for one_label in (np.zeros(3), np.ones(3), np.array([np.nan, 1, 1]), np.full(3, np.nan)):
+        assert np.isnan(best_threshold(one_label, np.arange(3.0)))
 
 
 @pytest.mark.parametrize("seed", range(5))

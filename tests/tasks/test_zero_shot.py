@@ -1,6 +1,7 @@
 """A fake model for which an image is the sentence that its first pixels stand for."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -24,6 +25,7 @@ from imitate.models.text import LsaTextEncoder
 from imitate.models.types import ImageEmbedding, ImageFeatures, Images
 from imitate.names import VINDR
 from imitate.tasks.base import Budget, Predictions
+from imitate.tasks.estimating import estimates
 from imitate.tasks.zero_shot import ZeroShot, class_prompts
 
 SIDE = 8
@@ -341,6 +343,38 @@ def test_the_threshold_is_chosen_where_it_says(encoder: ImitateEncoder, prompts:
     chance = ZeroShot(prompts=prompts).chance(runs["val"])
     assert "f1" not in chance and "threshold-accuracy" not in chance
     assert (chance["threshold-balanced-accuracy/Edema"], chance["threshold-mcc"]) == (0.5, 0)
+
+
+def test_a_class_with_one_label_on_validation_has_no_threshold(
+    encoder: ImitateEncoder, prompts: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = _noise()
+    labels = data.labels.copy()
+    labels[data.rows("val"), 1] = 0
+    data = replace(data, table=data.table.assign(labels=list(labels)))
+    run = ZeroShot(prompts=prompts, threshold="val").predict(encoder, data, Budget())
+    assert np.isnan(run["called"]).all(0).tolist() == [False, True, False]
+    assert f"validation images of both labels are lacking, so without threshold: {CLASSES[1]}" in caplog.text
+
+
+def test_a_class_without_threshold_has_no_part_in_averages() -> None:
+    random = np.random.default_rng(0)
+    target = (random.random((200, 3)) < 0.4).astype(float)
+    score = target + random.normal(size=target.shape)
+    at = np.array([0.5, np.nan, 0.2])
+    names = np.array(["Edema", "Mass", "Hernia"])
+    called = np.where(np.isnan(at), np.nan, score >= at)
+    rows = {name: np.arange(200).astype(str) for name in ("image_id", "patient")}
+    run: Predictions = {**rows, "target": target, "score": score, "called": called, "classes": names}
+    task = ZeroShot(threshold="val")
+    found = task.measure(run)
+    assert np.isnan(found["f1/Mass"]) and not np.isnan(found["auroc/Mass"])
+    for name in ("f1", "threshold-accuracy", "threshold-mcc"):
+        assert found[name] == pytest.approx((found[f"{name}/Edema"] + found[f"{name}/Hernia"]) / 2)
+    estimated = estimates(task, [run], [found], 20)
+    assert estimated["f1"].note == "undefined and left out: Mass" and estimated["f1"].low is not None
+    nothing = task.measure({**run, "called": np.full_like(score, np.nan)})
+    assert np.isnan([nothing["f1"], nothing["f1/Edema"]]).all() and nothing["auroc"] == found["auroc"]
 
 
 def test_a_study_has_the_mean_score_of_its_images_also_where_a_threshold_is_chosen(

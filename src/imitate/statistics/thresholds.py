@@ -83,10 +83,10 @@ def of(matrix: Callable[..., Confusion], measure: Callable[[Confusion], Metric])
 
 
 def best_threshold(target: Rows, score: Rows) -> float:
-    """The lowest score from which on "yes" has the best F1; infinity without a positive row."""
+    """The lowest score from which on "yes" has the best F1; NaN where the rows have one label only, or none."""
     drawn, true, above = _retrieved(target, score, None)
-    if not drawn.shape[1]:
-        return float("inf")
+    if not drawn.shape[1] or not (np.asarray(target) <= 0).any():
+        return float("nan")
     f1 = (2 * true / (above + drawn.sum(1, keepdims=True)))[0]
     positives = np.asarray(score, dtype=np.float64)[np.flatnonzero(np.asarray(target) > 0)]
     return float(positives[f1 == f1.max()].min())

@@ -57,8 +57,8 @@ class ZeroShot(ZeroShotOptions, OfClasses):
     - ``scoring``: the margin, or the positive side alone, by which publications choose one of several classes;
       ``standardised``, then each class is z-scored over the test images, which only the accuracy feels (GLoRIA).
     - ``threshold`` of F1, accuracy, balanced accuracy and Matthews correlation of yes or no: ``oracle`` has the best F1
-      of each class on the test images, as MedKLIP and its successors choose it, ``val`` on those of that split,
-      ``even`` is a margin of 0.
+      of each class on the test images, as MedKLIP and its successors choose it, ``val`` on those of that split (a class
+      that has only one label there has none), ``even`` is a margin of 0.
     - ``unit``: study, the score is the mean of those of its images, before a threshold is chosen.
 
     Where the classes exclude each other, the metrics of the highest score come with them. A class of which the split
@@ -102,7 +102,12 @@ class ZeroShot(ZeroShotOptions, OfClasses):
         if self.threshold == "val":
             held = settings._scored(encoder, data, data.rows("val"), target, asked, budget)
             columns = zip(held["target"].T, held["score"].T, strict=True)
-            found["called"] = found["score"] >= np.array([best_threshold(*column) for column in columns])
+            at = np.array([best_threshold(*column) for column in columns])
+            found["called"] = np.where(np.isnan(at), np.nan, found["score"] >= at)
+            if lacking := [name for name, value in zip(prompts, at, strict=True) if np.isnan(value)]:
+                log.warning(
+                    "validation images of both labels are lacking, so without threshold: %s", ", ".join(lacking)
+                )
         return {**found, "classes": np.array(list(prompts))}
 
     def _scored(
@@ -202,14 +207,24 @@ class ZeroShot(ZeroShotOptions, OfClasses):
     def resample(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
         target, score, classes = predictions["target"], predictions["score"], predictions["classes"].tolist()
         found: dict[str, np.ndarray] = {}
-        measured = {name: (metric, score) for name, metric in RANKING.items()}
+        ranked = RANKING if "called" in predictions else RANKING | ORACLES
+        for name, metric in ranked.items():
+            found |= metrics.per_class(name, metric, target, score, classes, counts, least=self.macro_least)
         if "called" in predictions:
-            measured |= {name: (metric, predictions["called"]) for name, metric in DIVIDED.items()}
-        else:
-            measured |= {name: (metric, score) for name, metric in ORACLES.items()}
-        for name, (metric, given) in measured.items():
-            found |= metrics.per_class(name, metric, target, given, classes, counts, least=self.macro_least)
+            found |= self._divided(predictions, counts)
         return found | of_exclusive(target, score, counts)
+
+    def _divided(self, predictions: Predictions, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """NaN of a class without a threshold, which takes no part in macro averages."""
+        target, called, names = predictions["target"], predictions["called"], predictions["classes"]
+        decided = ~np.isnan(called).any(0)
+        found: dict[str, np.ndarray] = {}
+        for name, metric in DIVIDED.items():
+            found |= {each: np.full(len(counts), np.nan) for each in (name, *(f"{name}/{label}" for label in names))}
+            if decided.any():
+                some = target[:, decided], called[:, decided], names[decided].tolist()
+                found |= metrics.per_class(name, metric, *some, counts, least=self.macro_least)
+        return found
 
     def chance(self, predictions: Predictions) -> dict[str, float]:
         """Of a constant score, and of a constant yes or no where its level does not depend on which of them it is."""
