@@ -82,11 +82,11 @@ def test_retrieval_has_bars_for_each_branch_and_direction(tmp_path: Path) -> Non
 
 def test_probabilities_of_logits_and_of_exclusive_classes() -> None:
     logits = np.array([[0.0, 2.0], [-800.0, 800.0]])
-    np.testing.assert_allclose(curves._probabilities(logits), [[0.5, 0.880797], [0, 1]], atol=1e-6)
+    np.testing.assert_allclose(curves.probabilities(logits), [[0.5, 0.880797], [0, 1]], atol=1e-6)
     fractions = np.array([[0.2, 0.3, 0.5], [0.9, 0.05, 0.05]])
-    np.testing.assert_allclose(curves._probabilities(np.log(fractions)), fractions)
+    np.testing.assert_allclose(curves.probabilities(np.log(fractions)), fractions)
 
 
 @pytest.mark.filterwarnings("error")
 def test_probabilities_do_not_overflow() -> None:
-    assert curves._probabilities(np.array([[-1e4], [1e4]])).tolist() == [[0.0], [1.0]]
+    assert curves.probabilities(np.array([[-1e4], [1e4]])).tolist() == [[0.0], [1.0]]

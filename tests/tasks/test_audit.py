@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from results_files import SETTINGS, write_file
+from scipy.special import expit
 
 import imitate
 from imitate.data.corpus import Corpus
@@ -21,8 +22,9 @@ from imitate.inference.calibration import Calibration, ClassCalibration, Operati
 from imitate.inference.prompts import Prompts, built_in_prompts
 from imitate.report.audit import card
 from imitate.report.build import write_report
-from imitate.tasks.audit_inputs import DERIVED
-from imitate.tasks.audit_model import Audit, read_audit
+from imitate.statistics.subgroups import Scored
+from imitate.tasks.audit_inputs import DERIVED, read_inputs
+from imitate.tasks.audit_model import Audit, AuditOptions, read_audit
 from imitate.tasks.base import Estimate, Results
 from imitate.tasks.results import digest_of, read_predictions, read_results, write_results
 
@@ -313,6 +315,24 @@ def test_a_calibration_of_zero_shot_scores_is_of_these_prompts_and_this_branch(f
     assert run(prompts=str(prompts)).thresholds == {"Edema": [-1.0]}
     with pytest.raises(UserError, match=r"c\.json is of other scores"):
         run()
+
+
+def test_logits_are_no_log_probabilities_where_each_image_has_one_class(folder: Path, tmp_path: Path) -> None:
+    test = predicted(folder, tmp_path / "t.json", one=True)
+    (run,) = read_predictions(read_results(test), test)
+    one_each = np.eye(2, dtype=np.float32)[run["target"][:, 0].astype(int)]
+
+    def inputs(score: np.ndarray) -> Scored:
+        write_results(read_results(test), [{**run, "target": one_each, "score": score}], test)
+        return read_inputs(test, folder, AuditOptions(by=("sex",))).fits["Edema"][0]
+
+    probability = inputs(run["score"]).probability
+    assert probability is not None and 0 <= probability.min() < probability.max() < 1
+    assert probability == pytest.approx(expit(run["score"][:, 0].astype(float)))
+    logs = run["score"] - np.log(np.exp(run["score"]).sum(1, keepdims=True))
+    assert inputs(logs).probability == pytest.approx(np.exp(logs[:, 0].astype(float)))
+    with pytest.raises(UserError, match="the scores lie between 0 and 1, as probabilities do"):
+        inputs(np.exp(logs))
 
 
 def test_heads_of_one_pre_training_are_no_further_models(folder: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from imitate.report.groups import Group
 from imitate.report.page import Details, Figure
 from imitate.report.tables import WAYS, at_fraction, headlines, label, trained, two_ways
 from imitate.tasks.base import Estimate, Predictions
+from imitate.tasks.classes import probabilities
 
 UNFOLDED = 1  # classes whose curves are shown at once
 Runs = Mapping[str, list[Predictions]]
@@ -141,17 +142,9 @@ def _of_class(runs: Runs, name: str, *, probable: bool = False) -> dict[str, lis
                 continue
             column = labels.index(name)
             target, score = run["target"][:, column], run["score"].astype(np.float64)
-            score = (_probabilities(score) if probable else score)[:, column]
+            score = (probabilities(score) if probable else score)[:, column]
             known = ~np.isnan(target)
             fold = run["fold"][known] if "fold" in run else None
             if (scored := Scored(target[known], score[known], fold)).comparable:
                 found.setdefault(method, []).append(scored)
     return found
-
-
-def _probabilities(score: np.ndarray) -> np.ndarray:
-    """Of logits, or of log-probabilities of exclusive classes."""
-    exponential = np.exp(np.minimum(score, 0))
-    if score.shape[1] > 1 and (score <= 0).all() and np.allclose(exponential.sum(1), 1, atol=1e-3):
-        return exponential
-    return (1 + np.tanh(score / 2)) / 2

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from scipy.special import expit
 
 from imitate.data.corpus import Corpus
 from imitate.data.groups import JOIN, group_columns, group_values
@@ -20,7 +19,8 @@ from imitate.statistics.subgroups import Scored
 from imitate.tasks import find_task
 from imitate.tasks.audit_model import AuditOptions, is_no_finding
 from imitate.tasks.base import Predictions, Results
-from imitate.tasks.calibration import are_logs, head_scores
+from imitate.tasks.calibration import head_scores
+from imitate.tasks.classes import check_undecided, probabilities
 from imitate.tasks.comparable import made_otherwise, task_of
 from imitate.tasks.results import digest_of, read_predictions, read_results
 
@@ -220,6 +220,8 @@ def _fits(
         words = calibrated.provenance
     elif find_task(results.task).trains:
         words = UNCALIBRATED
+        for run in runs:
+            check_undecided(run["score"])
     for name in classes:
         found[name] = []
         for number, run in enumerate(runs):
@@ -229,7 +231,7 @@ def _fits(
             if calibrated is not None and calibrated.calibrated(name):
                 probability = calibrated.probabilities(name, score)
             elif calibrated is None and words == UNCALIBRATED:
-                probability = np.exp(score) if are_logs(run["score"]) else expit(score)
+                probability = probabilities(run["score"].astype(np.float64))[:, column]
             called = score >= marks[name][number] if name in marks else None
             found[name].append(Scored(target, score, called, probability))
     return found, words

@@ -37,6 +37,7 @@ from imitate.tasks.calibration_metrics import (
     level_of_errors,
     shown,
 )
+from imitate.tasks.classes import are_exclusive, check_undecided
 from imitate.tasks.options import CalibrationOptions
 from imitate.tasks.zero_shot import class_prompts
 
@@ -53,18 +54,10 @@ class Part(NamedTuple):
 
 
 def head_scores(score: np.ndarray) -> np.ndarray:
-    """Logits of a head; those of exclusive classes are kept as logarithms of probabilities."""
-    logs, score = are_logs(score), score.astype(np.float64)
-    return logit(np.exp(score).clip(CERTAIN, 1 - CERTAIN)) if logs else score
-
-
-def are_logs(score: np.ndarray) -> bool:
-    """Whether scores of a head are logarithms of the probabilities of exclusive classes, which sum to 1, not logits.
-
-    Labels do not say so: those of a part of the images may exclude each other where those that trained did not.
-    """
-    with np.errstate(over="ignore"):
-        return score.shape[1] > 1 and bool(np.allclose(np.exp(score.astype(np.float64)).sum(1), 1, atol=1e-3))
+    """Logits of a head; those of exclusive classes are kept as logarithms of probabilities. UserError: neither."""
+    check_undecided(score)
+    score = score.astype(np.float64)
+    return logit(np.exp(score).clip(CERTAIN, 1 - CERTAIN)) if are_exclusive(score) else score
 
 
 class Recalibration(CalibrationOptions, Task):

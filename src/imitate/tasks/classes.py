@@ -6,7 +6,9 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from scipy.special import expit
 
+from imitate.errors import UserError
 from imitate.statistics import metrics
 from imitate.statistics.intervals import Support
 from imitate.statistics.thresholds import balanced_accuracy, called, called_highest, matthews, of
@@ -14,6 +16,7 @@ from imitate.tasks.base import Predictions, Task
 from imitate.tasks.options import ClassificationOptions
 from imitate.tasks.studies import Average, by_study
 
+CLOSE = 1e-3  # of the sum of probabilities that were kept in single precision
 RANKING = {"auroc": metrics.auroc, "average-precision": metrics.average_precision}
 AT_THRESHOLD = {
     "threshold-balanced-accuracy": of(called, balanced_accuracy),
@@ -62,6 +65,30 @@ class OfClasses(ClassificationOptions, Task):
         if self.unit == "image":
             return {**predictions, **names}
         return by_study({**predictions, **names}, table["study"].to_numpy().astype(np.str_), average)
+
+
+def probabilities(
+    score: Float[np.ndarray, "rows classes"],
+) -> Float[np.ndarray, "rows classes"]:
+    """Of the logits of a head, or of its log-probabilities of exclusive classes, which ``are_exclusive``."""
+    return np.exp(score) if are_exclusive(score) else expit(score)
+
+
+def are_exclusive(score: Float[np.ndarray, "rows classes"]) -> bool:
+    """Whether scores are log-probabilities of classes that exclude each other, of which each row has all.
+
+    The labels do not say it: the test images can have one class each where those of training had several.
+    """
+    return bool(score.shape[1] > 1 and (score <= CLOSE).all() and np.allclose(np.exp(score).sum(1), 1, atol=CLOSE))
+
+
+def check_undecided(score: Float[np.ndarray, "rows classes"]) -> None:
+    """UserError where scores are probabilities, of which another sigmoid would make others between .5 and .73."""
+    if (score >= 0).all() and (score <= 1).all() and np.ptp(score, axis=0).any():
+        raise UserError(
+            "the scores lie between 0 and 1, as probabilities do: a task must keep logits, or log-probabilities of "
+            "exclusive classes"
+        )
 
 
 def of_exclusive(
