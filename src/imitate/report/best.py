@@ -15,7 +15,10 @@ LEVEL = 0.05
 
 
 def with_best(group: Group, *, resamples: int | None = None) -> Group:
-    """The group with its ``best``: where a method is above all others and above chance, both with p below .05."""
+    """The group with its ``best``: where a method is above all others and above chance, both with p below .05.
+
+    Nowhere where a metric is a mean over other classes for each method.
+    """
     best = {}
     resamples = resamples or (200 if group.task == "calibration" else 1000)  # it has a dozen metrics a class, twice
     for fraction in group.fractions:
@@ -49,6 +52,8 @@ def _best(group: Group, metric: str, fraction: float, drawn: Mapping[str, Resamp
     estimates = group.estimates(metric, fraction)
     values = {name: each.value for name, each in estimates.items() if each.value is not None}
     if len(values) < 2 or any(name not in drawn or metric not in drawn[name].drawn for name in values):
+        return None
+    if len(set(group.averaged(metric, fraction).values())) > 1:
         return None
     larger = group.kind.larger_is_better.get(metric.partition("/")[0], True)
     if larger is None:

@@ -12,6 +12,7 @@ from imitate.data.corpus import Corpus
 from imitate.errors import UserError
 from imitate.report import audit, calibration, curves, figures, tables
 from imitate.report.best import with_best
+from imitate.report.cautions import cautions
 from imitate.report.examples import Examples, examples
 from imitate.report.groups import Group, read_groups
 from imitate.report.markdown import markdown
@@ -26,7 +27,7 @@ HOW = (
     "Intervals are 95%, over patients and seeds; with one seed they do not include the variation between trainings, "
     "and with fewer than ten patients of a kind there is none. A value is bold if its method is better than each "
     "other one in a paired test on the same images (p < .05, corrected by Holm over the methods) and its interval lies "
-    "above chance; imitate compare shows such tests. If several "
+    "above chance; means over different classes are never bold. imitate compare shows such tests. If several "
     "fractions of the training patients were used, curves and examples show the largest."
 )
 
@@ -94,7 +95,7 @@ def section(
     runs = {name: each for name, each in read.items() if each}
     shown = examples(group, runs, folders, show_reports=show_reports) if curved else Examples()
     calibrated = calibration.shown(group, runs, look) if curved else calibration.Shown()
-    notes = [*tables.notes(group), *calibrated.notes, *shown.notes]
+    notes = [*cautions(group), *tables.notes(group), *calibrated.notes, *shown.notes]
     if lost := [name for name in read if name not in runs]:
         notes.append(
             f"The predictions (.npz) of {', '.join(lost)} are not beside their results: no curves, no examples."

@@ -14,6 +14,8 @@ from imitate.tasks.comparable import measuring
 from imitate.tasks.results import read_predictions, read_results
 
 FORMAT_VERSION = 1
+SAME = 1e-6  # a smaller difference of two levels of chance is rounding
+CALIBRATED = "brier"  # the metric that each calibrated class has
 DATA = ("name", "fingerprint", "split", "images", "patients")
 
 
@@ -92,9 +94,25 @@ class Group(NamedTuple):
         return 100 if self.kind.units.get(metric.partition("/")[0], "%") == "%" else 1
 
     def chance(self, metric: str) -> float | None:
-        """It depends on the test images alone."""
+        """Of the test images; None where it is another for each method, such as of means over other classes."""
+        levels = self.chances(metric)
+        return levels[0] if levels and max(levels) - min(levels) < SAME else None
+
+    def chances(self, metric: str) -> list[float]:
         found = (entry.results.metrics.get(metric) for entry in self.entries)
-        return next((each.chance for each in found if each and each.chance is not None), None)
+        return [each.chance for each in found if each and each.chance is not None]
+
+    def averaged(self, metric: str, fraction: float) -> dict[str, frozenset[str]]:
+        """Over which classes it is a mean, by method; none of a metric that is no such mean."""
+        of = f"{CALIBRATED if self.task == 'calibration' else metric}/"
+
+        def classes(found: Mapping[str, Estimate]) -> frozenset[str]:
+            return frozenset(
+                key.removeprefix(of) for key in found if key.startswith(of) and found[key].value is not None
+            )
+
+        entries = self.at(fraction) if "/" not in metric else {}
+        return {name: classes(entries[name].results.metrics) for name in self.estimates(metric, fraction) if entries}
 
 
 def read_groups(paths: Sequence[Path]) -> list[Group]:
@@ -164,15 +182,15 @@ def _names(entries: list[Entry]) -> list[str]:
         alike.setdefault((entry.results.model, entry.results.fraction), []).append(entry.results)
     differing: dict[str, list[str]] = {}
     for (model, _), same in alike.items():
-        keys = dict.fromkeys(key for results in same for key in _settings(results))
-        found = [key for key in keys if len({repr(_settings(results).get(key)) for results in same}) > 1]
+        keys = dict.fromkeys(key for results in same for key in settings_of(results))
+        found = [key for key in keys if len({repr(settings_of(results).get(key)) for results in same}) > 1]
         differing[model] = list(dict.fromkeys([*differing.get(model, []), *found]))
     names = []
     for _, results in entries:
-        settings = ", ".join(f"{key} {_settings(results).get(key)}" for key in differing[results.model])
+        settings = ", ".join(f"{key} {settings_of(results).get(key)}" for key in differing[results.model])
         names.append(f"{results.model} ({settings})" if settings else results.model)
     return names
 
 
-def _settings(results: Results) -> dict[str, Any]:
+def settings_of(results: Results) -> dict[str, Any]:
     return {**results.settings, "fitted on": results.train.get("name", results.data["name"])}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from imitate.report.cautions import cautions
 from imitate.report.groups import Entry, Group
 from imitate.report.tables import headlines, label
 from imitate.tasks.base import Estimate, extent
@@ -45,7 +46,8 @@ def _section(group: Group) -> str:
         f"{extent(data)}, split {data['split']}; in percent, with 95% "
         f"intervals over seeds and patients; {_seeds(group)}."
     )
-    return f"### {group.title}\n\n{where}\n\n{markdown_table(['', 'chance', *heads], lines)}\n"
+    notes = "".join(f"\n{each}\n" for each in cautions(group))
+    return f"### {group.title}\n\n{where}\n\n{markdown_table(['', 'chance', *heads], lines)}\n{notes}"
 
 
 def _metrics(group: Group) -> list[str]:

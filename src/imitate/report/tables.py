@@ -231,7 +231,12 @@ def _level(group: Group, metric: str) -> str:
 def _levels(group: Group, metrics: list[str]) -> list[tuple[str, list[str]]]:
     levels = {"chance": [group.chance(metric) for metric in metrics]}
     for name, entry in group.at(group.fractions[-1]).items():
-        found = (entry.results.metrics.get(metric) for metric in metrics)
+        found = [entry.results.metrics.get(metric) for metric in metrics]
+        own = (
+            None if each is None or group.chance(metric) is not None else each.chance
+            for metric, each in zip(metrics, found, strict=True)
+        )
+        levels[f"{name}, chance"] = list(own)
         levels[f"{name}, shuffled"] = [estimate.shuffled if estimate else None for estimate in found]
     scales = [group.scale(metric) for metric in metrics]
     return [
