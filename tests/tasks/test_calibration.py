@@ -11,6 +11,7 @@ from imitate.errors import UserError
 from imitate.statistics import operating
 from imitate.statistics.resampling import bootstrap
 from imitate.tasks.base import HELD, Predictions
+from imitate.tasks.calibrating import _in_all
 from imitate.tasks.calibration import TEST, VALIDATION, Recalibration, head_scores
 from imitate.tasks.calibration_points import points
 from imitate.tasks.estimating import estimates
@@ -139,6 +140,21 @@ def test_a_class_that_cannot_be_calibrated_is_one_line_and_leaves_the_macro_aver
         Recalibration().joined(held, test, classes=np.array(NAMES))
 
 
+def test_a_class_that_one_seed_cannot_calibrate_is_in_no_mean_over_seeds(caplog):
+    both, one = run(), run()
+    one["probability"][:, 1] = np.nan
+    with caplog.at_level(logging.WARNING):
+        runs = _in_all([one, both])
+    assert caplog.messages == ["not calibrated in every seed, so without metrics of probabilities: Mass"]
+    per_seed = [Recalibration().measure(each) for each in runs]
+    assert per_seed[0] == per_seed[1] and per_seed[1]["brier"] == per_seed[1]["brier/Edema"]
+    assert not np.isnan(both["probability"]).any(), "its own calibration stays"
+    neither = run()
+    neither["probability"][:, 0] = np.nan
+    with pytest.raises(UserError, match="no class of Edema, Mass can be calibrated in each seed"):
+        _in_all([one, neither])
+
+
 def test_isotonic_of_few_images_is_warned_of(caplog):
     with caplog.at_level(logging.WARNING):
         run(Recalibration(calibrator="isotonic"))
@@ -189,6 +205,18 @@ def test_scores_of_exclusive_classes_become_logits_and_others_are_logits() -> No
     kept = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     probability = np.exp(kept)
     assert head_scores(kept) == pytest.approx(np.log(probability / (1 - probability)))
-    assert head_scores(kept.astype(np.float32)) == pytest.approx(np.log(probability / (1 - probability)), rel=1e-5)
     assert head_scores(logits) == pytest.approx(logits)
-    assert head_scores(logits[:, :1] * 0) == pytest.approx(0)  # the log-probability of one class would be 0, too
+    assert head_scores(kept[:, :1]) == pytest.approx(kept[:, :1]), "a class alone excludes nothing"
+    with pytest.raises(UserError, match="the scores lie between 0 and 1, as probabilities do"):
+        head_scores(probability)
+
+
+def test_logits_of_a_head_stay_logits_where_each_image_has_one_class() -> None:
+    """Trained on images with several classes, tested on images with one: these labels look as if they exclude."""
+    held, test = (part(400, seed) for seed in (1, 2))
+    for each in (held, test):
+        each["target"] = np.eye(2)[each["target"][:, 0].astype(int)]
+    given = {key: test[key] for key in ("image_id", "patient", "target", "score")}
+    given |= {f"{HELD}{key}": held[key] for key in ("image_id", "patient", "target", "score")}
+    found = Recalibration().of_head({**given, "classes": np.array(NAMES)})
+    assert found["before"] == pytest.approx(expit(np.concatenate([held["score"], test["score"]])))

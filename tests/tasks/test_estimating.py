@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from imitate.errors import UserError
 from imitate.statistics import metrics, resampling
 from imitate.statistics.intervals import fraction_interval, independent, spread
 from imitate.tasks import estimating
@@ -89,6 +90,23 @@ def test_undefined_classes_are_named_and_a_constant_score_has_no_interval() -> N
     runs[0]["score"] = np.zeros((240, 3))
     still = estimates(ZeroShot(), runs, measured(runs), 50)["auroc"]
     assert (still.value, still.low, still.high) == (0.5, None, None)
+
+
+def test_models_that_know_different_classes_have_no_mean() -> None:
+    other = {**run(1, 2), "classes": np.array(["Edema", "Mass", "Fibrosis"])}
+    relabelled = {**run(1, 2), "target": 1 - TARGET}
+    for second in (other, relabelled):
+        runs = [run(1, 1), second]
+        with pytest.raises(UserError, match="not measured on the same images, classes or phrases"):
+            estimates(ZeroShot(), runs, measured(runs), 20)
+
+
+def test_a_metric_that_one_seed_lacks_has_no_value_and_a_note_of_which() -> None:
+    runs = [{**run(1, i), "called": run(1, i)["score"] > 0.5} for i in range(3)]
+    runs[1]["called"] = np.where([True, False, True], runs[1]["called"], np.nan)
+    found = estimates(ZeroShot(), runs, measured(runs), 20)
+    assert found["f1/Mass"].value is None and found["f1/Edema"].value is not None
+    assert found["f1/Mass"].note == "undefined in 1 of 3 seeds, so that there is no mean"
 
 
 def test_a_test_is_paired_by_patient_and_by_seed() -> None:

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from imitate.config import validate
 from imitate.data.corpus import Corpus
 from imitate.errors import UserError
@@ -105,7 +107,7 @@ def _of_results(request: Request, path: Path, out: Path, resamples: int) -> Resu
     source = measured.results
     task = validate(Recalibration, request.settings, where="imitate calibrate")
     with warned_once():
-        runs = [_of_head(task, run, path) for run in measured.runs]
+        runs = _in_all([_of_head(task, run, path) for run in measured.runs])
     per_seed = [task.measure(run) for run in runs]
     metrics = estimates(task, runs, per_seed, resamples, pretrained=source.pretrained)
     changes: dict[str, Any] = {
@@ -150,6 +152,17 @@ def _of_head(task: Recalibration, run: Predictions, path: Path) -> Predictions:
         return task.of_head(run)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def _in_all(runs: list[Predictions]) -> list[Predictions]:
+    """Without the probabilities of classes that not every run has: means over runs would be of different classes."""
+    lacking = np.array([np.isnan(run["probability"]).any(0) for run in runs])
+    every = lacking.any(0)
+    if some := runs[0]["classes"][every & ~lacking.all(0)].tolist():
+        log.warning("not calibrated in every seed, so without metrics of probabilities: %s", ", ".join(some))
+    if every.all():
+        raise UserError(f"no class of {', '.join(runs[0]['classes'])} can be calibrated in each seed")
+    return [{**run, "probability": np.where(every, np.nan, run["probability"])} for run in runs]
 
 
 def _data(corpus: Corpus) -> dict[str, Any]:

@@ -152,7 +152,10 @@ def _of_common_classes(a: Measured, b: Measured) -> tuple[Measured, Measured]:
     """Both with the classes of both, in one order: a macro average of others would be another metric."""
     if any("classes" not in each.runs[0] for each in (a, b)):
         return a, b
-    one, two = (each.runs[0]["classes"].tolist() for each in (a, b))
+    one, two = (
+        [name for name in each.runs[0]["classes"].tolist() if all(name in run["classes"] for run in each.runs)]
+        for each in (a, b)
+    )
     common = [name for name in one if name in two]
     if not common:
         raise UserError(f"{a.path} and {b.path} have no class in common ({', '.join(one)}; {', '.join(two)})")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from imitate.errors import UserError
 from imitate.statistics.intervals import (
     LEAST,
     OF_SEVERAL,
@@ -23,6 +24,7 @@ from imitate.statistics.intervals import (
 )
 from imitate.statistics.resampling import Distribution, Resample, bootstrap
 from imitate.tasks.base import Estimate, Predictions, Task
+from imitate.tasks.comparable import same_truth
 
 
 class Resampled(NamedTuple):
@@ -131,9 +133,9 @@ def estimates(
     pretrained: Sequence[int] = (),
 ) -> dict[str, Estimate]:
     """The mean over the runs of every metric, its 95% interval over patients and seeds, and the levels beside it."""
-    assert all(np.array_equal(run["image_id"], runs[0]["image_id"]) for run in runs), "the runs differ in their images"
+    _check_alike(runs)
     measured = resampled_metrics(task, runs, resamples=resamples, pretrained=pretrained)._replace(per_seed=per_seed)
-    chance, shuffled = task.chance(runs[0]), [task.shuffled(run) for run in runs]
+    chance, shuffled = ([level(run) for run in runs] for level in (task.chance, task.shuffled))
     own = task.intervals(runs, resamples)
     found = {}
     for name in per_seed[0]:
@@ -144,9 +146,9 @@ def estimates(
             value=_defined(value),
             low=low,
             high=high,
-            chance=_defined(chance.get(name, math.nan)),
+            chance=_defined(np.mean([level.get(name, math.nan) for level in chance])),
             shuffled=_defined(np.mean([level.get(name, math.nan) for level in shuffled])),
-            note=_note(name, per_seed[0], measured.supporting(name)),
+            note=_note(name, per_seed, measured.supporting(name)),
         )
     return found
 
@@ -165,11 +167,26 @@ def _defined(value: float | np.floating) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _note(name: str, values: dict[str, float], support: Support) -> str:
-    """Which classes a macro average excludes, and why there is no interval."""
+def _check_alike(runs: Sequence[Predictions]) -> None:
+    """UserError where a mean over the runs would be one of different metrics."""
+    for run in runs[1:]:
+        same = all(np.array_equal(run[key], runs[0][key]) for key in ("image_id", "classes") if key in runs[0])
+        if not same or not same_truth(run, runs[0]):
+            raise UserError(
+                "the models are not measured on the same images, classes or phrases, maybe since their text encoders "
+                "do not know the same words: a mean over them would mean nothing, evaluate each by itself"
+            )
+
+
+def _note(name: str, per_seed: Sequence[dict[str, float]], support: Support) -> str:
+    """Which classes a macro average excludes, in how many runs there is no value, and why there is no interval."""
+    values = per_seed[0]
     absent = [key.split("/")[1] for key in values if key.startswith(f"{name}/") and math.isnan(values[key])]
     notes = [f"undefined and left out: {', '.join(absent)}"] if absent else []
-    if not enough(support) and not math.isnan(values[name]):
+    undefined = sum(math.isnan(each.get(name, math.nan)) for each in per_seed)
+    if 0 < undefined < len(per_seed):
+        notes.append(f"undefined in {undefined} of {len(per_seed)} seeds, so that there is no mean")
+    if not enough(support) and not undefined:
         fewest = min(support)
         kind = " " if len(support) == 1 else " positive " if support.index(fewest) % 2 == 0 else " negative "
         least, of = (LEAST, "it") if len(support) <= 2 else (OF_SEVERAL, "its rarest class")
