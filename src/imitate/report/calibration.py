@@ -39,7 +39,7 @@ BANDS = (
     "Diagrams: bins of equally many images, with Wilson's 95% intervals for as many cases as patients; below, how "
     "often each probability occurs, each side with its own scale. Decision curves: acting from a probability of t on "
     "means that a miss is (1 - t) / t times as bad as a false alarm; the band is 95% over patients. They hold at the "
-    "prevalence of these images."
+    "prevalence of these images. Both have the probabilities of all seeds together."
 )
 
 
