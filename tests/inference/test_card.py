@@ -4,7 +4,7 @@ import pytest
 from recipes import TINY_MODEL
 
 from imitate.config import TextLevel
-from imitate.inference.card import _alignment, _length, card
+from imitate.inference.card import _alignment, _length, card, facts_of
 from imitate.inference.encoder import ImitateEncoder
 from imitate.models.imitate import seeded_model
 
@@ -48,6 +48,26 @@ def test_the_card_says_which_features_were_aligned_with_which_texts(model, repor
 def test_the_card_says_how_long_a_model_was_trained():
     assert _length({"epochs": 20, "steps": 1250}) == "1250 steps"
     assert _length({"epochs": 20, "steps": None}) == "20 epochs"
+
+
+def test_the_card_says_which_weights_of_a_run_it_is_about(tmp_path):
+    run = tmp_path / "run"
+    (run / "model").mkdir(parents=True)
+    (run / "config.yaml").write_text(
+        "training: {epochs: 3, batch_size: 8, seed: 0}\nobjective: {name: clip}\n"
+        "data: {paths: [data/first], fingerprints: [abc]}\n"
+    )
+    whole = "3 epochs, global batch 8, seed 0, objective clip"
+    places = {"": "", "model": "", "best": "; these are its weights of the best validation"}
+    places |= dict.fromkeys(("snapshots/step-0000040", "top/step-0000040"), "; these are its weights of step-0000040")
+    for place, said in places.items():
+        assert facts_of(run / place)["training"] == whole + said
+    (run / "metrics.jsonl").write_text('{"step": 4, "loss": 1.0}\n')
+    (run / "starts.jsonl").write_text('{"step": 0, "total": 12}\n')
+    for place in ("", "model"):
+        assert facts_of(run / place)["training"] == (
+            f"{whole}; interrupted at step 4 of 12, these are its weights of the last validation"
+        )
 
 
 @pytest.mark.parametrize("reads_text", [True, False])

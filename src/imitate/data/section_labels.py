@@ -115,7 +115,7 @@ def _compiled(given: Mapping[str, str], *, diagnoses: frozenset[str] = frozenset
     """The given headers, and what is built in about those who sign a report and whom it names."""
 
     def alternatives(names: Iterable[str]) -> str:
-        longest_first = sorted(names, key=len, reverse=True)
+        longest_first = sorted(names, key=lambda name: (-len(name), name))
         spaced = (r"[ \t]+".join(map(re.escape, name.split(" "))) for name in longest_first)
         return "|".join(spaced).replace("ss", "(?:ss|ß)")
 
@@ -123,7 +123,7 @@ def _compiled(given: Mapping[str, str], *, diagnoses: frozenset[str] = frozenset
         _keys(kind) - given.keys() for kind in ("electronic", "signers", "identity", "titles")
     )
     signatures = dict.fromkeys(_keys("signatures") | electronic, SIGNATURE)
-    targets = {**dict.fromkeys(signers | identity | titles, "other"), **given, **signatures}
+    targets = dict(sorted({**dict.fromkeys(signers | identity | titles, "other"), **given, **signatures}.items()))
     plain = alternatives(name for name, target in targets.items() if target != SIGNATURE)
     signed, sections = alternatives(signatures), alternatives(given)
     more = rf"(?P<more>(?:{JOIN.pattern}(?:{sections})(?!\w)){{0,3}})"

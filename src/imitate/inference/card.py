@@ -132,12 +132,22 @@ def facts_of(source: Path) -> dict[str, str]:
         return {
             "data": "; ".join(map(_data, map(Path, data["paths"]), data["fingerprints"])),
             "training": f"{_length(training)}, global batch {training['batch_size']}, seed {training['seed']}, "
-            f"objective {values['objective']['name']}",
+            f"objective {values['objective']['name']}{_moment(source)}",
         }
     except (UserError, KeyError, TypeError, AttributeError) as error:  # cut short, or of another program
         log.warning("the card does not say what the model was trained on: %s holds no settings of a run (%s)",
                     found[0], error if isinstance(error, UserError) else type(error).__name__)  # fmt: skip
         return {"data": UNKNOWN, "training": UNKNOWN}
+
+
+def _moment(source: Path) -> str:
+    """Which weights of the run these are, where they are not those of its end."""
+    if (place := source.resolve()).parent.name in ("snapshots", "top"):
+        return f"; these are its weights of {place.name}"
+    if place.name == "best":
+        return "; these are its weights of the best validation"
+    where = hub.unfinished(source if (source / "model").is_dir() else hub.run_of(source) or source)
+    return f"; interrupted at {where}, these are its weights of the last validation" if where else ""
 
 
 def _length(training: Mapping[str, Any]) -> str:
