@@ -95,7 +95,7 @@ def _run(name: str, words: list[str]) -> int:
     import tyro
 
     from imitate.errors import Stopped, UserError, missing_extra
-    from imitate.names import require_once
+    from imitate.names import repeated
 
     quiet, verbose = "--quiet" in words, "--verbose" in words
     words = [word for word in words if word not in ("--quiet", "--verbose")]
@@ -117,8 +117,10 @@ def _run(name: str, words: list[str]) -> int:
             command = printing(command, module.configured)
             words = [word for word in words if word != PRINT]
         command = as_flags(command, options, choices=choices, omitted=getattr(module, "OMITTED", ()))
-        require_once(words, {each.name: each.annotation for each in inspect.signature(command).parameters.values()})
-        require_once(words, {name: each.annotation for name, each in getattr(options, "model_fields", {}).items()})
+        flags = {each.name: each.annotation for each in inspect.signature(command).parameters.values()}
+        flags |= {name: each.annotation for name, each in getattr(options, "model_fields", {}).items()}
+        if flag := repeated(words, flags):
+            raise UserError(f"{flag} is given twice, and only the last would count: give all values after one {flag}")
         tyro.cli(command, args=words, prog=f"imitate {name}")
     except UserError as error:
         if verbose:

@@ -79,14 +79,11 @@ def several(given: str | PathLike[str] | Sequence[Any]) -> tuple[Any, ...]:
     return (given,) if isinstance(given, str | PathLike) else tuple(given)
 
 
-def require_once(words: Sequence[str], flags: Mapping[str, Any]) -> None:
-    """UserError where a flag that takes several values is repeated on the command line: only the last would count."""
-    from imitate.errors import UserError
-
+def repeated(words: Sequence[str], flags: Mapping[str, Any]) -> str:
+    """The first of the flags that take several values which is given twice on the command line; empty if none is."""
     given = [word.partition("=")[0].replace("_", "-") for word in words]
-    for name, kind in flags.items():
-        if given.count(flag := f"--{name.replace('_', '-')}") > 1 and _is_list(kind):
-            raise UserError(f"{flag} is given twice, and only the last would count: give all values after one {flag}")
+    lists = (f"--{name.replace('_', '-')}" for name, kind in flags.items() if _is_list(kind))
+    return next((flag for flag in lists if given.count(flag) > 1), "")
 
 
 def _is_list(kind: Any) -> bool:
