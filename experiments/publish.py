@@ -152,9 +152,10 @@ def made_by(study: Study, arguments: argparse.Namespace) -> Json:
 
 
 def processor() -> str:
-    """The name of the processor, where the system knows it."""
+    """The name of the processor, where the system knows it; with AVX-512, which a name may not tell, runs are faster."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+    name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+    return f"{name} with AVX-512" if any(line.startswith("flags") and "avx512f" in line for line in lines) else name
