@@ -238,7 +238,7 @@ def test_what_is_missing_or_cannot_be_is_reported_before_the_model_is_read(root,
             "--out",
             "map.jpg",
         ],
-        "holds one map, there are 2 images": ["heatmap", "--images", film, film, "--text", "edema", "--out", "map.png"],
+        "holds one map, but there are 2 images": ["heatmap", "--images", film, film, "--text", "edema", "--out", "map.png"],
         "the same name": ["heatmap", "--images", film, other, "--text", "edema", "--out", tmp_path / "maps"],
         "a folder of 0 files without a radiograph": ["classify", "--images", tmp_path / "empty"],
     }

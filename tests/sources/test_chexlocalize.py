@@ -120,7 +120,7 @@ def test_a_wrong_tree_is_reported_in_one_line(tmp_path: Path, caplog: pytest.Log
         found(tmp_path)
     save(tmp_path, "val", {"patient1_study1_view1_frontal": {}})
     assert len(found(tmp_path)) == 4
-    assert "val_labels.csv lacks 1 images that have masks, patient1_study1_view1_frontal first" in caplog.messages
+    assert "val_labels.csv lacks 1 images that have masks, such as patient1_study1_view1_frontal" in caplog.messages
     (tmp_path / "CheXlocalize/gt_segmentations_val.json").write_text('{"a": {')
     with pytest.raises(UserError, match=r"gt_segmentations_val\.json is not readable JSON"):
         found(tmp_path)

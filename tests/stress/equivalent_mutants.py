@@ -3,7 +3,7 @@
 EQUIVALENT = [
     (
         "data/sections",
-        'line = text.rfind("\\n", 0, start) + 1',
+        'line = text.rfind("\\n", 0, position) + 1',
         "0 -> 1",
         "a newline that begins the text then counts as part of the first line, of which spaces are stripped",
     ),

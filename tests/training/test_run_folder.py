@@ -94,7 +94,7 @@ def test_a_start_whose_line_was_cut_short_is_compared_with_the_one_before(tmp_pa
     with (tmp_path / "starts.jsonl").open("a") as file:
         file.write('{"torch": "2.1')  # the disk was full
     compare_start(tmp_path, {"torch": "2.15"}, contrasts_within="", normalises=True)
-    assert caplog.messages == ["this run continues under other conditions: torch was 2.14.1 and is 2.15"]
+    assert caplog.messages == ["this run continues under different conditions: torch was 2.14.1 and is 2.15"]
     note_start(tmp_path, {"torch": "2.15"})
     assert (tmp_path / "starts.jsonl").read_text().splitlines()[2] == '{"torch": "2.15"}'
 
