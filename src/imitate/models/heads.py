@@ -58,15 +58,15 @@ class PresentBatchNorm(nn.BatchNorm1d):
     def _track(self, mean: Tensor, variance: Tensor, count: Tensor | int, row: int | None) -> None:
         assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         assert self.momentum is not None
-        momenta: list[Any] = [self.momentum * (count > least) for least in (0, 1)]  # one row has no variance
+        momentum: Any = self.momentum
         if isinstance(count, Tensor):
-            momenta = [each.to(self.running_mean.dtype) for each in momenta]
+            momentum = (self.momentum * (count > 0)).to(self.running_mean.dtype)
         unbiased = variance * count / _least_one(count - 1)
         kept = [(self.running_mean, self.running_var)]
         kept += [] if row is None else [(self.section_mean[row], self.section_var[row])]
         for running_mean, running_var in kept:
-            running_mean.lerp_(mean.to(running_mean.dtype), momenta[0])
-            running_var.lerp_(unbiased.to(running_var.dtype), momenta[1])
+            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+            running_var.lerp_(unbiased.to(running_var.dtype), momentum)
         self.num_batches_tracked += 1
 
 
