@@ -193,7 +193,7 @@ def test_files_that_are_new_gone_or_changed_are_reported(root, tmp_path):
     (images / "0.png").rename(images / "new.png")
     (images / "newer.png").write_bytes(b"")
     (images / "1.png").write_bytes(b"shorter")
-    with pytest.raises(UserError, match="other images: 2 files are new, 1 gone and 1 changed in"):
+    with pytest.raises(UserError, match="different images: 2 files are new, 1 gone and 1 changed in"):
         predict_in_parts(question(root), tmp_path / "out", images=images)
 
 

@@ -147,7 +147,7 @@ def test_what_has_learned_is_saved_over_what_was_there(bert, tmp_path):
 
 
 def test_what_cannot_be_trained_is_reported(bert, monkeypatch):
-    with pytest.raises(UserError, match="training.text_layers is 3, and .* has 2 layers"):
+    with pytest.raises(UserError, match="training.text_layers is 3, but .* has only 2 layers"):
         tower(bert, layers=3)
     lsa = LsaTextEncoder.fit(texts(), width=4)
     with pytest.raises(UserError, match=r"lsa-4-\w+ has no layers to train: use bert-small"):

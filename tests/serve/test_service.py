@@ -134,7 +134,7 @@ def test_what_is_wrong_names_the_model_without_its_path(service, monkeypatch):
     name = service.about.model
     monkeypatch.setattr(service.predictor.encoder, "has_maps", False)
     held = service.read(encoded(picture()))
-    with pytest.raises(UserError, match=f"^{name} has no heat maps"):
+    with pytest.raises(UserError, match=f"^{name} has no heat-maps"):
         service.heatmap(held, HeatmapQuestion(phrase="left effusion"))
     assert name.count("/") == 1 and not name.startswith("/")
 

@@ -169,7 +169,7 @@ class About(BaseModel):
     index: str | None
     compared: int | None  # images of the index, among which a score has its percentile
     max_bytes: int
-    maps: bool  # whether the model has heat maps; one in ONNX has none
+    maps: bool  # whether the model has heat-maps; one in ONNX has none
     temperature: float  # of the model, unless a question says another
     branch: Branch
     calibration: Calibrated | None
