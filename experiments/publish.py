@@ -152,7 +152,7 @@ def made_by(study: Study, arguments: argparse.Namespace) -> Json:
 
 
 def processor() -> str:
-    """The name of the processor, where the system knows it; with AVX-512, which a name may not tell, runs are faster."""
+    """The name of the processor, where the system knows it, and whether it has AVX-512, with which runs are faster."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
