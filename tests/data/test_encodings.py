@@ -61,5 +61,5 @@ def test_broken_letters_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     for broken in (GERMAN.encode().decode("cp1252"), "a.png,1,Gr\ufffd\ufffde\n"):
         caplog.clear()
         read(tmp_path / "t.csv", f"{HEADER}b.png,2,x\n{broken}".encode())
-        said = "t.csv: 1 cells of column 'report', the first in row 2, hold broken letters, such as Ã¶ for ö"
+        said = "t.csv: broken encoding in 1 cells of column 'report', such as Ã¶ for ö, first in row 2"
         assert [each.startswith(said) for each in caplog.messages] == [True]

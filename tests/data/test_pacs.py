@@ -47,7 +47,7 @@ def test_blank_ids_and_words_for_nobody_name_no_patient(
 
 def test_a_server_that_repeats_its_first_page_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client([{"StudyInstanceUID": f"1.{number}"} for number in range(5)], repeats=True)
-    with pytest.raises(UserError, match="repeats the first 2 studies where it is asked for the next: choose fewer"):
+    with pytest.raises(UserError, match="returned the first 2 studies again instead of the next ones: choose fewer"):
         search(tmp_path, client, monkeypatch)
 
 

@@ -267,7 +267,7 @@ def test_text_in_an_unknown_section_is_noted(tmp_path: Path) -> None:
     assert (first.findings, first.impression, first.notes) == (
         None,
         "Normal.",
-        ("text in an unknown section left out",),
+        ("text in an unknown section excluded",),
     )
     assert (second.findings, second.notes) == ("Lungen frei.", ())
 

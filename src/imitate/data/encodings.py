@@ -76,7 +76,5 @@ def warn_of_broken_letters(table: pd.DataFrame, path: Path) -> None:
         broken = other.filter(pc.match_substring_regex(cells.take(other), _TWICE))
         if len(broken):
             count, row = len(broken), broken[0].as_py()
-            said = (
-                "%s: %d cells of column %r, the first in row %d, hold broken letters, such as Ã¶ for ö: export it again"
-            )
+            said = "%s: broken encoding in %d cells of column %r, such as Ã¶ for ö, first in row %d: export it again"
             log.warning(said, path.name, count, name, row + 1)

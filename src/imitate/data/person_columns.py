@@ -42,7 +42,7 @@ def spell_out_groups(table: pd.DataFrame, groups: Mapping[str, str], path: Path)
 def spelled_out(cells: pd.Series, path: Path) -> pd.Series:
     """Sexes with a word for a letter that other letters of the column explain.
 
-    UserError: M or F stands beside a letter with which it may mean either, such as V: varón or vrouw.
+    UserError: M or F occurs together with a letter that leaves its meaning open, such as V (*varón* or *vrouw*).
     """
     given = {cell: folded(as_category(cell)).rstrip(".") for cell in cells.unique()}
     letters = frozenset(word for word in given.values() if len(word) == 1 and word.isalpha())

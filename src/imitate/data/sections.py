@@ -10,7 +10,7 @@ from imitate.data.section_labels import JOIN, NAMING, SIGNATURE, TITLE, Headers,
 from imitate.data.words import bare
 
 NO_HEADER = "no known section header"  # why a record is excluded, or noted where it is used nevertheless
-LEFT_OUT = "text in an unknown section left out"
+EXCLUDED_TEXT = "text in an unknown section excluded"
 LEFT_OVER = "a section with another section's header"
 
 _MARKS = re.compile(
@@ -225,7 +225,7 @@ def _qualifiers(lead: str, name: str, *, mixed: bool) -> tuple[str, str]:
 
 
 def _belongs(tail: str, *, capitals: bool) -> bool:
-    """Whether these words between a name and a colon belong to it: of the chest, BY DR. X, of prior film."""
+    """Whether these words between a name and a colon belong to it: of the chest, BY DR. X, of prior image."""
     earlier = _search("prior", tail) and not _COMPARED.search(tail)
     return earlier or (capitals and tail.isupper()) or words("tail").match(tail) is not None
 

@@ -31,7 +31,7 @@ def find_studies(
             found = {study["StudyInstanceUID"]: study for study in map(_ids, page)}
             if found.keys() <= listed:
                 raise UserError(
-                    f"{url} repeats the first {len(listed)} studies where it is asked for the next: choose fewer with "
+                    f"{url} returned the first {len(listed)} studies again instead of the next ones: choose fewer with "
                     "--since, --until and --filters"
                 )
             listed |= found.keys()

@@ -20,7 +20,7 @@ from pydantic import Field
 from imitate.data.records import Excluded, Record
 from imitate.data.reports import Sections, cell_text
 from imitate.data.section_labels import Headers, read_headers
-from imitate.data.sections import LEFT_OUT, NO_HEADER, has_unknown_section, split_by_headers, whole_text
+from imitate.data.sections import EXCLUDED_TEXT, NO_HEADER, has_unknown_section, split_by_headers, whole_text
 from imitate.data.tables import hashed_split, read_table
 from imitate.data.words import is_nothing
 from imitate.errors import UserError
@@ -166,7 +166,7 @@ def _sections(study: Mapping[str, Any], texts: _Texts) -> tuple[Sections, tuple[
         return Sections(), ()
     found = split_by_headers(report, texts.headers)
     if found.findings or found.impression:
-        return found, (LEFT_OUT,) if has_unknown_section(report, texts.headers) else ()
+        return found, (EXCLUDED_TEXT,) if has_unknown_section(report, texts.headers) else ()
     text = whole_text(report, texts.headers)
     return Sections(*(text if texts.whole in (name, REPORT) else None for name in SECTIONS)), (NO_HEADER,)
 

@@ -29,7 +29,7 @@ from imitate.data.records import Excluded, Record
 from imitate.data.reports import Sections, cell_text
 from imitate.data.section_labels import Headers, read_headers
 from imitate.data.sections import (
-    LEFT_OUT,
+    EXCLUDED_TEXT,
     LEFT_OVER,
     NO_HEADER,
     contains_header,
@@ -281,7 +281,7 @@ def _sections(row: Row, layout: _Layout, tally: _Tally) -> tuple[Sections, tuple
             text = whole_text(report, headers)
             return Sections(*(text if layout.whole in (name, REPORT) else None for name in SECTIONS)), (NO_HEADER,)
         if has_unknown_section(report, headers):
-            return found, (LEFT_OUT,)
+            return found, (EXCLUDED_TEXT,)
     left = any(contains_header(section, headers) for section in (found.findings, found.impression))
     return found, (LEFT_OVER,) if left else ()
 
